@@ -1,0 +1,84 @@
+"""Every field that a config can have. Experiments change some of them; nothing can be added.
+
+A section holds the arguments of one constructor, and is documented there: `model` of
+`diffusion_jax.models.UNet`, `schedule` of `schedules.make_schedule`, `optimizer` of
+`optimizers.adamw`.
+"""
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+
+def get_config() -> ConfigDict:
+    config = ConfigDict()
+
+    # "corrected", or "reference": what gmongaras/Diffusion_models_from_scratch computes, its quirks
+    # included. Model and schedule follow this one switch.
+    config.behaviour = "corrected"
+    config.seed = 0
+
+    config.batch_size = 128  # global, divisible by the number of devices times micro_batches
+    config.micro_batches = 1  # parts that a batch is taken in, where it does not fit in memory
+    config.steps = 100_000  # updates
+    config.label_dropout = 0.2  # probability of the null class, for classifier-free guidance
+    config.ema_decay = 0.9999
+
+    config.data = ConfigDict()
+    config.data.name = "digits"  # or tfds:NAME
+    config.data.split = "train"
+    config.data.data_dir = placeholder(str)  # of tfds; None: ~/tensorflow_datasets
+    config.data.resolution = 64
+    config.data.flip = False  # mirror images at random
+    config.data.threads = 4  # that read and decode ahead
+
+    config.model = ConfigDict()
+    config.model.blocks = "res,clsAtn,chnAtn"  # of each level; see the README for the names
+    config.model.channels = 3
+    config.model.width = 128  # channels after the stem
+    config.model.growth = 1  # each level has 2^growth times the channels of the one before
+    config.model.levels = 3
+    config.model.num_classes = placeholder(int)  # None: a model without classes
+    config.model.time_dim = 512
+    config.model.label_dim = 512
+    config.model.window = 16  # side of the squares of "atn", in pixels
+    config.model.num_heads = 8  # of "atn"
+    config.model.dropout = 0.0  # in "res" and "conv"
+    config.model.dtype = "float32"  # or bfloat16: of convolutions and matrix products
+    config.model.behaviour = config.get_ref("behaviour")
+
+    config.schedule = ConfigDict()
+    config.schedule.name = "cosine"  # or linear
+    config.schedule.num_steps = 1000
+    config.schedule.behaviour = config.get_ref("behaviour")
+
+    config.loss = ConfigDict()
+    config.loss.kind = "hybrid"  # or simple, vlb
+    config.loss.vlb_weight = 0.001  # of L_vlb in hybrid, for mean nats of one step
+
+    config.optimizer = ConfigDict()
+    config.optimizer.learning_rate = 3e-4
+    config.optimizer.warmup_steps = 0
+    config.optimizer.decay_steps = placeholder(int)  # step at which a cosine reaches 0; None: constant
+    config.optimizer.b1 = 0.9
+    config.optimizer.b2 = 0.999
+    config.optimizer.eps = 1e-8
+    config.optimizer.weight_decay = 0.01
+    config.optimizer.clip_norm = placeholder(float)  # largest gradient norm; None: no clipping
+
+    # How sample grids are drawn during training, and what the sampling script does by default.
+    config.sampling = ConfigDict()
+    config.sampling.steps = 100  # of the chain, evenly spaced
+    config.sampling.stride = placeholder(int)  # in place of steps: every stride-th
+    config.sampling.spacing = "ends"  # of steps; or centred
+    config.sampling.eta = 0.0  # 0: DDIM, 1: DDPM
+    config.sampling.guidance = 1.0  # w in (1 + w) conditional - w unconditional
+    config.sampling.clip = True  # the predicted x0 to [-1, 1]
+    config.sampling.grid_rows = 8  # one class each
+    config.sampling.grid_columns = 8
+
+    config.log_every = 100  # steps
+    config.sample_every = 10_000
+    config.checkpoint_every = 10_000
+    config.keep_latest = 3  # checkpoints
+    config.keep_every = placeholder(int)  # checkpoints of these multiples stay for ever
+    return config.lock()

@@ -1,0 +1,41 @@
+"""The handwritten digits that ship with scikit-learn: 1,797 real images of 8x8 pixels, 10 classes.
+
+Blocks: res, clsAtn, chnAtn. A whole run on a laptop, without a GPU:
+
+    python -m scripts.train --config configs/digits.py --workdir runs/digits
+"""
+
+from ml_collections import ConfigDict
+
+from configs import base
+
+
+def get_config() -> ConfigDict:
+    config = base.get_config()
+    config.data.name = "digits"
+    config.data.split = "all"
+    config.data.resolution = 8
+    config.data.threads = 1
+
+    config.model.channels = 1
+    config.model.width = 32
+    config.model.levels = 2
+    config.model.num_classes = 10
+    config.model.time_dim = 128
+    config.model.label_dim = 128
+
+    config.steps = 2000
+    config.batch_size = 128
+    config.ema_decay = 0.995
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.warmup_steps = 100
+    config.optimizer.decay_steps = config.get_ref("steps")
+    config.optimizer.clip_norm = 1.0
+
+    config.sampling.steps = 50
+    config.sampling.grid_rows = 10
+    config.sampling.grid_columns = 10
+    config.log_every = 20
+    config.sample_every = 500
+    config.checkpoint_every = 500
+    return config

@@ -1,0 +1,1 @@
+"""Pixel-space diffusion models in JAX: schedules, losses, samplers, a U-Net and its training."""

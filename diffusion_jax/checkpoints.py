@@ -1,0 +1,123 @@
+"""Checkpoints: the only file that says Orbax."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from jaxtyping import PyTree
+
+from diffusion_jax.train_state import TrainState
+
+
+class Checkpoints:
+    """The checkpoints of a run, one folder for each step: params, ema_params, opt_state.
+
+    Writing is asynchronous and atomic: a folder that carries a step's number is complete. Use it as
+    a context manager: leaving it waits for the last write.
+
+    keep_latest: how many of the newest stay. keep_every: steps divisible by it stay for ever; None
+    keeps no others. Raises FileNotFoundError if the folder has to exist and does not.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        keep_latest: int | None = None,
+        keep_every: int | None = None,
+        create: bool = False,
+    ):
+        self.folder = folder.resolve()
+        if not create and not self.folder.is_dir():
+            raise FileNotFoundError(f"No checkpoints in {folder.parent}: {folder} does not exist")
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=keep_latest,
+            keep_period=keep_every,
+            create=create,
+            cleanup_tmp_directories=create,
+            read_only=not create,
+        )
+        self._manager = ocp.CheckpointManager(
+            self.folder, options=options, item_names=("params", "ema_params", "opt_state")
+        )
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self._manager.wait_until_finished()
+        self._manager.close()
+
+    def steps(self) -> list[int]:
+        """The steps of which there is a complete checkpoint, in increasing order."""
+        return sorted(self._manager.all_steps())
+
+    def save(self, step: int, state: TrainState) -> None:
+        """Starts writing; the state may be donated as soon as this returns. Repeats are ignored."""
+        if step in self._manager.all_steps():
+            return
+        save = ocp.args.StandardSave
+        self._manager.save(
+            step,
+            args=ocp.args.Composite(
+                params=save(state.params),
+                ema_params=save(state.ema_params),
+                opt_state=save(state.opt_state),
+            ),
+        )
+
+    def restore(self, step: int, like: TrainState) -> TrainState:
+        """The state at `step`, as host arrays; `like` has its structure (arrays or their shapes)."""
+        items = {
+            "params": like.params,
+            "ema_params": like.ema_params,
+            "opt_state": like.opt_state,
+        }
+        return TrainState(step=np.array(step, np.int32), **self._restore(step, items))
+
+    def restore_params(self, step: int, like: PyTree, *, ema: bool) -> PyTree:
+        """The averaged or the raw parameters alone, as host arrays."""
+        name = "ema_params" if ema else "params"
+        return self._restore(step, {name: like})[name]
+
+    def _restore(self, step: int, items: dict[str, PyTree]) -> dict[str, PyTree]:
+        path = self.folder / str(step)
+        if step not in self._manager.all_steps():
+            known = ", ".join(map(str, self.steps())) or "none"
+            raise FileNotFoundError(f"No checkpoint of step {step} in {self.folder}; there: {known}")
+        stored = self._manager.item_metadata(step)
+        for name, like in items.items():
+            _check_same_shapes(path, stored[name], like)
+
+        def to_target(leaf: Any) -> np.ndarray:
+            return np.empty(leaf.shape, leaf.dtype)
+
+        arguments = {
+            name: ocp.args.StandardRestore(jax.tree.map(to_target, like))
+            for name, like in items.items()
+        }
+        restored = self._manager.restore(step, args=ocp.args.Composite(**arguments))
+        return {name: restored[name] for name in items}
+
+
+def _check_same_shapes(path: Path, stored: Any, like: PyTree) -> None:
+    """Raises ValueError that names the first array in which checkpoint and model differ."""
+
+    def shapes(tree: PyTree) -> dict[str, tuple[int, ...]]:
+        leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+        return {_name(key): tuple(leaf.shape) for key, leaf in leaves}
+
+    there, here = shapes(stored), shapes(like)
+    for name in sorted(there.keys() | here.keys()):
+        if there.get(name) != here.get(name):
+            raise ValueError(
+                f"The checkpoint {path} is of another model than the config: {name} has shape "
+                f"{there.get(name, 'none')} there and {here.get(name, 'none')} here"
+            )
+
+
+def _name(key: tuple) -> str:
+    parts = (getattr(k, "key", getattr(k, "idx", getattr(k, "name", None))) for k in key)
+    return "/".join(str(part) for part in parts)

@@ -1,0 +1,108 @@
+"""From parameters to images: a trained network, guidance and a sampler as one compiled program."""
+
+from collections.abc import Callable, Iterable
+from functools import partial
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int, PyTree
+
+from diffusion_jax import guidance, keys, parallel, process, schedules
+from diffusion_jax.sampling import ddim_step, sample
+
+HostImages = Float[np.ndarray, "count height width channels"]
+Film = Float[np.ndarray, "count frames height width channels"]
+
+
+def sampling_schedule(
+    schedule: schedules.Schedule,
+    *,
+    steps: int | None,
+    stride: int | None = None,
+    spacing: str = "ends",
+) -> schedules.Schedule:
+    """The chain to sample with: `steps` of the trained one, or every stride-th of them."""
+    if stride is not None:
+        return schedules.respace(schedule, schedules.steps_by_stride(schedule.num_steps, stride))
+    count = schedule.num_steps if steps is None else steps
+    kept = schedules.steps_by_count(schedule.num_steps, count, spacing)
+    return schedules.respace(schedule, kept)
+
+
+class Generator:
+    """Draws images on all devices, in batches of one size, with one compilation.
+
+    schedule: the chain to run, from `sampling_schedule`. batch_size: global, divisible by the number
+    of devices. clip: whether the predicted x0 is clipped to [-1, 1] at every step. frames: how many
+    states of the chain to return. guided: whether guidance is computed, at twice the cost.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        schedule: schedules.Schedule,
+        *,
+        resolution: int,
+        batch_size: int,
+        clip: bool,
+        guided: bool,
+        frames: int = 0,
+    ):
+        parallel.check_batch_size(batch_size)
+        self.batch_size = batch_size
+        self.frames = frames
+        self.num_classes = model.num_classes
+        shape = (resolution, resolution, model.channels)
+
+        def draw(params: PyTree, numbers: PyTree, batch: PyTree) -> tuple[jax.Array, jax.Array]:
+            network = partial(model.apply, {"params": params})
+            labelled = process.denoiser_from_network(schedule, network)
+            labels = batch["labels"] if model.num_classes is not None else None
+            if guided and labels is not None:
+                denoiser = guidance.classifier_free(
+                    labelled, labels, numbers["guidance"], model.num_classes
+                )
+            else:
+                denoiser = guidance.with_labels(labelled, labels)
+            if clip:
+                denoiser = guidance.clip_x0(schedule, denoiser)
+            step = partial(ddim_step, schedule, denoiser, eta=numbers["eta"])
+            image_keys = keys.per_example(numbers["key"], batch["index"])
+            x0, film = sample(schedule, step, image_keys, shape, frames=frames)
+            return x0, jnp.moveaxis(film, 0, 1)
+
+        self._draw = parallel.spread(draw)
+
+    def __call__(
+        self,
+        params: PyTree,
+        labels: Int[np.ndarray, "count"],
+        *,
+        seed: int,
+        guidance_scale: float,
+        eta: float,
+        progress: Callable[[Iterable], Iterable] = iter,
+    ) -> tuple[HostImages, Film]:
+        """One image for each label, and its frames; values about [-1, 1], not clipped.
+
+        Image i depends on seed, i and its label alone. labels: in 0 .. num_classes (the null class);
+        only their number counts in a model without classes. guidance_scale: see
+        `guidance.classifier_free`. progress: wraps the iteration over batches (tqdm, say).
+        """
+        count = len(labels)
+        numbers = {
+            "guidance": np.float32(guidance_scale),
+            "eta": np.float32(eta),
+            "key": keys.derive(seed, "sample"),
+        }
+        images, films = [], []
+        for first in progress(range(0, count, self.batch_size)):
+            # The last batch is filled up with repeats, so that all have one shape.
+            index = np.arange(first, first + self.batch_size, dtype=np.int32)
+            batch = {"index": index, "labels": labels[np.minimum(index, count - 1)]}
+            x0, film = self._draw(params, numbers, parallel.local_rows(batch))
+            images.append(x0)
+            films.append(film)
+        return np.concatenate(images)[:count], np.concatenate(films)[:count]

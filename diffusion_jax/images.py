@@ -1,0 +1,76 @@
+"""Images as numbers and as pictures: [-1, 1] <-> uint8, grids, PNG, GIF."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, UInt8
+from PIL import Image, ImageDraw, ImageFont
+
+from diffusion_jax.types import Images
+
+Uint8Images = UInt8[np.ndarray, "batch height width channels"]
+Picture = UInt8[np.ndarray, "height width channels"]
+
+
+def normalize(images: UInt8[Array, "batch height width channels"]) -> Images:
+    """0 .. 255 -> [-1, 1]."""
+    return images.astype(jnp.float32) / 127.5 - 1
+
+
+def flip_at_random(keys: jax.Array, images: Images) -> Images:
+    """Each image mirrored left to right with probability 1/2, by its own key."""
+    mirrored = jax.vmap(jax.random.bernoulli)(keys)
+    return jnp.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
+
+
+def to_uint8(images: Float[np.ndarray, "*batch"]) -> UInt8[np.ndarray, "*batch"]:
+    """[-1, 1] -> 0 .. 255, rounded to the nearest level; what lies outside is clipped."""
+    return np.rint((np.clip(images, -1, 1) + 1) * 127.5).astype(np.uint8)
+
+
+def grid(images: Uint8Images, columns: int, *, padding: int = 1, upscale: int = 1) -> Picture:
+    """The images in rows of `columns`, at their own pixels or each pixel upscale x upscale.
+
+    padding: width in pixels of the black lines between and around them. An unfinished last row is
+    black to its end.
+    """
+    images = images.repeat(upscale, axis=1).repeat(upscale, axis=2)
+    count, height, width, channels = images.shape
+    rows = -(-count // columns)
+    cells = np.zeros((rows * columns, height + padding, width + padding, channels), np.uint8)
+    cells[:count, padding:, padding:] = images
+    cells = cells.reshape(rows, columns, *cells.shape[1:]).transpose(0, 2, 1, 3, 4)
+    picture = cells.reshape(rows * (height + padding), columns * (width + padding), channels)
+    return np.pad(picture, ((0, padding), (0, padding), (0, 0)))
+
+
+def captioned(picture: Picture, captions: Sequence[str]) -> Picture:
+    """The grid with one caption, centred, to the left of each of its rows."""
+    height = picture.shape[0] / len(captions)
+    font = ImageFont.load_default(size=int(np.clip(height * 0.4, 9, 20)))
+    margin = 8 + int(max(font.getlength(caption) for caption in captions))
+    image = to_pil(np.pad(picture, ((0, 0), (margin, 0), (0, 0))))
+    draw = ImageDraw.Draw(image)
+    for row, caption in enumerate(captions):
+        place = (margin / 2, (row + 0.5) * height)
+        draw.text(place, caption, fill="white", font=font, anchor="mm")
+    return np.atleast_3d(np.asarray(image))
+
+
+def to_pil(picture: Picture) -> Image.Image:
+    """Grey for one channel, RGB for three."""
+    return Image.fromarray(picture[..., 0] if picture.shape[-1] == 1 else picture)
+
+
+def save_png(path: Path, picture: Picture) -> None:
+    to_pil(picture).save(path)
+
+
+def save_gif(path: Path, pictures: Sequence[Picture], *, milliseconds: int = 60) -> None:
+    """An endless animation that rests on its last picture for two seconds."""
+    frames = [to_pil(picture) for picture in pictures]
+    durations = [milliseconds] * (len(frames) - 1) + [2000]
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=durations, loop=0)

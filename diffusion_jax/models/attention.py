@@ -1,0 +1,116 @@
+"""`clsAtn`, `atn` and `chnAtn`: attention over channels by class, over pixels, and over channels."""
+
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from diffusion_jax.models.blocks import Block, Conditioning
+from diffusion_jax.models.layers import TORCH_KERNEL, GroupNorm, conv, dense, quarter_groups
+from diffusion_jax.types import Images
+
+
+class ClassAttention(Block):
+    """`clsAtn`: channels attend to channels, with queries and keys made from the class.
+
+    A_cd = softmax over d of (q_c k_d / sqrt(channels)); channel c becomes sum_d A_cd h_d. The
+    reference sums A over d before it multiplies, which gives 1: there the class has no influence,
+    and queries and keys are idle parameters.
+    """
+
+    @nn.compact
+    def __call__(self, x: Images, cond: Conditioning, *, train: bool) -> Images:
+        if cond.label is None:
+            raise ValueError("The block 'clsAtn' needs classes: set num_classes or drop the block")
+        channels = x.shape[-1]
+        h = GroupNorm(quarter_groups(channels), name="norm_in")(x)
+        query = dense(channels, "query", jnp.float32)(cond.label)
+        key = dense(channels, "key", jnp.float32)(cond.label)
+        if self.behaviour == "corrected":
+            weights = jax.nn.softmax(query[:, :, None] * key[:, None, :] / math.sqrt(channels))
+            h = jnp.einsum("bcd,bhwd->bhwc", weights.astype(self.dtype), h.astype(self.dtype))
+        h = conv(channels, 1, "out", self.dtype)(h)
+        return x + GroupNorm(quarter_groups(channels), name="norm_out")(h)
+
+
+class WindowAttention(Block):
+    """`atn`: multi-head self-attention among the pixels of each window x window square.
+
+    A map no larger than the window is one window. As many of num_heads heads as divide the number
+    of channels are used (their greatest common divisor).
+    """
+
+    @nn.compact
+    def __call__(self, x: Images, cond: Conditioning, *, train: bool) -> Images:
+        channels = x.shape[-1]
+        h = GroupNorm(quarter_groups(channels), name="norm")(x)
+        key, query, value = jnp.split(conv(3 * channels, 1, "kqv", self.dtype)(h), 3, axis=-1)
+        attend = self._scrambled if self.behaviour == "reference" else self._windows
+        h = attend(query, key, value)
+        return x + conv(channels, 1, "out", self.dtype)(h)
+
+    def _windows(self, query: Images, key: Images, value: Images) -> Images:
+        batch, height, width, channels = query.shape
+        rows, columns = min(self.window, height), min(self.window, width)
+        down, across = height // rows, width // columns
+        heads = math.gcd(self.num_heads, channels)
+
+        def to_windows(image: Images) -> Float[Array, "windows pixels heads depth"]:
+            grid = image.reshape(batch, down, rows, across, columns, channels)
+            grid = grid.transpose(0, 1, 3, 2, 4, 5)
+            return grid.reshape(-1, rows * columns, heads, channels // heads)
+
+        h = jax.nn.dot_product_attention(to_windows(query), to_windows(key), to_windows(value))
+        h = h.reshape(batch, down, across, rows, columns, channels).transpose(0, 1, 3, 2, 4, 5)
+        return h.reshape(batch, height, width, channels)
+
+    def _scrambled(self, query: Images, key: Images, value: Images) -> Images:
+        """As the reference: its reshapes take channels for windows, both ways, and scale by the side.
+
+        A group holds 1/P of the channels of all P patches, and the result goes back to the image
+        without undoing the patches.
+        """
+        batch, height, width, channels = query.shape
+        side = self.window
+        if side > width:
+            groups, patches = 1, lambda image: image.reshape(batch, channels, -1)
+        else:
+            groups = (height // side) * (width // side)
+
+            def patches(image: Float[Array, "batch channels height width"]) -> Array:
+                grid = image.reshape(batch, channels, height // side, side, width // side, side)
+                return grid.transpose(0, 1, 2, 4, 3, 5)
+
+        def to_groups(image: Images) -> Float[Array, "batch groups channels pixels"]:
+            return patches(image.transpose(0, 3, 1, 2)).reshape(batch, groups, channels, -1)
+
+        query, key, value = to_groups(query), to_groups(key), to_groups(value)
+        logits = jnp.einsum("bgcd,bgce->bgde", query, key, preferred_element_type=jnp.float32)
+        weights = jax.nn.softmax(logits / math.sqrt(side)).astype(self.dtype)
+        h = jnp.einsum("bgde,bgce->bgcd", weights, value)
+        return h.reshape(batch, channels, height, width).transpose(0, 2, 3, 1)
+
+
+class ChannelAttention(Block):
+    """`chnAtn`: each channel times the sigmoid of a 1-D convolution over the channel means.
+
+    Efficient Channel Attention, ECA-Net (arXiv:1910.03151), with its kernel size rule.
+    """
+
+    @nn.compact
+    def __call__(self, x: Images, cond: Conditioning, *, train: bool) -> Images:
+        size = eca_kernel_size(x.shape[-1])
+        kernel = self.param("kernel", TORCH_KERNEL, (size, 1, 1))
+        means = jnp.mean(x.astype(jnp.float32), axis=(1, 2))[:, :, None]
+        mixed = jax.lax.conv_general_dilated(
+            means, kernel, (1,), [(size // 2, size // 2)], dimension_numbers=("NWC", "WIO", "NWC")
+        )
+        return x * jax.nn.sigmoid(mixed[:, None, None, :, 0]).astype(x.dtype)
+
+
+def eca_kernel_size(channels: int) -> int:
+    """The odd number at or just above |log2(channels) / 2 + 1/2|, rounded down. ECA-Net, eq. 12."""
+    size = int(abs(math.log2(channels) / 2 + 0.5))
+    return size if size % 2 else size + 1

@@ -1,0 +1,43 @@
+"""`conv`: the ConvNeXt block, and the two heads made of it."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from diffusion_jax.models.blocks import Block, Conditioning
+from diffusion_jax.models.layers import (
+    Dropout,
+    GroupNorm,
+    conv,
+    dense,
+    gelu,
+    quarter_groups,
+    scale_and_shift,
+)
+from diffusion_jax.types import Images
+
+
+class ConvNeXtBlock(Block):
+    """Depthwise 7x7, norm, 1x1 to twice the channels, GELU, 1x1, and a shortcut.
+
+    ConvNeXt (arXiv:2201.03545) with GroupNorm and an expansion of 2. After the norm, time scales
+    the channels and the class shifts them; with cond = None (the heads) nothing does. Dropout, if
+    any, drops whole channels of the result.
+    """
+
+    @nn.compact
+    def __call__(self, x: Images, cond: Conditioning | None, *, train: bool) -> Images:
+        old, new = x.shape[-1], self.features
+        h = conv(old, 7, "depthwise", self.dtype, feature_group_count=old)(x)
+        h = GroupNorm(quarter_groups(old), name="norm")(h)
+        if cond is not None:
+            scale = dense(old, "time", self.dtype)(cond.time)
+            shift = None if cond.label is None else dense(old, "label", self.dtype)(cond.label)
+            h = scale_and_shift(h, scale, shift)
+        h = gelu(conv(2 * old, 1, "expand", self.dtype)(h))
+        h = conv(new, 1, "project", self.dtype)(h)
+        if cond is not None:
+            dropout = Dropout(self.dropout, whole_channels=True, name="dropout")
+            h = dropout(h, cond.examples, train=train)
+
+        shortcut = x if old == new else conv(new, 1, "shortcut", self.dtype)(x)
+        return jnp.asarray(shortcut, self.dtype) + h

@@ -1,0 +1,73 @@
+"""What tells the network the timestep and the class."""
+
+from functools import cache
+from pathlib import Path
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from diffusion_jax.models.layers import TORCH_KERNEL, gelu
+from diffusion_jax.types import Labels
+
+
+def sinusoidal(timesteps: Int[Array, "batch"], dim: int) -> Float[Array, "batch dim"]:
+    """sin(t w_i) for the first half of the columns, cos(t w_i) for the second, w_i = 10000^(-i/half).
+
+    Attention Is All You Need (arXiv:1706.03762), section 3.5, in the column order of DDPM.
+    """
+    frequencies = np.exp(-np.log(10000) * np.arange(dim // 2) / (dim // 2)).astype(np.float32)
+    angles = timesteps.astype(jnp.float32)[:, None] * frequencies[None, :]
+    return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
+
+
+def reference_sinusoidal(timesteps: Int[Array, "batch"], dim: int) -> Float[Array, "batch dim"]:
+    """What gmongaras/Diffusion_models_from_scratch computes: t *times* 10000^(2i/dim).
+
+    sin in the even columns i, cos in the odd ones.
+    """
+    angles = timesteps.astype(jnp.float32)[:, None] * reference_frequencies(dim)[None, :]
+    even = np.arange(dim)[None, :] % 2 == 0
+    return jnp.where(even, jnp.sin(angles), jnp.cos(angles))
+
+
+@cache
+def reference_frequencies(dim: int) -> Float[np.ndarray, "dim"]:
+    """10000^(2i/dim) with the very float32 bits of PyTorch's `pow`.
+
+    With t = 1000 an error in the last bit turns a feature round, so the bits matter. They are the
+    correctly rounded powers, but for a unit in the last place here and there: for every dim up to
+    1024 those places are listed in `reference_frequencies.npz`. Treat the result as read-only.
+    """
+    exponents = np.arange(0, 2 * dim, 2, dtype=np.float32) / np.float32(dim)
+    rounded = np.power(10000.0, exponents.astype(np.float64)).astype(np.float32)
+    with np.load(Path(__file__).with_name("reference_frequencies.npz")) as table:
+        here = table["dim"] == dim
+        bits = rounded.view(np.int32)
+        bits[table["index"][here]] += table["units"][here]
+    return rounded
+
+
+class TimeMLP(nn.Module):
+    """Linear, GELU, Linear on the timestep embedding, all of width `dim`, in float32."""
+
+    dim: int
+
+    @nn.compact
+    def __call__(self, embedding: Float[Array, "batch dim"]) -> Float[Array, "batch dim"]:
+        hidden = nn.Dense(self.dim, kernel_init=TORCH_KERNEL, name="hidden")(embedding)
+        return nn.Dense(self.dim, kernel_init=TORCH_KERNEL, name="out")(gelu(hidden))
+
+
+class LabelEmbedding(nn.Module):
+    """One row for each class; the null label, num_classes, is the zero vector and has no row."""
+
+    num_classes: int
+    dim: int
+
+    @nn.compact
+    def __call__(self, labels: Labels) -> Float[Array, "batch dim"]:
+        table = self.param("table", TORCH_KERNEL, (self.num_classes, self.dim))
+        null = labels == self.num_classes
+        return jnp.where(null[:, None], 0.0, table[jnp.where(null, 0, labels)])

@@ -1,0 +1,116 @@
+"""The small layers that every block is made of, with PyTorch's conventions.
+
+bfloat16 is for convolutions and matrix products alone: norms compute in float32.
+"""
+
+from functools import partial
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, DTypeLike, Float, Int
+
+from diffusion_jax.types import Images
+
+# PyTorch's default for kernels, U(+-1/sqrt(fan_in)).
+TORCH_KERNEL = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+
+# The exact GELU, as in PyTorch; JAX would default to the tanh approximation.
+gelu = partial(jax.nn.gelu, approximate=False)
+
+
+def conv(features: int, size: int, name: str, dtype: DTypeLike, **options: int) -> nn.Conv:
+    """A square convolution with PyTorch's "same" padding on both sides.
+
+    For even steps this is not XLA's "SAME", which would pad one side only.
+    """
+    padding = ((size // 2, size // 2),) * 2
+    return nn.Conv(
+        features,
+        (size, size),
+        padding=padding,
+        kernel_init=TORCH_KERNEL,
+        dtype=dtype,
+        name=name,
+        **options,
+    )
+
+
+def double(features: int, name: str, dtype: DTypeLike) -> nn.ConvTranspose:
+    """The 4x4 transposed convolution of stride 2 that doubles both sides of a map."""
+    return nn.ConvTranspose(
+        features, (4, 4), strides=(2, 2), kernel_init=TORCH_KERNEL, dtype=dtype, name=name
+    )
+
+
+def dense(features: int, name: str, dtype: DTypeLike) -> nn.Dense:
+    return nn.Dense(features, kernel_init=TORCH_KERNEL, dtype=dtype, name=name)
+
+
+class GroupNorm(nn.Module):
+    """GroupNorm with epsilon 1e-5, computed in float32, returned in the type of its input."""
+
+    groups: int
+
+    @nn.compact
+    def __call__(self, x: Images) -> Images:
+        norm = nn.GroupNorm(self.groups, epsilon=1e-5, dtype=jnp.float32, name="norm")
+        return norm(x).astype(x.dtype)
+
+
+def quarter_groups(channels: int) -> int:
+    """Groups of four channels; a single group where there are at most four."""
+    return channels // 4 if channels > 4 else 1
+
+
+class WeightStandardizedConv(nn.Module):
+    """3x3 convolution whose kernel has mean 0 and variance 1 for each output channel.
+
+    Weight Standardization (arXiv:1903.10520), with epsilon 1e-5 inside the root and no gain.
+    """
+
+    features: int
+    dtype: DTypeLike
+
+    @nn.compact
+    def __call__(self, x: Images) -> Images:
+        kernel = self.param("kernel", TORCH_KERNEL, (3, 3, x.shape[-1], self.features))
+        bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
+        mean = jnp.mean(kernel, axis=(0, 1, 2), keepdims=True)
+        variance = jnp.var(kernel, axis=(0, 1, 2), keepdims=True)
+        kernel = (kernel - mean) * jax.lax.rsqrt(variance + 1e-5)
+        y = jax.lax.conv_general_dilated(
+            x.astype(self.dtype),
+            kernel.astype(self.dtype),
+            window_strides=(1, 1),
+            padding=((1, 1), (1, 1)),
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )
+        return y + bias.astype(self.dtype)[None, None, None, :]
+
+
+class Dropout(nn.Module):
+    """Dropout whose mask belongs to the example, not to its place among the devices.
+
+    whole_channels: drop whole feature maps (PyTorch's Dropout2d) instead of single values.
+    """
+
+    rate: float
+    whole_channels: bool = False
+
+    @nn.compact
+    def __call__(self, x: Images, examples: Int[Array, "batch"], *, train: bool) -> Images:
+        if not train or self.rate == 0:
+            return x
+        shape = (1, 1, x.shape[-1]) if self.whole_channels else x.shape[1:]
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(self.make_rng("dropout"), examples)
+        keep = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - self.rate, shape))(keys)
+        return jnp.where(keep, x / (1 - self.rate), 0)
+
+
+def scale_and_shift(
+    x: Images, scale: Float[Array, "batch channels"], shift: Float[Array, "batch channels"] | None
+) -> Images:
+    """x * scale + shift, channel by channel: the time scales, the class shifts."""
+    x = x * scale[:, None, None, :]
+    return x if shift is None else x + shift[:, None, None, :]

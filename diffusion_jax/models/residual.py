@@ -1,0 +1,44 @@
+"""`res`: the residual block."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from diffusion_jax.models.blocks import Block, Conditioning
+from diffusion_jax.models.layers import (
+    Dropout,
+    GroupNorm,
+    WeightStandardizedConv,
+    conv,
+    dense,
+    scale_and_shift,
+)
+from diffusion_jax.types import Images
+
+
+class ResBlock(Block):
+    """Two weight-standardised 3x3 convolutions with GroupNorm and SiLU, and a shortcut.
+
+    After the first norm, time scales the channels and the class shifts them. Dropout, if any, comes
+    before the second convolution.
+    """
+
+    @nn.compact
+    def __call__(self, x: Images, cond: Conditioning, *, train: bool) -> Images:
+        old, new = x.shape[-1], self.features
+        groups = 8 if old > 4 and old % 8 == 0 and new % 8 == 0 else 1
+        scale = dense(new, "time", self.dtype)(jax.nn.silu(cond.time))
+        shift = None
+        if cond.label is not None:
+            shift = dense(new, "label", self.dtype)(jax.nn.silu(cond.label))
+
+        h = WeightStandardizedConv(new, self.dtype, name="conv_0")(x)
+        h = GroupNorm(groups, name="norm_0")(h)
+        h = jax.nn.silu(scale_and_shift(h, scale, shift))
+        h = Dropout(self.dropout, name="dropout")(h, cond.examples, train=train)
+        h = WeightStandardizedConv(new, self.dtype, name="conv_1")(h)
+        groups = 8 if new > 4 and new % 8 == 0 else 1
+        h = jax.nn.silu(GroupNorm(groups, name="norm_1")(h))
+
+        shortcut = x if old == new else conv(new, 1, "shortcut", self.dtype)(x)
+        return jnp.asarray(shortcut, self.dtype) + h

@@ -1,0 +1,37 @@
+"""The optimizer: AdamW, with warm-up, decay of the rate, and clipping where a config asks for them."""
+
+import optax
+
+
+def learning_rate_schedule(
+    learning_rate: float, warmup_steps: int, decay_steps: int | None
+) -> optax.Schedule:
+    """Linear from 0 over warmup_steps, then constant, or a cosine to 0 that ends at decay_steps."""
+    if decay_steps is None:
+        warmup = optax.linear_schedule(0.0, learning_rate, warmup_steps)
+        return warmup if warmup_steps else optax.constant_schedule(learning_rate)
+    return optax.warmup_cosine_decay_schedule(
+        0.0 if warmup_steps else learning_rate, learning_rate, warmup_steps, decay_steps
+    )
+
+
+def adamw(
+    learning_rate: float,
+    warmup_steps: int,
+    decay_steps: int | None,
+    b1: float,
+    b2: float,
+    eps: float,
+    weight_decay: float,
+    clip_norm: float | None,
+) -> optax.GradientTransformation:
+    """AdamW (arXiv:1711.05101), with weight decay on all parameters.
+
+    warmup_steps, decay_steps: see `learning_rate_schedule`. clip_norm: the largest global norm of
+    the gradient; None does not clip.
+    """
+    schedule = learning_rate_schedule(learning_rate, warmup_steps, decay_steps)
+    optimizer = optax.adamw(schedule, b1, b2, eps, weight_decay=weight_decay)
+    if clip_norm is None:
+        return optimizer
+    return optax.chain(optax.clip_by_global_norm(clip_norm), optimizer)

@@ -1,0 +1,120 @@
+"""What a run writes for people: progress bar, TensorBoard, metrics file, loss curve, pictures."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tensorboardX import SummaryWriter
+from tqdm import tqdm
+
+from diffusion_jax import images
+
+METRICS_FILE = "metrics.jsonl"
+LOSS_CURVE = "loss.png"
+SAMPLES = "samples"
+
+
+class Reporter:
+    """Use as a context manager. Only the first of several processes writes.
+
+    start_step: where this run begins; metrics that an earlier one left behind from later steps are
+    dropped, so that the file has each step once.
+    """
+
+    def __init__(self, workdir: Path, *, start_step: int, steps: int, batch_size: int, write: bool):
+        self.workdir = workdir
+        self.write = write
+        self.batch_size = batch_size
+        self._steps_since = 0
+        self._since = time.monotonic()
+        self._bar = tqdm(total=steps, initial=start_step, unit="step", disable=not write)
+        if write:
+            (workdir / SAMPLES).mkdir(parents=True, exist_ok=True)
+            _drop_after(workdir / METRICS_FILE, start_step)
+            self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=start_step + 1)
+
+    def __enter__(self) -> "Reporter":
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self._bar.close()
+        if self.write:
+            self._board.close()
+            draw_loss_curve(self.workdir)
+
+    def advance(self, loss: float) -> None:
+        """One more step is done."""
+        self._steps_since += 1
+        speed = self._images_per_second()
+        self._bar.set_postfix_str(f"loss {loss:.4f}, {speed:.0f} images/s", refresh=False)
+        self._bar.update()
+
+    def say(self, text: str) -> None:
+        """A line above the bar."""
+        if self.write:
+            self._bar.write(text)
+
+    def restart_clock(self) -> None:
+        """Keeps what is not training (compilation, sampling) out of the images per second."""
+        self._since = time.monotonic()
+        self._steps_since = 0
+
+    def scalars(self, step: int, values: dict[str, float]) -> None:
+        """Writes the values of this step, with the images per second since the last time."""
+        if not self.write:
+            return
+        values = {**values, "images_per_second": self._images_per_second()}
+        self.restart_clock()
+        for name, value in values.items():
+            self._board.add_scalar(name, value, step)
+        with (self.workdir / METRICS_FILE).open("a") as file:
+            file.write(json.dumps({"step": step, **values}) + "\n")
+
+    def picture(self, step: int, picture: np.ndarray) -> Path:
+        """Writes a sample grid and redraws the loss curve."""
+        path = self.workdir / SAMPLES / f"step_{step:07d}.png"
+        if self.write:
+            images.save_png(path, picture)
+            self._board.add_image("samples", picture, step, dataformats="HWC")
+            draw_loss_curve(self.workdir)
+        return path
+
+    def _images_per_second(self) -> float:
+        return self._steps_since * self.batch_size / max(time.monotonic() - self._since, 1e-9)
+
+
+def draw_loss_curve(workdir: Path) -> None:
+    """Redraws loss.png from the metrics file, if there is something to draw."""
+    lines = read_metrics(workdir)
+    if not lines:
+        return
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    steps = [line["step"] for line in lines]
+    for name in ("loss", "simple", "vlb"):
+        axes.plot(steps, [line[name] for line in lines], label=name, linewidth=1)
+    axes.set(xlabel="step", ylabel="mean over the examples", yscale="log")
+    axes.legend()
+    axes.grid(alpha=0.3)
+    figure.savefig(workdir / LOSS_CURVE, dpi=120)
+    plt.close(figure)
+
+
+def read_metrics(workdir: Path) -> list[dict[str, float]]:
+    """The lines of the metrics file, oldest first."""
+    path = workdir / METRICS_FILE
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def _drop_after(path: Path, step: int) -> None:
+    if path.exists():
+        lines = [line for line in path.read_text().splitlines() if json.loads(line)["step"] <= step]
+        partial = path.with_suffix(".tmp")
+        partial.write_text("".join(line + "\n" for line in lines))
+        partial.replace(path)

@@ -1,0 +1,164 @@
+"""Noise schedules: how fast the forward process destroys the image.
+
+Everything here runs once, on the host, in float64 NumPy. A `Schedule` is a small pytree of tables
+that jitted code reads as float32. Tables have num_steps + 1 entries and are indexed as the papers
+do: entry t belongs to step t = 1 .. num_steps, and entry 0 to the clean image.
+"""
+
+from dataclasses import dataclass, field
+
+import jax
+import numpy as np
+from jaxtyping import Float, Int
+
+from diffusion_jax.types import Leaf
+
+Betas = Float[np.ndarray, "num_steps"]
+Table = Float[np.ndarray, "num_steps_plus_1"]
+Positions = Int[np.ndarray, "kept"]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Schedule:
+    """Tables of a chain of num_steps steps (DDPM, arXiv:2006.11239, section 2).
+
+    There are two clocks: t, the position in this chain, and `timesteps[t]`, what the network is
+    told, which differ once a chain has been respaced. alphas and one_minus_alphas_bar are tables
+    of their own because 1 - x in float32 would lose their digits where x is close to 1.
+    """
+
+    timesteps: Leaf
+    betas: Leaf
+    alphas: Leaf
+    alphas_bar: Leaf
+    one_minus_alphas_bar: Leaf
+    log_posterior_variance: Leaf  # log beta-tilde; where beta-tilde is 0 (t = 1), the next entry
+    beta_bounds: tuple[float, float] = field(default=(0.0, 1.0), metadata={"static": True})
+
+    @property
+    def num_steps(self) -> int:
+        return self.timesteps.shape[0] - 1
+
+
+def linear_betas(num_steps: int, start: float = 1e-4, end: float = 0.02) -> Betas:
+    """beta_t evenly spaced from `start` to `end` (DDPM, section 4)."""
+    return np.linspace(start, end, num_steps, dtype=np.float64)
+
+
+def cosine_betas(num_steps: int, largest: float = 0.999) -> Betas:
+    """beta_t = min(1 - f(t/T) / f((t-1)/T), 0.999), f(u) = cos^2(pi/2 (u + 0.008) / 1.008).
+
+    Improved DDPM (arXiv:2102.09672), eq. 17 and the sentence after it.
+    """
+    signal = _cosine(np.arange(num_steps + 1) / num_steps)
+    return np.minimum(1 - signal[1:] / signal[:-1], largest)
+
+
+def reference_cosine_alphas_bar(num_steps: int) -> Table:
+    """The cosine alpha-bar as gmongaras/Diffusion_models_from_scratch computes it.
+
+    alpha-bar_t = clip(f(t/T) / f(0), 1e-10, 0.999), at t = 0 too: the first 13 of 1000 steps are
+    identical and samples keep noise of standard deviation sqrt(0.001).
+    """
+    signal = _cosine(np.arange(num_steps + 1) / num_steps)
+    return np.clip(signal / signal[0], 1e-10, 0.999)
+
+
+def from_betas(betas: Betas) -> Schedule:
+    """The schedule with these beta_1 .. beta_T; alpha-bar_0 = 1, alpha-bar_t = prod(1 - beta)."""
+    if not np.all((betas > 0) & (betas < 1)):
+        raise ValueError("betas must lie strictly between 0 and 1")
+    alphas_bar = np.concatenate([[1.0], np.cumprod(1 - betas)])
+    return from_alphas_bar(alphas_bar, np.arange(len(alphas_bar)))
+
+
+def from_alphas_bar(
+    alphas_bar: Table,
+    timesteps: Int[np.ndarray, "num_steps_plus_1"],
+    beta_bounds: tuple[float, float] = (0.0, 1.0),
+) -> Schedule:
+    """The schedule with these alpha-bar_0 .. alpha-bar_T: beta_t = 1 - alpha-bar_t / alpha-bar_{t-1}.
+
+    beta_bounds: beta_t is clipped into this interval (alpha-bar stays as given).
+    """
+    alphas_bar = np.asarray(alphas_bar, np.float64)
+    betas = np.clip(1 - alphas_bar[1:] / alphas_bar[:-1], *beta_bounds)
+    betas = np.concatenate([[0.0], betas])
+    # The maximum only keeps entry 0, which no step reads, from being 0/0.
+    ratio = np.append(0.0, (1 - alphas_bar[:-1]) / np.maximum(1 - alphas_bar[1:], 1e-300))
+    variance = ratio * betas
+    if variance[1] == 0:
+        variance[1] = variance[2] if len(variance) > 2 else betas[1]
+    variance[0] = variance[1]
+    return Schedule(
+        timesteps=np.asarray(timesteps, np.int32),
+        betas=betas,
+        alphas=1 - betas,
+        alphas_bar=alphas_bar,
+        one_minus_alphas_bar=1 - alphas_bar,
+        log_posterior_variance=np.log(variance),
+        beta_bounds=beta_bounds,
+    )
+
+
+def respace(schedule: Schedule, steps: Positions) -> Schedule:
+    """The chain that visits only these steps of `schedule` (Improved DDPM, section 4, eq. 19).
+
+    steps: increasing positions in `schedule`, each in 1 .. num_steps. beta is recomputed from
+    alpha-bar, and the network is still told the old timesteps. Must be called outside jit.
+    """
+    steps = np.asarray(steps)
+    valid = len(steps) > 0 and steps[0] >= 1 and steps[-1] <= schedule.num_steps
+    if not valid or np.any(np.diff(steps) <= 0):
+        raise ValueError(f"Steps must increase within 1..{schedule.num_steps}; got {steps}")
+    kept = np.concatenate([[0], steps])
+    return from_alphas_bar(
+        np.asarray(schedule.alphas_bar)[kept],
+        np.asarray(schedule.timesteps)[kept],
+        schedule.beta_bounds,
+    )
+
+
+def steps_by_stride(num_steps: int, stride: int) -> Positions:
+    """Every stride-th step, from the first: 1, 1 + stride, ... (the last may fall short of T)."""
+    if not 1 <= stride <= num_steps:
+        raise ValueError(f"stride={stride} is not in 1..{num_steps}, the length of the chain")
+    return np.arange(1, num_steps + 1, stride)
+
+
+def steps_by_count(num_steps: int, count: int, spacing: str = "ends") -> Positions:
+    """`count` evenly spaced steps.
+
+    spacing: "ends" has both the first and the last step (1 and T; Improved DDPM, section 4),
+    "centred" the middles of `count` equal stretches (nice-diffusion).
+    """
+    if not 1 <= count <= num_steps:
+        raise ValueError(f"steps={count} is not in 1..{num_steps}, the length of the chain")
+    if spacing == "ends":
+        # A single step has to start from pure noise, hence from the last one.
+        return np.rint(np.linspace(1 if count > 1 else num_steps, num_steps, count)).astype(int)
+    if spacing == "centred":
+        return 1 + num_steps // (2 * count) + np.arange(count) * (num_steps // count)
+    raise ValueError(f"Unknown spacing {spacing!r}; known spacings: ends, centred")
+
+
+def make_schedule(name: str, num_steps: int, behaviour: str = "corrected") -> Schedule:
+    """The training schedule of a config.
+
+    name: "linear" or "cosine". behaviour: "corrected" has alpha-bar_0 = 1; "reference" is the
+    clipped cosine of gmongaras/Diffusion_models_from_scratch (its linear schedule is the usual one).
+    Raises ValueError for another name.
+    """
+    if name == "linear":
+        return from_betas(linear_betas(num_steps))
+    if name == "cosine" and behaviour == "reference":
+        table = reference_cosine_alphas_bar(num_steps)
+        return from_alphas_bar(table, np.arange(num_steps + 1), beta_bounds=(1e-10, 0.999))
+    if name == "cosine":
+        return from_betas(cosine_betas(num_steps))
+    raise ValueError(f"Unknown schedule {name!r}; known schedules: linear, cosine")
+
+
+def _cosine(fraction: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
+    return np.cos((fraction + 0.008) / 1.008 * np.pi / 2) ** 2

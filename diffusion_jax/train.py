@@ -1,0 +1,240 @@
+"""Training: the loop around one compiled step, from a config to a finished workdir."""
+
+import math
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import jax
+import numpy as np
+from clu import parameter_overview
+from jaxtyping import PyTree
+from ml_collections import ConfigDict
+
+from diffusion_jax import configuration, images, parallel
+from diffusion_jax.checkpoints import Checkpoints
+from diffusion_jax.data import Source, batches
+from diffusion_jax.generate import Generator
+from diffusion_jax.optimizers import adamw
+from diffusion_jax.reporting import Reporter
+from diffusion_jax.train_state import TrainState, init_state
+from diffusion_jax.train_step import StepMetrics, make_train_step
+
+CHECKPOINTS = "checkpoints"
+# What a run cannot change once it has parameters.
+FIXED = ("behaviour", "model.", "schedule.", "data.resolution")
+FREE = ("model.dtype", "model.dropout")
+
+
+def train(config: ConfigDict, workdir: Path) -> TrainState:
+    """Trains until config.steps, continuing from the newest checkpoint in `workdir` if there is one.
+
+    A continued run takes the same steps, bit for bit, as one that was never stopped. SIGTERM or
+    Ctrl-C ends the run after the current step, with a checkpoint; the state that is returned then
+    has fewer steps.
+
+    Raises ValueError for a mistake in the config or if `workdir` holds a run of another model, and
+    FloatingPointError when loss or gradient are no longer finite.
+    """
+    configuration.validate(config)
+    parallel.check_batch_size(config.batch_size, config.micro_batches)
+    changes = _changes_since(config, workdir)
+    source = configuration.open_source(config)
+    model = configuration.make_model(config)
+    schedule, _ = configuration.make_schedules(config)
+    optimizer = adamw(**config.optimizer)
+
+    def fresh_state() -> TrainState:
+        return init_state(model, optimizer, config.seed, config.data.resolution)
+
+    with Checkpoints(
+        workdir / CHECKPOINTS,
+        keep_latest=config.keep_latest,
+        keep_every=config.keep_every,
+        create=True,
+    ) as checkpoints:
+        if steps := checkpoints.steps():
+            state = checkpoints.restore(steps[-1], jax.eval_shape(fresh_state))
+        else:
+            state = jax.jit(fresh_state)()
+        start = int(state.step)
+        if jax.process_index() == 0:
+            configuration.save(config, workdir)
+            table = parameter_overview.get_parameter_overview(state.params, include_stats=False)
+            (workdir / "parameters.txt").write_text(table + "\n")
+
+        step = parallel.data_parallel(
+            make_train_step(
+                model,
+                schedule,
+                optimizer,
+                seed=config.seed,
+                loss_kind=config.loss.kind,
+                vlb_weight=config.loss.vlb_weight,
+                label_dropout=config.label_dropout,
+                flip=config.data.flip,
+                micro_batches=config.micro_batches,
+                ema_decay=config.ema_decay,
+            )
+        )
+        data = batches(
+            source,
+            batch_size=config.batch_size,
+            seed=config.seed,
+            start_step=start,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+            threads=config.data.threads,
+        )
+        draw = _grid_of_samples(config, source)
+        with (
+            Reporter(
+                workdir,
+                start_step=start,
+                steps=config.steps,
+                batch_size=config.batch_size,
+                write=jax.process_index() == 0,
+            ) as report,
+            _interruptible() as interrupted,
+        ):
+            for change in changes:
+                report.say(f"Changed since this run began: {change}")
+            if start:
+                report.say(f"Continuing from the checkpoint of step {start}")
+            return _loop(config, step, state, data, draw, checkpoints, report, interrupted)
+
+
+def _loop(
+    config: ConfigDict,
+    step: Callable[[TrainState, PyTree], tuple[TrainState, StepMetrics]],
+    state: TrainState,
+    data: Iterator[PyTree],
+    draw: Callable[[PyTree], np.ndarray],
+    checkpoints: Checkpoints,
+    report: Reporter,
+    interrupted: Callable[[], bool],
+) -> TrainState:
+    first = int(state.step) + 1
+    total = StepMetrics.empty()
+    pending: tuple[int, StepMetrics] | None = None
+
+    def read(number: int, metrics: StepMetrics) -> None:
+        nonlocal total
+        metrics = jax.device_get(metrics)
+        now = {name: float(value) for name, value in metrics.compute().items()}
+        if not all(math.isfinite(value) for value in now.values()):
+            raise FloatingPointError(f"Not finite at step {number}: {now}")
+        if number == first:
+            report.restart_clock()
+        else:
+            report.advance(now["loss"])
+        total = total.merge(metrics)
+        if number % config.log_every == 0 or number == config.steps:
+            report.scalars(number, {k: float(v) for k, v in total.compute().items()})
+            total = StepMetrics.empty()
+
+    for number in range(first, config.steps + 1):
+        state, metrics = step(state, parallel.shard(next(data)))
+        # The metrics of the step before are there by now, or soon: the device always has work.
+        if pending:
+            read(*pending)
+        pending = number, metrics
+
+        stop = interrupted()
+        save = stop or number % config.checkpoint_every == 0 or number == config.steps
+        show = number % config.sample_every == 0 or number == config.steps
+        if save or show:
+            read(*pending)
+            pending = None
+        if save:
+            checkpoints.save(number, state)
+        if show:
+            report.picture(number, draw(state.ema_params))
+            report.restart_clock()
+        if stop:
+            break
+    return state
+
+
+def _grid_of_samples(config: ConfigDict, source: Source) -> Callable[[PyTree], np.ndarray]:
+    """Maps parameters to a picture: a row for each class (at most grid_rows), named at its left."""
+    model, sampling = configuration.make_model(config), config.sampling
+    classes, rows, columns = model.num_classes, sampling.grid_rows, sampling.grid_columns
+    if classes is None:
+        shown = np.zeros(rows, np.int32)
+    else:
+        shown = np.rint(np.linspace(0, classes - 1, min(rows, classes))).astype(np.int32)
+    labels = shown.repeat(columns)
+    devices = jax.device_count()
+    _, schedule = configuration.make_schedules(config)
+    generator = Generator(
+        model,
+        schedule,
+        resolution=config.data.resolution,
+        batch_size=min(config.batch_size, -(-len(labels) // devices) * devices),
+        clip=sampling.clip,
+        guided=sampling.guidance > 0,
+    )
+
+    def draw(params: PyTree) -> np.ndarray:
+        drawn, _ = generator(
+            params,
+            labels,
+            seed=config.seed,
+            guidance_scale=sampling.guidance,
+            eta=sampling.eta,
+        )
+        upscale = max(1, 32 // config.data.resolution)
+        picture = images.grid(images.to_uint8(drawn), columns, upscale=upscale)
+        if classes is None:
+            return picture
+        return images.captioned(picture, [source.class_names[label] for label in shown])
+
+    return draw
+
+
+def _changes_since(config: ConfigDict, workdir: Path) -> list[str]:
+    """What differs from the config that the run in `workdir` began with.
+
+    Raises ValueError if something differs that shapes the network or the schedule.
+    """
+    if workdir.exists() and not workdir.is_dir():
+        raise ValueError(f"The workdir {workdir} is a file; choose another --workdir")
+    if not (workdir / configuration.CONFIG_FILE).exists():
+        return []
+    changes = configuration.differences(configuration.load(workdir), config)
+    fixed = [c for c in changes if c.startswith(FIXED) and not c.startswith(FREE)]
+    if fixed:
+        raise ValueError(
+            f"{workdir} holds a run of another model ({'; '.join(fixed)}); choose another --workdir"
+        )
+    return changes
+
+
+@contextmanager
+def _interruptible() -> Iterator[Callable[[], bool]]:
+    """Yields a function that tells whether SIGTERM or Ctrl-C has come; a second one ends at once.
+
+    With several processes signals keep their meaning, since all must stop at the same step.
+    """
+    received = []
+    if jax.process_count() > 1:
+        yield lambda: False
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def remember(number: int, frame: object) -> None:
+        received.append(number)
+        restore()
+
+    for number in before:
+        signal.signal(number, remember)
+    try:
+        yield lambda: bool(received)
+    finally:
+        restore()

@@ -1,0 +1,92 @@
+"""What the scripts share: flags, one clear line for a mistake, and JAX's set-up."""
+
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from absl import app, flags
+
+ROOT = Path(__file__).resolve().parent.parent
+QUIET = ("orbax", "jax", "grain", "tensorflow_datasets")
+
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator",
+    None,
+    "Several machines: HOST:PORT of the first process, with --num_processes and --process_id; or "
+    "'auto' under SLURM, Open MPI, Kubernetes or on Cloud TPU, which tell the rest by themselves.",
+)
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Number of processes, one a machine.")
+_PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.")
+
+
+def run(main: Callable[[], int | None]) -> None:
+    """Parses the flags and calls main(), whose result is the exit code.
+
+    A mistake of the user's, in the flags or raised by our own code, is reported in one line.
+    """
+    app.run(lambda argv: sys.exit(_call(main, argv)), flags_parser=_parse)
+
+
+def _parse(argv: list[str]) -> list[str]:
+    try:
+        rest = flags.FLAGS(argv)
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+        _fail(error)
+    if len(rest) > 1:
+        _fail(ValueError(f"Unexpected argument {rest[1]!r}; options begin with --"))
+    return rest
+
+
+def _call(main: Callable[[], int | None], argv: list[str]) -> int:
+    _be_quiet()
+    try:
+        _set_up_jax()
+        return main() or 0
+    except (ValueError, FileNotFoundError, FloatingPointError) as error:
+        if not _raised_by_us(error):
+            raise
+        _fail(error)
+
+
+def _fail(error: Exception) -> None:
+    text = error.args[0] if isinstance(error, KeyError) and error.args else str(error)
+    lines = [line.strip() for line in str(text).splitlines() if line.strip()]
+    print("Error: " + " ".join(lines), file=sys.stderr)
+    sys.exit(1)
+
+
+def _raised_by_us(error: Exception) -> bool:
+    """Whether the raise statement is in this project, not in a library that it called."""
+    origin = Path(traceback.extract_tb(error.__traceback__)[-1].filename).resolve()
+    return any(origin.is_relative_to(ROOT / part) for part in ("diffusion_jax", "scripts"))
+
+
+def _be_quiet() -> None:
+    """Libraries log dozens of lines a checkpoint; of theirs, only warnings are shown."""
+    from absl import logging as absl_logging
+
+    def wanted(record: logging.LogRecord) -> bool:
+        ours = not any(f"/{name}/" in record.pathname for name in QUIET)
+        return ours or record.levelno >= logging.WARNING
+
+    absl_logging.get_absl_handler().addFilter(wanted)
+
+
+def _set_up_jax() -> None:
+    """Several machines, if asked for; and compiled programs kept, so that a second start is fast."""
+    import jax
+
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        jax.config.update("jax_compilation_cache_dir", str(base / "diffusion_jax" / "compiled"))
+    if _COORDINATOR.value == "auto":
+        jax.distributed.initialize()
+    elif _COORDINATOR.value is not None:
+        jax.distributed.initialize(
+            coordinator_address=_COORDINATOR.value,
+            num_processes=_NUM_PROCESSES.value,
+            process_id=_PROCESS_ID.value,
+        )

@@ -1,0 +1,63 @@
+"""Trains a model, or continues: the same command does both.
+
+python -m scripts.train --config configs/digits.py --workdir runs/digits [--config.batch_size=64 ...]
+"""
+
+from pathlib import Path
+
+from absl import flags
+from ml_collections import config_flags
+
+from scripts import cli
+
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "The experiment, e.g. configs/res_res.py; --config.FIELD=VALUE changes a field."
+)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; made if it does not exist.")
+_DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print config and parameter count, and stop.")
+
+
+def main() -> int:
+    from diffusion_jax import configuration
+
+    if _CONFIG.value is None:
+        raise ValueError("--config is missing; for example: --config configs/digits.py")
+    config = _CONFIG.value
+    configuration.validate(config)
+    if _DRY_RUN.value:
+        print(describe(config))
+        return 0
+    if _WORKDIR.value is None:
+        raise ValueError("--workdir is missing; for example: --workdir runs/my_run")
+
+    from diffusion_jax.reporting import LOSS_CURVE, SAMPLES
+    from diffusion_jax.train import train
+
+    workdir = Path(_WORKDIR.value)
+    step = int(train(config, workdir).step)
+    print(f"Samples:    {workdir / SAMPLES}/")
+    print(f"Loss curve: {workdir / LOSS_CURVE}")
+    print(f"All curves: tensorboard --logdir {workdir}")
+    if step < config.steps:
+        print(f"Interrupted after step {step} of {config.steps}; the same command continues.")
+        return 1
+    return 0
+
+
+def describe(config) -> str:
+    """The resolved config and the table of parameters."""
+    import jax
+    from clu import parameter_overview
+
+    from diffusion_jax import configuration
+    from diffusion_jax.train_state import init_params
+
+    model = configuration.make_model(config)
+    params = jax.eval_shape(lambda: init_params(model, config.seed, config.data.resolution))
+    table = parameter_overview.get_parameter_overview(params, include_stats=False)
+    count = parameter_overview.count_parameters(params)
+    return f"{config.to_json_best_effort(indent=2)}\n{table}\nParameters: {count:,}"
+
+
+if __name__ == "__main__":
+    cli.run(main)
