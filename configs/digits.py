@@ -18,14 +18,14 @@ def get_config() -> ConfigDict:
     config.data.threads = 1
 
     config.model.channels = 1
-    config.model.width = 32
-    config.model.levels = 2
+    config.model.width = 24
+    config.model.levels = 1
     config.model.num_classes = 10
     config.model.time_dim = 128
     config.model.label_dim = 128
 
     config.steps = 2000
-    config.batch_size = 128
+    config.batch_size = 64
     config.ema_decay = 0.995
     config.optimizer.learning_rate = 1e-3
     config.optimizer.warmup_steps = 100

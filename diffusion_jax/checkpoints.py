@@ -37,10 +37,12 @@ class Checkpoints:
             keep_period=keep_every,
             create=create,
             cleanup_tmp_directories=create,
-            read_only=not create,
         )
+        items = ("params", "ema_params", "opt_state")
         self._manager = ocp.CheckpointManager(
-            self.folder, options=options, item_names=("params", "ema_params", "opt_state")
+            self.folder,
+            options=options,
+            item_handlers={name: ocp.StandardCheckpointHandler() for name in items},
         )
 
     def __enter__(self) -> "Checkpoints":
@@ -53,6 +55,12 @@ class Checkpoints:
     def steps(self) -> list[int]:
         """The steps of which there is a complete checkpoint, in increasing order."""
         return sorted(self._manager.all_steps())
+
+    def newest(self) -> int:
+        """The last of `steps`. Raises FileNotFoundError if there is none."""
+        if not self.steps():
+            raise FileNotFoundError(f"There is no complete checkpoint in {self.folder}")
+        return self.steps()[-1]
 
     def save(self, step: int, state: TrainState) -> None:
         """Starts writing; the state may be donated as soon as this returns. Repeats are ignored."""

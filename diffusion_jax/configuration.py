@@ -5,10 +5,11 @@ A section of a config holds the arguments of one constructor: `UNet(**config.mod
 
 import inspect
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from diffusion_jax.data import make_source
@@ -20,6 +21,8 @@ from diffusion_jax.optimizers import adamw
 from diffusion_jax.schedules import Schedule, make_schedule
 
 CONFIG_FILE = "config.json"
+CLASSES_FILE = "classes.txt"
+CHECKPOINTS = "checkpoints"
 BEHAVIOURS = ("corrected", "reference")
 DTYPES = ("float32", "bfloat16")
 
@@ -122,8 +125,6 @@ def open_source(config: ConfigDict) -> Any:
         raise ValueError(
             f"model.num_classes={model.num_classes}, but {data.name} has {classes} classes"
         )
-    import numpy as np
-
     shape = source.read(np.array([0]))["image"].shape[1:]
     wanted = (data.resolution, data.resolution, model.channels)
     if shape != wanted:
@@ -134,11 +135,22 @@ def open_source(config: ConfigDict) -> Any:
     return source
 
 
-def save(config: ConfigDict, workdir: Path) -> None:
-    """Writes config.json, all of it or nothing."""
-    partial = workdir / (CONFIG_FILE + ".tmp")
-    partial.write_text(json.dumps(config.to_dict(), indent=2) + "\n")
-    partial.replace(workdir / CONFIG_FILE)
+def save(config: ConfigDict, workdir: Path, class_names: Sequence[str]) -> None:
+    """Writes config.json and classes.txt, each whole or not at all."""
+    texts = {
+        CONFIG_FILE: json.dumps(config.to_dict(), indent=2),
+        CLASSES_FILE: "\n".join(class_names),
+    }
+    for name, text in texts.items():
+        partial = workdir / (name + ".tmp")
+        partial.write_text(text + "\n")
+        partial.replace(workdir / name)
+
+
+def class_names(workdir: Path) -> list[str]:
+    """The names of the classes of a run, in the order of their labels; none if it has none."""
+    path = workdir / CLASSES_FILE
+    return path.read_text().split("\n")[:-1] if path.exists() else []
 
 
 def load(workdir: Path) -> ConfigDict:

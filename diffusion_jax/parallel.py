@@ -26,10 +26,25 @@ def check_batch_size(batch_size: int, micro_batches: int = 1) -> None:
         raise ValueError(f"batch_size={batch_size} is not divisible by {parts}")
 
 
+def round_up(count: int) -> int:
+    """The smallest number from `count` on that all devices can share evenly."""
+    devices = jax.device_count()
+    return -(-count // devices) * devices
+
+
 def shard(batch: PyTree) -> PyTree:
     """(rows, ...) -> (local devices, rows / local devices, ...) for every host array."""
     devices = jax.local_device_count()
     return jax.tree.map(lambda rows: rows.reshape(devices, -1, *rows.shape[1:]), batch)
+
+
+def replicate(tree: PyTree) -> PyTree:
+    """The tree on every device, as `data_parallel` leaves its state.
+
+    A first call with arrays placed otherwise would compile the step a second time for the next.
+    """
+    place = jax.pmap(lambda tree, _: tree, axis_name=AXIS, in_axes=(None, 0), out_axes=None)
+    return place(tree, np.zeros(jax.local_device_count()))
 
 
 def data_parallel(step: Callable[[Any, PyTree], tuple[Any, PyTree]]) -> Callable:

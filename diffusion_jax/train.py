@@ -21,7 +21,6 @@ from diffusion_jax.reporting import Reporter
 from diffusion_jax.train_state import TrainState, init_state
 from diffusion_jax.train_step import StepMetrics, make_train_step
 
-CHECKPOINTS = "checkpoints"
 # What a run cannot change once it has parameters.
 FIXED = ("behaviour", "model.", "schedule.", "data.resolution")
 FREE = ("model.dtype", "model.dropout")
@@ -49,7 +48,7 @@ def train(config: ConfigDict, workdir: Path) -> TrainState:
         return init_state(model, optimizer, config.seed, config.data.resolution)
 
     with Checkpoints(
-        workdir / CHECKPOINTS,
+        workdir / configuration.CHECKPOINTS,
         keep_latest=config.keep_latest,
         keep_every=config.keep_every,
         create=True,
@@ -58,9 +57,10 @@ def train(config: ConfigDict, workdir: Path) -> TrainState:
             state = checkpoints.restore(steps[-1], jax.eval_shape(fresh_state))
         else:
             state = jax.jit(fresh_state)()
+        state = parallel.replicate(state)
         start = int(state.step)
         if jax.process_index() == 0:
-            configuration.save(config, workdir)
+            configuration.save(config, workdir, source.class_names)
             table = parameter_overview.get_parameter_overview(state.params, include_stats=False)
             (workdir / "parameters.txt").write_text(table + "\n")
 
@@ -126,9 +126,8 @@ def _loop(
         if not all(math.isfinite(value) for value in now.values()):
             raise FloatingPointError(f"Not finite at step {number}: {now}")
         if number == first:
-            report.restart_clock()
-        else:
-            report.advance(now["loss"])
+            report.restart_clock()  # the first step was compiled, too
+        report.advance(now["loss"])
         total = total.merge(metrics)
         if number % config.log_every == 0 or number == config.steps:
             report.scalars(number, {k: float(v) for k, v in total.compute().items()})
@@ -166,13 +165,12 @@ def _grid_of_samples(config: ConfigDict, source: Source) -> Callable[[PyTree], n
     else:
         shown = np.rint(np.linspace(0, classes - 1, min(rows, classes))).astype(np.int32)
     labels = shown.repeat(columns)
-    devices = jax.device_count()
     _, schedule = configuration.make_schedules(config)
     generator = Generator(
         model,
         schedule,
         resolution=config.data.resolution,
-        batch_size=min(config.batch_size, -(-len(labels) // devices) * devices),
+        batch_size=min(config.batch_size, parallel.round_up(len(labels))),
         clip=sampling.clip,
         guided=sampling.guidance > 0,
     )

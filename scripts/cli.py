@@ -4,7 +4,7 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from absl import app, flags
@@ -28,6 +28,13 @@ def run(main: Callable[[], int | None]) -> None:
     A mistake of the user's, in the flags or raised by our own code, is reported in one line.
     """
     app.run(lambda argv: sys.exit(_call(main, argv)), flags_parser=_parse)
+
+
+def progress(items: Iterable, unit: str, *, show: bool = True) -> Iterable:
+    """The items, with a progress bar."""
+    from tqdm import tqdm
+
+    return tqdm(items, unit=unit, disable=not show)
 
 
 def _parse(argv: list[str]) -> list[str]:
