@@ -58,7 +58,7 @@ def get_config() -> ConfigDict:
     config.optimizer = ConfigDict()
     config.optimizer.learning_rate = 3e-4
     config.optimizer.warmup_steps = 0
-    config.optimizer.decay_steps = placeholder(int)  # step at which a cosine reaches 0; None: constant
+    config.optimizer.decay_steps = placeholder(int)  # where a cosine reaches 0; None: constant
     config.optimizer.b1 = 0.9
     config.optimizer.b2 = 0.999
     config.optimizer.eps = 1e-8

@@ -77,7 +77,7 @@ class Checkpoints:
         )
 
     def restore(self, step: int, like: TrainState) -> TrainState:
-        """The state at `step`, as host arrays; `like` has its structure (arrays or their shapes)."""
+        """The state at `step`, as host arrays. like: arrays, or their shapes, in its structure."""
         items = {
             "params": like.params,
             "ema_params": like.ema_params,
@@ -94,7 +94,9 @@ class Checkpoints:
         path = self.folder / str(step)
         if step not in self._manager.all_steps():
             known = ", ".join(map(str, self.steps())) or "none"
-            raise FileNotFoundError(f"No checkpoint of step {step} in {self.folder}; there: {known}")
+            raise FileNotFoundError(
+                f"No checkpoint of step {step} in {self.folder}; there: {known}"
+            )
         stored = self._manager.item_metadata(step)
         for name, like in items.items():
             _check_same_shapes(path, stored[name], like)

@@ -13,12 +13,11 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from diffusion_jax.data import make_source
-from diffusion_jax.generate import sampling_schedule
 from diffusion_jax.losses import LOSSES
 from diffusion_jax.models import UNet
 from diffusion_jax.models.unet import parse_blocks
 from diffusion_jax.optimizers import adamw
-from diffusion_jax.schedules import Schedule, make_schedule
+from diffusion_jax.schedules import Schedule, make_schedule, sampling_schedule
 
 CONFIG_FILE = "config.json"
 CLASSES_FILE = "classes.txt"
@@ -26,11 +25,9 @@ CHECKPOINTS = "checkpoints"
 BEHAVIOURS = ("corrected", "reference")
 DTYPES = ("float32", "bfloat16")
 
-TOP = (
-    "behaviour seed batch_size micro_batches steps label_dropout ema_decay "
-    "data model schedule loss optimizer sampling log_every sample_every checkpoint_every "
-    "keep_latest keep_every"
-).split()
+SECTIONS = ("data", "model", "schedule", "loss", "optimizer", "sampling")
+RUN = ("behaviour", "seed", "batch_size", "micro_batches", "steps", "label_dropout", "ema_decay")
+EVERY = ("log_every", "sample_every", "checkpoint_every", "keep_latest", "keep_every")
 LOSS = ("kind", "vlb_weight")
 DATA = ("name", "split", "data_dir", "resolution", "flip", "threads")
 SAMPLING = ("steps", "stride", "spacing", "eta", "guidance", "clip", "grid_rows", "grid_columns")
@@ -38,7 +35,7 @@ SAMPLING = ("steps", "stride", "spacing", "eta", "guidance", "clip", "grid_rows"
 
 def validate(config: ConfigDict) -> None:
     """Raises ValueError for the first mistake in the config. Touches neither data nor devices."""
-    _same_keys("config", config.keys(), TOP)
+    _same_keys("config", config.keys(), (*SECTIONS, *RUN, *EVERY))
     _same_keys("config.model", config.model.keys(), _arguments(UNet), optional=("parent", "name"))
     _same_keys("config.schedule", config.schedule.keys(), _arguments(make_schedule))
     _same_keys("config.loss", config.loss.keys(), LOSS)
@@ -50,21 +47,39 @@ def validate(config: ConfigDict) -> None:
     _one_of("behaviour", config.behaviour, BEHAVIOURS)
     _one_of("model.dtype", model.dtype, DTYPES)
     _one_of("loss.kind", config.loss.kind, LOSSES)
-    for name in (
-        "batch_size micro_batches steps log_every sample_every checkpoint_every keep_latest "
-        "data.resolution data.threads model.channels model.width model.levels model.time_dim "
-        "model.label_dim model.window model.num_heads schedule.num_steps sampling.grid_rows "
-        "sampling.grid_columns"
-    ).split():
-        _check(config, name, lambda value: value >= 1, "at least 1")
-    for name in "label_dropout ema_decay model.dropout".split():
-        _check(config, name, lambda value: 0 <= value < 1, "in [0, 1)")
-    for name in "sampling.guidance loss.vlb_weight optimizer.weight_decay".split():
-        _check(config, name, lambda value: value >= 0, "at least 0")
-    _check(config, "sampling.eta", lambda value: 0 <= value <= 1, "in [0, 1]")
-    _check(config, "optimizer.learning_rate", lambda value: value > 0, "positive")
-    if model.num_classes is not None:
-        _check(config, "model.num_classes", lambda value: value >= 1, "at least 1, or None")
+    for name in ("batch_size", "micro_batches", "steps", *EVERY[:-1]):
+        _check(name, config[name], config[name] >= 1, "at least 1")
+    for name in ("channels", "width", "levels", "time_dim", "label_dim", "window", "num_heads"):
+        _check(f"model.{name}", model[name], model[name] >= 1, "at least 1")
+    for name in ("resolution", "threads"):
+        _check(f"data.{name}", config.data[name], config.data[name] >= 1, "at least 1")
+    for name in ("grid_rows", "grid_columns"):
+        _check(f"sampling.{name}", config.sampling[name], config.sampling[name] >= 1, "at least 1")
+    steps, rate = config.schedule.num_steps, config.optimizer.learning_rate
+    _check("schedule.num_steps", steps, steps >= 2, "at least 2")
+    _check("optimizer.learning_rate", rate, rate > 0, "positive")
+    for name, value in (
+        ("label_dropout", config.label_dropout),
+        ("ema_decay", config.ema_decay),
+        ("model.dropout", model.dropout),
+    ):
+        _check(name, value, 0 <= value < 1, "in [0, 1)")
+    for name, value in (
+        ("model.growth", model.growth),
+        ("sampling.guidance", config.sampling.guidance),
+        ("loss.vlb_weight", config.loss.vlb_weight),
+        ("optimizer.warmup_steps", config.optimizer.warmup_steps),
+        ("optimizer.weight_decay", config.optimizer.weight_decay),
+    ):
+        _check(name, value, value >= 0, "at least 0")
+    _check("sampling.eta", config.sampling.eta, 0 <= config.sampling.eta <= 1, "in [0, 1]")
+    for name, value in (
+        ("model.num_classes", model.num_classes),
+        ("keep_every", config.keep_every),
+        ("optimizer.decay_steps", config.optimizer.decay_steps),
+        ("optimizer.clip_norm", config.optimizer.clip_norm),
+    ):
+        _check(name, value, value is None or value > 0, "positive, or None")
 
     _check_model(config)
     if config.batch_size % config.micro_batches:
@@ -204,9 +219,6 @@ def _one_of(name: str, value: str, known: Iterable[str]) -> None:
         raise ValueError(f"Unknown {name} {value!r}; known: {', '.join(known)}")
 
 
-def _check(config: ConfigDict, name: str, test: Callable[[Any], bool], wanted: str) -> None:
-    value = config
-    for part in name.split("."):
-        value = value[part]
-    if not test(value):
+def _check(name: str, value: Any, holds: bool, wanted: str) -> None:
+    if not holds:
         raise ValueError(f"{name}={value} must be {wanted}")

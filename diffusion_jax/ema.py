@@ -6,7 +6,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 
 def decay_at(step: Int[Array, ""], decay: float) -> Float[Array, ""]:
-    """min(decay, (1 + step) / (10 + step)): a short memory at first, so that the start is forgotten."""
+    """min(decay, (1 + step) / (10 + step)): short at first, so that the start is forgotten."""
     step = step.astype(jnp.float32)
     return jnp.minimum(decay, (1 + step) / (10 + step))
 

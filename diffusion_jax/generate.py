@@ -2,41 +2,46 @@
 
 from collections.abc import Callable, Iterable
 from functools import partial
+from pathlib import Path
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int, PyTree
+from ml_collections import ConfigDict
 
-from diffusion_jax import guidance, keys, parallel, process, schedules
+from diffusion_jax import configuration, guidance, keys, parallel, process, schedules
+from diffusion_jax.checkpoints import Checkpoints
 from diffusion_jax.sampling import ddim_step, sample
+from diffusion_jax.train_state import init_params
 
 HostImages = Float[np.ndarray, "count height width channels"]
 Film = Float[np.ndarray, "count frames height width channels"]
 
 
-def sampling_schedule(
-    schedule: schedules.Schedule,
-    *,
-    steps: int | None,
-    stride: int | None = None,
-    spacing: str = "ends",
-) -> schedules.Schedule:
-    """The chain to sample with: `steps` of the trained one, or every stride-th of them."""
-    if stride is not None:
-        return schedules.respace(schedule, schedules.steps_by_stride(schedule.num_steps, stride))
-    count = schedule.num_steps if steps is None else steps
-    kept = schedules.steps_by_count(schedule.num_steps, count, spacing)
-    return schedules.respace(schedule, kept)
+def load_params(
+    workdir: Path, config: ConfigDict, *, checkpoint: int | None = None, ema: bool = True
+) -> tuple[int, PyTree]:
+    """(step, parameters) of one checkpoint of a run, on the host.
+
+    checkpoint: its step; None is the newest. ema: the averaged parameters, or else the raw ones.
+    Raises FileNotFoundError if there is none, ValueError if it is not of the config's model.
+    """
+    model = configuration.make_model(config)
+    like = jax.eval_shape(lambda: init_params(model, config.seed, config.data.resolution))
+    with Checkpoints(workdir / configuration.CHECKPOINTS) as checkpoints:
+        step = checkpoints.newest() if checkpoint is None else checkpoint
+        return step, checkpoints.restore_params(step, like, ema=ema)
 
 
 class Generator:
     """Draws images on all devices, in batches of one size, with one compilation.
 
-    schedule: the chain to run, from `sampling_schedule`. batch_size: global, divisible by the number
-    of devices. clip: whether the predicted x0 is clipped to [-1, 1] at every step. frames: how many
-    states of the chain to return. guided: whether guidance is computed, at twice the cost.
+    schedule: the chain to run, see `schedules.sampling_schedule`. batch_size: global, divisible by
+    the number of devices. clip: whether the predicted x0 is clipped to [-1, 1] at every step.
+    frames: how many states of the chain to return. guided: whether guidance is computed, at twice
+    the cost.
     """
 
     def __init__(
@@ -75,6 +80,20 @@ class Generator:
 
         self._draw = parallel.spread(draw)
 
+    @classmethod
+    def from_config(cls, config: ConfigDict, *, batch_size: int, frames: int = 0) -> "Generator":
+        """With a config's model and sampling settings; at most one frame a step."""
+        schedule = configuration.make_schedules(config)[1]
+        return cls(
+            configuration.make_model(config),
+            schedule,
+            resolution=config.data.resolution,
+            batch_size=batch_size,
+            clip=config.sampling.clip,
+            guided=config.sampling.guidance > 0,
+            frames=min(frames, schedule.num_steps),
+        )
+
     def __call__(
         self,
         params: PyTree,
@@ -87,8 +106,8 @@ class Generator:
     ) -> tuple[HostImages, Film]:
         """One image for each label, and its frames; values about [-1, 1], not clipped.
 
-        Image i depends on seed, i and its label alone. labels: in 0 .. num_classes (the null class);
-        only their number counts in a model without classes. guidance_scale: see
+        Image i depends on seed, i and its label alone. labels: in 0 .. num_classes (the null
+        class); only their number counts in a model without classes. guidance_scale: see
         `guidance.classifier_free`. progress: wraps the iteration over batches (tqdm, say).
         """
         count = len(labels)

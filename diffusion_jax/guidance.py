@@ -23,9 +23,7 @@ from diffusion_jax.types import (
 )
 
 
-def drop_labels(
-    keys: Keys, labels: Labels, probability: Scalar, null_label: int
-) -> Labels:
+def drop_labels(keys: Keys, labels: Labels, probability: Scalar, null_label: int) -> Labels:
     """Each label with `probability` replaced by the null label, one draw for each example.
 
     Classifier-Free Diffusion Guidance (arXiv:2207.12598), algorithm 1. null_label is the number of

@@ -1,4 +1,4 @@
-"""The optimizer: AdamW, with warm-up, decay of the rate, and clipping where a config asks for them."""
+"""The optimizer: AdamW, with warm-up, decay of the rate and clipping where a config wants it."""
 
 import optax
 

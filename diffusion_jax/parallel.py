@@ -53,9 +53,7 @@ def data_parallel(step: Callable[[Any, PyTree], tuple[Any, PyTree]]) -> Callable
     The state's buffers are donated. What `step` returns must be equal on all devices: it has to
     pass gradients through `mean` and metrics through `gather` or `mean`.
     """
-    return jax.pmap(
-        step, axis_name=AXIS, in_axes=(None, 0), out_axes=None, donate_argnums=0
-    )
+    return jax.pmap(step, axis_name=AXIS, in_axes=(None, 0), out_axes=None, donate_argnums=0)
 
 
 def spread(function: Callable[[PyTree, PyTree, PyTree], PyTree]) -> Callable:

@@ -53,9 +53,9 @@ def posterior_variance(schedule: Schedule, t: Steps) -> Float[Array, "batch 1 1 
 
 
 def posterior_mean(schedule: Schedule, x0: Images, x_t: Images, t: Steps) -> Images:
-    """sqrt(abar_{t-1}) beta_t / (1 - abar_t) x_0 + sqrt(alpha_t) (1 - abar_{t-1}) / (1 - abar_t) x_t.
+    """mu-tilde, the mean of q(x_{t-1} | x_t, x_0). DDPM eq. 7:
 
-    DDPM eq. 7.
+    sqrt(abar_{t-1}) beta_t / (1 - abar_t) x_0 + sqrt(alpha_t) (1 - abar_{t-1}) / (1 - abar_t) x_t
     """
     whole = at(schedule.one_minus_alphas_bar, t)
     x0_weight = jnp.sqrt(at(schedule.alphas_bar, t - 1)) * at(schedule.betas, t) / whole
@@ -64,7 +64,7 @@ def posterior_mean(schedule: Schedule, x0: Images, x_t: Images, t: Steps) -> Ima
 
 
 def q_posterior(schedule: Schedule, x0: Images, x_t: Images, t: Steps) -> Gaussian:
-    """q(x_{t-1} | x_t, x_0), DDPM eq. 6. Its variance at t = 1, truly 0, is reported as at t = 2."""
+    """q(x_{t-1} | x_t, x_0). DDPM eq. 6. At t = 1 its variance, truly 0, is given as at t = 2."""
     log_variance = at(schedule.log_posterior_variance, t)
     return Gaussian(posterior_mean(schedule, x0, x_t, t), log_variance)
 
@@ -79,9 +79,7 @@ def learned_log_variance(schedule: Schedule, t: Steps, fraction: Images) -> Imag
     return jnp.clip(fraction * largest + (1 - fraction) * smallest, -30, 30)
 
 
-def p_distribution(
-    schedule: Schedule, prediction: Prediction, x_t: Images, t: Steps
-) -> Gaussian:
+def p_distribution(schedule: Schedule, prediction: Prediction, x_t: Images, t: Steps) -> Gaussian:
     """p(x_{t-1} | x_t): the posterior with the predicted x_0, and the learned variance if any."""
     posterior = q_posterior(schedule, prediction.x0, x_t, t)
     if prediction.variance_fraction is None:

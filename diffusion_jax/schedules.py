@@ -78,7 +78,7 @@ def from_alphas_bar(
     timesteps: Int[np.ndarray, "num_steps_plus_1"],
     beta_bounds: tuple[float, float] = (0.0, 1.0),
 ) -> Schedule:
-    """The schedule with these alpha-bar_0 .. alpha-bar_T: beta_t = 1 - alpha-bar_t / alpha-bar_{t-1}.
+    """The schedule with these alpha-bar_t: beta_t = 1 - alpha-bar_t / alpha-bar_{t-1}.
 
     beta_bounds: beta_t is clipped into this interval (alpha-bar stays as given).
     """
@@ -146,8 +146,8 @@ def steps_by_count(num_steps: int, count: int, spacing: str = "ends") -> Positio
 def make_schedule(name: str, num_steps: int, behaviour: str = "corrected") -> Schedule:
     """The training schedule of a config.
 
-    name: "linear" or "cosine". behaviour: "corrected" has alpha-bar_0 = 1; "reference" is the
-    clipped cosine of gmongaras/Diffusion_models_from_scratch (its linear schedule is the usual one).
+    name: "linear" or "cosine". behaviour: "corrected" has alpha-bar_0 = 1; "reference" makes the
+    cosine the clipped one of gmongaras/Diffusion_models_from_scratch.
     Raises ValueError for another name.
     """
     if name == "linear":
@@ -158,6 +158,21 @@ def make_schedule(name: str, num_steps: int, behaviour: str = "corrected") -> Sc
     if name == "cosine":
         return from_betas(cosine_betas(num_steps))
     raise ValueError(f"Unknown schedule {name!r}; known schedules: linear, cosine")
+
+
+def sampling_schedule(
+    schedule: Schedule,
+    *,
+    steps: int | None,
+    stride: int | None = None,
+    spacing: str = "ends",
+) -> Schedule:
+    """The chain to sample with: `steps` of the trained one, or every stride-th of them."""
+    if stride is not None:
+        return respace(schedule, steps_by_stride(schedule.num_steps, stride))
+    count = schedule.num_steps if steps is None else steps
+    kept = steps_by_count(schedule.num_steps, count, spacing)
+    return respace(schedule, kept)
 
 
 def _cosine(fraction: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:

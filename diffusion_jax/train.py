@@ -27,7 +27,7 @@ FREE = ("model.dtype", "model.dropout")
 
 
 def train(config: ConfigDict, workdir: Path) -> TrainState:
-    """Trains until config.steps, continuing from the newest checkpoint in `workdir` if there is one.
+    """Trains until config.steps, from the newest checkpoint in `workdir` if there is one.
 
     A continued run takes the same steps, bit for bit, as one that was never stopped. SIGTERM or
     Ctrl-C ends the run after the current step, with a checkpoint; the state that is returned then
@@ -158,22 +158,15 @@ def _loop(
 
 def _grid_of_samples(config: ConfigDict, source: Source) -> Callable[[PyTree], np.ndarray]:
     """Maps parameters to a picture: a row for each class (at most grid_rows), named at its left."""
-    model, sampling = configuration.make_model(config), config.sampling
-    classes, rows, columns = model.num_classes, sampling.grid_rows, sampling.grid_columns
+    sampling, classes = config.sampling, config.model.num_classes
+    rows, columns = sampling.grid_rows, sampling.grid_columns
     if classes is None:
         shown = np.zeros(rows, np.int32)
     else:
         shown = np.rint(np.linspace(0, classes - 1, min(rows, classes))).astype(np.int32)
     labels = shown.repeat(columns)
-    _, schedule = configuration.make_schedules(config)
-    generator = Generator(
-        model,
-        schedule,
-        resolution=config.data.resolution,
-        batch_size=min(config.batch_size, parallel.round_up(len(labels))),
-        clip=sampling.clip,
-        guided=sampling.guidance > 0,
-    )
+    batch_size = min(config.batch_size, parallel.round_up(len(labels)))
+    generator = Generator.from_config(config, batch_size=batch_size)
 
     def draw(params: PyTree) -> np.ndarray:
         drawn, _ = generator(

@@ -24,8 +24,8 @@ class NetworkOutput:
     """What a network says about x_t, in its own terms.
 
     noise: the estimate of the noise in x_t, (batch, height, width, channels).
-    variance_fraction: v of Improved DDPM (arXiv:2102.09672, eq. 15), the place of log sigma^2 between
-        log beta-tilde (0) and log beta (1), unbounded, same shape; None if the variance is fixed.
+    variance_fraction: v of Improved DDPM (arXiv:2102.09672, eq. 15), the place of log sigma^2
+        between log beta-tilde (0) and log beta (1), unbounded; None if the variance is fixed.
     """
 
     noise: Leaf

@@ -83,7 +83,7 @@ def _be_quiet() -> None:
 
 
 def _set_up_jax() -> None:
-    """Several machines, if asked for; and compiled programs kept, so that a second start is fast."""
+    """Joins several machines, if asked to; keeps compiled programs, for a faster second start."""
     import jax
 
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:

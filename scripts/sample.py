@@ -12,7 +12,9 @@ from absl import flags
 from scripts import cli
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
-_OUT = flags.DEFINE_string("out", None, "Folder for the results; default: WORKDIR/generated/NUMBER.")
+_OUT = flags.DEFINE_string(
+    "out", None, "Folder for the results; default: WORKDIR/generated/NUMBER."
+)
 _LABELS = flags.DEFINE_string(
     "labels", "random", "random, all, none (the null class), or a list of numbers or names: 3,1,4"
 )
@@ -41,7 +43,7 @@ def main() -> int:
     import jax
 
     from diffusion_jax import configuration, parallel
-    from diffusion_jax.generate import Generator
+    from diffusion_jax.generate import Generator, load_params
 
     if _WORKDIR.value is None:
         raise ValueError("--workdir is missing; for example: --workdir runs/digits")
@@ -58,18 +60,14 @@ def main() -> int:
     if gif and len(labels) > LARGEST_GIF:
         raise ValueError(f"A GIF of {len(labels)} images; choose --count up to {LARGEST_GIF}")
 
-    schedule = configuration.make_schedules(config)[1]
-    batch_size = _BATCH_SIZE.value or parallel.round_up(min(len(labels), 64))
-    generator = Generator(
-        configuration.make_model(config),
-        schedule,
-        resolution=config.data.resolution,
-        batch_size=batch_size,
-        clip=config.sampling.clip,
-        guided=config.sampling.guidance > 0,
-        frames=min(_FRAMES.value, schedule.num_steps) if gif else 0,
+    generator = Generator.from_config(
+        config,
+        batch_size=_BATCH_SIZE.value or parallel.round_up(min(len(labels), 64)),
+        frames=_FRAMES.value if gif else 0,
     )
-    step, params = load_params(workdir, config)
+    step, params = load_params(
+        workdir, config, checkpoint=_CHECKPOINT.value, ema=_WEIGHTS.value == "ema"
+    )
     first = jax.process_index() == 0
     images, film = generator(
         params,
@@ -134,21 +132,6 @@ def parse_label(text: str, num_classes: int, names: list[str]) -> int:
         f"Unknown label {text!r}; known: 0 to {num_classes - 1}"
         + (f", or names such as {names[0]}, {names[-1]}" if names else "")
     )
-
-
-def load_params(workdir: Path, config) -> tuple:
-    """(step, parameters) of the checkpoint that the flags choose."""
-    import jax
-
-    from diffusion_jax import configuration
-    from diffusion_jax.checkpoints import Checkpoints
-    from diffusion_jax.train_state import init_params
-
-    model = configuration.make_model(config)
-    like = jax.eval_shape(lambda: init_params(model, config.seed, config.data.resolution))
-    with Checkpoints(workdir / configuration.CHECKPOINTS) as checkpoints:
-        step = checkpoints.newest() if _CHECKPOINT.value is None else _CHECKPOINT.value
-        return step, checkpoints.restore_params(step, like, ema=_WEIGHTS.value == "ema")
 
 
 def write(

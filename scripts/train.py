@@ -1,6 +1,6 @@
 """Trains a model, or continues: the same command does both.
 
-python -m scripts.train --config configs/digits.py --workdir runs/digits [--config.batch_size=64 ...]
+python -m scripts.train --config configs/digits.py --workdir runs/digits [--config.seed=1 ...]
 """
 
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The order of training examples: shuffled anew each epoch, and a function of seed and step alone."""
+"""The order of training examples: shuffled each epoch, a function of seed and step alone."""
 
 from collections.abc import Iterator
 

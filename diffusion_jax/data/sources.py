@@ -60,8 +60,8 @@ class TfdsSource:
 def make_source(name: str, *, split: str, data_dir: str | None) -> Source:
     """The dataset that a config names.
 
-    name: "digits", the 1,797 handwritten digits of 8x8 pixels that scikit-learn ships (split "all"),
-    or "tfds:NAME", any tfds dataset with the features `image` and `label` prepared as array_record.
+    name: "digits", the 1,797 handwritten digits of 8x8 pixels that scikit-learn ships (its split is
+    "all"), or "tfds:NAME", any tfds dataset with `image` and `label` prepared as array_record.
     data_dir: where tfds keeps its datasets; None is tfds's own default (~/tensorflow_datasets).
     Raises ValueError for another name or split, and where the dataset has not been prepared.
     """

@@ -1,4 +1,4 @@
-"""`clsAtn`, `atn` and `chnAtn`: attention over channels by class, over pixels, and over channels."""
+"""`clsAtn`, `atn`, `chnAtn`: attention over channels by class, over pixels, over channels."""
 
 import math
 
@@ -67,10 +67,10 @@ class WindowAttention(Block):
         return h.reshape(batch, height, width, channels)
 
     def _scrambled(self, query: Images, key: Images, value: Images) -> Images:
-        """As the reference: its reshapes take channels for windows, both ways, and scale by the side.
+        """As the reference, whose reshapes take channels for windows.
 
         A group holds 1/P of the channels of all P patches, and the result goes back to the image
-        without undoing the patches.
+        without undoing the patches. Logits are divided by the root of the side.
         """
         batch, height, width, channels = query.shape
         side = self.window

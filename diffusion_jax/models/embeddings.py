@@ -13,7 +13,7 @@ from diffusion_jax.types import Labels
 
 
 def sinusoidal(timesteps: Int[Array, "batch"], dim: int) -> Float[Array, "batch dim"]:
-    """sin(t w_i) for the first half of the columns, cos(t w_i) for the second, w_i = 10000^(-i/half).
+    """sin(t w_i) in the first half of the columns, cos(t w_i) in the second; w_i = 10000^(-i/half).
 
     Attention Is All You Need (arXiv:1706.03762), section 3.5, in the column order of DDPM.
     """

@@ -1,0 +1,1 @@
+"""Measurements: speed of a training step and of sampling, quality on the digits."""
