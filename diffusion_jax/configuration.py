@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import optax
 from ml_collections import ConfigDict
 
 from diffusion_jax.data import make_source
@@ -119,6 +120,10 @@ def _check_model(config: ConfigDict) -> None:
 
 def make_model(config: ConfigDict) -> UNet:
     return UNet(**config.model)
+
+
+def make_optimizer(config: ConfigDict) -> optax.GradientTransformation:
+    return adamw(**config.optimizer)
 
 
 def make_schedules(config: ConfigDict) -> tuple[Schedule, Schedule]:

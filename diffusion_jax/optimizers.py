@@ -7,9 +7,10 @@ def learning_rate_schedule(
     learning_rate: float, warmup_steps: int, decay_steps: int | None
 ) -> optax.Schedule:
     """Linear from 0 over warmup_steps, then constant, or a cosine to 0 that ends at decay_steps."""
+    if decay_steps is None and not warmup_steps:
+        return optax.constant_schedule(learning_rate)
     if decay_steps is None:
-        warmup = optax.linear_schedule(0.0, learning_rate, warmup_steps)
-        return warmup if warmup_steps else optax.constant_schedule(learning_rate)
+        return optax.linear_schedule(0.0, learning_rate, warmup_steps)
     return optax.warmup_cosine_decay_schedule(
         0.0 if warmup_steps else learning_rate, learning_rate, warmup_steps, decay_steps
     )

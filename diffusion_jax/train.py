@@ -16,7 +16,6 @@ from diffusion_jax import configuration, images, parallel
 from diffusion_jax.checkpoints import Checkpoints
 from diffusion_jax.data import Source, batches
 from diffusion_jax.generate import Generator
-from diffusion_jax.optimizers import adamw
 from diffusion_jax.reporting import Reporter
 from diffusion_jax.train_state import TrainState, init_state
 from diffusion_jax.train_step import StepMetrics, make_train_step
@@ -41,8 +40,7 @@ def train(config: ConfigDict, workdir: Path) -> TrainState:
     changes = _changes_since(config, workdir)
     source = configuration.open_source(config)
     model = configuration.make_model(config)
-    schedule, _ = configuration.make_schedules(config)
-    optimizer = adamw(**config.optimizer)
+    optimizer = configuration.make_optimizer(config)
 
     def fresh_state() -> TrainState:
         return init_state(model, optimizer, config.seed, config.data.resolution)
@@ -64,20 +62,7 @@ def train(config: ConfigDict, workdir: Path) -> TrainState:
             table = parameter_overview.get_parameter_overview(state.params, include_stats=False)
             (workdir / "parameters.txt").write_text(table + "\n")
 
-        step = parallel.data_parallel(
-            make_train_step(
-                model,
-                schedule,
-                optimizer,
-                seed=config.seed,
-                loss_kind=config.loss.kind,
-                vlb_weight=config.loss.vlb_weight,
-                label_dropout=config.label_dropout,
-                flip=config.data.flip,
-                micro_batches=config.micro_batches,
-                ema_decay=config.ema_decay,
-            )
-        )
+        step = parallel.data_parallel(make_step(config))
         data = batches(
             source,
             batch_size=config.batch_size,
@@ -103,6 +88,22 @@ def train(config: ConfigDict, workdir: Path) -> TrainState:
             if start:
                 report.say(f"Continuing from the checkpoint of step {start}")
             return _loop(config, step, state, data, draw, checkpoints, report, interrupted)
+
+
+def make_step(config: ConfigDict) -> Callable[[TrainState, PyTree], tuple[TrainState, StepMetrics]]:
+    """The training step of a config, for `parallel.data_parallel`."""
+    return make_train_step(
+        configuration.make_model(config),
+        configuration.make_schedules(config)[0],
+        configuration.make_optimizer(config),
+        seed=config.seed,
+        loss_kind=config.loss.kind,
+        vlb_weight=config.loss.vlb_weight,
+        label_dropout=config.label_dropout,
+        flip=config.data.flip,
+        micro_batches=config.micro_batches,
+        ema_decay=config.ema_decay,
+    )
 
 
 def _loop(

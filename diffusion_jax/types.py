@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int, Key
 Leaf = Any
 
 Images = Float[Array, "batch height width channels"]
+Features = Float[Array, "batch height width features"]  # of another number of channels
 Steps = Int[Array, "batch"]
 Labels = Int[Array, "batch"]
 Keys = Key[Array, "batch"]

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import DTypeLike
 
-from diffusion_jax.types import Images, Leaf
+from diffusion_jax.types import Features, Images, Leaf
 
 
 @jax.tree_util.register_dataclass
@@ -40,5 +40,5 @@ class Block(nn.Module):
     dropout: float = 0.0
     dtype: DTypeLike = jnp.float32
 
-    def __call__(self, x: Images, cond: Conditioning, *, train: bool) -> Images:
+    def __call__(self, x: Images, cond: Conditioning, *, train: bool) -> Features:
         raise NotImplementedError

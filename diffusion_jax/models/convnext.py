@@ -13,7 +13,7 @@ from diffusion_jax.models.layers import (
     quarter_groups,
     scale_and_shift,
 )
-from diffusion_jax.types import Images
+from diffusion_jax.types import Features, Images
 
 
 class ConvNeXtBlock(Block):
@@ -25,7 +25,7 @@ class ConvNeXtBlock(Block):
     """
 
     @nn.compact
-    def __call__(self, x: Images, cond: Conditioning | None, *, train: bool) -> Images:
+    def __call__(self, x: Images, cond: Conditioning | None, *, train: bool) -> Features:
         old, new = x.shape[-1], self.features
         h = conv(old, 7, "depthwise", self.dtype, feature_group_count=old)(x)
         h = GroupNorm(quarter_groups(old), name="norm")(h)

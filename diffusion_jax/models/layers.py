@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, DTypeLike, Float, Int
 
-from diffusion_jax.types import Images
+from diffusion_jax.types import Features, Images
 
 # PyTorch's default for kernels, U(+-1/sqrt(fan_in)).
 TORCH_KERNEL = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
@@ -73,7 +73,7 @@ class WeightStandardizedConv(nn.Module):
     dtype: DTypeLike
 
     @nn.compact
-    def __call__(self, x: Images) -> Images:
+    def __call__(self, x: Images) -> Features:
         kernel = self.param("kernel", TORCH_KERNEL, (3, 3, x.shape[-1], self.features))
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
         mean = jnp.mean(kernel, axis=(0, 1, 2), keepdims=True)
@@ -99,7 +99,7 @@ class Dropout(nn.Module):
     whole_channels: bool = False
 
     @nn.compact
-    def __call__(self, x: Images, examples: Int[Array, "batch"], *, train: bool) -> Images:
+    def __call__(self, x: Images, examples: Int[Array, "batch"] | None, *, train: bool) -> Images:
         if not train or self.rate == 0:
             return x
         shape = (1, 1, x.shape[-1]) if self.whole_channels else x.shape[1:]

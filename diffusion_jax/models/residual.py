@@ -13,7 +13,7 @@ from diffusion_jax.models.layers import (
     dense,
     scale_and_shift,
 )
-from diffusion_jax.types import Images
+from diffusion_jax.types import Features, Images
 
 
 class ResBlock(Block):
@@ -24,7 +24,7 @@ class ResBlock(Block):
     """
 
     @nn.compact
-    def __call__(self, x: Images, cond: Conditioning, *, train: bool) -> Images:
+    def __call__(self, x: Images, cond: Conditioning, *, train: bool) -> Features:
         old, new = x.shape[-1], self.features
         groups = 8 if old > 4 and old % 8 == 0 and new % 8 == 0 else 1
         scale = dense(new, "time", self.dtype)(jax.nn.silu(cond.time))

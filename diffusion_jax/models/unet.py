@@ -19,7 +19,7 @@ from diffusion_jax.models.embeddings import (
 )
 from diffusion_jax.models.layers import conv, double
 from diffusion_jax.models.residual import ResBlock
-from diffusion_jax.types import Images, Labels, NetworkOutput
+from diffusion_jax.types import Features, Images, Labels, NetworkOutput
 
 BLOCKS: dict[str, type[Block]] = {
     "res": ResBlock,
@@ -57,7 +57,7 @@ class Level(nn.Module):
     options: Mapping[str, Any]
 
     @nn.compact
-    def __call__(self, x: Images, cond: Conditioning, *, train: bool) -> Images:
+    def __call__(self, x: Images, cond: Conditioning, *, train: bool) -> Features:
         for index, name in enumerate(self.names):
             block = BLOCKS[name](self.features, **self.options, name=f"{index}_{name}")
             x = block(x, cond, train=train)

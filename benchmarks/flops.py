@@ -1,0 +1,77 @@
+"""How much arithmetic a function does, counted from its program before XLA changes it.
+
+Convolutions and matrix products count, two operations for each multiply-add; zeros of the padding
+count, the holes of a dilated input (transposed convolutions) do not. Everything else is left out:
+it is bound by memory, not by arithmetic.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+from jax.extend.core import ClosedJaxpr, Jaxpr
+
+# Dense bfloat16 peak, TFLOP/s, by a part of JAX's device_kind; from the makers' data sheets.
+PEAK_TFLOPS = {
+    "H200": 989,
+    "H100 PCIe": 756,
+    "H100": 989,
+    "A100": 312,
+    "L40S": 362,
+    "L4": 121,
+    "A10G": 70,
+    "RTX 4090": 165,
+    "TPU v4": 275,
+    "TPU v5 lite": 197,
+    "TPU v5": 459,
+    "TPU v6 lite": 918,
+}
+
+
+def count_flops(function: Callable, *args: Any) -> int:
+    """Floating-point operations of function(*args); shapes (jax.ShapeDtypeStruct) suffice."""
+    return _count(jax.make_jaxpr(function)(*args).jaxpr)
+
+
+def peak_tflops(device: jax.Device) -> int | None:
+    """None where it is not known."""
+    for name, peak in PEAK_TFLOPS.items():
+        if name in device.device_kind:
+            return peak
+    return None
+
+
+def _count(jaxpr: Jaxpr) -> int:
+    total = 0
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "conv_general_dilated":
+            total += _convolution(equation)
+        elif equation.primitive.name == "dot_general":
+            total += _product(equation)
+        else:
+            repeats = equation.params.get("length", 1) if equation.primitive.name == "scan" else 1
+            total += repeats * sum(map(_count, _inner(equation.params)))
+    return total
+
+
+def _convolution(equation: Any) -> int:
+    kernel = equation.invars[1].aval.shape
+    out_features = kernel[equation.params["dimension_numbers"].rhs_spec[0]]
+    multiply_adds = math.prod(equation.outvars[0].aval.shape) * math.prod(kernel) // out_features
+    return 2 * multiply_adds // math.prod(equation.params["lhs_dilation"])
+
+
+def _product(equation: Any) -> int:
+    (contracted, _), _ = equation.params["dimension_numbers"]
+    left = equation.invars[0].aval.shape
+    return 2 * math.prod(equation.outvars[0].aval.shape) * math.prod(left[i] for i in contracted)
+
+
+def _inner(params: dict[str, Any]) -> Iterator[Jaxpr]:
+    for value in params.values():
+        for item in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(item, ClosedJaxpr):
+                yield item.jaxpr
+            elif isinstance(item, Jaxpr):
+                yield item

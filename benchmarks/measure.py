@@ -1,0 +1,86 @@
+"""What the speed benchmarks share: timing, and the figures that follow from a time."""
+
+import json
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from benchmarks.flops import peak_tflops
+
+CONFIG = config_flags.DEFINE_config_file("config", "configs/res_res.py", "The experiment.")
+BATCH = flags.DEFINE_integer("batch", 8, "Images at a time, on all devices together.", 1)
+DTYPE = flags.DEFINE_enum("dtype", "bfloat16", ["float32", "bfloat16"], "Of the compute.")
+BLOCKS = flags.DEFINE_integer("blocks", 5, "Timed blocks, of which the median counts.", 1)
+CALLS = flags.DEFINE_integer("calls", 4, "Calls in each block.", 1)
+JSON = flags.DEFINE_string("json", None, "File to write the figures to, too.")
+
+
+def config_from_flags() -> ConfigDict:
+    """The config, with --batch and --dtype in their places; compilation is not cached."""
+    jax.config.update("jax_enable_compilation_cache", False)
+    config = CONFIG.value
+    config.batch_size = BATCH.value
+    config.model.dtype = DTYPE.value
+    return config
+
+
+def seconds_per_call(call: Callable[[], object]) -> tuple[float, float, list[float]]:
+    """(seconds to compile, median seconds of a call, the mean of each block).
+
+    call: starts the work and returns its result, without waiting.
+    """
+
+    def timed(calls: int) -> float:
+        begin = time.perf_counter()
+        for _ in range(calls):
+            result = call()
+        jax.block_until_ready(result)
+        return (time.perf_counter() - begin) / calls
+
+    first = timed(1)
+    timed(1)  # warm-up
+    blocks = [timed(CALLS.value) for _ in range(BLOCKS.value)]
+    median = statistics.median(blocks)
+    return max(first - median, 0.0), median, blocks
+
+
+def report(name: str, config: ConfigDict, timing: tuple, flops: float, **more: object) -> None:
+    """Prints the figures, and writes them as JSON if asked to. flops: of one call."""
+    compile_seconds, seconds, blocks = timing
+    device = jax.devices()[0]
+    tflops = flops / seconds / 1e12
+    peak = peak_tflops(device) if DTYPE.value == "bfloat16" else None
+    statistics_of_device = device.memory_stats() or {}
+    peak_bytes = statistics_of_device.get("peak_bytes_in_use")
+    if peak_bytes is None:
+        peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    figures = {
+        "benchmark": name,
+        "device": device.device_kind,
+        "devices": jax.device_count(),
+        "jax": jax.__version__,
+        "blocks": config.model.blocks,
+        "width": config.model.width,
+        "resolution": config.data.resolution,
+        "dtype": config.model.dtype,
+        "batch": config.batch_size,
+        "seconds_per_call": seconds,
+        "seconds_per_call_of_each_block": blocks,
+        "images_per_second": config.batch_size / seconds,
+        "tflops_per_second": tflops,
+        "share_of_peak": tflops / (peak * jax.device_count()) if peak else None,
+        "compile_seconds": compile_seconds,
+        "peak_memory_gb": peak_bytes / 1e9,
+        "peak_memory_of": "device" if statistics_of_device else "host process",
+        **more,
+    }
+    for key, value in figures.items():
+        print(f"{key:>32}  {value:.4g}" if isinstance(value, float) else f"{key:>32}  {value}")
+    if JSON.value:
+        Path(JSON.value).write_text(json.dumps(figures, indent=2) + "\n")

@@ -1,0 +1,42 @@
+"""Speed of sampling with fresh parameters, with the config's steps and guidance.
+
+python -m benchmarks.sample --config configs/res_res.py --batch 8 --dtype bfloat16
+"""
+
+import jax
+import numpy as np
+
+from benchmarks import measure
+from benchmarks.train_step import forward_flops
+from scripts import cli
+
+
+def main() -> None:
+    from diffusion_jax import configuration, parallel
+    from diffusion_jax.generate import Generator
+    from diffusion_jax.train_state import init_params
+
+    config = measure.config_from_flags()
+    configuration.validate(config)
+    model, sampling = configuration.make_model(config), config.sampling
+    params = jax.jit(lambda: init_params(model, config.seed, config.data.resolution))()
+    params = parallel.replicate(params)
+    generator = Generator.from_config(config, batch_size=config.batch_size)
+    labels = np.arange(config.batch_size, dtype=np.int32) % (config.model.num_classes or 1)
+
+    def call() -> object:
+        images, _ = generator(
+            params, labels, seed=0, guidance_scale=sampling.guidance, eta=sampling.eta
+        )
+        return images
+
+    guided = sampling.guidance > 0 and config.model.num_classes is not None
+    steps = configuration.make_schedules(config)[1].num_steps
+    forward = forward_flops(config, params)
+    flops = forward * config.batch_size * steps * (2 if guided else 1)
+    timing = measure.seconds_per_call(call)
+    measure.report("sample", config, timing, flops, sampling_steps=steps, guided=guided)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,59 @@
+"""Speed of the training step, data loading left out.
+
+python -m benchmarks.train_step --config configs/res_res.py --batch 8 --dtype bfloat16
+"""
+
+import jax
+import numpy as np
+
+from benchmarks import measure
+from benchmarks.flops import count_flops
+from scripts import cli
+
+
+def main() -> None:
+    from diffusion_jax import configuration, parallel
+    from diffusion_jax.train import make_step
+    from diffusion_jax.train_state import init_state
+
+    config = measure.config_from_flags()
+    configuration.validate(config)
+    parallel.check_batch_size(config.batch_size, config.micro_batches)
+    model, optimizer = configuration.make_model(config), configuration.make_optimizer(config)
+    side, channels = config.data.resolution, config.model.channels
+    state = jax.jit(lambda: init_state(model, optimizer, config.seed, side))()
+    state = parallel.replicate(state)
+    step = parallel.data_parallel(make_step(config))
+
+    rng = np.random.default_rng(0)
+    classes = config.model.num_classes or 1
+    batch = {
+        "image": rng.integers(256, size=(config.batch_size, side, side, channels), dtype=np.uint8),
+        "label": rng.integers(classes, size=config.batch_size, dtype=np.int32),
+    }
+    batch = parallel.shard(batch)
+
+    def call() -> object:
+        nonlocal state
+        state, metrics = step(state, batch)
+        return metrics
+
+    forward = forward_flops(config, state.params)
+    timing = measure.seconds_per_call(call)
+    flops = 3 * forward * config.batch_size
+    measure.report("train_step", config, timing, flops, forward_gflops_per_image=forward / 1e9)
+
+
+def forward_flops(config, params) -> int:
+    """Of one image through the network."""
+    from diffusion_jax import configuration
+
+    model, side = configuration.make_model(config), config.data.resolution
+    image = jax.ShapeDtypeStruct((1, side, side, model.channels), np.float32)
+    integer = jax.ShapeDtypeStruct((1,), np.int32)
+    labels = None if model.num_classes is None else integer
+    return count_flops(model.apply, {"params": params}, image, integer, labels)
+
+
+if __name__ == "__main__":
+    cli.run(main)

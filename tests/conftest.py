@@ -1,0 +1,29 @@
+"""Eight virtual devices, and JAX's strictest rules about types and shapes."""
+
+import os
+
+# Before JAX is imported. With fewer threads than virtual devices a collective may wait for ever.
+os.environ.setdefault("NPROC", "16")
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["XLA_FLAGS"] = " ".join(
+    [
+        "--xla_force_host_platform_device_count=8",
+        "--xla_cpu_collective_call_warn_stuck_timeout_seconds=30",
+        "--xla_cpu_collective_call_terminate_timeout_seconds=120",
+    ]
+)
+
+import jax
+
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+from pathlib import Path  # noqa: E402
+
+import pytest  # noqa: E402
+
+
+@pytest.fixture
+def golden() -> Path:
+    """The folder of golden data."""
+    return Path(__file__).parent / "golden"

@@ -1,0 +1,125 @@
+import importlib
+from pathlib import Path
+
+import jax
+import pytest
+from tiny import tiny_config
+
+from configs import base
+from diffusion_jax import configuration
+from diffusion_jax.train_state import init_params
+
+CONFIGS = Path(base.__file__).parent
+NAMES = sorted(path.stem for path in CONFIGS.glob("*.py") if path.stem != "__init__")
+PARAMETERS = {
+    "res_conv": 144_130_269,
+    "res": 123_530_231,
+    "res_res": 197_566_127,
+    "res_res_atn": 212_930_915,
+    "res_large": 269_077_175,
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_config_is_valid_and_builds(name):
+    config = importlib.import_module(f"configs.{name}").get_config()
+    if name == "base":
+        config.model.num_classes = 10
+    configuration.validate(config)
+    assert config.is_locked
+    model = configuration.make_model(config)
+    params = jax.eval_shape(lambda: init_params(model, config.seed, config.data.resolution))
+    count = sum(leaf.size for leaf in jax.tree.leaves(params))
+    assert count == PARAMETERS.get(name, count)
+
+
+def test_the_published_hyper_parameters():
+    for name in PARAMETERS:
+        config = importlib.import_module(f"configs.{name}").get_config()
+        assert config.data.name == "tfds:imagenet_resized/64x64"
+        assert (config.data.resolution, config.model.levels, config.data.flip) == (64, 3, True)
+        assert config.model.width == (192 if name == "res_large" else 128)
+        assert (config.schedule.name, config.schedule.num_steps) == ("cosine", 1000)
+        assert (config.loss.kind, config.loss.vlb_weight) == ("hybrid", 0.001)
+        assert (config.batch_size, config.steps, config.label_dropout) == (1024, 600_000, 0.2)
+        assert config.optimizer.learning_rate == 3e-4
+        assert (config.model.time_dim, config.model.label_dim) == (512, 512)
+        assert config.model.window == 16
+
+
+def test_one_switch_for_model_and_schedule():
+    config = base.get_config()
+    config.behaviour = "reference"
+    assert config.model.behaviour == config.schedule.behaviour == "reference"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model__blocks": "res,rse"}, "Unknown block 'rse'.*known blocks: res, conv"),
+        ({"model__levels": 4}, r"resolution=8 is not divisible by 2\^model.levels = 16"),
+        ({"model__num_classes": None}, "'clsAtn', which needs classes"),
+        ({"model__dtype": "float16"}, "float32, bfloat16"),
+        ({"model__width": 10}, "divisible by 4"),
+        ({"model__time_dim": 15}, "even"),
+        ({"model__blocks": "res,atn", "model__window": 3}, "does not divide"),
+        ({"behaviour": "fixed"}, "corrected, reference"),
+        ({"loss__kind": "l2"}, "simple, vlb, hybrid"),
+        ({"schedule__name": "cubic"}, "linear, cosine"),
+        ({"sampling__steps": 2000}, r"1\.\.1000"),
+        ({"sampling__eta": 1.5}, r"sampling.eta=1.5 must be in \[0, 1\]"),
+        ({"batch_size": 0}, "batch_size=0 must be at least 1"),
+        ({"batch_size": 10, "micro_batches": 3}, "not divisible by micro_batches=3"),
+        ({"label_dropout": 1.0}, "label_dropout"),
+        ({"optimizer__learning_rate": 0.0}, "positive"),
+        ({"optimizer__clip_norm": -1.0}, "clip_norm"),
+        ({"model__depth": 3}, "Unknown key config.model.depth; known keys: .*blocks"),
+    ],
+)
+def test_mistakes_are_named(changes, message):
+    with pytest.raises(ValueError, match=message):
+        configuration.validate(tiny_config(**changes))
+
+
+def test_a_missing_key_is_named():
+    config = tiny_config()
+    with config.unlocked():
+        del config.loss["kind"]
+    with pytest.raises(ValueError, match=r"config.loss.kind is missing"):
+        configuration.validate(config)
+
+
+def test_configs_survive_the_way_to_disk(tmp_path):
+    config = tiny_config(optimizer__clip_norm=0.5)
+    configuration.save(config, tmp_path, ["a", "b"])
+    again = configuration.load(tmp_path)
+    configuration.validate(again)
+    assert again.to_dict() == config.to_dict()
+    assert configuration.differences(config, again) == []
+    assert configuration.class_names(tmp_path) == ["a", "b"]
+    again.model.width = 16
+    assert configuration.differences(config, again) == ["model.width: 8 -> 16"]
+
+
+def test_a_folder_that_is_no_run(tmp_path):
+    with pytest.raises(FileNotFoundError, match="not the workdir of a run"):
+        configuration.load(tmp_path)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(ValueError, match="not readable as JSON"):
+        configuration.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model__num_classes": 7}, "num_classes=7, but digits has 10 classes"),
+        ({"data__resolution": 16}, r"\(8, 8, 1\).*\(16, 16, 1\)"),
+        ({"data__name": "mnist"}, "known: digits, tfds:NAME"),
+        ({"data__split": "train"}, "'all'"),
+        ({"data__name": "tfds:no_such_set"}, "no dataset 'no_such_set'"),
+        ({"data__name": "tfds:mnist", "data__data_dir": "/nowhere"}, "not prepared in /nowhere"),
+    ],
+)
+def test_data_that_does_not_fit(changes, message):
+    with pytest.raises(ValueError, match=message):
+        configuration.open_source(tiny_config(**changes))

@@ -1,0 +1,59 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+from PIL import Image
+
+from diffusion_jax import images, keys
+
+
+def test_every_level_survives_the_way_to_floats_and_back():
+    levels = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
+    floats = images.normalize(jnp.asarray(levels))
+    assert (floats.min(), floats.max()) == (-1, 1)
+    assert np.array_equal(images.to_uint8(np.asarray(floats)), levels)
+    assert images.to_uint8(np.array([-3.0, 3.0])).tolist() == [0, 255]
+
+
+def test_flips_mirror_some_images_left_to_right():
+    x = jax.random.uniform(jax.random.key(0), (64, 2, 3, 1))
+    flipped = images.flip_at_random(keys.per_example(jax.random.key(1), jnp.arange(64)), x)
+    same = np.all(flipped == x, axis=(1, 2, 3))
+    mirrored = np.all(flipped == x[:, :, ::-1], axis=(1, 2, 3))
+    assert np.all(same | mirrored)
+    assert 16 < mirrored.sum() < 48
+
+
+def test_a_grid_shows_the_images_at_their_own_pixels():
+    pixels = np.arange(1, 1 + 3 * 2 * 2, dtype=np.uint8).reshape(3, 2, 2, 1)
+    picture = images.grid(pixels, columns=2)[..., 0]
+    assert picture.shape == (7, 7)
+    assert np.array_equal(picture[1:3, 1:3], pixels[0, ..., 0])
+    assert np.array_equal(picture[1:3, 4:6], pixels[1, ..., 0])
+    assert np.array_equal(picture[4:6, 1:3], pixels[2, ..., 0])
+    assert picture[4:6, 4:6].max() == 0
+    upscaled = images.grid(pixels, columns=3, padding=0, upscale=2)
+    assert np.array_equal(upscaled[::2, ::2], images.grid(pixels, columns=3, padding=0))
+
+
+def test_captions_stand_left_of_the_rows():
+    picture = np.zeros((60, 30, 1), np.uint8)
+    captioned = images.captioned(picture, ["a", "long caption", "c"])
+    margin = captioned.shape[1] - 30
+    assert captioned[:, margin:].max() == 0
+    for row in range(3):
+        assert captioned[20 * row : 20 * (row + 1), :margin].max() > 100
+
+
+def test_files(tmp_path):
+    grey = np.tile(np.arange(8, dtype=np.uint8)[:, None, None], (1, 5, 1))
+    images.save_png(tmp_path / "grey.png", grey)
+    with Image.open(tmp_path / "grey.png") as read:
+        assert read.mode == "L"
+        assert np.array_equal(np.asarray(read), grey[..., 0])
+    colour = np.random.default_rng(0).integers(256, size=(6, 5, 3), dtype=np.uint8)
+    images.save_png(tmp_path / "colour.png", colour)
+    with Image.open(tmp_path / "colour.png") as read:
+        assert np.array_equal(np.asarray(read), colour)
+    images.save_gif(tmp_path / "film.gif", [grey, grey + 50, grey + 100])
+    with Image.open(tmp_path / "film.gif") as read:
+        assert read.n_frames == 3

@@ -1,0 +1,99 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from diffusion_jax import losses, process
+from diffusion_jax.schedules import make_schedule
+from diffusion_jax.types import Gaussian, Prediction
+
+SCHEDULE = make_schedule("cosine", 1000)
+
+
+@pytest.fixture
+def example():
+    keys = jax.random.split(jax.random.key(0), 4)
+    levels = jax.random.randint(keys[0], (4, 8, 8, 1), 0, 256)
+    x0 = levels.astype(jnp.float32) / 127.5 - 1
+    noise, guess = (jax.random.normal(key, x0.shape) for key in keys[1:3])
+    t = jnp.array([1, 2, 500, 1000])
+    x_t = process.q_sample(SCHEDULE, x0, t, noise)
+    fraction = jax.random.uniform(keys[3], x0.shape)
+    return x0, x_t, t, noise, guess, fraction
+
+
+def predict(x_t, t, noise, fraction):
+    return Prediction(process.x0_from_noise(SCHEDULE, x_t, t, noise), noise, fraction)
+
+
+def test_kl_of_two_normals():
+    a = Gaussian(jnp.full((1, 1, 1, 1), 0.3), jnp.full((1, 1, 1, 1), np.log(0.5)))
+    b = Gaussian(jnp.full((1, 1, 1, 1), -0.2), jnp.full((1, 1, 1, 1), np.log(2.0)))
+    assert_allclose(losses.kl_divergence(a, a), 0, atol=1e-7)
+    closed_form = np.log(np.sqrt(2 / 0.5)) + (0.5 + 0.5**2) / (2 * 2) - 0.5
+    assert_allclose(losses.kl_divergence(a, b)[0, 0, 0, 0], closed_form, rtol=1e-6)
+
+
+@pytest.mark.parametrize("mean", [-1.2, -0.999, 0.0, 0.4, 1.0])
+@pytest.mark.parametrize("std", [0.003, 0.1, 2.0])
+def test_decoder_masses_of_all_levels_sum_to_one(mean, std):
+    levels = (jnp.arange(256, dtype=jnp.float32) / 127.5 - 1).reshape(256, 1, 1, 1)
+    p = Gaussian(jnp.full(levels.shape, mean), jnp.full(levels.shape, 2 * np.log(std)))
+    nll = losses.decoder_nll(levels, p)
+    assert_allclose(jnp.exp(-nll).sum(), 1, rtol=1e-5)
+
+
+def test_decoder_gradient_is_finite_at_the_ends():
+    x0 = jnp.array([-1.0, 1.0, 0.0]).reshape(3, 1, 1, 1)
+
+    def total(log_variance):
+        return losses.decoder_nll(x0, Gaussian(-x0, log_variance)).sum()
+
+    assert jnp.all(jnp.isfinite(jax.grad(total)(jnp.full(x0.shape, -8.0))))
+
+
+def test_a_perfect_prediction_costs_nothing_but_the_decoder(example):
+    x0, x_t, t, noise, _, fraction = example
+    prediction = Prediction(x0, noise, jnp.zeros_like(fraction))
+    assert_allclose(losses.simple(noise, prediction), 0)
+    terms = losses.vlb(SCHEDULE, x0, x_t, t, prediction)
+    assert_allclose(terms[1:], 0, atol=1e-6)
+    assert terms[0] > 0
+
+
+def test_the_bound_is_kl_and_at_the_first_step_the_decoder(example):
+    x0, x_t, t, _, guess, fraction = example
+    prediction = predict(x_t, t, guess, fraction)
+    terms = losses.vlb(SCHEDULE, x0, x_t, t, prediction)
+    p = process.p_distribution(SCHEDULE, prediction, x_t, t)
+    q = process.q_posterior(SCHEDULE, x0, x_t, t)
+    assert_allclose(terms[1:], losses.kl_divergence(q, p).mean((1, 2, 3))[1:], rtol=1e-6)
+    assert_allclose(terms[0], losses.decoder_nll(x0, p).mean((1, 2, 3))[0], rtol=1e-6)
+
+
+def total_loss(kind, example, guess, fraction, weight=0.1):
+    x0, x_t, t, noise, _, _ = example
+    parts = losses.diffusion_loss(
+        kind, SCHEDULE, x0, x_t, t, noise, predict(x_t, t, guess, fraction), vlb_weight=weight
+    )
+    return parts["loss"].sum(), parts
+
+
+def test_hybrid_is_simple_plus_the_weighted_bound(example):
+    *_, guess, fraction = example
+    _, parts = total_loss("hybrid", example, guess, fraction, weight=0.25)
+    assert_allclose(parts["loss"], parts["simple"] + 0.25 * parts["vlb"], rtol=1e-6)
+    assert parts["loss"].shape == (4,)
+
+
+def test_in_hybrid_the_bound_trains_the_variance_only(example):
+    *_, guess, fraction = example
+    gradient = jax.grad(total_loss, argnums=(2, 3), has_aux=True)
+    (hybrid_guess, hybrid_fraction), _ = gradient("hybrid", example, guess, fraction)
+    (simple_guess, simple_fraction), _ = gradient("simple", example, guess, fraction)
+    (vlb_guess, vlb_fraction), _ = gradient("vlb", example, guess, fraction)
+    assert_allclose(hybrid_guess, simple_guess, rtol=1e-6)
+    assert_allclose(hybrid_fraction, 0.1 * vlb_fraction, rtol=1e-5, atol=1e-9)
+    assert jnp.all(simple_fraction == 0)
+    assert jnp.abs(vlb_guess).max() > 0

@@ -1,0 +1,263 @@
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from diffusion_jax.models import UNet
+from diffusion_jax.models.attention import ClassAttention, WindowAttention, eca_kernel_size
+from diffusion_jax.models.blocks import Conditioning
+from diffusion_jax.models.embeddings import LabelEmbedding, sinusoidal
+from diffusion_jax.models.layers import WeightStandardizedConv
+from diffusion_jax.models.unet import BLOCKS, parse_blocks
+
+BEHAVIOURS = ("corrected", "reference")
+
+
+def small_unet(blocks, **changes):
+    options = {
+        "channels": 3,
+        "width": 8,
+        "levels": 2,
+        "blocks": blocks,
+        "num_classes": 5,
+        "time_dim": 16,
+        "label_dim": 16,
+        "window": 4,
+    }
+    return UNet(**(options | changes))
+
+
+def inputs(batch=2, side=8):
+    x = jax.random.normal(jax.random.key(0), (batch, side, side, 3))
+    return x, jnp.arange(1, batch + 1) * 100, jnp.arange(batch) % 5
+
+
+def randomised(params, scale=0.3):
+    """Parameters among which no bias is zero and no norm is trivial."""
+    leaves, tree = jax.tree.flatten(params)
+    keys = jax.random.split(jax.random.key(1), len(leaves))
+    noise = [scale * jax.random.normal(k, leaf.shape) for k, leaf in zip(keys, leaves)]
+    return tree.unflatten([leaf + n for leaf, n in zip(leaves, noise)])
+
+
+def init(model, *args):
+    return randomised(jax.jit(model.init)(jax.random.key(0), *args))
+
+
+@pytest.mark.parametrize("behaviour", BEHAVIOURS)
+@pytest.mark.parametrize("block", BLOCKS)
+def test_every_block_listens_to_image_time_and_class(block, behaviour):
+    model = small_unet(f"res,{block}", behaviour=behaviour)
+    x, t, labels = inputs()
+    params = init(model, x, t, labels)
+    apply = jax.jit(model.apply)
+    output = apply(params, x, t, labels)
+    assert output.noise.shape == output.variance_fraction.shape == x.shape
+    assert output.noise.dtype == jnp.float32
+    for changed in ((x + 0.1, t, labels), (x, t + 1, labels), (x, t, labels + 1)):
+        other = apply(params, *changed)
+        assert jnp.abs(other.noise - output.noise).max() > 1e-4
+        assert jnp.abs(other.variance_fraction - output.variance_fraction).max() > 1e-4
+
+
+@pytest.mark.parametrize("behaviour", BEHAVIOURS)
+@pytest.mark.parametrize("blocks", ["res,atn,chnAtn", "conv", "conv,res"])
+def test_models_without_classes(blocks, behaviour):
+    model = small_unet(blocks, num_classes=None, behaviour=behaviour)
+    x, t, _ = inputs()
+    params = init(model, x, t)
+    assert "label_embedding" not in params["params"]
+    assert model.apply(params, x, t).noise.shape == x.shape
+
+
+def test_behaviours_share_their_parameters():
+    x, t, labels = inputs()
+    shapes = [
+        jax.eval_shape(
+            small_unet("res,conv,clsAtn,atn,chnAtn", behaviour=b).init,
+            jax.random.key(0),
+            x,
+            t,
+            labels,
+        )
+        for b in BEHAVIOURS
+    ]
+    assert shapes[0] == shapes[1]
+
+
+def test_an_image_does_not_depend_on_its_neighbours():
+    model = small_unet("res,conv,clsAtn,atn,chnAtn")
+    x, t, labels = inputs(3)
+    params = init(model, x, t, labels)
+    together = model.apply(params, x, t, labels).noise
+    alone = model.apply(params, x[1:2], t[1:2], labels[1:2]).noise
+    assert_allclose(together[1:2], alone, atol=1e-4)
+
+
+@pytest.mark.parametrize("blocks", ["res,conv,clsAtn,atn,chnAtn"])
+def test_bfloat16_keeps_parameters_and_output_in_float32(blocks):
+    x, t, labels = inputs()
+    model = small_unet(blocks, dtype="bfloat16")
+    params = model.init(jax.random.key(0), x, t, labels)
+    assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}
+    output = jax.jit(model.apply)(params, x, t, labels).noise
+    exact = jax.jit(small_unet(blocks).apply)(params, x, t, labels).noise
+    assert output.dtype == jnp.float32
+    difference = jnp.sqrt(jnp.mean((output - exact) ** 2) / jnp.mean(exact**2))
+    assert 1e-5 < difference < 0.03
+
+
+def test_the_null_label_is_the_zero_vector():
+    embedding = LabelEmbedding(num_classes=5, dim=16)
+    labels = jnp.arange(6)
+    params = embedding.init(jax.random.key(0), labels)
+    rows = embedding.apply(params, labels)
+    assert jnp.all(rows[5] == 0)
+    assert_allclose(rows[:5], params["params"]["table"])
+
+
+def test_sinusoidal_embedding():
+    embedding = sinusoidal(jnp.array([0, 1, 1000]), 4)
+    expected = [[0, 0, 1, 1], *([f(t * w) for f in (math.sin, math.cos) for w in (1, 0.01)] for t in (1, 1000))]  # noqa: E501  # fmt: skip
+    assert_allclose(embedding, expected, atol=1e-4)
+
+
+def test_class_attention_mixes_channels_by_class():
+    """Against the formula written out with loops; the reference's is the same without mixing."""
+    x, _, _ = inputs()
+    x = jnp.concatenate([x, x[..., ::-1] ** 2, x[..., :2]], axis=-1)
+    label = jax.random.normal(jax.random.key(3), (2, 16))
+    cond = Conditioning(time=None, label=label, examples=None)
+    block = ClassAttention(8)
+    variables = randomised(block.init(jax.random.key(0), x, cond, train=False), 0.5)
+    p = jax.tree.map(np.asarray, variables["params"])
+
+    def norm(h, scale, bias):
+        groups = np.asarray(h).reshape(2, -1, 2, 4)
+        mean, var = groups.mean((1, 3), keepdims=True), groups.var((1, 3), keepdims=True)
+        return ((groups - mean) / np.sqrt(var + 1e-5)).reshape(h.shape) * scale + bias
+
+    h = norm(x, **p["norm_in"]["norm"])
+    query = label @ p["query"]["kernel"] + p["query"]["bias"]
+    key = label @ p["key"]["kernel"] + p["key"]["bias"]
+    mixed = np.zeros_like(h)
+    for b in range(2):
+        for c in range(8):
+            weights = np.exp([query[b, c] * key[b, d] / math.sqrt(8) for d in range(8)])
+            mixed[b, :, :, c] = h[b] @ (weights / weights.sum())
+    for behaviour, middle in (("corrected", mixed), ("reference", h)):
+        out = middle @ p["out"]["kernel"][0, 0] + p["out"]["bias"]
+        expected = x + norm(out, **p["norm_out"]["norm"])
+        block = ClassAttention(8, behaviour=behaviour)
+        assert_allclose(block.apply(variables, x, cond, train=False), expected, atol=2e-5)
+
+
+def window_attention(side, window, heads=2):
+    x = jax.random.normal(jax.random.key(0), (2, side, side, 8))
+    cond = Conditioning(time=None, label=None, examples=None)
+    block = WindowAttention(8, window=window, num_heads=heads)
+    variables = randomised(block.init(jax.random.key(1), x, cond, train=False))
+    return x, variables, lambda x: block.apply(variables, x, cond, train=False)
+
+
+def test_window_attention_equals_attention_written_out():
+    x, variables, apply = window_attention(side=8, window=4)
+    p = jax.tree.map(np.asarray, variables["params"])
+    groups = np.asarray(x).reshape(2, 64, 2, 4)
+    mean, var = groups.mean((1, 3), keepdims=True), groups.var((1, 3), keepdims=True)
+    h = ((groups - mean) / np.sqrt(var + 1e-5)).reshape(x.shape)
+    h = h * p["norm"]["norm"]["scale"] + p["norm"]["norm"]["bias"]
+    key, query, value = np.split(h @ p["kqv"]["kernel"][0, 0] + p["kqv"]["bias"], 3, axis=-1)
+    out = np.zeros_like(h)
+    for b in range(2):
+        for top in (0, 4):
+            for left in (0, 4):
+                for head in (slice(0, 4), slice(4, 8)):
+                    place = (b, slice(top, top + 4), slice(left, left + 4), head)
+                    q, k, v = (m[place].reshape(16, 4) for m in (query, key, value))
+                    weights = np.exp(q @ k.T / math.sqrt(4))
+                    weights /= weights.sum(axis=1, keepdims=True)
+                    out[place] = (weights @ v).reshape(4, 4, 4)
+    expected = x + out @ p["out"]["kernel"][0, 0] + p["out"]["bias"]
+    assert_allclose(apply(x), expected, atol=2e-5)
+
+
+def test_pixels_attend_within_their_window_only():
+    """Changes that leave the norm as it is: two pixels of one window are exchanged."""
+    x, _, apply = window_attention(side=8, window=4)
+    swapped = x.at[:, 0, 0].set(x[:, 1, 2]).at[:, 1, 2].set(x[:, 0, 0])
+    difference = jnp.abs(apply(swapped) - apply(x)).max(axis=(0, 3))
+    assert difference[0, 0] > 1e-3
+    assert difference[4:].max() < 1e-5
+    assert difference[:, 4:].max() < 1e-5
+
+
+def test_a_map_smaller_than_the_window_is_one_window():
+    x, variables, apply = window_attention(side=4, window=16)
+    cond = Conditioning(time=None, label=None, examples=None)
+    same = WindowAttention(8, window=4, num_heads=2).apply(variables, x, cond, train=False)
+    assert_allclose(apply(x), same)
+
+
+def test_standardised_kernels_ignore_scale_and_offset():
+    x, _, _ = inputs()
+    layer = WeightStandardizedConv(4, jnp.float32)
+    params = layer.init(jax.random.key(0), x)
+    moved = jax.tree.map(lambda leaf: 100 * leaf + 7 if leaf.ndim == 4 else leaf, params)
+    assert_allclose(layer.apply(moved, x), layer.apply(params, x), rtol=2e-3, atol=2e-3)
+
+
+def test_dropout_belongs_to_the_example():
+    model = small_unet("res,conv", dropout=0.5)
+    x, t, labels = inputs()
+    params = init(model, x, t, labels)
+    apply = jax.jit(
+        lambda x, t, labels, examples: (
+            model.apply(
+                params,
+                x,
+                t,
+                labels,
+                train=True,
+                examples=examples,
+                rngs={"dropout": jax.random.key(0)},
+            ).noise
+        )
+    )
+    both = apply(x, t, labels, jnp.array([5, 6]))
+    assert_allclose(apply(x[::-1], t[::-1], labels[::-1], jnp.array([6, 5]))[::-1], both, atol=1e-4)
+    assert jnp.abs(apply(x, t, labels, jnp.array([5, 7]))[1] - both[1]).max() > 1e-3
+    still = model.apply(params, x, t, labels).noise
+    assert jnp.abs(still - both).max() > 1e-3
+
+
+def test_kernel_sizes_of_channel_attention():
+    sizes = {3: 1, 6: 1, 8: 3, 96: 3, 128: 5, 1536: 5, 2048: 7}
+    assert {channels: eca_kernel_size(channels) for channels in sizes} == sizes
+
+
+@pytest.mark.parametrize(
+    ("blocks", "message"),
+    [
+        ("res,rse", "'rse'.*res, conv, clsAtn, atn, chnAtn"),
+        ("", "''"),
+        ("chnAtn,res", "start with one of: res, conv"),
+    ],
+)
+def test_wrong_blocks_are_named(blocks, message):
+    with pytest.raises(ValueError, match=message):
+        parse_blocks(blocks)
+
+
+def test_labels_must_match_the_model():
+    x, t, labels = inputs()
+    for model, given in (
+        (small_unet("res"), None),
+        (small_unet("res", num_classes=None), labels),
+        (small_unet("res,clsAtn", num_classes=None), None),
+    ):
+        with pytest.raises(ValueError, match="num_classes"):
+            jax.eval_shape(model.init, jax.random.key(0), x, t, given)

@@ -1,0 +1,26 @@
+"""A model of the digits that is small enough to train in a test."""
+
+from ml_collections import ConfigDict
+
+from configs import digits
+
+
+def tiny_config(**changes) -> ConfigDict:
+    """changes: fields of the config, with __ for the dot (model__width=8)."""
+    config = digits.get_config()
+    config.model.width = 8
+    config.model.time_dim = 16
+    config.model.label_dim = 16
+    config.batch_size = 16
+    config.steps = 6
+    config.optimizer.warmup_steps = 2
+    config.optimizer.decay_steps = None
+    config.sampling.steps = 4
+    config.sampling.grid_rows = 3
+    config.sampling.grid_columns = 2
+    config.log_every = 2
+    config.sample_every = 6
+    config.checkpoint_every = 3
+    with config.unlocked(), config.ignore_type():
+        config.update_from_flattened_dict({k.replace("__", "."): v for k, v in changes.items()})
+    return config
