@@ -31,7 +31,9 @@ def to_uint8(images: Float[np.ndarray, "*batch"]) -> UInt8[np.ndarray, "*batch"]
     return np.rint((np.clip(images, -1, 1) + 1) * 127.5).astype(np.uint8)
 
 
-def grid(images: Uint8Images, columns: int, *, padding: int = 1, upscale: int = 1) -> Picture:
+def grid(
+    images: Uint8Images, columns: int, *, padding: int = 1, upscale: int = 1
+) -> UInt8[np.ndarray, "rows columns channels"]:
     """The images in rows of `columns`, at their own pixels or each pixel upscale x upscale.
 
     padding: width in pixels of the black lines between and around them. An unfinished last row is
@@ -47,7 +49,9 @@ def grid(images: Uint8Images, columns: int, *, padding: int = 1, upscale: int = 
     return np.pad(picture, ((0, padding), (0, padding), (0, 0)))
 
 
-def captioned(picture: Picture, captions: Sequence[str]) -> Picture:
+def captioned(
+    picture: Picture, captions: Sequence[str]
+) -> UInt8[np.ndarray, "height wider channels"]:
     """The grid with one caption, centred, to the left of each of its rows."""
     height = picture.shape[0] / len(captions)
     font = ImageFont.load_default(size=int(np.clip(height * 0.4, 9, 20)))

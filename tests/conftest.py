@@ -1,10 +1,15 @@
 """Eight virtual devices, and JAX's strictest rules about types and shapes."""
 
 import os
+import tempfile
+from pathlib import Path
 
 # Before JAX is imported. With fewer threads than virtual devices a collective may wait for ever.
 os.environ.setdefault("NPROC", "16")
 os.environ["JAX_PLATFORMS"] = "cpu"
+# Many tests start the same program; it is compiled once.
+_CACHE = tempfile.TemporaryDirectory()
+os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
 os.environ["XLA_FLAGS"] = " ".join(
     [
         "--xla_force_host_platform_device_count=8",
@@ -14,13 +19,10 @@ os.environ["XLA_FLAGS"] = " ".join(
 )
 
 import jax
+import pytest
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
-
-from pathlib import Path  # noqa: E402
-
-import pytest  # noqa: E402
 
 
 @pytest.fixture

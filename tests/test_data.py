@@ -50,7 +50,7 @@ def test_imagenet_is_read_as_tfds_wrote_it(golden):
     stream = batches(source, batch_size=5, seed=0)
     seen = np.concatenate([next(stream)["image"] for _ in range(24)])
     assert len(np.unique(seen.reshape(120, -1), axis=0)) == 24
-    with pytest.raises(ValueError, match="no split 'test'.*train, validation"):
+    with pytest.raises(ValueError, match=r"no split 'test'.*train, validation"):
         make_source(name, split="test", data_dir=str(golden / "tfds"))
 
 

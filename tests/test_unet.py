@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import jax
@@ -16,11 +17,11 @@ from diffusion_jax.models.unet import BLOCKS, parse_blocks
 BEHAVIOURS = ("corrected", "reference")
 
 
-def small_unet(blocks, **changes):
+def small_unet(blocks="res,conv,clsAtn,atn,chnAtn", **changes):
     options = {
         "channels": 3,
         "width": 8,
-        "levels": 2,
+        "levels": 1,
         "blocks": blocks,
         "num_classes": 5,
         "time_dim": 16,
@@ -35,76 +36,96 @@ def inputs(batch=2, side=8):
     return x, jnp.arange(1, batch + 1) * 100, jnp.arange(batch) % 5
 
 
-def randomised(params, scale=0.3):
+def randomised(model, *args, scale=0.3, **options):
     """Parameters among which no bias is zero and no norm is trivial."""
-    leaves, tree = jax.tree.flatten(params)
-    keys = jax.random.split(jax.random.key(1), len(leaves))
-    noise = [scale * jax.random.normal(k, leaf.shape) for k, leaf in zip(keys, leaves)]
-    return tree.unflatten([leaf + n for leaf, n in zip(leaves, noise)])
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), *args, **options))
+    rng = np.random.default_rng(0)
+
+    def fill(path, leaf):
+        noise = scale * rng.standard_normal(leaf.shape, np.float32)
+        return jnp.asarray(noise + (path[-1].key == "scale"))
+
+    return jax.tree_util.tree_map_with_path(fill, shapes)
 
 
-def init(model, *args):
-    return randomised(jax.jit(model.init)(jax.random.key(0), *args))
+def conditioning(batch=2):
+    time, label = jax.random.normal(jax.random.key(5), (2, batch, 16))
+    return Conditioning(time=time, label=label, examples=jnp.arange(batch))
+
+
+LISTENS = {
+    "res": ("time", "label"),
+    "conv": ("time", "label"),
+    "clsAtn": ("label",),
+    "atn": (),
+    "chnAtn": (),
+}
 
 
 @pytest.mark.parametrize("behaviour", BEHAVIOURS)
-@pytest.mark.parametrize("block", BLOCKS)
-def test_every_block_listens_to_image_time_and_class(block, behaviour):
-    model = small_unet(f"res,{block}", behaviour=behaviour)
+@pytest.mark.parametrize("name", BLOCKS)
+def test_a_block_listens_to_what_it_is_told(name, behaviour):
+    block = BLOCKS[name](8, behaviour=behaviour, window=4)
+    x = jax.random.normal(jax.random.key(0), (2, 8, 8, 8))
+    cond = conditioning()
+    params = randomised(block, x, cond, train=False)
+    apply = jax.jit(lambda x, cond: block.apply(params, x, cond, train=False))
+    output = apply(x, cond)
+    assert output.shape == x.shape
+    assert jnp.abs(apply(x + 0.1, cond) - output).max() > 1e-3
+    # The attention of the reference's clsAtn sums to one.
+    listens = LISTENS[name] if (name, behaviour) != ("clsAtn", "reference") else ()
+    for told in ("time", "label"):
+        changed = dataclasses.replace(cond, **{told: getattr(cond, told) + 0.5})
+        difference = jnp.abs(apply(x, changed) - output).max()
+        assert (difference > 1e-3) == (told in listens)
+
+
+@pytest.mark.parametrize("behaviour", BEHAVIOURS)
+def test_the_network_listens_to_image_time_and_class(behaviour):
+    model = small_unet(behaviour=behaviour)
     x, t, labels = inputs()
-    params = init(model, x, t, labels)
+    params = randomised(model, x, t, labels)
     apply = jax.jit(model.apply)
     output = apply(params, x, t, labels)
     assert output.noise.shape == output.variance_fraction.shape == x.shape
     assert output.noise.dtype == jnp.float32
     for changed in ((x + 0.1, t, labels), (x, t + 1, labels), (x, t, labels + 1)):
         other = apply(params, *changed)
-        assert jnp.abs(other.noise - output.noise).max() > 1e-4
-        assert jnp.abs(other.variance_fraction - output.variance_fraction).max() > 1e-4
+        assert jnp.abs(other.noise - output.noise).max() > 1e-3
+        assert jnp.abs(other.variance_fraction - output.variance_fraction).max() > 1e-3
+    alone = apply(params, *(jnp.concatenate([a[1:], a[1:]]) for a in (x, t, labels)))
+    size = jnp.abs(output.noise).max()
+    assert_allclose(alone.noise[0], output.noise[1], atol=1e-5 * size)
 
 
 @pytest.mark.parametrize("behaviour", BEHAVIOURS)
-@pytest.mark.parametrize("blocks", ["res,atn,chnAtn", "conv", "conv,res"])
+@pytest.mark.parametrize("blocks", ["res,atn,chnAtn", "conv,res"])
 def test_models_without_classes(blocks, behaviour):
     model = small_unet(blocks, num_classes=None, behaviour=behaviour)
     x, t, _ = inputs()
-    params = init(model, x, t)
+    params = randomised(model, x, t)
     assert "label_embedding" not in params["params"]
-    assert model.apply(params, x, t).noise.shape == x.shape
+    assert jnp.all(jnp.isfinite(jax.jit(model.apply)(params, x, t).noise))
 
 
 def test_behaviours_share_their_parameters():
-    x, t, labels = inputs()
     shapes = [
-        jax.eval_shape(
-            small_unet("res,conv,clsAtn,atn,chnAtn", behaviour=b).init,
-            jax.random.key(0),
-            x,
-            t,
-            labels,
-        )
+        jax.eval_shape(small_unet(behaviour=b).init, jax.random.key(0), *inputs())
         for b in BEHAVIOURS
     ]
     assert shapes[0] == shapes[1]
 
 
-def test_an_image_does_not_depend_on_its_neighbours():
-    model = small_unet("res,conv,clsAtn,atn,chnAtn")
-    x, t, labels = inputs(3)
-    params = init(model, x, t, labels)
-    together = model.apply(params, x, t, labels).noise
-    alone = model.apply(params, x[1:2], t[1:2], labels[1:2]).noise
-    assert_allclose(together[1:2], alone, atol=1e-4)
-
-
-@pytest.mark.parametrize("blocks", ["res,conv,clsAtn,atn,chnAtn"])
-def test_bfloat16_keeps_parameters_and_output_in_float32(blocks):
-    x, t, labels = inputs()
-    model = small_unet(blocks, dtype="bfloat16")
-    params = model.init(jax.random.key(0), x, t, labels)
+def test_bfloat16_keeps_parameters_and_output_in_float32():
+    args = inputs()
+    model = small_unet(dtype="bfloat16")
+    # JAX's own attention promotes bfloat16 to float32 implicitly.
+    with jax.numpy_dtype_promotion("standard"):
+        params = randomised(model, *args, scale=0.1)
+        output = jax.jit(model.apply)(params, *args).noise
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}
-    output = jax.jit(model.apply)(params, x, t, labels).noise
-    exact = jax.jit(small_unet(blocks).apply)(params, x, t, labels).noise
+    exact = jax.jit(small_unet().apply)(params, *args).noise
     assert output.dtype == jnp.float32
     difference = jnp.sqrt(jnp.mean((output - exact) ** 2) / jnp.mean(exact**2))
     assert 1e-5 < difference < 0.03
@@ -128,12 +149,12 @@ def test_sinusoidal_embedding():
 def test_class_attention_mixes_channels_by_class():
     """Against the formula written out with loops; the reference's is the same without mixing."""
     x, _, _ = inputs()
-    x = jnp.concatenate([x, x[..., ::-1] ** 2, x[..., :2]], axis=-1)
-    label = jax.random.normal(jax.random.key(3), (2, 16))
-    cond = Conditioning(time=None, label=label, examples=None)
+    x = np.concatenate([x, x[..., ::-1] ** 2, x[..., :2]], axis=-1)
+    cond = conditioning()
+    label = cond.label
     block = ClassAttention(8)
-    variables = randomised(block.init(jax.random.key(0), x, cond, train=False), 0.5)
-    p = jax.tree.map(np.asarray, variables["params"])
+    variables = randomised(block, jnp.asarray(x), cond, train=False)
+    p, label = jax.tree.map(np.asarray, (variables["params"], label))
 
     def norm(h, scale, bias):
         groups = np.asarray(h).reshape(2, -1, 2, 4)
@@ -152,14 +173,16 @@ def test_class_attention_mixes_channels_by_class():
         out = middle @ p["out"]["kernel"][0, 0] + p["out"]["bias"]
         expected = x + norm(out, **p["norm_out"]["norm"])
         block = ClassAttention(8, behaviour=behaviour)
-        assert_allclose(block.apply(variables, x, cond, train=False), expected, atol=2e-5)
+        assert_allclose(
+            block.apply(variables, jnp.asarray(x), cond, train=False), expected, atol=2e-5
+        )
 
 
 def window_attention(side, window, heads=2):
     x = jax.random.normal(jax.random.key(0), (2, side, side, 8))
     cond = Conditioning(time=None, label=None, examples=None)
     block = WindowAttention(8, window=window, num_heads=heads)
-    variables = randomised(block.init(jax.random.key(1), x, cond, train=False))
+    variables = randomised(block, x, cond, train=False)
     return x, variables, lambda x: block.apply(variables, x, cond, train=False)
 
 
@@ -181,7 +204,7 @@ def test_window_attention_equals_attention_written_out():
                     weights = np.exp(q @ k.T / math.sqrt(4))
                     weights /= weights.sum(axis=1, keepdims=True)
                     out[place] = (weights @ v).reshape(4, 4, 4)
-    expected = x + out @ p["out"]["kernel"][0, 0] + p["out"]["bias"]
+    expected = np.asarray(x) + out @ p["out"]["kernel"][0, 0] + p["out"]["bias"]
     assert_allclose(apply(x), expected, atol=2e-5)
 
 
@@ -205,7 +228,7 @@ def test_a_map_smaller_than_the_window_is_one_window():
 def test_standardised_kernels_ignore_scale_and_offset():
     x, _, _ = inputs()
     layer = WeightStandardizedConv(4, jnp.float32)
-    params = layer.init(jax.random.key(0), x)
+    params = randomised(layer, x)
     moved = jax.tree.map(lambda leaf: 100 * leaf + 7 if leaf.ndim == 4 else leaf, params)
     assert_allclose(layer.apply(moved, x), layer.apply(params, x), rtol=2e-3, atol=2e-3)
 
@@ -213,7 +236,7 @@ def test_standardised_kernels_ignore_scale_and_offset():
 def test_dropout_belongs_to_the_example():
     model = small_unet("res,conv", dropout=0.5)
     x, t, labels = inputs()
-    params = init(model, x, t, labels)
+    params = randomised(model, x, t, labels)
     apply = jax.jit(
         lambda x, t, labels, examples: (
             model.apply(
@@ -228,9 +251,13 @@ def test_dropout_belongs_to_the_example():
         )
     )
     both = apply(x, t, labels, jnp.array([5, 6]))
-    assert_allclose(apply(x[::-1], t[::-1], labels[::-1], jnp.array([6, 5]))[::-1], both, atol=1e-4)
-    assert jnp.abs(apply(x, t, labels, jnp.array([5, 7]))[1] - both[1]).max() > 1e-3
-    still = model.apply(params, x, t, labels).noise
+    size = jnp.abs(both).max()
+    turned = apply(x[::-1], t[::-1], labels[::-1], jnp.array([6, 5]))[::-1]
+    assert_allclose(turned, both, atol=1e-5 * size)
+    other = apply(x, t, labels, jnp.array([5, 7]))
+    assert_allclose(other[0], both[0], atol=1e-5 * size)
+    assert jnp.abs(other[1] - both[1]).max() > 1e-3
+    still = jax.jit(model.apply)(params, x, t, labels).noise
     assert jnp.abs(still - both).max() > 1e-3
 
 

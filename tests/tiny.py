@@ -9,6 +9,7 @@ def tiny_config(**changes) -> ConfigDict:
     """changes: fields of the config, with __ for the dot (model__width=8)."""
     config = digits.get_config()
     config.model.width = 8
+    config.model.blocks = "res,chnAtn"
     config.model.time_dim = 16
     config.model.label_dim = 16
     config.batch_size = 16

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int, UInt8
@@ -12,6 +12,7 @@ from jaxtyping import Int, UInt8
 Batch = dict[str, np.ndarray]
 
 
+@runtime_checkable
 class Source(Protocol):
     """A finite set of labelled images that can be read in any order."""
 

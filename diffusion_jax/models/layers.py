@@ -55,7 +55,7 @@ class GroupNorm(nn.Module):
     @nn.compact
     def __call__(self, x: Images) -> Images:
         norm = nn.GroupNorm(self.groups, epsilon=1e-5, dtype=jnp.float32, name="norm")
-        return norm(x).astype(x.dtype)
+        return norm(x.astype(jnp.float32)).astype(x.dtype)
 
 
 def quarter_groups(channels: int) -> int:

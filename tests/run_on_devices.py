@@ -1,0 +1,76 @@
+"""Trains and samples a tiny model; `test_devices.py` starts this on different sets of devices.
+
+python tests/run_on_devices.py OUT.npz DEVICES MICRO_BATCHES [COORDINATOR PROCESS_ID PROCESSES]
+"""
+
+import os
+import sys
+
+out, devices, micro_batches, *distributed = sys.argv[1:]
+os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
+
+import jax
+
+if distributed:
+    coordinator, process_id, processes = distributed
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    jax.distributed.initialize(coordinator, int(processes), int(process_id))
+
+import numpy as np
+from tiny import tiny_config
+
+from diffusion_jax import configuration, parallel
+from diffusion_jax.data import batches
+from diffusion_jax.generate import Generator
+from diffusion_jax.train import make_step
+from diffusion_jax.train_state import init_state
+
+
+def main() -> None:
+    # A large epsilon: otherwise Adam divides rounding errors by gradients that are nearly 0.
+    config = tiny_config(
+        micro_batches=int(micro_batches),
+        model__blocks="res,conv",
+        model__dropout=0.2,
+        data__flip=True,
+        optimizer__eps=1e-2,
+        sampling__eta=1.0,
+    )
+    model, optimizer = configuration.make_model(config), configuration.make_optimizer(config)
+    state = jax.jit(lambda: init_state(model, optimizer, 0, config.data.resolution))()
+    state = parallel.replicate(state)
+    step = parallel.data_parallel(make_step(config))
+    data = batches(
+        configuration.open_source(config),
+        batch_size=config.batch_size,
+        seed=0,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+    losses = []
+    lowered = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda event, seconds, **_: lowered.append(event) if "jaxpr_to_mlir" in event else None
+    )
+    for _ in range(3):
+        state, metrics = step(state, parallel.shard(next(data)))
+        losses.append(float(jax.device_get(metrics).compute()["loss"]))
+        assert len(lowered) == 1, "the step is compiled once, for the first batch"
+        for leaf in jax.tree.leaves(state):
+            replicas = [np.asarray(shard.data) for shard in leaf.addressable_shards]
+            assert len(replicas) == jax.local_device_count()
+            assert all(np.array_equal(replica, replicas[0]) for replica in replicas)
+    generator = Generator.from_config(config, batch_size=8)
+    images, _ = generator(
+        state.ema_params, np.arange(16, dtype=np.int32) % 11, seed=3, guidance_scale=1.0, eta=1.0
+    )
+    params = {
+        f"{kind}/{jax.tree_util.keystr(path)}": np.asarray(leaf)
+        for kind in ("params", "ema_params")
+        for path, leaf in jax.tree_util.tree_leaves_with_path(getattr(state, kind))
+    }
+    np.savez(out, losses=losses, images=images, **params)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""The number of devices, machines and micro-batches changes speed, and nothing else."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+ROOT = Path(__file__).parent.parent
+
+
+def start(out, *arguments):
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+    command = [sys.executable, "tests/run_on_devices.py", out, *map(str, arguments)]
+    return subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def finish(process, out):
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output[-3000:]
+    return np.load(out)
+
+
+@pytest.fixture(scope="module")
+def one_device(tmp_path_factory):
+    out = tmp_path_factory.mktemp("one") / "run.npz"
+    return finish(start(out, 1, 1), out)
+
+
+def check_same(run, reference):
+    assert run.files == reference.files
+    assert_allclose(run["losses"], reference["losses"], rtol=1e-5)
+    for name in reference.files:
+        if name.startswith(("params", "ema_params")):
+            assert_allclose(run[name], reference[name], atol=1e-5, err_msg=name)
+    assert_allclose(run["images"], reference["images"], atol=1e-3)
+
+
+@pytest.mark.parametrize(("devices", "micro_batches"), [(2, 1), (8, 1), (1, 4), (2, 2)])
+def test_devices_and_micro_batches(devices, micro_batches, one_device, tmp_path):
+    out = tmp_path / "run.npz"
+    check_same(finish(start(out, devices, micro_batches), out), one_device)
+
+
+def test_two_processes(one_device, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        coordinator = f"127.0.0.1:{free.getsockname()[1]}"
+    outs = [tmp_path / f"run_{i}.npz" for i in range(2)]
+    processes = [start(outs[i], 2, 1, coordinator, i, 2) for i in range(2)]
+    for process, out in zip(processes, outs):
+        check_same(finish(process, out), one_device)
