@@ -13,6 +13,8 @@ os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
 os.environ["XLA_FLAGS"] = " ".join(
     [
         "--xla_force_host_platform_device_count=8",
+        # Compiling takes longer than running, so the compiler is told not to try hard.
+        "--xla_backend_optimization_level=0",
         "--xla_cpu_collective_call_warn_stuck_timeout_seconds=30",
         "--xla_cpu_collective_call_terminate_timeout_seconds=120",
     ]

@@ -120,10 +120,8 @@ def test_behaviours_share_their_parameters():
 def test_bfloat16_keeps_parameters_and_output_in_float32():
     args = inputs()
     model = small_unet(dtype="bfloat16")
-    # JAX's own attention promotes bfloat16 to float32 implicitly.
-    with jax.numpy_dtype_promotion("standard"):
-        params = randomised(model, *args, scale=0.1)
-        output = jax.jit(model.apply)(params, *args).noise
+    params = randomised(model, *args, scale=0.1)
+    output = jax.jit(model.apply)(params, *args).noise
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}
     exact = jax.jit(small_unet().apply)(params, *args).noise
     assert output.dtype == jnp.float32

@@ -57,13 +57,19 @@ class WindowAttention(Block):
         down, across = height // rows, width // columns
         heads = math.gcd(self.num_heads, channels)
 
-        def to_windows(image: Images) -> Float[Array, "windows pixels heads depth"]:
+        def to_windows(image: Images) -> Float[Array, "windows heads pixels depth"]:
             grid = image.reshape(batch, down, rows, across, columns, channels)
             grid = grid.transpose(0, 1, 3, 2, 4, 5)
-            return grid.reshape(-1, rows * columns, heads, channels // heads)
+            grid = grid.reshape(-1, rows * columns, heads, channels // heads)
+            return grid.swapaxes(1, 2)
 
-        h = jax.nn.dot_product_attention(to_windows(query), to_windows(key), to_windows(value))
-        h = h.reshape(batch, down, across, rows, columns, channels).transpose(0, 1, 3, 2, 4, 5)
+        scale = 1 / math.sqrt(channels // heads)
+        h = attention(to_windows(query), to_windows(key), to_windows(value), scale)
+        h = (
+            h.swapaxes(1, 2)
+            .reshape(batch, down, across, rows, columns, channels)
+            .transpose(0, 1, 3, 2, 4, 5)
+        )
         return h.reshape(batch, height, width, channels)
 
     def _scrambled(self, query: Images, key: Images, value: Images) -> Images:
@@ -83,14 +89,25 @@ class WindowAttention(Block):
                 grid = image.reshape(batch, channels, height // side, side, width // side, side)
                 return grid.transpose(0, 1, 2, 4, 3, 5)
 
-        def to_groups(image: Images) -> Float[Array, "batch groups channels pixels"]:
-            return patches(image.transpose(0, 3, 1, 2)).reshape(batch, groups, channels, -1)
+        def to_groups(image: Images) -> Float[Array, "batch groups pixels channels_of_group"]:
+            image = image.transpose(0, 3, 1, 2)
+            return patches(image).reshape(batch, groups, channels, -1).swapaxes(2, 3)
 
-        query, key, value = to_groups(query), to_groups(key), to_groups(value)
-        logits = jnp.einsum("bgcd,bgce->bgde", query, key, preferred_element_type=jnp.float32)
-        weights = jax.nn.softmax(logits / math.sqrt(side)).astype(self.dtype)
-        h = jnp.einsum("bgde,bgce->bgcd", weights, value)
+        scale = 1 / math.sqrt(side)
+        h = attention(to_groups(query), to_groups(key), to_groups(value), scale).swapaxes(2, 3)
         return h.reshape(batch, channels, height, width).transpose(0, 2, 3, 1)
+
+
+def attention(
+    query: Float[Array, "a b queries depth"],
+    key: Float[Array, "a b keys depth"],
+    value: Float[Array, "a b keys depth"],
+    scale: float,
+) -> Float[Array, "a b queries depth"]:
+    """softmax(scale query key^T) value, with the softmax in float32."""
+    logits = jnp.einsum("abqd,abkd->abqk", query, key, preferred_element_type=jnp.float32)
+    weights = jax.nn.softmax(scale * logits).astype(value.dtype)
+    return jnp.einsum("abqk,abkd->abqd", weights, value)
 
 
 class ChannelAttention(Block):

@@ -1,0 +1,210 @@
+"""The command line: what users type, and what they are told when it is wrong."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny import tiny_config
+
+from diffusion_jax.train import train
+from scripts.sample import parse_labels
+
+ROOT = Path(__file__).parent.parent
+DIGITS = "--config=configs/digits.py"
+
+
+def run(module, *arguments, devices=1):
+    flags = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
+    return subprocess.run(
+        [sys.executable, "-m", module, *map(str, arguments)],
+        cwd=ROOT,
+        env=os.environ | {"XLA_FLAGS": flags},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    path = tmp_path_factory.mktemp("runs") / "tiny"
+    train(tiny_config(), path)
+    return path
+
+
+def write_config(folder, line):
+    path = folder / "experiment.py"
+    path.write_text(
+        "from configs import digits\n"
+        f"def get_config():\n    config = digits.get_config()\n    {line}\n    return config\n"
+    )
+    return f"--config={path}"
+
+
+MISTAKES = {
+    "unknown key": (["scripts.train", DIGITS, "--config.modle.width=8"], "modle"),
+    "unknown nested key": (["scripts.train", DIGITS, "--config.batchsize=8"], "batchsize"),
+    "unknown block": (
+        ["scripts.train", DIGITS, "--config.model.blocks=res,rse"],
+        "known blocks: res, conv, clsAtn, atn, chnAtn",
+    ),
+    "wrong type": (["scripts.train", DIGITS, "--config.batch_size=many"], "batch_size"),
+    "devices": (["scripts.train", DIGITS, "--config.batch_size=63"], "63 is not divisible by 2"),
+    "resolution": (["scripts.train", DIGITS, "--config.model.levels=4"], "resolution=8"),
+    "no config": (["scripts.train"], "--config configs/digits.py"),
+    "missing config": (["scripts.train", "--config=configs/nothing.py"], "nothing.py"),
+    "unknown flag": (["scripts.train", DIGITS, "--workdri=x"], "workdri"),
+    "stray word": (["scripts.train", DIGITS, "configs/res.py"], "configs/res.py"),
+    "missing workdir": (
+        ["scripts.sample", "--workdir=/nowhere/at/all"],
+        "not the workdir of a run",
+    ),
+    "no workdir": (["scripts.sample"], "--workdir runs/digits"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_gets_one_line(name, tmp_path):
+    (module, *arguments), message = MISTAKES[name]
+    if module == "scripts.train":
+        arguments.append(f"--workdir={tmp_path / 'run'}")
+    check_mistake(run(module, *arguments, devices=2), message)
+    assert not (tmp_path / "run").exists()
+
+
+def check_mistake(result, message):
+    assert result.returncode != 0
+    assert message in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1, result.stderr
+    assert result.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("config.modle = 3", "modle"),
+        ("config.model.blocks = 'atn'", "start with one of: res, conv"),
+        ("config.batch_size = 'many'", "batch_size"),
+    ],
+)
+def test_a_mistake_in_a_file_gets_one_line(line, message, tmp_path):
+    arguments = [write_config(tmp_path, line), f"--workdir={tmp_path / 'run'}"]
+    check_mistake(run("scripts.train", *arguments), message)
+    assert not (tmp_path / "run").exists()
+
+
+def test_dry_run_shows_config_and_parameters(tmp_path):
+    config = "--config=configs/res_res.py"
+    result = run(
+        "scripts.train", config, "--dry_run", "--config.model.blocks=res,conv,clsAtn,chnAtn"
+    )
+    assert result.returncode == 0, result.stderr
+    assert '"blocks": "res,conv,clsAtn,chnAtn"' in result.stdout
+    assert result.stdout.strip().endswith("Parameters: 144,130,269")
+
+
+def test_train_and_sample_from_the_command_line(tmp_path):
+    small = [f"--config.model.{name}=8" for name in ("width", "time_dim", "label_dim")]
+    small += ["--config.steps=2", "--config.batch_size=4", "--config.sampling.steps=2"]
+    small += ["--config.model.blocks=res", "--config.sampling.grid_columns=1"]
+    result = run("scripts.train", DIGITS, f"--workdir={tmp_path}", *small)
+    assert result.returncode == 0, result.stderr
+    assert f"{tmp_path}/samples" in result.stdout
+    assert "images/s" in result.stderr
+    assert len(result.stderr.splitlines()) < 20
+    again = run("scripts.sample", f"--workdir={tmp_path}", "--count=2")
+    assert again.returncode == 0, again.stderr
+    assert (tmp_path / "generated" / "0001" / "grid.png").exists()
+
+
+def test_the_same_seed_gives_the_same_images_on_any_number_of_devices(workdir, tmp_path):
+    settings = ["--labels=all", "--seed=5", "--steps=6", "--eta=0.5", "--guidance=2"]
+    drawn = {}
+    for devices in (1, 2, 8):
+        out = tmp_path / str(devices)
+        result = run(
+            "scripts.sample",
+            f"--workdir={workdir}",
+            f"--out={out}",
+            "--save=npz",
+            *settings,
+            devices=devices,
+        )
+        assert result.returncode == 0, result.stderr
+        drawn[devices] = np.load(out / "samples.npz")
+    assert drawn[1]["arr_0"].shape == (10, 8, 8, 1)
+    assert drawn[1]["arr_1"].tolist() == list(range(10))
+    for devices in (2, 8):
+        # One grey level: rounding may fall differently in batches of another size.
+        difference = drawn[devices]["arr_0"].astype(int) - drawn[1]["arr_0"]
+        assert abs(difference).max() <= 1
+
+
+def test_everything_that_sampling_can_write(workdir, tmp_path):
+    result = run(
+        "scripts.sample",
+        f"--workdir={workdir}",
+        f"--out={tmp_path}",
+        "--labels=3,7",
+        "--count=6",
+        "--columns=3",
+        "--upscale=2",
+        "--save=grid,png,npz,gif",
+        "--stride=250",
+        "--frames=3",
+        "--weights=raw",
+        "--checkpoint=3",
+        "--batch_size=4",
+        "--noclip",
+    )
+    assert result.returncode == 0, result.stderr
+    written = np.load(tmp_path / "samples.npz")
+    assert written["arr_0"].dtype == np.uint8
+    assert written["arr_1"].tolist() == [3, 3, 3, 7, 7, 7]
+    with Image.open(tmp_path / "grid.png") as grid:
+        assert (grid.mode, grid.size) == ("L", (3 * 17 + 1, 2 * 17 + 1))
+        assert np.array_equal(np.asarray(grid)[1:17:2, 1:17:2], written["arr_0"][0, ..., 0])
+    with Image.open(tmp_path / "denoising.gif") as film:
+        assert film.n_frames == 3
+    assert len(list((tmp_path / "png").iterdir())) == 6
+    settings = json.loads((tmp_path / "settings.json").read_text())
+    assert settings["stride"] == 250
+    assert (settings["weights"], settings["checkpoint"]) == ("raw", 3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--labels=12"], "Unknown label '12'; known: 0 to 9"),
+        (["--steps=2000"], "1..1000"),
+        (["--steps=5", "--stride=5"], "choose one"),
+        (["--save=jpeg"], "grid, png, npz, gif"),
+        (["--checkpoint=5"], "only: 3, 6"),
+        (["--batch_size=3"], "batch_size=3 is not divisible by 2 devices"),
+    ],
+)
+def test_mistakes_in_sampling(workdir, arguments, message):
+    check_mistake(run("scripts.sample", f"--workdir={workdir}", *arguments, devices=2), message)
+    assert not (workdir / "generated").exists()
+
+
+def test_labels():
+    names = ["cat", "dog", "7"]
+
+    def parse(text, count=None, classes=3):
+        return parse_labels(text, count, classes, names, seed=0).tolist()
+
+    assert parse("dog,0") == [1, 0]
+    assert parse("7") == [2]  # a name comes first
+    assert parse("all") == [0, 1, 2]
+    assert parse("all", 6) == [0, 0, 1, 1, 2, 2]
+    assert parse("none", 2) == [3, 3]
+    assert set(parse("random", 100)) == {0, 1, 2}
+    assert parse("random", 5, classes=None) == [0] * 5
+    with pytest.raises(ValueError, match="no classes"):
+        parse("0", classes=None)

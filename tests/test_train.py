@@ -1,0 +1,230 @@
+"""The whole training program, on eight devices."""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+from PIL import Image
+from tiny import tiny_config
+
+from diffusion_jax import configuration, ema, optimizers
+from diffusion_jax.checkpoints import Checkpoints
+from diffusion_jax.data import make_source
+from diffusion_jax.generate import load_params
+from diffusion_jax.reporting import read_metrics
+from diffusion_jax.train import train
+
+
+def assert_bit_equal(a, b):
+    leaves_a, leaves_b = jax.tree.leaves_with_path(a), jax.tree.leaves_with_path(b)
+    assert len(leaves_a) == len(leaves_b)
+    for (path, x), (_, y) in zip(leaves_a, leaves_b):
+        np.testing.assert_array_equal(np.asarray(x), np.asarray(y), err_msg=str(path))
+
+
+def files(folder):
+    return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """(final state, workdir) of six steps without interruption."""
+    workdir = tmp_path_factory.mktemp("runs") / "whole"
+    return train(tiny_config(), workdir), workdir
+
+
+def test_a_run_explains_itself(finished):
+    state, workdir = finished
+    assert int(state.step) == 6
+    assert configuration.load(workdir).to_dict() == tiny_config().to_dict()
+    assert configuration.class_names(workdir) == list("0123456789")
+    metrics = read_metrics(workdir)
+    assert [line["step"] for line in metrics] == [2, 4, 6]
+    for name in ("loss", "simple", "vlb", "gradient_norm", "images_per_second"):
+        assert all(np.isfinite(line[name]) and line[name] > 0 for line in metrics)
+    for picture in ("loss.png", "samples/step_0000006.png"):
+        with Image.open(workdir / picture) as image:
+            assert np.asarray(image).std() > 0
+    assert "Total:" in (workdir / "parameters.txt").read_text()
+    (events,) = (workdir / "tensorboard").iterdir()
+    assert all(tag in events.read_bytes() for tag in (b"loss", b"gradient_norm", b"samples"))
+    with Checkpoints(workdir / "checkpoints") as checkpoints:
+        assert checkpoints.steps() == [3, 6]
+
+
+def test_training_changes_everything_and_averages(finished):
+    state, _ = finished
+    start = tiny_config(steps=1)
+    model = configuration.make_model(start)
+    shapes = jax.eval_shape(lambda: state.params)
+    assert model is not None
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(shapes)} == {"float32"}
+    differs = [
+        np.any(a != b) for a, b in zip(*map(jax.tree.leaves, (state.params, state.ema_params)))
+    ]
+    assert all(differs)
+
+
+def test_resumed_steps_are_the_same_bit_for_bit(finished, tmp_path):
+    state, _ = finished
+    first = train(tiny_config(steps=3), tmp_path)
+    assert int(first.step) == 3
+    again = train(tiny_config(steps=6), tmp_path)
+    assert_bit_equal(again, state)
+    assert [line["step"] for line in read_metrics(tmp_path)] == [2, 3, 4, 6]
+
+
+def test_an_interrupted_run_continues_bit_for_bit(finished, tmp_path, monkeypatch):
+    """SIGTERM arrives while the data of the second batch is read."""
+    state, _ = finished
+
+    class Interrupting:
+        class_names = make_source("digits", split="all", data_dir=None).class_names
+        reads = 0
+
+        def __init__(self, source):
+            self.source = source
+
+        def __len__(self):
+            return len(self.source)
+
+        def read(self, indices):
+            self.reads += 1
+            if self.reads == 2:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return self.source.read(indices)
+
+    with monkeypatch.context() as patch:
+        open_source = configuration.open_source
+        patch.setattr(configuration, "open_source", lambda c: Interrupting(open_source(c)))
+        before = signal.getsignal(signal.SIGTERM)
+        stopped = train(tiny_config(), tmp_path)
+        assert signal.getsignal(signal.SIGTERM) == before
+    assert 0 < int(stopped.step) < 6
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        assert checkpoints.newest() == int(stopped.step)
+    assert_bit_equal(train(tiny_config(), tmp_path), state)
+
+
+def test_a_finished_run_is_left_alone(finished):
+    state, workdir = finished
+    pictures = files(workdir / "samples")
+    assert_bit_equal(train(tiny_config(), workdir), state)
+    assert files(workdir / "samples") == pictures
+    assert len(read_metrics(workdir)) == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model__width": 16}, "another model .*model.width: 8 -> 16.*another --workdir"),
+        ({"schedule__name": "linear"}, "schedule.name: cosine -> linear"),
+        ({"behaviour": "reference"}, "behaviour: corrected -> reference"),
+        ({"batch_size": 12}, "batch_size=12 is not divisible by 8 devices"),
+        ({"micro_batches": 4}, "batch_size=16 .* 8 devices times micro_batches=4"),
+    ],
+)
+def test_mistakes_overwrite_nothing(changes, message, finished):
+    _, workdir = finished
+    before = files(workdir)
+    with pytest.raises(ValueError, match=message):
+        train(tiny_config(**changes), workdir)
+    assert files(workdir) == before
+
+
+def test_a_checkpoint_of_another_model_is_refused(finished, tmp_path):
+    _, workdir = finished
+    config = tiny_config(model__width=16)
+    with pytest.raises(ValueError, match=r"another model than the config: .* has shape"):
+        load_params(workdir, config)
+    with pytest.raises(FileNotFoundError, match=r"No checkpoint of step 4 in .*only: 3, 6"):
+        load_params(workdir, tiny_config(), checkpoint=4)
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        load_params(tmp_path, config)
+
+
+def test_checkpoints_hold_raw_and_averaged_parameters(finished):
+    state, workdir = finished
+    step, ema_params = load_params(workdir, tiny_config())
+    assert step == 6
+    assert_bit_equal(ema_params, state.ema_params)
+    assert_bit_equal(load_params(workdir, tiny_config(), ema=False)[1], state.params)
+
+
+def test_the_newest_and_every_kth_checkpoint_stay(finished, tmp_path):
+    state, _ = finished
+    with Checkpoints(tmp_path / "c", keep_latest=2, keep_every=4, create=True) as checkpoints:
+        for step in range(1, 8):
+            checkpoints.save(step, state)
+    with Checkpoints(tmp_path / "c") as checkpoints:
+        assert checkpoints.steps() == [4, 6, 7]
+        assert_bit_equal(checkpoints.restore(7, state).opt_state, state.opt_state)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
+    config = tiny_config(optimizer__learning_rate=1e30, optimizer__warmup_steps=0, log_every=1)
+    with pytest.raises(FloatingPointError, match=r"Not finite at step [2-5]"):
+        train(config, tmp_path)
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        assert checkpoints.steps() == []
+
+
+def test_imagenet_through_tfds(golden, tmp_path):
+    """configs/res.py at a small width, on a dataset that tfds has prepared."""
+    from configs import res
+
+    config = res.get_config()
+    config.data.data_dir = str(golden / "tfds")
+    config.model.width = 8
+    config.model.time_dim = config.model.label_dim = 16
+    config.batch_size = 8
+    config.steps = 2
+    config.sampling.steps = 2
+    config.sampling.grid_rows = config.sampling.grid_columns = 2
+    train(config, tmp_path)
+    assert read_metrics(tmp_path)[-1]["step"] == 2
+    assert configuration.class_names(tmp_path)[0] == "n02119789"
+    assert (tmp_path / "samples" / "step_0000002.png").exists()
+
+
+def test_average_of_the_parameters():
+    assert_allclose(ema.decay_at(np.int32(0), 0.99), 0.1)
+    assert_allclose(ema.decay_at(np.int32(90), 0.99), 0.91)
+    assert_allclose(ema.decay_at(np.int32(10_000), 0.99), 0.99)
+    step = np.int32(0)
+    assert_allclose(ema.update({"a": np.float32(1)}, {"a": np.float32(2)}, step, 0.99)["a"], 1.9)
+
+
+def test_learning_rates():
+    schedule = optimizers.learning_rate_schedule(1.0, 10, None)
+    assert_allclose([schedule(0), schedule(5), schedule(10), schedule(1000)], [0, 0.5, 1, 1])
+    schedule = optimizers.learning_rate_schedule(1.0, 10, 110)
+    assert_allclose([schedule(5), schedule(60), schedule(110)], [0.5, 0.5, 0], atol=1e-6)
+    assert_allclose(optimizers.learning_rate_schedule(1.0, 0, None)(0), 1)
+    assert_allclose(optimizers.learning_rate_schedule(1.0, 0, 100)(0), 1)
+
+
+def test_clipping_bounds_the_gradient():
+    rate = {"learning_rate": 1.0, "warmup_steps": 0, "decay_steps": None, "weight_decay": 0.0}
+    optimizer = optimizers.adamw(**rate, b1=0.0, b2=0.0, eps=1.0, clip_norm=0.5)
+    params = {"a": np.zeros(2, np.float32)}
+    updates, _ = optimizer.update(
+        {"a": np.array([3.0, 4.0], np.float32)}, optimizer.init(params), params
+    )
+    # The clipped gradient g = (0.3, 0.4); Adam without memory moves by -g / (|g| + eps).
+    assert_allclose(updates["a"], [-0.3 / 1.3, -0.4 / 1.4], rtol=1e-5)
+
+
+def test_metrics_of_lost_steps_are_dropped(tmp_path):
+    from diffusion_jax.reporting import Reporter
+
+    lines = [{"step": step, "loss": 1.0, "simple": 1.0, "vlb": 1.0} for step in (2, 4, 6)]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with Reporter(Path(tmp_path), start_step=4, steps=8, batch_size=1, write=True):
+        pass
+    assert [line["step"] for line in read_metrics(tmp_path)] == [2, 4]
