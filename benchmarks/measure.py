@@ -12,8 +12,9 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from benchmarks.flops import peak_tflops
+from scripts import cli
 
-CONFIG = config_flags.DEFINE_config_file("config", "configs/res_res.py", "The experiment.")
+config_flags.DEFINE_config_file("config", "configs/res_res.py", "The experiment.")
 BATCH = flags.DEFINE_integer("batch", 8, "Images at a time, on all devices together.", 1)
 DTYPE = flags.DEFINE_enum("dtype", "bfloat16", ["float32", "bfloat16"], "Of the compute.")
 BLOCKS = flags.DEFINE_integer("blocks", 5, "Timed blocks, of which the median counts.", 1)
@@ -24,7 +25,7 @@ JSON = flags.DEFINE_string("json", None, "File to write the figures to, too.")
 def config_from_flags() -> ConfigDict:
     """The config, with --batch and --dtype in their places; compilation is not cached."""
     jax.config.update("jax_enable_compilation_cache", False)
-    config = CONFIG.value
+    config = cli.config_of("config", "configs/res_res.py")
     config.batch_size = BATCH.value
     config.model.dtype = DTYPE.value
     return config

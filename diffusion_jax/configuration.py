@@ -73,6 +73,11 @@ def validate(config: ConfigDict) -> None:
         ("optimizer.weight_decay", config.optimizer.weight_decay),
     ):
         _check(name, value, value >= 0, "at least 0")
+    warmup, decay = config.optimizer.warmup_steps, config.optimizer.decay_steps
+    if decay is not None and warmup >= decay:
+        raise ValueError(
+            f"optimizer.warmup_steps={warmup} must be less than optimizer.decay_steps={decay}"
+        )
     _check("sampling.eta", config.sampling.eta, 0 <= config.sampling.eta <= 1, "in [0, 1]")
     for name, value in (
         ("model.num_classes", model.num_classes),

@@ -106,7 +106,7 @@ def draw_loss_curve(workdir: Path) -> None:
     plt.close(figure)
 
 
-def read_metrics(workdir: Path) -> list[dict[str, float]]:
+def read_metrics(workdir: Path) -> list[dict[str, float | int]]:
     """The lines of the metrics file, oldest first."""
     path = workdir / METRICS_FILE
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from absl import app, flags
+from ml_collections import ConfigDict, config_flags
 
 ROOT = Path(__file__).resolve().parent.parent
 QUIET = ("orbax", "jax", "grain", "tensorflow_datasets")
@@ -28,6 +29,19 @@ def run(main: Callable[[], int | None]) -> None:
     A mistake of the user's, in the flags or raised by our own code, is reported in one line.
     """
     app.run(lambda argv: sys.exit(_call(main, argv)), flags_parser=_parse)
+
+
+def config_of(flag: str, example: str) -> ConfigDict:
+    """The config that the flag names. Raises if it names none, or a file that is not there."""
+    config = flags.FLAGS[flag].value
+    if config is None:
+        raise ValueError(f"--{flag} is missing; for example: --{flag} {example}")
+    try:
+        config.keys()
+    except OSError:
+        name = config_flags.get_config_filename(flags.FLAGS[flag])
+        raise FileNotFoundError(f"--{flag}={name}: there is no such file") from None
+    return config
 
 
 def progress(items: Iterable, unit: str, *, show: bool = True) -> Iterable:

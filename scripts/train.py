@@ -10,7 +10,7 @@ from ml_collections import config_flags
 
 from scripts import cli
 
-_CONFIG = config_flags.DEFINE_config_file(
+config_flags.DEFINE_config_file(
     "config", None, "The experiment, e.g. configs/res_res.py; --config.FIELD=VALUE changes a field."
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; made if it does not exist.")
@@ -20,9 +20,7 @@ _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print config and parameter count
 def main() -> int:
     from diffusion_jax import configuration
 
-    if _CONFIG.value is None:
-        raise ValueError("--config is missing; for example: --config configs/digits.py")
-    config = _CONFIG.value
+    config = cli.config_of("config", "configs/digits.py")
     configuration.validate(config)
     if _DRY_RUN.value:
         print(describe(config))

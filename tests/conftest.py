@@ -27,6 +27,13 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
+@pytest.fixture(scope="module")
+def ordinary_promotion():
+    """For tests that train: Optax promotes types implicitly."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
 @pytest.fixture
 def golden() -> Path:
     """The folder of golden data."""

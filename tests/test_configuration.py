@@ -58,7 +58,10 @@ def test_one_switch_for_model_and_schedule():
     [
         ({"model__blocks": "res,rse"}, "Unknown block 'rse'.*known blocks: res, conv"),
         ({"model__levels": 4}, r"resolution=8 is not divisible by 2\^model.levels = 16"),
-        ({"model__num_classes": None}, "'clsAtn', which needs classes"),
+        (
+            {"model__num_classes": None, "model__blocks": "res,clsAtn"},
+            "'clsAtn', which needs classes",
+        ),
         ({"model__dtype": "float16"}, "float32, bfloat16"),
         ({"model__width": 10}, "divisible by 4"),
         ({"model__time_dim": 15}, "even"),
@@ -72,6 +75,7 @@ def test_one_switch_for_model_and_schedule():
         ({"batch_size": 10, "micro_batches": 3}, "not divisible by micro_batches=3"),
         ({"label_dropout": 1.0}, "label_dropout"),
         ({"optimizer__learning_rate": 0.0}, "positive"),
+        ({"optimizer__decay_steps": 2}, "warmup_steps=2 must be less than"),
         ({"optimizer__clip_norm": -1.0}, "clip_norm"),
         ({"model__depth": 3}, "Unknown key config.model.depth; known keys: .*blocks"),
     ],

@@ -31,7 +31,7 @@ def run(module, *arguments, devices=1):
 
 
 @pytest.fixture(scope="module")
-def workdir(tmp_path_factory):
+def workdir(tmp_path_factory, ordinary_promotion):
     path = tmp_path_factory.mktemp("runs") / "tiny"
     train(tiny_config(), path)
     return path
@@ -57,7 +57,10 @@ MISTAKES = {
     "devices": (["scripts.train", DIGITS, "--config.batch_size=63"], "63 is not divisible by 2"),
     "resolution": (["scripts.train", DIGITS, "--config.model.levels=4"], "resolution=8"),
     "no config": (["scripts.train"], "--config configs/digits.py"),
-    "missing config": (["scripts.train", "--config=configs/nothing.py"], "nothing.py"),
+    "missing config": (
+        ["scripts.train", "--config=configs/nothing.py"],
+        "--config=configs/nothing.py: there is no such file",
+    ),
     "unknown flag": (["scripts.train", DIGITS, "--workdri=x"], "workdri"),
     "stray word": (["scripts.train", DIGITS, "configs/res.py"], "configs/res.py"),
     "missing workdir": (
@@ -110,7 +113,12 @@ def test_dry_run_shows_config_and_parameters(tmp_path):
 
 def test_train_and_sample_from_the_command_line(tmp_path):
     small = [f"--config.model.{name}=8" for name in ("width", "time_dim", "label_dim")]
-    small += ["--config.steps=2", "--config.batch_size=4", "--config.sampling.steps=2"]
+    small += [
+        "--config.steps=2",
+        "--config.optimizer.warmup_steps=1",
+        "--config.batch_size=4",
+        "--config.sampling.steps=2",
+    ]
     small += ["--config.model.blocks=res", "--config.sampling.grid_columns=1"]
     result = run("scripts.train", DIGITS, f"--workdir={tmp_path}", *small)
     assert result.returncode == 0, result.stderr
@@ -184,7 +192,7 @@ def test_everything_that_sampling_can_write(workdir, tmp_path):
         (["--steps=2000"], "1..1000"),
         (["--steps=5", "--stride=5"], "choose one"),
         (["--save=jpeg"], "grid, png, npz, gif"),
-        (["--checkpoint=5"], "only: 3, 6"),
+        (["--checkpoint=5"], "there: 3, 6"),
         (["--batch_size=3"], "batch_size=3 is not divisible by 2 devices"),
     ],
 )

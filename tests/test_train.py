@@ -6,6 +6,7 @@ import signal
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
@@ -18,6 +19,8 @@ from diffusion_jax.data import make_source
 from diffusion_jax.generate import load_params
 from diffusion_jax.reporting import read_metrics
 from diffusion_jax.train import train
+
+pytestmark = pytest.mark.usefixtures("ordinary_promotion")
 
 
 def assert_bit_equal(a, b):
@@ -32,7 +35,7 @@ def files(folder):
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def finished(tmp_path_factory, ordinary_promotion):
     """(final state, workdir) of six steps without interruption."""
     workdir = tmp_path_factory.mktemp("runs") / "whole"
     return train(tiny_config(), workdir), workdir
@@ -142,7 +145,7 @@ def test_a_checkpoint_of_another_model_is_refused(finished, tmp_path):
     config = tiny_config(model__width=16)
     with pytest.raises(ValueError, match=r"another model than the config: .* has shape"):
         load_params(workdir, config)
-    with pytest.raises(FileNotFoundError, match=r"No checkpoint of step 4 in .*only: 3, 6"):
+    with pytest.raises(FileNotFoundError, match=r"No checkpoint of step 4 in .*there: 3, 6"):
         load_params(workdir, tiny_config(), checkpoint=4)
     with pytest.raises(FileNotFoundError, match="does not exist"):
         load_params(tmp_path, config)
@@ -193,10 +196,10 @@ def test_imagenet_through_tfds(golden, tmp_path):
 
 
 def test_average_of_the_parameters():
-    assert_allclose(ema.decay_at(np.int32(0), 0.99), 0.1)
-    assert_allclose(ema.decay_at(np.int32(90), 0.99), 0.91)
-    assert_allclose(ema.decay_at(np.int32(10_000), 0.99), 0.99)
-    step = np.int32(0)
+    assert_allclose(ema.decay_at(jnp.int32(0), 0.99), 0.1)
+    assert_allclose(ema.decay_at(jnp.int32(90), 0.99), 0.91)
+    assert_allclose(ema.decay_at(jnp.int32(10_000), 0.99), 0.99)
+    step = jnp.int32(0)
     assert_allclose(ema.update({"a": np.float32(1)}, {"a": np.float32(2)}, step, 0.99)["a"], 1.9)
 
 
