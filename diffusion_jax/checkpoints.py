@@ -67,6 +67,8 @@ class Checkpoints:
         if step in self._manager.all_steps():
             return
         save = ocp.args.StandardSave
+        # With several processes Orbax takes host arrays, but not those that `pmap` leaves.
+        state = jax.device_get(state)
         self._manager.save(
             step,
             args=ocp.args.Composite(

@@ -126,9 +126,9 @@ def _loop(
         now = {name: float(value) for name, value in metrics.compute().items()}
         if not all(math.isfinite(value) for value in now.values()):
             raise FloatingPointError(f"Not finite at step {number}: {now}")
-        if number == first:
-            report.restart_clock()  # the first step was compiled, too
         report.advance(now["loss"])
+        if number == first:
+            report.restart_clock()  # that step was compiled, too
         total = total.merge(metrics)
         if number % config.log_every == 0 or number == config.steps:
             report.scalars(number, {k: float(v) for k, v in total.compute().items()})

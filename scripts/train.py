@@ -28,11 +28,15 @@ def main() -> int:
     if _WORKDIR.value is None:
         raise ValueError("--workdir is missing; for example: --workdir runs/my_run")
 
+    import jax
+
     from diffusion_jax.reporting import LOSS_CURVE, SAMPLES
     from diffusion_jax.train import train
 
     workdir = Path(_WORKDIR.value)
     step = int(train(config, workdir).step)
+    if jax.process_index() > 0:
+        return 0
     print(f"Samples:    {workdir / SAMPLES}/")
     print(f"Loss curve: {workdir / LOSS_CURVE}")
     print(f"All curves: tensorboard --logdir {workdir}")

@@ -10,6 +10,9 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
+from diffusion_jax.checkpoints import Checkpoints
+from diffusion_jax.reporting import read_metrics
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -53,11 +56,42 @@ def test_devices_and_micro_batches(devices, micro_batches, one_device, tmp_path)
     check_same(finish(start(out, devices, micro_batches), out), one_device)
 
 
-def test_two_processes(one_device, tmp_path):
+@pytest.fixture
+def coordinator():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        coordinator = f"127.0.0.1:{free.getsockname()[1]}"
+        return f"127.0.0.1:{free.getsockname()[1]}"
+
+
+def test_two_processes(one_device, coordinator, tmp_path):
     outs = [tmp_path / f"run_{i}.npz" for i in range(2)]
     processes = [start(outs[i], 2, 1, coordinator, i, 2) for i in range(2)]
     for process, out in zip(processes, outs):
         check_same(finish(process, out), one_device)
+
+
+def test_two_processes_train_save_and_resume(coordinator, tmp_path):
+    small = [f"--config.model.{name}=8" for name in ("width", "time_dim", "label_dim")]
+    small += ["--config.model.blocks=res", "--config.optimizer.warmup_steps=1"]
+    small += ["--config.batch_size=4", "--config.sampling.steps=2", "--config.log_every=1"]
+    common = [sys.executable, "-m", "scripts.train", "--config=configs/digits.py", *small]
+    common += [f"--workdir={tmp_path}", f"--coordinator={coordinator}", "--num_processes=2"]
+    flags = "--xla_force_host_platform_device_count=1 --xla_backend_optimization_level=0"
+    for steps in (2, 3):
+        processes = [
+            subprocess.Popen(
+                [*common, f"--config.steps={steps}", f"--process_id={i}"],
+                cwd=ROOT,
+                env=os.environ | {"XLA_FLAGS": flags},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+            for i in range(2)
+        ]
+        outputs = [process.communicate(timeout=300)[0] for process in processes]
+        assert [process.returncode for process in processes] == [0, 0], outputs
+    assert "Continuing from the checkpoint of step 2" in outputs[0]
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        assert checkpoints.steps() == [2, 3]
+    assert [line["step"] for line in read_metrics(tmp_path)] == [1, 2, 3]
