@@ -30,7 +30,7 @@ def main() -> None:
         )
         return images
 
-    guided = sampling.guidance > 0 and config.model.num_classes is not None
+    guided = sampling.guidance > 0 and config.model.num_classes > 0
     steps = configuration.make_schedules(config)[1].num_steps
     forward = forward_flops(config, params)
     flops = forward * config.batch_size * steps * (2 if guided else 1)

@@ -51,7 +51,7 @@ def forward_flops(config, params) -> int:
     model, side = configuration.make_model(config), config.data.resolution
     image = jax.ShapeDtypeStruct((1, side, side, model.channels), np.float32)
     integer = jax.ShapeDtypeStruct((1,), np.int32)
-    labels = None if model.num_classes is None else integer
+    labels = integer if model.num_classes else None
     return count_flops(model.apply, {"params": params}, image, integer, labels)
 
 

@@ -6,7 +6,6 @@ A section holds the arguments of one constructor, and is documented there: `mode
 """
 
 from ml_collections import ConfigDict
-from ml_collections.config_dict import placeholder
 
 
 def get_config() -> ConfigDict:
@@ -26,7 +25,7 @@ def get_config() -> ConfigDict:
     config.data = ConfigDict()
     config.data.name = "digits"  # or tfds:NAME
     config.data.split = "train"
-    config.data.data_dir = placeholder(str)  # of tfds; None: ~/tensorflow_datasets
+    config.data.data_dir = ""  # of tfds; empty: ~/tensorflow_datasets
     config.data.resolution = 64
     config.data.flip = False  # mirror images at random
     config.data.threads = 4  # that read and decode ahead
@@ -37,7 +36,7 @@ def get_config() -> ConfigDict:
     config.model.width = 128  # channels after the stem
     config.model.growth = 1  # each level has 2^growth times the channels of the one before
     config.model.levels = 3
-    config.model.num_classes = placeholder(int)  # None: a model without classes
+    config.model.num_classes = 0  # 0: a model without classes
     config.model.time_dim = 512
     config.model.label_dim = 512
     config.model.window = 16  # side of the squares of "atn", in pixels
@@ -58,17 +57,17 @@ def get_config() -> ConfigDict:
     config.optimizer = ConfigDict()
     config.optimizer.learning_rate = 3e-4
     config.optimizer.warmup_steps = 0
-    config.optimizer.decay_steps = placeholder(int)  # where a cosine reaches 0; None: constant
+    config.optimizer.decay_steps = 0  # where a cosine reaches 0; 0: constant
     config.optimizer.b1 = 0.9
     config.optimizer.b2 = 0.999
     config.optimizer.eps = 1e-8
     config.optimizer.weight_decay = 0.01
-    config.optimizer.clip_norm = placeholder(float)  # largest gradient norm; None: no clipping
+    config.optimizer.clip_norm = 0.0  # largest gradient norm; 0: no clipping
 
     # How sample grids are drawn during training, and what the sampling script does by default.
     config.sampling = ConfigDict()
     config.sampling.steps = 100  # of the chain, evenly spaced
-    config.sampling.stride = placeholder(int)  # in place of steps: every stride-th
+    config.sampling.stride = 0  # if not 0, in place of steps: every stride-th
     config.sampling.spacing = "ends"  # of steps; or centred
     config.sampling.eta = 0.0  # 0: DDIM, 1: DDPM
     config.sampling.guidance = 1.0  # w in (1 + w) conditional - w unconditional
@@ -80,5 +79,5 @@ def get_config() -> ConfigDict:
     config.sample_every = 10_000
     config.checkpoint_every = 10_000
     config.keep_latest = 3  # checkpoints
-    config.keep_every = placeholder(int)  # checkpoints of these multiples stay for ever
+    config.keep_every = 0  # if not 0, checkpoints of its multiples stay for ever
     return config.lock()

@@ -29,7 +29,8 @@ def get_config() -> ConfigDict:
     config.ema_decay = 0.995
     config.optimizer.learning_rate = 1e-3
     config.optimizer.warmup_steps = 100
-    config.optimizer.decay_steps = config.get_ref("steps")
+    # Follows steps; the product lets it be set by itself, too.
+    config.optimizer.decay_steps = 1 * config.get_ref("steps")
     config.optimizer.clip_norm = 1.0
 
     config.sampling.steps = 50

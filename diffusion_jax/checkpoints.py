@@ -17,7 +17,7 @@ class Checkpoints:
     Writing is asynchronous and atomic: a folder that carries a step's number is complete. Use it as
     a context manager: leaving it waits for the last write.
 
-    keep_latest: how many of the newest stay. keep_every: steps divisible by it stay for ever; None
+    keep_latest: how many of the newest stay. keep_every: steps divisible by it stay for ever; 0
     keeps no others. Raises FileNotFoundError if the folder has to exist and does not.
     """
 
@@ -26,7 +26,7 @@ class Checkpoints:
         folder: Path,
         *,
         keep_latest: int | None = None,
-        keep_every: int | None = None,
+        keep_every: int = 0,
         create: bool = False,
     ):
         self.folder = folder.resolve()
@@ -34,7 +34,7 @@ class Checkpoints:
             raise FileNotFoundError(f"No checkpoints in {folder.parent}: {folder} does not exist")
         options = ocp.CheckpointManagerOptions(
             max_to_keep=keep_latest,
-            keep_period=keep_every,
+            keep_period=keep_every or None,
             create=create,
             cleanup_tmp_directories=create,
         )

@@ -69,24 +69,21 @@ def validate(config: ConfigDict) -> None:
         ("model.growth", model.growth),
         ("sampling.guidance", config.sampling.guidance),
         ("loss.vlb_weight", config.loss.vlb_weight),
+        ("model.num_classes", model.num_classes),
+        ("keep_every", config.keep_every),
+        ("sampling.stride", config.sampling.stride),
         ("optimizer.warmup_steps", config.optimizer.warmup_steps),
+        ("optimizer.decay_steps", config.optimizer.decay_steps),
+        ("optimizer.clip_norm", config.optimizer.clip_norm),
         ("optimizer.weight_decay", config.optimizer.weight_decay),
     ):
         _check(name, value, value >= 0, "at least 0")
     warmup, decay = config.optimizer.warmup_steps, config.optimizer.decay_steps
-    if decay is not None and warmup >= decay:
+    if decay and warmup >= decay:
         raise ValueError(
             f"optimizer.warmup_steps={warmup} must be less than optimizer.decay_steps={decay}"
         )
     _check("sampling.eta", config.sampling.eta, 0 <= config.sampling.eta <= 1, "in [0, 1]")
-    for name, value in (
-        ("model.num_classes", model.num_classes),
-        ("keep_every", config.keep_every),
-        ("optimizer.decay_steps", config.optimizer.decay_steps),
-        ("optimizer.clip_norm", config.optimizer.clip_norm),
-    ):
-        _check(name, value, value is None or value > 0, "positive, or None")
-
     _check_model(config)
     if config.batch_size % config.micro_batches:
         raise ValueError(
@@ -100,10 +97,10 @@ def validate(config: ConfigDict) -> None:
 def _check_model(config: ConfigDict) -> None:
     model, resolution = config.model, config.data.resolution
     blocks = parse_blocks(model.blocks)
-    if model.num_classes is None and "clsAtn" in blocks:
+    if not model.num_classes and "clsAtn" in blocks:
         raise ValueError(
             f"model.blocks={model.blocks!r} has the block 'clsAtn', which needs classes, but "
-            "model.num_classes is None; drop the block or set the number of classes"
+            "model.num_classes is 0; drop the block or set the number of classes"
         )
     if model.width % 4:
         raise ValueError(f"model.width={model.width} is not divisible by 4 (groups of channels)")
@@ -146,7 +143,7 @@ def open_source(config: ConfigDict) -> Any:
     data, model = config.data, config.model
     source = make_source(data.name, split=data.split, data_dir=data.data_dir)
     classes = len(source.class_names)
-    if model.num_classes is not None and model.num_classes != classes:
+    if model.num_classes and model.num_classes != classes:
         raise ValueError(
             f"model.num_classes={model.num_classes}, but {data.name} has {classes} classes"
         )

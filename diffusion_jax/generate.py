@@ -64,7 +64,7 @@ class Generator:
         def draw(params: PyTree, numbers: PyTree, batch: PyTree) -> tuple[jax.Array, jax.Array]:
             network = partial(model.apply, {"params": params})
             labelled = process.denoiser_from_network(schedule, network)
-            labels = batch["labels"] if model.num_classes is not None else None
+            labels = batch["labels"] if model.num_classes else None
             if guided and labels is not None:
                 denoiser = guidance.classifier_free(
                     labelled, labels, numbers["guidance"], model.num_classes

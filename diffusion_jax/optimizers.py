@@ -4,12 +4,15 @@ import optax
 
 
 def learning_rate_schedule(
-    learning_rate: float, warmup_steps: int, decay_steps: int | None
+    learning_rate: float, warmup_steps: int, decay_steps: int
 ) -> optax.Schedule:
-    """Linear from 0 over warmup_steps, then constant, or a cosine to 0 that ends at decay_steps."""
-    if decay_steps is None and not warmup_steps:
+    """Linear from 0 over warmup_steps, then constant, or a cosine that is 0 at decay_steps.
+
+    warmup_steps = 0 starts at once; decay_steps = 0 stays constant.
+    """
+    if not decay_steps and not warmup_steps:
         return optax.constant_schedule(learning_rate)
-    if decay_steps is None:
+    if not decay_steps:
         return optax.linear_schedule(0.0, learning_rate, warmup_steps)
     return optax.warmup_cosine_decay_schedule(
         0.0 if warmup_steps else learning_rate, learning_rate, warmup_steps, decay_steps
@@ -19,20 +22,20 @@ def learning_rate_schedule(
 def adamw(
     learning_rate: float,
     warmup_steps: int,
-    decay_steps: int | None,
+    decay_steps: int,
     b1: float,
     b2: float,
     eps: float,
     weight_decay: float,
-    clip_norm: float | None,
+    clip_norm: float,
 ) -> optax.GradientTransformation:
     """AdamW (arXiv:1711.05101), with weight decay on all parameters.
 
     warmup_steps, decay_steps: see `learning_rate_schedule`. clip_norm: the largest global norm of
-    the gradient; None does not clip.
+    the gradient; 0 does not clip.
     """
     schedule = learning_rate_schedule(learning_rate, warmup_steps, decay_steps)
     optimizer = optax.adamw(schedule, b1, b2, eps, weight_decay=weight_decay)
-    if clip_norm is None:
+    if not clip_norm:
         return optimizer
     return optax.chain(optax.clip_by_global_norm(clip_norm), optimizer)

@@ -163,16 +163,17 @@ def make_schedule(name: str, num_steps: int, behaviour: str = "corrected") -> Sc
 def sampling_schedule(
     schedule: Schedule,
     *,
-    steps: int | None,
-    stride: int | None = None,
+    steps: int,
+    stride: int = 0,
     spacing: str = "ends",
 ) -> Schedule:
-    """The chain to sample with: `steps` of the trained one, or every stride-th of them."""
-    if stride is not None:
+    """The chain to sample with: `steps` of the trained one, or, if not 0, every stride-th.
+
+    spacing: see `steps_by_count`. Raises ValueError for more steps than the chain has.
+    """
+    if stride:
         return respace(schedule, steps_by_stride(schedule.num_steps, stride))
-    count = schedule.num_steps if steps is None else steps
-    kept = steps_by_count(schedule.num_steps, count, spacing)
-    return respace(schedule, kept)
+    return respace(schedule, steps_by_count(schedule.num_steps, steps, spacing))
 
 
 def _cosine(fraction: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:

@@ -161,7 +161,7 @@ def _grid_of_samples(config: ConfigDict, source: Source) -> Callable[[PyTree], n
     """Maps parameters to a picture: a row for each class (at most grid_rows), named at its left."""
     sampling, classes = config.sampling, config.model.num_classes
     rows, columns = sampling.grid_rows, sampling.grid_columns
-    if classes is None:
+    if not classes:
         shown = np.zeros(rows, np.int32)
     else:
         shown = np.rint(np.linspace(0, classes - 1, min(rows, classes))).astype(np.int32)
@@ -179,7 +179,7 @@ def _grid_of_samples(config: ConfigDict, source: Source) -> Callable[[PyTree], n
         )
         upscale = max(1, 32 // config.data.resolution)
         picture = images.grid(images.to_uint8(drawn), columns, upscale=upscale)
-        if classes is None:
+        if not classes:
             return picture
         return images.captioned(picture, [source.class_names[label] for label in shown])
 

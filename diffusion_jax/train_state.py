@@ -26,7 +26,7 @@ class TrainState:
 def init_params(model: nn.Module, seed: int, resolution: int) -> PyTree:
     """Fresh parameters. Usable under jax.eval_shape, which costs neither memory nor time."""
     image = jnp.zeros((1, resolution, resolution, model.channels))
-    labels = None if model.num_classes is None else jnp.zeros((1,), jnp.int32)
+    labels = jnp.zeros((1,), jnp.int32) if model.num_classes else None
     variables = model.init(keys.derive(seed, "init"), image, jnp.ones((1,), jnp.int32), labels)
     return variables["params"]
 

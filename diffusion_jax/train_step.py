@@ -62,7 +62,7 @@ def make_train_step(
         noise = keys.normal(for_noise, x0.shape[1:])
         x_t = process.q_sample(schedule, x0, t, noise)
         labels = None
-        if model.num_classes is not None:
+        if model.num_classes:
             null = model.num_classes
             labels = guidance.drop_labels(for_label, batch["label"], label_dropout, null)
 
@@ -93,7 +93,7 @@ def make_train_step(
         )
         gradients = parallel.mean(gradients)
         metrics = StepMetrics.gather_from_model_output(
-            axis_name=parallel.AXIS, gradient_norm=optax.global_norm(gradients), **parts
+            axis_name=parallel.AXIS, gradient_norm=optax.tree.norm(gradients), **parts
         )
         return apply_gradients(state, gradients, optimizer, ema_decay), metrics
 

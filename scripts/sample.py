@@ -96,17 +96,17 @@ def sampling_settings(config) -> dict:
         "clip": _CLIP.value,
     }
     if _STEPS.value is not None:
-        config.sampling.stride = None
+        config.sampling.stride = 0
     with config.ignore_type():
         config.sampling.update({name: value for name, value in given.items() if value is not None})
     return {name: config.sampling[name] for name in (*given, "spacing")}
 
 
 def parse_labels(
-    text: str, count: int | None, num_classes: int | None, names: list[str], seed: int
+    text: str, count: int | None, num_classes: int, names: list[str], seed: int
 ) -> np.ndarray:
     """One label for each image. Raises ValueError for a label that the model does not have."""
-    if num_classes is None:
+    if not num_classes:
         if text not in ("random", "none"):
             raise ValueError(f"--labels {text} was given, but the model has no classes")
         return np.zeros(count or 64, np.int32)

@@ -59,7 +59,7 @@ def test_one_switch_for_model_and_schedule():
         ({"model__blocks": "res,rse"}, "Unknown block 'rse'.*known blocks: res, conv"),
         ({"model__levels": 4}, r"resolution=8 is not divisible by 2\^model.levels = 16"),
         (
-            {"model__num_classes": None, "model__blocks": "res,clsAtn"},
+            {"model__num_classes": 0, "model__blocks": "res,clsAtn"},
             "'clsAtn', which needs classes",
         ),
         ({"model__dtype": "float16"}, "float32, bfloat16"),

@@ -30,7 +30,7 @@ MODELS = {
         levels=3,
         blocks="res,atn,chnAtn",
         time_dim=32,
-        num_classes=None,
+        num_classes=0,
         behaviour="reference",
     ),
 }

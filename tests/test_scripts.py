@@ -213,6 +213,6 @@ def test_labels():
     assert parse("all", 6) == [0, 0, 1, 1, 2, 2]
     assert parse("none", 2) == [3, 3]
     assert set(parse("random", 100)) == {0, 1, 2}
-    assert parse("random", 5, classes=None) == [0] * 5
+    assert parse("random", 5, classes=0) == [0] * 5
     with pytest.raises(ValueError, match="no classes"):
-        parse("0", classes=None)
+        parse("0", classes=0)

@@ -87,7 +87,7 @@ def test_an_interrupted_run_continues_bit_for_bit(finished, tmp_path, monkeypatc
     state, _ = finished
 
     class Interrupting:
-        class_names = make_source("digits", split="all", data_dir=None).class_names
+        class_names = make_source("digits", split="all", data_dir="").class_names
         reads = 0
 
         def __init__(self, source):
@@ -204,16 +204,16 @@ def test_average_of_the_parameters():
 
 
 def test_learning_rates():
-    schedule = optimizers.learning_rate_schedule(1.0, 10, None)
+    schedule = optimizers.learning_rate_schedule(1.0, 10, 0)
     assert_allclose([schedule(0), schedule(5), schedule(10), schedule(1000)], [0, 0.5, 1, 1])
     schedule = optimizers.learning_rate_schedule(1.0, 10, 110)
     assert_allclose([schedule(5), schedule(60), schedule(110)], [0.5, 0.5, 0], atol=1e-6)
-    assert_allclose(optimizers.learning_rate_schedule(1.0, 0, None)(0), 1)
+    assert_allclose(optimizers.learning_rate_schedule(1.0, 0, 0)(0), 1)
     assert_allclose(optimizers.learning_rate_schedule(1.0, 0, 100)(0), 1)
 
 
 def test_clipping_bounds_the_gradient():
-    rate = {"learning_rate": 1.0, "warmup_steps": 0, "decay_steps": None, "weight_decay": 0.0}
+    rate = {"learning_rate": 1.0, "warmup_steps": 0, "decay_steps": 0, "weight_decay": 0.0}
     optimizer = optimizers.adamw(**rate, b1=0.0, b2=0.0, eps=1.0, clip_norm=0.5)
     params = {"a": np.zeros(2, np.float32)}
     updates, _ = optimizer.update(

@@ -102,7 +102,7 @@ def test_the_network_listens_to_image_time_and_class(behaviour):
 @pytest.mark.parametrize("behaviour", BEHAVIOURS)
 @pytest.mark.parametrize("blocks", ["res,atn,chnAtn", "conv,res"])
 def test_models_without_classes(blocks, behaviour):
-    model = small_unet(blocks, num_classes=None, behaviour=behaviour)
+    model = small_unet(blocks, num_classes=0, behaviour=behaviour)
     x, t, _ = inputs()
     params = randomised(model, x, t)
     assert "label_embedding" not in params["params"]
@@ -281,8 +281,8 @@ def test_labels_must_match_the_model():
     x, t, labels = inputs()
     for model, given in (
         (small_unet("res"), None),
-        (small_unet("res", num_classes=None), labels),
-        (small_unet("res,clsAtn", num_classes=None), None),
+        (small_unet("res", num_classes=0), labels),
+        (small_unet("res,clsAtn", num_classes=0), None),
     ):
         with pytest.raises(ValueError, match="num_classes"):
             jax.eval_shape(model.init, jax.random.key(0), x, t, given)

@@ -15,7 +15,7 @@ def tiny_config(**changes) -> ConfigDict:
     config.batch_size = 16
     config.steps = 6
     config.optimizer.warmup_steps = 2
-    config.optimizer.decay_steps = None
+    config.optimizer.decay_steps = 0
     config.sampling.steps = 4
     config.sampling.grid_rows = 3
     config.sampling.grid_columns = 2

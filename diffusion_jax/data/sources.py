@@ -58,12 +58,12 @@ class TfdsSource:
         }
 
 
-def make_source(name: str, *, split: str, data_dir: str | None) -> Source:
+def make_source(name: str, *, split: str, data_dir: str) -> Source:
     """The dataset that a config names.
 
     name: "digits", the 1,797 handwritten digits of 8x8 pixels that scikit-learn ships (its split is
     "all"), or "tfds:NAME", any tfds dataset with `image` and `label` prepared as array_record.
-    data_dir: where tfds keeps its datasets; None is tfds's own default (~/tensorflow_datasets).
+    data_dir: where tfds keeps its datasets; "" is tfds's own default (~/tensorflow_datasets).
     Raises ValueError for another name or split, and where the dataset has not been prepared.
     """
     if name == "digits":
@@ -84,7 +84,7 @@ def _digits(split: str) -> ArraySource:
     return ArraySource(images, digits.target.astype(np.int32), [str(i) for i in range(10)])
 
 
-def _tfds(name: str, split: str, data_dir: str | None) -> TfdsSource:
+def _tfds(name: str, split: str, data_dir: str) -> TfdsSource:
     import tensorflow_datasets as tfds
 
     # tfds suggests OpenCV for decoding and warns of folders that the check below reports.
@@ -93,7 +93,7 @@ def _tfds(name: str, split: str, data_dir: str | None) -> TfdsSource:
     logger.setLevel(logging.ERROR)
     try:
         try:
-            builder = tfds.builder(name, data_dir=data_dir)
+            builder = tfds.builder(name, data_dir=data_dir or None)
         except tfds.core.DatasetNotFoundError:
             raise ValueError(f"tfds knows no dataset {name!r} (data.name='tfds:{name}')") from None
         if not builder.is_prepared():

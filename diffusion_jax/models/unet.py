@@ -72,7 +72,7 @@ class UNet(nn.Module):
     `blocks`, is kept for the way up, and halves the resolution by a strided convolution; on the way
     up a transposed convolution doubles it and what was kept is concatenated behind.
 
-    channels: of the images. num_classes: None for a model without classes; otherwise labels are
+    channels: of the images. num_classes: 0 for a model without classes; otherwise labels are
     0 .. num_classes - 1, and num_classes is the null label. behaviour, window, num_heads, dropout:
     see `Block`. dtype: "float32" or "bfloat16", for convolutions and matrix products; parameters,
     norms, embeddings and the output are float32. The images' sides must be divisible by 2^levels.
@@ -82,7 +82,7 @@ class UNet(nn.Module):
     width: int
     levels: int
     blocks: str
-    num_classes: int | None
+    num_classes: int
     growth: int = 1
     time_dim: int = 512
     label_dim: int = 512
@@ -148,7 +148,7 @@ class UNet(nn.Module):
         labels: Labels | None,
         examples: Int[Array, "batch"] | None,
     ) -> Conditioning:
-        if (labels is None) != (self.num_classes is None):
+        if (labels is None) != (self.num_classes == 0):
             given = "no labels" if labels is None else "labels"
             raise ValueError(f"A model with num_classes={self.num_classes} was given {given}")
         embed = reference_sinusoidal if self.behaviour == "reference" else sinusoidal
