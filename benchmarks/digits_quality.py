@@ -34,7 +34,7 @@ def classifier():
 
 
 def main() -> None:
-    from diffusion_jax import configuration, images
+    from diffusion_jax import configuration, images, parallel
     from diffusion_jax.generate import Generator, load_params
 
     workdir = Path(_WORKDIR.value)
@@ -44,7 +44,7 @@ def main() -> None:
     model, accuracy = classifier()
     step, params = load_params(workdir, config)
     labels = np.repeat(np.arange(10, dtype=np.int32), _PER_DIGIT.value)
-    generator = Generator.from_config(config, batch_size=40)
+    generator = Generator.from_config(config, batch_size=parallel.round_up(40))
 
     results = {"step": step, "guidance": config.sampling.guidance, "real_accuracy": accuracy}
     print(f"Classifier on real digits that it has not seen: {accuracy:.1%}")

@@ -6,6 +6,7 @@ it is bound by memory, not by arithmetic.
 """
 
 import math
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -37,7 +38,7 @@ def count_flops(function: Callable, *args: Any) -> int:
 def peak_tflops(device: jax.Device) -> int | None:
     """None where it is not known."""
     for name, peak in PEAK_TFLOPS.items():
-        if name in device.device_kind:
+        if re.search(rf"\b{name}\b", device.device_kind):
             return peak
     return None
 

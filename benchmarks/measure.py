@@ -54,12 +54,13 @@ def seconds_per_call(call: Callable[[], object]) -> tuple[float, float, list[flo
 def report(name: str, config: ConfigDict, timing: tuple, flops: float, **more: object) -> None:
     """Prints the figures, and writes them as JSON if asked to. flops: of one call."""
     compile_seconds, seconds, blocks = timing
-    device = jax.devices()[0]
+    device = jax.local_devices()[0]
     tflops = flops / seconds / 1e12
     peak = peak_tflops(device) if DTYPE.value == "bfloat16" else None
     statistics_of_device = device.memory_stats() or {}
     peak_bytes = statistics_of_device.get("peak_bytes_in_use")
-    if peak_bytes is None:
+    of_device = peak_bytes is not None
+    if not of_device:
         peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     figures = {
         "benchmark": name,
@@ -78,7 +79,7 @@ def report(name: str, config: ConfigDict, timing: tuple, flops: float, **more: o
         "share_of_peak": tflops / (peak * jax.device_count()) if peak else None,
         "compile_seconds": compile_seconds,
         "peak_memory_gb": peak_bytes / 1e9,
-        "peak_memory_of": "device" if statistics_of_device else "host process",
+        "peak_memory_of": "device" if of_device else "host process",
         **more,
     }
     for key, value in figures.items():

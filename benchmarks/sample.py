@@ -15,9 +15,10 @@ def main() -> None:
     from diffusion_jax import configuration, parallel
     from diffusion_jax.generate import Generator
     from diffusion_jax.train_state import init_params
+    from diffusion_jax.validation import validate
 
     config = measure.config_from_flags()
-    configuration.validate(config)
+    validate(config)
     model, sampling = configuration.make_model(config), config.sampling
     params = jax.jit(lambda: init_params(model, config.seed, config.data.resolution))()
     params = parallel.replicate(params)

@@ -15,9 +15,10 @@ def main() -> None:
     from diffusion_jax import configuration, parallel
     from diffusion_jax.train import make_step
     from diffusion_jax.train_state import init_state
+    from diffusion_jax.validation import validate
 
     config = measure.config_from_flags()
-    configuration.validate(config)
+    validate(config)
     parallel.check_batch_size(config.batch_size, config.micro_batches)
     model, optimizer = configuration.make_model(config), configuration.make_optimizer(config)
     side, channels = config.data.resolution, config.model.channels

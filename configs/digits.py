@@ -28,8 +28,8 @@ def get_config() -> ConfigDict:
     config.batch_size = 64
     config.ema_decay = 0.995
     config.optimizer.learning_rate = 1e-3
-    config.optimizer.warmup_steps = 100
-    # Follows steps; the product lets it be set by itself, too.
+    # Both follow steps, and can be set by themselves, too.
+    config.optimizer.warmup_steps = config.get_ref("steps") // 20
     config.optimizer.decay_steps = 1 * config.get_ref("steps")
     config.optimizer.clip_norm = 1.0
 

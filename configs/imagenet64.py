@@ -2,7 +2,7 @@
 gmongaras/Diffusion_models_from_scratch, with an average of the parameters on top.
 
 Needs the tfds dataset imagenet_resized/64x64, prepared as array_record. Blocks: res, clsAtn, chnAtn
-(this file by itself is `res.py`).
+(what `res.py` trains).
 """
 
 from ml_collections import ConfigDict

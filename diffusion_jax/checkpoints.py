@@ -1,5 +1,7 @@
 """Checkpoints: the only file that says Orbax."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +51,10 @@ class Checkpoints:
         return self
 
     def __exit__(self, *exception: Any) -> None:
-        self._manager.wait_until_finished()
-        self._manager.close()
+        try:
+            self._manager.wait_until_finished()
+        finally:
+            self._manager.close()
 
     def steps(self) -> list[int]:
         """The steps of which there is a complete checkpoint, in increasing order."""
@@ -99,9 +103,12 @@ class Checkpoints:
             raise FileNotFoundError(
                 f"No checkpoint of step {step} in {self.folder}; there: {known}"
             )
-        stored = self._manager.item_metadata(step)
+        with _readable(path):
+            stored = self._manager.item_metadata(step)
         for name, like in items.items():
-            _check_same_shapes(path, stored[name], like)
+            if stored.get(name) is None:
+                raise ValueError(_damaged(path, f"it has no {name}"))
+            _check_same_shapes(path, name, stored[name], like)
 
         def to_target(leaf: Any) -> np.ndarray:
             return np.empty(leaf.shape, leaf.dtype)
@@ -110,11 +117,29 @@ class Checkpoints:
             name: ocp.args.StandardRestore(jax.tree.map(to_target, like))
             for name, like in items.items()
         }
-        restored = self._manager.restore(step, args=ocp.args.Composite(**arguments))
+        with _readable(path):
+            restored = self._manager.restore(step, args=ocp.args.Composite(**arguments))
         return {name: restored[name] for name in items}
 
 
-def _check_same_shapes(path: Path, stored: Any, like: PyTree) -> None:
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turns what Orbax raises for a damaged checkpoint into one clear line."""
+    try:
+        yield
+    except (ValueError, KeyError, OSError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ValueError(_damaged(path, reason)) from None
+
+
+def _damaged(path: Path, reason: str) -> str:
+    return (
+        f"The checkpoint {path} cannot be read ({reason[:200]}); delete that folder to go on from "
+        "the one before"
+    )
+
+
+def _check_same_shapes(path: Path, item: str, stored: Any, like: PyTree) -> None:
     """Raises ValueError that names the first array in which checkpoint and model differ."""
 
     def shapes(tree: PyTree) -> dict[str, tuple[int, ...]]:
@@ -125,8 +150,8 @@ def _check_same_shapes(path: Path, stored: Any, like: PyTree) -> None:
     for name in sorted(there.keys() | here.keys()):
         if there.get(name) != here.get(name):
             raise ValueError(
-                f"The checkpoint {path} is of another model than the config: {name} has shape "
-                f"{there.get(name, 'none')} there and {here.get(name, 'none')} here"
+                f"The checkpoint {path} is of another model than the config: {item}/{name} has "
+                f"shape {there.get(name, 'none')} there and {here.get(name, 'none')} here"
             )
 
 

@@ -23,7 +23,7 @@ Film = Float[np.ndarray, "count frames height width channels"]
 def load_params(
     workdir: Path, config: ConfigDict, *, checkpoint: int | None = None, ema: bool = True
 ) -> tuple[int, PyTree]:
-    """(step, parameters) of one checkpoint of a run, on the host.
+    """(step, parameters) of one checkpoint of a run, on every device.
 
     checkpoint: its step; None is the newest. ema: the averaged parameters, or else the raw ones.
     Raises FileNotFoundError if there is none, ValueError if it is not of the config's model.
@@ -32,7 +32,7 @@ def load_params(
     like = jax.eval_shape(lambda: init_params(model, config.seed, config.data.resolution))
     with Checkpoints(workdir / configuration.CHECKPOINTS) as checkpoints:
         step = checkpoints.newest() if checkpoint is None else checkpoint
-        return step, checkpoints.restore_params(step, like, ema=ema)
+        return step, parallel.replicate(checkpoints.restore_params(step, like, ema=ema))
 
 
 class Generator:
@@ -41,7 +41,7 @@ class Generator:
     schedule: the chain to run, see `schedules.sampling_schedule`. batch_size: global, divisible by
     the number of devices. clip: whether the predicted x0 is clipped to [-1, 1] at every step.
     frames: how many states of the chain to return. guided: whether guidance is computed, at twice
-    the cost.
+    the cost. learned_variance: whether the noise of eta > 0 has the variance that the model says.
     """
 
     def __init__(
@@ -53,12 +53,11 @@ class Generator:
         batch_size: int,
         clip: bool,
         guided: bool,
+        learned_variance: bool,
         frames: int = 0,
     ):
         parallel.check_batch_size(batch_size)
         self.batch_size = batch_size
-        self.frames = frames
-        self.num_classes = model.num_classes
         shape = (resolution, resolution, model.channels)
 
         def draw(params: PyTree, numbers: PyTree, batch: PyTree) -> tuple[jax.Array, jax.Array]:
@@ -71,6 +70,8 @@ class Generator:
                 )
             else:
                 denoiser = guidance.with_labels(labelled, labels)
+            if not learned_variance:
+                denoiser = guidance.fixed_variance(denoiser)
             if clip:
                 denoiser = guidance.clip_x0(schedule, denoiser)
             step = partial(ddim_step, schedule, denoiser, eta=numbers["eta"])
@@ -91,6 +92,7 @@ class Generator:
             batch_size=batch_size,
             clip=config.sampling.clip,
             guided=config.sampling.guidance > 0,
+            learned_variance=config.loss.kind != "simple",
             frames=min(frames, schedule.num_steps),
         )
 

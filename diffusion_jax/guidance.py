@@ -69,6 +69,11 @@ def classifier_free(
     return guided
 
 
+def fixed_variance(denoiser: Denoiser) -> Denoiser:
+    """The denoiser without its learned variance, which a loss without L_vlb does not train."""
+    return lambda x_t, t: replace(denoiser(x_t, t), variance_fraction=None)
+
+
 def clip_x0(schedule: Schedule, denoiser: Denoiser) -> Denoiser:
     """The predicted x0 clipped to [-1, 1], and the noise that goes with it recomputed."""
 

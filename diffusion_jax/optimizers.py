@@ -36,6 +36,6 @@ def adamw(
     """
     schedule = learning_rate_schedule(learning_rate, warmup_steps, decay_steps)
     optimizer = optax.adamw(schedule, b1, b2, eps, weight_decay=weight_decay)
-    if not clip_norm:
-        return optimizer
-    return optax.chain(optax.clip_by_global_norm(clip_norm), optimizer)
+    # One structure of the state either way, so that a run can change its mind.
+    clip = optax.clip_by_global_norm(clip_norm) if clip_norm else optax.identity()
+    return optax.chain(clip, optimizer)

@@ -23,9 +23,9 @@ from diffusion_jax.types import (
 )
 
 
-def at(table: Leaf, t: Steps, dtype=jnp.float32) -> Float[Array, "batch 1 1 1"]:
+def at(table: Leaf, t: Steps) -> Float[Array, "batch 1 1 1"]:
     """table[t], shaped to multiply a batch of images."""
-    return jnp.asarray(table, dtype)[t][:, None, None, None]
+    return jnp.asarray(table, jnp.float32)[t][:, None, None, None]
 
 
 def q_sample(schedule: Schedule, x0: Images, t: Steps, noise: Images) -> Images:

@@ -32,7 +32,7 @@ class Reporter:
         self._bar = tqdm(total=steps, initial=start_step, unit="step", disable=not write)
         if write:
             (workdir / SAMPLES).mkdir(parents=True, exist_ok=True)
-            _drop_after(workdir / METRICS_FILE, start_step)
+            _drop_after(workdir, start_step)
             self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=start_step + 1)
 
     def __enter__(self) -> "Reporter":
@@ -65,21 +65,21 @@ class Reporter:
         """Writes the values of this step, with the images per second since the last time."""
         if not self.write:
             return
-        values = {**values, "images_per_second": self._images_per_second()}
+        if self._steps_since:
+            values = {**values, "images_per_second": self._images_per_second()}
         self.restart_clock()
         for name, value in values.items():
             self._board.add_scalar(name, value, step)
         with (self.workdir / METRICS_FILE).open("a") as file:
             file.write(json.dumps({"step": step, **values}) + "\n")
 
-    def picture(self, step: int, picture: np.ndarray) -> Path:
+    def picture(self, step: int, picture: np.ndarray) -> None:
         """Writes a sample grid and redraws the loss curve."""
         path = self.workdir / SAMPLES / f"step_{step:07d}.png"
         if self.write:
             images.save_png(path, picture)
             self._board.add_image("samples", picture, step, dataformats="HWC")
             draw_loss_curve(self.workdir)
-        return path
 
     def _images_per_second(self) -> float:
         return self._steps_since * self.batch_size / max(time.monotonic() - self._since, 1e-9)
@@ -109,12 +109,17 @@ def draw_loss_curve(workdir: Path) -> None:
 def read_metrics(workdir: Path) -> list[dict[str, float | int]]:
     """The lines of the metrics file, oldest first."""
     path = workdir / METRICS_FILE
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    lines = []
+    for text in path.read_text().splitlines() if path.exists() else []:
+        try:
+            lines.append(json.loads(text))
+        except json.JSONDecodeError:  # half a line, from a process that was killed
+            continue
+    return lines
 
 
-def _drop_after(path: Path, step: int) -> None:
-    if path.exists():
-        lines = [line for line in path.read_text().splitlines() if json.loads(line)["step"] <= step]
-        partial = path.with_suffix(".tmp")
-        partial.write_text("".join(line + "\n" for line in lines))
-        partial.replace(path)
+def _drop_after(workdir: Path, step: int) -> None:
+    lines = [json.dumps(line) for line in read_metrics(workdir) if line["step"] <= step]
+    partial = workdir / (METRICS_FILE + ".tmp")
+    partial.write_text("".join(line + "\n" for line in lines))
+    partial.replace(workdir / METRICS_FILE)

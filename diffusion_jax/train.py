@@ -19,6 +19,7 @@ from diffusion_jax.generate import Generator
 from diffusion_jax.reporting import Reporter
 from diffusion_jax.train_state import TrainState, init_state
 from diffusion_jax.train_step import StepMetrics, make_train_step
+from diffusion_jax.validation import validate
 
 # What a run cannot change once it has parameters.
 FIXED = ("behaviour", "model.", "schedule.", "data.resolution")
@@ -35,7 +36,7 @@ def train(config: ConfigDict, workdir: Path) -> TrainState:
     Raises ValueError for a mistake in the config or if `workdir` holds a run of another model, and
     FloatingPointError when loss or gradient are no longer finite.
     """
-    configuration.validate(config)
+    validate(config)
     parallel.check_batch_size(config.batch_size, config.micro_batches)
     changes = _changes_since(config, workdir)
     source = configuration.open_source(config)
@@ -57,7 +58,7 @@ def train(config: ConfigDict, workdir: Path) -> TrainState:
             state = jax.jit(fresh_state)()
         state = parallel.replicate(state)
         start = int(state.step)
-        if jax.process_index() == 0:
+        if jax.process_index() == 0 and start < config.steps:
             configuration.save(config, workdir, source.class_names)
             table = parameter_overview.get_parameter_overview(state.params, include_stats=False)
             (workdir / "parameters.txt").write_text(table + "\n")
@@ -84,7 +85,7 @@ def train(config: ConfigDict, workdir: Path) -> TrainState:
             _interruptible() as interrupted,
         ):
             for change in changes:
-                report.say(f"Changed since this run began: {change}")
+                report.say(f"Changed since the last start: {change}")
             if start:
                 report.say(f"Continuing from the checkpoint of step {start}")
             return _loop(config, step, state, data, draw, checkpoints, report, interrupted)
@@ -117,7 +118,7 @@ def _loop(
     interrupted: Callable[[], bool],
 ) -> TrainState:
     first = int(state.step) + 1
-    total = StepMetrics.empty()
+    total = jax.device_get(StepMetrics.empty())
     pending: tuple[int, StepMetrics] | None = None
 
     def read(number: int, metrics: StepMetrics) -> None:
@@ -132,7 +133,7 @@ def _loop(
         total = total.merge(metrics)
         if number % config.log_every == 0 or number == config.steps:
             report.scalars(number, {k: float(v) for k, v in total.compute().items()})
-            total = StepMetrics.empty()
+            total = jax.device_get(StepMetrics.empty())
 
     for number in range(first, config.steps + 1):
         state, metrics = step(state, parallel.shard(next(data)))
@@ -187,7 +188,7 @@ def _grid_of_samples(config: ConfigDict, source: Source) -> Callable[[PyTree], n
 
 
 def _changes_since(config: ConfigDict, workdir: Path) -> list[str]:
-    """What differs from the config that the run in `workdir` began with.
+    """What differs from the config that the run in `workdir` was last started with.
 
     Raises ValueError if something differs that shapes the network or the schedule.
     """

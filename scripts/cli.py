@@ -66,7 +66,9 @@ def _call(main: Callable[[], int | None], argv: list[str]) -> int:
     try:
         _set_up_jax()
         return main() or 0
-    except (ValueError, FileNotFoundError, FloatingPointError) as error:
+    except OSError as error:
+        _fail(error)
+    except (ValueError, FloatingPointError) as error:
         if not _raised_by_us(error):
             raise
         _fail(error)
@@ -82,7 +84,9 @@ def _fail(error: Exception) -> None:
 def _raised_by_us(error: Exception) -> bool:
     """Whether the raise statement is in this project, not in a library that it called."""
     origin = Path(traceback.extract_tb(error.__traceback__)[-1].filename).resolve()
-    return any(origin.is_relative_to(ROOT / part) for part in ("diffusion_jax", "scripts"))
+    return any(
+        origin.is_relative_to(ROOT / part) for part in ("diffusion_jax", "scripts", "benchmarks")
+    )
 
 
 def _be_quiet() -> None:
@@ -103,6 +107,12 @@ def _set_up_jax() -> None:
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(base / "diffusion_jax" / "compiled"))
+    given = [flag.value is not None for flag in (_COORDINATOR, _NUM_PROCESSES, _PROCESS_ID)]
+    if any(given) and not all(given) and _COORDINATOR.value != "auto":
+        raise ValueError(
+            "--coordinator=HOST:PORT, --num_processes and --process_id belong together; give all "
+            "three, or --coordinator=auto"
+        )
     if _COORDINATOR.value == "auto":
         jax.distributed.initialize()
     elif _COORDINATOR.value is not None:

@@ -25,8 +25,12 @@ _GUIDANCE = flags.DEFINE_float("guidance", None, "w in (1+w) conditional - w unc
 _STEPS = flags.DEFINE_integer("steps", None, "Sampling steps, evenly spaced.", 1)
 _STRIDE = flags.DEFINE_integer("stride", None, "In place of --steps: every stride-th step.", 1)
 _ETA = flags.DEFINE_float("eta", None, "0: DDIM; 1: DDPM.", 0.0, 1.0)
-_CLIP = flags.DEFINE_bool("clip", None, "Clip the predicted x0 to [-1, 1] at every step.")
-_SEED = flags.DEFINE_integer("seed", 0, "The same seed gives the same images.", 0)
+_CLIP = flags.DEFINE_bool(
+    "clip",
+    None,
+    "Clip the predicted x0 to [-1, 1]; without, first steps may blow up.",
+)
+_SEED = flags.DEFINE_integer("seed", 0, "The same seed gives the same images.", 0, 2**32 - 1)
 _WEIGHTS = flags.DEFINE_enum("weights", "ema", ["ema", "raw"], "Averaged or raw parameters.")
 _CHECKPOINT = flags.DEFINE_integer("checkpoint", None, "Its step; default: the newest.")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", None, "Images at a time, on all devices.", 1)
@@ -44,14 +48,17 @@ def main() -> int:
 
     from diffusion_jax import configuration, parallel
     from diffusion_jax.generate import Generator, load_params
+    from diffusion_jax.validation import validate
 
     if _WORKDIR.value is None:
         raise ValueError("--workdir is missing; for example: --workdir runs/digits")
     workdir = Path(_WORKDIR.value)
     config = configuration.load(workdir)
-    configuration.validate(config)
+    validate(config)
     settings = sampling_settings(config)
-    configuration.validate(config)
+    validate(config)
+    if not _SAVE.value:
+        raise ValueError(f"--save is empty; known: {', '.join(KINDS)}")
     if unknown := set(_SAVE.value) - set(KINDS):
         raise ValueError(f"Unknown --save {min(unknown)!r}; known: {', '.join(KINDS)}")
     names = configuration.class_names(workdir)
@@ -60,6 +67,9 @@ def main() -> int:
     if gif and len(labels) > LARGEST_GIF:
         raise ValueError(f"A GIF of {len(labels)} images; choose --count up to {LARGEST_GIF}")
 
+    out = Path(_OUT.value) if _OUT.value else next_folder(workdir / "generated")
+    if out.is_file() or (out.is_dir() and any(out.iterdir())):
+        raise ValueError(f"--out={out} is there already; choose another folder, or delete it")
     generator = Generator.from_config(
         config,
         batch_size=_BATCH_SIZE.value or parallel.round_up(min(len(labels), 64)),
@@ -79,7 +89,7 @@ def main() -> int:
     )
     if first:
         settings |= {"checkpoint": step, "weights": _WEIGHTS.value, "seed": _SEED.value}
-        for path in write(workdir, images, film, labels, settings):
+        for path in write(out, images, film, labels, settings):
             print(path)
     return 0
 
@@ -97,8 +107,7 @@ def sampling_settings(config) -> dict:
     }
     if _STEPS.value is not None:
         config.sampling.stride = 0
-    with config.ignore_type():
-        config.sampling.update({name: value for name, value in given.items() if value is not None})
+    config.sampling.update({name: value for name, value in given.items() if value is not None})
     return {name: config.sampling[name] for name in (*given, "spacing")}
 
 
@@ -120,6 +129,8 @@ def parse_labels(
     else:
         chosen = [parse_label(part.strip(), num_classes, names) for part in text.split(",")]
     count = count or len(chosen)
+    if count < len(chosen):
+        raise ValueError(f"--count={count} is less than the {len(chosen)} labels asked for")
     return np.array(chosen, np.int32)[np.arange(count) * len(chosen) // count]
 
 
@@ -135,12 +146,11 @@ def parse_label(text: str, num_classes: int, names: list[str]) -> int:
 
 
 def write(
-    workdir: Path, drawn: np.ndarray, film: np.ndarray, labels: np.ndarray, settings: dict
+    out: Path, drawn: np.ndarray, film: np.ndarray, labels: np.ndarray, settings: dict
 ) -> list[Path]:
     """Writes what --save asks for, and returns the paths."""
     from diffusion_jax import images
 
-    out = Path(_OUT.value) if _OUT.value else next_folder(workdir / "generated")
     out.mkdir(parents=True, exist_ok=True)
     (out / "settings.json").write_text(json.dumps(settings, indent=2) + "\n")
     pixels = images.to_uint8(drawn)

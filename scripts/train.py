@@ -18,10 +18,10 @@ _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print config and parameter count
 
 
 def main() -> int:
-    from diffusion_jax import configuration
+    from diffusion_jax.validation import validate
 
     config = cli.config_of("config", "configs/digits.py")
-    configuration.validate(config)
+    validate(config)
     if _DRY_RUN.value:
         print(describe(config))
         return 0
@@ -39,7 +39,7 @@ def main() -> int:
         return 0
     print(f"Samples:    {workdir / SAMPLES}/")
     print(f"Loss curve: {workdir / LOSS_CURVE}")
-    print(f"All curves: tensorboard --logdir {workdir}")
+    print(f"All curves: tensorboard --logdir {workdir}  (pip install tensorboard)")
     if step < config.steps:
         print(f"Interrupted after step {step} of {config.steps}; the same command continues.")
         return 1

@@ -8,6 +8,7 @@ from tiny import tiny_config
 from configs import base
 from diffusion_jax import configuration
 from diffusion_jax.train_state import init_params
+from diffusion_jax.validation import validate
 
 CONFIGS = Path(base.__file__).parent
 NAMES = sorted(path.stem for path in CONFIGS.glob("*.py") if path.stem != "__init__")
@@ -25,7 +26,7 @@ def test_every_config_is_valid_and_builds(name):
     config = importlib.import_module(f"configs.{name}").get_config()
     if name == "base":
         config.model.num_classes = 10
-    configuration.validate(config)
+    validate(config)
     assert config.is_locked
     model = configuration.make_model(config)
     params = jax.eval_shape(lambda: init_params(model, config.seed, config.data.resolution))
@@ -62,11 +63,11 @@ def test_one_switch_for_model_and_schedule():
             {"model__num_classes": 0, "model__blocks": "res,clsAtn"},
             "'clsAtn', which needs classes",
         ),
-        ({"model__dtype": "float16"}, "float32, bfloat16"),
+        ({"model__dtype": "float16"}, "float32 or bfloat16"),
         ({"model__width": 10}, "divisible by 4"),
         ({"model__time_dim": 15}, "even"),
         ({"model__blocks": "res,atn", "model__window": 3}, "does not divide"),
-        ({"behaviour": "fixed"}, "corrected, reference"),
+        ({"behaviour": "fixed"}, "corrected or reference"),
         ({"loss__kind": "l2"}, "simple, vlb, hybrid"),
         ({"schedule__name": "cubic"}, "linear, cosine"),
         ({"sampling__steps": 2000}, r"1\.\.1000"),
@@ -75,6 +76,10 @@ def test_one_switch_for_model_and_schedule():
         ({"batch_size": 10, "micro_batches": 3}, "not divisible by micro_batches=3"),
         ({"label_dropout": 1.0}, "label_dropout"),
         ({"optimizer__learning_rate": 0.0}, "positive"),
+        ({"seed": -1}, r"seed=-1 must be in \[0, 2\^32\)"),
+        ({"label_dropout": 0.0}, "label_dropout=0 does not train"),
+        ({"model__width": "wide"}, "model.width=wide must be at least 1"),
+        ({"model__num_classes": None}, "model.num_classes=None must be at least 0"),
         ({"optimizer__decay_steps": 2}, "warmup_steps=2 must be less than"),
         ({"optimizer__clip_norm": -1.0}, "clip_norm"),
         ({"model__depth": 3}, "Unknown key config.model.depth; known keys: .*blocks"),
@@ -82,7 +87,7 @@ def test_one_switch_for_model_and_schedule():
 )
 def test_mistakes_are_named(changes, message):
     with pytest.raises(ValueError, match=message):
-        configuration.validate(tiny_config(**changes))
+        validate(tiny_config(**changes))
 
 
 def test_a_missing_key_is_named():
@@ -90,14 +95,14 @@ def test_a_missing_key_is_named():
     with config.unlocked():
         del config.loss["kind"]
     with pytest.raises(ValueError, match=r"config.loss.kind is missing"):
-        configuration.validate(config)
+        validate(config)
 
 
 def test_configs_survive_the_way_to_disk(tmp_path):
     config = tiny_config(optimizer__clip_norm=0.5)
     configuration.save(config, tmp_path, ["a", "b"])
     again = configuration.load(tmp_path)
-    configuration.validate(again)
+    validate(again)
     assert again.to_dict() == config.to_dict()
     assert configuration.differences(config, again) == []
     assert configuration.class_names(tmp_path) == ["a", "b"]
@@ -107,6 +112,9 @@ def test_configs_survive_the_way_to_disk(tmp_path):
 
 def test_a_folder_that_is_no_run(tmp_path):
     with pytest.raises(FileNotFoundError, match="not the workdir of a run"):
+        configuration.load(tmp_path)
+    (tmp_path / "config.json").write_text("[]")
+    with pytest.raises(ValueError, match="no JSON object"):
         configuration.load(tmp_path)
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(ValueError, match="not readable as JSON"):

@@ -57,6 +57,13 @@ def test_clipping_changes_the_noise_with_x0(x_t):
     assert_allclose(process.q_sample(SCHEDULE, clipped.x0, T, clipped.noise), x_t, atol=1e-5)
 
 
+def test_a_fixed_variance_hides_the_learned_one(x_t):
+    denoiser = guidance.with_labels(labelled(), LABELS)
+    fixed = guidance.fixed_variance(denoiser)(x_t, T)
+    assert fixed.variance_fraction is None
+    assert_allclose(fixed.noise, denoiser(x_t, T).noise)
+
+
 def test_labels_are_dropped_one_by_one():
     some = keys.per_example(jax.random.key(0), jnp.arange(10_000))
     labels = jnp.arange(10_000) % NULL

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -67,6 +68,14 @@ MISTAKES = {
         ["scripts.sample", "--workdir=/nowhere/at/all"],
         "not the workdir of a run",
     ),
+    "a file for a folder": (
+        ["scripts.train", DIGITS, "--workdir=README.md/run"],
+        "README.md",
+    ),
+    "half a cluster": (
+        ["scripts.train", DIGITS, "--process_id=1"],
+        "--coordinator=HOST:PORT, --num_processes and --process_id belong together",
+    ),
     "no workdir": (["scripts.sample"], "--workdir runs/digits"),
 }
 
@@ -74,7 +83,7 @@ MISTAKES = {
 @pytest.mark.parametrize("name", MISTAKES)
 def test_a_mistake_gets_one_line(name, tmp_path):
     (module, *arguments), message = MISTAKES[name]
-    if module == "scripts.train":
+    if module == "scripts.train" and not any("workdir" in text for text in arguments):
         arguments.append(f"--workdir={tmp_path / 'run'}")
     check_mistake(run(module, *arguments, devices=2), message)
     assert not (tmp_path / "run").exists()
@@ -157,7 +166,7 @@ def test_everything_that_sampling_can_write(workdir, tmp_path):
     result = run(
         "scripts.sample",
         f"--workdir={workdir}",
-        f"--out={tmp_path}",
+        f"--out={tmp_path / 'out'}",
         "--labels=3,7",
         "--count=6",
         "--columns=3",
@@ -171,23 +180,38 @@ def test_everything_that_sampling_can_write(workdir, tmp_path):
         "--noclip",
     )
     assert result.returncode == 0, result.stderr
-    written = np.load(tmp_path / "samples.npz")
+    out = tmp_path / "out"
+    written = np.load(out / "samples.npz")
     assert written["arr_0"].dtype == np.uint8
     assert written["arr_1"].tolist() == [3, 3, 3, 7, 7, 7]
-    with Image.open(tmp_path / "grid.png") as grid:
+    with Image.open(out / "grid.png") as grid:
         assert (grid.mode, grid.size) == ("L", (3 * 17 + 1, 2 * 17 + 1))
         assert np.array_equal(np.asarray(grid)[1:17:2, 1:17:2], written["arr_0"][0, ..., 0])
-    with Image.open(tmp_path / "denoising.gif") as film:
+    with Image.open(out / "denoising.gif") as film:
         assert film.n_frames == 3
-    assert len(list((tmp_path / "png").iterdir())) == 6
-    settings = json.loads((tmp_path / "settings.json").read_text())
+    assert len(list((out / "png").iterdir())) == 6
+    settings = json.loads((out / "settings.json").read_text())
     assert settings["stride"] == 250
     assert (settings["weights"], settings["checkpoint"]) == ("raw", 3)
+
+
+def test_sampling_overwrites_nothing_and_checks_the_architecture(workdir, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    for out in (tmp_path, tmp_path / "file"):
+        result = run("scripts.sample", f"--workdir={workdir}", f"--out={out}")
+        check_mistake(result, "choose another folder")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    changed = shutil.copytree(workdir, tmp_path / "changed")
+    text = (changed / "config.json").read_text()
+    (changed / "config.json").write_text(text.replace('"width": 8', '"width": 16'))
+    result = run("scripts.sample", f"--workdir={changed}")
+    check_mistake(result, "is of another model than the config")
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--labels=3,1,4", "--count=2"], "less than the 3 labels"),
         (["--labels=12"], "Unknown label '12'; known: 0 to 9"),
         (["--steps=2000"], "1..1000"),
         (["--steps=5", "--stride=5"], "choose one"),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from diffusion_jax import configuration, ema, optimizers
 from diffusion_jax.checkpoints import Checkpoints
 from diffusion_jax.data import make_source
 from diffusion_jax.generate import load_params
-from diffusion_jax.reporting import read_metrics
+from diffusion_jax.reporting import Reporter, read_metrics
 from diffusion_jax.train import train
 
 pytestmark = pytest.mark.usefixtures("ordinary_promotion")
@@ -151,6 +152,35 @@ def test_a_checkpoint_of_another_model_is_refused(finished, tmp_path):
         load_params(tmp_path, config)
 
 
+@pytest.mark.parametrize("item", ["ema_params", "ema_params/manifest.ocdbt", "ema_params/d"])
+def test_a_damaged_checkpoint_gets_one_line(finished, tmp_path, item):
+    _, workdir = finished
+    copy = shutil.copytree(workdir, tmp_path / "run")
+    damaged = copy / "checkpoints" / "6" / item
+    if damaged.is_dir():
+        shutil.rmtree(damaged)
+    else:
+        damaged.write_bytes(b"")
+    with pytest.raises(
+        ValueError, match=r"checkpoints/6 cannot be read \(.*\); delete that folder"
+    ):
+        load_params(copy, tiny_config())
+    assert load_params(copy, tiny_config(), checkpoint=3)[0] == 3
+
+
+def test_clipping_may_be_switched_on_later(finished, tmp_path):
+    _, workdir = finished
+    copy = shutil.copytree(workdir, tmp_path / "run")
+    assert int(train(tiny_config(steps=7, optimizer__clip_norm=0.0), copy).step) == 7
+
+
+def test_a_model_without_classes(tmp_path):
+    config = tiny_config(model__num_classes=0, steps=2, sampling__eta=1.0, loss__kind="simple")
+    train(config, tmp_path)
+    assert (tmp_path / "samples" / "step_0000002.png").exists()
+    assert "label_embedding" not in load_params(tmp_path, config)[1]
+
+
 def test_checkpoints_hold_raw_and_averaged_parameters(finished):
     state, workdir = finished
     step, ema_params = load_params(workdir, tiny_config())
@@ -224,10 +254,9 @@ def test_clipping_bounds_the_gradient():
 
 
 def test_metrics_of_lost_steps_are_dropped(tmp_path):
-    from diffusion_jax.reporting import Reporter
-
     lines = [{"step": step, "loss": 1.0, "simple": 1.0, "vlb": 1.0} for step in (2, 4, 6)]
-    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (tmp_path / "metrics.jsonl").write_text(text + '{"step": 7, "lo')
     with Reporter(Path(tmp_path), start_step=4, steps=8, batch_size=1, write=True):
         pass
     assert [line["step"] for line in read_metrics(tmp_path)] == [2, 4]

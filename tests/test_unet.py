@@ -165,8 +165,8 @@ def test_class_attention_mixes_channels_by_class():
     mixed = np.zeros_like(h)
     for b in range(2):
         for c in range(8):
-            weights = np.exp([query[b, c] * key[b, d] / math.sqrt(8) for d in range(8)])
-            mixed[b, :, :, c] = h[b] @ (weights / weights.sum())
+            weights = np.exp([query[b, c] * key[b, d] for d in range(8)])
+            mixed[b, :, :, c] = h[b, :, :, c] + h[b] @ (weights / weights.sum())
     for behaviour, middle in (("corrected", mixed), ("reference", h)):
         out = middle @ p["out"]["kernel"][0, 0] + p["out"]["bias"]
         expected = x + norm(out, **p["norm_out"]["norm"])
@@ -174,6 +174,21 @@ def test_class_attention_mixes_channels_by_class():
         assert_allclose(
             block.apply(variables, jnp.asarray(x), cond, train=False), expected, atol=2e-5
         )
+
+
+def test_class_attention_mixes_from_the_start():
+    """At initialisation, at the width and with the embedding of an ImageNet model."""
+    embedding = LabelEmbedding(num_classes=1000, dim=512)
+    labels = jnp.array([3, 700])
+    told = embedding.apply(embedding.init(jax.random.key(0), labels), labels)
+    cond = Conditioning(time=None, label=told, examples=None)
+    x = jnp.repeat(jax.random.normal(jax.random.key(1), (1, 8, 8, 128)), 2, axis=0)
+    block = ClassAttention(128)
+    params = block.init(jax.random.key(2), x, cond, train=False)
+    branch = block.apply(params, x, cond, train=False) - x
+    assert jnp.abs(branch[0] - branch[1]).max() > 1e-2 * jnp.abs(branch).max()
+    spectrum = jnp.linalg.svd(branch[0].reshape(64, 128), compute_uv=False)
+    assert spectrum[10] > 0.1 * spectrum[0]
 
 
 def window_attention(side, window, heads=2):

@@ -109,8 +109,12 @@ def _tfds(name: str, split: str, data_dir: str) -> TfdsSource:
                 f"{builder.data_path} is in {builder.info.file_format.value} format; prepare it "
                 "again with file_format='array_record', which can be read in any order"
             )
+        features = dict(builder.info.features.items())
+        names = getattr(features.get("label"), "names", None)
+        if "image" not in features or not names:
+            raise ValueError(f"{name!r} has no features `image` and `label` (with class names)")
         records = builder.as_data_source(split=split)
         records[0]  # the first decoding is what warns
     finally:
         logger.setLevel(level)
-    return TfdsSource(records, builder.info.features["label"].names)
+    return TfdsSource(records, names)

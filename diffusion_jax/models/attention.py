@@ -15,9 +15,10 @@ from diffusion_jax.types import Images
 class ClassAttention(Block):
     """`clsAtn`: channels attend to channels, with queries and keys made from the class.
 
-    A_cd = softmax over d of (q_c k_d / sqrt(channels)); channel c becomes sum_d A_cd h_d. The
-    reference sums A over d before it multiplies, which gives 1: there the class has no influence,
-    and queries and keys are idle parameters.
+    A_cd = softmax over d of (q_c k_d), and channel c becomes h_c + sum_d A_cd h_d: h itself stays,
+    since A is near a plain average as long as queries and keys are small. The reference sums A over
+    d before it multiplies, which gives 1: there the class has no influence, and queries and keys
+    are idle parameters.
     """
 
     @nn.compact
@@ -29,8 +30,8 @@ class ClassAttention(Block):
         query = dense(channels, "query", jnp.float32)(cond.label)
         key = dense(channels, "key", jnp.float32)(cond.label)
         if self.behaviour == "corrected":
-            weights = jax.nn.softmax(query[:, :, None] * key[:, None, :] / math.sqrt(channels))
-            h = jnp.einsum("bcd,bhwd->bhwc", weights.astype(self.dtype), h.astype(self.dtype))
+            weights = jax.nn.softmax(query[:, :, None] * key[:, None, :])
+            h = h + jnp.einsum("bcd,bhwd->bhwc", weights.astype(h.dtype), h)
         h = conv(channels, 1, "out", self.dtype)(h)
         return x + GroupNorm(quarter_groups(channels), name="norm_out")(h)
 

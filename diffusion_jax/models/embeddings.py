@@ -68,6 +68,6 @@ class LabelEmbedding(nn.Module):
 
     @nn.compact
     def __call__(self, labels: Labels) -> Float[Array, "batch dim"]:
-        table = self.param("table", TORCH_KERNEL, (self.num_classes, self.dim))
+        table = self.param("table", nn.initializers.normal(1.0), (self.num_classes, self.dim))
         null = labels == self.num_classes
         return jnp.where(null[:, None], 0.0, table[jnp.where(null, 0, labels)])

@@ -1,4 +1,4 @@
-"""The small layers that every block is made of, with PyTorch's conventions.
+"""The small layers that every block is made of, with PyTorch's kernels; biases start at 0.
 
 bfloat16 is for convolutions and matrix products alone: norms compute in float32.
 """

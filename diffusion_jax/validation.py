@@ -1,0 +1,135 @@
+"""What a config may hold, checked before data or devices are touched."""
+
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from diffusion_jax.configuration import flatten, make_schedules
+from diffusion_jax.losses import LOSSES
+from diffusion_jax.models import UNet
+from diffusion_jax.models.unet import parse_blocks
+from diffusion_jax.optimizers import adamw
+from diffusion_jax.schedules import make_schedule
+
+
+def _arguments(function: Callable) -> set[str]:
+    return set(inspect.signature(function).parameters) - {"parent", "name"}
+
+
+SECTIONS = {
+    "data": {"name", "split", "data_dir", "resolution", "flip", "threads"},
+    "model": _arguments(UNet),
+    "schedule": _arguments(make_schedule) | {"name"},
+    "loss": {"kind", "vlb_weight"},
+    "optimizer": _arguments(adamw),
+    "sampling": {"steps", "stride", "spacing", "eta", "guidance", "clip", "grid_rows"}
+    | {"grid_columns"},
+}
+TOP = {"behaviour", "seed", "batch_size", "micro_batches", "steps", "label_dropout", "ema_decay"}
+TOP |= {"log_every", "sample_every", "checkpoint_every", "keep_latest", "keep_every"}
+
+# (names, test, what the value must be)
+RULES: list[tuple[str, Callable[[Any], bool], str]] = [
+    ("behaviour", lambda v: v in ("corrected", "reference"), "corrected or reference"),
+    ("model.dtype", lambda v: v in ("float32", "bfloat16"), "float32 or bfloat16"),
+    ("loss.kind", lambda v: v in LOSSES, f"one of {', '.join(LOSSES)}"),
+    ("seed", lambda v: 0 <= v < 2**32, "in [0, 2^32)"),
+    ("schedule.num_steps", lambda v: v >= 2, "at least 2"),
+    ("optimizer.learning_rate optimizer.eps", lambda v: v > 0, "positive"),
+    (
+        "label_dropout ema_decay model.dropout optimizer.b1 optimizer.b2",
+        lambda v: 0 <= v < 1,
+        "in [0, 1)",
+    ),
+    ("sampling.eta", lambda v: 0 <= v <= 1, "in [0, 1]"),
+    (
+        "batch_size micro_batches steps log_every sample_every checkpoint_every keep_latest "
+        "data.resolution data.threads model.channels model.width model.levels model.time_dim "
+        "model.label_dim model.window model.num_heads sampling.grid_rows sampling.grid_columns",
+        lambda v: v >= 1,
+        "at least 1",
+    ),
+    (
+        "keep_every model.growth model.num_classes loss.vlb_weight sampling.guidance "
+        "sampling.stride optimizer.warmup_steps optimizer.decay_steps optimizer.clip_norm "
+        "optimizer.weight_decay",
+        lambda v: v >= 0,
+        "at least 0",
+    ),
+]
+
+
+def validate(config: ConfigDict) -> None:
+    """Raises ValueError for the first mistake in the config."""
+    _same_keys("config", config, TOP | SECTIONS.keys())
+    for section, known in SECTIONS.items():
+        _same_keys(f"config.{section}", config[section], known)
+    values = flatten(config)
+    for names, holds, wanted in RULES:
+        for name in names.split():
+            if not _holds(holds, values[name]):
+                raise ValueError(f"{name}={values[name]} must be {wanted}")
+    _check_model(config)
+    if config.batch_size % config.micro_batches:
+        raise ValueError(
+            f"batch_size={config.batch_size} is not divisible by "
+            f"micro_batches={config.micro_batches}"
+        )
+    if config.model.num_classes and config.sampling.guidance > 0 and not config.label_dropout:
+        raise ValueError(
+            f"sampling.guidance={config.sampling.guidance} needs the null class, which "
+            "label_dropout=0 does not train; set sampling.guidance=0 or label_dropout=0.1, say"
+        )
+    warmup, decay = config.optimizer.warmup_steps, config.optimizer.decay_steps
+    if decay and warmup >= decay:
+        raise ValueError(
+            f"optimizer.warmup_steps={warmup} must be less than optimizer.decay_steps={decay}"
+        )
+    # Building them is cheap, and they know their own limits.
+    make_schedules(config)
+
+
+def _check_model(config: ConfigDict) -> None:
+    model, resolution = config.model, config.data.resolution
+    blocks = parse_blocks(model.blocks)
+    if not model.num_classes and "clsAtn" in blocks:
+        raise ValueError(
+            f"model.blocks={model.blocks!r} has the block 'clsAtn', which needs classes, but "
+            "model.num_classes is 0; drop the block or set the number of classes"
+        )
+    if model.width % 4:
+        raise ValueError(f"model.width={model.width} is not divisible by 4 (groups of channels)")
+    if model.time_dim % 2:
+        raise ValueError(f"model.time_dim={model.time_dim} is not even (sine and cosine halves)")
+    if resolution % 2**model.levels:
+        raise ValueError(
+            f"data.resolution={resolution} is not divisible by 2^model.levels = {2**model.levels}; "
+            "lower model.levels or choose another resolution"
+        )
+    for level in range(model.levels + 1):
+        side = resolution // 2**level
+        if "atn" in blocks and side > model.window and side % model.window:
+            raise ValueError(
+                f"The block 'atn' cuts maps of {side}x{side} (level {level}) into squares of "
+                f"model.window={model.window}, which does not divide them"
+            )
+
+
+def _same_keys(where: str, section: ConfigDict, known: Iterable[str]) -> None:
+    if not isinstance(section, ConfigDict):
+        raise ValueError(f"{where}={section} must be a section; start from configs/base.py")
+    given, known = set(section.keys()), set(known)
+    if unknown := given - known:
+        names = ", ".join(sorted(known))
+        raise ValueError(f"Unknown key {where}.{min(unknown)}; known keys: {names}")
+    if missing := known - given:
+        raise ValueError(f"{where}.{min(missing)} is missing; start from configs/base.py")
+
+
+def _holds(test: Callable[[Any], bool], value: Any) -> bool:
+    try:
+        return test(value)
+    except TypeError:  # a text where a number belongs
+        return False
