@@ -42,6 +42,11 @@ def main() -> None:
     model, optimizer = configuration.make_model(config), configuration.make_optimizer(config)
     state = jax.jit(lambda: init_state(model, optimizer, 0, config.data.resolution))()
     state = parallel.replicate(state)
+    # Before training, from parameters that are the same to the last bit.
+    generator = Generator.from_config(config, batch_size=8)
+    images, _ = generator(
+        state.ema_params, np.arange(16, dtype=np.int32) % 11, seed=3, guidance_scale=1.0, eta=1.0
+    )
     step = parallel.data_parallel(make_step(config))
     data = batches(
         configuration.open_source(config),
@@ -63,10 +68,6 @@ def main() -> None:
             replicas = [np.asarray(shard.data) for shard in leaf.addressable_shards]
             assert len(replicas) == jax.local_device_count()
             assert all(np.array_equal(replica, replicas[0]) for replica in replicas)
-    generator = Generator.from_config(config, batch_size=8)
-    images, _ = generator(
-        state.ema_params, np.arange(16, dtype=np.int32) % 11, seed=3, guidance_scale=1.0, eta=1.0
-    )
     params = {
         f"{kind}/{jax.tree_util.keystr(path)}": np.asarray(leaf)
         for kind in ("params", "ema_params")
