@@ -44,6 +44,8 @@ def get_config() -> ConfigDict:
     config.model.dropout = 0.0  # in "res" and "conv"
     config.model.dtype = "float32"  # or bfloat16: of convolutions and matrix products
     config.model.behaviour = config.get_ref("behaviour")
+    # auto: standard if corrected, head if reference; or standard, head, published, sin.
+    config.model.time_embedding = "auto"
 
     config.schedule = ConfigDict()
     config.schedule.name = "cosine"  # or linear
@@ -51,7 +53,7 @@ def get_config() -> ConfigDict:
     config.schedule.behaviour = config.get_ref("behaviour")
 
     config.loss = ConfigDict()
-    config.loss.kind = "hybrid"  # or simple, vlb
+    config.loss.kind = "hybrid"  # or simple, vlb, reference
     config.loss.vlb_weight = 0.001  # of L_vlb in hybrid, for mean nats of one step
 
     config.optimizer = ConfigDict()
@@ -66,10 +68,11 @@ def get_config() -> ConfigDict:
 
     # How sample grids are drawn during training, and what the sampling script does by default.
     config.sampling = ConfigDict()
+    config.sampling.sampler = "ddim"  # or reference
     config.sampling.steps = 100  # of the chain, evenly spaced
     config.sampling.stride = 0  # if not 0, in place of steps: every stride-th
     config.sampling.spacing = "ends"  # of steps; or centred
-    config.sampling.eta = 0.0  # 0: DDIM, 1: DDPM
+    config.sampling.eta = 0.0  # 0: DDIM, 1: DDPM; reference: the root of its DDIM_scale
     config.sampling.guidance = 1.0  # w in (1 + w) conditional - w unconditional
     config.sampling.clip = True  # the predicted x0 to [-1, 1]
     config.sampling.grid_rows = 8  # one class each

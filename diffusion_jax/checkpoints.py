@@ -66,13 +66,19 @@ class Checkpoints:
             raise FileNotFoundError(f"There is no complete checkpoint in {self.folder}")
         return self.steps()[-1]
 
-    def save(self, step: int, state: TrainState) -> None:
-        """Starts writing; the state may be donated as soon as this returns. Repeats are ignored."""
+    def save(self, step: int, state: TrainState, *, constant: bool = False) -> None:
+        """Starts writing; the state may be donated as soon as this returns. Repeats are ignored.
+
+        constant: the state is of host arrays that will not change, so that none is copied.
+        """
         if step in self._manager.all_steps():
             return
         save = ocp.args.StandardSave
-        # With several processes Orbax takes host arrays, but not those that `pmap` leaves.
-        state = jax.device_get(state)
+        if constant:
+            state = jax.tree.map(lambda array: array.view(_Constant), state)
+        else:
+            # With several processes Orbax takes host arrays, but not those that `pmap` leaves.
+            state = jax.device_get(state)
         self._manager.save(
             step,
             args=ocp.args.Composite(
@@ -120,6 +126,13 @@ class Checkpoints:
         with _readable(path):
             restored = self._manager.restore(step, args=ocp.args.Composite(**arguments))
         return {name: restored[name] for name in items}
+
+
+class _Constant(np.ndarray):
+    """An array that is its own deep copy: Orbax would copy all that it is about to write."""
+
+    def __deepcopy__(self, memo: dict) -> "_Constant":
+        return self
 
 
 @contextmanager

@@ -35,7 +35,11 @@ def make_schedules(config: ConfigDict) -> tuple[Schedule, Schedule]:
     schedule = make_schedule(**config.schedule)
     sampling = config.sampling
     respaced = sampling_schedule(
-        schedule, steps=sampling.steps, stride=sampling.stride, spacing=sampling.spacing
+        schedule,
+        steps=sampling.steps,
+        stride=sampling.stride,
+        spacing=sampling.spacing,
+        to_clean_image=sampling.sampler != "reference",
     )
     return schedule, respaced
 
@@ -60,11 +64,10 @@ def open_source(config: ConfigDict) -> Any:
 
 
 def save(config: ConfigDict, workdir: Path, class_names: Sequence[str]) -> None:
-    """Writes config.json and classes.txt, each whole or not at all."""
-    texts = {
-        CONFIG_FILE: json.dumps(config.to_dict(), indent=2),
-        CLASSES_FILE: "\n".join(class_names),
-    }
+    """Writes config.json and, if there are classes, classes.txt, each whole or not at all."""
+    texts = {CONFIG_FILE: json.dumps(config.to_dict(), indent=2)}
+    if class_names:
+        texts[CLASSES_FILE] = "\n".join(class_names)
     for name, text in texts.items():
         partial = workdir / (name + ".tmp")
         partial.write_text(text + "\n")

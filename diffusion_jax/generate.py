@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from diffusion_jax import configuration, guidance, keys, parallel, process, schedules
 from diffusion_jax.checkpoints import Checkpoints
-from diffusion_jax.sampling import ddim_step, sample
+from diffusion_jax.sampling import SAMPLERS, sample
 from diffusion_jax.train_state import init_params
 
 HostImages = Float[np.ndarray, "count height width channels"]
@@ -38,10 +38,12 @@ def load_params(
 class Generator:
     """Draws images on all devices, in batches of one size, with one compilation.
 
-    schedule: the chain to run, see `schedules.sampling_schedule`. batch_size: global, divisible by
-    the number of devices. clip: whether the predicted x0 is clipped to [-1, 1] at every step.
-    frames: how many states of the chain to return. guided: whether guidance is computed, at twice
-    the cost. learned_variance: whether the noise of eta > 0 has the variance that the model says.
+    schedule: the chain to run, see `schedules.sampling_schedule`. sampler: one of
+    `sampling.SAMPLERS`; "reference" also guides and clips as the original does. batch_size: global,
+    divisible by the number of devices. clip: whether the predicted x0 is clipped to [-1, 1] at
+    every step. frames: how many states of the chain to return. guided: whether guidance is
+    computed, at twice the cost. learned_variance: whether the noise of eta > 0 has the variance
+    that the model says.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Generator:
         model: nn.Module,
         schedule: schedules.Schedule,
         *,
+        sampler: str,
         resolution: int,
         batch_size: int,
         clip: bool,
@@ -59,22 +62,29 @@ class Generator:
         parallel.check_batch_size(batch_size)
         self.batch_size = batch_size
         shape = (resolution, resolution, model.channels)
+        as_reference = sampler == "reference"
 
         def draw(params: PyTree, numbers: PyTree, batch: PyTree) -> tuple[jax.Array, jax.Array]:
-            network = partial(model.apply, {"params": params})
+            network = partial(model.apply, {"params": params}, examples=batch["index"])
             labelled = process.denoiser_from_network(schedule, network)
             labels = batch["labels"] if model.num_classes else None
             if guided and labels is not None:
                 denoiser = guidance.classifier_free(
-                    labelled, labels, numbers["guidance"], model.num_classes
+                    labelled,
+                    labels,
+                    numbers["guidance"],
+                    model.num_classes,
+                    guide_variance=as_reference,
                 )
             else:
                 denoiser = guidance.with_labels(labelled, labels)
             if not learned_variance:
                 denoiser = guidance.fixed_variance(denoiser)
-            if clip:
+            if clip and as_reference:
+                denoiser = guidance.clip_x0_alone(denoiser)
+            elif clip:
                 denoiser = guidance.clip_x0(schedule, denoiser)
-            step = partial(ddim_step, schedule, denoiser, eta=numbers["eta"])
+            step = partial(SAMPLERS[sampler], schedule, denoiser, eta=numbers["eta"])
             image_keys = keys.per_example(numbers["key"], batch["index"])
             x0, film = sample(schedule, step, image_keys, shape, frames=frames)
             return x0, jnp.moveaxis(film, 0, 1)
@@ -88,6 +98,7 @@ class Generator:
         return cls(
             configuration.make_model(config),
             schedule,
+            sampler=config.sampling.sampler,
             resolution=config.data.resolution,
             batch_size=batch_size,
             clip=config.sampling.clip,

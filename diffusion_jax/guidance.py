@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from diffusion_jax.process import noise_from_x0
+from diffusion_jax.process import clip_prediction, noise_from_x0
 from diffusion_jax.schedules import Schedule
 from diffusion_jax.types import (
     Denoiser,
@@ -43,28 +43,32 @@ def classifier_free(
     labels: Labels,
     guidance_scale: Scalar,
     null_label: int,
+    *,
+    guide_variance: bool = False,
 ) -> Denoiser:
-    """Classifier-free guidance, both passes in one batch. arXiv:2207.12598, eq. 6.
+    """Classifier-free guidance. arXiv:2207.12598, eq. 6.
+
+    The two passes run as one, of twice the size; but each is told that it is a batch of its own, so
+    that every row has the place in its batch that it would have in a pass by itself.
 
     guidance_scale: w in noise = (1 + w) conditional - w unconditional. 0 is no guidance; the other
     convention, unconditional + s (conditional - unconditional), has s = 1 + w.
-    The variance is the conditional pass's own.
+    guide_variance: extrapolate the variance fraction, too, as the reference does; otherwise the
+    variance is the conditional pass's own.
     """
 
     def guided(x_t: Images, t: Steps) -> Prediction:
-        everything = jnp.concatenate([labels, jnp.full_like(labels, null_label)])
-        both = denoiser(jnp.concatenate([x_t, x_t]), jnp.concatenate([t, t]), everything)
+        passes = jnp.stack([labels, jnp.full_like(labels, null_label)])
+        both = jax.vmap(denoiser, in_axes=(None, None, 0))(x_t, t, passes)
 
-        def extrapolate(pair: Float[Array, "two_batches ..."]) -> Float[Array, "batch ..."]:
-            conditional, unconditional = jnp.split(pair, 2)
+        def extrapolate(pair: Float[Array, "two batch ..."]) -> Float[Array, "batch ..."]:
+            conditional, unconditional = pair
             return conditional + guidance_scale * (conditional - unconditional)
 
         variance = both.variance_fraction
-        return Prediction(
-            x0=extrapolate(both.x0),
-            noise=extrapolate(both.noise),
-            variance_fraction=None if variance is None else jnp.split(variance, 2)[0],
-        )
+        if variance is not None:
+            variance = extrapolate(variance) if guide_variance else variance[0]
+        return Prediction(extrapolate(both.x0), extrapolate(both.noise), variance)
 
     return guided
 
@@ -78,8 +82,13 @@ def clip_x0(schedule: Schedule, denoiser: Denoiser) -> Denoiser:
     """The predicted x0 clipped to [-1, 1], and the noise that goes with it recomputed."""
 
     def clipped(x_t: Images, t: Steps) -> Prediction:
-        prediction = denoiser(x_t, t)
-        x0 = jnp.clip(prediction.x0, -1, 1)
-        return replace(prediction, x0=x0, noise=noise_from_x0(schedule, x_t, t, x0))
+        prediction = clip_prediction(denoiser(x_t, t))
+        return replace(prediction, noise=noise_from_x0(schedule, x_t, t, prediction.x0))
 
     return clipped
+
+
+def clip_x0_alone(denoiser: Denoiser) -> Denoiser:
+    """The predicted x0 clipped to [-1, 1]; the noise stays, though it no longer goes with it."""
+
+    return lambda x_t, t: clip_prediction(denoiser(x_t, t))

@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import ndtr
 
-from diffusion_jax.process import p_distribution, q_posterior
+from diffusion_jax.process import clip_prediction, p_distribution, q_posterior
 from diffusion_jax.schedules import Schedule
 from diffusion_jax.types import Gaussian, Images, PerExample, Prediction, Steps
 
-LOSSES = ("simple", "vlb", "hybrid")
+LOSSES = ("simple", "vlb", "hybrid", "reference")
 
 
 def mean_per_example(values: Images) -> PerExample:
@@ -57,6 +57,21 @@ def vlb(
     return jnp.where(t == 1, mean_per_example(decoder_nll(x0, p)), divergence)
 
 
+def reference_vlb(
+    schedule: Schedule, x0: Images, x_t: Images, t: Steps, prediction: Prediction
+) -> PerExample:
+    """`vlb` as gmongaras/Diffusion_models_from_scratch has it, mean nats.
+
+    log(sd_p / sd_q) + (var_q + (mean_q - mean_p)^2) / (2 var_p) - 1/2, at t = 1 as everywhere, with
+    the predicted x0 clipped to [-1, 1] in mean_p.
+    """
+    p = p_distribution(schedule, clip_prediction(prediction), x_t, t)
+    q = q_posterior(schedule, x0, x_t, t)
+    log_ratio = 0.5 * (p.log_variance - q.log_variance)
+    spread = jnp.exp(q.log_variance) + jnp.square(q.mean - p.mean)
+    return mean_per_example(log_ratio + spread / (2 * jnp.exp(p.log_variance)) - 0.5)
+
+
 def stop_mean(prediction: Prediction) -> Prediction:
     """The same prediction, through which a gradient reaches the variance only."""
     stop = jax.lax.stop_gradient
@@ -78,6 +93,7 @@ def diffusion_loss(
 
     kind: "simple", "vlb", or "hybrid" = L_simple + vlb_weight * L_vlb, whose second term trains the
     variance only (Improved DDPM eq. 16 and section 3.1).
+    "reference" is "hybrid" with `reference_vlb` in place of `vlb`.
     vlb_weight counts mean nats of one step: Improved DDPM's 0.001 * T * bits is 1.4427 here at
     T = 1000, the reference system's Lambda is 0.001.
     """
@@ -85,8 +101,10 @@ def diffusion_loss(
     parts = {"simple": simple(noise, prediction)}
     if kind == "vlb":
         parts["vlb"] = vlb(schedule, x0, x_t, t, prediction)
+    elif kind == "reference":
+        parts["vlb"] = reference_vlb(schedule, x0, x_t, t, stop_mean(prediction))
     elif kind == "hybrid" or learned:
         parts["vlb"] = vlb(schedule, x0, x_t, t, stop_mean(prediction))
-    hybrid = kind == "hybrid"
-    loss = parts["simple"] + vlb_weight * parts["vlb"] if hybrid else parts[kind]
-    return {"loss": loss, **parts}
+    if kind in ("hybrid", "reference"):
+        return {"loss": parts["simple"] + vlb_weight * parts["vlb"], **parts}
+    return {"loss": parts[kind], **parts}

@@ -6,6 +6,7 @@ arXiv:2102.09672.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
@@ -86,6 +87,11 @@ def p_distribution(schedule: Schedule, prediction: Prediction, x_t: Images, t: S
         return posterior
     log_variance = learned_log_variance(schedule, t, prediction.variance_fraction)
     return Gaussian(posterior.mean, log_variance)
+
+
+def clip_prediction(prediction: Prediction) -> Prediction:
+    """The same prediction with x0 clipped to [-1, 1]; the noise stays as it was."""
+    return replace(prediction, x0=jnp.clip(prediction.x0, -1, 1))
 
 
 def denoiser_from_network(

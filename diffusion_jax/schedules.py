@@ -1,11 +1,13 @@
 """Noise schedules: how fast the forward process destroys the image.
 
-Everything here runs once, on the host, in float64 NumPy. A `Schedule` is a small pytree of tables
-that jitted code reads as float32. Tables have num_steps + 1 entries and are indexed as the papers
-do: entry t belongs to step t = 1 .. num_steps, and entry 0 to the clean image.
+Everything here runs once, on the host, in float64 NumPy (the reference's cosine alone has float32
+tables, as the original does). A `Schedule` is a small pytree of tables that jitted code reads as
+float32. Tables have num_steps + 1 entries and are indexed as the papers do: entry t belongs to step
+t = 1 .. num_steps, and entry 0 to the clean image.
 """
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -60,9 +62,23 @@ def reference_cosine_alphas_bar(num_steps: int) -> Table:
 
     alpha-bar_t = clip(f(t/T) / f(0), 1e-10, 0.999), at t = 0 too: the first 13 of 1000 steps are
     identical and samples keep noise of standard deviation sqrt(0.001).
+
+    The result is float32 with the very bits of PyTorch, because beta = 1 - alpha-bar_t /
+    alpha-bar_{t-1} loses most digits: another last bit of alpha-bar changes a small beta by 0.1 %.
+    PyTorch's cosine is the correctly rounded one but for a unit in the last place here and there;
+    `reference_cosine.npz` lists where, for T up to 1000 and multiples of 250 up to 5000. For
+    other T a few entries may differ in the last bit.
     """
-    signal = _cosine(np.arange(num_steps + 1) / num_steps)
-    return np.clip(signal / signal[0], 1e-10, 0.999)
+    one = np.float32
+    fraction = np.arange(num_steps + 1, dtype=one) / one(num_steps)
+    angle = (fraction + one(0.008)) / one(1.008) * one(np.pi) / one(2)
+    cosine = np.cos(angle.astype(np.float64)).astype(one)
+    with np.load(Path(__file__).with_name("reference_cosine.npz")) as table:
+        here = table["num_steps"] == num_steps
+        bits = cosine.view(np.int32)
+        bits[table["index"][here]] += table["units"][here]
+    signal = cosine * cosine
+    return np.clip(signal / signal[0], one(1e-10), one(0.999))
 
 
 def from_betas(betas: Betas) -> Schedule:
@@ -80,13 +96,15 @@ def from_alphas_bar(
 ) -> Schedule:
     """The schedule with these alpha-bar_t: beta_t = 1 - alpha-bar_t / alpha-bar_{t-1}.
 
-    beta_bounds: beta_t is clipped into this interval (alpha-bar stays as given).
+    beta_bounds: beta_t is clipped into this interval (alpha-bar stays as given). The tables are
+    computed in the precision of alphas_bar.
     """
-    alphas_bar = np.asarray(alphas_bar, np.float64)
-    betas = np.clip(1 - alphas_bar[1:] / alphas_bar[:-1], *beta_bounds)
-    betas = np.concatenate([[0.0], betas])
-    # The maximum only keeps entry 0, which no step reads, from being 0/0.
-    ratio = np.append(0.0, (1 - alphas_bar[:-1]) / np.maximum(1 - alphas_bar[1:], 1e-300))
+    number = alphas_bar.dtype.type
+    lowest, highest = map(number, beta_bounds)
+    betas = np.clip(1 - alphas_bar[1:] / alphas_bar[:-1], lowest, highest)
+    ratio = (1 - alphas_bar[:-1]) / (1 - alphas_bar[1:])
+    # Entry 0, which no step reads.
+    betas, ratio = np.append(number(0), betas), np.append(number(0), ratio)
     variance = ratio * betas
     if variance[1] == 0:
         variance[1] = variance[2] if len(variance) > 2 else betas[1]
@@ -166,14 +184,21 @@ def sampling_schedule(
     steps: int,
     stride: int = 0,
     spacing: str = "ends",
+    to_clean_image: bool = True,
 ) -> Schedule:
     """The chain to sample with: `steps` of the trained one, or, if not 0, every stride-th.
 
-    spacing: see `steps_by_count`. Raises ValueError for more steps than the chain has.
+    spacing: see `steps_by_count`. to_clean_image: end at alpha-bar_0 = 1, which is only news to the
+    reference's cosine: it ends at 0.999, and its samples keep that noise.
+    Raises ValueError for more steps than the chain has.
     """
-    if stride:
-        return respace(schedule, steps_by_stride(schedule.num_steps, stride))
-    return respace(schedule, steps_by_count(schedule.num_steps, steps, spacing))
+    count = schedule.num_steps
+    kept = steps_by_stride(count, stride) if stride else steps_by_count(count, steps, spacing)
+    if to_clean_image:
+        alphas_bar = np.asarray(schedule.alphas_bar, np.float64).copy()
+        alphas_bar[0] = 1
+        schedule = from_alphas_bar(alphas_bar, schedule.timesteps, schedule.beta_bounds)
+    return respace(schedule, kept)
 
 
 def _cosine(fraction: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:

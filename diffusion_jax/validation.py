@@ -9,8 +9,11 @@ from ml_collections import ConfigDict
 from diffusion_jax.configuration import flatten, make_schedules
 from diffusion_jax.losses import LOSSES
 from diffusion_jax.models import UNet
+from diffusion_jax.models.embeddings import TIME_EMBEDDINGS
+from diffusion_jax.models.layers import quarter_groups
 from diffusion_jax.models.unet import parse_blocks
 from diffusion_jax.optimizers import adamw
+from diffusion_jax.sampling import SAMPLERS
 from diffusion_jax.schedules import make_schedule
 
 
@@ -24,8 +27,8 @@ SECTIONS = {
     "schedule": _arguments(make_schedule) | {"name"},
     "loss": {"kind", "vlb_weight"},
     "optimizer": _arguments(adamw),
-    "sampling": {"steps", "stride", "spacing", "eta", "guidance", "clip", "grid_rows"}
-    | {"grid_columns"},
+    "sampling": {"sampler", "steps", "stride", "spacing", "eta", "guidance", "clip"}
+    | {"grid_rows", "grid_columns"},
 }
 TOP = {"behaviour", "seed", "batch_size", "micro_batches", "steps", "label_dropout", "ema_decay"}
 TOP |= {"log_every", "sample_every", "checkpoint_every", "keep_latest", "keep_every"}
@@ -33,6 +36,12 @@ TOP |= {"log_every", "sample_every", "checkpoint_every", "keep_latest", "keep_ev
 # (names, test, what the value must be)
 RULES: list[tuple[str, Callable[[Any], bool], str]] = [
     ("behaviour", lambda v: v in ("corrected", "reference"), "corrected or reference"),
+    (
+        "model.time_embedding",
+        lambda v: v in TIME_EMBEDDINGS,
+        f"one of {', '.join(TIME_EMBEDDINGS)}",
+    ),
+    ("sampling.sampler", lambda v: v in SAMPLERS, f"one of {', '.join(SAMPLERS)}"),
     ("model.dtype", lambda v: v in ("float32", "bfloat16"), "float32 or bfloat16"),
     ("loss.kind", lambda v: v in LOSSES, f"one of {', '.join(LOSSES)}"),
     ("seed", lambda v: 0 <= v < 2**32, "in [0, 2^32)"),
@@ -43,7 +52,6 @@ RULES: list[tuple[str, Callable[[Any], bool], str]] = [
         lambda v: 0 <= v < 1,
         "in [0, 1)",
     ),
-    ("sampling.eta", lambda v: 0 <= v <= 1, "in [0, 1]"),
     (
         "batch_size micro_batches steps log_every sample_every checkpoint_every keep_latest "
         "data.resolution data.threads model.channels model.width model.levels model.time_dim "
@@ -53,8 +61,8 @@ RULES: list[tuple[str, Callable[[Any], bool], str]] = [
     ),
     (
         "keep_every model.growth model.num_classes loss.vlb_weight sampling.guidance "
-        "sampling.stride optimizer.warmup_steps optimizer.decay_steps optimizer.clip_norm "
-        "optimizer.weight_decay",
+        "sampling.stride sampling.eta optimizer.warmup_steps optimizer.decay_steps "
+        "optimizer.clip_norm optimizer.weight_decay",
         lambda v: v >= 0,
         "at least 0",
     ),
@@ -82,6 +90,12 @@ def validate(config: ConfigDict) -> None:
             f"sampling.guidance={config.sampling.guidance} needs the null class, which "
             "label_dropout=0 does not train; set sampling.guidance=0 or label_dropout=0.1, say"
         )
+    sampling = config.sampling
+    if sampling.eta > 1 and sampling.sampler != "reference":
+        raise ValueError(
+            f"sampling.eta={sampling.eta} must be in [0, 1]; only sampling.sampler=reference takes "
+            "more"
+        )
     warmup, decay = config.optimizer.warmup_steps, config.optimizer.decay_steps
     if decay and warmup >= decay:
         raise ValueError(
@@ -99,9 +113,9 @@ def _check_model(config: ConfigDict) -> None:
             f"model.blocks={model.blocks!r} has the block 'clsAtn', which needs classes, but "
             "model.num_classes is 0; drop the block or set the number of classes"
         )
-    if model.width % 4:
-        raise ValueError(f"model.width={model.width} is not divisible by 4 (groups of channels)")
-    if model.time_dim % 2:
+    _check_groups(config)
+    standard = {"auto": model.behaviour == "corrected", "standard": True}
+    if model.time_dim % 2 and standard.get(model.time_embedding, False):
         raise ValueError(f"model.time_dim={model.time_dim} is not even (sine and cosine halves)")
     if resolution % 2**model.levels:
         raise ValueError(
@@ -115,6 +129,23 @@ def _check_model(config: ConfigDict) -> None:
                 f"The block 'atn' cuts maps of {side}x{side} (level {level}) into squares of "
                 f"model.window={model.window}, which does not divide them"
             )
+
+
+def _check_groups(config: ConfigDict) -> None:
+    """Every norm must be able to cut its channels into equal groups."""
+    model = config.model
+    widths = [model.width * 2 ** (model.growth * level) for level in range(model.levels + 1)]
+    concatenated = [2 * width for width in widths[1:]]
+    named = {"model.width": widths + concatenated, "model.channels": [model.channels]}
+    named["model.channels"].append(2 * model.channels)
+    for name, counts in named.items():
+        for count in counts:
+            if count % quarter_groups(count):
+                value = config.model[name.removeprefix("model.")]
+                raise ValueError(
+                    f"{name}={value} gives a layer of {count} channels, which cannot be cut into "
+                    f"{quarter_groups(count)} equal groups; take a multiple of 4"
+                )
 
 
 def _same_keys(where: str, section: ConfigDict, known: Iterable[str]) -> None:

@@ -31,6 +31,19 @@ def run(main: Callable[[], int | None]) -> None:
     app.run(lambda argv: sys.exit(_call(main, argv)), flags_parser=_parse)
 
 
+def with_config_of_workdir(argv: list[str]) -> list[str]:
+    """The arguments, with the config of the run in --workdir added where --config is missing."""
+    options = [argument.lstrip("-") for argument in argv]
+    if any(option == "config" or option.startswith("config=") for option in options):
+        return argv
+    for option, value in zip(options, [*argv[1:], ""]):
+        name, equals, workdir = option.partition("=")
+        workdir = workdir if equals else value
+        if name == "workdir" and (Path(workdir) / "config.json").is_file():
+            return [argv[0], f"--config={ROOT / 'configs' / 'of_workdir.py'}:{workdir}", *argv[1:]]
+    return argv
+
+
 def config_of(flag: str, example: str) -> ConfigDict:
     """The config that the flag names. Raises if it names none, or a file that is not there."""
     config = flags.FLAGS[flag].value

@@ -4,6 +4,7 @@ python -m scripts.sample --workdir runs/digits --labels all --count 100 --column
 """
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -24,11 +25,21 @@ _COUNT = flags.DEFINE_integer(
 _GUIDANCE = flags.DEFINE_float("guidance", None, "w in (1+w) conditional - w unconditional.", 0.0)
 _STEPS = flags.DEFINE_integer("steps", None, "Sampling steps, evenly spaced.", 1)
 _STRIDE = flags.DEFINE_integer("stride", None, "In place of --steps: every stride-th step.", 1)
-_ETA = flags.DEFINE_float("eta", None, "0: DDIM; 1: DDPM.", 0.0, 1.0)
+_SAMPLER = flags.DEFINE_string(
+    "sampler",
+    None,
+    "ddim, or reference: exactly as gmongaras/Diffusion_models_from_scratch, clipping with --clip "
+    "only.",
+)
+_ETA = flags.DEFINE_float("eta", None, "0: DDIM; 1: DDPM.", 0.0)
+_DDIM_SCALE = flags.DEFINE_float(
+    "ddim_scale", None, "In place of --eta: its square, the original's DDIM_scale.", 0.0
+)
 _CLIP = flags.DEFINE_bool(
     "clip",
     None,
-    "Clip the predicted x0 to [-1, 1]; without, first steps may blow up.",
+    "Clip the predicted x0 to [-1, 1]; without, first steps may blow up. The reference sampler's "
+    "clipping is what the original calls corrected.",
 )
 _SEED = flags.DEFINE_integer("seed", 0, "The same seed gives the same images.", 0, 2**32 - 1)
 _WEIGHTS = flags.DEFINE_enum("weights", "ema", ["ema", "raw"], "Averaged or raw parameters.")
@@ -98,13 +109,18 @@ def sampling_settings(config) -> dict:
     """The config's sampling section, after the flags have changed what they name."""
     if _STEPS.value is not None and _STRIDE.value is not None:
         raise ValueError("--steps and --stride were both given; choose one")
+    if _ETA.value is not None and _DDIM_SCALE.value is not None:
+        raise ValueError("--eta and --ddim_scale were both given; choose one")
     given = {
+        "sampler": _SAMPLER.value,
         "steps": _STEPS.value,
         "stride": _STRIDE.value,
-        "eta": _ETA.value,
+        "eta": _ETA.value if _DDIM_SCALE.value is None else math.sqrt(_DDIM_SCALE.value),
         "guidance": _GUIDANCE.value,
         "clip": _CLIP.value,
     }
+    if _SAMPLER.value == "reference" and _CLIP.value is None:
+        given["clip"] = False
     if _STEPS.value is not None:
         config.sampling.stride = 0
     config.sampling.update({name: value for name, value in given.items() if value is not None})

@@ -1,8 +1,11 @@
 """Trains a model, or continues: the same command does both.
 
 python -m scripts.train --config configs/digits.py --workdir runs/digits [--config.seed=1 ...]
+
+Without --config, a run goes on with the config in its workdir.
 """
 
+import sys
 from pathlib import Path
 
 from absl import flags
@@ -62,4 +65,5 @@ def describe(config) -> str:
 
 
 if __name__ == "__main__":
+    sys.argv = cli.with_config_of_workdir(sys.argv)
     cli.run(main)

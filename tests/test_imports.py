@@ -8,7 +8,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LIBRARY = sorted((ROOT / "diffusion_jax").rglob("*.py"))
 MATHS = ("schedules", "process", "losses", "timesteps", "guidance", "keys", "types", "sampling")
-MATHS_MAY_IMPORT = {"jax", "numpy", "jaxtyping", "collections", "dataclasses", "typing", "zlib"}
+MATHS_MAY_IMPORT = {"jax", "numpy", "jaxtyping", "collections", "dataclasses", "pathlib", "typing"}
+MATHS_MAY_IMPORT |= {"zlib"}
 ONLY = {
     "orbax": ["diffusion_jax/checkpoints.py"],
     "tensorflow_datasets": ["diffusion_jax/data/sources.py"],

@@ -11,6 +11,8 @@ from jaxtyping import Array, Float, Int
 from diffusion_jax.models.layers import TORCH_KERNEL, gelu
 from diffusion_jax.types import Labels
 
+TIME_EMBEDDINGS = ("auto", "standard", "head", "published", "sin")
+
 
 def sinusoidal(timesteps: Int[Array, "batch"], dim: int) -> Float[Array, "batch dim"]:
     """sin(t w_i) in the first half of the columns, cos(t w_i) in the second; w_i = 10000^(-i/half).
@@ -22,14 +24,40 @@ def sinusoidal(timesteps: Int[Array, "batch"], dim: int) -> Float[Array, "batch 
     return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
 
 
-def reference_sinusoidal(timesteps: Int[Array, "batch"], dim: int) -> Float[Array, "batch dim"]:
-    """What gmongaras/Diffusion_models_from_scratch computes: t *times* 10000^(2i/dim).
+def reference_sinusoidal(
+    timesteps: Int[Array, "batch"],
+    dim: int,
+    kind: str,
+    rows: Int[Array, "batch"] | None = None,
+) -> Float[Array, "batch dim"]:
+    """As gmongaras/Diffusion_models_from_scratch: sin or cos of t *times* 10000^(2i/dim).
 
-    sin in the even columns i, cos in the odd ones.
+    kind: "published", as its published models were trained: sin in the even rows of the batch, cos
+    in the odd ones. "head", as it computes since May 2024: sin in the even columns, cos in the odd
+    ones. "sin": sin everywhere, which is "published" for a batch of one; what a model trained as
+    "published" says then does not depend on its place in the batch.
+    rows: each example's place in the batch, for "published"; None: as they come.
     """
     angles = timesteps.astype(jnp.float32)[:, None] * reference_frequencies(dim)[None, :]
-    even = np.arange(dim)[None, :] % 2 == 0
+    if kind == "sin":
+        return jnp.sin(angles)
+    if kind == "published":
+        even = (jnp.arange(len(timesteps)) if rows is None else rows)[:, None] % 2 == 0
+    else:
+        even = np.arange(dim)[None, :] % 2 == 0
     return jnp.where(even, jnp.sin(angles), jnp.cos(angles))
+
+
+def embed_time(
+    timesteps: Int[Array, "batch"],
+    dim: int,
+    kind: str,
+    rows: Int[Array, "batch"] | None = None,
+) -> Float[Array, "batch dim"]:
+    """The time embedding named `kind`: one of TIME_EMBEDDINGS but "auto"."""
+    if kind == "standard":
+        return sinusoidal(timesteps, dim)
+    return reference_sinusoidal(timesteps, dim, kind, rows)
 
 
 @cache
@@ -38,7 +66,8 @@ def reference_frequencies(dim: int) -> Float[np.ndarray, "dim"]:
 
     With t = 1000 an error in the last bit turns a feature round, so the bits matter. They are the
     correctly rounded powers, but for a unit in the last place here and there: for every dim up to
-    1024 those places are listed in `reference_frequencies.npz`. Treat the result as read-only.
+    1024 those places are listed in `reference_frequencies.npz`; above, no bit is promised. Treat
+    the result as read-only.
     """
     exponents = np.arange(0, 2 * dim, 2, dtype=np.float32) / np.float32(dim)
     rounded = np.power(10000.0, exponents.astype(np.float64)).astype(np.float32)

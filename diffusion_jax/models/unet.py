@@ -14,8 +14,7 @@ from diffusion_jax.models.convnext import ConvNeXtBlock
 from diffusion_jax.models.embeddings import (
     LabelEmbedding,
     TimeMLP,
-    reference_sinusoidal,
-    sinusoidal,
+    embed_time,
 )
 from diffusion_jax.models.layers import conv, double
 from diffusion_jax.models.residual import ResBlock
@@ -74,8 +73,10 @@ class UNet(nn.Module):
 
     channels: of the images. num_classes: 0 for a model without classes; otherwise labels are
     0 .. num_classes - 1, and num_classes is the null label. behaviour, window, num_heads, dropout:
-    see `Block`. dtype: "float32" or "bfloat16", for convolutions and matrix products; parameters,
-    norms, embeddings and the output are float32. The images' sides must be divisible by 2^levels.
+    see `Block`. time_embedding: "standard", or one of `embeddings.reference_sinusoidal`; "auto" is
+    "standard" for corrected and "head" for reference behaviour. dtype: "float32" or "bfloat16", for
+    convolutions and matrix products; parameters, norms, embeddings and the output are float32.
+    The images' sides must be divisible by 2^levels.
     """
 
     channels: int
@@ -90,6 +91,7 @@ class UNet(nn.Module):
     num_heads: int = 8
     dropout: float = 0.0
     behaviour: str = "corrected"
+    time_embedding: str = "auto"
     dtype: str = "float32"
 
     @nn.compact
@@ -102,7 +104,10 @@ class UNet(nn.Module):
         train: bool = False,
         examples: Int[Array, "batch"] | None = None,
     ) -> NetworkOutput:
-        """x: (batch, height, width, channels). train: dropout on, which draws from `examples`."""
+        """x: (batch, height, width, channels). train: dropout on, which draws from `examples`.
+
+        examples: each one's index in the whole batch (of all devices); None: as they come.
+        """
         dtype = jnp.dtype(self.dtype)
         options = {
             "behaviour": self.behaviour,
@@ -151,9 +156,12 @@ class UNet(nn.Module):
         if (labels is None) != (self.num_classes == 0):
             given = "no labels" if labels is None else "labels"
             raise ValueError(f"A model with num_classes={self.num_classes} was given {given}")
-        embed = reference_sinusoidal if self.behaviour == "reference" else sinusoidal
+        kind = self.time_embedding
+        if kind == "auto":
+            kind = "head" if self.behaviour == "reference" else "standard"
         label = None
         if labels is not None:
             label = LabelEmbedding(self.num_classes, self.label_dim, name="label_embedding")(labels)
-        time = TimeMLP(self.time_dim, name="time_mlp")(embed(timesteps, self.time_dim))
+        embedding = embed_time(timesteps, self.time_dim, kind, examples)
+        time = TimeMLP(self.time_dim, name="time_mlp")(embedding)
         return Conditioning(time=time, label=label, examples=examples)

@@ -2,5 +2,9 @@
 
 from diffusion_jax.sampling.ddim import ddim_step
 from diffusion_jax.sampling.loop import sample
+from diffusion_jax.sampling.reference import reference_step
 
-__all__ = ["ddim_step", "sample"]
+# What `config.sampling.sampler` can name.
+SAMPLERS = {"ddim": ddim_step, "reference": reference_step}
+
+__all__ = ["SAMPLERS", "ddim_step", "reference_step", "sample"]

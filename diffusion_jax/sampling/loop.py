@@ -22,12 +22,14 @@ def sample(
     shape: tuple[int, int, int],
     *,
     frames: int = 0,
+    x_T: Images | None = None,
 ) -> tuple[Images, Float[Array, "frames batch height width channels"]]:
     """Runs the chain from x_T ~ N(0, I) down to x_0.
 
     keys: one for each image, the only source of its randomness, so that an image depends neither
     on its neighbours in the batch nor on the number of devices. shape: (height, width, channels).
-    frames: how many states to return on the way, evenly spaced and ending with x_0.
+    frames: how many states to return on the way, evenly spaced and ending with x_0. x_T: where to
+    start, if not from noise that the keys give.
 
     Returns x_0 (about [-1, 1], not clipped) and the frames (none: a leading dimension of 0).
     """
@@ -35,7 +37,8 @@ def sample(
     if not 0 <= frames <= num_steps:
         raise ValueError(f"frames={frames} is not in 0..{num_steps}, the number of sampling steps")
     # Step 0 does not exist, so that its key is free for x_T: the same image for any num_steps.
-    x_T = random_keys.normal(random_keys.at_step(keys, 0), shape)
+    if x_T is None:
+        x_T = random_keys.normal(random_keys.at_step(keys, 0), shape)
     steps = np.arange(num_steps, 0, -1)
     # One place for each frame; within a frame's stretch of steps the last state stays.
     places = np.arange(num_steps) * frames // num_steps

@@ -1,0 +1,97 @@
+"""A workdir made of somebody else's checkpoint, as if a run of ours had written it."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from jaxtyping import PyTree
+from ml_collections import ConfigDict
+
+from diffusion_jax import configuration
+from diffusion_jax.checkpoints import Checkpoints
+from diffusion_jax.train_state import TrainState, init_state
+
+# Where an imported checkpoint came from.
+ORIGIN_FILE = "imported.json"
+
+
+def imported_state(
+    config: ConfigDict, params: PyTree, step: int, moments: dict[str, Any] | None = None
+) -> TrainState:
+    """The state of a run at `step`, on the host; the average starts as a copy of the parameters.
+
+    moments: "count", "mu" and "nu" of AdamW; None: as before the first step.
+    """
+    shapes = jax.eval_shape(configuration.make_optimizer(config).init, params)
+    opt_state = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+    if moments is not None:
+        moments = moments | {"count": np.array(moments["count"], np.int32)}
+        opt_state = optax.tree.set(opt_state, **moments)
+    return TrainState(np.array(step, np.int32), params, params, opt_state)
+
+
+def write_workdir(
+    workdir: Path, config: ConfigDict, state: TrainState, origin: dict[str, Any]
+) -> None:
+    """Writes config, checkpoint and origin; the folder appears when it is complete.
+
+    Raises ValueError if it is there already.
+    """
+    check_free(workdir)
+    partial = workdir.with_name(workdir.name + ".importing")
+    shutil.rmtree(partial, ignore_errors=True)  # of an import that was killed
+    partial.mkdir(parents=True)
+    try:
+        with Checkpoints(partial / configuration.CHECKPOINTS, create=True) as checkpoints:
+            checkpoints.save(int(state.step), state, constant=True)
+        (partial / ORIGIN_FILE).write_text(json.dumps(origin, indent=2) + "\n")
+        configuration.save(config, partial, class_names=[])
+        if workdir.exists():
+            workdir.rmdir()
+        partial.rename(workdir)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def check_free(workdir: Path) -> None:
+    """Raises ValueError if there is anything where the workdir shall be written."""
+    if workdir.is_file() or (workdir.is_dir() and any(workdir.iterdir())):
+        raise ValueError(f"--workdir={workdir} is there already; choose another, or delete it")
+
+
+def read_weights(
+    workdir: Path, config: ConfigDict, *, checkpoint: int | None, raw: bool
+) -> tuple[int, PyTree, dict[str, Any] | None]:
+    """(step, parameters, moments of AdamW) of a checkpoint, on the host.
+
+    checkpoint: its step; None: the newest. raw: the parameters that are trained, and the moments
+    that go with them; otherwise their average, and None.
+    """
+
+    def fresh() -> TrainState:
+        model, optimizer = configuration.make_model(config), configuration.make_optimizer(config)
+        return init_state(model, optimizer, config.seed, config.data.resolution)
+
+    like = jax.eval_shape(fresh)
+    with Checkpoints(workdir / configuration.CHECKPOINTS) as checkpoints:
+        step = checkpoints.newest() if checkpoint is None else checkpoint
+        if not raw:
+            return step, checkpoints.restore_params(step, like.params, ema=True), None
+        state = checkpoints.restore(step, like)
+    parts = jax.tree.leaves(state.opt_state, is_leaf=_is_adam)
+    (adam,) = filter(_is_adam, parts)
+    return step, state.params, {"count": int(adam.count), "mu": adam.mu, "nu": adam.nu}
+
+
+def _is_adam(part: Any) -> bool:
+    return isinstance(part, optax.ScaleByAdamState)
+
+
+def origin_of(workdir: Path) -> dict[str, Any]:
+    """What `write_workdir` was told about the origin; nothing for a run that began here."""
+    path = workdir / ORIGIN_FILE
+    return json.loads(path.read_text()) if path.exists() else {}
