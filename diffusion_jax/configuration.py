@@ -21,6 +21,9 @@ CONFIG_FILE = "config.json"
 CLASSES_FILE = "classes.txt"
 CHECKPOINTS = "checkpoints"
 
+# Fields that runs of older versions lack, and what those versions did.
+ADDED = {("model", "time_embedding"): "auto", ("sampling", "sampler"): "ddim"}
+
 
 def make_model(config: ConfigDict) -> UNet:
     return UNet(**config.model)
@@ -91,6 +94,9 @@ def load(workdir: Path) -> ConfigDict:
         raise ValueError(f"{path} is not readable as JSON: {error}") from None
     if not isinstance(values, dict):
         raise ValueError(f"{path} does not hold a config: it is no JSON object")
+    for (section, name), value in ADDED.items():
+        if isinstance(values.get(section), dict):
+            values[section].setdefault(name, value)
     return ConfigDict(values).lock()
 
 

@@ -57,7 +57,7 @@ def import_checkpoint() -> int:
 
     model, params, folder = (needed(flag) for flag in (_MODEL, _PARAMS, _WORKDIR))
     workdir.check_free(folder)
-    checkpoint = reference.read_checkpoint(model, params)
+    checkpoint = reference.read_checkpoint(model, params, time_embedding=_TIME_EMBEDDING.value)
     moments, optimizer_settings = None, {}
     if _OPTIMIZER.value:
         adam, optimizer_settings = reference.read_optimizer(Path(_OPTIMIZER.value), checkpoint)
@@ -89,7 +89,6 @@ def imported_config(settings: dict, step: int):
 
     config = reference.get_config()
     config.update_from_flattened_dict(settings)
-    config.model.time_embedding = _TIME_EMBEDDING.value
     config.data.resolution = _RESOLUTION.value
     config.micro_batches = _GRAD_ACC_STEPS.value
     if step >= config.steps:

@@ -1,4 +1,5 @@
 import importlib
+import json
 from pathlib import Path
 
 import jax
@@ -11,7 +12,7 @@ from diffusion_jax.train_state import init_params
 from diffusion_jax.validation import validate
 
 CONFIGS = Path(base.__file__).parent
-NAMES = sorted(path.stem for path in CONFIGS.glob("*.py") if path.stem != "__init__")
+NAMES = sorted({path.stem for path in CONFIGS.glob("*.py")} - {"__init__", "of_workdir"})
 PARAMETERS = {
     "res_conv": 144_130_269,
     "res": 123_530_231,
@@ -64,7 +65,9 @@ def test_one_switch_for_model_and_schedule():
             "'clsAtn', which needs classes",
         ),
         ({"model__dtype": "float16"}, "float32 or bfloat16"),
-        ({"model__width": 10}, "divisible by 4"),
+        ({"model__width": 11}, "a layer of 11 channels"),
+        ({"model__channels": 7}, "model.channels=7 gives a layer of 14 channels"),
+        ({"model__time_embedding": "cos"}, "auto, standard, head, published, sin"),
         ({"model__time_dim": 15}, "even"),
         ({"model__blocks": "res,atn", "model__window": 3}, "does not divide"),
         ({"behaviour": "fixed"}, "corrected or reference"),
@@ -72,6 +75,7 @@ def test_one_switch_for_model_and_schedule():
         ({"schedule__name": "cubic"}, "linear, cosine"),
         ({"sampling__steps": 2000}, r"1\.\.1000"),
         ({"sampling__eta": 1.5}, r"sampling.eta=1.5 must be in \[0, 1\]"),
+        ({"sampling__sampler": "heun"}, "ddim, reference"),
         ({"batch_size": 0}, "batch_size=0 must be at least 1"),
         ({"batch_size": 10, "micro_batches": 3}, "not divisible by micro_batches=3"),
         ({"label_dropout": 1.0}, "label_dropout"),
@@ -88,6 +92,22 @@ def test_one_switch_for_model_and_schedule():
 def test_mistakes_are_named(changes, message):
     with pytest.raises(ValueError, match=message):
         validate(tiny_config(**changes))
+
+
+def test_reference_behaviour_allows_what_the_reference_does():
+    odd = {"model__time_dim": 15, "model__width": 6}
+    validate(tiny_config(behaviour="reference", **odd))
+    validate(tiny_config(sampling__sampler="reference", sampling__eta=1.5))
+
+
+def test_a_config_of_an_older_version_gets_the_younger_fields(tmp_path):
+    config = tiny_config()
+    configuration.save(config, tmp_path, class_names=[])
+    values = json.loads((tmp_path / "config.json").read_text())
+    del values["model"]["time_embedding"], values["sampling"]["sampler"]
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    assert configuration.load(tmp_path).to_dict() == config.to_dict()
+    assert configuration.class_names(tmp_path) == []
 
 
 def test_a_missing_key_is_named():

@@ -45,8 +45,24 @@ def test_guidance_extrapolates_from_the_null_class(x_t, w):
 
 def test_both_passes_are_one_batch(x_t):
     calls = []
-    guidance.classifier_free(labelled(calls), LABELS, 1.0, NULL)(x_t, T)
-    assert calls == [(8, 2, 2, 1)]
+    guided = guidance.classifier_free(labelled(calls), LABELS, 1.0, NULL)
+    sines = [e for e in jax.make_jaxpr(guided)(x_t, T).eqns if e.primitive.name == "sin"]
+    assert len(calls) == 1
+    assert [sine.outvars[0].aval.size for sine in sines] == [2 * x_t.size]
+
+
+def test_guidance_of_the_variance(x_t):
+    guided = guidance.classifier_free(labelled(), LABELS, 2.0, NULL, guide_variance=True)(x_t, T)
+    conditional = labelled()(x_t, T, LABELS).variance_fraction
+    null = labelled()(x_t, T, jnp.full(4, NULL)).variance_fraction
+    assert_allclose(guided.variance_fraction, 3 * conditional - 2 * null, atol=1e-5)
+
+
+def test_clipping_alone_leaves_the_noise(x_t):
+    denoiser = guidance.with_labels(labelled(), LABELS)
+    clipped = guidance.clip_x0_alone(denoiser)(x_t, T)
+    assert_allclose(clipped.x0, jnp.clip(denoiser(x_t, T).x0, -1, 1))
+    assert_allclose(clipped.noise, denoiser(x_t, T).noise)
 
 
 def test_clipping_changes_the_noise_with_x0(x_t):

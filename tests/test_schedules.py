@@ -98,19 +98,31 @@ def test_grids_of_steps():
 
 
 @pytest.mark.parametrize("stride", [1, 10])
-def test_reference_cosine_equals_the_pytorch_original(stride, golden):
+def test_reference_cosine_has_the_bits_of_the_pytorch_original(stride, golden):
     table = np.load(golden / "reference_unet" / "cosine.npz")
     s = respace(make_schedule("cosine", 1000, "reference"), steps_by_stride(1000, stride))
+    ratio = s.one_minus_alphas_bar[:-1] / s.one_minus_alphas_bar[1:]
+    ours = {
+        "a_bar_t": s.alphas_bar[1:],
+        "a_bar_t1": s.alphas_bar[:-1],
+        "beta_t": s.betas[1:],
+        "beta_tilde_t": ratio * s.betas[1:],
+    }
+    for name, values in ours.items():
+        assert values.dtype == np.float32
+        np.testing.assert_array_equal(values, table[f"cosine_step{stride}_{name}"])
 
-    def check(ours, theirs, rtol, atol):
-        assert_allclose(ours, table[f"cosine_step{stride}_{theirs}"], rtol=rtol, atol=atol)
 
-    # The original computes in float32, and loses digits where a difference is small.
-    check(s.alphas_bar[1:], "a_bar_t", 0, 2e-7)
-    check(s.alphas_bar[:-1], "a_bar_t1", 0, 2e-7)
-    check(s.betas[1:], "beta_t", 1e-4, 3e-7)
-    beta_tilde = s.betas * np.append(0, s.one_minus_alphas_bar[:-1]) / s.one_minus_alphas_bar
-    check(beta_tilde[1:], "beta_tilde_t", 1e-4, 3e-7)
+def test_sampling_ends_at_the_clean_image_unless_asked_otherwise():
+    trained = make_schedule("cosine", 1000, "reference")
+    default = schedules.sampling_schedule(trained, steps=0, stride=10)
+    as_trained = schedules.sampling_schedule(trained, steps=0, stride=10, to_clean_image=False)
+    assert default.alphas_bar[0] == 1
+    assert as_trained.alphas_bar[0] == np.float32(0.999)
+    np.testing.assert_array_equal(default.alphas_bar[1:], as_trained.alphas_bar[1:])
+    np.testing.assert_array_equal(default.timesteps, as_trained.timesteps)
+    # The same chain in float64: beta is the more exact for it.
+    assert_allclose(default.betas[2:], as_trained.betas[2:], rtol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -99,4 +99,6 @@ class LabelEmbedding(nn.Module):
     def __call__(self, labels: Labels) -> Float[Array, "batch dim"]:
         table = self.param("table", nn.initializers.normal(1.0), (self.num_classes, self.dim))
         null = labels == self.num_classes
-        return jnp.where(null[:, None], 0.0, table[jnp.where(null, 0, labels)])
+        # A NumPy array could not be indexed while this is traced.
+        rows = jnp.asarray(table)[jnp.where(null, 0, labels)]
+        return jnp.where(null[:, None], 0.0, rows)

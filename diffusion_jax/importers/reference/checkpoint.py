@@ -26,7 +26,8 @@ from diffusion_jax.train_state import init_params
 class Checkpoint:
     """A checkpoint of the original, in our terms.
 
-    settings: values for a config, by dotted name. layout: see `entries`. epoch, step: as saved.
+    settings: values for a config, by dotted name. layout: see `entries`. epoch, step: as saved;
+    step counts micro-batches.
     """
 
     settings: dict[str, Any]
@@ -35,14 +36,25 @@ class Checkpoint:
     epoch: int
     step: int
 
+    @property
+    def model(self) -> UNet:
+        """The network: `model.apply({"params": params}, x, timesteps, labels)`."""
+        return _model(self.settings)
 
-def read_checkpoint(model_path: Path, json_path: Path) -> Checkpoint:
-    """A model of the original. Raises ValueError if the files are damaged or do not match."""
+
+def read_checkpoint(
+    model_path: Path, json_path: Path, *, time_embedding: str = "published"
+) -> Checkpoint:
+    """A model of the original. Raises ValueError if the files are damaged or do not match.
+
+    time_embedding: which the files do not tell, see `embeddings.reference_sinusoidal`.
+    """
     state = torch_reader.read(model_path)
     if not isinstance(state, dict) or not _all_tensors(state):
         raise ValueError(f"{model_path} is not the state dict of a model")
     values = hyperparameters.read(json_path, model_path, state)
     settings = hyperparameters.settings(values, json_path)
+    settings |= {"model.behaviour": "reference", "model.time_embedding": time_embedding}
     _check_summary(settings, state, json_path, model_path)
     layout, like = _layout(settings)
     _check_shapes(state, to_state_dict(like, layout), json_path, model_path)
@@ -58,10 +70,14 @@ def read_checkpoint(model_path: Path, json_path: Path) -> Checkpoint:
     )
 
 
+def _model(settings: Mapping[str, Any]) -> UNet:
+    prefix = "model."
+    return UNet(**{k.removeprefix(prefix): v for k, v in settings.items() if k.startswith(prefix)})
+
+
 def _layout(settings: Mapping[str, Any]) -> tuple[list[Entry], PyTree]:
     """The tensors of a model with these settings, and its parameters, which take no memory."""
-    fields = {k.removeprefix("model."): v for k, v in settings.items() if k.startswith("model.")}
-    model = UNet(**fields, behaviour="reference")
+    model = _model(settings)
     # The side of the images shapes no parameter; this one suits any depth and window.
     side = model.window * 2**model.levels
     shapes = jax.eval_shape(lambda: init_params(model, 0, side))

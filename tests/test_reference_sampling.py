@@ -1,0 +1,156 @@
+"""The original's sampler, written out in NumPy, against the compiled one on imported weights."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from reference_golden import checkpoint
+
+from configs import reference as reference_config
+from diffusion_jax import keys, parallel
+from diffusion_jax.generate import Generator
+from diffusion_jax.process import x0_from_noise
+from diffusion_jax.sampling import ddim_step, reference_step
+from diffusion_jax.schedules import make_schedule, sampling_schedule
+from diffusion_jax.types import Prediction
+
+SEED, SHAPE, NULL = 5, (32, 32, 1), 7
+LABELS = np.array([3, 0, 6], np.int32)
+
+
+@pytest.fixture(scope="module")
+def imported():
+    return checkpoint("odd", "published")
+
+
+def by_hand(network, labels, x, t, z, *, T, s, scale, w, corrected):
+    """One step of the original, with its own formula for alpha-bar and a pass for each half."""
+
+    def alpha_bar(t):
+        f = np.cos((np.array([t, 0]) / T + 0.008) / 1.008 * np.pi / 2) ** 2
+        return np.clip(f[0] / f[1], 1e-10, 0.999)
+
+    noise, v = network(x, t, labels)
+    if w > 0:
+        null_noise, null_v = network(x, t, np.full_like(labels, NULL))
+        noise = (1 + w) * noise - w * null_noise
+        v = (1 + w) * v - w * null_v
+    now, before = alpha_bar(t), alpha_bar(max(t - s, 0))
+    beta = np.clip(1 - now / before, 1e-10, 0.999)
+    beta_tilde = (1 - before) / (1 - now) * beta
+    log_variance = np.clip(v * np.log(beta) + (1 - v) * np.log(beta_tilde), -30, 30)
+    x0 = (x - np.sqrt(1 - now) * noise) / np.sqrt(now)
+    if corrected:
+        x0 = np.clip(x0, -1, 1)
+    direction = np.sqrt(max(1 - before - scale * beta_tilde, 0))
+    sigma = np.sqrt(scale * np.exp(log_variance))
+    return np.sqrt(before) * x0 + direction * noise + z * sigma
+
+
+def draws(count, steps):
+    """x_T and every z, as the compiled loop draws them."""
+    image_keys = keys.per_example(keys.derive(SEED, "sample"), jnp.arange(count))
+    at = [keys.normal(keys.at_step(image_keys, step), SHAPE) for step in range(steps + 1)]
+    return np.asarray(at[0], np.float64), [np.asarray(z, np.float64) for z in at[:0:-1]]
+
+
+@pytest.mark.parametrize(
+    ("s", "scale", "w", "corrected", "labels"),
+    [
+        (10, 0.0, 2.0, False, LABELS),
+        (10, 1.0, 4.0, True, LABELS),
+        (7, 2.25, 0.0, True, LABELS),
+        (20, 0.5, 1.0, False, np.full(3, NULL, np.int32)),
+    ],
+)
+def test_trajectory_by_hand(imported, s, scale, w, corrected, labels):
+    config = reference_config.get_config()
+    config.update_from_flattened_dict(imported.settings)
+    config.data.resolution = SHAPE[0]
+    config.sampling.sampler = "reference"
+    config.sampling.stride = s
+    config.sampling.clip = corrected
+    config.sampling.guidance = w
+    with jax.default_matmul_precision("highest"):
+        steps = range(1 + s * (99 // s), 0, -s)
+        generator = Generator.from_config(config, batch_size=8, frames=len(steps))
+        images, film = generator(
+            parallel.replicate(imported.params),
+            labels,
+            seed=SEED,
+            guidance_scale=w,
+            eta=float(np.sqrt(scale)),
+        )
+        apply = jax.jit(partial(imported.model.apply, {"params": imported.params}))
+
+        def network(x, t, labels):
+            steps = jnp.full(len(labels), t, jnp.int32)
+            output = apply(jnp.asarray(x, jnp.float32), steps, jnp.asarray(labels))
+            parts = output.noise, output.variance_fraction
+            return [np.asarray(part, np.float64) for part in parts]
+
+        x, fresh = draws(3, len(steps))
+        options = {"T": 100, "s": s, "scale": scale, "w": w, "corrected": corrected}
+        for position, (t, z) in enumerate(zip(steps, fresh)):
+            x = by_hand(network, labels, x, t, z, **options)
+            assert_allclose(film[:, position], x, rtol=0, atol=1e-4 * np.abs(x).max())
+            if corrected:
+                # Clipping makes the chain of random weights chaotic: each step by itself, then.
+                x = film[:, position].astype(np.float64)
+    assert_array_equal(images, film[:, -1])
+
+
+def test_an_image_does_not_depend_on_how_many_are_drawn(imported):
+    config = reference_config.get_config()
+    config.update_from_flattened_dict(imported.settings)
+    config.data.resolution = SHAPE[0]
+    config.sampling.stride = 50
+    generator = Generator.from_config(config, batch_size=8)
+    params = parallel.replicate(imported.params)
+    draw = partial(generator, params, seed=0, guidance_scale=1.0, eta=0.0)
+    many, _ = draw(np.arange(11, dtype=np.int32) % 7)
+    few, _ = draw(np.arange(2, dtype=np.int32))
+    assert_array_equal(many[:2], few)
+
+
+def gaussian_denoiser(schedule, mean, std):
+    """The exact denoiser of data distributed as N(mean, std^2), with the fixed variance."""
+
+    def denoiser(x_t, t):
+        signal = jnp.asarray(schedule.alphas_bar, jnp.float32)[t][:, None, None, None]
+        variance = signal * std**2 + 1 - signal
+        noise = jnp.sqrt(1 - signal) * (x_t - jnp.sqrt(signal) * mean) / variance
+        return Prediction(x0_from_noise(schedule, x_t, t, noise), noise)
+
+    return denoiser
+
+
+# With eta = 1 and few steps both lose some of the spread of the data.
+@pytest.mark.parametrize(("eta", "std"), [(0.0, 0.0), (0.0, 0.5), (1.0, 0.0)])
+def test_the_default_sampler_removes_the_noise_that_the_originals_leaves(eta, std):
+    """With an exact denoiser both are linear maps: mean and variance follow without sampling."""
+    trained = make_schedule("cosine", 1000, "reference")
+    mean = 0.3
+
+    def moments(step, to_clean_image):
+        schedule = sampling_schedule(trained, steps=0, stride=10, to_clean_image=to_clean_image)
+        denoiser = gaussian_denoiser(schedule, mean, std)
+        m, v = 0.0, 1.0
+        for t in range(schedule.num_steps, 0, -1):
+            x = jnp.array([0.0, 1.0, 0.0]).reshape(3, 1, 1, 1)
+            z = jnp.array([0.0, 0.0, 1.0]).reshape(3, 1, 1, 1)
+            here = jnp.full(3, t)
+            offset, at_one, noisy = np.ravel(step(schedule, denoiser, x, here, z, eta=eta))
+            slope, noise = np.float64(at_one - offset), np.float64(noisy - offset)
+            m, v = offset + slope * m, slope**2 * v + noise**2
+        return m, np.sqrt(v)
+
+    m, s = moments(reference_step, False)
+    assert_allclose(s, np.sqrt(0.999 * std**2 + 0.001), rtol=0.02)
+    assert_allclose(m, mean, rtol=0.01)
+    m, s = moments(ddim_step, True)
+    assert_allclose(s, std, rtol=0.02, atol=2e-3)
+    assert_allclose(m, mean, rtol=0.01)

@@ -1,0 +1,190 @@
+"""Reading and writing the files of `torch.save` without PyTorch."""
+
+import io
+import pickle
+import zipfile
+from collections import OrderedDict
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+from diffusion_jax.importers import torch_reader, torch_writer
+
+TREE = {
+    "state": {
+        0: {"step": np.array(3.0, np.float32), "mean": np.arange(6, dtype=np.float32).reshape(2, 3)}
+    },
+    "param_groups": [
+        {"lr": 3e-4, "betas": (0.9, 0.999), "fused": None, "flag": True, "params": [0, 2**40, -5]}
+    ],
+}
+
+
+def archive(path, pickled, **members):
+    """A zip file like torch.save's, with this pickle."""
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("x/data.pkl", pickled)
+        for name, data in members.items():
+            file.writestr("x/" + name.replace("__", "/"), data)
+    return path
+
+
+class Call:
+    """Pickles as a call of a function."""
+
+    def __init__(self, function, *arguments):
+        self.reduced = function, arguments
+
+    def __reduce__(self):
+        return self.reduced
+
+
+def tensor(offset=0, size=(2,), stride=(1,), count=4, kind="FloatStorage"):
+    """The pickle of one tensor in data/0, by hand."""
+    out = io.BytesIO()
+    out.write(b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n((X\x07\x00\x00\x00storagectorch\n")
+    out.write(kind.encode() + b"\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpu")
+    for number in (count, "Q", offset, "(", *size, "t", "(", *stride, "t"):
+        if isinstance(number, str):
+            out.write({"Q": b"tQ", "(": b"(", "t": b"t"}[number])
+        else:
+            out.write(b"J" + int(number).to_bytes(4, "little", signed=True))
+    out.write(b"\x89ccollections\nOrderedDict\n)RtR.")
+    return out.getvalue()
+
+
+DATA = {"data__0": np.arange(4, dtype="<f4").tobytes()}
+
+
+def test_what_is_written_is_read(tmp_path):
+    torch_writer.write(tmp_path / "a.pkl", TREE)
+    read = torch_reader.read(tmp_path / "a.pkl")
+    assert read["param_groups"] == TREE["param_groups"]
+    for name, array in TREE["state"][0].items():
+        assert_array_equal(read["state"][0][name], array)
+        assert read["state"][0][name].shape == array.shape
+    assert [path.name for path in tmp_path.iterdir()] == ["a.pkl"]
+
+
+def test_golden_files_go_through_unchanged(tmp_path, golden):
+    for name in ("odd", "train_tiny"):
+        state = torch_reader.read(golden / "reference_unet" / f"{name}.pkl")
+        assert isinstance(state, OrderedDict)
+        torch_writer.write(tmp_path / "copy.pkl", state)
+        copy = torch_reader.read(tmp_path / "copy.pkl")
+        assert list(copy) == list(state)
+        for key in state:
+            assert_array_equal(copy[key], state[key])
+
+
+def test_strides_and_offsets(tmp_path):
+    path = archive(tmp_path / "a.pkl", tensor(size=(2, 2), stride=(1, 2)), **DATA)
+    assert_array_equal(torch_reader.read(path), [[0, 2], [1, 3]])
+    path = archive(tmp_path / "b.pkl", tensor(offset=2), **DATA)
+    assert_array_equal(torch_reader.read(path), [2, 3])
+
+
+@pytest.mark.parametrize("protocol", [0, 1, 2, 4])
+@pytest.mark.parametrize("zipped", [True, False])
+def test_no_code_of_a_file_is_run(tmp_path, protocol, zipped):
+    trace = tmp_path / "executed"
+    attack = pickle.dumps({"w": Call(eval, f"open({str(trace)!r}, 'w')")}, protocol)
+    pickle.loads(attack)
+    assert trace.exists()  # so it would have been
+    trace.unlink()
+    path = tmp_path / "model.pkl"
+    if zipped:
+        archive(path, attack)
+    else:
+        path.write_bytes(attack)
+    with pytest.raises(ValueError, match=r"model\.pkl") as caught:
+        torch_reader.read(path)
+    assert not trace.exists()
+    if zipped and protocol >= 2:
+        assert "eval'" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        Call(OrderedDict, [("a", 1)]),
+        {"a": {1, 2}},
+        {"a": b"bytes"},
+        {("a", "b"): 1},
+        {"a": np.zeros(2)},
+        {"a": 1 + 2j},
+    ],
+)
+def test_what_is_no_tensor_is_refused(tmp_path, attack):
+    path = archive(tmp_path / "a.pkl", pickle.dumps(attack, 2))
+    with pytest.raises(ValueError, match="a file of float32 tensors was expected"):
+        torch_reader.read(path)
+
+
+@pytest.mark.parametrize(
+    ("pickled", "members", "message"),
+    [
+        (tensor(kind="DoubleStorage"), DATA, "torch.DoubleStorage"),
+        (tensor(offset=3), DATA, "beyond its storage"),
+        (tensor(size=(2, 2**30), stride=(2, 0)), DATA, "beyond its storage"),
+        (tensor(stride=(-1,)), DATA, "not described as PyTorch"),
+        (tensor(offset=-1), DATA, "not described as PyTorch"),
+        (tensor(size=(2, 2)), DATA, "not described as PyTorch"),
+        (tensor(count=5), DATA, "wrong length"),
+        (tensor(count=3), DATA, "too long"),
+        (tensor(), {}, "data/0 is missing"),
+        (tensor(), {**DATA, "byteorder": b"big"}, "byte order"),
+        (tensor()[:-1], DATA, "damaged"),
+        (b"", DATA, "damaged"),
+        (b"\x80\x02R.", DATA, "takes more than there is"),
+        (b"\x80\x02h\x07.", DATA, "what is not there"),
+        (b"\x80\x02(Nb.", DATA, "no OrderedDict"),
+        (b"\x80\x02NNb.", DATA, "no OrderedDict"),
+    ],
+)
+def test_mistakes_are_named(tmp_path, pickled, members, message):
+    with pytest.raises(ValueError, match=message):
+        torch_reader.read(archive(tmp_path / "a.pkl", pickled, **members))
+
+
+def test_compressed_members_are_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.pkl", "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("x/data.pkl", tensor())
+        file.writestr("x/data/0", bytes(16))
+    with pytest.raises(ValueError, match="compressed"):
+        torch_reader.read(tmp_path / "a.pkl")
+
+
+def test_every_truncation_and_every_flipped_byte_is_found(tmp_path):
+    path = archive(tmp_path / "a.pkl", tensor(size=(4,)), **DATA)
+    whole = path.read_bytes()
+    for length in range(0, len(whole), 7):
+        path.write_bytes(whole[:length])
+        with pytest.raises(ValueError, match=r"a\.pkl"):
+            torch_reader.read(path)
+    start = whole.index(DATA["data__0"])
+    for position in range(start, start + 16):
+        path.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
+        with pytest.raises(ValueError, match="CRC"):
+            torch_reader.read(path)
+
+
+def test_random_damage_to_the_pickle_never_does_worse_than_a_clear_error(tmp_path):
+    generator = np.random.default_rng(0)
+    torch_writer.write(tmp_path / "a.pkl", TREE)
+    with zipfile.ZipFile(tmp_path / "a.pkl") as file:
+        pickled = file.read("a/data.pkl")
+        members = {f"data__{key}": file.read(f"a/data/{key}") for key in (0, 1)}
+    messages = set()
+    for _ in range(500):
+        damaged = bytearray(pickled)
+        for position in generator.integers(len(damaged), size=3):
+            damaged[position] = generator.integers(256)
+        path = archive(tmp_path / "b.pkl", bytes(damaged), **members)
+        try:
+            torch_reader.read(path)
+        except ValueError as error:
+            messages.add(str(error))
+    assert len(messages) > 10
+    assert all("b.pkl" in message for message in messages)
