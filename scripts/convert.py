@@ -57,9 +57,11 @@ def import_checkpoint() -> int:
 
     model, params, folder = (needed(flag) for flag in (_MODEL, _PARAMS, _WORKDIR))
     workdir.check_free(folder)
+    print(f"Reading {model}", flush=True)
     checkpoint = reference.read_checkpoint(model, params, time_embedding=_TIME_EMBEDDING.value)
     moments, optimizer_settings = None, {}
     if _OPTIMIZER.value:
+        print(f"Reading {_OPTIMIZER.value}", flush=True)
         adam, optimizer_settings = reference.read_optimizer(Path(_OPTIMIZER.value), checkpoint)
         moments = {"count": adam.count, "mu": adam.mu, "nu": adam.nu}
     step = checkpoint.step // _GRAD_ACC_STEPS.value
@@ -73,6 +75,7 @@ def import_checkpoint() -> int:
         "step": checkpoint.step,
         "imported_as": step,
     }
+    print(f"Writing {folder}", flush=True)
     workdir.write_workdir(folder, config, state, origin)
     print(f"Imported step {step} into {folder}, time_embedding={_TIME_EMBEDDING.value}.")
     if moments and moments["count"] != step:

@@ -40,8 +40,12 @@ def read_optimizer(path: Path, checkpoint: Checkpoint) -> tuple[AdamState, dict[
         raise ValueError(
             f"{path} is of another model: it has {len(order)} parameters, the model {len(layout)}"
         )
-    if group.get("amsgrad") or group.get("maximize"):
-        raise ValueError(f"{path} was made with amsgrad or maximize, which are not supported")
+    if (
+        group.get("amsgrad")
+        or group.get("maximize")
+        or not group.get("decoupled_weight_decay", True)
+    ):
+        raise ValueError(f"{path} is of another optimizer than the original's AdamW")
     theirs = to_state_dict(checkpoint.params, layout)
     moments: dict[str, StateDict] = {"exp_avg": {}, "exp_avg_sq": {}}
     counts = set()
@@ -68,8 +72,8 @@ def _moment(path: Path, state: Any, moment: str, name: str, shape: tuple) -> np.
     if not isinstance(tensor, np.ndarray) or tensor.shape != shape:
         found = getattr(tensor, "shape", "missing")
         raise ValueError(f"{path} is of another model: {moment} of {name} is {found}, not {shape}")
-    if not np.isfinite(tensor).all():
-        raise ValueError(f"{path}: {moment} of {name} has numbers that are not finite")
+    if not np.isfinite(tensor).all() or (moment == "exp_avg_sq" and tensor.min(initial=0) < 0):
+        raise ValueError(f"{path}: {moment} of {name} has numbers that cannot be")
     return tensor
 
 
