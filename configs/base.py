@@ -54,7 +54,7 @@ def get_config() -> ConfigDict:
 
     config.loss = ConfigDict()
     config.loss.kind = "hybrid"  # or simple, vlb, reference
-    config.loss.vlb_weight = 0.001  # of L_vlb in hybrid, for mean nats of one step
+    config.loss.vlb_weight = 0.001  # of L_vlb in hybrid and reference, for mean nats of one step
 
     config.optimizer = ConfigDict()
     config.optimizer.learning_rate = 3e-4

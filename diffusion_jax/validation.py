@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -132,20 +133,24 @@ def _check_model(config: ConfigDict) -> None:
 
 
 def _check_groups(config: ConfigDict) -> None:
-    """Every norm must be able to cut its channels into equal groups."""
+    """Some blocks' norms cut the channels into groups of four, which must come out even."""
     model = config.model
+    blocks, image = parse_blocks(model.blocks), model.channels
     widths = [model.width * 2 ** (model.growth * level) for level in range(model.levels + 1)]
-    concatenated = [2 * width for width in widths[1:]]
-    named = {"model.width": widths + concatenated, "model.channels": [model.channels]}
-    named["model.channels"].append(2 * model.channels)
-    for name, counts in named.items():
-        for count in counts:
-            if count % quarter_groups(count):
-                value = config.model[name.removeprefix("model.")]
-                raise ValueError(
-                    f"{name}={value} gives a layer of {count} channels, which cannot be cut into "
-                    f"{quarter_groups(count)} equal groups; take a multiple of 4"
-                )
+    ways = [*pairwise(widths), (widths[-1], widths[-1]), (widths[0], widths[0])]
+    ways += [(2 * lower, upper) for upper, lower in pairwise(widths)]
+    ways.append((widths[0], 2 * image))
+    counts = {image}  # of the two heads
+    for before, after in ways:
+        places = zip(blocks, (before, *[after] * len(blocks)))
+        counts |= {count for block, count in places if block in ("conv", "clsAtn", "atn")}
+    for count in sorted(counts):
+        if count % quarter_groups(count):
+            raise ValueError(
+                f"model.width={model.width} and model.channels={image} give a layer of {count} "
+                f"channels, which {model.blocks} cannot cut into {quarter_groups(count)} equal "
+                "groups; take a width that is a multiple of 4"
+            )
 
 
 def _same_keys(where: str, section: ConfigDict, known: Iterable[str]) -> None:

@@ -46,9 +46,13 @@ def main() -> int:
     if (_FROM.value is None) == (_TO.value is None):
         raise ValueError("Give one of --from=reference and --to=reference")
     if _TO.value:
+        only("--to", _WORKDIR, _OUT, _CHECKPOINT, _WEIGHTS)
         return export_run()
     if _MEAN.value or _COV.value:
+        only("--mean and --cov", _MEAN, _COV, _OUT)
         return import_statistics()
+    of_a_model = _MODEL, _PARAMS, _OPTIMIZER, _WORKDIR, _TIME_EMBEDDING, _RESOLUTION
+    only("--model", *of_a_model, _GRAD_ACC_STEPS)
     return import_checkpoint()
 
 
@@ -59,14 +63,13 @@ def import_checkpoint() -> int:
     workdir.check_free(folder)
     print(f"Reading {model}", flush=True)
     checkpoint = reference.read_checkpoint(model, params, time_embedding=_TIME_EMBEDDING.value)
-    moments, optimizer_settings = None, {}
+    adam, optimizer_settings = None, {}
     if _OPTIMIZER.value:
         print(f"Reading {_OPTIMIZER.value}", flush=True)
         adam, optimizer_settings = reference.read_optimizer(Path(_OPTIMIZER.value), checkpoint)
-        moments = {"count": adam.count, "mu": adam.mu, "nu": adam.nu}
     step = checkpoint.step // _GRAD_ACC_STEPS.value
     config = imported_config(checkpoint.settings | optimizer_settings, step)
-    state = workdir.imported_state(config, checkpoint.params, step, moments)
+    state = workdir.imported_state(config, checkpoint.params, step, adam)
     origin = {
         "from": "gmongaras/Diffusion_models_from_scratch",
         "model": str(model),
@@ -78,8 +81,8 @@ def import_checkpoint() -> int:
     print(f"Writing {folder}", flush=True)
     workdir.write_workdir(folder, config, state, origin)
     print(f"Imported step {step} into {folder}, time_embedding={_TIME_EMBEDDING.value}.")
-    if moments and moments["count"] != step:
-        print(f"Note: the optimizer has made {moments['count']} updates; see --grad_acc_steps.")
+    if adam is not None and adam.count != step:
+        print(f"Note: the optimizer has made {adam.count} updates; see --grad_acc_steps.")
     print(f"Draw images: python -m scripts.sample --workdir {folder}")
     print(f"Train on:    python -m scripts.train --workdir {folder}")
     return 0
@@ -93,7 +96,9 @@ def imported_config(settings: dict, step: int):
     config = reference.get_config()
     config.update_from_flattened_dict(settings)
     config.data.resolution = _RESOLUTION.value
+    config.sampling.stride = min(config.sampling.stride, config.schedule.num_steps)
     config.micro_batches = _GRAD_ACC_STEPS.value
+    config.batch_size -= config.batch_size % config.micro_batches
     if step >= config.steps:
         config.steps = step + 100_000
     validate(config)
@@ -125,25 +130,37 @@ def export_run() -> int:
     config = configuration.load(folder)
     validate(config)
     reference.check_exportable(config)
-    step, params, moments = workdir.read_weights(
+    step, params, adam = workdir.read_weights(
         folder, config, checkpoint=_CHECKPOINT.value, raw=_WEIGHTS.value == "raw"
     )
     origin = workdir.origin_of(folder)
-    unchanged = origin.get("imported_as") == step
-    for path in reference.write_checkpoint(
+    # The original counts micro-batches, and resumes at the beginning of the epoch.
+    since = (step - origin.get("imported_as", 0)) * config.micro_batches
+    paths = reference.write_checkpoint(
         out,
         config,
         params,
-        epoch=origin.get("epoch", 0),
-        step=origin["step"] if unchanged else step,
-        adam=None if moments is None else reference.AdamState(**moments),
-    ):
+        epoch=0 if since else origin.get("epoch", 0),
+        step=origin.get("step", 0) + since,
+        adam=adam,
+    )
+    for path in paths:
         print(path)
-    if config.model.time_embedding != "published":
-        print("Note: the original computes this model as its code stands since May 2024.")
-    else:
-        print("Note: the original computes this model as its code stood until May 2024.")
+    since_may = config.model.time_embedding in ("auto", "head")
+    stood = "stands since 17 May 2024" if since_may else "stood before 17 May 2024"
+    print(f"Note: it is the original's code as it {stood} that computes this model.")
+    if config.schedule.name == "linear":
+        print("Note: the original's linear schedule has a mistake, and differs from this run's.")
     return 0
+
+
+def only(way: str, *wanted: flags.FlagHolder) -> None:
+    """Raises ValueError for a flag that was given but has no meaning together with `way`."""
+    every = _WORKDIR, _MODEL, _PARAMS, _OPTIMIZER, _TIME_EMBEDDING, _RESOLUTION, _GRAD_ACC_STEPS
+    every += _CHECKPOINT, _WEIGHTS, _MEAN, _COV, _OUT
+    for flag in every:
+        if flag.present and flag.name not in {one.name for one in wanted}:
+            raise ValueError(f"--{flag.name} has no meaning together with {way}; leave it out")
 
 
 def needed(flag: flags.FlagHolder) -> Path:

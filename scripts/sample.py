@@ -28,8 +28,8 @@ _STRIDE = flags.DEFINE_integer("stride", None, "In place of --steps: every strid
 _SAMPLER = flags.DEFINE_string(
     "sampler",
     None,
-    "ddim, or reference: exactly as gmongaras/Diffusion_models_from_scratch, clipping with --clip "
-    "only.",
+    "ddim, which clips if not told otherwise, or reference: exactly as "
+    "gmongaras/Diffusion_models_from_scratch, which does not.",
 )
 _ETA = flags.DEFINE_float("eta", None, "0: DDIM; 1: DDPM.", 0.0)
 _DDIM_SCALE = flags.DEFINE_float(
@@ -119,8 +119,8 @@ def sampling_settings(config) -> dict:
         "guidance": _GUIDANCE.value,
         "clip": _CLIP.value,
     }
-    if _SAMPLER.value == "reference" and _CLIP.value is None:
-        given["clip"] = False
+    if _SAMPLER.value not in (None, config.sampling.sampler) and _CLIP.value is None:
+        given["clip"] = _SAMPLER.value != "reference"  # each sampler's own default
     if _STEPS.value is not None:
         config.sampling.stride = 0
     config.sampling.update({name: value for name, value in given.items() if value is not None})

@@ -32,6 +32,7 @@ from diffusion_jax.train_state import init_state
 def main() -> None:
     # A large epsilon: otherwise Adam divides rounding errors by gradients that are nearly 0.
     config = tiny_config(
+        model__time_embedding="published",  # which listens to the place in the batch
         micro_batches=int(micro_batches),
         model__blocks="res",
         model__dropout=0.2,

@@ -65,8 +65,8 @@ def test_one_switch_for_model_and_schedule():
             "'clsAtn', which needs classes",
         ),
         ({"model__dtype": "float16"}, "float32 or bfloat16"),
-        ({"model__width": 11}, "a layer of 11 channels"),
-        ({"model__channels": 7}, "model.channels=7 gives a layer of 14 channels"),
+        ({"model__width": 11, "model__blocks": "res,atn"}, "a layer of 11 channels"),
+        ({"model__channels": 7, "model__blocks": "res,atn"}, "a layer of 14 channels"),
         ({"model__time_embedding": "cos"}, "auto, standard, head, published, sin"),
         ({"model__time_dim": 15}, "even"),
         ({"model__blocks": "res,atn", "model__window": 3}, "does not divide"),
@@ -97,6 +97,7 @@ def test_mistakes_are_named(changes, message):
 def test_reference_behaviour_allows_what_the_reference_does():
     odd = {"model__time_dim": 15, "model__width": 6}
     validate(tiny_config(behaviour="reference", **odd))
+    validate(tiny_config(model__width=11))  # res and chnAtn take any width
     validate(tiny_config(sampling__sampler="reference", sampling__eta=1.5))
 
 

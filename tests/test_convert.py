@@ -10,11 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from absl import flags
 from numpy.testing import assert_allclose, assert_array_equal
 from reference_golden import FOLDER
 
 from diffusion_jax import configuration
 from diffusion_jax.importers import reference, torch_reader, torch_writer
+from scripts.cli import with_config_of_workdir
+from scripts.sample import sampling_settings
 
 ROOT = Path(__file__).parent.parent
 TFDS = FOLDER.parent / "tfds"
@@ -122,6 +125,49 @@ def test_training_goes_on(tmp_path):
     last = json.loads((workdir / "metrics.jsonl").read_text().splitlines()[-1])
     assert last["step"] == 1
     assert 0.5 < last["loss"] < 3
+    out = tmp_path / "exported"
+    printed = succeed("convert", "--to", "reference", "--workdir", workdir, "--out", out)
+    # One update of two micro-batches, which is what the original counts.
+    assert "model_3s.pkl" in printed
+    assert "stood before 17 May 2024" in printed
+
+
+def test_the_config_of_the_workdir_takes_the_place_of_a_missing_one(imported):
+    added = f"--config={ROOT / 'configs' / 'of_workdir.py'}:{imported}"
+    for given in (["--workdir", str(imported)], [f"-workdir={imported}"]):
+        argv = ["train", *given, "--config.steps=3"]
+        assert with_config_of_workdir(argv) == ["train", added, *argv[1:]]
+    for argv in (
+        ["train", "--config=a.py", f"--workdir={imported}"],
+        ["train", f"--workdir={imported / 'nothing'}"],
+        ["train", "--workdir"],
+    ):
+        assert with_config_of_workdir(argv) == argv
+
+
+@pytest.mark.parametrize(
+    ("time_embedding", "code"), [("head", "stands since"), ("sin", "stood before")]
+)
+def test_the_time_embedding_is_kept(tmp_path, time_embedding, code):
+    workdir, out = tmp_path / "run", tmp_path / "out"
+    model, params = FOLDER / "odd.pkl", FOLDER / "odd.json"
+    done = convert(workdir, model, params, "--time_embedding", time_embedding)
+    assert done.returncode == 0, done.stderr
+    assert configuration.load(workdir).model.time_embedding == time_embedding
+    printed = succeed("convert", "--to", "reference", "--workdir", workdir, "--out", out)
+    assert code in printed
+
+
+def test_each_sampler_clips_by_its_own_default(imported):
+    """--sampler brings its default with it, unless the run already has that sampler."""
+    flags.FLAGS(["sample", "--sampler=reference"])
+    config = configuration.load(imported)
+    assert sampling_settings(config)["clip"] is False
+    flags.FLAGS(["sample", "--sampler=ddim"])
+    assert sampling_settings(config)["clip"] is True
+    flags.FLAGS(["sample", "--sampler=ddim", "--noclip"])
+    assert sampling_settings(config)["clip"] is False
+    flags.FLAGS.unparse_flags()
 
 
 def test_old_files_are_understood(tmp_path):
@@ -205,6 +251,8 @@ def damaged(tmp_path, kind):
             return model, FOLDER / "odd.json", []
         case "missing":
             return tmp_path / "nowhere.pkl", params, []
+        case "flag":
+            return model, params, ["--checkpoint", 3]
         case "resolution":
             return model, params, ["--resolution", 50]
     return bad, params, []
@@ -219,6 +267,7 @@ def damaged(tmp_path, kind):
         ("optimizer", "not the state of an optimizer"),
         ("of another model", "not of one model"),
         ("missing", "nowhere.pkl"),
+        ("flag", "--checkpoint has no meaning together with --model"),
         ("resolution", "data.resolution=50 is not divisible"),
     ],
 )

@@ -12,6 +12,7 @@ from reference_golden import FOLDER, arrays, checkpoint, labels_of, to_nhwc
 from configs import reference as reference_config
 from diffusion_jax import configuration, losses, process, schedules
 from diffusion_jax.importers import reference
+from diffusion_jax.importers.reference import names
 from diffusion_jax.importers.workdir import imported_state
 from diffusion_jax.train_state import apply_gradients
 
@@ -81,6 +82,10 @@ def test_one_step_makes_the_moments_that_the_original_saved(imported, step):
         theirs.nu,
     )
     jax.tree.map(partial(assert_allclose, rtol=0, atol=1e-6), new.params, after)
+    # And some of the original's own parameters after its step.
+    state = names.to_state_dict(new.params, imported.layout)
+    for name in (key for key in step[0] if key.startswith("after/")):
+        assert_allclose(state[name.removeprefix("after/")], step[0][name], rtol=0, atol=1e-6)
 
 
 def test_a_step_goes_on_from_the_imported_moments(imported, step):
@@ -88,8 +93,7 @@ def test_a_step_goes_on_from_the_imported_moments(imported, step):
     theirs, settings = adam_state(imported)
     config = reference_config.get_config()
     config.update_from_flattened_dict(settings)
-    moments = {"count": theirs.count, "mu": theirs.mu, "nu": theirs.nu}
-    state = imported_state(config, imported.params, 2, moments)
+    state = imported_state(config, imported.params, 2, theirs)
     optimizer = configuration.make_optimizer(config)
     new = jax.jit(partial(apply_gradients, optimizer=optimizer, ema_decay=0.9))(state, step[2])
 

@@ -22,14 +22,17 @@ def write(path: Path, tree: Any) -> None:
     pickle = b"\x80\x02" + b"".join(_opcodes(tree, arrays)) + b"."
     partial = path.with_name(path.name + ".tmp")
     root = path.stem
-    with zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
-        archive.writestr(zipfile.ZipInfo(f"{root}/data.pkl"), pickle)
-        archive.writestr(zipfile.ZipInfo(f"{root}/byteorder"), b"little")
-        for key, array in enumerate(arrays):
-            with archive.open(zipfile.ZipInfo(f"{root}/data/{key}"), "w") as member:
-                member.write(np.ascontiguousarray(array, "<f4").data.cast("B"))
-        archive.writestr(zipfile.ZipInfo(f"{root}/version"), b"3\n")
-    partial.replace(path)
+    try:
+        with zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
+            archive.writestr(zipfile.ZipInfo(f"{root}/data.pkl"), pickle)
+            archive.writestr(zipfile.ZipInfo(f"{root}/byteorder"), b"little")
+            for key, array in enumerate(arrays):
+                with archive.open(zipfile.ZipInfo(f"{root}/data/{key}"), "w") as member:
+                    member.write(np.ascontiguousarray(array, "<f4").data.cast("B"))
+            archive.writestr(zipfile.ZipInfo(f"{root}/version"), b"3\n")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _opcodes(tree: Any, arrays: list[np.ndarray]) -> list[bytes]:

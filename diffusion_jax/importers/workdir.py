@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +20,27 @@ from diffusion_jax.train_state import TrainState, init_state
 ORIGIN_FILE = "imported.json"
 
 
+@dataclass(frozen=True)
+class AdamState:
+    """The state of AdamW: updates made, and the means of the gradients and of their squares."""
+
+    count: int
+    mu: PyTree
+    nu: PyTree
+
+
 def imported_state(
-    config: ConfigDict, params: PyTree, step: int, moments: dict[str, Any] | None = None
+    config: ConfigDict, params: PyTree, step: int, adam: AdamState | None = None
 ) -> TrainState:
     """The state of a run at `step`, on the host; the average starts as a copy of the parameters.
 
-    moments: "count", "mu" and "nu" of AdamW; None: as before the first step.
+    adam: None: as before the first step.
     """
     shapes = jax.eval_shape(configuration.make_optimizer(config).init, params)
     opt_state = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
-    if moments is not None:
-        moments = moments | {"count": np.array(moments["count"], np.int32)}
-        opt_state = optax.tree.set(opt_state, **moments)
+    if adam is not None:
+        count = np.array(adam.count, np.int32)
+        opt_state = optax.tree.set(opt_state, count=count, mu=adam.mu, nu=adam.nu)
     return TrainState(np.array(step, np.int32), params, params, opt_state)
 
 
@@ -42,6 +52,7 @@ def write_workdir(
     Raises ValueError if it is there already.
     """
     check_free(workdir)
+    workdir = workdir.resolve()
     partial = workdir.with_name(workdir.name + ".importing")
     shutil.rmtree(partial, ignore_errors=True)  # of an import that was killed
     partial.mkdir(parents=True)
@@ -65,11 +76,11 @@ def check_free(workdir: Path) -> None:
 
 def read_weights(
     workdir: Path, config: ConfigDict, *, checkpoint: int | None, raw: bool
-) -> tuple[int, PyTree, dict[str, Any] | None]:
-    """(step, parameters, moments of AdamW) of a checkpoint, on the host.
+) -> tuple[int, PyTree, AdamState | None]:
+    """(step, parameters, state of AdamW) of a checkpoint, on the host.
 
-    checkpoint: its step; None: the newest. raw: the parameters that are trained, and the moments
-    that go with them; otherwise their average, and None.
+    checkpoint: its step; None: the newest. raw: the parameters that are trained, and the state that
+    goes with them; otherwise their average, and None.
     """
 
     def fresh() -> TrainState:
@@ -84,14 +95,20 @@ def read_weights(
         state = checkpoints.restore(step, like)
     parts = jax.tree.leaves(state.opt_state, is_leaf=_is_adam)
     (adam,) = filter(_is_adam, parts)
-    return step, state.params, {"count": int(adam.count), "mu": adam.mu, "nu": adam.nu}
+    return step, state.params, AdamState(int(adam.count), adam.mu, adam.nu)
 
 
 def _is_adam(part: Any) -> bool:
     return isinstance(part, optax.ScaleByAdamState)
 
 
-def origin_of(workdir: Path) -> dict[str, Any]:
-    """What `write_workdir` was told about the origin; nothing for a run that began here."""
+def origin_of(workdir: Path) -> dict[str, int]:
+    """The epoch, the step and our own step of an imported run; nothing for one that began here."""
     path = workdir / ORIGIN_FILE
-    return json.loads(path.read_text()) if path.exists() else {}
+    if not path.exists():
+        return {}
+    try:
+        origin = json.loads(path.read_text())
+        return {name: origin[name] for name in ("epoch", "step", "imported_as")}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged: {error}; delete it, or restore it") from None

@@ -37,14 +37,17 @@ def reference_sinusoidal(
     ones. "sin": sin everywhere, which is "published" for a batch of one; what a model trained as
     "published" says then does not depend on its place in the batch.
     rows: each example's place in the batch, for "published"; None: as they come.
+    Raises ValueError for another kind.
     """
     angles = timesteps.astype(jnp.float32)[:, None] * reference_frequencies(dim)[None, :]
     if kind == "sin":
         return jnp.sin(angles)
     if kind == "published":
         even = (jnp.arange(len(timesteps)) if rows is None else rows)[:, None] % 2 == 0
-    else:
+    elif kind == "head":
         even = np.arange(dim)[None, :] % 2 == 0
+    else:
+        raise ValueError(f"Unknown kind {kind!r}; known kinds: published, head, sin")
     return jnp.where(even, jnp.sin(angles), jnp.cos(angles))
 
 
@@ -66,8 +69,8 @@ def reference_frequencies(dim: int) -> Float[np.ndarray, "dim"]:
 
     With t = 1000 an error in the last bit turns a feature round, so the bits matter. They are the
     correctly rounded powers, but for a unit in the last place here and there: for every dim up to
-    1024 those places are listed in `reference_frequencies.npz`; above, no bit is promised. Treat
-    the result as read-only.
+    1024 those places are listed in `reference_frequencies.npz` (PyTorch 2.13, CPU with AVX-512);
+    above, no bit is promised. Treat the result as read-only.
     """
     exponents = np.arange(0, 2 * dim, 2, dtype=np.float32) / np.float32(dim)
     rounded = np.power(10000.0, exponents.astype(np.float64)).astype(np.float32)

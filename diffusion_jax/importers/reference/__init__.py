@@ -6,11 +6,10 @@ optimizer (.pkl).
 
 from diffusion_jax.importers.reference.checkpoint import Checkpoint, read_checkpoint
 from diffusion_jax.importers.reference.export import check_exportable, write_checkpoint
-from diffusion_jax.importers.reference.optimizer import AdamState, read_optimizer
+from diffusion_jax.importers.reference.optimizer import read_optimizer
 from diffusion_jax.importers.reference.statistics import read_statistics
 
 __all__ = [
-    "AdamState",
     "Checkpoint",
     "check_exportable",
     "read_checkpoint",

@@ -47,8 +47,11 @@ def read_checkpoint(
 ) -> Checkpoint:
     """A model of the original. Raises ValueError if the files are damaged or do not match.
 
-    time_embedding: which the files do not tell, see `embeddings.reference_sinusoidal`.
+    time_embedding: "published", "head" or "sin", see `embeddings.reference_sinusoidal`; the files
+    do not tell.
     """
+    if time_embedding not in ("published", "head", "sin"):
+        raise ValueError(f"time_embedding={time_embedding!r} is not published, head or sin")
     state = torch_reader.read(model_path)
     if not isinstance(state, dict) or not _all_tensors(state):
         raise ValueError(f"{model_path} is not the state dict of a model")
@@ -56,11 +59,15 @@ def read_checkpoint(
     settings = hyperparameters.settings(values, json_path)
     settings |= {"model.behaviour": "reference", "model.time_embedding": time_embedding}
     _check_summary(settings, state, json_path, model_path)
-    layout, like = _layout(settings)
+    try:
+        layout, like = _layout(settings)
+    except (ValueError, TypeError, OverflowError) as error:
+        reason = str(error).splitlines()[0][:200]
+        raise ValueError(f"{json_path} describes no model that can be built: {reason}") from None
     _check_shapes(state, to_state_dict(like, layout), json_path, model_path)
     for name, tensor in state.items():
         if not np.isfinite(tensor).all():
-            raise ValueError(f"{model_path}: {name} has numbers that are not finite")
+            raise ValueError(f"{model_path}: {name[:100]} has numbers that are not finite")
     return Checkpoint(
         settings=settings,
         params=to_params(state, layout),
@@ -105,7 +112,8 @@ def _check_shapes(state: StateDict, wanted: StateDict, json_path: Path, model_pa
         expected = wanted[name].shape if name in wanted else "no such tensor"
         if found != expected:
             raise ValueError(
-                f"{model_path} does not fit {json_path}: {name} is {found}, expected: {expected}"
+                f"{model_path} does not fit {json_path}: {name[:100]!r} is {found}, expected: "
+                f"{expected}"
             )
 
 

@@ -11,7 +11,8 @@ from diffusion_jax import configuration
 from diffusion_jax.importers import torch_writer
 from diffusion_jax.importers.reference import hyperparameters
 from diffusion_jax.importers.reference.names import entries, to_state_dict
-from diffusion_jax.importers.reference.optimizer import AdamState, to_optimizer_state
+from diffusion_jax.importers.reference.optimizer import to_optimizer_state
+from diffusion_jax.importers.workdir import AdamState
 
 
 def check_exportable(config: ConfigDict) -> None:
@@ -21,6 +22,11 @@ def check_exportable(config: ConfigDict) -> None:
         raise ValueError(
             f"behaviour={model.behaviour}: the original would compute something else from the same "
             "weights; only runs with behaviour=reference can be exported to it"
+        )
+    if config.schedule.name == "cosine" and config.schedule.behaviour != "reference":
+        raise ValueError(
+            f"schedule.behaviour={config.schedule.behaviour}: the original has another cosine "
+            "schedule; only runs with schedule.behaviour=reference can be exported to it"
         )
     if model.time_embedding == "standard":
         raise ValueError("The original has no time_embedding=standard; the run cannot be exported")
@@ -58,5 +64,7 @@ def write_checkpoint(
         if path.suffix == ".pkl":
             torch_writer.write(path, value)
         else:
-            path.write_text(json.dumps(value))
+            partial = path.with_name(path.name + ".tmp")
+            partial.write_text(json.dumps(value))
+            partial.replace(path)
     return list(content)

@@ -11,6 +11,8 @@ from ml_collections import ConfigDict
 from diffusion_jax.importers.reference.names import TELLTALES, StateDict
 from diffusion_jax.models.unet import BLOCKS
 
+MOST_BLOCKS = 32  # in a level
+
 
 def read(json_path: Path, model_path: Path, state: StateDict) -> dict[str, Any]:
     """The values of the .json, with what old files lack inferred from the tensors.
@@ -44,15 +46,18 @@ def settings(values: Mapping[str, Any], path: Path) -> dict[str, Any]:
             raise ValueError(f"{path} has no {key}")
         value = values[key]
         if type(value) is not int or not lowest <= value <= highest:
-            raise ValueError(f"{path}: {key}={value!r} is no number in {lowest}..{highest}")
+            raise ValueError(f"{path}: {key}={_short(value)} is no number in {lowest}..{highest}")
         return value
 
     blocks, schedule = values["blk_types"], values.get("beta_sched")
-    if not isinstance(blocks, list) or not blocks or not set(map(str, blocks)) <= set(BLOCKS):
-        known = ", ".join(BLOCKS)
-        raise ValueError(f"{path}: blk_types={blocks!r} is no list of the known blocks: {known}")
+    is_list = isinstance(blocks, list) and 1 <= len(blocks) <= MOST_BLOCKS
+    if not is_list or not all(isinstance(b, str) and b in BLOCKS for b in blocks):
+        raise ValueError(
+            f"{path}: blk_types={_short(blocks)} is no list of 1 to {MOST_BLOCKS} of the known "
+            f"blocks: {', '.join(BLOCKS)}"
+        )
     if schedule not in ("cosine", "linear"):
-        raise ValueError(f"{path}: beta_sched={schedule!r} is neither 'cosine' nor 'linear'")
+        raise ValueError(f"{path}: beta_sched={_short(schedule)} is neither 'cosine' nor 'linear'")
     for key in ("epoch", "step"):
         if values[key] is not None:
             number(key, 0, 2**31 - 1)
@@ -62,7 +67,7 @@ def settings(values: Mapping[str, Any], path: Path) -> dict[str, Any]:
         "model.channels": number("inCh", 1, 2**12),
         "model.width": number("embCh", 1, 2**16),
         "model.growth": number("chMult", 0, 16),
-        "model.levels": number("num_blocks", 1, 16),
+        "model.levels": number("num_blocks", 1, 10),
         "model.blocks": ",".join(blocks),
         "model.num_classes": number("num_classes", 1, 2**24) if classes else 0,
         "model.time_dim": number("t_dim", 1, 2**20),
@@ -126,6 +131,10 @@ def to_json(config: ConfigDict, epoch: int, step: int) -> dict[str, Any]:
         "epoch": epoch,
         "step": step,
     }
+
+
+def _short(value: Any) -> str:
+    return repr(value)[:100]
 
 
 def _blocks_of(state: StateDict) -> list[str]:

@@ -1,26 +1,16 @@
 """The original's saved state of AdamW, and ours."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 from diffusion_jax.importers import torch_reader
 from diffusion_jax.importers.reference.checkpoint import Checkpoint
 from diffusion_jax.importers.reference.names import Entry, StateDict, to_params, to_state_dict
-
-
-@dataclass(frozen=True)
-class AdamState:
-    """The state of AdamW: updates made, and the means of the gradients and of their squares."""
-
-    count: int
-    mu: PyTree
-    nu: PyTree
+from diffusion_jax.importers.workdir import AdamState
 
 
 def read_optimizer(path: Path, checkpoint: Checkpoint) -> tuple[AdamState, dict[str, Any]]:
@@ -36,15 +26,12 @@ def read_optimizer(path: Path, checkpoint: Checkpoint) -> tuple[AdamState, dict[
         case _:
             raise ValueError(f"{path} is not the state of an optimizer with one group")
     layout = checkpoint.layout
-    if order != list(range(len(layout))):
+    if not all(type(index) is int for index in order) or order != list(range(len(layout))):
         raise ValueError(
             f"{path} is of another model: it has {len(order)} parameters, the model {len(layout)}"
         )
-    if (
-        group.get("amsgrad")
-        or group.get("maximize")
-        or not group.get("decoupled_weight_decay", True)
-    ):
+    ordinary = {"amsgrad": False, "maximize": False, "decoupled_weight_decay": True}
+    if any(group.get(name, usual) is not usual for name, usual in ordinary.items()):
         raise ValueError(f"{path} is of another optimizer than the original's AdamW")
     theirs = to_state_dict(checkpoint.params, layout)
     moments: dict[str, StateDict] = {"exp_avg": {}, "exp_avg_sq": {}}
@@ -52,9 +39,10 @@ def read_optimizer(path: Path, checkpoint: Checkpoint) -> tuple[AdamState, dict[
     for index, (name, tensor) in enumerate(theirs.items()):
         # A parameter that has never had a gradient has no state.
         for moment, tensors in moments.items():
-            tensors[name] = np.zeros(tensor.shape, np.float32)
             if index in state:
                 tensors[name] = _moment(path, state[index], moment, name, tensor.shape)
+            else:
+                tensors[name] = np.zeros(tensor.shape, np.float32)
         if index in state:
             counts.add(_count(path, state[index]))
     if len(counts) > 1:
@@ -80,7 +68,7 @@ def _moment(path: Path, state: Any, moment: str, name: str, shape: tuple) -> np.
 def _count(path: Path, state: Mapping) -> int:
     step = state.get("step")
     if not isinstance(step, int | float | np.ndarray) or np.ndim(step) or not 0 <= step < 2**31:
-        raise ValueError(f"{path} does not say how many updates were made: step is {step!r}")
+        raise ValueError(f"{path} does not say how many updates were made")
     return int(step)
 
 

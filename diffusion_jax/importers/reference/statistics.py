@@ -1,6 +1,8 @@
 """The statistics that the original saves to compute a FID: mean and covariance as .npy files."""
 
+import zipfile
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 from jaxtyping import Float
@@ -29,9 +31,10 @@ def read_statistics(
 
 def _read(path: Path) -> np.ndarray:
     try:
-        array = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise ValueError(f"{path} is no .npy file of numbers: {error}") from None
+        # Mapped, so that a size that the file only claims to have takes no memory.
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError, SyntaxError, OverflowError, zipfile.BadZipFile, TokenError) as e:
+        raise ValueError(f"{path} is no .npy file of numbers: {e}") from None
     if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
         raise ValueError(f"{path} is no .npy file of floating-point numbers")
     if not np.isfinite(array).all():

@@ -1,0 +1,155 @@
+"""A reader of pickles that runs nothing.
+
+Unpickling calls whatever functions a file names. `Machine` walks through the opcodes instead, keeps
+the names as names, and leaves it to its subclasses to say what the few that they expect stand for.
+"""
+
+import pickletools
+from dataclasses import dataclass
+from typing import IO, Any
+
+
+class Refused(ValueError):
+    """Says what in the file is not as it should be."""
+
+
+@dataclass(frozen=True)
+class Global:
+    """A function or class that the pickle asks for. It stays a name: nothing is imported."""
+
+    name: str
+
+
+class _Mark:
+    """Where on the stack the items of a tuple, list or dict begin."""
+
+
+class Machine:
+    """Carries out the opcodes of one pickle on a stack of plain values.
+
+    name: of the file, for messages. expected: what a file should hold, for messages.
+    """
+
+    # The names that a pickle may ask for, as "module name".
+    globals: frozenset[str] = frozenset()
+
+    def __init__(self, name: str, expected: str):
+        self.name, self.expected = name, expected
+        self.stack: list[Any] = []
+        self.memo: dict[int, Any] = {}
+
+    def call(self, function: str, arguments: tuple) -> Any:
+        """The result of calling one of `globals`, or `self.refused` for other arguments."""
+        raise self.refused(f"calls {function.replace(' ', '.')}")
+
+    def build(self, instance: Any, state: Any) -> Any:
+        """What takes the place of `instance` once `state` has been set on it."""
+        raise self.refused("sets the state of an object")
+
+    def persistent(self, identity: Any) -> Any:
+        """What the pickle's own identity of an object outside of it stands for."""
+        raise self.refused("refers to objects outside of it")
+
+    def refused(self, reason: str) -> Refused:
+        return Refused(f"{self.name} {reason}; {self.expected} was expected")
+
+    def run(self, stream: IO[bytes] | bytes) -> Any:
+        """What the pickle holds. Raises Refused if it is damaged or asks for more."""
+        try:
+            for opcode, argument, _ in pickletools.genops(stream):
+                if opcode.name == "STOP":
+                    return self._pop(1)[0]
+                self._do(opcode.name, argument)
+        except Refused:
+            raise
+        except (ValueError, OverflowError) as error:
+            raise self.refused(f"is damaged: {error}") from None
+        raise self.refused("is damaged: its pickle has no end")
+
+    def _do(self, opcode: str, argument: Any) -> None:
+        push = self.stack.append
+        match opcode:
+            case "PROTO" | "FRAME":
+                pass
+            case "NONE" | "NEWTRUE" | "NEWFALSE":
+                push({"NONE": None, "NEWTRUE": True, "NEWFALSE": False}[opcode])
+            case "BININT" | "BININT1" | "BININT2" | "LONG1" | "BINFLOAT":
+                push(argument)
+            case "BINUNICODE" | "SHORT_BINUNICODE" | "BINBYTES" | "SHORT_BINBYTES" | "BINBYTES8":
+                push(argument)
+            case "MARK":
+                push(_Mark)
+            case "EMPTY_TUPLE":
+                push(())
+            case "EMPTY_LIST":
+                push([])
+            case "EMPTY_DICT":
+                push({})
+            case "TUPLE1" | "TUPLE2" | "TUPLE3":
+                push(tuple(self._pop(int(opcode[-1]))))
+            case "TUPLE":
+                push(tuple(self._pop_to_mark()))
+            case "APPEND" | "APPENDS":
+                items = self._pop(1) if opcode == "APPEND" else self._pop_to_mark()
+                self._top(list).extend(items)
+            case "SETITEM" | "SETITEMS":
+                items = self._pop(2) if opcode == "SETITEM" else self._pop_to_mark()
+                self._set_items(items)
+            case "BINPUT" | "LONG_BINPUT":
+                self.memo[argument] = self._top(object)
+            case "MEMOIZE":
+                self.memo[len(self.memo)] = self._top(object)
+            case "BINGET" | "LONG_BINGET":
+                if argument not in self.memo:
+                    raise self.refused("is damaged: its pickle refers to what is not there")
+                push(self.memo[argument])
+            case "GLOBAL":
+                push(self._global(argument))
+            case "STACK_GLOBAL":
+                module, name = self._pop(2)
+                if not isinstance(module, str) or not isinstance(name, str):
+                    raise self.refused("is damaged: its pickle asks for what has no name")
+                push(self._global(f"{module} {name}"))
+            case "BINPERSID":
+                push(self.persistent(*self._pop(1)))
+            case "REDUCE":
+                function, arguments = self._pop(2)
+                if not isinstance(function, Global) or not isinstance(arguments, tuple):
+                    raise self.refused("calls what is no function")
+                push(self.call(function.name, arguments))
+            case "BUILD":
+                push(self.build(*self._pop(2)))
+            case _:
+                raise self.refused(f"uses the pickle opcode {opcode}")
+
+    def _pop(self, count: int) -> list[Any]:
+        items = self.stack[len(self.stack) - count :] if len(self.stack) >= count else []
+        if len(items) < count or any(item is _Mark for item in items):
+            raise self.refused("is damaged: its pickle takes more than there is")
+        del self.stack[len(self.stack) - count :]
+        return items
+
+    def _pop_to_mark(self) -> list[Any]:
+        for index in range(len(self.stack) - 1, -1, -1):
+            if self.stack[index] is _Mark:
+                items = self.stack[index + 1 :]
+                del self.stack[index:]
+                return items
+        raise self.refused("is damaged: its pickle takes more than there is")
+
+    def _top(self, kind: type) -> Any:
+        if not self.stack or self.stack[-1] is _Mark or not isinstance(self.stack[-1], kind):
+            raise self.refused(f"is damaged: its pickle has no {kind.__name__} where one belongs")
+        return self.stack[-1]
+
+    def _set_items(self, items: list[Any]) -> None:
+        target = self._top(dict)
+        keys, values = items[::2], items[1::2]
+        if len(keys) != len(values) or not all(isinstance(key, str | int) for key in keys):
+            raise self.refused("has a dict whose keys are neither text nor numbers")
+        target.update(zip(keys, values))
+
+    def _global(self, name: str) -> Global:
+        if name not in self.globals:
+            raise self.refused(f"asks for {name.replace(' ', '.')[:200]!r}")
+        return Global(name)
