@@ -90,7 +90,9 @@ def _call(main: Callable[[], int | None], argv: list[str]) -> int:
 def _fail(error: Exception) -> None:
     text = error.args[0] if isinstance(error, KeyError) and error.args else str(error)
     lines = [line.strip() for line in str(text).splitlines() if line.strip()]
-    print("Error: " + " ".join(lines), file=sys.stderr)
+    # What an untrusted file says must not steer the terminal.
+    line = "".join(char if char.isprintable() else "?" for char in " ".join(lines))
+    print("Error: " + line[:2000], file=sys.stderr)
     sys.exit(1)
 
 

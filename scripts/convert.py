@@ -81,6 +81,8 @@ def import_checkpoint() -> int:
     print(f"Writing {folder}", flush=True)
     workdir.write_workdir(folder, config, state, origin)
     print(f"Imported step {step} into {folder}, time_embedding={_TIME_EMBEDDING.value}.")
+    for contradiction in checkpoint.contradictions:
+        print(f"Note: {model.name} and {params.name} disagree: {contradiction}; took the latter.")
     if adam is not None and adam.count != step:
         print(f"Note: the optimizer has made {adam.count} updates; see --grad_acc_steps.")
     print(f"Draw images: python -m scripts.sample --workdir {folder}")

@@ -99,7 +99,8 @@ class _Reader(Machine):
     def _tensor(self, arguments: tuple) -> np.ndarray:
         """A view of the storage's numbers; offset and strides count numbers, not bytes."""
         match arguments:
-            case (_Storage() as storage, int(offset), tuple(size), tuple(stride), *_) if len(
+            # The last two say whether there is a gradient, and an old kind of hook.
+            case (_Storage() as storage, int(offset), tuple(size), tuple(stride), _, _) if len(
                 size
             ) == len(stride) <= 32 and all(
                 type(n) is int and 0 <= n < 2**40 for n in (offset, *size, *stride)

@@ -1,7 +1,9 @@
 """A workdir made of somebody else's checkpoint, as if a run of ours had written it."""
 
 import json
+import os
 import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,13 +51,19 @@ def write_workdir(
 ) -> None:
     """Writes config, checkpoint and origin; the folder appears when it is complete.
 
-    Raises ValueError if it is there already.
+    Raises ValueError if it is there already, or the disk too full.
     """
     check_free(workdir)
     workdir = workdir.resolve()
-    partial = workdir.with_name(workdir.name + ".importing")
-    shutil.rmtree(partial, ignore_errors=True)  # of an import that was killed
-    partial.mkdir(parents=True)
+    workdir.parent.mkdir(parents=True, exist_ok=True)
+    needed = sum(array.nbytes for array in jax.tree.leaves(state))
+    free = shutil.disk_usage(workdir.parent).free
+    if free < needed:
+        raise ValueError(
+            f"{workdir.parent} has {free / 1e9:.1f} GB free, and the checkpoint takes up to "
+            f"{needed / 1e9:.1f} GB; choose another --workdir"
+        )
+    partial = Path(tempfile.mkdtemp(prefix=workdir.name + ".importing-", dir=workdir.parent))
     try:
         with Checkpoints(partial / configuration.CHECKPOINTS, create=True) as checkpoints:
             checkpoints.save(int(state.step), state, constant=True)
@@ -63,9 +71,17 @@ def write_workdir(
         configuration.save(config, partial, class_names=[])
         if workdir.exists():
             workdir.rmdir()
+        partial.chmod(0o777 & ~_umask())
         partial.rename(workdir)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _umask() -> int:
+    """What new folders usually leave out; temporary ones are the owner's alone."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def check_free(workdir: Path) -> None:

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int
 from diffusion_jax.models.layers import TORCH_KERNEL, gelu
 from diffusion_jax.types import Labels
 
+LARGEST_REFERENCE_DIM = 2048
 TIME_EMBEDDINGS = ("auto", "standard", "head", "published", "sin")
 
 
@@ -69,9 +70,14 @@ def reference_frequencies(dim: int) -> Float[np.ndarray, "dim"]:
 
     With t = 1000 an error in the last bit turns a feature round, so the bits matter. They are the
     correctly rounded powers, but for a unit in the last place here and there: for every dim up to
-    1024 those places are listed in `reference_frequencies.npz` (PyTorch 2.13, CPU with AVX-512);
-    above, no bit is promised. Treat the result as read-only.
+    2048 those places are listed in `reference_frequencies.npz` (PyTorch 2.15, CPU with AVX-512).
+    Treat the result as read-only. Raises ValueError for a larger dim.
     """
+    if dim > LARGEST_REFERENCE_DIM:
+        raise ValueError(
+            f"time_dim={dim}: PyTorch's frequencies are known up to {LARGEST_REFERENCE_DIM}; take "
+            "less, or time_embedding=standard"
+        )
     exponents = np.arange(0, 2 * dim, 2, dtype=np.float32) / np.float32(dim)
     rounded = np.power(10000.0, exponents.astype(np.float64)).astype(np.float32)
     with np.load(Path(__file__).with_name("reference_frequencies.npz")) as table:

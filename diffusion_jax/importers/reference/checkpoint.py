@@ -27,7 +27,7 @@ class Checkpoint:
     """A checkpoint of the original, in our terms.
 
     settings: values for a config, by dotted name. layout: see `entries`. epoch, step: as saved;
-    step counts micro-batches.
+    step counts micro-batches. contradictions: between the name of the .pkl and the .json.
     """
 
     settings: dict[str, Any]
@@ -35,6 +35,7 @@ class Checkpoint:
     layout: list[Entry]
     epoch: int
     step: int
+    contradictions: list[str]
 
     @property
     def model(self) -> UNet:
@@ -55,6 +56,11 @@ def read_checkpoint(
     state = torch_reader.read(model_path)
     if not isinstance(state, dict) or not _all_tensors(state):
         raise ValueError(f"{model_path} is not the state dict of a model")
+    if any(name.startswith("module.") for name in state):
+        raise ValueError(
+            f"{model_path} has names that begin with 'module.', as DistributedDataParallel makes "
+            "them; save the state dict of the model inside it"
+        )
     values = hyperparameters.read(json_path, model_path, state)
     settings = hyperparameters.settings(values, json_path)
     settings |= {"model.behaviour": "reference", "model.time_embedding": time_embedding}
@@ -74,6 +80,7 @@ def read_checkpoint(
         layout=layout,
         epoch=values["epoch"] or 0,
         step=values["step"] or 0,
+        contradictions=hyperparameters.contradictions(values, model_path),
     )
 
 

@@ -33,9 +33,24 @@ def read(json_path: Path, model_path: Path, state: StateDict) -> dict[str, Any]:
         values.setdefault("num_blocks", _levels_of(state))
     values.setdefault("atn_resolution", 16)
     for key, letter in (("epoch", "e"), ("step", "s")):
-        in_name = re.search(rf"_(\d+){letter}(?=[_.])", model_path.name)
-        values.setdefault(key, int(in_name[1]) if in_name else 0)
+        values.setdefault(key, _in_name(model_path, letter) or 0)
     return values
+
+
+def contradictions(values: Mapping[str, Any], model_path: Path) -> list[str]:
+    """Where the name of the model's file and the .json disagree: "step 2 and 999", say."""
+    said = {key: _in_name(model_path, letter) for key, letter in (("epoch", "e"), ("step", "s"))}
+    return [
+        f"{key} {number} and {values[key]}"
+        for key, number in said.items()
+        if number is not None and number != values[key]
+    ]
+
+
+def _in_name(path: Path, letter: str) -> int | None:
+    """The number before e or s in a name such as model_438e_550000s.pkl."""
+    found = re.search(rf"_(\d{{1,9}}){letter}(?=[_.])", path.name)
+    return int(found[1]) if found else None
 
 
 def settings(values: Mapping[str, Any], path: Path) -> dict[str, Any]:

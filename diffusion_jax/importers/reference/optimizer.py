@@ -1,5 +1,6 @@
 """The original's saved state of AdamW, and ours."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,35 +29,32 @@ def read_optimizer(path: Path, checkpoint: Checkpoint) -> tuple[AdamState, dict[
     layout = checkpoint.layout
     if not all(type(index) is int for index in order) or order != list(range(len(layout))):
         raise ValueError(
-            f"{path} is of another model: it has {len(order)} parameters, the model {len(layout)}"
+            f"{path} is of another model: its {len(order)} parameters are not numbered as the "
+            f"{len(layout)} of the model"
         )
     ordinary = {"amsgrad": False, "maximize": False, "decoupled_weight_decay": True}
     if any(group.get(name, usual) is not usual for name, usual in ordinary.items()):
         raise ValueError(f"{path} is of another optimizer than the original's AdamW")
+    if state.keys() != set(order) or not all(isinstance(part, dict) for part in state.values()):
+        raise ValueError(f"{path} does not have the state of every parameter of the model")
     theirs = to_state_dict(checkpoint.params, layout)
     moments: dict[str, StateDict] = {"exp_avg": {}, "exp_avg_sq": {}}
-    counts = set()
     for index, (name, tensor) in enumerate(theirs.items()):
-        # A parameter that has never had a gradient has no state.
         for moment, tensors in moments.items():
-            if index in state:
-                tensors[name] = _moment(path, state[index], moment, name, tensor.shape)
-            else:
-                tensors[name] = np.zeros(tensor.shape, np.float32)
-        if index in state:
-            counts.add(_count(path, state[index]))
+            tensors[name] = _moment(path, state[index], moment, name, tensor.shape)
+    counts = {_count(path, part) for part in state.values()}
     if len(counts) > 1:
         raise ValueError(f"{path}: parameters were updated different numbers of times: {counts}")
     adam = AdamState(
-        count=max(counts, default=0),
+        count=counts.pop(),
         mu=to_params(moments["exp_avg"], layout),
         nu=to_params(moments["exp_avg_sq"], layout),
     )
     return adam, _optimizer_settings(path, group)
 
 
-def _moment(path: Path, state: Any, moment: str, name: str, shape: tuple) -> np.ndarray:
-    tensor = state.get(moment) if isinstance(state, dict) else None
+def _moment(path: Path, state: Mapping, moment: str, name: str, shape: tuple) -> np.ndarray:
+    tensor = state.get(moment)
     if not isinstance(tensor, np.ndarray) or tensor.shape != shape:
         found = getattr(tensor, "shape", "missing")
         raise ValueError(f"{path} is of another model: {moment} of {name} is {found}, not {shape}")
@@ -79,7 +77,7 @@ def _optimizer_settings(path: Path, group: Mapping) -> dict[str, Any]:
             "betas": (float(b1), float(b2)),
             "eps": float(eps),
             "weight_decay": int() | float() as decay,
-        }:
+        } if all(map(math.isfinite, (rate, b1, b2, eps, decay))):
             return {
                 "optimizer.learning_rate": rate,
                 "optimizer.b1": b1,
@@ -87,7 +85,9 @@ def _optimizer_settings(path: Path, group: Mapping) -> dict[str, Any]:
                 "optimizer.eps": eps,
                 "optimizer.weight_decay": float(decay),
             }
-    raise ValueError(f"{path} is not the state of AdamW: it lacks lr, betas, eps or weight_decay")
+    raise ValueError(
+        f"{path} is not of AdamW: lr, betas, eps or weight_decay is missing or no number"
+    )
 
 
 def to_optimizer_state(config: ConfigDict, adam: AdamState, layout: list[Entry]) -> dict:

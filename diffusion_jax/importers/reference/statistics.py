@@ -24,6 +24,10 @@ def read_statistics(
             f"{mean_path} and {covariance_path} have the shapes {mean.shape} and "
             f"{covariance.shape}; (n,) and (n, n) were expected"
         )
+    if mean.size == 0 or covariance.diagonal().min() < 0:
+        raise ValueError(
+            f"{covariance_path} is no covariance: a variance is negative, or none there"
+        )
     if not np.allclose(covariance, covariance.T, rtol=1e-6, atol=1e-8):
         raise ValueError(f"{covariance_path} is not symmetric, hence no covariance")
     return mean, covariance
