@@ -27,7 +27,7 @@ def get_config() -> ConfigDict:
     config.data.split = "train"
     config.data.data_dir = ""  # of tfds; empty: ~/tensorflow_datasets
     config.data.resolution = 64
-    config.data.flip = False  # mirror images at random
+    config.data.flip = False  # mirror images at random, anew in each epoch
     config.data.threads = 4  # that read and decode ahead
 
     config.model = ConfigDict()

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
@@ -18,12 +17,6 @@ Picture = UInt8[np.ndarray, "height width channels"]
 def normalize(images: UInt8[Array, "batch height width channels"]) -> Images:
     """0 .. 255 -> [-1, 1]."""
     return images.astype(jnp.float32) / 127.5 - 1
-
-
-def flip_at_random(keys: jax.Array, images: Images) -> Images:
-    """Each image mirrored left to right with probability 1/2, by its own key."""
-    mirrored = jax.vmap(jax.random.bernoulli)(keys)
-    return jnp.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
 
 
 def to_uint8(images: Float[np.ndarray, "*batch"]) -> UInt8[np.ndarray, "*batch"]:

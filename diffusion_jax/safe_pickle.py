@@ -6,7 +6,7 @@ the names as names, and leaves it to its subclasses to say what the few that the
 
 import pickletools
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import Any
 
 
 class Refused(ValueError):
@@ -53,8 +53,11 @@ class Machine:
     def refused(self, reason: str) -> Refused:
         return Refused(f"{self.name} {reason}; {self.expected} was expected")
 
-    def run(self, stream: IO[bytes] | bytes) -> Any:
-        """What the pickle holds. Raises Refused if it is damaged or asks for more."""
+    def run(self, stream: Any) -> Any:
+        """What the pickle holds. Raises Refused if it is damaged or asks for more.
+
+        stream: bytes, or what has `read` and `readline`.
+        """
         try:
             for opcode, argument, _ in pickletools.genops(stream):
                 if opcode.name == "STOP":

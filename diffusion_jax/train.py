@@ -68,6 +68,7 @@ def train(config: ConfigDict, workdir: Path) -> TrainState:
             source,
             batch_size=config.batch_size,
             seed=config.seed,
+            flip=config.data.flip,
             start_step=start,
             process_index=jax.process_index(),
             process_count=jax.process_count(),
@@ -101,7 +102,6 @@ def make_step(config: ConfigDict) -> Callable[[TrainState, PyTree], tuple[TrainS
         loss_kind=config.loss.kind,
         vlb_weight=config.loss.vlb_weight,
         label_dropout=config.label_dropout,
-        flip=config.data.flip,
         micro_batches=config.micro_batches,
         ema_decay=config.ema_decay,
     )

@@ -37,7 +37,6 @@ def make_train_step(
     loss_kind: str,
     vlb_weight: float,
     label_dropout: float,
-    flip: bool,
     micro_batches: int,
     ema_decay: float,
 ) -> Callable[[TrainState, PyTree], tuple[TrainState, StepMetrics]]:
@@ -54,10 +53,8 @@ def make_train_step(
     ) -> tuple[Array, dict[str, Array]]:
         for_examples, for_dropout = jax.random.split(key)
         own_keys = keys.per_example(for_examples, examples)
-        for_flip, for_t, for_noise, for_label = keys.split(own_keys, 4)
+        for_t, for_noise, for_label = keys.split(own_keys, 3)
         x0 = images.normalize(batch["image"])
-        if flip:
-            x0 = images.flip_at_random(for_flip, x0)
         t = timesteps.uniform(for_t, schedule.num_steps)
         noise = keys.normal(for_noise, x0.shape[1:])
         x_t = process.q_sample(schedule, x0, t, noise)

@@ -4,14 +4,15 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
 ROOT = Path(__file__).resolve().parent.parent
-QUIET = ("orbax", "jax", "grain", "tensorflow_datasets")
+QUIET = ("orbax", "jax", "tensorflow_datasets")
 
 _COORDINATOR = flags.DEFINE_string(
     "coordinator",
@@ -23,12 +24,17 @@ _NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Number of processe
 _PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.")
 
 
-def run(main: Callable[[], int | None]) -> None:
+def run(main: Callable[..., int | None], commands: Sequence[str] = ()) -> None:
     """Parses the flags and calls main(), whose result is the exit code.
 
-    A mistake of the user's, in the flags or raised by our own code, is reported in one line.
+    commands: what the first argument may be, if it is not a flag; main gets it. A mistake of the
+    user's, in the flags or raised by our own code, is reported in one line.
     """
-    app.run(lambda argv: sys.exit(_call(main, argv)), flags_parser=_parse)
+
+    def call(argv: list[str]) -> None:
+        sys.exit(_call(partial(main, *argv[1:]), argv))
+
+    app.run(call, flags_parser=partial(_parse, commands=commands))
 
 
 def with_config_of_workdir(argv: list[str]) -> list[str]:
@@ -64,13 +70,17 @@ def progress(items: Iterable, unit: str, *, show: bool = True) -> Iterable:
     return tqdm(items, unit=unit, disable=not show)
 
 
-def _parse(argv: list[str]) -> list[str]:
+def _parse(argv: list[str], commands: Sequence[str]) -> list[str]:
     try:
         rest = flags.FLAGS(argv)
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
         _fail(error)
-    if len(rest) > 1:
-        _fail(ValueError(f"Unexpected argument {rest[1]!r}; options begin with --"))
+    if commands and (len(rest) < 2 or rest[1] not in commands):
+        given = repr(rest[1]) if len(rest) > 1 else "nothing"
+        _fail(ValueError(f"{given} was given, one of these was expected: {', '.join(commands)}"))
+    wanted = 2 if commands else 1
+    if len(rest) > wanted:
+        _fail(ValueError(f"Unexpected argument {rest[wanted]!r}; options begin with --"))
     return rest
 
 

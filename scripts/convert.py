@@ -57,6 +57,7 @@ def main() -> int:
 
 
 def import_checkpoint() -> int:
+    from diffusion_jax.data import imagenet
     from diffusion_jax.importers import reference, workdir
 
     model, params, folder = (needed(flag) for flag in (_MODEL, _PARAMS, _WORKDIR))
@@ -79,7 +80,9 @@ def import_checkpoint() -> int:
         "imported_as": step,
     }
     print(f"Writing {folder}", flush=True)
-    workdir.write_workdir(folder, config, state, origin)
+    # The original's models of 1,000 classes are those of ImageNet 64x64.
+    classes = imagenet.class_names() if config.model.num_classes == 1000 else []
+    workdir.write_workdir(folder, config, state, origin, classes)
     print(f"Imported step {step} into {folder}, time_embedding={_TIME_EMBEDDING.value}.")
     for contradiction in checkpoint.contradictions:
         print(f"Note: {model.name} and {params.name} disagree: {contradiction}; took the latter.")

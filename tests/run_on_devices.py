@@ -53,6 +53,7 @@ def main() -> None:
         configuration.open_source(config),
         batch_size=config.batch_size,
         seed=0,
+        flip=config.data.flip,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     )

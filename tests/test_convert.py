@@ -15,6 +15,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from reference_golden import FOLDER
 
 from diffusion_jax import configuration
+from diffusion_jax.data import imagenet
 from diffusion_jax.importers import reference, torch_reader, torch_writer
 from scripts.cli import with_config_of_workdir
 from scripts.sample import sampling_settings
@@ -96,6 +97,23 @@ def test_averaged_weights_are_exported_without_the_optimizer(imported, tmp_path)
         "model_1e_1s.pkl",
         "model_params_1e_1s.json",
     ]
+
+
+def test_models_of_1000_classes_know_their_names(tmp_path):
+    classes = imagenet.class_names()
+    config = configuration.load(make_wide(tmp_path))
+    assert config.model.num_classes == 1000
+    assert configuration.class_names(tmp_path / "run") == classes
+
+
+def make_wide(tmp_path):
+    """A run imported from the golden model with 1,000 classes in place of its ten."""
+    state = torch_reader.read(FOLDER / "train_tiny.pkl")
+    state["c_emb.weight"] = np.tile(state["c_emb.weight"], (1, 100))
+    torch_writer.write(tmp_path / "wide.pkl", state)
+    done = convert(tmp_path / "run", tmp_path / "wide.pkl", other_json(tmp_path, num_classes=1000))
+    assert done.returncode == 0, done.stderr
+    return tmp_path / "run"
 
 
 def test_both_samplers_draw_from_it(imported, tmp_path):

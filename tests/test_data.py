@@ -41,7 +41,7 @@ def test_imagenet_is_read_as_tfds_wrote_it(golden):
     name = "tfds:imagenet_resized/64x64"
     source = make_source(name, split="train", data_dir=str(golden / "tfds"))
     assert len(source) == 24
-    assert source.class_names[:2] == ["n02119789", "n02100735"]
+    assert source.class_names[:2] == ["kit fox", "English setter"]
     assert len(source.class_names) == 1000
     batch = source.read(np.arange(24))
     assert batch["image"].shape == (24, 64, 64, 3)
@@ -67,6 +67,28 @@ def test_the_order_is_a_function_of_seed_and_step(numbered):
         take(batches(numbered, batch_size=3, seed=1, start_step=11), 9), whole[11:]
     )
     assert not np.array_equal(take(batches(numbered, batch_size=3, seed=2), 20), whole)
+
+
+def test_mirroring_depends_on_seed_epoch_and_image():
+    images = np.arange(2 * 3, dtype=np.uint8).reshape(1, 1, 6, 1).repeat(40, axis=0)
+    source = ArraySource(images, np.arange(40), [str(i) for i in range(40)])
+    stream = batches(source, batch_size=8, seed=0, flip=True)
+    told = [next(stream) for _ in range(15)]
+    first = np.concatenate([batch["image"][:, 0, 0, 0] == 5 for batch in told]).reshape(3, 40)
+    order = np.concatenate([batch["label"] for batch in told]).reshape(3, 40)
+    # Each image is whole, mirrored or not; about half are; and each epoch mirrors others.
+    for batch in told:
+        same = np.all(batch["image"] == images[:8], axis=(1, 2, 3))
+        mirrored = np.all(batch["image"] == images[:8, :, ::-1], axis=(1, 2, 3))
+        assert np.all(same ^ mirrored)
+    by_image = np.take_along_axis(first, np.argsort(order), axis=1)
+    assert all(10 < epoch.sum() < 30 for epoch in by_image)
+    assert len({tuple(epoch) for epoch in by_image}) == 3
+    # Another batch size takes the same images in the same order, mirrored as before.
+    other = batches(source, batch_size=5, seed=0, flip=True)
+    again = np.concatenate([next(other)["image"][:, 0, 0, 0] == 5 for _ in range(24)])
+    assert np.array_equal(again, first.ravel())
+    assert np.array_equal(source.images, images)  # the source keeps its own
 
 
 @pytest.mark.parametrize("threads", [1, 3])

@@ -13,7 +13,6 @@ MATHS_MAY_IMPORT |= {"zlib"}
 ONLY = {
     "orbax": ["diffusion_jax/checkpoints.py"],
     "tensorflow_datasets": ["diffusion_jax/data/sources.py"],
-    "grain": ["diffusion_jax/data/pipeline.py"],
 }
 
 

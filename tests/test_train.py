@@ -10,13 +10,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from imagenet_zips import make_zips
 from numpy.testing import assert_allclose
 from PIL import Image
 from tiny import tiny_config
 
 from diffusion_jax import configuration, ema, optimizers
 from diffusion_jax.checkpoints import Checkpoints
-from diffusion_jax.data import make_source
+from diffusion_jax.data import imagenet, make_source
+from diffusion_jax.data.cache import CacheWriter, Description
 from diffusion_jax.generate import load_params
 from diffusion_jax.reporting import Reporter, read_metrics
 from diffusion_jax.train import train
@@ -221,8 +223,38 @@ def test_imagenet_through_tfds(golden, tmp_path):
     config.sampling.grid_rows = config.sampling.grid_columns = 2
     train(config, tmp_path)
     assert read_metrics(tmp_path)[-1]["step"] == 2
-    assert configuration.class_names(tmp_path)[0] == "n02119789"
+    assert configuration.class_names(tmp_path)[173] == "tabby"
     assert (tmp_path / "samples" / "step_0000002.png").exists()
+
+
+def test_imagenet_from_its_zip_files(tmp_path):
+    """The same images without tfds, as `scripts.prepare_data` leaves them."""
+    make_zips(tmp_path / "zips", npz=True)
+    for split in imagenet.COUNTS:
+        folder = tmp_path / "data" / "imagenet64" / split
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        description = Description("imagenet64", split, imagenet.SHAPE, imagenet.class_names())
+        with CacheWriter(folder, description) as writer:
+            for part in imagenet.find_parts(tmp_path / "zips", split):
+                writer.write(part.name, imagenet.read(part, writer.partial))
+            writer.finish()
+    config = tiny_config(
+        data__name="imagenet64",
+        data__split="train",
+        data__data_dir=str(tmp_path / "data"),
+        data__resolution=64,
+        data__flip=True,
+        model__channels=3,
+        model__num_classes=1000,
+        model__blocks="res",
+        batch_size=8,
+        steps=2,
+        sampling__steps=2,
+        sampling__grid_rows=1,
+    )
+    train(config, tmp_path / "run")
+    assert read_metrics(tmp_path / "run")[-1]["step"] == 2
+    assert configuration.class_names(tmp_path / "run")[0] == "kit fox"
 
 
 def test_average_of_the_parameters():

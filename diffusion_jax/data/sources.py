@@ -3,10 +3,14 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int, UInt8
+
+from diffusion_jax.data import imagenet
+from diffusion_jax.data.cache import CachedSource
 
 # {"image": uint8 (batch, height, width, channels), "label": int32 (batch,)}, on the host.
 Batch = dict[str, np.ndarray]
@@ -62,15 +66,38 @@ def make_source(name: str, *, split: str, data_dir: str) -> Source:
     """The dataset that a config names.
 
     name: "digits", the 1,797 handwritten digits of 8x8 pixels that scikit-learn ships (its split is
-    "all"), or "tfds:NAME", any tfds dataset with `image` and `label` prepared as array_record.
-    data_dir: where tfds keeps its datasets; "" is tfds's own default (~/tensorflow_datasets).
-    Raises ValueError for another name or split, and where the dataset has not been prepared.
+    "all"); "imagenet64", as `scripts.prepare_data` leaves it (splits train and validation); or
+    "tfds:NAME", any tfds dataset with `image` and `label` prepared as array_record.
+    data_dir: where the datasets are; "" is `default_data_dir`, or tfds's own default for tfds.
+    Raises ValueError for another name or split, and FileNotFoundError or ValueError where the
+    dataset has not been prepared.
     """
     if name == "digits":
         return _digits(split)
     if name.startswith("tfds:"):
         return _tfds(name.removeprefix("tfds:"), split, data_dir)
-    raise ValueError(f"Unknown data.name {name!r}; known: digits, tfds:NAME")
+    if name == "imagenet64":
+        return _imagenet64(split, data_dir)
+    raise ValueError(f"Unknown data.name {name!r}; known: digits, imagenet64, tfds:NAME")
+
+
+def default_data_dir() -> Path:
+    """Where prepared datasets are if nothing else is said: ~/diffusion_jax_data."""
+    return Path.home() / "diffusion_jax_data"
+
+
+def _imagenet64(split: str, data_dir: str) -> CachedSource:
+    if split not in imagenet.COUNTS:
+        known = ", ".join(imagenet.COUNTS)
+        raise ValueError(f"imagenet64 has no split {split!r} (data.split); it has: {known}")
+    folder = Path(data_dir or default_data_dir()) / "imagenet64" / split
+    try:
+        return CachedSource(folder)
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"imagenet64 is not prepared in {folder.parent.parent}; run python -m "
+            "scripts.prepare_data imagenet64 --source FOLDER_OF_THE_ZIPS, or set data.data_dir"
+        ) from None
 
 
 def _digits(split: str) -> ArraySource:
@@ -117,4 +144,6 @@ def _tfds(name: str, split: str, data_dir: str) -> TfdsSource:
         records[0]  # the first decoding is what warns
     finally:
         logger.setLevel(level)
+    if name.split("/")[0] == "imagenet_resized":
+        names = imagenet.class_names()  # tfds has their numbers in WordNet, in the same order
     return TfdsSource(records, names)

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,11 @@ def imported_state(
 
 
 def write_workdir(
-    workdir: Path, config: ConfigDict, state: TrainState, origin: dict[str, Any]
+    workdir: Path,
+    config: ConfigDict,
+    state: TrainState,
+    origin: dict[str, Any],
+    class_names: Sequence[str],
 ) -> None:
     """Writes config, checkpoint and origin; the folder appears when it is complete.
 
@@ -68,7 +73,7 @@ def write_workdir(
         with Checkpoints(partial / configuration.CHECKPOINTS, create=True) as checkpoints:
             checkpoints.save(int(state.step), state, constant=True)
         (partial / ORIGIN_FILE).write_text(json.dumps(origin, indent=2) + "\n")
-        configuration.save(config, partial, class_names=[])
+        configuration.save(config, partial, class_names)
         if workdir.exists():
             workdir.rmdir()
         partial.chmod(0o777 & ~_umask())

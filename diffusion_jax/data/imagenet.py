@@ -1,0 +1,186 @@
+"""ImageNet 64x64 from the zip files of image-net.org, without TensorFlow.
+
+Two kinds of files hold the same pixels: Imagenet64_train_part1.zip and part2, Imagenet64_val.zip,
+whose members are pickles, and the same names with _npz, whose members are .npz files. Either way a
+member has `data`, uint8 (images, 3 * 64 * 64), channel first, and `labels`, 1 to 1000.
+"""
+
+import re
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import BufferedIOBase
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int, UInt8
+
+from diffusion_jax.data import numpy_pickle
+
+SHAPE = (64, 64, 3)
+ROWS = 2048  # images that are decoded at a time
+# Of the full dataset, by split.
+COUNTS = {"train": 1_281_167, "validation": 50_000}
+ZIPS = {"train": ("train_part1", "train_part2"), "validation": ("val",)}
+MEMBERS = {"train": r"train_data_batch_(\d+)", "validation": r"val_data()"}
+
+Images = UInt8[np.ndarray, "batch 64 64 3"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One member of a zip file."""
+
+    zip_path: Path
+    member: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.zip_path.name}/{self.member}"
+
+
+def class_names() -> list[str]:
+    """In the order of the labels, which is this dataset's own: 0 is kit fox, 999 dumbbell."""
+    return Path(__file__).with_name("imagenet64_classes.txt").read_text().splitlines()
+
+
+def find_parts(source: Path, split: str) -> list[Part]:
+    """The members that make up a split, in the order of their numbers.
+
+    Raises FileNotFoundError if a zip file is missing, ValueError if one is none or has no members.
+    """
+    paths = _zip_paths(source, split)
+    found: dict[int, Part] = {}
+    for path in paths:
+        numbers = {}
+        for member in _opened(path).namelist():
+            stem = Path(member).name.removesuffix(".npz").removesuffix(".pkl")
+            if match := re.fullmatch(MEMBERS[split], stem):
+                numbers[int(match[1] or 0)] = Part(path, member)
+        if not numbers:
+            raise ValueError(f"{path} has no members such as {MEMBERS[split]!r}: another zip file?")
+        if twice := found.keys() & numbers.keys():
+            raise ValueError(
+                f"{path} has the batch {min(twice)} of {found[min(twice)].zip_path}: one of them "
+                "is another file than its name says"
+            )
+        found |= numbers
+    return [found[number] for number in sorted(found)]
+
+
+def _zip_paths(source: Path, split: str) -> list[Path]:
+    for suffix in ("", "_npz"):
+        paths = [source / f"Imagenet64_{part}{suffix}.zip" for part in ZIPS[split]]
+        there = [path for path in paths if path.is_file()]
+        if len(there) == len(paths):
+            return paths
+        if there:
+            missing = next(path for path in paths if path not in there)
+            raise FileNotFoundError(f"{missing} is missing, which belongs to {there[0].name}")
+    wanted = " and ".join(f"Imagenet64_{part}.zip" for part in ZIPS[split])
+    raise FileNotFoundError(f"{source} has neither {wanted} nor the same with _npz")
+
+
+def read(part: Part, spool: Path) -> Iterator[tuple[Images, Int[np.ndarray, "batch"]]]:
+    """The images and labels (0 to 999) of a member, a few at a time.
+
+    spool: folder for temporary files, as large as the member at most. Raises ValueError if the
+    member is damaged or holds anything else.
+    """
+    try:
+        with _opened(part.zip_path) as archive, archive.open(part.member) as stream:
+            if part.member.endswith(".npz"):
+                yield from _read_npz(stream, part.name)
+            else:
+                yield from _read_pickle(stream, part.name, spool)
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        raise ValueError(f"{part.name} is damaged: {error}; download it again") from None
+
+
+def _opened(path: Path) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, EOFError) as error:
+        raise ValueError(f"{path} is damaged or no zip file: {error}; download it again") from None
+
+
+def _read_pickle(
+    stream: BufferedIOBase, name: str, spool: Path
+) -> Iterator[tuple[np.ndarray, Any]]:
+    values = numpy_pickle.read(stream, name, spool)
+    data, labels = values.get("data"), values.get("labels")
+    if isinstance(labels, numpy_pickle.PickledArray):
+        labels = np.concatenate([chunk.ravel() for chunk in labels.chunks(2**20)])
+    if not isinstance(data, numpy_pickle.PickledArray) or labels is None:
+        raise ValueError(f"{name} has no arrays `data` and `labels`")
+    labels = _checked(data.shape, data.dtype, labels, name)
+    yield from _batches(data.chunks(ROWS), labels)
+
+
+def _read_npz(stream: BufferedIOBase, name: str) -> Iterator[tuple[np.ndarray, Any]]:
+    with zipfile.ZipFile(stream) as arrays:
+        if not {"data.npy", "labels.npy"} <= set(arrays.namelist()):
+            raise ValueError(f"{name} has no arrays `data` and `labels`")
+        with arrays.open("labels.npy") as file:
+            shape, dtype = _npy_header(file, name)
+            if dtype.kind not in "iu" or len(shape) != 1 or shape[0] > 2**31:
+                raise ValueError(f"{name} has labels of type {dtype} and shape {shape}")
+            labels = np.frombuffer(file.read(), dtype)
+        with arrays.open("data.npy") as file:
+            shape, dtype = _npy_header(file, name)
+            labels = _checked(shape, dtype, labels, name)
+            yield from _batches(_npy_rows(file, shape, name), labels)
+
+
+def _npy_header(file: BufferedIOBase, name: str) -> tuple[tuple[int, ...], np.dtype]:
+    try:
+        version = np.lib.format.read_magic(file)
+        read_header = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }[version]
+        shape, fortran, dtype = read_header(file)
+    except (ValueError, KeyError, SyntaxError) as error:
+        raise ValueError(f"{name} is damaged: {error}") from None
+    if fortran and len(shape) > 1:
+        raise ValueError(f"{name} has an array in Fortran order")
+    return shape, dtype
+
+
+def _npy_rows(file: BufferedIOBase, shape: tuple[int, ...], name: str) -> Iterator[np.ndarray]:
+    for first in range(0, shape[0], ROWS):
+        count = min(ROWS, shape[0] - first)
+        data = file.read(count * shape[1])
+        if len(data) < count * shape[1]:
+            raise ValueError(f"{name} is damaged: it ends after {first} of {shape[0]} images")
+        yield np.frombuffer(data, np.uint8).reshape(count, shape[1])
+
+
+def _checked(shape: tuple, dtype: np.dtype, labels: Any, name: str) -> np.ndarray:
+    wanted = int(np.prod(SHAPE))
+    if dtype != np.uint8 or len(shape) != 2 or shape[1] != wanted:
+        raise ValueError(
+            f"{name} has data of type {dtype} and shape {shape}; uint8 and (images, {wanted}) "
+            "were expected (64x64 images)"
+        )
+    if not all(isinstance(label, int | np.integer) for label in labels):
+        raise ValueError(f"{name} has labels that are no whole numbers")
+    labels = np.asarray(labels, np.int64)
+    if len(labels) != shape[0]:
+        raise ValueError(f"{name} has {shape[0]} images and {len(labels)} labels")
+    if len(labels) and not (labels.min() >= 1 and labels.max() <= 1000):
+        raise ValueError(
+            f"{name} has labels from {labels.min()} to {labels.max()}; 1 to 1000 were expected"
+        )
+    return labels - 1
+
+
+def _batches(chunks: Iterator[np.ndarray], labels: np.ndarray) -> Iterator[tuple]:
+    first = 0
+    for chunk in chunks:
+        count = len(chunk)
+        images = chunk.reshape(count, 3, 64, 64).transpose(0, 2, 3, 1)
+        yield np.ascontiguousarray(images), labels[first : first + count].astype(np.int32)
+        first += count

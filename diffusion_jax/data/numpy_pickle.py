@@ -1,0 +1,121 @@
+"""Pickled dicts of NumPy arrays, as image sets are often handed out, read without unpickling.
+
+Long strings of bytes go to a temporary file while the pickle is read, so that an array may be
+larger than the memory.
+"""
+
+import math
+import tempfile
+from collections.abc import Iterator
+from io import BufferedIOBase
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diffusion_jax.safe_pickle import Global, Machine
+
+LONG = 2**24  # bytes that are no longer kept in memory
+AT_ONCE = 2**20
+
+
+def read(stream: BufferedIOBase, name: str, folder: Path) -> dict[str, Any]:
+    """The dict that the pickle holds: arrays as `PickledArray`, lists, numbers and text.
+
+    name: of the file, for messages. folder: of the temporary files, which have no name and vanish
+    with the arrays. Raises ValueError if the pickle is damaged or holds anything else.
+    """
+    values = _Reader(name, "a pickled dict of arrays").run(_Spooling(stream, folder))
+    # To the end, where the checksum of a member of a zip file is compared.
+    while stream.read(AT_ONCE):
+        pass
+    if not isinstance(values, dict):
+        raise ValueError(f"{name} does not hold a dict")
+    return values
+
+
+class PickledArray:
+    """An array in a pickle: its shape, its type, and its rows on demand."""
+
+    def __init__(self) -> None:
+        self.shape: tuple[int, ...] = ()
+        self.dtype = np.dtype(np.uint8)
+        self.data: Any = b""
+
+    def chunks(self, rows: int) -> Iterator[np.ndarray]:
+        """The array in pieces of up to `rows` rows."""
+        stride = math.prod(self.shape[1:]) * self.dtype.itemsize
+        for first in range(0, self.shape[0], rows):
+            count = min(rows, self.shape[0] - first)
+            data = self.data[first * stride : (first + count) * stride]
+            yield np.frombuffer(data, self.dtype).reshape(count, *self.shape[1:])
+
+
+class _Spooled:
+    """Bytes in a temporary file."""
+
+    def __init__(self, stream: BufferedIOBase, length: int, folder: Path):
+        self.file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (closed with this object)
+        left = length
+        while left and (piece := stream.read(min(AT_ONCE, left))):
+            self.file.write(piece)
+            left -= len(piece)
+        self.length = length - left
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, part: slice) -> bytes:
+        self.file.seek(part.start)
+        return self.file.read(part.stop - part.start)
+
+
+class _Spooling:
+    """A stream whose long reads give `_Spooled` bytes."""
+
+    def __init__(self, stream: BufferedIOBase, folder: Path):
+        self.stream, self.folder = stream, folder
+        self.readline = stream.readline
+
+    def read(self, length: int) -> Any:
+        if length < LONG:
+            return self.stream.read(length)
+        return _Spooled(self.stream, length, self.folder)
+
+
+class _Reader(Machine):
+    globals = frozenset(f"numpy{core}.multiarray _reconstruct" for core in (".core", "._core")) | {
+        "numpy ndarray",
+        "numpy dtype",
+        "_codecs encode",
+    }
+
+    def call(self, function: str, arguments: tuple) -> Any:
+        match function, arguments:
+            case ("_codecs encode", (str(text), "latin1")):
+                return text.encode("latin1")
+            case ("numpy dtype", (str(code), *_)):
+                return self._dtype(code)
+            case (name, (Global(name="numpy ndarray"), (0,), bytes())) if "_reconstruct" in name:
+                return PickledArray()
+        raise self.refused(f"calls {function.replace(' ', '.')} in an unusual way")
+
+    def build(self, instance: Any, state: Any) -> Any:
+        match instance, state:
+            case (np.dtype(), tuple()):
+                return instance  # the byte order, which single bytes and little ends do not need
+            case (PickledArray(), (1, tuple(shape), np.dtype() as dtype, False, data)) if (
+                all(type(side) is int and 0 <= side < 2**40 for side in shape) and shape
+            ):
+                if not isinstance(data, bytes | _Spooled):
+                    raise self.refused("has an array without numbers")
+                if len(data) != math.prod(shape) * dtype.itemsize:
+                    raise self.refused(f"is damaged: an array of shape {shape} has too few numbers")
+                instance.shape, instance.dtype, instance.data = shape, dtype, data
+                return instance
+        raise self.refused("has an array that is not in C order, or an object of another kind")
+
+    def _dtype(self, code: str) -> np.dtype:
+        if code not in ("u1", "i4", "i8", "f4", "f8"):
+            raise self.refused(f"has an array of type {code[:20]!r}")
+        return np.dtype("<" + code)
