@@ -10,7 +10,11 @@ from ml_collections import ConfigDict
 from diffusion_jax.configuration import flatten, make_schedules
 from diffusion_jax.losses import LOSSES
 from diffusion_jax.models import UNet
-from diffusion_jax.models.embeddings import TIME_EMBEDDINGS, reference_frequencies
+from diffusion_jax.models.embeddings import (
+    TIME_EMBEDDINGS,
+    reference_frequencies,
+    time_embedding_kind,
+)
 from diffusion_jax.models.layers import quarter_groups
 from diffusion_jax.models.unet import parse_blocks
 from diffusion_jax.optimizers import adamw
@@ -115,8 +119,7 @@ def _check_model(config: ConfigDict) -> None:
             "model.num_classes is 0; drop the block or set the number of classes"
         )
     _check_groups(config)
-    automatic = "standard" if model.behaviour == "corrected" else "head"
-    kind = automatic if model.time_embedding == "auto" else model.time_embedding
+    kind = time_embedding_kind(model.time_embedding, model.behaviour)
     if kind == "standard" and model.time_dim % 2:
         raise ValueError(f"model.time_dim={model.time_dim} is not even (sine and cosine halves)")
     if kind != "standard":

@@ -191,6 +191,19 @@ def test_a_stopped_preparation_goes_on_where_it_was(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["at_once", "set"]
 
 
+@pytest.mark.parametrize("lost", ["shortened", "gone"])
+def test_a_preparation_that_lost_rows_starts_anew(tmp_path, lost):
+    with CacheWriter(tmp_path / "set", DESCRIPTION) as writer:
+        writer.write("one", some_images(3, 1))
+    path = tmp_path / "set.partial" / "images.bin"
+    path.write_bytes(path.read_bytes()[:-1]) if lost == "shortened" else path.unlink()
+    with CacheWriter(tmp_path / "set", DESCRIPTION) as writer:
+        assert writer.rows == 0
+        writer.write("one", some_images(3, 1))
+        writer.finish()
+    assert_array_equal(CachedSource(tmp_path / "set").read(np.arange(3))["image"], 1)
+
+
 def test_another_dataset_under_the_same_name_starts_anew(tmp_path):
     with CacheWriter(tmp_path / "set", DESCRIPTION) as writer:
         writer.write("one", some_images(3, 1))

@@ -82,20 +82,25 @@ class CacheWriter:
         self._files = {name: (self.partial / name).open("ab") for name in (IMAGES, LABELS)}
 
     def _resume(self) -> None:
+        """Goes back to the end of the last complete part, or to the beginning."""
         path = self.partial / PROGRESS
-        started = {"description": json.loads(json.dumps(asdict(self.description)))}
         if path.is_file():
             before = json.loads(path.read_text())
-            if before["description"] == started["description"]:
+            if before["description"] == json.loads(json.dumps(asdict(self.description))):
                 self.done = before["done"]
-        if not self.done:
+        row_bytes = {IMAGES: math.prod(self.description.shape), LABELS: 4}
+        files = {self.partial / name: size for name, size in row_bytes.items()}
+        if not self.done or any(
+            not file.is_file() or file.stat().st_size < self.rows * size
+            for file, size in files.items()
+        ):
+            self.done = {}
             shutil.rmtree(self.partial, ignore_errors=True)
             self.partial.mkdir(parents=True)
-            for name in (IMAGES, LABELS):
-                (self.partial / name).touch()
-        row_bytes = {IMAGES: math.prod(self.description.shape), LABELS: 4}
-        for name, size in row_bytes.items():
-            os.truncate(self.partial / name, self.rows * size)
+            for file in files:
+                file.touch()
+        for file, size in files.items():
+            os.truncate(file, self.rows * size)
 
     def __enter__(self) -> "CacheWriter":
         return self

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,7 +67,8 @@ def write_workdir(
             f"{workdir.parent} has {free / 1e9:.1f} GB free, and the checkpoint takes up to "
             f"{needed / 1e9:.1f} GB; choose another --workdir"
         )
-    partial = Path(tempfile.mkdtemp(prefix=workdir.name + ".importing-", dir=workdir.parent))
+    partial = workdir.with_name(f"{workdir.name}.importing-{os.getpid()}")
+    partial.mkdir()
     try:
         with Checkpoints(partial / configuration.CHECKPOINTS, create=True) as checkpoints:
             checkpoints.save(int(state.step), state, constant=True)
@@ -76,17 +76,9 @@ def write_workdir(
         configuration.save(config, partial, class_names)
         if workdir.exists():
             workdir.rmdir()
-        partial.chmod(0o777 & ~_umask())
         partial.rename(workdir)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-
-
-def _umask() -> int:
-    """What new folders usually leave out; temporary ones are the owner's alone."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def check_free(workdir: Path) -> None:

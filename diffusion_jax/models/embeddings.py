@@ -15,6 +15,13 @@ LARGEST_REFERENCE_DIM = 2048
 TIME_EMBEDDINGS = ("auto", "standard", "head", "published", "sin")
 
 
+def time_embedding_kind(time_embedding: str, behaviour: str) -> str:
+    """One of TIME_EMBEDDINGS, with "auto" resolved."""
+    if time_embedding != "auto":
+        return time_embedding
+    return "head" if behaviour == "reference" else "standard"
+
+
 def sinusoidal(timesteps: Int[Array, "batch"], dim: int) -> Float[Array, "batch dim"]:
     """sin(t w_i) in the first half of the columns, cos(t w_i) in the second; w_i = 10000^(-i/half).
 
@@ -50,18 +57,6 @@ def reference_sinusoidal(
     else:
         raise ValueError(f"Unknown kind {kind!r}; known kinds: published, head, sin")
     return jnp.where(even, jnp.sin(angles), jnp.cos(angles))
-
-
-def embed_time(
-    timesteps: Int[Array, "batch"],
-    dim: int,
-    kind: str,
-    rows: Int[Array, "batch"] | None = None,
-) -> Float[Array, "batch dim"]:
-    """The time embedding named `kind`: one of TIME_EMBEDDINGS but "auto"."""
-    if kind == "standard":
-        return sinusoidal(timesteps, dim)
-    return reference_sinusoidal(timesteps, dim, kind, rows)
 
 
 @cache

@@ -14,7 +14,9 @@ from diffusion_jax.models.convnext import ConvNeXtBlock
 from diffusion_jax.models.embeddings import (
     LabelEmbedding,
     TimeMLP,
-    embed_time,
+    reference_sinusoidal,
+    sinusoidal,
+    time_embedding_kind,
 )
 from diffusion_jax.models.layers import conv, double
 from diffusion_jax.models.residual import ResBlock
@@ -156,12 +158,13 @@ class UNet(nn.Module):
         if (labels is None) != (self.num_classes == 0):
             given = "no labels" if labels is None else "labels"
             raise ValueError(f"A model with num_classes={self.num_classes} was given {given}")
-        kind = self.time_embedding
-        if kind == "auto":
-            kind = "head" if self.behaviour == "reference" else "standard"
         label = None
         if labels is not None:
             label = LabelEmbedding(self.num_classes, self.label_dim, name="label_embedding")(labels)
-        embedding = embed_time(timesteps, self.time_dim, kind, examples)
+        kind = time_embedding_kind(self.time_embedding, self.behaviour)
+        if kind == "standard":
+            embedding = sinusoidal(timesteps, self.time_dim)
+        else:
+            embedding = reference_sinusoidal(timesteps, self.time_dim, kind, examples)
         time = TimeMLP(self.time_dim, name="time_mlp")(embedding)
         return Conditioning(time=time, label=label, examples=examples)
