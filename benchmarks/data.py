@@ -1,10 +1,11 @@
-"""How fast images are delivered for training, next to the disk's own speed.
+"""How fast images are delivered for training, next to the disk's own speed and to other loaders.
 
-python -m benchmarks.data [--images 50000] [--batch 128] [--threads 2]
+python -m benchmarks.data [--images 50000] [--batch 128] [--threads 2] [--others]
 
 Random 64x64 images are prepared in a temporary folder. "pipeline" is what training calls: shuffled,
 half of them mirrored, uint8 batches. "gather" is a plain NumPy gather from the memory map, the
-ceiling.
+ceiling. With --others, the same images are also made a tfds dataset (PNG) and delivered, shuffled
+and mirrored, by tf.data and by Grain; this takes pip install grain -r requirements-tfds.txt.
 """
 
 import itertools
@@ -17,13 +18,15 @@ import numpy as np
 from absl import flags
 
 from diffusion_jax.data import batches
-from diffusion_jax.data.cache import CachedSource, CacheWriter, Description
+from diffusion_jax.data.cache import CachedSource, Description
+from diffusion_jax.data.cache_writer import CacheWriter
 from scripts import cli
 
 _IMAGES = flags.DEFINE_integer("images", 50_000, "In the dataset.", 1)
 _BATCH = flags.DEFINE_integer("batch", 128, "Images in a batch.", 1)
 _THREADS = flags.DEFINE_integer("threads", 2, "That read ahead.", 1)
 _SECONDS = flags.DEFINE_float("seconds", 5.0, "For each figure.", 0.1)
+_OTHERS = flags.DEFINE_bool("others", False, "Measure tfds with tf.data and with Grain, too.")
 SHAPE = (64, 64, 3)
 
 
@@ -31,8 +34,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         source = make_dataset(Path(folder) / "random")
         stream = batches(source, batch_size=_BATCH.value, seed=0, flip=True, threads=_THREADS.value)
-        for name, iterator in {"pipeline": stream, "gather": gather(source)}.items():
-            print(f"{name:>10}  {images_per_second(iterator):>10,.0f} images/s")
+        show("pipeline", stream)
+        show("gather", gather(source))
+        if _OTHERS.value:
+            for name, iterator in others(source, folder):
+                show(name, iterator)
+
+
+def show(name: str, iterator: Iterator) -> None:
+    print(f"{name:>16}  {images_per_second(iterator):>10,.0f} images/s", flush=True)
 
 
 def make_dataset(folder: Path) -> CachedSource:
@@ -40,7 +50,10 @@ def make_dataset(folder: Path) -> CachedSource:
     with CacheWriter(folder, Description("random", "train", SHAPE, ["one"])) as writer:
         for first in range(0, _IMAGES.value, 5000):
             count = min(5000, _IMAGES.value - first)
-            images = generator.integers(0, 256, (count, *SHAPE), dtype=np.uint8)
+            # Blocks of colour with a little noise, which PNG compresses about as photographs.
+            blocks = generator.integers(0, 240, (count, 16, 16, 3), dtype=np.uint8)
+            noise = generator.integers(0, 16, (count, *SHAPE), dtype=np.uint8)
+            images = blocks.repeat(4, axis=1).repeat(4, axis=2) + noise
             writer.write(str(first), [(images, np.zeros(count, np.int32))])
         writer.finish()
     return CachedSource(folder)
@@ -54,9 +67,52 @@ def gather(source: CachedSource) -> Iterator[dict]:
             yield source.read(order[first : first + _BATCH.value])
 
 
+def others(source: CachedSource, folder: str) -> Iterator[tuple[str, Iterator]]:
+    """The same images by way of tfds, as its users would write it."""
+    import grain
+    import tensorflow as tf
+    import tensorflow_datasets as tfds
+
+    class RandomImages(tfds.core.GeneratorBasedBuilder):
+        VERSION = tfds.core.Version("1.0.0")
+
+        def _info(self):
+            features = {"image": tfds.features.Image(shape=SHAPE), "label": tf.int64}
+            return self.dataset_info_from_configs(features=tfds.features.FeaturesDict(features))
+
+        def _split_generators(self, manager):
+            return {"train": self._generate_examples()}
+
+        def _generate_examples(self):
+            for index in range(len(source)):
+                yield index, {"image": source.read(np.array([index]))["image"][0], "label": 0}
+
+    def prepared(file_format):
+        builder = RandomImages(data_dir=f"{folder}/{file_format}", file_format=file_format)
+        builder.download_and_prepare()
+        return builder
+
+    def flip_tf(example):
+        return example | {"image": tf.image.random_flip_left_right(example["image"])}
+
+    class Flip(grain.transforms.RandomMap):
+        def random_map(self, example, generator):
+            mirrored = generator.integers(2)
+            return example | {"image": example["image"][:, :: -1 if mirrored else 1]}
+
+    stream = prepared("tfrecord").as_dataset(split="train", shuffle_files=True).repeat()
+    stream = stream.shuffle(10_000).map(flip_tf, num_parallel_calls=tf.data.AUTOTUNE)
+    stream = stream.batch(_BATCH.value, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+    yield "tfds + tf.data", stream.as_numpy_iterator()
+    records = prepared("array_record").as_data_source(split="train")
+    stream = grain.MapDataset.source(records).seed(0).shuffle().random_map(Flip()).repeat()
+    stream = stream.batch(_BATCH.value).to_iter_dataset()
+    yield "tfds + Grain", iter(stream)
+
+
 def images_per_second(iterator: Iterator[dict]) -> float:
-    """Once the first hundred batches have come."""
-    for _ in itertools.islice(iterator, 100):
+    """Once the first twenty batches have come."""
+    for _ in itertools.islice(iterator, 20):
         pass
     start = time.perf_counter()
     seen = 0

@@ -23,12 +23,27 @@ def get_config() -> ConfigDict:
     config.ema_decay = 0.9999
 
     config.data = ConfigDict()
-    config.data.name = "digits"  # or tfds:NAME
-    config.data.split = "train"
-    config.data.data_dir = ""  # of tfds; empty: ~/tensorflow_datasets
+    config.data.name = "digits"  # or imagenet64, tfds:NAME, folder:PATH
+    config.data.split = "train"  # of folders: train, heldout or all
+    config.data.data_dir = ""  # empty: ~/diffusion_jax_data, or tfds's own ~/tensorflow_datasets
+    config.data.cache_dir = ""  # where tfds and folders are decoded to; empty: cache in data_dir
     config.data.resolution = 64
+    # How images become square: stretch, center-crop, center-crop-dhariwal, random-resized-crop.
+    config.data.crop = "center-crop"
+    config.data.shorter_side = 0  # random-resized-crop cuts from this; 0: 5/4 of resolution
+    config.data.smallest_crop = 0.8  # random-resized-crop takes this part of the area at the least
     config.data.flip = False  # mirror images at random, anew in each epoch
-    config.data.threads = 4  # that read and decode ahead
+    config.data.drop_last = False  # True: no batch has images of two epochs; some are left out
+    config.data.load_into_memory = False
+    config.data.threads = 4  # that read ahead
+    # Of folders. Patterns are comma-separated, for paths within the folder: "*seg*,*_old/*".
+    config.data.include = ""  # patterns; empty: all images
+    config.data.exclude = ""  # patterns
+    config.data.labels = "auto"  # or folders, parents, none
+    config.data.holdout = ""  # a fraction such as 0.1, or patterns; what split=heldout has
+    config.data.convert = False  # transparent, CMYK, 16-bit and animated images; else an error
+    config.data.upright = False  # turn images as their EXIF entry says
+    config.data.skip_broken = False  # leave out files that cannot be read; else an error
 
     config.model = ConfigDict()
     config.model.blocks = "res,clsAtn,chnAtn"  # of each level; see the README for the names

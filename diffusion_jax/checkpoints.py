@@ -14,7 +14,7 @@ from diffusion_jax.train_state import TrainState
 
 
 class Checkpoints:
-    """The checkpoints of a run, one folder for each step: params, ema_params, opt_state.
+    """The checkpoints of a run, one folder for each step: params, ema_params, opt_state, about.
 
     Writing is asynchronous and atomic: a folder that carries a step's number is complete. Use it as
     a context manager: leaving it waits for the last write.
@@ -44,7 +44,8 @@ class Checkpoints:
         self._manager = ocp.CheckpointManager(
             self.folder,
             options=options,
-            item_handlers={name: ocp.StandardCheckpointHandler() for name in items},
+            item_handlers={name: ocp.StandardCheckpointHandler() for name in items}
+            | {"about": ocp.JsonCheckpointHandler()},
         )
 
     def __enter__(self) -> "Checkpoints":
@@ -66,10 +67,18 @@ class Checkpoints:
             raise FileNotFoundError(f"There is no complete checkpoint in {self.folder}")
         return self.steps()[-1]
 
-    def save(self, step: int, state: TrainState, *, constant: bool = False) -> None:
+    def save(
+        self,
+        step: int,
+        state: TrainState,
+        *,
+        about: dict[str, Any] | None = None,
+        constant: bool = False,
+    ) -> None:
         """Starts writing; the state may be donated as soon as this returns. Repeats are ignored.
 
-        constant: the state is of host arrays that will not change, so that none is copied.
+        about: what else belongs to it, as JSON has it: its place in which data. constant: the state
+        is of host arrays that will not change, so that none is copied.
         """
         if step in self._manager.all_steps():
             return
@@ -85,6 +94,7 @@ class Checkpoints:
                 params=save(state.params),
                 ema_params=save(state.ema_params),
                 opt_state=save(state.opt_state),
+                about=ocp.args.JsonSave(about or {}),
             ),
         )
 
@@ -96,6 +106,15 @@ class Checkpoints:
             "opt_state": like.opt_state,
         }
         return TrainState(step=np.array(step, np.int32), **self._restore(step, items))
+
+    def about(self, step: int) -> dict[str, Any]:
+        """What `save` was told about the checkpoint; nothing if it was written without."""
+        path = self.folder / str(step)
+        if not (path / "about").exists():
+            return {}
+        with _readable(path):
+            items = ocp.args.Composite(about=ocp.args.JsonRestore())
+            return self._manager.restore(step, args=items)["about"]
 
     def restore_params(self, step: int, like: PyTree, *, ema: bool) -> PyTree:
         """The averaged or the raw parameters alone, as host arrays."""

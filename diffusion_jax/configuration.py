@@ -4,15 +4,17 @@ A section of a config holds the arguments of one constructor: `UNet(**config.mod
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import jax
 import optax
 from ml_collections import ConfigDict
 
-from diffusion_jax.data import make_source
+from diffusion_jax.data import Source, batches, make_source
+from diffusion_jax.data.cache import Batch
+from diffusion_jax.data.crops import RandomResizedCrop
 from diffusion_jax.models import UNet
 from diffusion_jax.optimizers import adamw
 from diffusion_jax.schedules import Schedule, make_schedule, sampling_schedule
@@ -22,7 +24,25 @@ CLASSES_FILE = "classes.txt"
 CHECKPOINTS = "checkpoints"
 
 # Fields that runs of older versions lack, and what those versions did.
-ADDED = {("model", "time_embedding"): "auto", ("sampling", "sampler"): "ddim"}
+ADDED = {
+    ("model", "time_embedding"): "auto",
+    ("sampling", "sampler"): "ddim",
+    ("data", "cache_dir"): "",
+    ("data", "crop"): "center-crop",
+    ("data", "shorter_side"): 0,
+    ("data", "smallest_crop"): 0.8,
+    ("data", "drop_last"): False,
+    ("data", "load_into_memory"): False,
+    ("data", "include"): "",
+    ("data", "exclude"): "",
+    ("data", "labels"): "auto",
+    ("data", "holdout"): "",
+    ("data", "convert"): False,
+    ("data", "upright"): False,
+    ("data", "skip_broken"): False,
+}
+# What `make_source` is not told: these belong to the order of the examples.
+OF_THE_PIPELINE = ("flip", "drop_last", "smallest_crop", "threads")
 
 
 def make_model(config: ConfigDict) -> UNet:
@@ -47,23 +67,43 @@ def make_schedules(config: ConfigDict) -> tuple[Schedule, Schedule]:
     return schedule, respaced
 
 
-def open_source(config: ConfigDict) -> Any:
+def open_source(config: ConfigDict) -> Source:
     """The data source, once it is known to fit the model. Raises ValueError if it does not."""
     data, model = config.data, config.model
-    source = make_source(data.name, split=data.split, data_dir=data.data_dir)
+    arguments = {name: value for name, value in data.items() if name not in OF_THE_PIPELINE}
+    source = make_source(channels=model.channels, **arguments)
     classes = len(source.class_names)
     if model.num_classes and model.num_classes != classes:
         raise ValueError(
             f"model.num_classes={model.num_classes}, but {data.name} has {classes} classes"
         )
-    shape = source.read(np.array([0]))["image"].shape[1:]
+    shape = source.description.shape
     wanted = (data.resolution, data.resolution, model.channels)
-    if shape != wanted:
+    if shape not in (wanted, (0, 0, model.channels)):
         raise ValueError(
             f"{data.name} has images of (height, width, channels) = {shape}, but data.resolution "
             f"and model.channels say {wanted}"
         )
     return source
+
+
+def training_batches(config: ConfigDict, source: Source, start: int = 0) -> Iterator[Batch]:
+    """This process's part of the batches, from that at position `start` on."""
+    data, crop = config.data, None
+    if not source.description.shape[0]:
+        crop = RandomResizedCrop(data.resolution, data.smallest_crop)
+    return batches(
+        source,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        flip=data.flip,
+        drop_last=data.drop_last,
+        crop=crop,
+        start=start,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+        threads=data.threads,
+    )
 
 
 def save(config: ConfigDict, workdir: Path, class_names: Sequence[str]) -> None:

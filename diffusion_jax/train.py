@@ -1,5 +1,6 @@
 """Training: the loop around one compiled step, from a config to a finished workdir."""
 
+import json
 import math
 import signal
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ from ml_collections import ConfigDict
 
 from diffusion_jax import configuration, images, parallel
 from diffusion_jax.checkpoints import Checkpoints
-from diffusion_jax.data import Source, batches
+from diffusion_jax.data import Source
 from diffusion_jax.generate import Generator
 from diffusion_jax.reporting import Reporter
 from diffusion_jax.train_state import TrainState, init_state
@@ -54,27 +55,28 @@ def train(config: ConfigDict, workdir: Path) -> TrainState:
     ) as checkpoints:
         if steps := checkpoints.steps():
             state = checkpoints.restore(steps[-1], jax.eval_shape(fresh_state))
+            about = checkpoints.about(steps[-1])
         else:
-            state = jax.jit(fresh_state)()
+            state, about = jax.jit(fresh_state)(), {}
         state = parallel.replicate(state)
         start = int(state.step)
+        # Images seen so far, which is where the stream of examples goes on.
+        seen = about.get("images_seen", start * config.batch_size)
+        known = source.description.provenance()
         if jax.process_index() == 0 and start < config.steps:
             configuration.save(config, workdir, source.class_names)
             table = parameter_overview.get_parameter_overview(state.params, include_stats=False)
             (workdir / "parameters.txt").write_text(table + "\n")
+            (workdir / "dataset.json").write_text(json.dumps(known, indent=2) + "\n")
 
         step = parallel.data_parallel(make_step(config))
-        data = batches(
-            source,
-            batch_size=config.batch_size,
-            seed=config.seed,
-            flip=config.data.flip,
-            start_step=start,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
-            threads=config.data.threads,
-        )
+        data = configuration.training_batches(config, source, seen)
         draw = _grid_of_samples(config, source)
+
+        def save(number: int, state: TrainState) -> None:
+            images_seen = seen + (number - start) * config.batch_size
+            checkpoints.save(number, state, about={"images_seen": images_seen, "data": known})
+
         with (
             Reporter(
                 workdir,
@@ -85,11 +87,12 @@ def train(config: ConfigDict, workdir: Path) -> TrainState:
             ) as report,
             _interruptible() as interrupted,
         ):
-            for change in changes:
+            report.say(f"Data: {source.description.summary()}")
+            for change in changes + _changes_of_data(about, known):
                 report.say(f"Changed since the last start: {change}")
             if start:
                 report.say(f"Continuing from the checkpoint of step {start}")
-            return _loop(config, step, state, data, draw, checkpoints, report, interrupted)
+            return _loop(config, step, state, data, draw, save, report, interrupted)
 
 
 def make_step(config: ConfigDict) -> Callable[[TrainState, PyTree], tuple[TrainState, StepMetrics]]:
@@ -113,7 +116,7 @@ def _loop(
     state: TrainState,
     data: Iterator[PyTree],
     draw: Callable[[PyTree], np.ndarray],
-    checkpoints: Checkpoints,
+    save: Callable[[int, TrainState], None],
     report: Reporter,
     interrupted: Callable[[], bool],
 ) -> TrainState:
@@ -143,13 +146,13 @@ def _loop(
         pending = number, metrics
 
         stop = interrupted()
-        save = stop or number % config.checkpoint_every == 0 or number == config.steps
+        keep = stop or number % config.checkpoint_every == 0 or number == config.steps
         show = number % config.sample_every == 0 or number == config.steps
-        if save or show:
+        if keep or show:
             read(*pending)
             pending = None
-        if save:
-            checkpoints.save(number, state)
+        if keep:
+            save(number, state)
         if show:
             report.picture(number, draw(state.ema_params))
             report.restart_clock()
@@ -203,6 +206,15 @@ def _changes_since(config: ConfigDict, workdir: Path) -> list[str]:
             f"{workdir} holds a run of another model ({'; '.join(fixed)}); choose another --workdir"
         )
     return changes
+
+
+def _changes_of_data(about: dict, now: dict) -> list[str]:
+    before = about.get("data", now)
+    return [
+        f"the data's {name}: {before[name]} -> {now[name]}"
+        for name in now
+        if name in before and before[name] != now[name]
+    ]
 
 
 @contextmanager

@@ -7,7 +7,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from diffusion_jax.configuration import flatten, make_schedules
+from diffusion_jax.configuration import OF_THE_PIPELINE, flatten, make_schedules
+from diffusion_jax.data import crops, folder, make_source
 from diffusion_jax.losses import LOSSES
 from diffusion_jax.models import UNet
 from diffusion_jax.models.embeddings import (
@@ -27,7 +28,7 @@ def _arguments(function: Callable) -> set[str]:
 
 
 SECTIONS = {
-    "data": {"name", "split", "data_dir", "resolution", "flip", "threads"},
+    "data": (_arguments(make_source) | {"name", *OF_THE_PIPELINE}) - {"channels"},
     "model": _arguments(UNet),
     "schedule": _arguments(make_schedule) | {"name"},
     "loss": {"kind", "vlb_weight"},
@@ -47,6 +48,9 @@ RULES: list[tuple[str, Callable[[Any], bool], str]] = [
         f"one of {', '.join(TIME_EMBEDDINGS)}",
     ),
     ("sampling.sampler", lambda v: v in SAMPLERS, f"one of {', '.join(SAMPLERS)}"),
+    ("data.crop", lambda v: v in crops.KNOWN, f"one of {', '.join(crops.KNOWN)}"),
+    ("data.labels", lambda v: v in folder.LABELS, f"one of {', '.join(folder.LABELS)}"),
+    ("data.smallest_crop", lambda v: 0 < v <= 1, "above 0, up to 1"),
     ("model.dtype", lambda v: v in ("float32", "bfloat16"), "float32 or bfloat16"),
     ("loss.kind", lambda v: v in LOSSES, f"one of {', '.join(LOSSES)}"),
     ("seed", lambda v: 0 <= v < 2**32, "in [0, 2^32)"),
@@ -67,7 +71,7 @@ RULES: list[tuple[str, Callable[[Any], bool], str]] = [
     (
         "keep_every model.growth model.num_classes loss.vlb_weight sampling.guidance "
         "sampling.stride sampling.eta optimizer.warmup_steps optimizer.decay_steps "
-        "optimizer.clip_norm optimizer.weight_decay",
+        "optimizer.clip_norm optimizer.weight_decay data.shorter_side",
         lambda v: v >= 0,
         "at least 0",
     ),
@@ -85,6 +89,11 @@ def validate(config: ConfigDict) -> None:
             if not _holds(holds, values[name]):
                 raise ValueError(f"{name}={values[name]} must be {wanted}")
     _check_model(config)
+    if 0 < config.data.shorter_side < config.data.resolution:
+        raise ValueError(
+            f"data.shorter_side={config.data.shorter_side} is less than "
+            f"data.resolution={config.data.resolution}"
+        )
     if config.batch_size % config.micro_batches:
         raise ValueError(
             f"batch_size={config.batch_size} is not divisible by "

@@ -74,7 +74,9 @@ def _parse(argv: list[str], commands: Sequence[str]) -> list[str]:
     try:
         rest = flags.FLAGS(argv)
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-        _fail(error)
+        # A mistake found by a config's own code comes with the traceback in its text.
+        flag, _, trace = str(error).partition(": Error whilst parsing config file:")
+        _fail(ValueError(f"{flag}: {trace.strip().splitlines()[-1]}") if trace else error)
     if commands and (len(rest) < 2 or rest[1] not in commands):
         given = repr(rest[1]) if len(rest) > 1 else "nothing"
         _fail(ValueError(f"{given} was given, one of these was expected: {', '.join(commands)}"))

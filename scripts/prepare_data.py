@@ -1,19 +1,25 @@
 """Prepares datasets for training, and shows what is in them.
 
 python -m scripts.prepare_data imagenet64 --source ~/downloads [--data_dir ~/datasets]
+python -m scripts.prepare_data tfds --name cifar10 [--data_dir ~/tensorflow_datasets]
 python -m scripts.prepare_data check --name imagenet64 --out check.png
+python -m scripts.prepare_data check --config configs/folder.py --config.data.name=folder:~/photos
 
 imagenet64: from the zip files of image-net.org, Imagenet64_train_part1.zip, ..._part2.zip and
-Imagenet64_val.zip, or the same with _npz. What was done is kept if it is stopped.
+Imagenet64_val.zip, or the same with _npz. What was done is kept if it is stopped. With --tfds, the
+_npz.zip files become the tfds dataset imagenet_resized/64x64 instead.
+tfds: any dataset that tfds can make, in the form that training reads. It and --tfds need
+TensorFlow: pip install -r requirements-tfds.txt.
 check: counts, classes, statistics of the pixels and a picture, of any dataset that training takes.
+With --config it is the dataset of that experiment, decoded into its cache if it is not there yet.
 """
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
 from absl import flags
+from ml_collections import config_flags
 
 from scripts import cli
 
@@ -25,15 +31,21 @@ _SPLIT = flags.DEFINE_string("split", None, "train or validation, say; imagenet6
 _ANY_COUNT = flags.DEFINE_bool(
     "any_count", False, "imagenet64: accept another number of images than the full dataset has."
 )
-_NAME = flags.DEFINE_string("name", "imagenet64", "check: the dataset, as in config.data.name.")
+_TFDS = flags.DEFINE_bool("tfds", False, "imagenet64: make the tfds dataset, with TensorFlow.")
+_NAME = flags.DEFINE_string(
+    "name", None, "tfds: its name there. check: the dataset, as in config.data.name."
+)
 _OUT = flags.DEFINE_string("out", "check.png", "check: where the picture goes.")
+config_flags.DEFINE_config_file(
+    "config", None, "check: an experiment, e.g. configs/folder.py, in place of --name."
+)
 
-COMMANDS = ("imagenet64", "check")
+COMMANDS = ("imagenet64", "tfds", "check")
 LOOKED_AT = 10_000  # images, for the statistics
 
 
 def main(command: str) -> int:
-    return check() if command == "check" else imagenet64()
+    return {"imagenet64": imagenet64, "tfds": tfds, "check": check}[command]()
 
 
 def imagenet64() -> int:
@@ -45,6 +57,8 @@ def imagenet64() -> int:
     source = Path(_SOURCE.value).expanduser()
     if not source.is_dir():
         raise ValueError(f"--source={source} is no folder")
+    if _TFDS.value:
+        return imagenet64_tfds(source)
     known = tuple(imagenet.COUNTS)
     if _SPLIT.value not in (None, *known):
         raise ValueError(f"--split={_SPLIT.value} is not one of {', '.join(known)}")
@@ -52,15 +66,8 @@ def imagenet64() -> int:
     data_dir = Path(_DATA_DIR.value or default_data_dir()).expanduser()
     # All that can be told beforehand, before anything is written.
     parts = {split: imagenet.find_parts(source, split) for split in splits}
-    todo = {}
     for split in splits:
-        folder = data_dir / "imagenet64" / split
-        if folder.exists():
-            print(f"{folder} is there already.")
-        else:
-            todo[split] = folder
-    for split, folder in todo.items():
-        prepare(split, parts[split], folder)
+        prepare(split, parts[split], data_dir / "imagenet64" / split)
     print(f"Train on it: --config.data.name=imagenet64 --config.data.data_dir={data_dir}")
     return 0
 
@@ -70,8 +77,10 @@ def prepare(split: str, parts: list, folder: Path) -> None:
     from tqdm import tqdm
 
     from diffusion_jax.data import imagenet
-    from diffusion_jax.data.cache import CacheWriter, Description
+    from diffusion_jax.data.cache import CachedSource, Description
+    from diffusion_jax.data.cache_writer import CacheWriter, check_space, locked
 
+    total = None if _ANY_COUNT.value else imagenet.COUNTS[split]
     description = Description(
         name="imagenet64",
         split=split,
@@ -79,11 +88,16 @@ def prepare(split: str, parts: list, folder: Path) -> None:
         class_names=imagenet.class_names(),
         origin={"files": "image-net.org, downsampled 64x64", "crop": "as distributed"},
     )
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    check_space(split, folder.parent)
-    with CacheWriter(folder, description) as writer:
-        total = None if _ANY_COUNT.value else imagenet.COUNTS[split]
-        with tqdm(total=total, initial=writer.rows, unit="image", desc=split) as bar:
+    with locked(folder):
+        if folder.exists():
+            print(f"{folder} is there already: {CachedSource(folder).description.summary()}")
+            return
+        # The images, and the temporary copy of the largest pickle.
+        check_space(folder, int(1.15 * (total or 0) * np.prod(imagenet.SHAPE)))
+        with (
+            CacheWriter(folder, description) as writer,
+            tqdm(total=total, initial=writer.rows, unit="image", desc=split) as bar,
+        ):
 
             def shown(batches):
                 for images, labels in batches:
@@ -93,57 +107,118 @@ def prepare(split: str, parts: list, folder: Path) -> None:
             for part in parts:
                 if part.name not in writer.done:
                     writer.write(part.name, shown(imagenet.read(part, writer.partial)))
-        if not _ANY_COUNT.value and writer.rows != imagenet.COUNTS[split]:
-            raise ValueError(
-                f"{split} has {writer.rows:,} images in these files, the full dataset "
-                f"{imagenet.COUNTS[split]:,}; download the rest, or accept them with --any_count"
-            )
-        done = writer.finish()
-    print(f"{folder}: {done.count:,} images, fingerprint {done.fingerprint[:16]}")
+            if total not in (None, writer.rows):
+                raise ValueError(
+                    f"{split} has {writer.rows:,} images in these files, the full dataset "
+                    f"{total:,}; download the rest, or accept them with --any_count"
+                )
+            done = writer.finish()
+    print(f"{folder}: {done.summary()}")
 
 
-def check_space(split: str, folder: Path) -> None:
-    from diffusion_jax.data import imagenet
+def imagenet64_tfds(source: Path) -> int:
+    missing = [
+        path
+        for part in ("train_part1", "train_part2", "val")
+        if not (path := source / f"Imagenet64_{part}_npz.zip").is_file()
+    ]
+    if missing:
+        raise FileNotFoundError(f"{missing[0]} is missing; tfds takes the three _npz.zip files")
+    make_with_tfds("imagenet_resized/64x64", source)  # which knows the files' checksums
+    return 0
 
-    # The images, and the temporary copy of the largest pickle.
-    needed = 0 if _ANY_COUNT.value else 1.15 * imagenet.COUNTS[split] * np.prod(imagenet.SHAPE)
-    free = shutil.disk_usage(folder).free
-    if free < needed:
+
+def tfds() -> int:
+    if _NAME.value is None:
+        raise ValueError("--name is missing; for example: --name cifar10")
+    make_with_tfds(_NAME.value.removeprefix("tfds:"), None)
+    return 0
+
+
+def make_with_tfds(name: str, manual_dir: Path | None) -> None:
+    """Makes a tfds dataset as array_record, if it is not there yet."""
+    import importlib.util
+
+    needed = ("tensorflow", "importlib_resources")
+    if missing := [module for module in needed if importlib.util.find_spec(module) is None]:
         raise ValueError(
-            f"{folder} has {free / 1e9:.1f} GB free, and {split} takes {needed / 1e9:.1f} GB; "
-            "choose another --data_dir"
+            f"To make a tfds dataset, {missing[0]} is needed: pip install -r requirements-tfds.txt "
+            "(reading it needs neither)"
         )
+    import tensorflow_datasets as tfds
+    from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
+
+    data_dir = str(Path(_DATA_DIR.value).expanduser()) if _DATA_DIR.value else None
+    try:
+        builder = tfds.builder(name, data_dir=data_dir, file_format="array_record")
+    except tfds.core.DatasetNotFoundError:
+        raise ValueError(f"tfds knows no dataset {name!r} (--name)") from None
+    manual = None if manual_dir is None else str(manual_dir.resolve())
+    config = tfds.download.DownloadConfig(manual_dir=manual)
+    try:
+        builder.download_and_prepare(download_config=config)
+    except (tfds.download.DownloadError, NonMatchingChecksumError) as error:
+        raise ValueError(f"tfds cannot make {name}: {error}") from None
+    print(f"{builder.data_path} is ready.")
+    more = f" --config.data.data_dir={data_dir}" if data_dir else ""
+    print(f"Train on it: --config.data.name=tfds:{name}{more}")
 
 
 def check() -> int:
-    from diffusion_jax import images
+    from diffusion_jax import configuration, images
     from diffusion_jax.data import make_source
+    from diffusion_jax.data.crops import RandomResizedCrop
 
-    split = _SPLIT.value or ("all" if _NAME.value == "digits" else "train")
-    source = make_source(_NAME.value, split=split, data_dir=_DATA_DIR.value)
-    count, names = len(source), source.class_names
-    looked_at = np.unique(np.linspace(0, count - 1, LOOKED_AT).astype(int))
+    given = flags.FLAGS["config"].value
+    if given is not None and _NAME.value is not None:
+        raise ValueError("--config and --name were both given; choose one")
+    if given is not None:
+        config = cli.config_of("config", "configs/folder.py")
+        source = configuration.open_source(config)
+    else:
+        name = _NAME.value or "imagenet64"
+        split = _SPLIT.value or ("all" if name == "digits" else "train")
+        source = make_source(name, split=split, data_dir=_DATA_DIR.value)
+    about = source.description
+    print(about.summary())
+    looked_at = np.unique(np.linspace(0, len(source) - 1, LOOKED_AT).astype(int))
     batch = source.read(looked_at)
-    shape = batch["image"].shape[1:]
-    print(f"{_NAME.value}, {split}: {count:,} images of {' x '.join(map(str, shape))}")
-    sizes = np.bincount(batch["label"], minlength=len(names))
-    shown = f"of {len(looked_at):,} looked at: {sizes.min()} to {sizes.max()} a class"
-    print(f"{len(names)} classes, {names[0]} to {names[-1]}; {shown}")
-    pixels = batch["image"].astype(np.float64) / 127.5 - 1
-    mean, std = pixels.mean((0, 1, 2)), pixels.std((0, 1, 2))
+    if not about.shape[0]:
+        crop = RandomResizedCrop(config.data.resolution, config.data.smallest_crop)
+        batch["image"] = crop(batch["image"], [np.random.default_rng(i) for i in looked_at])
+    names = list(about.class_names)
+    if names:
+        sizes = np.bincount(batch["label"], minlength=len(names))
+        shown = f"of {len(looked_at):,} looked at: {sizes.min()} to {sizes.max()} a class"
+        print(f"{names[0]} to {names[-1]}; {shown}")
+    mean, std = pixel_statistics(batch["image"])
     print(f"In [-1, 1]: mean {np.round(mean, 4).tolist()}, std {np.round(std, 4).tolist()}")
-    if hasattr(source, "description"):
-        described = {"fingerprint": source.description.fingerprint, **source.description.origin}
-        print(json.dumps(described, indent=2))
-    rows = np.unique(np.linspace(0, len(names) - 1, 8).astype(int))
+    print(json.dumps({"fingerprint": about.fingerprint, **about.origin}, indent=2))
+    if about.skipped:
+        print(f"{len(about.skipped)} left out, e.g. {about.skipped[0]}")
+    rows = np.unique(np.linspace(0, max(0, len(names) - 1), 8).astype(int))
     chosen = [np.flatnonzero(batch["label"] == label)[:8] for label in rows]
-    grid = np.zeros((len(rows), 8, *shape), np.uint8)
+    if not names:
+        chosen = list(np.linspace(0, len(looked_at) - 1, 64).astype(int).reshape(8, 8))
+    shape = batch["image"].shape[1:]
+    grid = np.zeros((len(chosen), 8, *shape), np.uint8)
     for row, places in enumerate(chosen):
         grid[row, : len(places)] = batch["image"][places]
     picture = images.grid(grid.reshape(-1, *shape), 8, upscale=max(1, 32 // shape[0]))
-    images.save_png(Path(_OUT.value), images.captioned(picture, [names[label] for label in rows]))
+    if names:
+        picture = images.captioned(picture, [names[label] for label in rows])
+    images.save_png(Path(_OUT.value), picture)
     print(f"Picture: {_OUT.value}")
     return 0
+
+
+def pixel_statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of each channel, in [-1, 1]."""
+    values = np.arange(256) / 127.5 - 1
+    counts = np.stack([np.bincount(channel.ravel(), minlength=256) for channel in images.T])
+    shares = counts / counts.sum(1, keepdims=True)
+    mean = shares @ values
+    return mean, np.sqrt(shares @ values**2 - mean**2)
 
 
 if __name__ == "__main__":

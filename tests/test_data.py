@@ -1,14 +1,24 @@
+import string
+
 import numpy as np
 import pytest
+from numpy.testing import assert_array_equal
+from PIL import Image
 
-from diffusion_jax.data import ArraySource, batches, make_source
+from diffusion_jax.data import ArraySource, Description, batches, make_source
+from diffusion_jax.data.crops import stretch
 
 
 @pytest.fixture
 def numbered():
     """Images that are their own index."""
     index = np.arange(20)
-    return ArraySource(index.astype(np.uint8).reshape(20, 1, 1, 1), index, [str(i) for i in index])
+    return labelled(index.astype(np.uint8).reshape(20, 1, 1, 1), index)
+
+
+def labelled(images, labels):
+    names = [str(label) for label in labels]
+    return ArraySource(Description("test", "all", images.shape[1:], names), images, labels)
 
 
 def take(iterator, count):
@@ -37,9 +47,10 @@ def test_digits_are_the_real_ones():
     assert source.class_names == list("0123456789")
 
 
-def test_imagenet_is_read_as_tfds_wrote_it(golden):
+def test_imagenet_is_read_as_tfds_wrote_it(golden, tmp_path):
     name = "tfds:imagenet_resized/64x64"
-    source = make_source(name, split="train", data_dir=str(golden / "tfds"))
+    where = {"data_dir": str(golden / "tfds"), "cache_dir": str(tmp_path)}
+    source = make_source(name, split="train", **where)
     assert len(source) == 24
     assert source.class_names[:2] == ["kit fox", "English setter"]
     assert len(source.class_names) == 1000
@@ -51,7 +62,44 @@ def test_imagenet_is_read_as_tfds_wrote_it(golden):
     seen = np.concatenate([next(stream)["image"] for _ in range(24)])
     assert len(np.unique(seen.reshape(120, -1), axis=0)) == 24
     with pytest.raises(ValueError, match=r"no split 'test'.*train, validation"):
-        make_source(name, split="test", data_dir=str(golden / "tfds"))
+        make_source(name, split="test", **where)
+
+
+def test_letters_stand_upright_and_are_labelled_from_0(golden, tmp_path):
+    """The golden letters are stored as EMNIST stores its own: rows and columns exchanged."""
+    where = {"data_dir": str(golden / "tfds"), "cache_dir": str(tmp_path)}
+    source = make_source("tfds:emnist/letters", split="train", **where)
+    assert "".join(source.class_names) == string.ascii_uppercase
+    batch = source.read(np.arange(26))
+    assert batch["image"].shape == (26, 28, 28, 1)
+    assert sorted(batch["label"]) == list(range(26))
+    image = batch["image"][batch["label"].tolist().index(ord("T") - ord("A")), ..., 0].astype(int)
+    rows, columns = image.sum(1), image.sum(0)
+    assert rows.argmax() < 10  # the bar is at the top
+    assert 12 <= columns.argmax() <= 15  # the stem in the middle
+
+
+def test_tfds_images_can_be_cut_and_coloured(golden, tmp_path):
+    where = {"data_dir": str(golden / "tfds"), "cache_dir": str(tmp_path)}
+    stored = make_source("tfds:emnist/letters", split="train", **where)
+    image = stored.read(np.array([3]))["image"][0, ..., 0]
+    shrunk = make_source(
+        "tfds:emnist/letters", split="train", resolution=14, channels=3, crop="stretch", **where
+    )
+    expected = np.asarray(stretch(Image.fromarray(image), 14))
+    assert_array_equal(shrunk.read(np.array([3]))["image"][0], np.stack([expected] * 3, -1))
+    assert stored.description.origin["crop"] == "as distributed"
+    assert shrunk.description.origin["crop"] == "stretch"
+    assert stored.description.fingerprint != shrunk.description.fingerprint
+
+
+def test_an_epoch_may_end_with_its_last_whole_batch(numbered):
+    epochs = take(batches(numbered, batch_size=6, seed=0, drop_last=True), 9).reshape(3, 18)
+    assert all(len(set(epoch)) == 18 for epoch in epochs)
+    whole = take(batches(numbered, batch_size=6, seed=0), 3).ravel()
+    assert np.array_equal(epochs[0], whole)
+    with pytest.raises(ValueError, match=r"20 images make no batch of 21; set data\.drop_last"):
+        next(batches(numbered, batch_size=21, seed=0, drop_last=True))
 
 
 def test_every_epoch_is_a_new_permutation(numbered):
@@ -63,15 +111,13 @@ def test_every_epoch_is_a_new_permutation(numbered):
 
 def test_the_order_is_a_function_of_seed_and_step(numbered):
     whole = take(batches(numbered, batch_size=3, seed=1), 20)
-    assert np.array_equal(
-        take(batches(numbered, batch_size=3, seed=1, start_step=11), 9), whole[11:]
-    )
+    assert np.array_equal(take(batches(numbered, batch_size=3, seed=1, start=33), 9), whole[11:])
     assert not np.array_equal(take(batches(numbered, batch_size=3, seed=2), 20), whole)
 
 
 def test_mirroring_depends_on_seed_epoch_and_image():
     images = np.arange(2 * 3, dtype=np.uint8).reshape(1, 1, 6, 1).repeat(40, axis=0)
-    source = ArraySource(images, np.arange(40), [str(i) for i in range(40)])
+    source = labelled(images, np.arange(40))
     stream = batches(source, batch_size=8, seed=0, flip=True)
     told = [next(stream) for _ in range(15)]
     first = np.concatenate([batch["image"][:, 0, 0, 0] == 5 for batch in told]).reshape(3, 40)

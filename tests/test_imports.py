@@ -12,7 +12,7 @@ MATHS_MAY_IMPORT = {"jax", "numpy", "jaxtyping", "collections", "dataclasses", "
 MATHS_MAY_IMPORT |= {"zlib"}
 ONLY = {
     "orbax": ["diffusion_jax/checkpoints.py"],
-    "tensorflow_datasets": ["diffusion_jax/data/sources.py"],
+    "tensorflow_datasets": ["diffusion_jax/data/tfds_source.py"],
 }
 
 

@@ -17,8 +17,8 @@ from tiny import tiny_config
 
 from diffusion_jax import configuration, ema, optimizers
 from diffusion_jax.checkpoints import Checkpoints
-from diffusion_jax.data import imagenet, make_source
-from diffusion_jax.data.cache import CacheWriter, Description
+from diffusion_jax.data import Description, imagenet
+from diffusion_jax.data.cache_writer import CacheWriter
 from diffusion_jax.generate import load_params
 from diffusion_jax.reporting import Reporter, read_metrics
 from diffusion_jax.train import train
@@ -85,16 +85,33 @@ def test_resumed_steps_are_the_same_bit_for_bit(finished, tmp_path):
     assert [line["step"] for line in read_metrics(tmp_path)] == [2, 3, 4, 6]
 
 
+def test_another_batch_size_goes_on_with_the_images_that_come_next(tmp_path, monkeypatch):
+    places = []
+    of_training = configuration.training_batches
+    monkeypatch.setattr(
+        configuration,
+        "training_batches",
+        lambda config, source, start: places.append(start) or of_training(config, source, start),
+    )
+    one_step = {"model__blocks": "res", "sampling__steps": 1}
+    train(tiny_config(steps=3, **one_step), tmp_path)
+    train(tiny_config(steps=4, batch_size=8, **one_step), tmp_path)
+    assert places == [0, 3 * 16]
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        assert checkpoints.about(4)["images_seen"] == 3 * 16 + 8
+        assert checkpoints.about(4)["data"]["count"] == 1797
+
+
 def test_an_interrupted_run_continues_bit_for_bit(finished, tmp_path, monkeypatch):
     """SIGTERM arrives while the data of the second batch is read."""
     state, _ = finished
 
     class Interrupting:
-        class_names = make_source("digits", split="all", data_dir="").class_names
         reads = 0
 
         def __init__(self, source):
             self.source = source
+            self.class_names, self.description = source.class_names, source.description
 
         def __len__(self):
             return len(self.source)
@@ -215,6 +232,7 @@ def test_imagenet_through_tfds(golden, tmp_path):
 
     config = res.get_config()
     config.data.data_dir = str(golden / "tfds")
+    config.data.cache_dir = str(tmp_path / "cache")
     config.model.width = 8
     config.model.time_dim = config.model.label_dim = 16
     config.batch_size = 8

@@ -1,5 +1,6 @@
 """The order of training examples: shuffled each epoch, a function of seed and step alone."""
 
+import itertools
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -8,35 +9,49 @@ from functools import lru_cache
 import numpy as np
 from jaxtyping import Bool, Int
 
-from diffusion_jax.data.sources import Batch, Source
+from diffusion_jax.data.cache import Batch
+from diffusion_jax.data.crops import RandomResizedCrop
+from diffusion_jax.data.sources import Source
 
 
 class Order:
     """Which images make up the batch of a step, and which of them are mirrored.
 
     One stream of indices serves all machines: each epoch is one permutation of all images, epochs
-    follow one another without a gap (a batch may span two), and the batch of a step is always the
-    same. Whether an image is mirrored depends on seed, epoch and image.
+    follow one another without a gap (a batch may span two). The position in that stream, which is
+    the number of images before, says all. Whether an image is mirrored depends on seed, epoch and
+    image.
 
-    size: images in the dataset. batch_size: global.
+    size: images in the dataset. batch_size: global. drop_last: an epoch ends with its last whole
+    batch, which leaves out other images each time.
     """
 
-    def __init__(self, size: int, batch_size: int, seed: int, *, flip: bool = False):
+    def __init__(
+        self, size: int, batch_size: int, seed: int, *, flip: bool = False, drop_last: bool = False
+    ):
+        if drop_last and size < batch_size:
+            raise ValueError(
+                f"{size} images make no batch of {batch_size}; set data.drop_last=False"
+            )
         self.size, self.batch_size, self.seed, self.flip = size, batch_size, seed, flip
+        self.length = size // batch_size * batch_size if drop_last else size  # of an epoch
         # A batch needs one epoch, or the two that it spans; threads may be a few batches apart.
         self._epoch = lru_cache(maxsize=4)(self._draw_epoch)
 
-    def at(self, step: int) -> tuple[Int[np.ndarray, "batch"], Bool[np.ndarray, "batch"]]:
-        """(indices, mirrored) of the batch of `step`, counted from 0."""
-        indices, mirrored = [], []
-        first, last = step * self.batch_size, (step + 1) * self.batch_size
-        for epoch in range(first // self.size, (last - 1) // self.size + 1):
-            start = epoch * self.size
+    def at(
+        self, position: int
+    ) -> tuple[Int[np.ndarray, "batch"], Int[np.ndarray, "batch"], Bool[np.ndarray, "batch"]]:
+        """(indices, epochs, mirrored) of the batch that begins there."""
+        indices, epochs, mirrored = [], [], []
+        first, last = position, position + self.batch_size
+        for epoch in range(first // self.length, (last - 1) // self.length + 1):
+            start = epoch * self.length
             permutation, mirrors = self._epoch(epoch)
-            part = permutation[max(first - start, 0) : last - start]
+            part = permutation[max(first - start, 0) : min(last - start, self.length)]
             indices.append(part)
+            epochs.append(np.full(len(part), epoch))
             mirrored.append(mirrors[part])
-        return np.concatenate(indices), np.concatenate(mirrored)
+        return np.concatenate(indices), np.concatenate(epochs), np.concatenate(mirrored)
 
     def _draw_epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         generator = np.random.default_rng([self.seed, epoch])
@@ -53,23 +68,30 @@ def batches(
     batch_size: int,
     seed: int,
     flip: bool = False,
-    start_step: int = 0,
+    drop_last: bool = False,
+    crop: RandomResizedCrop | None = None,
+    start: int = 0,
     process_index: int = 0,
     process_count: int = 1,
     threads: int = 4,
 ) -> Iterator[Batch]:
-    """Endless batches, from that of step `start_step` on: uint8 images, some mirrored, and labels.
+    """Endless batches, from that at position `start` on: uint8 images, some mirrored, and labels.
 
     Of each batch, see `Order`, every process reads only its own rows, in the order of the
-    processes. batch_size: global, divisible by process_count. threads: that read and decode ahead.
+    processes. batch_size: global, divisible by process_count. crop: of each image, with random
+    numbers from seed, epoch and image. threads: that read ahead.
     """
-    order = Order(len(source), batch_size, seed, flip=flip)
+    order = Order(len(source), batch_size, seed, flip=flip, drop_last=drop_last)
     rows = batch_size // process_count
     own = slice(process_index * rows, (process_index + 1) * rows)
 
-    def read(step: int) -> Batch:
-        indices, mirrored = order.at(step)
+    def read(number: int) -> Batch:
+        indices, epochs, mirrored = order.at(start + number * batch_size)
         batch = source.read(indices[own])
+        if crop:
+            keys = zip(epochs[own].tolist(), indices[own].tolist())
+            generators = [np.random.default_rng([seed, epoch, index, 1]) for epoch, index in keys]
+            batch["image"] = crop(batch["image"], generators)
         mirrored = mirrored[own]
         if mirrored.any():
             batch["image"][mirrored] = batch["image"][mirrored][:, :, ::-1]
@@ -77,12 +99,10 @@ def batches(
 
     executor = ThreadPoolExecutor(threads, thread_name_prefix="data")
     try:
-        ahead = deque(executor.submit(read, start_step + i) for i in range(2 * threads))
-        step = start_step + len(ahead)
-        while True:
+        ahead = deque(executor.submit(read, number) for number in range(2 * threads))
+        for number in itertools.count(len(ahead)):
             batch = ahead.popleft().result()
-            ahead.append(executor.submit(read, step))
-            step += 1
+            ahead.append(executor.submit(read, number))
             yield batch
     finally:
         executor.shutdown(wait=False, cancel_futures=True)

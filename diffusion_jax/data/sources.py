@@ -1,19 +1,18 @@
 """Where images come from: everything a config may name in `config.data.name`."""
 
-import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Int
 
-from diffusion_jax.data import imagenet
-from diffusion_jax.data.cache import CachedSource
-
-# {"image": uint8 (batch, height, width, channels), "label": int32 (batch,)}, on the host.
-Batch = dict[str, np.ndarray]
+from diffusion_jax.data import crops, imagenet
+from diffusion_jax.data.cache import ArraySource, Batch, CachedSource, Description, in_memory
+from diffusion_jax.data.decoder import Decoder
+from diffusion_jax.data.folder import find_images, read_folder, split_off
+from diffusion_jax.data.preparation import Cut
+from diffusion_jax.data.tfds_source import read_tfds
 
 
 @runtime_checkable
@@ -21,6 +20,7 @@ class Source(Protocol):
     """A finite set of labelled images that can be read in any order."""
 
     class_names: Sequence[str]
+    description: Description
 
     def __len__(self) -> int: ...
 
@@ -29,56 +29,72 @@ class Source(Protocol):
         ...
 
 
-@dataclass
-class ArraySource:
-    """Images that fit into memory."""
-
-    images: UInt8[np.ndarray, "size height width channels"]
-    labels: Int[np.ndarray, "size"]
-    class_names: Sequence[str]
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def read(self, indices: Int[np.ndarray, "batch"]) -> Batch:
-        return {"image": self.images[indices], "label": self.labels[indices].astype(np.int32)}
-
-
-@dataclass
-class TfdsSource:
-    """A dataset that tfds has prepared as array_record, read without TensorFlow."""
-
-    records: Any
-    class_names: Sequence[str]
-
-    def __len__(self) -> int:
-        return len(self.records)
-
-    def read(self, indices: Int[np.ndarray, "batch"]) -> Batch:
-        examples = self.records.__getitems__(indices.tolist())
-        return {
-            "image": np.stack([example["image"] for example in examples]),
-            "label": np.array([example["label"] for example in examples], np.int32),
-        }
-
-
-def make_source(name: str, *, split: str, data_dir: str) -> Source:
+def make_source(
+    name: str,
+    *,
+    split: str,
+    data_dir: str = "",
+    cache_dir: str = "",
+    channels: int = 0,
+    resolution: int = 0,
+    crop: str = "center-crop",
+    shorter_side: int = 0,
+    include: str = "",
+    exclude: str = "",
+    labels: str = "auto",
+    holdout: str = "",
+    convert: bool = False,
+    upright: bool = False,
+    skip_broken: bool = False,
+    load_into_memory: bool = False,
+) -> Source:
     """The dataset that a config names.
 
     name: "digits", the 1,797 handwritten digits of 8x8 pixels that scikit-learn ships (its split is
-    "all"); "imagenet64", as `scripts.prepare_data` leaves it (splits train and validation); or
-    "tfds:NAME", any tfds dataset with `image` and `label` prepared as array_record.
+    "all"); "imagenet64", as `scripts.prepare_data` leaves it (splits train and validation);
+    "tfds:NAME", any tfds dataset with `image` prepared as array_record; or "folder:PATH", a folder
+    of image files (splits train, heldout, all). The last two are decoded into `cache_dir` the first
+    time.
+
     data_dir: where the datasets are; "" is `default_data_dir`, or tfds's own default for tfds.
+    cache_dir: "" is cache in data_dir, or in `default_data_dir`. channels, resolution: of tfds and
+    folders, where 0 takes images as they are (tfds alone). crop, shorter_side: see
+    `preparation.Cut`. include, exclude, labels: see `folder.find_images`. holdout: see
+    `folder.split_off`. convert, upright: see `decoder.Decoder`. skip_broken: leave out files that
+    cannot be read. load_into_memory: read everything once, rather than from the disk each time.
+
     Raises ValueError for another name or split, and FileNotFoundError or ValueError where the
     dataset has not been prepared.
     """
+    if crop not in crops.KNOWN:
+        raise ValueError(f"Unknown data.crop {crop!r}; known: {', '.join(crops.KNOWN)}")
+    cut = Cut(crop, resolution, shorter_side)
+    cache = Path(cache_dir or Path(data_dir or default_data_dir()) / "cache").expanduser()
+    kind, _, rest = name.partition(":")
     if name == "digits":
         return _digits(split)
-    if name.startswith("tfds:"):
-        return _tfds(name.removeprefix("tfds:"), split, data_dir)
     if name == "imagenet64":
-        return _imagenet64(split, data_dir)
-    raise ValueError(f"Unknown data.name {name!r}; known: digits, imagenet64, tfds:NAME")
+        source = _imagenet64(split, data_dir)
+    elif kind == "tfds" and rest:
+        source = read_tfds(
+            rest, split=split, data_dir=data_dir, cache_dir=cache, channels=channels, cut=cut
+        )
+    elif kind == "folder" and rest:
+        root = Path(rest).expanduser()
+        listing = find_images(root, include=include, exclude=exclude, labels=labels)
+        decoder = Decoder(channels or 3, convert=convert, upright=upright)
+        source = read_folder(
+            split_off(listing, split, holdout),
+            split=split,
+            decoder=decoder,
+            cut=cut,
+            cache_dir=cache,
+            skip_broken=skip_broken,
+        )
+    else:
+        known = "digits, imagenet64, tfds:NAME, folder:PATH"
+        raise ValueError(f"Unknown data.name {name!r}; known: {known}")
+    return in_memory(source) if load_into_memory else source
 
 
 def default_data_dir() -> Path:
@@ -90,7 +106,7 @@ def _imagenet64(split: str, data_dir: str) -> CachedSource:
     if split not in imagenet.COUNTS:
         known = ", ".join(imagenet.COUNTS)
         raise ValueError(f"imagenet64 has no split {split!r} (data.split); it has: {known}")
-    folder = Path(data_dir or default_data_dir()) / "imagenet64" / split
+    folder = Path(data_dir or default_data_dir()).expanduser() / "imagenet64" / split
     try:
         return CachedSource(folder)
     except FileNotFoundError:
@@ -108,42 +124,8 @@ def _digits(split: str) -> ArraySource:
     digits = load_digits()
     # Grey levels 0..16, stretched to 0..255.
     images = np.rint(digits.images * (255 / 16)).astype(np.uint8)[..., None]
-    return ArraySource(images, digits.target.astype(np.int32), [str(i) for i in range(10)])
-
-
-def _tfds(name: str, split: str, data_dir: str) -> TfdsSource:
-    import tensorflow_datasets as tfds
-
-    # tfds suggests OpenCV for decoding and warns of folders that the check below reports.
-    logger = logging.getLogger("absl")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        try:
-            builder = tfds.builder(name, data_dir=data_dir or None)
-        except tfds.core.DatasetNotFoundError:
-            raise ValueError(f"tfds knows no dataset {name!r} (data.name='tfds:{name}')") from None
-        if not builder.is_prepared():
-            raise ValueError(
-                f"The tfds dataset {name!r} is not prepared in {builder.data_path}; "
-                "set data.data_dir to the folder that holds it"
-            )
-        if split not in builder.info.splits:
-            known = ", ".join(builder.info.splits)
-            raise ValueError(f"{name!r} has no split {split!r} (data.split); it has: {known}")
-        if builder.info.file_format != tfds.core.file_adapters.FileFormat.ARRAY_RECORD:
-            raise ValueError(
-                f"{builder.data_path} is in {builder.info.file_format.value} format; prepare it "
-                "again with file_format='array_record', which can be read in any order"
-            )
-        features = dict(builder.info.features.items())
-        names = getattr(features.get("label"), "names", None)
-        if "image" not in features or not names:
-            raise ValueError(f"{name!r} has no features `image` and `label` (with class names)")
-        records = builder.as_data_source(split=split)
-        records[0]  # the first decoding is what warns
-    finally:
-        logger.setLevel(level)
-    if name.split("/")[0] == "imagenet_resized":
-        names = imagenet.class_names()  # tfds has their numbers in WordNet, in the same order
-    return TfdsSource(records, names)
+    names = [str(i) for i in range(10)]
+    origin = {"files": "sklearn.datasets.load_digits", "crop": "as distributed"}
+    return ArraySource(
+        Description("digits", split, (8, 8, 1), names, origin), images, digits.target
+    )

@@ -1,0 +1,167 @@
+"""Writing a dataset to disk, so that it can be stopped at any time.
+
+It is written under another name, part by part, and takes its own name when it is complete.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+
+from diffusion_jax.data.cache import (
+    DESCRIPTION,
+    IMAGES,
+    LABELS,
+    SIZES,
+    CachedSource,
+    Description,
+    with_fingerprint,
+)
+
+PROGRESS = "progress.json"
+Pairs = Iterable[tuple[np.ndarray | Sequence[np.ndarray], Int[np.ndarray, "batch"]]]
+
+
+class CacheWriter:
+    """Writes a dataset part by part; parts that were complete when it was stopped are kept.
+
+    folder: which must not be there yet. description: without count and fingerprint.
+    """
+
+    def __init__(self, folder: Path, description: Description):
+        if folder.exists():
+            raise ValueError(f"{folder} is there already; delete it, or choose another --data_dir")
+        self.folder, self.description = folder, description
+        self.partial = folder.with_name(folder.name + ".partial")
+        names = (IMAGES, LABELS) if description.shape[0] else (IMAGES, LABELS, SIZES)
+        # Of each complete part: how long the files were after it, and what was left out.
+        self.done: dict[str, dict[str, Any]] = {}
+        self._resume(names)
+        self._files = {name: (self.partial / name).open("ab") for name in names}
+
+    def _resume(self, names: Sequence[str]) -> None:
+        """Goes back to the end of the last complete part, or to the beginning."""
+        path = self.partial / PROGRESS
+        if path.is_file():
+            before = json.loads(path.read_text())
+            if before["description"] == json.loads(json.dumps(asdict(self.description))):
+                self.done = before["done"]
+        lengths = next(reversed(self.done.values()), dict.fromkeys(names, 0))
+        files = {self.partial / name: lengths[name] for name in names}
+        if not self.done or any(
+            not file.is_file() or file.stat().st_size < length for file, length in files.items()
+        ):
+            self.done = {}
+            shutil.rmtree(self.partial, ignore_errors=True)
+            self.partial.mkdir(parents=True)
+            files = dict.fromkeys(files, 0)
+            for file in files:
+                file.touch()
+        for file, length in files.items():
+            os.truncate(file, length)
+
+    def __enter__(self) -> "CacheWriter":
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        for file in self._files.values():
+            file.close()
+
+    @property
+    def rows(self) -> int:
+        """Images in complete parts."""
+        return next(reversed(self.done.values()))[LABELS] // 4 if self.done else 0
+
+    def write(self, part: str, batches: Pairs, skipped: Sequence[str] = ()) -> None:
+        """Adds a part, all of it or nothing. Raises ValueError for a label that is no class.
+
+        batches: images and labels. skipped: what could not be read, looked at when batches end.
+        """
+        classes = max(1, len(self.description.class_names))
+        for images, labels in batches:
+            if len(labels) and not (labels.min() >= 0 and labels.max() < classes):
+                raise ValueError(
+                    f"{part} has labels from {labels.min()} to {labels.max()}; "
+                    f"0 to {classes - 1} were expected"
+                )
+            self._write_images(images)
+            self._files[LABELS].write(np.ascontiguousarray(labels, np.int32).data)
+        for file in self._files.values():
+            file.flush()
+            os.fsync(file.fileno())
+        lengths = {name: file.tell() for name, file in self._files.items()}
+        self.done[part] = {**lengths, "skipped": list(skipped)}
+        progress = {"description": asdict(self.description), "done": self.done}
+        partial = self.partial / (PROGRESS + ".tmp")
+        partial.write_text(json.dumps(progress))
+        partial.replace(self.partial / PROGRESS)
+
+    def _write_images(self, images: np.ndarray | Sequence[np.ndarray]) -> None:
+        height, width, channels = self.description.shape
+        if height:
+            assert images.shape[1:] == (height, width, channels), images.shape
+            self._files[IMAGES].write(np.ascontiguousarray(images, np.uint8).data)
+            return
+        for image in images:
+            assert image.shape[2] == channels, image.shape
+            self._files[IMAGES].write(np.ascontiguousarray(image, np.uint8).data)
+            self._files[SIZES].write(np.array(image.shape[:2], np.int32).data)
+
+    def finish(self) -> Description:
+        """Gives the dataset its name, and returns the complete description.
+
+        Raises ValueError if it has no images.
+        """
+        for file in self._files.values():
+            file.close()
+        if not self.rows:
+            raise ValueError(f"{self.description.name} ({self.description.split}) has no images")
+        skipped = [name for part in self.done.values() for name in part["skipped"]]
+        known = replace(self.description, count=self.rows, skipped=skipped)
+        known = with_fingerprint(known, CachedSource.described(self.partial, known))
+        partial = self.partial / (DESCRIPTION + ".tmp")
+        partial.write_text(json.dumps(asdict(known), indent=2) + "\n")
+        partial.replace(self.partial / DESCRIPTION)
+        self.partial.rename(self.folder)
+        (self.folder / PROGRESS).unlink()
+        return known
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Only one process at a time prepares a dataset; the others wait until it is there.
+
+    The lock is released by the system when a process ends, however it ends.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    path = folder.with_name(folder.name + ".lock")
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"Waiting for another process that prepares {folder}", flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+        if folder.exists():
+            path.unlink(missing_ok=True)
+
+
+def check_space(folder: Path, needed: int) -> None:
+    """Raises ValueError if the disk on which the folder will be has less than `needed` bytes."""
+    there = folder
+    while not there.exists():
+        there = there.parent
+    free = shutil.disk_usage(there).free
+    if free < needed:
+        raise ValueError(
+            f"{there} has {free / 1e9:.1f} GB free, and {folder.name} takes {needed / 1e9:.1f} GB; "
+            "choose another place for it"
+        )

@@ -1,0 +1,101 @@
+"""From an image of any size to a square: the ways that are in use, each exact.
+
+Which one made the training images decides which reference statistics they may be compared with.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from diffusion_jax.images import to_pil
+
+BILINEAR, BICUBIC = Image.Resampling.BILINEAR, Image.Resampling.BICUBIC
+LANCZOS, BOX = Image.Resampling.LANCZOS, Image.Resampling.BOX
+
+
+def stretch(image: Image.Image, size: int) -> Image.Image:
+    """The whole image, its sides scaled apart, with a triangle filter (torchvision's Resize)."""
+    return image.resize((size, size), BILINEAR)
+
+
+def center_crop(image: Image.Image, size: int) -> Image.Image:
+    """The largest square in the middle, then Lanczos (the crop of EDM, arXiv:2206.00364)."""
+    side = min(image.size)
+    return _cut_center(image, side).resize((size, size), LANCZOS)
+
+
+def center_crop_dhariwal(image: Image.Image, size: int) -> Image.Image:
+    """Halved with a box filter while twice too large, then bicubic, then the middle.
+
+    The crop of ADM (Dhariwal and Nichol, arXiv:2105.05233), Improved DDPM and EDM2.
+    """
+    while min(image.size) >= 2 * size:
+        image = image.resize((image.width // 2, image.height // 2), BOX)
+    scale = size / min(image.size)
+    image = image.resize((round(image.width * scale), round(image.height * scale)), BICUBIC)
+    return _cut_center(image, size)
+
+
+def _cut_center(image: Image.Image, side: int) -> Image.Image:
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    return image.crop((left, top, left + side, top + side))
+
+
+CROPS: dict[str, Callable[[Image.Image, int], Image.Image]] = {
+    "stretch": stretch,
+    "center-crop": center_crop,
+    "center-crop-dhariwal": center_crop_dhariwal,
+}
+RANDOM = "random-resized-crop"
+KNOWN = (*CROPS, RANDOM)
+
+
+def resize_shorter(image: Image.Image, side: int) -> Image.Image:
+    """The image with its shorter side `side` pixels long, the other in proportion, rounded down."""
+    shorter = min(image.size)
+    return image.resize((image.width * side // shorter, image.height * side // shorter), BILINEAR)
+
+
+@dataclass(frozen=True)
+class RandomResizedCrop:
+    """Boxes of random area and shape, resized to squares (Inception's augmentation; torchvision).
+
+    size: of the squares. smallest: the least part of the image's area; the aspect ratio is between
+    3/4 and 4/3. Where ten boxes in turn do not fit, the largest one in the middle is taken.
+    """
+
+    size: int
+    smallest: float = 0.8
+
+    def __call__(
+        self, images: np.ndarray, generators: Sequence[np.random.Generator]
+    ) -> UInt8[np.ndarray, "batch size size channels"]:
+        """One square of each image, drawn with the generator beside it.
+
+        images: uint8 (height, width, channels), in an array of objects where sizes differ.
+        """
+        squares = []
+        for image, generator in zip(images, generators):
+            left, top, width, height = self.box(image.shape[1], image.shape[0], generator)
+            part = np.ascontiguousarray(image[top : top + height, left : left + width])
+            square = to_pil(part).resize((self.size, self.size), BILINEAR)
+            squares.append(np.asarray(square).reshape(self.size, self.size, -1))
+        return np.stack(squares)
+
+    def box(
+        self, width: int, height: int, generator: np.random.Generator
+    ) -> tuple[int, int, int, int]:
+        """(left, top, width, height) in an image of this size."""
+        for _ in range(10):
+            area = width * height * generator.uniform(self.smallest, 1)
+            aspect = math.exp(generator.uniform(math.log(3 / 4), math.log(4 / 3)))
+            wide, high = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+            if 0 < wide <= width and 0 < high <= height:
+                left, top = generator.integers((width - wide + 1, height - high + 1)).tolist()
+                return left, top, wide, high
+        wide, high = min(width, round(height * 4 / 3)), min(height, round(width * 4 / 3))
+        return (width - wide) // 2, (height - high) // 2, wide, high

@@ -1,0 +1,139 @@
+"""Datasets that tfds has prepared as array_record, read without TensorFlow."""
+
+import logging
+import string
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diffusion_jax.data import imagenet
+from diffusion_jax.data.cache import CachedSource, Description
+from diffusion_jax.data.preparation import Cut, prepared
+from diffusion_jax.images import to_pil
+
+EMNIST_MERGED = string.digits + string.ascii_uppercase + "abdefghnqrt"
+EMNIST_NAMES = {
+    "letters": string.ascii_uppercase,
+    "byclass": string.digits + string.ascii_uppercase + string.ascii_lowercase,
+    "bymerge": EMNIST_MERGED,
+    "balanced": EMNIST_MERGED,
+    "digits": string.digits,
+    "mnist": string.digits,
+}
+
+
+def read_tfds(
+    name: str,
+    *,
+    split: str,
+    data_dir: str,
+    cache_dir: Path,
+    channels: int,
+    cut: Cut,
+) -> CachedSource:
+    """The dataset's images and labels, decoded into `cache_dir` the first time.
+
+    channels, cut.resolution: 0 is as they are. Images that have this size already are not cut.
+    EMNIST is turned upright, and its letters are labelled from 0. Raises ValueError if the dataset
+    is not there, or cannot be read so.
+    """
+    builder, records = _open(name, split, data_dir)
+    height, width, stored_channels = builder.info.features["image"].shape
+    channels = channels or stored_channels or 3
+    resolution = cut.resolution or height or 0
+    fitting = height == width == resolution
+    if not resolution:
+        raise ValueError(f"{name} has images of various sizes; set data.resolution")
+    cut = replace(cut, resolution=resolution)
+    class_names, first_label = _classes(name, builder)
+    upright = name.startswith("emnist")
+    origin = {"crop": "as distributed"} if fitting else cut.origin()
+    description = Description(
+        name=f"tfds:{name}",
+        split=split,
+        shape=(resolution, resolution, channels) if fitting else cut.shape(channels),
+        class_names=class_names,
+        origin={"files": builder.info.full_name, **origin},
+    )
+
+    def load(index: int) -> tuple[np.ndarray, int]:
+        example = records[index]
+        image = example["image"].swapaxes(0, 1) if upright else example["image"]
+        if not fitting or channels != image.shape[2]:
+            picture = to_pil(np.ascontiguousarray(image)).convert("L" if channels == 1 else "RGB")
+            image = np.asarray(picture if fitting else cut(picture))
+        label = int(example["label"]) - first_label if class_names else 0
+        return image.reshape(*image.shape[:2], channels), label
+
+    return prepared(
+        cache_dir,
+        description,
+        len(records),
+        load,
+        # So that another dataset of this name is not taken for it.
+        state=(Path(builder.data_path) / "dataset_info.json").read_text(),
+        name_of=lambda index: f"{name}[{index}]",
+    )
+
+
+def _open(name: str, split: str, data_dir: str) -> tuple[Any, Any]:
+    import tensorflow_datasets as tfds
+
+    with _quiet():
+        try:
+            builder = tfds.builder(name, data_dir=data_dir or None)
+        except tfds.core.DatasetNotFoundError:
+            raise ValueError(f"tfds knows no dataset {name!r} (data.name='tfds:{name}')") from None
+        if not builder.is_prepared():
+            raise ValueError(
+                f"The tfds dataset {name!r} is not prepared in {builder.data_path}; set "
+                "data.data_dir to the folder that holds it, or prepare it: "
+                f"python -m scripts.prepare_data tfds --name {name}"
+            )
+        if split not in builder.info.splits:
+            known = ", ".join(builder.info.splits)
+            raise ValueError(f"{name!r} has no split {split!r} (data.split); it has: {known}")
+        if builder.info.file_format != tfds.core.file_adapters.FileFormat.ARRAY_RECORD:
+            raise ValueError(
+                f"{builder.data_path} is in {builder.info.file_format.value} format; prepare it "
+                "again with file_format='array_record', which can be read in any order"
+            )
+        image = dict(builder.info.features.items()).get("image")
+        if not isinstance(image, tfds.features.Image) or image.np_dtype != np.uint8:
+            known = ", ".join(builder.info.features)
+            raise ValueError(f"{name!r} has no `image` of 8 bits; its features: {known}")
+        if image.shape[-1] not in (1, 3):
+            raise ValueError(
+                f"{name!r} has images of {image.shape[-1]} channels; 1 or 3 can be read"
+            )
+        records = builder.as_data_source(split=split)
+        records[0]  # the first decoding is what warns
+    return builder, records
+
+
+def _classes(name: str, builder: Any) -> tuple[list[str], int]:
+    """(names of the classes, the label of the first); none if there are no labels."""
+    features = builder.info.features
+    names = getattr(features["label"], "names", None) if "label" in features else None
+    if name.startswith("imagenet_resized"):
+        return imagenet.class_names(), 0  # tfds has their numbers in WordNet, in the same order
+    if name.startswith("emnist"):
+        config = builder.builder_config.name
+        return list(EMNIST_NAMES[config]), int(config == "letters")
+    return list(names or ()), 0
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """tfds suggests OpenCV for decoding and warns of folders that are checked here."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
