@@ -47,14 +47,16 @@ def show(name: str, iterator: Iterator) -> None:
 
 def make_dataset(folder: Path) -> CachedSource:
     generator = np.random.default_rng(0)
-    with CacheWriter(folder, Description("random", "train", SHAPE, ["one"])) as writer:
-        for first in range(0, _IMAGES.value, 5000):
+    parts = {str(first): first for first in range(0, _IMAGES.value, 5000)}
+    description = Description("random", "train", SHAPE, ["one"])
+    with CacheWriter(folder, description, list(parts)) as writer:
+        for name, first in parts.items():
             count = min(5000, _IMAGES.value - first)
             # Blocks of colour with a little noise, which PNG compresses about as photographs.
             blocks = generator.integers(0, 240, (count, 16, 16, 3), dtype=np.uint8)
             noise = generator.integers(0, 16, (count, *SHAPE), dtype=np.uint8)
             images = blocks.repeat(4, axis=1).repeat(4, axis=2) + noise
-            writer.write(str(first), [(images, np.zeros(count, np.int32))])
+            writer.write(name, [(images, np.zeros(count, np.int32))])
         writer.finish()
     return CachedSource(folder)
 

@@ -95,7 +95,7 @@ def prepare(split: str, parts: list, folder: Path) -> None:
         # The images, and the temporary copy of the largest pickle.
         check_space(folder, int(1.15 * (total or 0) * np.prod(imagenet.SHAPE)))
         with (
-            CacheWriter(folder, description) as writer,
+            CacheWriter(folder, description, [part.name for part in parts]) as writer,
             tqdm(total=total, initial=writer.rows, unit="image", desc=split) as bar,
         ):
 

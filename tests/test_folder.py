@@ -15,7 +15,7 @@ from PIL import Image, ImageCms
 from tiny import tiny_config
 
 from diffusion_jax import configuration
-from diffusion_jax.data import make_source
+from diffusion_jax.data import make_source, preparation
 from diffusion_jax.data.crops import CROPS, RandomResizedCrop
 from diffusion_jax.data.decoder import Decoder
 from diffusion_jax.data.folder import find_images, split_off
@@ -243,7 +243,6 @@ def test_two_processes_decode_once(classes, tmp_path, capsys):
         first, second = (future.result() for future in opened)
     assert first.description == second.description
     assert capsys.readouterr().out.count("Decoding folder:animals") == 1
-    assert not list((tmp_path / "cache").glob("*.lock"))
 
 
 def broken(folder, kind):
@@ -333,6 +332,27 @@ def test_what_converting_does(tmp_path):
     assert_array_equal(Decoder(3)(save(tmp_path / "c.png", opaque)), opaque.convert("RGB"))
 
 
+def test_after_a_broken_file_is_mended_only_the_rest_is_decoded(tmp_path, monkeypatch):
+    monkeypatch.setattr(preparation, "PART_BYTES", 0)  # 16 files a part
+    folder = tmp_path / "f"
+    for index in range(40):
+        save(folder / f"{index:03}.png", picture(8, 8, seed=index))
+    (folder / "020.png").write_text("no image")
+    with pytest.raises(ValueError, match="What was decoded is kept"):
+        open_folder(folder, tmp_path)
+    save(folder / "020.png", picture(8, 8, seed=20))
+    decoded = []
+    decode = Decoder.__call__
+    monkeypatch.setattr(
+        Decoder, "__call__", lambda self, path: decoded.append(path.name) or decode(self, path)
+    )
+    source = open_folder(folder, tmp_path)
+    assert sorted(decoded) == [f"{index:03}.png" for index in range(16, 40)]
+    for index, image in enumerate(source.read(np.arange(40))["image"]):
+        assert_array_equal(image, picture(8, 8, seed=index))
+    assert not list((tmp_path / "cache").glob("*.partial"))
+
+
 def test_turned_photographs(tmp_path, capsys):
     image = picture(8, 8)
     exif = Image.Exif()
@@ -388,13 +408,10 @@ def test_killed_in_the_middle_it_goes_on(tmp_path):
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    (partial,) = (tmp_path / "cache").glob("*.partial")
-    assert not (tmp_path / "cache" / partial.stem).exists()
-    kept = (partial / "progress.json").stat().st_mtime_ns
+    assert not list((tmp_path / "cache").glob("*/dataset.json"))
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert "6,000 images" in done.stdout
-    assert (tmp_path / "cache" / partial.stem / "dataset.json").stat().st_mtime_ns > kept
     source = open_folder(folder, tmp_path, resolution=64)
     images = source.read(np.array([0, 3000, 5999]))["image"]
     assert_array_equal(images[0], images[1])

@@ -173,18 +173,18 @@ def some_images(count, value):
 
 def test_a_stopped_preparation_goes_on_where_it_was(tmp_path):
     folder = tmp_path / "set"
-    with CacheWriter(folder, DESCRIPTION) as writer:
+    with CacheWriter(folder, DESCRIPTION, ["one", "two"]) as writer:
         writer.write("one", some_images(3, 1))
         # Stopped in the middle of the second part: its rows are there, but do not count.
         for file in writer._files.values():
             file.write(b"x" * 7)
     assert not folder.exists()
-    with CacheWriter(folder, DESCRIPTION) as writer:
+    with CacheWriter(folder, DESCRIPTION, ["one", "two"]) as writer:
         assert list(writer.done) == ["one"]
         assert writer.rows == 3
         writer.write("two", some_images(2, 2))
         stopped = writer.finish()
-    with CacheWriter(tmp_path / "at_once", DESCRIPTION) as writer:
+    with CacheWriter(tmp_path / "at_once", DESCRIPTION, ["one", "two"]) as writer:
         writer.write("one", some_images(3, 1))
         writer.write("two", some_images(2, 2))
         assert writer.finish() == stopped
@@ -195,11 +195,11 @@ def test_a_stopped_preparation_goes_on_where_it_was(tmp_path):
 
 @pytest.mark.parametrize("lost", ["shortened", "gone"])
 def test_a_preparation_that_lost_rows_starts_anew(tmp_path, lost):
-    with CacheWriter(tmp_path / "set", DESCRIPTION) as writer:
+    with CacheWriter(tmp_path / "set", DESCRIPTION, ["one"]) as writer:
         writer.write("one", some_images(3, 1))
     path = tmp_path / "set.partial" / "images.bin"
     path.write_bytes(path.read_bytes()[:-1]) if lost == "shortened" else path.unlink()
-    with CacheWriter(tmp_path / "set", DESCRIPTION) as writer:
+    with CacheWriter(tmp_path / "set", DESCRIPTION, ["one"]) as writer:
         assert writer.rows == 0
         writer.write("one", some_images(3, 1))
         writer.finish()
@@ -207,10 +207,10 @@ def test_a_preparation_that_lost_rows_starts_anew(tmp_path, lost):
 
 
 def test_another_dataset_under_the_same_name_starts_anew(tmp_path):
-    with CacheWriter(tmp_path / "set", DESCRIPTION) as writer:
+    with CacheWriter(tmp_path / "set", DESCRIPTION, ["one"]) as writer:
         writer.write("one", some_images(3, 1))
     other = Description("d", "train", (2, 2, 1), ["a", "b", "c"])
-    with CacheWriter(tmp_path / "set", other) as writer:
+    with CacheWriter(tmp_path / "set", other, ["one"]) as writer:
         assert writer.rows == 0
 
 
@@ -218,7 +218,7 @@ def test_the_fingerprint_tells_pixels_labels_and_names_apart(tmp_path):
     prints = set()
     for index, (value, names) in enumerate([(1, "ab"), (2, "ab"), (1, "ac")]):
         description = Description("d", "train", (2, 2, 1), list(names))
-        with CacheWriter(tmp_path / str(index), description) as writer:
+        with CacheWriter(tmp_path / str(index), description, ["one"]) as writer:
             writer.write("one", some_images(3, value))
             prints.add(writer.finish().fingerprint)
     assert len(prints) == 3
@@ -226,7 +226,7 @@ def test_the_fingerprint_tells_pixels_labels_and_names_apart(tmp_path):
 
 @pytest.mark.parametrize("name", ["images.bin", "labels.bin", "dataset.json"])
 def test_a_damaged_dataset_is_named(tmp_path, name):
-    with CacheWriter(tmp_path / "set", DESCRIPTION) as writer:
+    with CacheWriter(tmp_path / "set", DESCRIPTION, ["one"]) as writer:
         writer.write("one", some_images(3, 1))
         writer.finish()
     path = tmp_path / "set" / name

@@ -252,8 +252,9 @@ def test_imagenet_from_its_zip_files(tmp_path):
         folder = tmp_path / "data" / "imagenet64" / split
         folder.parent.mkdir(parents=True, exist_ok=True)
         description = Description("imagenet64", split, imagenet.SHAPE, imagenet.class_names())
-        with CacheWriter(folder, description) as writer:
-            for part in imagenet.find_parts(tmp_path / "zips", split):
+        parts = imagenet.find_parts(tmp_path / "zips", split)
+        with CacheWriter(folder, description, [part.name for part in parts]) as writer:
+            for part in parts:
                 writer.write(part.name, imagenet.read(part, writer.partial))
             writer.finish()
     config = tiny_config(

@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +34,21 @@ Pairs = Iterable[tuple[np.ndarray | Sequence[np.ndarray], Int[np.ndarray, "batch
 class CacheWriter:
     """Writes a dataset part by part; parts that were complete when it was stopped are kept.
 
-    folder: which must not be there yet. description: without count and fingerprint.
+    folder: which must not be there yet. description: without count and fingerprint. parts: all of
+    their names, in order; what was done is kept as far as it agrees. partial: where it is written.
     """
 
-    def __init__(self, folder: Path, description: Description):
+    def __init__(
+        self,
+        folder: Path,
+        description: Description,
+        parts: Sequence[str],
+        partial: Path | None = None,
+    ):
         if folder.exists():
             raise ValueError(f"{folder} is there already; delete it, or choose another --data_dir")
-        self.folder, self.description = folder, description
-        self.partial = folder.with_name(folder.name + ".partial")
+        self.folder, self.description, self.parts = folder, description, parts
+        self.partial = partial or folder.with_name(folder.name + ".partial")
         names = (IMAGES, LABELS) if description.shape[0] else (IMAGES, LABELS, SIZES)
         # Of each complete part: how long the files were after it, and what was left out.
         self.done: dict[str, dict[str, Any]] = {}
@@ -53,7 +61,10 @@ class CacheWriter:
         if path.is_file():
             before = json.loads(path.read_text())
             if before["description"] == json.loads(json.dumps(asdict(self.description))):
-                self.done = before["done"]
+                agreeing = takewhile(
+                    lambda both: both[0] == both[1], zip(self.parts, before["done"])
+                )
+                self.done = {name: before["done"][name] for name, _ in agreeing}
         lengths = next(reversed(self.done.values()), dict.fromkeys(names, 0))
         files = {self.partial / name: lengths[name] for name in names}
         if not self.done or any(
@@ -81,10 +92,11 @@ class CacheWriter:
         return next(reversed(self.done.values()))[LABELS] // 4 if self.done else 0
 
     def write(self, part: str, batches: Pairs, skipped: Sequence[str] = ()) -> None:
-        """Adds a part, all of it or nothing. Raises ValueError for a label that is no class.
+        """Adds the next part, all of it or nothing. Raises ValueError for a label that is no class.
 
         batches: images and labels. skipped: what could not be read, looked at when batches end.
         """
+        assert part == self.parts[len(self.done)], part
         classes = max(1, len(self.description.class_names))
         for images, labels in batches:
             if len(labels) and not (labels.min() >= 0 and labels.max() < classes):
@@ -120,6 +132,7 @@ class CacheWriter:
 
         Raises ValueError if it has no images.
         """
+        assert list(self.done) == list(self.parts)
         for file in self._files.values():
             file.close()
         if not self.rows:
@@ -137,12 +150,12 @@ class CacheWriter:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Only one process at a time prepares a dataset; the others wait until it is there.
+    """Only one process at a time prepares a dataset in `folder`; the others wait.
 
     The lock is released by the system when a process ends, however it ends.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    path = folder.with_name(folder.name + ".lock")
+    path = folder.with_name(f".{folder.name}.lock")
     with path.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -150,8 +163,6 @@ def locked(folder: Path) -> Iterator[None]:
             print(f"Waiting for another process that prepares {folder}", flush=True)
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
-        if folder.exists():
-            path.unlink(missing_ok=True)
 
 
 def check_space(folder: Path, needed: int) -> None:

@@ -33,13 +33,14 @@ class Listing:
     class_names: list[str]
     ignored: list[str]
 
-    def state(self) -> str:
-        """Changes when a file is added, removed or changed (by its size and time)."""
+    def state(self, indices: range) -> str:
+        """Changes when one of these files is another one, or has changed (by its size and time)."""
         digest = hashlib.sha256()
-        for file in self.files:
-            about = (self.root / file).stat()
-            digest.update(f"{file}\0{about.st_size}\0{about.st_mtime_ns}\n".encode())
-        return digest.hexdigest()
+        for index in indices:
+            about = (self.root / self.files[index]).stat()
+            text = f"{self.files[index]}\0{self.labels[index]}\0"
+            digest.update(os.fsencode(f"{text}{about.st_size}\0{about.st_mtime_ns}\n"))
+        return digest.hexdigest()[:16]
 
 
 def find_images(
@@ -195,7 +196,7 @@ def read_folder(
         description,
         len(listing.files),
         load,
-        state=listing.state(),
+        state_of=listing.state,
         name_of=listing.files.__getitem__,
         skip_broken=skip_broken,
     )

@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
 from diffusion_jax.data import crops
-from diffusion_jax.data.cache import CachedSource, Description
+from diffusion_jax.data.cache import DESCRIPTION, CachedSource, Description
 from diffusion_jax.data.cache_writer import CacheWriter, check_space, locked
 
 PART_BYTES = 2**25
@@ -63,38 +64,50 @@ def prepared(
     count: int,
     load: Callable[[int], tuple[np.ndarray, int]],
     *,
-    state: str,
+    state_of: Callable[[range], str],
     name_of: Callable[[int], str],
     skip_broken: bool = False,
 ) -> CachedSource:
     """The dataset in its folder in `cache_dir`, written first if it is not there.
 
-    state: what else than the description tells one dataset from another, in the folder's name.
+    state_of: changes with the images of a range of indices; what has changed is decoded again.
     load: the image, (height, width, channels), and the label of an index below count; called by
     several threads. It raises ValueError for an image that cannot be used, which ends everything,
     or with skip_broken leaves the image out; name_of says how to call it.
     """
-    known = json.dumps([asdict(description), state, skip_broken], sort_keys=True)
-    digest = hashlib.sha256(known.encode()).hexdigest()
+    size = math.prod(description.shape)
+    rows = int(np.clip(PART_BYTES // max(size, 1), 16, 1024))
+    parts = [range(first, min(first + rows, count)) for first in range(0, count, rows)]
+    names = {f"{part.start} {state_of(part)}": part for part in parts}
     words = re.sub(r"[^\w.]+", "-", f"{description.name}-{description.split}").strip("-.")
-    folder = cache_dir / f"{words}-{digest[:12]}"
+    # What is not complete is found again, whatever happened to the files in the meantime.
+    partial = cache_dir / f"{words}-{_digest(asdict(description))}.partial"
+    folder = cache_dir / f"{words}-{_digest([asdict(description), list(names), skip_broken])}"
     if not folder.exists():
-        with locked(folder):
+        with locked(partial):
             if not folder.exists():
-                _write(folder, description, count, load, name_of, skip_broken)
+                check_space(folder, count * (size or LIKELY_BYTES))
+                print(f"Decoding {description.name} into {folder}", flush=True)
+                with CacheWriter(folder, description, list(names), partial) as writer:
+                    _write(writer, names, load, name_of, skip_broken)
+                    done = writer.finish()
+                if done.skipped:
+                    print(f"Left out: {len(done.skipped)} of {count}; see {folder / DESCRIPTION}")
     return CachedSource(folder)
 
 
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
+
+
 def _write(
-    folder: Path,
-    description: Description,
-    count: int,
+    writer: CacheWriter,
+    parts: dict[str, range],
     load: Callable[[int], tuple[np.ndarray, int]],
     name_of: Callable[[int], str],
     skip_broken: bool,
 ) -> None:
-    size = math.prod(description.shape)
-    check_space(folder, count * (size or LIKELY_BYTES))
+    one_size = bool(writer.description.shape[0])
 
     def load_or_error(index: int) -> tuple[np.ndarray, int] | ValueError:
         try:
@@ -102,18 +115,14 @@ def _write(
         except ValueError as error:
             return error
 
-    print(f"Decoding {description.name} into {folder}", flush=True)
-    rows = int(np.clip(PART_BYTES // max(size, 1), 16, 1024))
     with (
-        CacheWriter(folder, description) as writer,
         ThreadPoolExecutor(min(32, os.cpu_count() or 1)) as executor,
-        tqdm(total=count, unit="image", desc=description.split) as bar,
+        tqdm(total=sum(map(len, parts.values())), unit="image") as bar,
     ):
-        for first in range(0, count, rows):
-            indices = range(first, min(first + rows, count))
-            if str(first) not in writer.done:
+        for name, part in parts.items():
+            if name not in writer.done:
                 skipped, pairs = [], []
-                for index, result in zip(indices, executor.map(load_or_error, indices)):
+                for index, result in zip(part, executor.map(load_or_error, part)):
                     if not isinstance(result, ValueError):
                         pairs.append(result)
                     elif skip_broken:
@@ -121,14 +130,11 @@ def _write(
                         bar.write(f"Skipped: {result}")
                     else:
                         raise ValueError(
-                            f"{result}. Nothing is lost: mend or remove it and start again, or "
-                            "set data.skip_broken=True to leave such files out"
+                            f"{result}. What was decoded is kept: mend or remove the file and "
+                            "start again, or set data.skip_broken=True to leave such files out"
                         )
-                writer.write(str(first), _stacked(pairs, bool(size)), skipped)
-            bar.update(len(indices))
-        done = writer.finish()
-    left_out = f", {len(done.skipped)} left out" if done.skipped else ""
-    print(f"{done.summary()}{left_out}", flush=True)
+                writer.write(name, _stacked(pairs, one_size), skipped)
+            bar.update(len(part))
 
 
 def _stacked(

@@ -1,5 +1,6 @@
 """Datasets that tfds has prepared as array_record, read without TensorFlow."""
 
+import hashlib
 import logging
 import string
 from collections.abc import Iterator
@@ -60,6 +61,10 @@ def read_tfds(
         origin={"files": builder.info.full_name, **origin},
     )
 
+    # So that another dataset of this name is not taken for it.
+    info = (Path(builder.data_path) / "dataset_info.json").read_bytes()
+    state = hashlib.sha256(info).hexdigest()[:16]
+
     def load(index: int) -> tuple[np.ndarray, int]:
         example = records[index]
         image = example["image"].swapaxes(0, 1) if upright else example["image"]
@@ -74,8 +79,7 @@ def read_tfds(
         description,
         len(records),
         load,
-        # So that another dataset of this name is not taken for it.
-        state=(Path(builder.data_path) / "dataset_info.json").read_text(),
+        state_of=lambda indices: state,
         name_of=lambda index: f"{name}[{index}]",
     )
 
