@@ -71,12 +71,7 @@ def open_source(config: ConfigDict) -> Source:
     """The data source, once it is known to fit the model. Raises ValueError if it does not."""
     data, model = config.data, config.model
     arguments = {name: value for name, value in data.items() if name not in OF_THE_PIPELINE}
-    source = make_source(channels=model.channels, **arguments)
-    classes = len(source.class_names)
-    if model.num_classes and model.num_classes != classes:
-        raise ValueError(
-            f"model.num_classes={model.num_classes}, but {data.name} has {classes} classes"
-        )
+    source = make_source(channels=model.channels, num_classes=model.num_classes, **arguments)
     shape = source.description.shape
     wanted = (data.resolution, data.resolution, model.channels)
     if shape not in (wanted, (0, 0, model.channels)):

@@ -41,6 +41,7 @@ def train(config: ConfigDict, workdir: Path) -> TrainState:
     parallel.check_batch_size(config.batch_size, config.micro_batches)
     changes = _changes_since(config, workdir)
     source = configuration.open_source(config)
+    _check_classes(config, workdir, source)
     model = configuration.make_model(config)
     optimizer = configuration.make_optimizer(config)
 
@@ -62,6 +63,8 @@ def train(config: ConfigDict, workdir: Path) -> TrainState:
         start = int(state.step)
         # Images seen so far, which is where the stream of examples goes on.
         seen = about.get("images_seen", start * config.batch_size)
+        if config.data.drop_last:  # after another batch size, from the next whole batch of this one
+            seen = -(-seen // config.batch_size) * config.batch_size
         known = source.description.provenance()
         if jax.process_index() == 0 and start < config.steps:
             configuration.save(config, workdir, source.class_names)
@@ -206,6 +209,17 @@ def _changes_since(config: ConfigDict, workdir: Path) -> list[str]:
             f"{workdir} holds a run of another model ({'; '.join(fixed)}); choose another --workdir"
         )
     return changes
+
+
+def _check_classes(config: ConfigDict, workdir: Path, source: Source) -> None:
+    """Raises ValueError if the labels of the run in `workdir` stand for other classes."""
+    before = configuration.class_names(workdir)
+    if config.model.num_classes and before and before != list(source.class_names):
+        changed = [f"{old} -> {new}" for old, new in zip(before, source.class_names) if old != new]
+        raise ValueError(
+            f"{workdir} holds a run of other classes ({'; '.join(changed[:5])}); name them as they "
+            "were, or choose another --workdir"
+        )
 
 
 def _changes_of_data(about: dict, now: dict) -> list[str]:

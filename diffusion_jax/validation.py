@@ -28,7 +28,7 @@ def _arguments(function: Callable) -> set[str]:
 
 
 SECTIONS = {
-    "data": (_arguments(make_source) | {"name", *OF_THE_PIPELINE}) - {"channels"},
+    "data": (_arguments(make_source) | {"name", *OF_THE_PIPELINE}) - {"channels", "num_classes"},
     "model": _arguments(UNet),
     "schedule": _arguments(make_schedule) | {"name"},
     "loss": {"kind", "vlb_weight"},

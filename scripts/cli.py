@@ -31,6 +31,8 @@ def run(main: Callable[..., int | None], commands: Sequence[str] = ()) -> None:
     user's, in the flags or raised by our own code, is reported in one line.
     """
 
+    sys.stdout.reconfigure(errors="backslashreplace")  # for names of files that are no text
+
     def call(argv: list[str]) -> None:
         sys.exit(_call(partial(main, *argv[1:]), argv))
 
@@ -91,6 +93,9 @@ def _call(main: Callable[[], int | None], argv: list[str]) -> int:
     try:
         _set_up_jax()
         return main() or 0
+    except KeyboardInterrupt:
+        print("\nInterrupted.", file=sys.stderr)
+        return 130
     except OSError as error:
         _fail(error)
     except (ValueError, FloatingPointError) as error:

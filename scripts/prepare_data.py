@@ -15,6 +15,7 @@ With --config it is the dataset of that experiment, decoded into its cache if it
 """
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -78,7 +79,7 @@ def prepare(split: str, parts: list, folder: Path) -> None:
 
     from diffusion_jax.data import imagenet
     from diffusion_jax.data.cache import CachedSource, Description
-    from diffusion_jax.data.cache_writer import CacheWriter, check_space, locked
+    from diffusion_jax.data.cache_writer import CacheWriter, locked
 
     total = None if _ANY_COUNT.value else imagenet.COUNTS[split]
     description = Description(
@@ -90,12 +91,22 @@ def prepare(split: str, parts: list, folder: Path) -> None:
     )
     with locked(folder):
         if folder.exists():
-            print(f"{folder} is there already: {CachedSource(folder).description.summary()}")
+            done = CachedSource(folder).description
+            print(f"{folder} is there already: {done.summary()}")
+            if total not in (None, done.count):
+                raise ValueError(
+                    f"{folder} has {done.count:,} images, the full dataset {total:,}; delete it to "
+                    "prepare that, or accept it with --any_count"
+                )
             return
-        # The images, and the temporary copy of the largest pickle.
-        check_space(folder, int(1.15 * (total or 0) * np.prod(imagenet.SHAPE)))
+        images = total * int(np.prod(imagenet.SHAPE)) if total else sum(part.size for part in parts)
         with (
-            CacheWriter(folder, description, [part.name for part in parts]) as writer,
+            CacheWriter(
+                folder,
+                description,
+                [part.identity for part in parts],
+                needed=images + max(part.size for part in parts),  # a pickle is unpacked beside it
+            ) as writer,
             tqdm(total=total, initial=writer.rows, unit="image", desc=split) as bar,
         ):
 
@@ -105,8 +116,8 @@ def prepare(split: str, parts: list, folder: Path) -> None:
                     bar.update(len(labels))
 
             for part in parts:
-                if part.name not in writer.done:
-                    writer.write(part.name, shown(imagenet.read(part, writer.partial)))
+                if part.identity not in writer.done:
+                    writer.write(part.identity, shown(imagenet.read(part, writer.partial)))
             if total not in (None, writer.rows):
                 raise ValueError(
                     f"{split} has {writer.rows:,} images in these files, the full dataset "
@@ -142,8 +153,7 @@ def make_with_tfds(name: str, manual_dir: Path | None) -> None:
     needed = ("tensorflow", "importlib_resources")
     if missing := [module for module in needed if importlib.util.find_spec(module) is None]:
         raise ValueError(
-            f"To make a tfds dataset, {missing[0]} is needed: pip install -r requirements-tfds.txt "
-            "(reading it needs neither)"
+            f"To make a tfds dataset, {missing[0]} is needed: pip install -r requirements-tfds.txt"
         )
     import tensorflow_datasets as tfds
     from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
@@ -168,42 +178,56 @@ def check() -> int:
     from diffusion_jax import configuration, images
     from diffusion_jax.data import make_source
     from diffusion_jax.data.crops import RandomResizedCrop
+    from diffusion_jax.validation import validate
 
+    if not _OUT.value.endswith(".png"):
+        raise ValueError(f"--out={_OUT.value} must end with .png")
     given = flags.FLAGS["config"].value
-    if given is not None and _NAME.value is not None:
-        raise ValueError("--config and --name were both given; choose one")
     if given is not None:
+        for flag in (_NAME, _SPLIT, _DATA_DIR):
+            if flag.value:
+                raise ValueError(
+                    f"--{flag.name} and --config were both given; use --config.data.{flag.name}="
+                )
         config = cli.config_of("config", "configs/folder.py")
+        validate(config)
         source = configuration.open_source(config)
     else:
         name = _NAME.value or "imagenet64"
+        if name.startswith("folder:"):
+            raise ValueError(
+                f"A folder needs a size: --config configs/folder.py --config.data.name={name} "
+                "--config.data.resolution=64, say, in place of --name"
+            )
         split = _SPLIT.value or ("all" if name == "digits" else "train")
         source = make_source(name, split=split, data_dir=_DATA_DIR.value)
-    about = source.description
-    print(about.summary())
-    looked_at = np.unique(np.linspace(0, len(source) - 1, LOOKED_AT).astype(int))
-    batch = source.read(looked_at)
-    if not about.shape[0]:
+    about, names = source.description, list(source.class_names)
+
+    def look(indices: np.ndarray) -> np.ndarray:
+        pixels = source.read(indices)["image"]
+        if about.shape[0]:
+            return pixels
         crop = RandomResizedCrop(config.data.resolution, config.data.smallest_crop)
-        batch["image"] = crop(batch["image"], [np.random.default_rng(i) for i in looked_at])
-    names = list(about.class_names)
+        return crop(pixels, [np.random.default_rng(index) for index in indices])
+
+    print(about.summary())
     if names:
-        sizes = np.bincount(batch["label"], minlength=len(names))
-        shown = f"of {len(looked_at):,} looked at: {sizes.min()} to {sizes.max()} a class"
-        print(f"{names[0]} to {names[-1]}; {shown}")
-    mean, std = pixel_statistics(batch["image"])
+        print(class_counts(names, np.bincount(source.labels, minlength=len(names))))
+    looked_at = np.unique(np.linspace(0, len(source) - 1, LOOKED_AT).astype(int))
+    mean, std = pixel_statistics(look(part) for part in np.array_split(looked_at, 100) if len(part))
     print(f"In [-1, 1]: mean {np.round(mean, 4).tolist()}, std {np.round(std, 4).tolist()}")
     print(json.dumps({"fingerprint": about.fingerprint, **about.origin}, indent=2))
     if about.skipped:
         print(f"{len(about.skipped)} left out, e.g. {about.skipped[0]}")
     rows = np.unique(np.linspace(0, max(0, len(names) - 1), 8).astype(int))
-    chosen = [np.flatnonzero(batch["label"] == label)[:8] for label in rows]
+    chosen = [np.flatnonzero(source.labels == label)[:8] for label in rows]
     if not names:
-        chosen = list(np.linspace(0, len(looked_at) - 1, 64).astype(int).reshape(8, 8))
-    shape = batch["image"].shape[1:]
+        chosen = list(np.linspace(0, len(source) - 1, 64).astype(int).reshape(8, 8))
+    shape = look(looked_at[:1]).shape[1:]
     grid = np.zeros((len(chosen), 8, *shape), np.uint8)
     for row, places in enumerate(chosen):
-        grid[row, : len(places)] = batch["image"][places]
+        if len(places):
+            grid[row, : len(places)] = look(places)
     picture = images.grid(grid.reshape(-1, *shape), 8, upscale=max(1, 32 // shape[0]))
     if names:
         picture = images.captioned(picture, [names[label] for label in rows])
@@ -212,10 +236,22 @@ def check() -> int:
     return 0
 
 
-def pixel_statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def class_counts(names: list[str], counts: np.ndarray) -> str:
+    """All of a few classes; otherwise the smallest and the largest."""
+    if len(names) <= 20:
+        return ", ".join(f"{name}: {count:,}" for name, count in zip(names, counts))
+    ends = counts.argmin(), counts.argmax()
+    least, most = (f"{counts[label]:,} ({names[label]})" for label in ends)
+    return f"{names[0]} to {names[-1]}; from {least} to {most} images a class"
+
+
+def pixel_statistics(batches: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation of each channel, in [-1, 1]."""
     values = np.arange(256) / 127.5 - 1
-    counts = np.stack([np.bincount(channel.ravel(), minlength=256) for channel in images.T])
+    counts = sum(
+        np.stack([np.bincount(channel.ravel(), minlength=256) for channel in images.T])
+        for images in batches
+    )
     shares = counts / counts.sum(1, keepdims=True)
     mean = shares @ values
     return mean, np.sqrt(shares @ values**2 - mean**2)

@@ -6,6 +6,7 @@ from numpy.testing import assert_array_equal
 from PIL import Image
 
 from diffusion_jax.data import ArraySource, Description, batches, make_source
+from diffusion_jax.data.cache_writer import CacheWriter
 from diffusion_jax.data.crops import stretch
 
 
@@ -91,6 +92,31 @@ def test_tfds_images_can_be_cut_and_coloured(golden, tmp_path):
     assert stored.description.origin["crop"] == "as distributed"
     assert shrunk.description.origin["crop"] == "stretch"
     assert stored.description.fingerprint != shrunk.description.fingerprint
+
+
+@pytest.mark.parametrize("name", ["imagenet_resized/99x99", "mnist:9.9.9", "a b", "../x", "nix"])
+def test_names_that_tfds_does_not_know(name, tmp_path):
+    with pytest.raises(ValueError, match=r"^tfds has no dataset .*data\.name"):
+        make_source(f"tfds:{name}", split="train", data_dir=str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("digits", {"holdout": "0.1"}),
+        ("tfds:mnist", {"labels": "none"}),
+        ("imagenet64", {"crop": "random-resized-crop"}),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(name, options):
+    with pytest.raises(ValueError, match=r"^data\.\w+.* is for folders"):
+        make_source(name, split="train", **options)
+
+
+def test_a_full_disk_is_noticed_beforehand(tmp_path):
+    description = Description("big", "train", (8, 8, 3), ["one"])
+    with pytest.raises(ValueError, match="more are needed; make room"):
+        CacheWriter(tmp_path / "big", description, ["a"], needed=2**60)
 
 
 def test_an_epoch_may_end_with_its_last_whole_batch(numbered):

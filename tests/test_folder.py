@@ -118,8 +118,12 @@ def test_held_out_images(classes, tmp_path):
         ({"split": "test"}, "it has: train, heldout, all"),
         ({"split": "heldout"}, "needs data.holdout"),
         ({"split": "heldout", "holdout": "1.5"}, "between 0 and 1"),
-        ({"split": "heldout", "holdout": "bird/*"}, "leaves no images"),
-        ({"include": "*.gif"}, "has no images"),
+        ({"holdout": "*"}, "leaves no images"),
+        ({"split": "all", "holdout": "brid/*"}, "data.holdout: 'brid/.*' matches none"),
+        ({"holdout": "0,1"}, "data.holdout: '0' matches none"),
+        ({"exclude": "*seg*"}, r"data\.exclude: .* matches none"),
+        ({"include": "*.gif"}, r"data\.include: .* matches none"),
+        ({"include": "*.txt"}, "has no images"),
         ({"resolution": 0}, "set data.resolution"),
         ({"crop": "middle"}, "known: stretch, center-crop"),
     ],
@@ -281,15 +285,15 @@ def broken(folder, kind):
 
 BROKEN = [
     ("truncated", "cannot be read as an image: image file is truncated"),
-    ("text", "cannot be read as an image: cannot identify image file"),
-    ("empty", "cannot be read as an image: cannot identify image file"),
+    ("text", "cannot be read as an image: its format is unknown"),
+    ("empty", "cannot be read as an image: its format is unknown"),
     ("float", "32 bits a pixel"),
 ]
 AMBIGUOUS = [
     ("transparent", "has transparent parts"),
     ("cmyk", "is in CMYK colours"),
     ("16 bits", "has 16 bits a channel"),
-    ("animated", "is an animation of 3 pictures"),
+    ("animated", "has 3 pictures"),
     ("lab", "is in LAB colours"),
 ]
 
@@ -378,7 +382,8 @@ def test_the_command_shows_a_folder(classes, tmp_path):
     command = prepare(classes, tmp_path)
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert "6 images of 16x16x3, 2 classes" in done.stdout
+    assert "6 images of 16x16x3, classes: 2" in done.stdout
+    assert "cat: 3, dog: 3" in done.stdout
     assert '"crop": "center-crop"' in done.stdout
     assert "Passed over, by its name no image: cat/notes.txt" in done.stdout
     with Image.open(tmp_path / "check.png") as image:
@@ -391,6 +396,84 @@ def test_the_command_shows_a_folder(classes, tmp_path):
         assert done.stderr.startswith("Error: ")
         assert done.stderr.count("\n") == 1
         assert message in done.stderr
+
+
+def test_what_was_left_out_does_not_count_as_decoded(tmp_path, monkeypatch):
+    """Leaving out broken files, stopped, then not leaving them out."""
+    monkeypatch.setattr(preparation, "PART_BYTES", 0)  # 16 files a part
+    folder = tmp_path / "f"
+    for index in range(40):
+        save(folder / f"{index:03}.png", picture(8, 8, seed=index))
+    (folder / "003.png").write_text("no image")
+    decode = Decoder.__call__
+
+    def stop(self, path):
+        if path.name == "030.png":
+            raise KeyboardInterrupt
+        return decode(self, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Decoder, "__call__", stop)
+        with pytest.raises(KeyboardInterrupt):
+            open_folder(folder, tmp_path, skip_broken=True)
+    assert list((tmp_path / "cache").glob("*.partial/progress.json"))
+    with pytest.raises(ValueError, match="003"):
+        open_folder(folder, tmp_path)
+    assert len(open_folder(folder, tmp_path, skip_broken=True)) == 39
+
+
+def test_odd_files(tmp_path):
+    folder = tmp_path / "f"
+    for index in range(3):
+        save(folder / f"{index}.png", picture(8, 8))
+    (folder / "link.png").symlink_to(tmp_path / "nowhere")
+    os.mkfifo(folder / "pipe.png")
+    os.mkfifo(folder / "pipe")
+    (folder / "ghost.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
+    with pytest.raises(ValueError, match=r"ghost\.png cannot be read .* its format is unknown"):
+        open_folder(folder, tmp_path)
+    source = open_folder(folder, tmp_path, skip_broken=True)
+    assert source.description.skipped == ["ghost.png", "link.png", "pipe.png"]
+    odd = os.fsdecode(b"\xff")
+    save(folder / f"{odd}.png", picture(8, 8))
+    assert len(open_folder(folder, tmp_path, skip_broken=True)) == 4
+    save(tmp_path / "g" / "a\nb" / "1.png")
+    with pytest.raises(ValueError, match=r"sub-folder 'a\\nb', which cannot name a class"):
+        find_images(tmp_path / "g")
+
+
+def test_what_is_wrong_with_the_classes_is_said_before_anything_is_decoded(tmp_path, capsys):
+    for name in ("train/cat", "train/dog", "test/cat", "test/dog"):
+        save(tmp_path / "f" / name / "1.png", picture(8, 8))
+    with pytest.raises(ValueError, match=r"num_classes=10, but folder:f has 2 classes"):
+        open_folder(tmp_path / "f", tmp_path, num_classes=10)
+    assert not (tmp_path / "cache").exists()
+    assert open_folder(tmp_path / "f", tmp_path).class_names == ["test", "train"]
+    assert "The classes are test, train: if these are parts" in capsys.readouterr().out
+    options = {"labels": "parents", "holdout": "test/*", "num_classes": 2}
+    assert open_folder(tmp_path / "f", tmp_path, **options).class_names == ["cat", "dog"]
+    assert "The classes are" not in capsys.readouterr().out
+
+
+def test_a_decoded_folder_needs_no_originals(classes, tmp_path):
+    first = open_folder(classes, tmp_path)
+    (folder,) = (tmp_path / "cache").glob("folder-animals-train-*")
+    folder = folder.rename(tmp_path / "elsewhere")
+    again = make_source(f"prepared:{folder}", split="train")
+    assert again.description == first.description
+    with pytest.raises(ValueError, match="is the split train"):
+        make_source(f"prepared:{folder}", split="all")
+    # The same images under another name have the same fingerprint.
+    classes.rename(tmp_path / "pets")
+    moved = open_folder(tmp_path / "pets", tmp_path).description
+    assert (moved.name, moved.fingerprint) == ("folder:pets", first.description.fingerprint)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_folder_that_cannot_be_read_is_no_empty_folder(classes):
+    (classes / "cat").chmod(0)
+    with pytest.raises(PermissionError):
+        find_images(classes)
 
 
 def test_killed_in_the_middle_it_goes_on(tmp_path):
@@ -443,3 +526,6 @@ def test_two_steps_of_training_and_the_fingerprint_in_the_checkpoint(classes, tm
     config.steps = 3
     train(config, tmp_path / "run")
     assert "Changed since the last start: the data's count: 6 -> 7" in capsys.readouterr().out
+    (classes / "cat").rename(classes / "wolf")
+    with pytest.raises(ValueError, match=r"other classes \(cat -> dog; dog -> wolf\)"):
+        train(config, tmp_path / "run")

@@ -8,7 +8,7 @@ own, sizes.bin (int32; count, 2) has their heights and widths, and images.bin on
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,8 @@ class Description:
 
     shape: height, width, channels; 0, 0, channels if the images have sizes of their own. origin:
     where it came from and how it was cut, for provenance. skipped: what could not be read and was
-    left out. fingerprint: SHA-256 over all of this, the labels and 1,000 evenly spaced images.
+    left out. fingerprint: SHA-256 of the content: shape, classes, crop, labels and 1,000 evenly
+    spaced images; names of the dataset and its files do not count.
     """
 
     name: str
@@ -50,11 +51,17 @@ class Description:
         """One line for people."""
         height, width, channels = self.shape
         size = f"{height}x{width}x{channels}" if height else f"various sizes, x{channels}"
-        classes = f"{len(self.class_names)} classes" if self.class_names else "no classes"
         return (
-            f"{self.name}, {self.split}: {self.count:,} images of {size}, {classes}, "
-            f"fingerprint {self.fingerprint[:16]}"
+            f"{self.name}, {self.split}: {self.count:,} images of {size}, classes: "
+            f"{len(self.class_names) or 'none'}, fingerprint {self.fingerprint[:16]}"
         )
+
+    def require_classes(self, count: int) -> None:
+        """Raises ValueError unless there are that many; 0 takes any number."""
+        if count and count != len(self.class_names):
+            raise ValueError(
+                f"model.num_classes={count}, but {self.name} has {len(self.class_names)} classes"
+            )
 
 
 class CachedSource:
@@ -64,7 +71,7 @@ class CachedSource:
         """Raises FileNotFoundError if there is none, ValueError if it is damaged."""
         path = folder / DESCRIPTION
         if not path.is_file():
-            raise FileNotFoundError(f"No prepared dataset in {folder}: it has no {DESCRIPTION}")
+            raise FileNotFoundError(f"{folder} is no prepared dataset: it has no {DESCRIPTION}")
         try:
             values = json.loads(path.read_text())
             description = Description(**values | {"shape": tuple(values["shape"])})
@@ -105,6 +112,17 @@ class CachedSource:
         """Of all images."""
         return self._labels
 
+    def image(self, index: int) -> np.ndarray:
+        """One image, read from the file: the memory map would seem to take up all that it maps."""
+        height, width, channels = self.description.shape
+        if height:
+            start = index * height * width * channels
+        else:
+            (height, width), start = self._sizes[index], int(self._starts[index])
+        size = int(height) * int(width) * channels
+        pixels = np.fromfile(self._images.filename, np.uint8, size, offset=start)
+        return pixels.reshape(height, width, channels)
+
     def read(self, indices: Int[np.ndarray, "batch"]) -> Batch:
         """The examples with these indices."""
         if self.description.shape[0]:
@@ -129,6 +147,10 @@ class ArraySource:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def image(self, index: int) -> np.ndarray:
+        """One image."""
+        return self.images[index]
+
     def read(self, indices: Int[np.ndarray, "batch"]) -> Batch:
         """The examples with these indices."""
         return {"image": self.images[indices], "label": self.labels[indices]}
@@ -145,10 +167,12 @@ def in_memory(source: CachedSource) -> ArraySource:
 
 def with_fingerprint(description: Description, source: CachedSource | ArraySource) -> Description:
     """The description of a source, complete."""
-    digest = hashlib.sha256(json.dumps(asdict(description), sort_keys=True).encode())
+    origin = {name: value for name, value in description.origin.items() if name != "files"}
+    known = {"shape": description.shape, "classes": list(description.class_names), "origin": origin}
+    digest = hashlib.sha256(json.dumps(known, sort_keys=True).encode())
     digest.update(np.ascontiguousarray(source.labels, np.int32).tobytes())
     last = description.count - 1
     for index in np.unique(np.linspace(0, last, HASHED_IMAGES).astype(int)):
-        (image,) = source.read(np.array([index]))["image"]
+        image = source.image(int(index))
         digest.update(repr(image.shape).encode() + image.tobytes())
     return replace(description, fingerprint=digest.hexdigest())

@@ -10,7 +10,6 @@ import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +35,8 @@ class CacheWriter:
 
     folder: which must not be there yet. description: without count and fingerprint. parts: all of
     their names, in order; what was done is kept as far as it agrees. partial: where it is written.
+    whole: of what was done, nothing is kept from where images were left out. needed: bytes that all
+    of it will take; raises ValueError if the disk has less.
     """
 
     def __init__(
@@ -44,6 +45,9 @@ class CacheWriter:
         description: Description,
         parts: Sequence[str],
         partial: Path | None = None,
+        *,
+        whole: bool = True,
+        needed: int = 0,
     ):
         if folder.exists():
             raise ValueError(f"{folder} is there already; delete it, or choose another --data_dir")
@@ -52,19 +56,19 @@ class CacheWriter:
         names = (IMAGES, LABELS) if description.shape[0] else (IMAGES, LABELS, SIZES)
         # Of each complete part: how long the files were after it, and what was left out.
         self.done: dict[str, dict[str, Any]] = {}
-        self._resume(names)
+        self._resume(names, whole)
+        written = sum((self.partial / name).stat().st_size for name in names)
+        _check_space(self.partial, needed - written)
         self._files = {name: (self.partial / name).open("ab") for name in names}
 
-    def _resume(self, names: Sequence[str]) -> None:
+    def _resume(self, names: Sequence[str], whole: bool) -> None:
         """Goes back to the end of the last complete part, or to the beginning."""
-        path = self.partial / PROGRESS
-        if path.is_file():
-            before = json.loads(path.read_text())
-            if before["description"] == json.loads(json.dumps(asdict(self.description))):
-                agreeing = takewhile(
-                    lambda both: both[0] == both[1], zip(self.parts, before["done"])
-                )
-                self.done = {name: before["done"][name] for name, _ in agreeing}
+        before = self._before()
+        if before.get("description") == json.loads(json.dumps(asdict(self.description))):
+            for name, (known, lengths) in zip(self.parts, before["done"].items()):
+                if name != known or (whole and lengths["skipped"]):
+                    break
+                self.done[name] = lengths
         lengths = next(reversed(self.done.values()), dict.fromkeys(names, 0))
         files = {self.partial / name: lengths[name] for name in names}
         if not self.done or any(
@@ -78,6 +82,12 @@ class CacheWriter:
                 file.touch()
         for file, length in files.items():
             os.truncate(file, length)
+
+    def _before(self) -> dict[str, Any]:
+        try:
+            return json.loads((self.partial / PROGRESS).read_text())
+        except (OSError, ValueError):  # there is none, or the machine stopped while it was written
+            return {}
 
     def __enter__(self) -> "CacheWriter":
         return self
@@ -112,9 +122,16 @@ class CacheWriter:
         lengths = {name: file.tell() for name, file in self._files.items()}
         self.done[part] = {**lengths, "skipped": list(skipped)}
         progress = {"description": asdict(self.description), "done": self.done}
-        partial = self.partial / (PROGRESS + ".tmp")
-        partial.write_text(json.dumps(progress))
-        partial.replace(self.partial / PROGRESS)
+        self._save(PROGRESS, json.dumps(progress))
+
+    def _save(self, name: str, text: str) -> None:
+        """Whole or not at all, even if the machine stops."""
+        partial = self.partial / (name + ".tmp")
+        with partial.open("w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(self.partial / name)
 
     def _write_images(self, images: np.ndarray | Sequence[np.ndarray]) -> None:
         height, width, channels = self.description.shape
@@ -140,9 +157,7 @@ class CacheWriter:
         skipped = [name for part in self.done.values() for name in part["skipped"]]
         known = replace(self.description, count=self.rows, skipped=skipped)
         known = with_fingerprint(known, CachedSource.described(self.partial, known))
-        partial = self.partial / (DESCRIPTION + ".tmp")
-        partial.write_text(json.dumps(asdict(known), indent=2) + "\n")
-        partial.replace(self.partial / DESCRIPTION)
+        self._save(DESCRIPTION, json.dumps(asdict(known), indent=2) + "\n")
         self.partial.rename(self.folder)
         (self.folder / PROGRESS).unlink()
         return known
@@ -165,14 +180,10 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def check_space(folder: Path, needed: int) -> None:
-    """Raises ValueError if the disk on which the folder will be has less than `needed` bytes."""
-    there = folder
-    while not there.exists():
-        there = there.parent
-    free = shutil.disk_usage(there).free
+def _check_space(folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
     if free < needed:
         raise ValueError(
-            f"{there} has {free / 1e9:.1f} GB free, and {folder.name} takes {needed / 1e9:.1f} GB; "
-            "choose another place for it"
+            f"{folder.parent} has {free / 1e6:,.0f} MB free, and {needed / 1e6:,.0f} MB more are "
+            "needed; make room, or choose another folder (data.cache_dir, --data_dir)"
         )

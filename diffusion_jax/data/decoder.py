@@ -1,13 +1,20 @@
 """From image files to 8-bit grey or RGB images, without guessing what they mean."""
 
-import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 ALPHA = ("LA", "PA", "RGBA", "La", "RGBa")
+# Pillow hands EPS to Ghostscript, which runs programs.
+NOT_OPENED = {"EPS"}
+
+
+def formats() -> list[str]:
+    """The file formats that are read, by Pillow's names."""
+    Image.init()
+    return [name for name in Image.OPEN if name not in NOT_OPENED]
 
 
 class Unusable(ValueError):
@@ -35,21 +42,24 @@ class Decoder:
 
     def __call__(self, path: Path) -> Image.Image:
         """Raises ValueError that names the file if it is none that can be used."""
+        if not path.is_file():
+            raise ValueError(f"{path} is no file, or a link to none")
         try:
-            with warnings.catch_warnings(), Image.open(path) as image:
-                warnings.simplefilter("ignore")
+            with Image.open(path, formats=formats()) as image:
                 return self._plain(image, path)
         except Unusable:
             raise
+        except UnidentifiedImageError:
+            raise ValueError(f"{path} cannot be read as an image: its format is unknown") from None
         except Exception as error:  # Pillow's decoders raise whatever they like
-            reason = str(error).replace(repr(str(path)), "it") or type(error).__name__
+            reason = str(error) or type(error).__name__
             raise ValueError(f"{path} cannot be read as an image: {reason}") from None
 
     def _plain(self, image: Image.Image, path: Path) -> Image.Image:
-        if getattr(image, "n_frames", 1) > 1 and not self.convert:
-            raise Unusable(path, f"is an animation of {image.n_frames} pictures", "the first")
-        # Pillow drops the low bytes of 16-bit RGB by itself, and says so here only.
-        if any(";16" in str(tile) for tile in image.tile) and not self.convert:
+        # What cameras write as MPO is one picture, with previews of it.
+        if getattr(image, "n_frames", 1) > 1 and image.format != "MPO" and not self.convert:
+            raise Unusable(path, f"has {image.n_frames} pictures", "the first")
+        if _is_deep(image) and not self.convert:
             raise Unusable(path, "has 16 bits a channel", "8 of them")
         if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
             self.turned.append(path)
@@ -75,3 +85,13 @@ class Decoder:
                 raise Unusable(path, "has transparent parts", "them laid on white")
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
         return image.convert("RGB")
+
+
+def _is_deep(image: Image.Image) -> bool:
+    """Whether a channel has more than 8 bits, which Pillow drops by itself where it is RGB."""
+    if image.mode.startswith("I;16"):
+        return True
+    for codec, _, _, arguments in image.tile:
+        if ";16" in str(arguments) or (codec == "ppm" and arguments[1] > 255):
+            return True
+    return False

@@ -31,14 +31,21 @@ Images = UInt8[np.ndarray, "batch 64 64 3"]
 
 @dataclass(frozen=True)
 class Part:
-    """One member of a zip file."""
+    """One member of a zip file; size and checksum are those of its unpacked bytes."""
 
     zip_path: Path
     member: str
+    size: int
+    checksum: int
 
     @property
     def name(self) -> str:
         return f"{self.zip_path.name}/{self.member}"
+
+    @property
+    def identity(self) -> str:
+        """Changes when the file is replaced by another one."""
+        return f"{self.name} {self.size} {self.checksum:08x}"
 
 
 def class_names() -> list[str]:
@@ -55,10 +62,11 @@ def find_parts(source: Path, split: str) -> list[Part]:
     found: dict[int, Part] = {}
     for path in paths:
         numbers = {}
-        for member in _opened(path).namelist():
-            stem = Path(member).name.removesuffix(".npz").removesuffix(".pkl")
+        for info in _opened(path).infolist():
+            stem = Path(info.filename).name.removesuffix(".npz").removesuffix(".pkl")
             if match := re.fullmatch(MEMBERS[split], stem):
-                numbers[int(match[1] or 0)] = Part(path, member)
+                part = Part(path, info.filename, info.file_size, info.CRC)
+                numbers[int(match[1] or 0)] = part
         if not numbers:
             raise ValueError(f"{path} has no members such as {MEMBERS[split]!r}: another zip file?")
         if twice := found.keys() & numbers.keys():
@@ -71,12 +79,15 @@ def find_parts(source: Path, split: str) -> list[Part]:
 
 
 def _zip_paths(source: Path, split: str) -> list[Path]:
-    for suffix in ("", "_npz"):
-        paths = [source / f"Imagenet64_{part}{suffix}.zip" for part in ZIPS[split]]
-        there = [path for path in paths if path.is_file()]
-        if len(there) == len(paths):
+    kinds = [
+        [source / f"Imagenet64_{part}{suffix}.zip" for part in ZIPS[split]]
+        for suffix in ("", "_npz")
+    ]
+    for paths in kinds:
+        if all(path.is_file() for path in paths):
             return paths
-        if there:
+    for paths in kinds:
+        if there := [path for path in paths if path.is_file()]:
             missing = next(path for path in paths if path not in there)
             raise FileNotFoundError(f"{missing} is missing, which belongs to {there[0].name}")
     wanted = " and ".join(f"Imagenet64_{part}.zip" for part in ZIPS[split])

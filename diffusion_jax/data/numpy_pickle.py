@@ -4,6 +4,7 @@ Long strings of bytes go to a temporary file while the pickle is read, so that a
 larger than the memory.
 """
 
+import codecs
 import math
 import tempfile
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from diffusion_jax.safe_pickle import Global, Machine
 
 LONG = 2**24  # bytes that are no longer kept in memory
 AT_ONCE = 2**20
+TEXTS = (b"X", b"\x8d")  # BINUNICODE and BINUNICODE8: protocol 2 has bytes as text
 
 
 def read(stream: BufferedIOBase, name: str, folder: Path) -> dict[str, Any]:
@@ -25,7 +27,8 @@ def read(stream: BufferedIOBase, name: str, folder: Path) -> dict[str, Any]:
     name: of the file, for messages. folder: of the temporary files, which have no name and vanish
     with the arrays. Raises ValueError if the pickle is damaged or holds anything else.
     """
-    values = _Reader(name, "a pickled dict of arrays").run(_Spooling(stream, folder))
+    spooling = _Spooling(stream, folder)
+    values = _Reader(name, spooling).run(spooling)
     # To the end, where the checksum of a member of a zip file is compared.
     while stream.read(AT_ONCE):
         pass
@@ -52,15 +55,16 @@ class PickledArray:
 
 
 class _Spooled:
-    """Bytes in a temporary file."""
+    """Bytes in a temporary file. text: the stream has them as UTF-8, a character for each."""
 
-    def __init__(self, stream: BufferedIOBase, length: int, folder: Path):
+    def __init__(self, stream: BufferedIOBase, length: int, folder: Path, *, text: bool):
         self.file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (closed with this object)
-        left = length
-        while left and (piece := stream.read(min(AT_ONCE, left))):
-            self.file.write(piece)
-            left -= len(piece)
-        self.length = length - left
+        decoder = codecs.getincrementaldecoder("utf-8")()
+        self.taken = 0
+        while piece := stream.read(min(AT_ONCE, length - self.taken)):
+            self.taken += len(piece)
+            self.file.write(decoder.decode(piece).encode("latin1") if text else piece)
+        self.length = self.file.tell()
 
     def __len__(self) -> int:
         return self.length
@@ -70,17 +74,38 @@ class _Spooled:
         return self.file.read(part.stop - part.start)
 
 
+class _Token(bytes):
+    """Stands for a long text where Python makes a str of it; as long as the text."""
+
+    length = 0
+
+    def __len__(self) -> int:
+        return self.length
+
+
 class _Spooling:
-    """A stream whose long reads give `_Spooled` bytes."""
+    """A stream whose long reads give `_Spooled` bytes, or of a text the name of some."""
 
     def __init__(self, stream: BufferedIOBase, folder: Path):
         self.stream, self.folder = stream, folder
         self.readline = stream.readline
+        self.opcode = b""
+        self.texts: dict[str, _Spooled] = {}
 
     def read(self, length: int) -> Any:
         if length < LONG:
-            return self.stream.read(length)
-        return _Spooled(self.stream, length, self.folder)
+            data = self.stream.read(length)
+            self.opcode = data if length == 1 else self.opcode
+            return data
+        text = self.opcode in TEXTS
+        spooled = _Spooled(self.stream, length, self.folder, text=text)
+        if not text:
+            return spooled
+        name = f"text {len(self.texts)}"
+        self.texts[name] = spooled
+        token = _Token(name.encode())
+        token.length = spooled.taken
+        return token
 
 
 class _Reader(Machine):
@@ -90,10 +115,14 @@ class _Reader(Machine):
         "_codecs encode",
     }
 
+    def __init__(self, name: str, stream: _Spooling):
+        super().__init__(name, "a pickled dict of arrays")
+        self.texts = stream.texts
+
     def call(self, function: str, arguments: tuple) -> Any:
         match function, arguments:
             case ("_codecs encode", (str(text), "latin1")):
-                return text.encode("latin1")
+                return self.texts[text] if text in self.texts else text.encode("latin1")
             case ("numpy dtype", (str(code), *_)):
                 return self._dtype(code)
             case (name, (Global(name="numpy ndarray"), (0,), bytes())) if "_reconstruct" in name:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -17,10 +16,9 @@ from tqdm import tqdm
 
 from diffusion_jax.data import crops
 from diffusion_jax.data.cache import DESCRIPTION, CachedSource, Description
-from diffusion_jax.data.cache_writer import CacheWriter, check_space, locked
+from diffusion_jax.data.cache_writer import CacheWriter, locked
 
 PART_BYTES = 2**25
-LIKELY_BYTES = 80 * 107 * 3  # of an image whose size is not known beforehand
 
 
 @dataclass(frozen=True)
@@ -53,6 +51,11 @@ class Cut:
         more = {"shorter_side": str(self.side)} if self.crop == crops.RANDOM else {}
         return {"crop": self.crop, **more}
 
+    def image_bytes(self, channels: int) -> int:
+        """Of an image on disk; where their shapes differ, of one of 4:3."""
+        usual = self.side * 4 // 3 if self.crop == crops.RANDOM else self.side
+        return self.side * usual * channels
+
     def shape(self, channels: int) -> tuple[int, int, int]:
         """See `cache.Description`."""
         return (0, 0, channels) if self.crop == crops.RANDOM else (self.side, self.side, channels)
@@ -64,19 +67,20 @@ def prepared(
     count: int,
     load: Callable[[int], tuple[np.ndarray, int]],
     *,
+    image_bytes: int,
     state_of: Callable[[range], str],
     name_of: Callable[[int], str],
     skip_broken: bool = False,
 ) -> CachedSource:
     """The dataset in its folder in `cache_dir`, written first if it is not there.
 
-    state_of: changes with the images of a range of indices; what has changed is decoded again.
     load: the image, (height, width, channels), and the label of an index below count; called by
     several threads. It raises ValueError for an image that cannot be used, which ends everything,
-    or with skip_broken leaves the image out; name_of says how to call it.
+    or with skip_broken leaves the image out; name_of says how to call it. image_bytes: of one image
+    or a usual one, on disk. state_of: changes with the images of a range of indices; what has
+    changed is decoded again.
     """
-    size = math.prod(description.shape)
-    rows = int(np.clip(PART_BYTES // max(size, 1), 16, 1024))
+    rows = int(np.clip(PART_BYTES // image_bytes, 16, 1024))
     parts = [range(first, min(first + rows, count)) for first in range(0, count, rows)]
     names = {f"{part.start} {state_of(part)}": part for part in parts}
     words = re.sub(r"[^\w.]+", "-", f"{description.name}-{description.split}").strip("-.")
@@ -86,9 +90,15 @@ def prepared(
     if not folder.exists():
         with locked(partial):
             if not folder.exists():
-                check_space(folder, count * (size or LIKELY_BYTES))
                 print(f"Decoding {description.name} into {folder}", flush=True)
-                with CacheWriter(folder, description, list(names), partial) as writer:
+                with CacheWriter(
+                    folder,
+                    description,
+                    list(names),
+                    partial,
+                    whole=not skip_broken,
+                    needed=count * image_bytes,
+                ) as writer:
                     _write(writer, names, load, name_of, skip_broken)
                     done = writer.finish()
                 if done.skipped:

@@ -21,6 +21,7 @@ class Source(Protocol):
 
     class_names: Sequence[str]
     description: Description
+    labels: Int[np.ndarray, "size"]
 
     def __len__(self) -> int: ...
 
@@ -36,6 +37,7 @@ def make_source(
     data_dir: str = "",
     cache_dir: str = "",
     channels: int = 0,
+    num_classes: int = 0,
     resolution: int = 0,
     crop: str = "center-crop",
     shorter_side: int = 0,
@@ -54,11 +56,12 @@ def make_source(
     "all"); "imagenet64", as `scripts.prepare_data` leaves it (splits train and validation);
     "tfds:NAME", any tfds dataset with `image` prepared as array_record; or "folder:PATH", a folder
     of image files (splits train, heldout, all). The last two are decoded into `cache_dir` the first
-    time.
+    time; "prepared:PATH" is such a folder in it, which may come from another machine.
 
     data_dir: where the datasets are; "" is `default_data_dir`, or tfds's own default for tfds.
     cache_dir: "" is cache in data_dir, or in `default_data_dir`. channels, resolution: of tfds and
-    folders, where 0 takes images as they are (tfds alone). crop, shorter_side: see
+    folders, where 0 takes images as they are (tfds alone). num_classes: that there have to be; 0
+    takes any. crop, shorter_side: see
     `preparation.Cut`. include, exclude, labels: see `folder.find_images`. holdout: see
     `folder.split_off`. convert, upright: see `decoder.Decoder`. skip_broken: leave out files that
     cannot be read. load_into_memory: read everything once, rather than from the disk each time.
@@ -68,16 +71,35 @@ def make_source(
     """
     if crop not in crops.KNOWN:
         raise ValueError(f"Unknown data.crop {crop!r}; known: {', '.join(crops.KNOWN)}")
+    of_folders = {"include": include, "exclude": exclude, "holdout": holdout, "convert": convert}
+    of_folders |= {"upright": upright, "skip_broken": skip_broken, "labels": labels != "auto"}
+    if not name.startswith("folder:") and any(of_folders.values()):
+        option = next(option for option, value in of_folders.items() if value)
+        raise ValueError(f"data.{option} is for folders of images; data.name is {name!r}")
+    if not name.startswith(("folder:", "tfds:")) and crop == crops.RANDOM:
+        raise ValueError(f"data.crop={crop} is for folders and tfds; data.name is {name!r}")
     cut = Cut(crop, resolution, shorter_side)
     cache = Path(cache_dir or Path(data_dir or default_data_dir()) / "cache").expanduser()
     kind, _, rest = name.partition(":")
     if name == "digits":
-        return _digits(split)
+        source = _digits(split)
+        source.description.require_classes(num_classes)
+        return source
     if name == "imagenet64":
         source = _imagenet64(split, data_dir)
+    elif kind == "prepared" and rest:
+        source = CachedSource(Path(rest).expanduser())
+        if split != source.description.split:
+            raise ValueError(f"{rest} is the split {source.description.split} (data.split)")
     elif kind == "tfds" and rest:
         source = read_tfds(
-            rest, split=split, data_dir=data_dir, cache_dir=cache, channels=channels, cut=cut
+            rest,
+            split=split,
+            data_dir=data_dir,
+            cache_dir=cache,
+            channels=channels,
+            num_classes=num_classes,
+            cut=cut,
         )
     elif kind == "folder" and rest:
         root = Path(rest).expanduser()
@@ -89,11 +111,13 @@ def make_source(
             decoder=decoder,
             cut=cut,
             cache_dir=cache,
+            num_classes=num_classes,
             skip_broken=skip_broken,
         )
     else:
-        known = "digits, imagenet64, tfds:NAME, folder:PATH"
+        known = "digits, imagenet64, tfds:NAME, folder:PATH, prepared:PATH"
         raise ValueError(f"Unknown data.name {name!r}; known: {known}")
+    source.description.require_classes(num_classes)
     return in_memory(source) if load_into_memory else source
 
 
@@ -111,8 +135,9 @@ def _imagenet64(split: str, data_dir: str) -> CachedSource:
         return CachedSource(folder)
     except FileNotFoundError:
         raise FileNotFoundError(
-            f"imagenet64 is not prepared in {folder.parent.parent}; run python -m "
-            "scripts.prepare_data imagenet64 --source FOLDER_OF_THE_ZIPS, or set data.data_dir"
+            f"The split {split} of imagenet64 is not prepared in {folder.parent.parent}; run "
+            "python -m scripts.prepare_data imagenet64 --source FOLDER_OF_THE_ZIPS, or set "
+            "data.data_dir"
         ) from None
 
 

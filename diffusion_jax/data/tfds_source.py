@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from diffusion_jax.data import imagenet
+from diffusion_jax.data import crops, imagenet
 from diffusion_jax.data.cache import CachedSource, Description
 from diffusion_jax.data.preparation import Cut, prepared
 from diffusion_jax.images import to_pil
@@ -34,19 +34,20 @@ def read_tfds(
     data_dir: str,
     cache_dir: Path,
     channels: int,
+    num_classes: int,
     cut: Cut,
 ) -> CachedSource:
     """The dataset's images and labels, decoded into `cache_dir` the first time.
 
     channels, cut.resolution: 0 is as they are. Images that have this size already are not cut.
-    EMNIST is turned upright, and its letters are labelled from 0. Raises ValueError if the dataset
-    is not there, or cannot be read so.
+    num_classes: as in `sources.make_source`. EMNIST is turned upright, and its letters are labelled
+    from 0. Raises ValueError if the dataset is not there, or cannot be read so.
     """
     builder, records = _open(name, split, data_dir)
     height, width, stored_channels = builder.info.features["image"].shape
-    channels = channels or stored_channels or 3
+    channels = channels or stored_channels
     resolution = cut.resolution or height or 0
-    fitting = height == width == resolution
+    fitting = height == width == resolution and cut.crop != crops.RANDOM
     if not resolution:
         raise ValueError(f"{name} has images of various sizes; set data.resolution")
     cut = replace(cut, resolution=resolution)
@@ -56,11 +57,12 @@ def read_tfds(
     description = Description(
         name=f"tfds:{name}",
         split=split,
-        shape=(resolution, resolution, channels) if fitting else cut.shape(channels),
+        shape=cut.shape(channels),
         class_names=class_names,
         origin={"files": builder.info.full_name, **origin},
     )
 
+    description.require_classes(num_classes)
     # So that another dataset of this name is not taken for it.
     info = (Path(builder.data_path) / "dataset_info.json").read_bytes()
     state = hashlib.sha256(info).hexdigest()[:16]
@@ -79,6 +81,7 @@ def read_tfds(
         description,
         len(records),
         load,
+        image_bytes=cut.image_bytes(channels),
         state_of=lambda indices: state,
         name_of=lambda index: f"{name}[{index}]",
     )
@@ -90,13 +93,14 @@ def _open(name: str, split: str, data_dir: str) -> tuple[Any, Any]:
     with _quiet():
         try:
             builder = tfds.builder(name, data_dir=data_dir or None)
-        except tfds.core.DatasetNotFoundError:
-            raise ValueError(f"tfds knows no dataset {name!r} (data.name='tfds:{name}')") from None
+        except (tfds.core.DatasetNotFoundError, ValueError, AssertionError) as error:
+            # tfds says in many lines which versions and configurations there are.
+            reason = f"{error}".strip().splitlines()[0]
+            raise ValueError(f"tfds has no dataset {name!r} (data.name): {reason[:300]}") from None
         if not builder.is_prepared():
             raise ValueError(
                 f"The tfds dataset {name!r} is not prepared in {builder.data_path}; set "
-                "data.data_dir to the folder that holds it, or prepare it: "
-                f"python -m scripts.prepare_data tfds --name {name}"
+                f"data.data_dir to the folder that holds it, or prepare it: {_how_to_make(name)}"
             )
         if split not in builder.info.splits:
             known = ", ".join(builder.info.splits)
@@ -117,6 +121,12 @@ def _open(name: str, split: str, data_dir: str) -> tuple[Any, Any]:
         records = builder.as_data_source(split=split)
         records[0]  # the first decoding is what warns
     return builder, records
+
+
+def _how_to_make(name: str) -> str:
+    if name.startswith("imagenet_resized/64x64"):
+        return "python -m scripts.prepare_data imagenet64 --tfds --source FOLDER_OF_THE_ZIPS"
+    return f"python -m scripts.prepare_data tfds --name {name}"
 
 
 def _classes(name: str, builder: Any) -> tuple[list[str], int]:
