@@ -112,6 +112,7 @@ def test_an_interrupted_run_continues_bit_for_bit(finished, tmp_path, monkeypatc
         def __init__(self, source):
             self.source = source
             self.class_names, self.description = source.class_names, source.description
+            self.labels = source.labels
 
         def __len__(self):
             return len(self.source)
