@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import optax
 from ml_collections import ConfigDict
 
@@ -99,6 +100,31 @@ def training_batches(config: ConfigDict, source: Source, start: int = 0) -> Iter
         process_count=jax.process_count(),
         threads=data.threads,
     )
+
+
+def read_squares(config: ConfigDict, source: Source, indices: np.ndarray) -> np.ndarray:
+    """The images with these indices; of those that are cut at random, always the same part."""
+    pixels = source.read(indices)["image"]
+    if source.description.shape[0]:
+        return pixels
+    crop = RandomResizedCrop(config.data.resolution, config.data.smallest_crop)
+    return crop(pixels, [np.random.default_rng([config.seed, index, 2]) for index in indices])
+
+
+def set_sampling(config: ConfigDict, given: Mapping[str, Any]) -> None:
+    """Changes the fields of config.sampling that are given, that is, not None.
+
+    With another sampler, clip becomes that one's own default. Raises ValueError if both steps and
+    stride are given.
+    """
+    sampling = config.sampling
+    if given.get("steps") is not None and given.get("stride") is not None:
+        raise ValueError("--steps and --stride were both given; choose one")
+    if given.get("steps") is not None:
+        sampling.stride = 0
+    if given.get("sampler") not in (None, sampling.sampler) and given.get("clip") is None:
+        sampling.clip = given["sampler"] != "reference"
+    sampling.update({name: value for name, value in given.items() if value is not None})
 
 
 def save(config: ConfigDict, workdir: Path, class_names: Sequence[str]) -> None:

@@ -115,13 +115,15 @@ class Generator:
         seed: int,
         guidance_scale: float,
         eta: float,
+        start: int = 0,
         progress: Callable[[Iterable], Iterable] = iter,
     ) -> tuple[HostImages, Film]:
         """One image for each label, and its frames; values about [-1, 1], not clipped.
 
-        Image i depends on seed, i and its label alone. labels: in 0 .. num_classes (the null
-        class); only their number counts in a model without classes. guidance_scale: see
-        `guidance.classifier_free`. progress: wraps the iteration over batches (tqdm, say).
+        Image i depends on seed, i and its label alone, where i counts from start. labels: in 0 ..
+        num_classes (the null class); only their number counts in a model without classes.
+        guidance_scale: see `guidance.classifier_free`. progress: wraps the iteration over batches
+        (tqdm, say).
         """
         count = len(labels)
         numbers = {
@@ -133,7 +135,7 @@ class Generator:
         for first in progress(range(0, count, self.batch_size)):
             # The last batch is filled up with repeats, so that all have one shape.
             index = np.arange(first, first + self.batch_size, dtype=np.int32)
-            batch = {"index": index, "labels": labels[np.minimum(index, count - 1)]}
+            batch = {"index": index + start, "labels": labels[np.minimum(index, count - 1)]}
             x0, film = self._draw(params, numbers, parallel.local_rows(batch))
             images.append(x0)
             films.append(film)

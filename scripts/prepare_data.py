@@ -177,7 +177,6 @@ def make_with_tfds(name: str, manual_dir: Path | None) -> None:
 def check() -> int:
     from diffusion_jax import configuration, images
     from diffusion_jax.data import make_source
-    from diffusion_jax.data.crops import RandomResizedCrop
     from diffusion_jax.validation import validate
 
     if not _OUT.value.endswith(".png"):
@@ -204,11 +203,9 @@ def check() -> int:
     about, names = source.description, list(source.class_names)
 
     def look(indices: np.ndarray) -> np.ndarray:
-        pixels = source.read(indices)["image"]
-        if about.shape[0]:
-            return pixels
-        crop = RandomResizedCrop(config.data.resolution, config.data.smallest_crop)
-        return crop(pixels, [np.random.default_rng(index) for index in indices])
+        if given is None:
+            return source.read(indices)["image"]
+        return configuration.read_squares(config, source, indices)
 
     print(about.summary())
     if names:

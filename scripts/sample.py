@@ -107,8 +107,8 @@ def main() -> int:
 
 def sampling_settings(config) -> dict:
     """The config's sampling section, after the flags have changed what they name."""
-    if _STEPS.value is not None and _STRIDE.value is not None:
-        raise ValueError("--steps and --stride were both given; choose one")
+    from diffusion_jax import configuration
+
     if _ETA.value is not None and _DDIM_SCALE.value is not None:
         raise ValueError("--eta and --ddim_scale were both given; choose one")
     given = {
@@ -119,11 +119,7 @@ def sampling_settings(config) -> dict:
         "guidance": _GUIDANCE.value,
         "clip": _CLIP.value,
     }
-    if _SAMPLER.value not in (None, config.sampling.sampler) and _CLIP.value is None:
-        given["clip"] = _SAMPLER.value != "reference"  # each sampler's own default
-    if _STEPS.value is not None:
-        config.sampling.stride = 0
-    config.sampling.update({name: value for name, value in given.items() if value is not None})
+    configuration.set_sampling(config, given)
     return {name: config.sampling[name] for name in (*given, "spacing")}
 
 

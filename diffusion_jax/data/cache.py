@@ -45,7 +45,8 @@ class Description:
     def provenance(self) -> dict[str, Any]:
         """What a run remembers of its data."""
         short = {"name": self.name, "split": self.split, "count": self.count}
-        return short | {"origin": dict(self.origin), "fingerprint": self.fingerprint}
+        short |= {"shape": list(self.shape), "origin": dict(self.origin)}
+        return short | {"fingerprint": self.fingerprint}
 
     def summary(self) -> str:
         """One line for people."""

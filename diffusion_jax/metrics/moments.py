@@ -1,0 +1,73 @@
+"""Mean and covariance of features in float64, gathered batch by batch, and the distance of two."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Shaped
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Of `count` vectors: their mean, and the sum of the outer products of what differs from it.
+
+    Two can be added, and the order does not matter beyond the last digits (Chan, Golub, LeVeque
+    1979).
+    """
+
+    count: int
+    mean: Float[np.ndarray, "features"]
+    scatter: Float[np.ndarray, "features features"]
+
+    @classmethod
+    def of(cls, features: Shaped[np.ndarray, "batch features"]) -> "Moments":
+        """Raises ValueError if a feature is not finite."""
+        values = np.asarray(features, np.float64)
+        if not np.isfinite(values).all():
+            row = int(np.flatnonzero(~np.isfinite(values).all(1))[0])
+            raise ValueError(f"The features of image {row} (of {len(values)}) are not all finite")
+        mean = values.mean(0)
+        centred = values - mean
+        return cls(len(values), mean, centred.T @ centred)
+
+    def __add__(self, other: "Moments") -> "Moments":
+        count = self.count + other.count
+        step = other.mean - self.mean
+        mean = self.mean + step * (other.count / count)
+        between = np.outer(step, step) * (self.count * other.count / count)
+        return Moments(count, mean, self.scatter + other.scatter + between)
+
+    @property
+    def covariance(self) -> Float[np.ndarray, "features features"]:
+        """Unbiased. Raises ValueError for fewer than two vectors."""
+        if self.count < 2:
+            raise ValueError(f"{self.count} images have no covariance; at least 2 are needed")
+        return self.scatter / (self.count - 1)
+
+
+def frechet_distance(
+    mean: Float[np.ndarray, "features"],
+    covariance: Float[np.ndarray, "features features"],
+    other_mean: Float[np.ndarray, "others"],
+    other_covariance: Float[np.ndarray, "others others"],
+) -> float:
+    """|m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)), of two normal distributions.
+
+    Heusel et al. (arXiv:1706.08500), eq. 6. The eigenvalues of S1 S2 are those of R S2 R, where R
+    is the root of S1: symmetric matrices alone, so that nothing becomes complex and singular ones
+    do no harm. Raises ValueError if the two have different sizes or are not finite.
+    """
+    if mean.shape != other_mean.shape:
+        raise ValueError(
+            f"The statistics have {len(mean)} and {len(other_mean)} features: they are of other "
+            "networks"
+        )
+    arrays = [mean, covariance, other_mean, other_covariance]
+    if not all(np.isfinite(array).all() for array in arrays):
+        raise ValueError("The statistics are not all finite")
+    mean, covariance, other_mean, other_covariance = (np.asarray(a, np.float64) for a in arrays)
+    values, vectors = np.linalg.eigh(covariance)
+    root = (vectors * np.sqrt(values.clip(0))) @ vectors.T
+    product = root @ other_covariance @ root
+    trace = np.sqrt(np.linalg.eigvalsh((product + product.T) / 2).clip(0)).sum()
+    apart = ((mean - other_mean) ** 2).sum()
+    return float(apart + np.trace(covariance) + np.trace(other_covariance) - 2 * trace)

@@ -1,0 +1,98 @@
+"""Metrics of features beside the Frechet distance, each as it was first defined."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from jaxtyping import Float
+
+ROWS = 2048  # of a block of distances
+
+
+def inception_score(
+    logits: Float[np.ndarray, "images classes"], *, splits: int = 10
+) -> tuple[float, float]:
+    """(mean, standard deviation) over parts of exp(E KL(p(y|x) || p(y))).
+
+    Salimans et al. (arXiv:1606.03498), section 4. The parts follow one another and are equal, but
+    for one image. Raises ValueError if there are fewer images than parts.
+    """
+    if len(logits) < splits:
+        raise ValueError(f"{len(logits)} images cannot be split into {splits} parts")
+    logits = logits.astype(np.float64)
+    log_p = logits - logits.max(1, keepdims=True)
+    log_p -= np.log(np.exp(log_p).sum(1, keepdims=True))
+    scores = []
+    for part in np.array_split(log_p, splits):
+        p = np.exp(part)
+        divergence = (p * (part - np.log(p.mean(0, keepdims=True)))).sum(1)
+        scores.append(np.exp(divergence.mean()))
+    return float(np.mean(scores)), float(np.std(scores))
+
+
+def kernel_distance(
+    features: Float[np.ndarray, "images features"],
+    real: Float[np.ndarray, "others features"],
+    *,
+    subsets: int = 100,
+    size: int = 1000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """KID: (mean, standard deviation) over random subsets of the squared MMD, unbiased.
+
+    The kernel is (x.y / d + 1)^3: Binkowski et al. (arXiv:1801.01401), section 4. Raises ValueError
+    if there are fewer images than a subset has.
+    """
+    if min(len(features), len(real)) < size:
+        raise ValueError(
+            f"KID takes subsets of {size} images; there are {len(features)} and {len(real)} real"
+        )
+    generator = np.random.default_rng(seed)
+    estimates = []
+    for _ in range(subsets):
+        x, y = (
+            rows[generator.choice(len(rows), size, replace=False)].astype(np.float64)
+            for rows in (features, real)
+        )
+        xx, yy, xy = ((a @ b.T / a.shape[1] + 1) ** 3 for a, b in ((x, x), (y, y), (x, y)))
+        within = (xx.sum() - np.trace(xx) + yy.sum() - np.trace(yy)) / (size * (size - 1))
+        estimates.append(within - 2 * xy.mean())
+    return float(np.mean(estimates)), float(np.std(estimates))
+
+
+def precision_recall(
+    features: Float[np.ndarray, "images features"],
+    real: Float[np.ndarray, "others features"],
+    *,
+    neighbours: int = 3,
+) -> tuple[float, float]:
+    """(share of images among the real ones, share of real ones among the images).
+
+    An image is among others if it is no farther from one of them than that one's third nearest
+    neighbour: Kynkaanniemi et al. (arXiv:1904.06991), eq. 1 and 2. Raises ValueError if there are
+    no more images than neighbours.
+    """
+    if min(len(features), len(real)) <= neighbours:
+        raise ValueError(f"Precision and recall take more than {neighbours} images of each kind")
+    features, real = features.astype(np.float32), real.astype(np.float32)
+    precision = _covered(features, real, _radii(real, neighbours))
+    recall = _covered(real, features, _radii(features, neighbours))
+    return precision, recall
+
+
+def _radii(rows: np.ndarray, neighbours: int) -> np.ndarray:
+    """Squared distances to the k-th nearest other row."""
+    blocks = (np.partition(block, neighbours, axis=1) for block in _distances(rows, rows))
+    return np.concatenate([block[:, neighbours] for block in blocks])
+
+
+def _covered(rows: np.ndarray, others: np.ndarray, radii: np.ndarray) -> float:
+    inside = [(block <= radii).any(1) for block in _distances(rows, others)]
+    return float(np.concatenate(inside).mean())
+
+
+def _distances(rows: np.ndarray, others: np.ndarray) -> Iterator[np.ndarray]:
+    """Squared distances of each row to all others, some rows at a time."""
+    squares = (others**2).sum(1)
+    for first in range(0, len(rows), ROWS):
+        block = rows[first : first + ROWS]
+        yield ((block**2).sum(1)[:, None] + squares - 2 * block @ others.T).clip(0)

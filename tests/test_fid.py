@@ -1,0 +1,201 @@
+"""The script: references, runs and files, stops, sweeps and mistakes."""
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny import tiny_config
+
+from diffusion_jax import configuration
+from diffusion_jax.generate import Generator, load_params
+from diffusion_jax.images import to_uint8
+from diffusion_jax.metrics.moments import frechet_distance
+from diffusion_jax.train import train
+
+ROOT = Path(__file__).parent.parent
+pytestmark = pytest.mark.usefixtures("ordinary_promotion")
+
+
+def fid(*arguments):
+    command = [sys.executable, "-m", "scripts.fid", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("run")
+    train(tiny_config(model__blocks="res", sampling__steps=2), workdir)
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory):
+    path = tmp_path_factory.mktemp("reference") / "digits.npz"
+    done = fid("reference", "--data=digits", "--split=all", "--features=pixels", f"--out={path}")
+    assert done.returncode == 0, done.stderr
+    return path
+
+
+def evaluate(run, reference, out, *more):
+    return fid(
+        "evaluate",
+        f"--workdir={run}",
+        f"--reference={reference}",
+        f"--out={out}",
+        "--features=pixels",
+        *more,
+    )
+
+
+def result(folder):
+    (path,) = folder.glob("result-*.json")
+    return json.loads(path.read_text())
+
+
+def test_a_reference_says_what_it_is_of(reference):
+    with np.load(reference) as arrays:
+        about = json.loads(str(arrays["about"]))
+        images = arrays["arr_0"]
+        digits = configuration.open_source(tiny_config()).read(np.arange(1797))["image"]
+        pixels = digits.reshape(1797, 64) / 127.5 - 1
+        np.testing.assert_allclose(arrays["mu"], pixels.mean(0), atol=1e-6)
+        np.testing.assert_allclose(arrays["sigma"], np.cov(pixels.T), atol=1e-6)
+    assert about["features"] == "pixels"
+    assert about["count"] == 1797
+    assert len(about["data"]["fingerprint"]) == 64
+    np.testing.assert_array_equal(images, digits)
+
+
+def test_the_reference_of_a_run_is_that_of_its_data(run, reference, tmp_path):
+    done = fid("reference", f"--workdir={run}", "--features=pixels", f"--out={tmp_path / 'a.npz'}")
+    assert done.returncode == 0, done.stderr
+    with np.load(reference) as one, np.load(tmp_path / "a.npz") as other:
+        assert one.keys() == other.keys()
+        assert all(np.array_equal(one[name], other[name]) for name in one)
+
+
+def test_a_run_is_evaluated(run, reference, tmp_path):
+    done = evaluate(run, reference, tmp_path, "--num_samples=40", "--batch_size=16")
+    assert done.returncode == 0, done.stderr
+    found = result(tmp_path)
+    # The same images, by way of the sampler itself.
+    config = configuration.load(run)
+    step, params = load_params(run, config)
+    labels = np.random.default_rng([0, 2]).integers(10, size=40, dtype=np.int32)
+    generator = Generator.from_config(config, batch_size=8)
+    drawn, _ = generator(params, labels, seed=0, guidance_scale=1.0, eta=0.0)
+    pixels = to_uint8(drawn).reshape(40, 64) / 127.5 - 1
+    with np.load(reference) as arrays:
+        expected = frechet_distance(pixels.mean(0), np.cov(pixels.T), arrays["mu"], arrays["sigma"])
+    assert found["metrics"]["FD"] == pytest.approx(expected, rel=1e-4)
+    assert found["images"]["checkpoint"] == step == 6
+    assert found["images"]["labels"] == "uniform"
+    assert found["images"]["quantizer"] == "round"
+    assert found["images"]["sampling"]["steps"] == 2
+    assert found["reference"]["data"]["fingerprint"] == found["training_data"]["fingerprint"]
+    assert f"FD  {found['metrics']['FD']:.6g}" in done.stdout
+    # A result that is there is not computed again; shards are gone.
+    assert len(list(tmp_path.glob("features-*"))) == 1  # those of the reference's own images
+    again = evaluate(run, reference, tmp_path, "--num_samples=40", "--batch_size=16")
+    assert again.returncode == 0
+    assert "shard" not in again.stderr
+    assert again.stdout == done.stdout
+
+
+def test_a_sweep(run, reference, tmp_path):
+    more = ("--num_samples=20", "--checkpoint=3,6", "--eta=0,1", "--batch_size=20")
+    done = evaluate(run, reference, tmp_path, *more)
+    assert done.returncode == 0, done.stderr
+    with (tmp_path / "table.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["checkpoint"], row["eta"]) for row in rows] == [
+        ("3", "0.0"),
+        ("3", "1.0"),
+        ("6", "0.0"),
+        ("6", "1.0"),
+    ]
+    assert len({row["FD"] for row in rows}) == 4
+    assert (tmp_path / "FD.png").stat().st_size > 1000
+    assert "| checkpoint |" in (tmp_path / "table.md").read_text()
+
+
+def test_the_original_protocol_is_one_flag(run, reference, tmp_path):
+    more = ("--protocol=original", "--num_samples=8", "--batch_size=8")
+    done = evaluate(run, reference, tmp_path, *more)
+    assert done.returncode == 0, done.stderr
+    images = result(tmp_path)["images"]
+    assert images["labels"] == "none"
+    assert images["quantizer"] == "truncate"
+    assert images["sampling"]["sampler"] == "reference"
+    assert images["protocol"].startswith("as the original: unconditional")
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pictures")
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 16, 16, 3), np.uint8)
+    for index, image in enumerate(pixels):
+        Image.fromarray(image).save(folder / f"{index:02}.png")
+    np.savez(folder.parent / "pictures.npz", arr_0=pixels)
+    return folder
+
+
+def test_images_from_anywhere_with_the_network(pictures, tmp_path):
+    """Random weights; a folder and an npz of the same images are the same."""
+    statistics = {"mu": np.zeros(2048), "sigma": np.eye(2048)}
+    statistics |= {"mu_s": np.zeros(2023), "sigma_s": np.eye(2023)}
+    with np.load(pictures.parent / "pictures.npz") as arrays:
+        np.savez(tmp_path / "ref.npz", arr_0=arrays["arr_0"], **statistics)
+    found = []
+    for images, out in ((pictures, "a"), (pictures.parent / "pictures.npz", "b")):
+        done = fid(
+            "evaluate",
+            f"--images={images}",
+            f"--reference={tmp_path / 'ref.npz'}",
+            "--weights=random",
+            "--batch_size=12",
+            f"--out={tmp_path / out}",
+        )
+        assert done.returncode == 0, done.stderr
+        found.append(result(tmp_path / out)["metrics"])
+        shutil.rmtree(tmp_path / out)
+    assert found[0] == found[1]
+    assert found[0].keys() == {"FD", "sFD", "IS", "IS_std", "precision", "recall"}
+    assert found[0]["precision"] == found[0]["recall"] == 1
+
+
+def test_mistakes_get_one_line(run, reference, pictures, tmp_path):
+    odd = tmp_path / "odd"
+    shutil.copytree(pictures, odd)
+    Image.new("RGB", (9, 16)).save(odd / "a.png")
+    out = f"--out={tmp_path / 'out'}"
+    pixels = "--features=pixels"
+    of_run = ["evaluate", f"--workdir={run}", f"--reference={reference}"]
+    files = ["evaluate", f"--images={pictures}", f"--reference={reference}", out, pixels]
+    make = ["reference", "--config=configs/digits.py"]
+    cases = [
+        (["evaluate", out], "Give either --workdir"),
+        (["evaluate", f"--workdir={run}"], "--reference is missing"),
+        ([*files[:1], f"--images={odd}", *files[2:]], "several sizes"),
+        (files, "768 and 64 features"),
+        ([*files, "--num_samples=100"], "has 12 images; --num_samples=100"),
+        ([*of_run, "--weights=random"], "features: pixels; here it is: InceptionV3"),
+        ([*of_run, pixels, "--eta=a"], "--eta=a"),
+        ([*of_run, pixels, "--checkpoint=5"], "No checkpoint of step 5"),
+        ([*make, pixels, f"--out={reference}"], "is there already"),
+        ([*make, "--weights=/nowhere", out + ".npz"], "/nowhere"),
+        ([*files[:1], "--images=/nowhere", *files[2:]], "no folder"),
+    ]
+    for arguments, message in cases:
+        done = fid(*arguments)
+        assert done.returncode == 1, arguments
+        line = done.stderr.strip().splitlines()[-1]
+        assert line.startswith("Error: "), done.stderr
+        assert message in line, (message, line)
+        assert "Traceback" not in done.stderr
