@@ -18,7 +18,7 @@ from diffusion_jax.data.folder import find_images
 from diffusion_jax.generate import Generator, load_params
 from diffusion_jax.metrics import evaluation
 from diffusion_jax.metrics.features import Extractor
-from diffusion_jax.metrics.references import Reference, check_same_data, read_images
+from diffusion_jax.metrics.references import Reference, check_same_data, digest, read_images
 
 LABELS = ("uniform", "balanced", "data", "none")
 
@@ -163,11 +163,15 @@ class Judge:
             "images": drawn.about,
             "features": self.extract.about,
             "training_data": drawn.data,
-            "reference": {"file": self.reference_file, **self.reference.about},
+            "reference": {
+                "file": self.reference_file,
+                "sha256": digest(self.reference_file),
+                **self.reference.about,
+            },
             "bootstrap": self.bootstrap,
         }
-        digest = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:12]
-        path = self.folder / f"result-{digest}.json"
+        name = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:12]
+        path = self.folder / f"result-{name}.json"
         if path.is_file():
             return json.loads(path.read_text())
         first = jax.process_index() == 0
@@ -184,6 +188,12 @@ class Judge:
             features, self.extract, self.reference, real, bootstrap=self.bootstrap
         )
         result = {"metrics": metrics, **known, "definitions": evaluation.definitions()}
+        size = features[self.extract.main].shape[1]
+        if drawn.count <= size:
+            result["note"] = (
+                f"{drawn.count} images for {size} features: the covariance is singular, and the "
+                "distance far above that of more images"
+            )
         self.folder.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(path.name + ".tmp")
         partial.write_text(json.dumps(result, indent=2) + "\n")

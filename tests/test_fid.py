@@ -98,6 +98,8 @@ def test_a_run_is_evaluated(run, reference, tmp_path):
     assert found["images"]["labels"] == "uniform"
     assert found["images"]["quantizer"] == "round"
     assert found["images"]["sampling"]["steps"] == 2
+    assert found["note"].startswith("40 images for 64 features")
+    assert len(found["reference"]["sha256"]) == 64
     assert found["reference"]["data"]["fingerprint"] == found["training_data"]["fingerprint"]
     assert f"FD  {found['metrics']['FD']:.6g}" in done.stdout
     # A result that is there is not computed again; shards are gone.

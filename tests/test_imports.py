@@ -47,6 +47,12 @@ def test_a_file_imports_only_what_it_may(path):
         assert ours <= {"models", "types"}
 
 
+def test_networks_are_in_their_places():
+    flax = [path for path in LIBRARY if any("flax.linen" in name for name in imports(path))]
+    outside = [path.name for path in flax if column(path) != "models"]
+    assert sorted(outside) == ["generate.py", "inception.py", "train_state.py", "train_step.py"]
+
+
 def test_one_file_says_pmap():
     saying = [path.name for path in LIBRARY if "jax.pmap" in path.read_text()]
     assert saying == ["parallel.py"]

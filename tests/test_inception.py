@@ -75,6 +75,12 @@ def test_features_depend_on_neither_devices_nor_batches(stored):
     assert found["pool"].shape == (6, 2048)
     assert found["spatial"].shape == (6, 2023)
     assert not whole.is_fid
+    one_device = jax.jit(
+        lambda params, images: InceptionV3().apply({"params": params}, resize.tensorflow(images))
+    )
+    alone = one_device(inception_weights.load("random")[0], jnp.asarray(images.repeat(3, axis=-1)))
+    for name, array in alone._asdict().items():
+        assert_allclose(found[name], array, rtol=1e-4, atol=1e-5)
     again = whole(np.tile(images, (3, 1, 1, 3))[:11])
     assert_allclose(again["pool"][6:], found["pool"][:5], rtol=1e-4, atol=1e-5)
 

@@ -5,6 +5,7 @@ real images for KID, precision and recall; those of ADM, EDM and pytorch-fid hav
 these. Ours say besides what they were made of and how.
 """
 
+import hashlib
 import json
 import zipfile
 from dataclasses import dataclass, field
@@ -74,6 +75,15 @@ def load(text: str, main: str) -> Reference:
         if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
             raise ValueError(f"{text} has statistics that are not all finite")
     return reference
+
+
+def digest(text: str) -> str:
+    """SHA-256 of a reference's files."""
+    total = hashlib.sha256()
+    for part in text.split(","):
+        with Path(part).expanduser().open("rb") as file:
+            total.update(hashlib.file_digest(file, "sha256").digest())
+    return total.hexdigest()
 
 
 def _from_npz(path: Path, main: str) -> Reference:

@@ -1,0 +1,66 @@
+"""How fast InceptionV3 describes images, and how long the distance of two statistics takes.
+
+python -m benchmarks.features [--images 128] [--batch_size 32] [--torch]
+
+With --torch, PyTorch runs the same network with the same weights in the same process (pip install
+torch). The weights are random ones, which take as long as others.
+"""
+
+import importlib.util
+import time
+from collections.abc import Callable
+
+import jax
+import numpy as np
+from absl import flags
+
+from diffusion_jax.metrics.features import make_extractor
+from diffusion_jax.metrics.moments import frechet_distance
+from scripts import cli
+
+_IMAGES = flags.DEFINE_integer("images", 128, "Of 64x64 pixels.", 1)
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Images at a time.", 1)
+_TORCH = flags.DEFINE_bool("torch", False, "PyTorch, too.")
+
+
+def main() -> None:
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 256, (_IMAGES.value, 64, 64, 3), np.uint8)
+    extract = make_extractor("random", batch_size=_BATCH_SIZE.value)
+    print(f"{jax.default_backend()}, {jax.device_count()} devices")
+    show("features", extract, images)
+    if _TORCH.value:
+        show("PyTorch", in_torch(), images)
+    roots = generator.standard_normal((2, 2048, 4096))
+    covariances = [root @ root.T / 4096 for root in roots]
+    start = time.perf_counter()
+    frechet_distance(np.zeros(2048), covariances[0], np.ones(2048), covariances[1])
+    print(f"{'distance, 2048':>16}  {time.perf_counter() - start:>8.1f} s")
+
+
+def show(name: str, extract: Callable, images: np.ndarray) -> None:
+    extract(images[: _BATCH_SIZE.value])  # compiles
+    start = time.perf_counter()
+    extract(images)
+    print(f"{name:>16}  {len(images) / (time.perf_counter() - start):>8.1f} images/s", flush=True)
+
+
+def in_torch() -> Callable:
+    import torch
+
+    path = cli.ROOT / "tests" / "golden" / "make_inception.py"
+    spec = importlib.util.spec_from_file_location("make_inception", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+    def extract(images: np.ndarray) -> None:
+        with torch.no_grad():
+            for part in np.array_split(images, max(1, len(images) // _BATCH_SIZE.value)):
+                x = torch.from_numpy(part).permute(0, 3, 1, 2).float()
+                module.network(module.resize_tensorflow(x))
+
+    return extract
+
+
+if __name__ == "__main__":
+    cli.run(main)
