@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 from diffusion_jax import configuration, images, parallel
@@ -27,11 +29,12 @@ LABELS = ("uniform", "balanced", "data", "none")
 class Images:
     """uint8 images that can be had a few at a time.
 
-    about: how they were made, for provenance. data: what the model was trained on, as
-    `Description.provenance` has it, as far as it is known.
+    shape: height, width, channels. about: how they were made, for provenance. data: what the model
+    was trained on, as `Description.provenance` has it, as far as it is known.
     """
 
     count: int
+    shape: tuple[int, ...]
     read: Callable[[int, int], np.ndarray]  # (first, count)
     about: dict[str, Any]
     data: dict[str, Any]
@@ -68,6 +71,11 @@ def of_run(
             eta=config.sampling.eta,
             start=first,
         )
+        if not np.isfinite(drawn).all():
+            raise ValueError(
+                f"The model draws values that are not finite (checkpoint {step} of {workdir}, "
+                f"guidance {config.sampling.guidance})"
+            )
         return images.to_uint8(drawn, truncate=truncate)
 
     sampling = config.sampling.to_dict()
@@ -75,14 +83,27 @@ def of_run(
         "workdir": str(workdir.resolve()),
         "checkpoint": step,
         "parameters": "ema" if ema else "raw",
+        "parameters_sha256": _digest(params),
         "labels": labels if config.model.num_classes else "the model has no classes",
         "quantizer": "truncate" if truncate else "round",
         "seed": seed,
         "sampling": {k: v for k, v in sampling.items() if not k.startswith("grid_")},
+        "model": config.model.to_dict(),
+        "schedule": config.schedule.to_dict(),
+        "loss": config.loss.kind,  # which says whether the variance is the model's
     }
     trained_on = workdir / "dataset.json"
     data = json.loads(trained_on.read_text()) if trained_on.is_file() else {}
-    return Images(count, read, about, data)
+    shape = (config.data.resolution, config.data.resolution, config.model.channels)
+    return Images(count, shape, read, about, data)
+
+
+def _digest(params: PyTree) -> str:
+    """Tells the parameters of two runs apart that were in one folder at different times."""
+    total = hashlib.sha256()
+    for leaf in jax.tree.leaves(jax.device_get(params)):
+        total.update(np.ascontiguousarray(leaf))
+    return total.hexdigest()
 
 
 def choose_labels(policy: str, count: int, config: ConfigDict, seed: int) -> np.ndarray:
@@ -103,30 +124,35 @@ def choose_labels(policy: str, count: int, config: ConfigDict, seed: int) -> np.
     raise ValueError(f"Unknown --labels {policy!r}; known: {', '.join(LABELS)}")
 
 
-def of_files(path: Path, count: int | None) -> Images:
+def of_files(path: Path, count: int | None, channels: int) -> Images:
     """The images of an npz (arr_0), or of a folder, which all have one size.
 
-    count: as many of them, from the first on. Raises ValueError or FileNotFoundError if there are
-    fewer, or none.
+    count: as many of them, from the first on. channels: that the files of a folder are read with.
+    Raises ValueError or FileNotFoundError if there are fewer, or none.
     """
-    about = {"images": str(path.resolve())}
+    about: dict[str, Any] = {"images": str(path.resolve())}
     if path.suffix == ".npz" and path.is_file():
         rows = read_images(path)
         found, read = len(rows), lambda first, number: rows[first : first + number]
+        about["sha256"] = hashlib.sha256(np.ascontiguousarray(rows)).hexdigest()
     elif path.is_dir():
-        files = [path / file for file in find_images(path, labels="none").files]
-        found, read = len(files), lambda first, number: _stacked(files[first : first + number])
-        about["state"] = find_images(path, labels="none").state(range(found))
+        listing = find_images(path, labels="none")
+        files = [path / file for file in listing.files]
+        found = len(files)
+        read = lambda first, number: _stacked(files[first : first + number], channels)  # noqa: E731
+        about |= {"state": listing.state(range(found)), "channels": channels}
     else:
         raise FileNotFoundError(f"--images={path} is no folder and no .npz")
     if count is not None and count > found:
         raise ValueError(f"{path} has {found} images; --num_samples={count} was asked for")
-    return Images(count or found, read, about, {})
+    shape = read(0, 1).shape[1:]
+    return Images(count or found, shape, read, about, {"shape": list(shape)})
 
 
-def _stacked(files: Iterable[Path]) -> np.ndarray:
-    decode = Decoder(3)
-    pixels = [np.asarray(decode(file)) for file in files]
+def _stacked(files: Iterable[Path], channels: int) -> np.ndarray:
+    decode = Decoder(channels)
+    decoded = [np.asarray(decode(file)) for file in files]
+    pixels = [image.reshape(*image.shape[:2], channels) for image in decoded]
     sizes = {image.shape: file for file, image in zip(files, pixels)}
     if len(sizes) > 1:
         (first, one), (second, other) = list(sizes.items())[:2]
@@ -169,19 +195,21 @@ class Judge:
                 **self.reference.about,
             },
             "bootstrap": self.bootstrap,
+            "allow_mismatch": self.allow_mismatch,
         }
         name = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:12]
         path = self.folder / f"result-{name}.json"
-        if path.is_file():
-            return json.loads(path.read_text())
         first = jax.process_index() == 0
-        shards = evaluation.shard_folder(
-            self.folder, {**known, "reference": None, "bootstrap": None}
-        )
+        if parallel.from_first(np.array(path.is_file())):
+            return json.loads(path.read_text()) if first else {"metrics": {}, **known}
+        self._check_sizes(drawn.shape)
+        of_images = ("num_samples", "images", "features")
+        shards = evaluation.shard_folder(self.folder, {key: known[key] for key in of_images})
         features = evaluation.gather(
             shards, drawn.count, drawn.read, self.extract, progress=self.progress, write=first
         )
         real = self._real(first)
+        parallel.wait_for_all("features")
         if not first:
             return {"metrics": {}, **known}
         metrics = evaluation.measure(
@@ -195,11 +223,22 @@ class Judge:
                 "distance far above that of more images"
             )
         self.folder.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(path.name + ".tmp")
-        partial.write_text(json.dumps(result, indent=2) + "\n")
+        partial = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+        partial.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n")
         partial.rename(path)
-        shutil.rmtree(shards)
+        shutil.rmtree(shards, ignore_errors=True)
         return result
+
+    def _check_sizes(self, shape: tuple[int, ...]) -> None:
+        """Raises ValueError before anything is drawn if reference and features do not fit."""
+        main = self.extract.main
+        size = self.extract(np.zeros((1, *shape), np.uint8))[main].shape[1]
+        there = len(self.reference.statistics[main][0])
+        if size != there:
+            raise ValueError(
+                f"Images of {shape[0]}x{shape[1]}x{shape[2]} have {size} features, the reference "
+                f"{there}: it is of other features, or of images of another shape"
+            )
 
     def _real(self, first: bool) -> Any:
         """The features of the reference's own images, made once."""

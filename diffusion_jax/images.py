@@ -27,7 +27,7 @@ def to_uint8(
     truncate: to the level below instead, as ADM and the original do; half a level darker.
     """
     levels = (np.clip(images, -1, 1) + 1) * 127.5
-    return (levels if truncate else np.rint(levels)).astype(np.uint8)
+    return (levels if truncate else np.floor(levels + 0.5)).astype(np.uint8)
 
 
 def grid(

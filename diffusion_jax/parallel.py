@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 from jaxtyping import Array, Int, PyTree
 
 AXIS = "devices"
@@ -82,6 +83,19 @@ def local_rows(batch: PyTree) -> PyTree:
         return array[jax.process_index() * share :][:share]
 
     return jax.tree.map(rows, batch)
+
+
+def from_first(array: np.ndarray) -> np.ndarray:
+    """What the first process has, in all of them: what they would else see differently on disk."""
+    if jax.process_count() == 1:
+        return array
+    return np.asarray(multihost_utils.broadcast_one_to_all(array))
+
+
+def wait_for_all(name: str) -> None:
+    """Until every process is here."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)
 
 
 def global_rows(rows: int) -> Int[Array, "rows"]:

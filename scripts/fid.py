@@ -13,6 +13,7 @@ check: whether ADM's published images give the published numbers, with the publi
 """
 
 import itertools
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ _DATA = flags.DEFINE_string(
     None,
     "reference: in place of --config, a dataset as in config.data.name, in its own size.",
 )
-_SPLIT = flags.DEFINE_string("split", "train", "reference: of --data.")
+_SPLIT = flags.DEFINE_string("split", None, "reference: of --data; default: train.")
 _DATA_DIR = flags.DEFINE_string("data_dir", "", "reference: where --data is.")
 _WORKDIR = flags.DEFINE_list(
     "workdir", None, "evaluate: folder of a run, or a list of such. reference: whose data is taken."
@@ -52,7 +53,7 @@ _WEIGHTS = flags.DEFINE_string(
     "weights", "published", "Of inception: published, random, or the path of their file."
 )
 _RESIZE = flags.DEFINE_string("resize", "tensorflow", "tensorflow, pytorch-fid, or clean.")
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "Images at a time, on all devices.", 1)
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "Images at a time, on all devices.", 1, 1024)
 _ALLOW = flags.DEFINE_bool("allow_mismatch", False, "Compare with a reference of another crop.")
 _BOOTSTRAP = flags.DEFINE_integer("bootstrap", 0, "Resamples for the deviation of FID.", 0)
 
@@ -87,6 +88,8 @@ _PROTOCOL = flags.DEFINE_enum(
 COMMANDS = ("reference", "evaluate", "check")
 # What ADM's paper and repository report for admnet_imagenet64.npz.
 PUBLISHED = {"FID": (2.07, 0.02), "sFID": (4.29, 0.03)}
+# What --protocol decides.
+DECIDED = (_LABELS, _QUANTIZER, _SAMPLER, _CLIP, _GUIDANCE)
 PUBLISHED |= {"precision": (0.74, 0.01), "recall": (0.63, 0.01)}
 SETTINGS = ("workdir", "checkpoint", "steps", "stride", "eta", "guidance", "seed")
 
@@ -96,20 +99,23 @@ def main(command: str) -> int:
 
 
 def reference() -> int:
+    import jax
+
     from diffusion_jax import configuration
     from diffusion_jax.data import make_source
-    from diffusion_jax.metrics import evaluation
-    from diffusion_jax.metrics.references import Reference
+    from diffusion_jax.metrics import evaluation, references
     from diffusion_jax.validation import validate
 
-    out = Path(_OUT.value or "")
-    if out.suffix != ".npz":
-        raise ValueError(f"--out={_OUT.value} must name the .npz to write")
-    if out.exists():
-        raise ValueError(f"{out} is there already; delete it, or choose another --out")
+    out = references.out_paths(_OUT.value or "")[0]
     config = None if _DATA.value else config_of_data()
     if config is None:
-        source = make_source(_DATA.value, split=_SPLIT.value, data_dir=_DATA_DIR.value)
+        if _DATA.value.startswith("folder:"):
+            raise ValueError(
+                "A folder needs a size: --config configs/folder.py "
+                f"--config.data.name={_DATA.value} --config.data.resolution=64, say, for --data"
+            )
+        split = _SPLIT.value or ("all" if _DATA.value == "digits" else "train")
+        source = make_source(_DATA.value, split=split, data_dir=_DATA_DIR.value)
     else:
         validate(config)
         source = configuration.open_source(config)
@@ -117,7 +123,12 @@ def reference() -> int:
     count = min(_NUM.value or len(source), len(source))
     if count < 2:
         raise ValueError(f"{len(source)} images have no covariance; at least 2 are needed")
-    about = {**extract.about, "data": source.description.provenance(), "count": count}
+    data = source.description.provenance()
+    if not source.description.shape[0]:  # cut at random, see read_squares
+        side = config.data.resolution
+        data["shape"] = [side, side, config.model.channels]
+        data["origin"] |= {"smallest_crop": config.data.smallest_crop, "seed": config.seed}
+    about = {**extract.about, "data": data, "count": count}
     # An even part of the data, so that a smaller number still has all classes.
     chosen = np.linspace(0, len(source) - 1, count).astype(int)
 
@@ -129,13 +140,20 @@ def reference() -> int:
     def images_of(first: int, number: int) -> np.ndarray:
         return squares(chosen[first : first + number])
 
-    folder = evaluation.shard_folder(out.parent, about)
+    folder, first = evaluation.shard_folder(out.parent, about), jax.process_index() == 0
     statistics = evaluation.accumulate(
-        folder, count, images_of, extract, progress=lambda parts: cli.progress(parts, "shard")
+        folder,
+        count,
+        images_of,
+        extract,
+        progress=lambda parts: cli.progress(parts, "shard", show=first),
+        write=first,
     )
+    if not first:
+        return 0
     kept = chosen[np.unique(np.linspace(0, count - 1, min(_KEEP.value, count)).astype(int))]
     images = squares(kept) if _KEEP.value else None
-    Reference(statistics, images, about).save(out)
+    references.Reference(statistics, images, about).save(_OUT.value)
     shutil.rmtree(folder, ignore_errors=True)
     print(
         f"{out}: {count:,} images of {source.description.name}, fingerprint "
@@ -173,7 +191,15 @@ def evaluate() -> int:
 
 
 def check() -> int:
+    from diffusion_jax.metrics import references
+
+    if _IMAGES.value is None or _REFERENCE.value is None or _FEATURES.value != "inception":
+        raise ValueError("check takes --images, --reference and the features of InceptionV3")
+    known = references.load(_REFERENCE.value, "pool")
+    if "spatial" not in known.statistics or known.images is None:
+        raise ValueError(f"{_REFERENCE.value} has no mu_s, sigma_s and arr_0; it is not ADM's")
     (row,) = evaluations()
+    print(f"{'IS':>10}: {row['IS']:.2f}")
     wrong = 0
     for name, (expected, tolerance) in PUBLISHED.items():
         right = abs(row[name] - expected) <= tolerance
@@ -194,6 +220,12 @@ def evaluations() -> list[dict[str, Any]]:
         raise ValueError("Give either --workdir, for a run, or --images")
     if _REFERENCE.value is None:
         raise ValueError("--reference is missing; for example: --reference digits.npz")
+    if _BOOTSTRAP.value == 1:
+        raise ValueError("--bootstrap=1 has no deviation; choose 2 or more, or 0")
+    if _PROTOCOL.value and (
+        given := [flag.name for flag in DECIDED if flag.value != flags.FLAGS[flag.name].default]
+    ):
+        raise ValueError(f"--protocol={_PROTOCOL.value} decides --{given[0]} itself; drop one")
     judge = library.Judge(
         out_folder(),
         extractor(),
@@ -205,7 +237,8 @@ def evaluations() -> list[dict[str, Any]]:
     )
     references.check_same_features(judge.reference, judge.extract.about)
     if _IMAGES.value is not None:
-        drawn = library.of_files(Path(_IMAGES.value).expanduser(), _NUM.value)
+        channels = references.channels(judge.reference)
+        drawn = library.of_files(Path(_IMAGES.value).expanduser(), _NUM.value, channels)
         return [metrics_of(judge(drawn))]
     rows = []
     for setting in sweep():
@@ -233,12 +266,16 @@ def sweep() -> list[dict[str, Any]]:
         "guidance": numbers(_GUIDANCE, float),
         "seed": numbers(_SEED, int),
     }
+    if any(seed is None or not 0 <= seed < 2**32 for seed in lists["seed"]):
+        raise ValueError(f"--seed={','.join(_SEED.value)} must be in [0, 2^32)")
+    if not any(_WORKDIR.value):
+        raise ValueError("--workdir is empty; for example: --workdir runs/digits")
     settings = []
     for workdir in _WORKDIR.value:
         checkpoints = _CHECKPOINT.value or [None]
         if checkpoints == ["all"]:
             with Checkpoints(Path(workdir) / configuration.CHECKPOINTS) as there:
-                checkpoints = there.steps()
+                checkpoints = there.steps() or [there.newest()]  # which says that there is none
         elif checkpoints != [None]:
             checkpoints = numbers(_CHECKPOINT, int)
         for values in itertools.product(checkpoints, *lists.values()):
@@ -261,6 +298,8 @@ def images_of(setting: dict[str, Any]):
     configuration.set_sampling(config, given)
     validate(config)
     setting.update({name: config.sampling[name] for name in ("steps", "stride", "eta", "guidance")})
+    if setting["stride"]:
+        setting["steps"] = ""  # stride takes its place
     original = _PROTOCOL.value == "original"
     drawn = library.of_run(
         workdir,
@@ -284,7 +323,10 @@ def images_of(setting: dict[str, Any]):
 def numbers(flag: flags.FlagHolder, kind: type) -> list:
     """The numbers of a list; one None where the flag is missing."""
     try:
-        return [kind(text) for text in flag.value] if flag.value else [None]
+        given = dict.fromkeys(kind(text) for text in flag.value) if flag.value else {None: None}
+        if any(number is not None and not math.isfinite(number) for number in given):
+            raise ValueError("not finite")
+        return list(given)
     except ValueError:
         text = ",".join(flag.value)
         raise ValueError(f"--{flag.name}={text} is no list of numbers, such as 0,1") from None

@@ -13,6 +13,7 @@ from PIL import Image
 from tiny import tiny_config
 
 from diffusion_jax import configuration
+from diffusion_jax.evaluate import of_files
 from diffusion_jax.generate import Generator, load_params
 from diffusion_jax.images import to_uint8
 from diffusion_jax.metrics.moments import frechet_distance
@@ -154,28 +155,31 @@ def test_images_from_anywhere_with_the_network(pictures, tmp_path):
     statistics |= {"mu_s": np.zeros(2023), "sigma_s": np.eye(2023)}
     with np.load(pictures.parent / "pictures.npz") as arrays:
         np.savez(tmp_path / "ref.npz", arr_0=arrays["arr_0"], **statistics)
-    found = []
-    for images, out in ((pictures, "a"), (pictures.parent / "pictures.npz", "b")):
-        done = fid(
-            "evaluate",
-            f"--images={images}",
-            f"--reference={tmp_path / 'ref.npz'}",
-            "--weights=random",
-            "--batch_size=12",
-            f"--out={tmp_path / out}",
-        )
-        assert done.returncode == 0, done.stderr
-        found.append(result(tmp_path / out)["metrics"])
-        shutil.rmtree(tmp_path / out)
-    assert found[0] == found[1]
-    assert found[0].keys() == {"FD", "sFD", "IS", "IS_std", "precision", "recall"}
-    assert found[0]["precision"] == found[0]["recall"] == 1
+    done = fid(
+        "evaluate",
+        f"--images={pictures}",
+        f"--reference={tmp_path / 'ref.npz'}",
+        "--weights=random",
+        "--batch_size=12",
+        f"--out={tmp_path / 'out'}",
+    )
+    assert done.returncode == 0, done.stderr
+    found = result(tmp_path / "out")["metrics"]
+    assert found.keys() == {"FD", "sFD", "IS", "IS_std", "precision", "recall"}
+    assert found["precision"] == found["recall"] == 1
+    one, other = (of_files(path, None, 3) for path in (pictures, pictures.parent / "pictures.npz"))
+    np.testing.assert_array_equal(one.read(0, 12), other.read(0, 12))
 
 
-def test_mistakes_get_one_line(run, reference, pictures, tmp_path):
+def test_images_of_several_sizes_are_refused(pictures, tmp_path):
     odd = tmp_path / "odd"
     shutil.copytree(pictures, odd)
     Image.new("RGB", (9, 16)).save(odd / "a.png")
+    with pytest.raises(ValueError, match=r"several sizes: .*11\.png 16x16, .*a\.png 9x16"):
+        of_files(odd, None, 3).read(0, 13)
+
+
+def test_mistakes_get_one_line(run, reference, pictures, tmp_path):
     out = f"--out={tmp_path / 'out'}"
     pixels = "--features=pixels"
     of_run = ["evaluate", f"--workdir={run}", f"--reference={reference}"]
@@ -184,8 +188,14 @@ def test_mistakes_get_one_line(run, reference, pictures, tmp_path):
     cases = [
         (["evaluate", out], "Give either --workdir"),
         (["evaluate", f"--workdir={run}"], "--reference is missing"),
-        ([*files[:1], f"--images={odd}", *files[2:]], "several sizes"),
-        (files, "768 and 64 features"),
+        (files, "of the reference is (8, 8), that of the images (16, 16)"),
+        ([*files, "--allow_mismatch"], "256 features, the reference 64"),
+        ([*of_run, pixels, "--protocol=original", "--guidance=0,1"], "decides --guidance itself"),
+        ([*of_run, pixels, "--seed=-1"], "must be in [0, 2^32)"),
+        ([*of_run, pixels, "--guidance=inf"], "--guidance=inf is no list of numbers"),
+        ([*of_run, pixels, "--bootstrap=1"], "has no deviation"),
+        (["check", *of_run[1:], pixels], "check takes --images"),
+        (["reference", "--data=folder:/tmp", pixels, out + ".npz"], "A folder needs a size"),
         ([*files, "--num_samples=100"], "has 12 images; --num_samples=100"),
         ([*of_run, "--weights=random"], "features: pixels; here it is: InceptionV3"),
         ([*of_run, pixels, "--eta=a"], "--eta=a"),

@@ -69,6 +69,21 @@ def test_frechet_distance_is_that_of_the_matrix_root(rank):
         assert_allclose(found, (mean**2).sum() + np.trace(one + two - 2 * root), rtol=1e-11)
 
 
+def test_frechet_distance_of_close_singular_covariances():
+    """Of fewer images than features, against the singular values of the images themselves."""
+    generator = np.random.default_rng(0)
+    one = generator.standard_normal((20, 60))
+    two = one + 0.01 * generator.standard_normal((20, 60))
+    one, two = one - one.mean(0), two - two.mean(0)
+    trace = np.linalg.svd(one @ two.T / 19, compute_uv=False).sum()
+    expected = ((one**2).sum() + (two**2).sum()) / 19 - 2 * trace
+    zeros = np.zeros(60)
+    found = frechet_distance(zeros, np.cov(one.T), zeros, np.cov(two.T))
+    assert_allclose(found, expected, rtol=1e-9)
+    with pytest.raises(ValueError, match="eigenvalue -1"):
+        frechet_distance(zeros, -np.eye(60), zeros, np.eye(60))
+
+
 def test_frechet_distance_says_what_does_not_fit():
     with pytest.raises(ValueError, match="2 and 3 features"):
         frechet_distance(np.zeros(2), np.eye(2), np.zeros(3), np.eye(3))
@@ -159,12 +174,14 @@ def test_references_of_all_forms(tmp_path):
     found = references.load(str(tmp_path / "adm.npz"), "pool")
     assert found.statistics.keys() == {"pool", "spatial"}
     assert_array_equal(found.images, images)
-    Reference(found.statistics, images, {"data": {"name": "x"}}).save(tmp_path / "ours.npz")
+    Reference(found.statistics, images, {"data": {"name": "x"}}).save(str(tmp_path / "ours.npz"))
     again = references.load(str(tmp_path / "ours.npz"), "pool")
     assert again.about == {"data": {"name": "x"}}
     assert_array_equal(again.statistics["spatial"][1], spread)
     with pytest.raises(ValueError, match="is there already"):
-        again.save(tmp_path / "ours.npz")
+        again.save(str(tmp_path / "ours.npz"))
+    again.save(f"{tmp_path / 'm.npy'},{tmp_path / 'c.npy'}")
+    assert_array_equal(np.load(tmp_path / "c.npy"), spread)
 
 
 @pytest.mark.parametrize(
@@ -175,6 +192,9 @@ def test_references_of_all_forms(tmp_path):
         ({"mu": np.zeros(3), "sigma": np.eye(3) * np.nan}, "not all finite"),
         ({"mu": np.array([{}]), "sigma": np.eye(1)}, "damaged, or no file of NumPy's"),
         ({"mu": np.zeros(1), "sigma": np.eye(1), "arr_0": np.zeros(3)}, "arr_0 of type float64"),
+        ({"mu": np.zeros(2), "sigma": np.triu(np.ones((2, 2)))}, "not symmetric"),
+        ({"mu": np.array(["a"]), "sigma": np.eye(1)}, "statistics of types <U1"),
+        ({"mu": np.zeros(1), "sigma": np.eye(1), "about": np.array("[1]")}, "no JSON object"),
     ],
 )
 def test_bad_references(tmp_path, arrays, message):

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from diffusion_jax.importers.torch_reader import ORDERED_DICT, REBUILD_TENSOR
-from diffusion_jax.safe_pickle import Global, Machine
+from diffusion_jax.importers.torch_reader import ORDERED_DICT, REBUILD_TENSOR, StateDictMachine
+from diffusion_jax.safe_pickle import Global
 
 MAGIC, VERSION = 0x1950A86A20F9469CFC6C, 1001
 TYPES = {"torch FloatStorage": "<f4", "torch LongStorage": "<i8"}
@@ -48,7 +48,7 @@ class _Tensor:
     size: tuple[int, ...]
 
 
-class _Reader(Machine):
+class _Reader(StateDictMachine):
     globals = frozenset({ORDERED_DICT, REBUILD_TENSOR, *TYPES})
 
     def __init__(self, path: Path, file: BufferedReader):
@@ -81,16 +81,11 @@ class _Reader(Machine):
             case (name, (_Storage() as storage, int(offset), tuple(size), tuple(stride), *_)) if (
                 name == REBUILD_TENSOR
                 and all(type(side) is int and 0 <= side < 2**40 for side in (offset, *size))
-                and stride == _in_c_order(size)
+                and len(stride) == len(size)
+                and all(s == c for n, s, c in zip(size, stride, _in_c_order(size)) if n != 1)
             ):
                 return _Tensor(storage, offset, size)
         raise self.refused("calls what is no tensor in C order and no OrderedDict")
-
-    def build(self, instance: Any, state: Any) -> Any:
-        """Drops the metadata of a state dict's modules."""
-        if not isinstance(instance, OrderedDict):
-            raise self.refused("is damaged: its pickle has no OrderedDict where one belongs")
-        return instance
 
     def persistent(self, identity: Any) -> _Storage:
         match identity:

@@ -52,7 +52,17 @@ class _Storage:
     count: int
 
 
-class _Reader(Machine):
+class StateDictMachine(Machine):
+    """What the pickles of both of PyTorch's formats have in common."""
+
+    def build(self, instance: Any, state: Any) -> Any:
+        """Drops the metadata of a state dict's modules, which PyTorch itself can do without."""
+        if not isinstance(instance, OrderedDict):
+            raise self.refused("is damaged: its pickle has no OrderedDict where one belongs")
+        return instance
+
+
+class _Reader(StateDictMachine):
     globals = frozenset({ORDERED_DICT, REBUILD_TENSOR, FLOAT_STORAGE})
 
     def __init__(self, path: Path, archive: zipfile.ZipFile):
@@ -81,12 +91,6 @@ class _Reader(Machine):
             case (name, _) if name == REBUILD_TENSOR:
                 return self._tensor(arguments)
         raise self.refused("calls what is no tensor and no OrderedDict")
-
-    def build(self, instance: Any, state: Any) -> Any:
-        """Drops the metadata of a state dict's modules, which PyTorch itself can do without."""
-        if not isinstance(instance, OrderedDict):
-            raise self.refused("is damaged: its pickle has no OrderedDict where one belongs")
-        return instance
 
     def persistent(self, identity: Any) -> _Storage:
         match identity:

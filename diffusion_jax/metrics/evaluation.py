@@ -3,12 +3,14 @@
 import hashlib
 import json
 import math
+import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from diffusion_jax import parallel
 from diffusion_jax.metrics import scores
 from diffusion_jax.metrics.features import Extractor, Features
 from diffusion_jax.metrics.moments import Moments, frechet_distance
@@ -42,7 +44,8 @@ def gather(
     """
     firsts = range(0, count, SHARD)
     paths = [folder / f"{first:08d}.npz" for first in firsts]
-    missing = [first for first, path in zip(firsts, paths) if not path.is_file()]
+    there = parallel.from_first(np.array([path.is_file() for path in paths]))
+    missing = [first for first, found in zip(firsts, there) if not found]
     if write:
         folder.mkdir(parents=True, exist_ok=True)
     made = {}
@@ -54,6 +57,9 @@ def gather(
     if not write:
         return {}
     parts = [made[first] if first in made else _load(path) for first, path in zip(firsts, paths)]
+    for first, path, part in zip(firsts, paths, parts):
+        if any(len(rows) != min(SHARD, count - first) for rows in part.values()):
+            raise ValueError(f"{path} has another number of images; delete it to make it again")
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
@@ -91,10 +97,11 @@ def accumulate(
     `gather`.
     """
     path = folder / "moments.npz"
-    total, seen = _saved(path) if path.is_file() else ({}, 0)
+    total, seen = _saved(path) if write and path.is_file() else ({}, 0)
+    seen = int(parallel.from_first(np.array(seen)))
     for first in progress(range(seen, count, SHARD)):
         features = extract(images_of(first, min(SHARD, count - first)))
-        for name in KEYS.keys() & features.keys():
+        for name in KEYS.keys() & features.keys() if write else ():
             more = Moments.of(features[name])
             total[name] = total[name] + more if name in total else more
         if write and (first // SHARD + 1) % SAVE_EVERY == 0:
@@ -113,7 +120,7 @@ def _saved(path: Path) -> tuple[dict[str, Moments], int]:
 
 
 def _save(path: Path, arrays: dict[str, Any]) -> None:
-    partial = path.with_name(path.name + ".tmp")
+    partial = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     with partial.open("wb") as file:
         np.savez(file, **arrays)
     partial.rename(path)

@@ -1,8 +1,11 @@
 """From uint8 images to the vectors that metrics compare, on all devices."""
 
+import hashlib
 import importlib
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -33,13 +36,14 @@ class Extractor:
     def __call__(self, images: Images) -> Features:
         """Raises ValueError for features that are not finite."""
         features = {
-            name: np.asarray(rows, np.float32) for name, rows in self.extract(images).items()
+            name: rows if rows.dtype == np.float64 else np.asarray(rows, np.float32)
+            for name, rows in self.extract(images).items()
         }
         for name, rows in features.items():
             if rows.shape[0] != len(images) or rows.ndim != 2 or rows.shape[1] > LARGEST:
                 raise ValueError(
                     f"{len(images)} images gave {name} of shape {rows.shape}; ({len(images)}, up "
-                    f"to {LARGEST}) was expected"
+                    f"to {LARGEST}) was expected; --features MODULE:FUNCTION can make fewer"
                 )
             if not np.isfinite(rows).all():
                 raise ValueError(f"The {name} of some images are not finite")
@@ -114,4 +118,7 @@ def _of_user(kind: str, batch_size: int) -> Extractor:
         rows = [np.asarray(function(images[first : first + batch_size])) for first in parts]
         return {"features": np.concatenate(rows)}
 
-    return Extractor(extract, {"features": kind}, is_fid=False, main="features")
+    about = {"features": kind}
+    if source := inspect.getsourcefile(function):
+        about["code_sha256"] = hashlib.sha256(Path(source).read_bytes()).hexdigest()
+    return Extractor(extract, about, is_fid=False, main="features")

@@ -10,6 +10,7 @@ import urllib.request
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
+from http.client import HTTPException
 from pathlib import Path
 
 import jax
@@ -107,7 +108,7 @@ def _in_torch(path: tuple[str, ...]) -> tuple[str, Callable[[np.ndarray], np.nda
     return ".".join([*layer, NORM[last]]), lambda array: array
 
 
-def _read(path: Path) -> Mapping[str, np.ndarray]:
+def _check(path: Path) -> None:
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != SHA256:
@@ -115,6 +116,10 @@ def _read(path: Path) -> Mapping[str, np.ndarray]:
             f"{path} is not {NAME}: its sha256 is {found}, {SHA256} was expected; FIDs of other "
             "weights compare with no others"
         )
+
+
+def _read(path: Path) -> Mapping[str, np.ndarray]:
+    _check(path)
     if zipfile.is_zipfile(path):
         return torch_reader.read(path)
     return torch_legacy.read_state_dict(path)
@@ -135,8 +140,9 @@ def _downloaded(cache: Path) -> Path:
     try:
         with urllib.request.urlopen(ADDRESS, timeout=60) as answer, partial.open("wb") as file:
             shutil.copyfileobj(answer, file)
+        _check(partial)
         partial.replace(path)
-    except OSError as error:
+    except (OSError, HTTPException, ValueError) as error:
         raise FileNotFoundError(
             f"{ADDRESS} cannot be fetched ({error}); fetch it elsewhere and give its path, "
             f"--weights PATH, or put it into {cache}"

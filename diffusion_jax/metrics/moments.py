@@ -52,9 +52,10 @@ def frechet_distance(
 ) -> float:
     """|m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)), of two normal distributions.
 
-    Heusel et al. (arXiv:1706.08500), eq. 6. The eigenvalues of S1 S2 are those of R S2 R, where R
-    is the root of S1: symmetric matrices alone, so that nothing becomes complex and singular ones
-    do no harm. Raises ValueError if the two have different sizes or are not finite.
+    Heusel et al. (arXiv:1706.08500), eq. 6. With S = R R^T, the trace of the root of S1 S2 is the
+    sum of the singular values of R1^T R2. Nothing becomes complex, and singular covariances, as of
+    fewer images than features, cost no digits. Raises ValueError if the two have different sizes,
+    are not finite, or are no covariances.
     """
     if mean.shape != other_mean.shape:
         raise ValueError(
@@ -65,9 +66,16 @@ def frechet_distance(
     if not all(np.isfinite(array).all() for array in arrays):
         raise ValueError("The statistics are not all finite")
     mean, covariance, other_mean, other_covariance = (np.asarray(a, np.float64) for a in arrays)
-    values, vectors = np.linalg.eigh(covariance)
-    root = (vectors * np.sqrt(values.clip(0))) @ vectors.T
-    product = root @ other_covariance @ root
-    trace = np.sqrt(np.linalg.eigvalsh((product + product.T) / 2).clip(0)).sum()
+    trace = np.linalg.svd(_root(covariance).T @ _root(other_covariance), compute_uv=False).sum()
     apart = ((mean - other_mean) ** 2).sum()
     return float(apart + np.trace(covariance) + np.trace(other_covariance) - 2 * trace)
+
+
+def _root(covariance: np.ndarray) -> np.ndarray:
+    """R with R R^T = the covariance."""
+    values, vectors = np.linalg.eigh(covariance)
+    if values[0] < -1e-6 * max(values[-1], 1e-300):
+        raise ValueError(
+            f"A covariance has the eigenvalue {values[0]:.3g}; it is damaged, or no covariance"
+        )
+    return vectors * np.sqrt(values.clip(0))

@@ -7,7 +7,6 @@ these. Ours say besides what they were made of and how.
 
 import hashlib
 import json
-import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,11 @@ import numpy as np
 # The arrays of each kind of statistics, by the name of the features.
 KEYS = {"pool": ("mu", "sigma"), "features": ("mu", "sigma"), "spatial": ("mu_s", "sigma_s")}
 # Published files, by name, whose images were cut in a way that they do not tell.
-CROPS = {"VIRTUAL_imagenet64_labeled.npz": "center-crop-dhariwal"}
+CROPS = {
+    "VIRTUAL_imagenet64_labeled.npz": "center-crop-dhariwal",  # ADM's
+    "imagenet-64x64-baseline.npz": "center-crop-dhariwal",  # EDM's, for ADM
+    "imagenet-64x64.npz": "center-crop",  # EDM's own
+}
 
 
 @dataclass(frozen=True)
@@ -33,20 +36,39 @@ class Reference:
     images: np.ndarray | None = None
     about: dict[str, Any] = field(default_factory=dict)
 
-    def save(self, path: Path) -> None:
-        """Writes an npz. Raises ValueError if the file is there already."""
-        if path.exists():
-            raise ValueError(f"{path} is there already; delete it, or choose another --out")
+    def save(self, text: str) -> None:
+        """Writes an npz, or mean and covariance alone as "mean.npy,covariance.npy".
+
+        Raises ValueError if a file is there already.
+        """
+        paths = out_paths(text)
+        paths[0].parent.mkdir(parents=True, exist_ok=True)
+        if len(paths) == 2:
+            main = "pool" if "pool" in self.statistics else "features"
+            for path, array in zip(paths, self.statistics[main]):
+                np.save(path, array)
+            return
+        (path,) = paths
         arrays = {"about": np.array(json.dumps(self.about))}
         for name, statistics in self.statistics.items():
             arrays.update(zip(KEYS[name], statistics))
         if self.images is not None:
             arrays["arr_0"] = self.images
-        path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(path.name + ".tmp")
         with partial.open("wb") as file:
             np.savez(file, **arrays)
         partial.rename(path)
+
+
+def out_paths(text: str) -> list[Path]:
+    """Where a reference is written. Raises ValueError if that cannot be, or is there already."""
+    paths = [Path(part).expanduser() for part in text.split(",")]
+    if [path.suffix for path in paths] not in ([".npz"], [".npy", ".npy"]):
+        raise ValueError(f"--out={text} must name an .npz, or mean.npy,covariance.npy")
+    for path in paths:
+        if path.exists():
+            raise ValueError(f"{path} is there already; delete it, or choose another --out")
+    return paths
 
 
 def load(text: str, main: str) -> Reference:
@@ -72,6 +94,10 @@ def load(text: str, main: str) -> Reference:
                 f"{text} has a mean of shape {mean.shape} and a covariance of shape "
                 f"{covariance.shape}"
             )
+        if mean.dtype.kind not in "fiu" or covariance.dtype.kind not in "fiu":
+            raise ValueError(f"{text} has statistics of types {mean.dtype} and {covariance.dtype}")
+        if not np.allclose(covariance, covariance.T, rtol=1e-4, equal_nan=True):
+            raise ValueError(f"{text} has a covariance that is not symmetric")
         if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
             raise ValueError(f"{text} has statistics that are not all finite")
     return reference
@@ -97,7 +123,10 @@ def _from_npz(path: Path, main: str) -> Reference:
         raise ValueError(f"{path} has no mu and sigma; {_names(arrays)}")
     about = {}
     if "about" in arrays:
-        about = json.loads(str(arrays["about"]))
+        try:
+            about = dict(json.loads(str(arrays["about"])))
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{path} is damaged: its `about` is no JSON object: {error}") from None
     elif path.name in CROPS:
         about = {"data": {"origin": {"crop": CROPS[path.name]}}}
     images = arrays.get("arr_0")
@@ -112,7 +141,8 @@ def _names(arrays: dict[str, np.ndarray]) -> str:
 
 def checked_images(images: np.ndarray, path: Path) -> np.ndarray:
     """The images of an npz. Raises ValueError if they are none."""
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] not in (1, 3):
+    usual = images.dtype == np.uint8 and images.ndim == 4 and images.shape[-1] in (1, 3)
+    if not usual or not len(images):
         raise ValueError(
             f"{path} has arr_0 of type {images.dtype} and shape {images.shape}; uint8 images "
             "(count, height, width, 1 or 3) were expected"
@@ -125,7 +155,7 @@ def _read(path: Path) -> Any:
     try:
         found = np.load(path, allow_pickle=False)
         return {name: found[name] for name in found.files} if path.suffix == ".npz" else found
-    except (ValueError, OSError, EOFError, KeyError, AttributeError, zipfile.BadZipFile) as error:
+    except Exception as error:  # a damaged zip file raises whatever it likes
         raise ValueError(f"{path} is damaged, or no file of NumPy's: {error}") from None
 
 
@@ -156,7 +186,7 @@ def check_same_data(reference: Reference, about: dict[str, Any], whose: str) -> 
     ours, theirs = about, reference.about.get("data", {})
     pairs = {
         "crop": (theirs.get("origin", {}).get("crop"), ours.get("origin", {}).get("crop")),
-        "resolution": (_side(reference, theirs), tuple(ours.get("shape", ())[:2]) or None),
+        "resolution": (_side(reference, theirs), _of_shape(ours)),
     }
     for what, (there, here) in pairs.items():
         if there is not None and here is not None and there != here:
@@ -170,4 +200,17 @@ def check_same_data(reference: Reference, about: dict[str, Any], whose: str) -> 
 def _side(reference: Reference, data: dict[str, Any]) -> tuple[int, ...] | None:
     if reference.images is not None:
         return reference.images.shape[1:3]
-    return tuple(data.get("shape", ())[:2]) or None
+    return _of_shape(data)
+
+
+def _of_shape(data: dict[str, Any]) -> tuple[int, ...] | None:
+    """Height and width; none if they are not known, or those of images that differ in size."""
+    side = tuple(data.get("shape", ())[:2])
+    return side if any(side) else None
+
+
+def channels(reference: Reference) -> int:
+    """Of the images that a reference was made of; 3 if that is not known."""
+    if reference.images is not None:
+        return reference.images.shape[-1]
+    return (reference.about.get("data", {}).get("shape") or [0, 0, 3])[2]

@@ -17,7 +17,9 @@ RGB = "batch height width 3"
 
 def tensorflow(images: UInt8[Array, RGB]) -> Float[Array, "batch 299 299 3"]:
     """As in the graph of 2015 (TTUR, ADM, EDM): pixel i comes from i * width / 299, unshifted."""
-    height, width = (np.arange(SIZE) * (side / SIZE) for side in images.shape[1:3])
+    indices = np.arange(SIZE, dtype=np.float32)
+    # In single precision, as there.
+    height, width = (indices * np.float32(side / SIZE) for side in images.shape[1:3])
     return (_bilinear(images.astype(jnp.float32), height, width) - 128) / 128
 
 
