@@ -142,14 +142,19 @@ def test_weights_from_a_file(tmp_path, monkeypatch, params):
     with pytest.raises(ValueError, match=r"is not pt_inception.*its sha256 is"):
         inception_weights.load(str(path))
     monkeypatch.setattr(inception_weights, "SHA256", hashlib.sha256(path.read_bytes()).hexdigest())
-    found, about = inception_weights.load(str(path))
+    found, about = inception_weights.load(str(path), cache_dir=tmp_path / "first")
     jax.tree.map(assert_array_equal, found, params)
     assert "sha256" in about
     # Downloaded once, and kept.
     monkeypatch.setattr(inception_weights, "ADDRESS", path.as_uri())
     inception_weights.load("published", cache_dir=tmp_path / "cache")
     monkeypatch.setattr(inception_weights, "ADDRESS", "http://127.0.0.1:9/none")
-    inception_weights.load("published", cache_dir=tmp_path / "cache")
+    again, _ = inception_weights.load("published", cache_dir=tmp_path / "cache")
+    jax.tree.map(assert_array_equal, again, params)
+    (kept,) = (tmp_path / "cache").glob("*.npz")
+    kept.write_bytes(kept.read_bytes()[:1000])
+    with pytest.raises(ValueError, match=r"npz is damaged: .*; delete it"):
+        inception_weights.load("published", cache_dir=tmp_path / "cache")
     with pytest.raises(FileNotFoundError, match="fetch it elsewhere and give its path"):
         inception_weights.load("published", cache_dir=tmp_path / "other")
     assert os.listdir(tmp_path / "other") == []

@@ -33,14 +33,18 @@ NORM |= {"variance": "bn.running_var"}
 def load(weights: str, *, cache_dir: Path | None = None) -> tuple[PyTree, str]:
     """(parameters, what they are, for provenance).
 
-    weights: "published", which downloads them once into cache_dir (~/.cache/diffusion_jax),
-    "random", or the path of their file. Raises ValueError if the file is another one,
-    FileNotFoundError if it is not there and cannot be had.
+    weights: "published", which downloads them once, "random", or the path of their file. Either way
+    they are kept in cache_dir (~/.cache/diffusion_jax) as an npz, which is all that is read later.
+    Raises ValueError if the file is another one, FileNotFoundError if it is not there and cannot be
+    had.
     """
     if weights == "random":
         return from_state_dict(random_state_dict()), f"random, seed {RANDOM_SEED}"
+    cache = cache_dir or _default_cache()
+    kept = cache / f"{Path(NAME).stem}.{SHA256[:16]}.npz"
     if weights == "published":
-        path = _downloaded(cache_dir or _default_cache())
+        if not kept.is_file():
+            _keep(_read(_downloaded(cache)), kept)
     else:
         path = Path(weights).expanduser()
         if not path.is_file():
@@ -48,7 +52,26 @@ def load(weights: str, *, cache_dir: Path | None = None) -> tuple[PyTree, str]:
                 f"There is no file of weights {path}; --weights takes published, random, or the "
                 f"path of {NAME}"
             )
-    return from_state_dict(_read(path)), f"{NAME}, sha256 {SHA256}"
+        _check(path)
+        if not kept.is_file():
+            _keep(_read(path), kept)
+    return from_state_dict(_kept(kept)), f"{NAME}, sha256 {SHA256}"
+
+
+def _keep(state: Mapping[str, np.ndarray], path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    with partial.open("wb") as file:
+        np.savez(file, **state)
+    partial.replace(path)
+
+
+def _kept(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except Exception as error:  # a damaged zip file raises whatever it likes
+        raise ValueError(f"{path} is damaged: {error}; delete it") from None
 
 
 def from_state_dict(state: Mapping[str, np.ndarray]) -> PyTree:
@@ -119,7 +142,6 @@ def _check(path: Path) -> None:
 
 
 def _read(path: Path) -> Mapping[str, np.ndarray]:
-    _check(path)
     if zipfile.is_zipfile(path):
         return torch_reader.read(path)
     return torch_legacy.read_state_dict(path)
@@ -132,7 +154,8 @@ def _default_cache() -> Path:
 
 def _downloaded(cache: Path) -> Path:
     path = cache / NAME
-    if path.is_file():
+    if path.is_file():  # put there by hand
+        _check(path)
         return path
     cache.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{NAME}.{os.getpid()}.tmp")
