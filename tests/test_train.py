@@ -240,6 +240,7 @@ def test_imagenet_through_tfds(golden, tmp_path):
     config.data.data_dir = str(golden / "tfds")
     config.data.cache_dir = str(tmp_path / "cache")
     config.model.width = 8
+    config.model.levels = 1
     config.model.time_dim = config.model.label_dim = 16
     config.batch_size = 8
     config.steps = 2
