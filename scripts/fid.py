@@ -272,12 +272,18 @@ def sweep() -> list[dict[str, Any]]:
         raise ValueError("--workdir is empty; for example: --workdir runs/digits")
     settings = []
     for workdir in _WORKDIR.value:
-        checkpoints = _CHECKPOINT.value or [None]
-        if checkpoints == ["all"]:
-            with Checkpoints(Path(workdir) / configuration.CHECKPOINTS) as there:
-                checkpoints = there.steps() or [there.newest()]  # which says that there is none
-        elif checkpoints != [None]:
-            checkpoints = numbers(_CHECKPOINT, int)
+        # What is missing is said before hours are spent on what is there.
+        configuration.load(Path(workdir))
+        with Checkpoints(Path(workdir) / configuration.CHECKPOINTS) as there:
+            newest, steps = there.newest(), there.steps()
+        every = _CHECKPOINT.value == ["all"]
+        checkpoints = steps if every else numbers(_CHECKPOINT, int)
+        checkpoints = [newest if step is None else step for step in checkpoints]
+        if missing := set(checkpoints) - set(steps):
+            known = ", ".join(map(str, steps))
+            raise FileNotFoundError(
+                f"No checkpoint of step {min(missing)} in {workdir}; there: {known}"
+            )
         for values in itertools.product(checkpoints, *lists.values()):
             settings.append(dict(zip(SETTINGS, (workdir, *values))))
     return settings
