@@ -34,8 +34,9 @@ def classifier():
 
 
 def main() -> None:
-    from diffusion_jax import configuration, images, parallel
-    from diffusion_jax.generate import Generator, load_params
+    from diffusion_jax import images, parallel
+    from diffusion_jax.runs import configuration
+    from diffusion_jax.runs.generator import Generator, load_params
 
     workdir = Path(_WORKDIR.value)
     config = configuration.load(workdir)

@@ -14,8 +14,8 @@ import jax
 import numpy as np
 from absl import flags
 
-from diffusion_jax.metrics.features import make_extractor
-from diffusion_jax.metrics.moments import frechet_distance
+from diffusion_jax.evaluation.features import make_extractor
+from diffusion_jax.evaluation.moments import frechet_distance
 from scripts import cli
 
 _IMAGES = flags.DEFINE_integer("images", 128, "Of 64x64 pixels.", 1)

@@ -12,10 +12,11 @@ from scripts import cli
 
 
 def main() -> None:
-    from diffusion_jax import configuration, parallel
-    from diffusion_jax.generate import Generator
-    from diffusion_jax.train_state import init_params
-    from diffusion_jax.validation import validate
+    from diffusion_jax import parallel
+    from diffusion_jax.runs import configuration
+    from diffusion_jax.runs.generator import Generator
+    from diffusion_jax.runs.validation import validate
+    from diffusion_jax.training.state import init_params
 
     config = measure.config_from_flags()
     validate(config)

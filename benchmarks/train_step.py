@@ -12,10 +12,11 @@ from scripts import cli
 
 
 def main() -> None:
-    from diffusion_jax import configuration, parallel
-    from diffusion_jax.train import make_step
-    from diffusion_jax.train_state import init_state
-    from diffusion_jax.validation import validate
+    from diffusion_jax import parallel
+    from diffusion_jax.runs import configuration
+    from diffusion_jax.runs.train import make_step
+    from diffusion_jax.runs.validation import validate
+    from diffusion_jax.training.state import init_state
 
     config = measure.config_from_flags()
     validate(config)
@@ -47,7 +48,7 @@ def main() -> None:
 
 def forward_flops(config, params) -> int:
     """Of one image through the network."""
-    from diffusion_jax import configuration
+    from diffusion_jax.runs import configuration
 
     model, side = configuration.make_model(config), config.data.resolution
     image = jax.ShapeDtypeStruct((1, side, side, model.channels), np.float32)

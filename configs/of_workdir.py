@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from diffusion_jax import configuration
+from diffusion_jax.runs import configuration
 
 
 def get_config(workdir: str) -> ConfigDict:

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-from diffusion_jax.types import Images
+from diffusion_jax.diffusion.types import Images
 
 Uint8Images = UInt8[np.ndarray, "batch height width channels"]
 Picture = UInt8[np.ndarray, "height width channels"]

@@ -58,19 +58,19 @@ def main() -> int:
 
 def import_checkpoint() -> int:
     from diffusion_jax.data import imagenet
-    from diffusion_jax.importers import reference, workdir
+    from diffusion_jax.importers import imported_run, original
 
     model, params, folder = (needed(flag) for flag in (_MODEL, _PARAMS, _WORKDIR))
-    workdir.check_free(folder)
+    imported_run.check_free(folder)
     print(f"Reading {model}", flush=True)
-    checkpoint = reference.read_checkpoint(model, params, time_embedding=_TIME_EMBEDDING.value)
+    checkpoint = original.read_checkpoint(model, params, time_embedding=_TIME_EMBEDDING.value)
     adam, optimizer_settings = None, {}
     if _OPTIMIZER.value:
         print(f"Reading {_OPTIMIZER.value}", flush=True)
-        adam, optimizer_settings = reference.read_optimizer(Path(_OPTIMIZER.value), checkpoint)
+        adam, optimizer_settings = original.read_optimizer(Path(_OPTIMIZER.value), checkpoint)
     step = checkpoint.step // _GRAD_ACC_STEPS.value
     config = imported_config(checkpoint.settings | optimizer_settings, step)
-    state = workdir.imported_state(config, checkpoint.params, step, adam)
+    state = imported_run.imported_state(config, checkpoint.params, step, adam)
     origin = {
         "from": "gmongaras/Diffusion_models_from_scratch",
         "model": str(model),
@@ -82,7 +82,7 @@ def import_checkpoint() -> int:
     print(f"Writing {folder}", flush=True)
     # The original's models of 1,000 classes are those of ImageNet 64x64.
     classes = imagenet.class_names() if config.model.num_classes == 1000 else []
-    workdir.write_workdir(folder, config, state, origin, classes)
+    imported_run.write_workdir(folder, config, state, origin, classes)
     print(f"Imported step {step} into {folder}, time_embedding={_TIME_EMBEDDING.value}.")
     for contradiction in checkpoint.contradictions:
         print(f"Note: {model.name} and {params.name} disagree: {contradiction}; took the latter.")
@@ -95,8 +95,7 @@ def import_checkpoint() -> int:
 
 def imported_config(settings: dict, step: int):
     """configs/reference.py with what the files say. Raises ValueError if it cannot be run."""
-    from configs import reference
-    from diffusion_jax.validation import validate
+    from diffusion_jax.runs.validation import validate
 
     config = reference.get_config()
     config.update_from_flattened_dict(settings)
@@ -111,15 +110,15 @@ def imported_config(settings: dict, step: int):
 
 
 def import_statistics() -> int:
-    from diffusion_jax.importers import reference
-    from diffusion_jax.importers.reference.statistics import FEATURES
+    from diffusion_jax.importers import original
+    from diffusion_jax.importers.original.statistics import FEATURES
 
     mean, covariance, out = (needed(flag) for flag in (_MEAN, _COV, _OUT))
     if out.suffix != ".npz":
         raise ValueError(f"--out={out} must end in .npz")
     if out.exists():
         raise ValueError(f"--out={out} is there already; choose another, or delete it")
-    mu, sigma = reference.read_statistics(mean, covariance)
+    mu, sigma = original.read_statistics(mean, covariance)
     out.parent.mkdir(parents=True, exist_ok=True)
     np.savez(out, mu=mu, sigma=sigma, features=FEATURES)
     print(f"{out}: mu {mu.shape}, sigma {sigma.shape}, of {FEATURES}.")
@@ -127,21 +126,21 @@ def import_statistics() -> int:
 
 
 def export_run() -> int:
-    from diffusion_jax import configuration
-    from diffusion_jax.importers import reference, workdir
-    from diffusion_jax.validation import validate
+    from diffusion_jax.importers import imported_run, original
+    from diffusion_jax.runs import configuration
+    from diffusion_jax.runs.validation import validate
 
     folder, out = needed(_WORKDIR), needed(_OUT)
     config = configuration.load(folder)
     validate(config)
-    reference.check_exportable(config)
-    step, params, adam = workdir.read_weights(
+    original.check_exportable(config)
+    step, params, adam = imported_run.read_weights(
         folder, config, checkpoint=_CHECKPOINT.value, raw=_WEIGHTS.value == "raw"
     )
-    origin = workdir.origin_of(folder)
+    origin = imported_run.origin_of(folder)
     # The original counts micro-batches, and resumes at the beginning of the epoch.
     since = (step - origin.get("imported_as", 0)) * config.micro_batches
-    paths = reference.write_checkpoint(
+    paths = original.write_checkpoint(
         out,
         config,
         params,

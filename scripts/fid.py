@@ -101,10 +101,10 @@ def main(command: str) -> int:
 def reference() -> int:
     import jax
 
-    from diffusion_jax import configuration
     from diffusion_jax.data import make_source
-    from diffusion_jax.metrics import evaluation, references
-    from diffusion_jax.validation import validate
+    from diffusion_jax.evaluation import measurement, references
+    from diffusion_jax.runs import configuration
+    from diffusion_jax.runs.validation import validate
 
     out = references.out_paths(_OUT.value or "")[0]
     config = None if _DATA.value else config_of_data()
@@ -140,8 +140,8 @@ def reference() -> int:
     def images_of(first: int, number: int) -> np.ndarray:
         return squares(chosen[first : first + number])
 
-    folder, first = evaluation.shard_folder(out.parent, about), jax.process_index() == 0
-    statistics = evaluation.accumulate(
+    folder, first = measurement.shard_folder(out.parent, about), jax.process_index() == 0
+    statistics = measurement.accumulate(
         folder,
         count,
         images_of,
@@ -164,7 +164,7 @@ def reference() -> int:
 
 def config_of_data():
     """The config whose data is taken: that of --config, or of the run in --workdir."""
-    from diffusion_jax import configuration
+    from diffusion_jax.runs import configuration
 
     if flags.FLAGS["config"].value is None and _WORKDIR.value is not None:
         return configuration.load(Path(_WORKDIR.value[0]))
@@ -174,7 +174,7 @@ def config_of_data():
 def evaluate() -> int:
     import jax
 
-    from diffusion_jax.metrics import tables
+    from diffusion_jax.evaluation import tables
 
     rows = evaluations()
     if jax.process_index() > 0:
@@ -191,7 +191,7 @@ def evaluate() -> int:
 
 
 def check() -> int:
-    from diffusion_jax.metrics import references
+    from diffusion_jax.evaluation import references
 
     if _IMAGES.value is None or _REFERENCE.value is None or _FEATURES.value != "inception":
         raise ValueError("check takes --images, --reference and the features of InceptionV3")
@@ -213,8 +213,8 @@ def evaluations() -> list[dict[str, Any]]:
     """Settings and metrics of everything that the flags ask for."""
     import jax
 
-    from diffusion_jax import evaluate as library
-    from diffusion_jax.metrics import references
+    from diffusion_jax.evaluation import references
+    from diffusion_jax.runs import evaluate as library
 
     if (_IMAGES.value is None) == (_WORKDIR.value is None):
         raise ValueError("Give either --workdir, for a run, or --images")
@@ -256,8 +256,8 @@ def metrics_of(result: dict[str, Any]) -> dict[str, Any]:
 
 def sweep() -> list[dict[str, Any]]:
     """All combinations of the lists that the flags give."""
-    from diffusion_jax import configuration
-    from diffusion_jax.checkpoints import Checkpoints
+    from diffusion_jax.runs import configuration
+    from diffusion_jax.training.checkpoints import Checkpoints
 
     lists = {
         "steps": numbers(_STEPS, int),
@@ -291,9 +291,9 @@ def sweep() -> list[dict[str, Any]]:
 
 def images_of(setting: dict[str, Any]):
     """The images of one point of the sweep; fills in the settings that are the config's own."""
-    from diffusion_jax import configuration
-    from diffusion_jax import evaluate as library
-    from diffusion_jax.validation import validate
+    from diffusion_jax.runs import configuration
+    from diffusion_jax.runs import evaluate as library
+    from diffusion_jax.runs.validation import validate
 
     workdir = Path(setting["workdir"])
     config = configuration.load(workdir)
@@ -351,7 +351,7 @@ def is_inception() -> bool:
 
 
 def extractor():
-    from diffusion_jax.metrics.features import make_extractor
+    from diffusion_jax.evaluation.features import make_extractor
 
     return make_extractor(
         _FEATURES.value, weights=_WEIGHTS.value, way=_RESIZE.value, batch_size=_BATCH_SIZE.value

@@ -175,9 +175,10 @@ def make_with_tfds(name: str, manual_dir: Path | None) -> None:
 
 
 def check() -> int:
-    from diffusion_jax import configuration, images
+    from diffusion_jax import images
     from diffusion_jax.data import make_source
-    from diffusion_jax.validation import validate
+    from diffusion_jax.runs import configuration
+    from diffusion_jax.runs.validation import validate
 
     if not _OUT.value.endswith(".png"):
         raise ValueError(f"--out={_OUT.value} must end with .png")

@@ -57,9 +57,10 @@ LARGEST_GIF = 256  # images; all their frames are held in memory
 def main() -> int:
     import jax
 
-    from diffusion_jax import configuration, parallel
-    from diffusion_jax.generate import Generator, load_params
-    from diffusion_jax.validation import validate
+    from diffusion_jax import parallel
+    from diffusion_jax.runs import configuration
+    from diffusion_jax.runs.generator import Generator, load_params
+    from diffusion_jax.runs.validation import validate
 
     if _WORKDIR.value is None:
         raise ValueError("--workdir is missing; for example: --workdir runs/digits")
@@ -107,7 +108,7 @@ def main() -> int:
 
 def sampling_settings(config) -> dict:
     """The config's sampling section, after the flags have changed what they name."""
-    from diffusion_jax import configuration
+    from diffusion_jax.runs import configuration
 
     if _ETA.value is not None and _DDIM_SCALE.value is not None:
         raise ValueError("--eta and --ddim_scale were both given; choose one")

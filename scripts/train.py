@@ -21,7 +21,7 @@ _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print config and parameter count
 
 
 def main() -> int:
-    from diffusion_jax.validation import validate
+    from diffusion_jax.runs.validation import validate
 
     config = cli.config_of("config", "configs/digits.py")
     validate(config)
@@ -33,8 +33,8 @@ def main() -> int:
 
     import jax
 
-    from diffusion_jax.reporting import LOSS_CURVE, SAMPLES
-    from diffusion_jax.train import train
+    from diffusion_jax.runs.train import train
+    from diffusion_jax.training.reporting import LOSS_CURVE, SAMPLES
 
     workdir = Path(_WORKDIR.value)
     step = int(train(config, workdir).step)
@@ -54,8 +54,8 @@ def describe(config) -> str:
     import jax
     from clu import parameter_overview
 
-    from diffusion_jax import configuration
-    from diffusion_jax.train_state import init_params
+    from diffusion_jax.runs import configuration
+    from diffusion_jax.training.state import init_params
 
     model = configuration.make_model(config)
     params = jax.eval_shape(lambda: init_params(model, config.seed, config.data.resolution))

@@ -5,14 +5,14 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 
-from diffusion_jax.importers import reference
+from diffusion_jax.importers import original
 
 FOLDER = Path(__file__).parent / "golden" / "reference_unet"
 
 
 def checkpoint(name, time_embedding="head"):
     pkl, json = FOLDER / f"{name}.pkl", FOLDER / f"{name}.json"
-    return reference.read_checkpoint(pkl, json, time_embedding=time_embedding)
+    return original.read_checkpoint(pkl, json, time_embedding=time_embedding)
 
 
 def arrays(name):

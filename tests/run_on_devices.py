@@ -22,11 +22,12 @@ if distributed:
 import numpy as np
 from tiny import tiny_config
 
-from diffusion_jax import configuration, parallel
+from diffusion_jax import parallel
 from diffusion_jax.data import batches
-from diffusion_jax.generate import Generator
-from diffusion_jax.train import make_step
-from diffusion_jax.train_state import init_state
+from diffusion_jax.runs import configuration
+from diffusion_jax.runs.generator import Generator
+from diffusion_jax.runs.train import make_step
+from diffusion_jax.training.state import init_state
 
 
 def main() -> None:

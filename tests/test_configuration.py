@@ -7,9 +7,9 @@ import pytest
 from tiny import tiny_config
 
 from configs import base
-from diffusion_jax import configuration
-from diffusion_jax.train_state import init_params
-from diffusion_jax.validation import validate
+from diffusion_jax.runs import configuration
+from diffusion_jax.runs.validation import validate
+from diffusion_jax.training.state import init_params
 
 CONFIGS = Path(base.__file__).parent
 NAMES = sorted({path.stem for path in CONFIGS.glob("*.py")} - {"__init__", "of_workdir"})

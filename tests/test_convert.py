@@ -14,9 +14,10 @@ from absl import flags
 from numpy.testing import assert_allclose, assert_array_equal
 from reference_golden import FOLDER
 
-from diffusion_jax import configuration
 from diffusion_jax.data import imagenet
-from diffusion_jax.importers import reference, torch_reader, torch_writer
+from diffusion_jax.files import torch_reader, torch_writer
+from diffusion_jax.importers import original
+from diffusion_jax.runs import configuration
 from scripts.cli import with_config_of_workdir
 from scripts.sample import sampling_settings
 
@@ -196,7 +197,7 @@ def test_old_files_are_understood(tmp_path):
     old.write_text(json.dumps(values | {"num_res_blocks": 2}))
     model = tmp_path / "model_7e_900s.pkl"
     shutil.copy(FOLDER / "train_tiny.pkl", model)
-    checkpoint = reference.read_checkpoint(model, old)
+    checkpoint = original.read_checkpoint(model, old)
     assert checkpoint.settings["model.blocks"] == "res,conv,clsAtn,chnAtn"
     assert checkpoint.settings["model.window"] == 16
     assert (checkpoint.epoch, checkpoint.step) == (7, 900)
@@ -229,7 +230,7 @@ def other_json(tmp_path, **changes):
 )
 def test_a_json_of_another_model_is_refused(tmp_path, changes, message):
     with pytest.raises(ValueError, match=r"other\.json") as caught:
-        reference.read_checkpoint(FOLDER / "train_tiny.pkl", other_json(tmp_path, **changes))
+        original.read_checkpoint(FOLDER / "train_tiny.pkl", other_json(tmp_path, **changes))
     assert message in str(caught.value)
 
 
@@ -247,7 +248,7 @@ def test_weights_that_do_not_fit_are_refused(tmp_path, change):
         state[name] = np.full_like(state[name], np.nan)
     torch_writer.write(tmp_path / "changed.pkl", state)
     with pytest.raises(ValueError, match=r"changed\.pkl") as caught:
-        reference.read_checkpoint(tmp_path / "changed.pkl", FOLDER / "train_tiny.json")
+        original.read_checkpoint(tmp_path / "changed.pkl", FOLDER / "train_tiny.json")
     assert name in str(caught.value)
 
 
@@ -313,7 +314,7 @@ def test_a_run_that_computes_otherwise_is_not_exported(imported, tmp_path):
         changed = config.copy_and_resolve_references()
         changed.model[field] = value
         with pytest.raises(ValueError, match=value):
-            reference.check_exportable(changed)
+            original.check_exportable(changed)
 
 
 def test_saved_statistics_become_an_npz(tmp_path):
@@ -330,7 +331,7 @@ def test_saved_statistics_become_an_npz(tmp_path):
         assert "torchvision" in str(statistics["features"])
     np.save(tmp_path / "cov.npy", covariance[:, :-1])
     with pytest.raises(ValueError, match=r"\(8, 7\)"):
-        reference.read_statistics(tmp_path / "mean.npy", tmp_path / "cov.npy")
+        original.read_statistics(tmp_path / "mean.npy", tmp_path / "cov.npy")
     np.save(tmp_path / "cov.npy", np.array([{}]))
     with pytest.raises(ValueError, match=r"cov\.npy is no \.npy file of numbers"):
-        reference.read_statistics(tmp_path / "mean.npy", tmp_path / "cov.npy")
+        original.read_statistics(tmp_path / "mean.npy", tmp_path / "cov.npy")

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from diffusion_jax.checkpoints import Checkpoints
-from diffusion_jax.reporting import read_metrics
+from diffusion_jax.training.checkpoints import Checkpoints
+from diffusion_jax.training.reporting import read_metrics
 
 ROOT = Path(__file__).parent.parent
 

@@ -12,12 +12,12 @@ import pytest
 from PIL import Image
 from tiny import tiny_config
 
-from diffusion_jax import configuration
-from diffusion_jax.evaluate import of_files
-from diffusion_jax.generate import Generator, load_params
+from diffusion_jax.evaluation.moments import frechet_distance
 from diffusion_jax.images import to_uint8
-from diffusion_jax.metrics.moments import frechet_distance
-from diffusion_jax.train import train
+from diffusion_jax.runs import configuration
+from diffusion_jax.runs.evaluate import of_files
+from diffusion_jax.runs.generator import Generator, load_params
+from diffusion_jax.runs.train import train
 
 ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.usefixtures("ordinary_promotion")

@@ -7,8 +7,8 @@ from numpy.testing import assert_allclose
 from benchmarks.flops import count_flops
 from benchmarks.train_step import forward_flops
 from configs import res_res, res_res_atn
-from diffusion_jax import configuration
-from diffusion_jax.train_state import init_params
+from diffusion_jax.runs import configuration
+from diffusion_jax.training.state import init_params
 
 
 def shapes_of_params(config):

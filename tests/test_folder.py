@@ -14,12 +14,12 @@ from numpy.testing import assert_array_equal
 from PIL import Image, ImageCms
 from tiny import tiny_config
 
-from diffusion_jax import configuration
 from diffusion_jax.data import make_source, preparation
 from diffusion_jax.data.crops import CROPS, RandomResizedCrop
 from diffusion_jax.data.decoder import Decoder
 from diffusion_jax.data.folder import find_images, split_off
-from diffusion_jax.train import train
+from diffusion_jax.runs import configuration
+from diffusion_jax.runs.train import train
 
 ROOT = Path(__file__).parent.parent
 

@@ -3,9 +3,9 @@ import jax.numpy as jnp
 import pytest
 from numpy.testing import assert_allclose
 
-from diffusion_jax import guidance, keys, process, timesteps
-from diffusion_jax.schedules import make_schedule
-from diffusion_jax.types import NetworkOutput
+from diffusion_jax.diffusion import guidance, keys, process, timesteps
+from diffusion_jax.diffusion.schedules import make_schedule
+from diffusion_jax.diffusion.types import NetworkOutput
 
 NULL = 10
 SCHEDULE = make_schedule("cosine", 1000)

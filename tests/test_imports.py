@@ -7,13 +7,39 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LIBRARY = sorted((ROOT / "diffusion_jax").rglob("*.py"))
-MATHS = ("schedules", "process", "losses", "timesteps", "guidance", "keys", "types", "sampling")
+# What each part of the library may import of the others. Modules at the root count as parts.
+MAY_IMPORT = {
+    "diffusion": set(),
+    "models": {"diffusion"},
+    "sampling": {"diffusion"},
+    "files": set(),
+    "parallel": set(),
+    "images": {"diffusion"},
+    "data": {"files", "images"},
+    "training": {"diffusion", "models", "files", "images", "parallel"},
+    "evaluation": {"files", "images", "data", "parallel"},
+    "runs": {
+        "diffusion",
+        "models",
+        "sampling",
+        "training",
+        "data",
+        "evaluation",
+        "files",
+        "images",
+        "parallel",
+    },
+    "importers": {"diffusion", "models", "training", "runs", "files"},
+}
+# What the mathematics may import besides. Of the mathematics, networks import the types alone.
+MATHS = ("diffusion", "sampling")
 MATHS_MAY_IMPORT = {"jax", "numpy", "jaxtyping", "collections", "dataclasses", "pathlib", "typing"}
 MATHS_MAY_IMPORT |= {"zlib"}
 ONLY = {
-    "orbax": ["diffusion_jax/checkpoints.py"],
+    "orbax": ["diffusion_jax/training/checkpoints.py"],
     "tensorflow_datasets": ["diffusion_jax/data/tfds_source.py"],
 }
+NETWORKS = {"models", "evaluation"}
 
 
 def imports(path):
@@ -27,8 +53,8 @@ def imports(path):
     return found
 
 
-def column(path):
-    """The first part of a file's place inside the library: "models", "process", ..."""
+def part(path):
+    """The part of the library that a file belongs to: "models", "parallel", ..."""
     return path.relative_to(ROOT / "diffusion_jax").parts[0].removesuffix(".py")
 
 
@@ -39,18 +65,33 @@ def test_a_file_imports_only_what_it_may(path):
     assert not tops & {"configs", "scripts", "absl", "tensorflow", "flax.training"}
     for library, files in ONLY.items():
         assert library not in tops or str(path.relative_to(ROOT)) in files
+    if part(path) == "__init__":
+        return
     ours = {name.split(".")[1] for name in names if name.startswith("diffusion_jax.")}
-    if column(path) in MATHS:
+    assert ours <= MAY_IMPORT[part(path)] | {part(path)}
+    if part(path) in MATHS:
         assert tops - {"diffusion_jax"} <= MATHS_MAY_IMPORT
-        assert ours <= set(MATHS)
-    if column(path) == "models":
-        assert ours <= {"models", "types"}
+    if part(path) == "models":
+        maths = {
+            name.split(".")[2] for name in names if name.startswith("diffusion_jax.diffusion.")
+        }
+        assert maths <= {"types"}
+
+
+def test_the_root_holds_few_entries():
+    entries = {path.name for path in (ROOT / "diffusion_jax").iterdir()} - {"__pycache__"}
+    modules = {"images", "parallel"}
+    assert entries == {"__init__.py"} | {f"{m}.py" for m in modules} | (set(MAY_IMPORT) - modules)
 
 
 def test_networks_are_in_their_places():
     flax = [path for path in LIBRARY if any("flax.linen" in name for name in imports(path))]
-    outside = [path.name for path in flax if column(path) != "models"]
-    assert sorted(outside) == ["generate.py", "inception.py", "train_state.py", "train_step.py"]
+    outside = [path.relative_to(ROOT).as_posix() for path in flax if part(path) not in NETWORKS]
+    assert sorted(outside) == [
+        "diffusion_jax/runs/generator.py",
+        "diffusion_jax/training/state.py",
+        "diffusion_jax/training/step.py",
+    ]
 
 
 def test_one_file_says_pmap():

@@ -11,10 +11,10 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 
-from diffusion_jax.importers import torch_legacy, torch_writer
-from diffusion_jax.metrics import inception_weights, resize
-from diffusion_jax.metrics.features import make_extractor
-from diffusion_jax.metrics.inception import PARAMETERS, InceptionV3
+from diffusion_jax.evaluation import inception_weights, resize
+from diffusion_jax.evaluation.features import make_extractor
+from diffusion_jax.evaluation.inception import PARAMETERS, InceptionV3
+from diffusion_jax.files import torch_legacy, torch_writer
 
 
 @pytest.fixture(scope="module")

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from diffusion_jax import losses, process
-from diffusion_jax.schedules import make_schedule
-from diffusion_jax.types import Gaussian, Prediction
+from diffusion_jax.diffusion import losses, process
+from diffusion_jax.diffusion.schedules import make_schedule
+from diffusion_jax.diffusion.types import Gaussian, Prediction
 
 SCHEDULE = make_schedule("cosine", 1000)
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from diffusion_jax import process
-from diffusion_jax.schedules import make_schedule, respace, steps_by_stride
-from diffusion_jax.types import NetworkOutput, Prediction
+from diffusion_jax.diffusion import process
+from diffusion_jax.diffusion.schedules import make_schedule, respace, steps_by_stride
+from diffusion_jax.diffusion.types import NetworkOutput, Prediction
 
 SCHEDULES = {
     "linear": make_schedule("linear", 1000),

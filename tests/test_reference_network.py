@@ -9,7 +9,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from reference_golden import FOLDER, arrays, checkpoint, labels_of, to_nhwc
 
-from diffusion_jax import guidance, process, schedules
+from diffusion_jax.diffusion import guidance, process, schedules
 from diffusion_jax.models.embeddings import reference_frequencies, reference_sinusoidal
 
 

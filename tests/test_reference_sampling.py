@@ -10,12 +10,13 @@ from numpy.testing import assert_allclose, assert_array_equal
 from reference_golden import checkpoint
 
 from configs import reference as reference_config
-from diffusion_jax import keys, parallel
-from diffusion_jax.generate import Generator
-from diffusion_jax.process import x0_from_noise
+from diffusion_jax import parallel
+from diffusion_jax.diffusion import keys
+from diffusion_jax.diffusion.process import x0_from_noise
+from diffusion_jax.diffusion.schedules import make_schedule, sampling_schedule
+from diffusion_jax.diffusion.types import Prediction
+from diffusion_jax.runs.generator import Generator
 from diffusion_jax.sampling import ddim_step, reference_step
-from diffusion_jax.schedules import make_schedule, sampling_schedule
-from diffusion_jax.types import Prediction
 
 SEED, SHAPE, NULL = 5, (32, 32, 1), 7
 LABELS = np.array([3, 0, 6], np.int32)

@@ -10,11 +10,12 @@ from numpy.testing import assert_allclose
 from reference_golden import FOLDER, arrays, checkpoint, labels_of, to_nhwc
 
 from configs import reference as reference_config
-from diffusion_jax import configuration, losses, process, schedules
-from diffusion_jax.importers import reference
-from diffusion_jax.importers.reference import names
-from diffusion_jax.importers.workdir import imported_state
-from diffusion_jax.train_state import apply_gradients
+from diffusion_jax.diffusion import losses, process, schedules
+from diffusion_jax.importers import original
+from diffusion_jax.importers.imported_run import imported_state
+from diffusion_jax.importers.original import names
+from diffusion_jax.runs import configuration
+from diffusion_jax.training.state import apply_gradients
 
 pytestmark = pytest.mark.usefixtures("ordinary_promotion")
 
@@ -49,7 +50,7 @@ def step(imported):
 
 
 def adam_state(imported):
-    return reference.read_optimizer(FOLDER / "train_tiny_optim.pkl", imported)
+    return original.read_optimizer(FOLDER / "train_tiny_optim.pkl", imported)
 
 
 def test_losses_equal_the_original(step):

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from diffusion_jax import keys, process
+from diffusion_jax.diffusion import keys, process
+from diffusion_jax.diffusion.schedules import make_schedule, respace, sampling_schedule
+from diffusion_jax.diffusion.types import Prediction
 from diffusion_jax.sampling import ddim_step, sample
-from diffusion_jax.schedules import make_schedule, respace, sampling_schedule
-from diffusion_jax.types import Prediction
 
 MEAN, STD = 0.3, 0.5
 SHAPE = (8, 8, 1)

@@ -2,8 +2,13 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from diffusion_jax import schedules
-from diffusion_jax.schedules import make_schedule, respace, steps_by_count, steps_by_stride
+from diffusion_jax.diffusion import schedules
+from diffusion_jax.diffusion.schedules import (
+    make_schedule,
+    respace,
+    steps_by_count,
+    steps_by_stride,
+)
 
 
 def centred_25():

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from tiny import tiny_config
 
-from diffusion_jax.train import train
+from diffusion_jax.runs.train import train
 from scripts.sample import parse_labels
 
 ROOT = Path(__file__).parent.parent

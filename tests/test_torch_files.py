@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from diffusion_jax.importers import torch_reader, torch_writer
+from diffusion_jax.files import torch_reader, torch_writer
 
 TREE = {
     "state": {

@@ -16,13 +16,14 @@ from numpy.testing import assert_allclose
 from PIL import Image
 from tiny import tiny_config
 
-from diffusion_jax import configuration, ema, optimizers
-from diffusion_jax.checkpoints import Checkpoints
 from diffusion_jax.data import Description, imagenet
 from diffusion_jax.data.cache_writer import CacheWriter
-from diffusion_jax.generate import load_params
-from diffusion_jax.reporting import Reporter, read_metrics
-from diffusion_jax.train import train
+from diffusion_jax.runs import configuration
+from diffusion_jax.runs.generator import load_params
+from diffusion_jax.runs.train import train
+from diffusion_jax.training import averages, optimizers
+from diffusion_jax.training.checkpoints import Checkpoints
+from diffusion_jax.training.reporting import Reporter, read_metrics
 
 pytestmark = pytest.mark.usefixtures("ordinary_promotion")
 
@@ -96,7 +97,9 @@ def test_another_batch_size_goes_on_with_the_images_that_come_next(tmp_path, mon
     )
     no_picture = np.zeros((8, 8, 1), np.uint8)
     monkeypatch.setattr(
-        sys.modules["diffusion_jax.train"], "_grid_of_samples", lambda *_: lambda params: no_picture
+        sys.modules["diffusion_jax.runs.train"],
+        "_grid_of_samples",
+        lambda *_: lambda params: no_picture,
     )
     one_step = {"model__blocks": "res"}
     train(tiny_config(steps=3, **one_step), tmp_path)
@@ -284,11 +287,13 @@ def test_imagenet_from_its_zip_files(tmp_path):
 
 
 def test_average_of_the_parameters():
-    assert_allclose(ema.decay_at(jnp.int32(0), 0.99), 0.1)
-    assert_allclose(ema.decay_at(jnp.int32(90), 0.99), 0.91)
-    assert_allclose(ema.decay_at(jnp.int32(10_000), 0.99), 0.99)
+    assert_allclose(averages.decay_at(jnp.int32(0), 0.99), 0.1)
+    assert_allclose(averages.decay_at(jnp.int32(90), 0.99), 0.91)
+    assert_allclose(averages.decay_at(jnp.int32(10_000), 0.99), 0.99)
     step = jnp.int32(0)
-    assert_allclose(ema.update({"a": np.float32(1)}, {"a": np.float32(2)}, step, 0.99)["a"], 1.9)
+    assert_allclose(
+        averages.update({"a": np.float32(1)}, {"a": np.float32(2)}, step, 0.99)["a"], 1.9
+    )
 
 
 def test_learning_rates():

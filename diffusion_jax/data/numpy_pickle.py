@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from diffusion_jax.safe_pickle import Global, Machine
+from diffusion_jax.files.safe_pickle import Global, Machine
 
 LONG = 2**24  # bytes that are no longer kept in memory
 AT_ONCE = 2**20

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from diffusion_jax.diffusion.types import Images
 from diffusion_jax.models.blocks import Block, Conditioning
 from diffusion_jax.models.layers import TORCH_KERNEL, GroupNorm, conv, dense, quarter_groups
-from diffusion_jax.types import Images
 
 
 class ClassAttention(Block):

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import DTypeLike
 
-from diffusion_jax.types import Features, Images, Leaf
+from diffusion_jax.diffusion.types import Features, Images, Leaf
 
 
 @jax.tree_util.register_dataclass

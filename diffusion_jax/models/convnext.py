@@ -3,6 +3,7 @@
 import flax.linen as nn
 import jax.numpy as jnp
 
+from diffusion_jax.diffusion.types import Features, Images
 from diffusion_jax.models.blocks import Block, Conditioning
 from diffusion_jax.models.layers import (
     Dropout,
@@ -13,7 +14,6 @@ from diffusion_jax.models.layers import (
     quarter_groups,
     scale_and_shift,
 )
-from diffusion_jax.types import Features, Images
 
 
 class ConvNeXtBlock(Block):

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from diffusion_jax.diffusion.types import Labels
 from diffusion_jax.models.layers import TORCH_KERNEL, gelu
-from diffusion_jax.types import Labels
 
 LARGEST_REFERENCE_DIM = 2048
 TIME_EMBEDDINGS = ("auto", "standard", "head", "published", "sin")
@@ -65,7 +65,7 @@ def reference_frequencies(dim: int) -> Float[np.ndarray, "dim"]:
 
     With t = 1000 an error in the last bit turns a feature round, so the bits matter. They are the
     correctly rounded powers, but for a unit in the last place here and there: for every dim up to
-    2048 those places are listed in `reference_frequencies.npz` (PyTorch 2.15, CPU with AVX-512).
+    2048 those places are listed in `original_frequencies.npz` (PyTorch 2.15, CPU with AVX-512).
     Treat the result as read-only. Raises ValueError for a larger dim.
     """
     if dim > LARGEST_REFERENCE_DIM:
@@ -75,7 +75,7 @@ def reference_frequencies(dim: int) -> Float[np.ndarray, "dim"]:
         )
     exponents = np.arange(0, 2 * dim, 2, dtype=np.float32) / np.float32(dim)
     rounded = np.power(10000.0, exponents.astype(np.float64)).astype(np.float32)
-    with np.load(Path(__file__).with_name("reference_frequencies.npz")) as table:
+    with np.load(Path(__file__).with_name("original_frequencies.npz")) as table:
         here = table["dim"] == dim
         bits = rounded.view(np.int32)
         bits[table["index"][here]] += table["units"][here]

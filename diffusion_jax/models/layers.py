@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, DTypeLike, Float, Int
 
-from diffusion_jax.types import Features, Images
+from diffusion_jax.diffusion.types import Features, Images
 
 # PyTorch's default for kernels, U(+-1/sqrt(fan_in)).
 TORCH_KERNEL = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")

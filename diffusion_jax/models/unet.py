@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
+from diffusion_jax.diffusion.types import Features, Images, Labels, NetworkOutput
 from diffusion_jax.models.attention import ChannelAttention, ClassAttention, WindowAttention
 from diffusion_jax.models.blocks import Block, Conditioning
 from diffusion_jax.models.convnext import ConvNeXtBlock
@@ -20,7 +21,6 @@ from diffusion_jax.models.embeddings import (
 )
 from diffusion_jax.models.layers import conv, double
 from diffusion_jax.models.residual import ResBlock
-from diffusion_jax.types import Features, Images, Labels, NetworkOutput
 
 BLOCKS: dict[str, type[Block]] = {
     "res": ResBlock,

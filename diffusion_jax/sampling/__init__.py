@@ -2,7 +2,7 @@
 
 from diffusion_jax.sampling.ddim import ddim_step
 from diffusion_jax.sampling.loop import sample
-from diffusion_jax.sampling.reference import reference_step
+from diffusion_jax.sampling.original import reference_step
 
 # What `config.sampling.sampler` can name.
 SAMPLERS = {"ddim": ddim_step, "reference": reference_step}

@@ -2,9 +2,9 @@
 
 import jax.numpy as jnp
 
-from diffusion_jax.process import at, learned_log_variance, posterior_variance
-from diffusion_jax.schedules import Schedule
-from diffusion_jax.types import Denoiser, Images, Scalar, Steps
+from diffusion_jax.diffusion.process import at, learned_log_variance, posterior_variance
+from diffusion_jax.diffusion.schedules import Schedule
+from diffusion_jax.diffusion.types import Denoiser, Images, Scalar, Steps
 
 
 def ddim_step(

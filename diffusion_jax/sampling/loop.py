@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from diffusion_jax import keys as random_keys
-from diffusion_jax.schedules import Schedule
-from diffusion_jax.types import Images, Keys, Steps
+from diffusion_jax.diffusion import keys as random_keys
+from diffusion_jax.diffusion.schedules import Schedule
+from diffusion_jax.diffusion.types import Images, Keys, Steps
 
 # (x_t, t, fresh noise) -> x_{t-1}: a solver bound to its schedule, denoiser and settings.
 Step = Callable[[Images, Steps, Images], Images]

@@ -20,7 +20,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent.parent))
 
 from diffusion_jax.data import make_source
-from diffusion_jax.metrics.inception_weights import random_state_dict
+from diffusion_jax.evaluation.inception_weights import random_state_dict
 
 STATE = {name: torch.from_numpy(array) for name, array in random_state_dict().items()}
 

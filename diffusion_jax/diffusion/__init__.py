@@ -1,0 +1,1 @@
+"""The mathematics of diffusion: each function is one equation."""

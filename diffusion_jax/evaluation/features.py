@@ -1,0 +1,124 @@
+"""From uint8 images to the vectors that metrics compare, on all devices."""
+
+import hashlib
+import importlib
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import numpy as np
+from jaxtyping import PyTree, UInt8
+
+from diffusion_jax import parallel
+from diffusion_jax.evaluation import inception_weights, resize
+from diffusion_jax.evaluation.inception import InceptionV3
+
+Images = UInt8[np.ndarray, "batch height width channels"]
+# By name: pool, spatial and logits of InceptionV3; features of anything else. (batch, size).
+Features = dict[str, np.ndarray]
+LARGEST = 8192  # features of which a covariance is still taken
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """A way to describe images. about: for provenance; is_fid: whether the distance is called FID.
+
+    main: the name of the features that the distance is taken of.
+    """
+
+    extract: Callable[[Images], Features]
+    about: dict[str, str]
+    is_fid: bool
+    main: str
+
+    def __call__(self, images: Images) -> Features:
+        """Raises ValueError for features that are not finite."""
+        features = {
+            name: rows if rows.dtype == np.float64 else np.asarray(rows, np.float32)
+            for name, rows in self.extract(images).items()
+        }
+        for name, rows in features.items():
+            if rows.shape[0] != len(images) or rows.ndim != 2 or rows.shape[1] > LARGEST:
+                raise ValueError(
+                    f"{len(images)} images gave {name} of shape {rows.shape}; ({len(images)}, up "
+                    f"to {LARGEST}) was expected; --features MODULE:FUNCTION can make fewer"
+                )
+            if not np.isfinite(rows).all():
+                raise ValueError(f"The {name} of some images are not finite")
+        return features
+
+
+def make_extractor(
+    kind: str, *, weights: str = "published", way: str = "tensorflow", batch_size: int = 64
+) -> Extractor:
+    """kind: "inception"; "random", which is inception with random weights; "pixels", in [-1, 1]; or
+    "MODULE:FUNCTION", a function of uint8 images (batch, height, width, channels) to (batch, size).
+
+    weights: see `inception_weights.load`. way: of resizing, one of `resize.KNOWN`. batch_size: at a
+    time on all devices, of which it is made a multiple. Raises ValueError for an unknown name.
+    """
+    if kind in ("inception", "random"):
+        weights = "random" if kind == "random" else weights
+        return _inception(weights, way, parallel.round_up(batch_size))
+    if kind == "pixels":
+        return Extractor(_pixels, {"features": "pixels"}, is_fid=False, main="features")
+    if ":" in kind:
+        return _of_user(kind, batch_size)
+    raise ValueError(
+        f"Unknown --features {kind!r}; known: inception, random, pixels, MODULE:FUNCTION"
+    )
+
+
+def _inception(weights: str, way: str, batch_size: int) -> Extractor:
+    if way not in resize.KNOWN:
+        raise ValueError(f"Unknown --resize {way!r}; known: {', '.join(resize.KNOWN)}")
+    params, about = inception_weights.load(weights)
+    params = parallel.replicate(params)
+    on_device = resize.ON_DEVICE.get(way, lambda resized: resized)
+
+    def network(params: PyTree, numbers: PyTree, batch: PyTree) -> dict[str, jax.Array]:
+        return InceptionV3().apply({"params": params}, on_device(batch["images"]))._asdict()
+
+    run = parallel.spread(network)
+
+    def extract(images: Images) -> Features:
+        if images.shape[-1] not in (1, 3):
+            raise ValueError(f"Images of {images.shape[-1]} channels; 1 (grey) or 3 are needed")
+        rows = []
+        for first in range(0, len(images), batch_size):
+            part = images[first : first + batch_size]
+            part = np.repeat(part, 3, axis=-1) if part.shape[-1] == 1 else part
+            prepared = resize.clean(part) if way == "clean" else part
+            # The last batch is filled up, so that all have one shape.
+            missing = [(0, batch_size - len(part))] + [(0, 0)] * 3
+            batch = parallel.local_rows({"images": np.pad(prepared, missing)})
+            features = run(params, {}, batch)
+            rows.append({name: array[: len(part)] for name, array in features.items()})
+        return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+
+    known = {"features": "InceptionV3 of 2015-12-05", "weights": about, "resize": way}
+    return Extractor(extract, known, is_fid=weights != "random", main="pool")
+
+
+def _pixels(images: Images) -> Features:
+    return {"features": images.reshape(len(images), -1) / np.float32(127.5) - 1}
+
+
+def _of_user(kind: str, batch_size: int) -> Extractor:
+    module, _, name = kind.partition(":")
+    try:
+        function = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"--features {kind}: {error}") from None
+
+    def extract(images: Images) -> Features:
+        parts = range(0, len(images), batch_size)
+        rows = [np.asarray(function(images[first : first + batch_size])) for first in parts]
+        return {"features": np.concatenate(rows)}
+
+    about = {"features": kind}
+    if source := inspect.getsourcefile(function):
+        about["code_sha256"] = hashlib.sha256(Path(source).read_bytes()).hexdigest()
+    return Extractor(extract, about, is_fid=False, main="features")

@@ -1,0 +1,175 @@
+"""The numbers of `metrics.inception`: the published ones, or random ones for tests and speed.
+
+The published weights are those of the PyTorch port that pytorch-fid and torch-fidelity share.
+"""
+
+import hashlib
+import os
+import shutil
+import urllib.request
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping
+from http.client import HTTPException
+from pathlib import Path
+
+import jax
+import numpy as np
+from jaxtyping import PyTree
+
+from diffusion_jax.evaluation.inception import InceptionV3
+from diffusion_jax.files import torch_legacy, torch_reader
+
+NAME = "pt_inception-2015-12-05-6726825d.pth"
+ADDRESS = f"https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/{NAME}"
+SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
+RANDOM_SEED = 0
+
+# Our name of a layer's array, and PyTorch's.
+NORM = {"scale": "bn.weight", "bias": "bn.bias", "mean": "bn.running_mean"}
+NORM |= {"variance": "bn.running_var"}
+
+
+def load(weights: str, *, cache_dir: Path | None = None) -> tuple[PyTree, str]:
+    """(parameters, what they are, for provenance).
+
+    weights: "published", which downloads them once, "random", or the path of their file. Either way
+    they are kept in cache_dir (~/.cache/diffusion_jax) as an npz, which is all that is read later.
+    Raises ValueError if the file is another one, FileNotFoundError if it is not there and cannot be
+    had.
+    """
+    if weights == "random":
+        return from_state_dict(random_state_dict()), f"random, seed {RANDOM_SEED}"
+    cache = cache_dir or _default_cache()
+    kept = cache / f"{Path(NAME).stem}.{SHA256[:16]}.npz"
+    if weights == "published":
+        if not kept.is_file():
+            _keep(_read(_downloaded(cache)), kept)
+    else:
+        path = Path(weights).expanduser()
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"There is no file of weights {path}; --weights takes published, random, or the "
+                f"path of {NAME}"
+            )
+        _check(path)
+        if not kept.is_file():
+            _keep(_read(path), kept)
+    return from_state_dict(_kept(kept)), f"{NAME}, sha256 {SHA256}"
+
+
+def _keep(state: Mapping[str, np.ndarray], path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    with partial.open("wb") as file:
+        np.savez(file, **state)
+    partial.replace(path)
+
+
+def _kept(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except Exception as error:  # a damaged zip file raises whatever it likes
+        raise ValueError(f"{path} is damaged: {error}; delete it") from None
+
+
+def from_state_dict(state: Mapping[str, np.ndarray]) -> PyTree:
+    """PyTorch's arrays by name, as parameters of `InceptionV3`.
+
+    Raises ValueError if one is missing or has another shape.
+    """
+    shapes = parameter_shapes()
+
+    def convert(key: tuple, like: jax.ShapeDtypeStruct) -> np.ndarray:
+        name, arrange = _in_torch(tuple(part.key for part in key))
+        if name not in state:
+            raise ValueError(f"The weights of InceptionV3 have no {name}")
+        array = arrange(np.asarray(state[name], np.float32))
+        if array.shape != like.shape:
+            raise ValueError(f"{name} has the shape {array.shape}; {like.shape} was expected")
+        return array
+
+    return jax.tree_util.tree_map_with_path(convert, shapes)
+
+
+def parameter_shapes() -> PyTree:
+    """Of `InceptionV3`."""
+    images = jax.ShapeDtypeStruct((1, 299, 299, 3), np.float32)
+    return jax.eval_shape(InceptionV3().init, jax.random.key(0), images)["params"]
+
+
+def random_state_dict(seed: int = RANDOM_SEED) -> dict[str, np.ndarray]:
+    """With PyTorch's names and shapes; they keep the activations' size, and are always the same."""
+    state = {}
+    for key, like in jax.tree_util.tree_leaves_with_path(parameter_shapes()):
+        path = tuple(part.key for part in key)
+        name, _ = _in_torch(path)
+        generator = np.random.default_rng([seed, zlib.crc32(name.encode())])
+        match path[-1]:
+            case "kernel":
+                height, width, before, after = like.shape
+                spread = np.sqrt(2 / (height * width * before))
+                array = spread * generator.standard_normal((after, before, height, width))
+            case "fc":
+                array = generator.standard_normal(like.shape[::-1]) / np.sqrt(like.shape[0])
+            case "scale" | "variance":
+                array = generator.uniform(0.8, 1.2, like.shape)
+            case _:
+                array = 0.1 * generator.standard_normal(like.shape)
+        state[name] = array.astype(np.float32)
+    return state
+
+
+def _in_torch(path: tuple[str, ...]) -> tuple[str, Callable[[np.ndarray], np.ndarray]]:
+    """(PyTorch's name of a parameter, how to arrange its array as ours)."""
+    *layer, last = path
+    if path == ("fc",):
+        return "fc.weight", np.transpose
+    if last == "kernel":
+        return ".".join([*layer, "weight"]), lambda array: array.transpose(2, 3, 1, 0)
+    return ".".join([*layer, NORM[last]]), lambda array: array
+
+
+def _check(path: Path) -> None:
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != SHA256:
+        raise ValueError(
+            f"{path} is not {NAME}: its sha256 is {found}, {SHA256} was expected; FIDs of other "
+            "weights compare with no others"
+        )
+
+
+def _read(path: Path) -> Mapping[str, np.ndarray]:
+    if zipfile.is_zipfile(path):
+        return torch_reader.read(path)
+    return torch_legacy.read_state_dict(path)
+
+
+def _default_cache() -> Path:
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return base / "diffusion_jax"
+
+
+def _downloaded(cache: Path) -> Path:
+    path = cache / NAME
+    if path.is_file():  # put there by hand
+        _check(path)
+        return path
+    cache.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{NAME}.{os.getpid()}.tmp")
+    print(f"Downloading {ADDRESS} (96 MB)", flush=True)
+    try:
+        with urllib.request.urlopen(ADDRESS, timeout=60) as answer, partial.open("wb") as file:
+            shutil.copyfileobj(answer, file)
+        _check(partial)
+        partial.replace(path)
+    except (OSError, HTTPException, ValueError) as error:
+        raise FileNotFoundError(
+            f"{ADDRESS} cannot be fetched ({error}); fetch it elsewhere and give its path, "
+            f"--weights PATH, or put it into {cache}"
+        ) from None
+    finally:
+        partial.unlink(missing_ok=True)
+    return path

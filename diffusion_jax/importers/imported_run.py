@@ -1,0 +1,127 @@
+"""A workdir made of somebody else's checkpoint, as if a run of ours had written it."""
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from jaxtyping import PyTree
+from ml_collections import ConfigDict
+
+from diffusion_jax.runs import configuration
+from diffusion_jax.training.checkpoints import Checkpoints
+from diffusion_jax.training.state import TrainState, init_state
+
+# Where an imported checkpoint came from.
+ORIGIN_FILE = "imported.json"
+
+
+@dataclass(frozen=True)
+class AdamState:
+    """The state of AdamW: updates made, and the means of the gradients and of their squares."""
+
+    count: int
+    mu: PyTree
+    nu: PyTree
+
+
+def imported_state(
+    config: ConfigDict, params: PyTree, step: int, adam: AdamState | None = None
+) -> TrainState:
+    """The state of a run at `step`, on the host; the average starts as a copy of the parameters.
+
+    adam: None: as before the first step.
+    """
+    shapes = jax.eval_shape(configuration.make_optimizer(config).init, params)
+    opt_state = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+    if adam is not None:
+        count = np.array(adam.count, np.int32)
+        opt_state = optax.tree.set(opt_state, count=count, mu=adam.mu, nu=adam.nu)
+    return TrainState(np.array(step, np.int32), params, params, opt_state)
+
+
+def write_workdir(
+    workdir: Path,
+    config: ConfigDict,
+    state: TrainState,
+    origin: dict[str, Any],
+    class_names: Sequence[str],
+) -> None:
+    """Writes config, checkpoint and origin; the folder appears when it is complete.
+
+    Raises ValueError if it is there already, or the disk too full.
+    """
+    check_free(workdir)
+    workdir = workdir.resolve()
+    workdir.parent.mkdir(parents=True, exist_ok=True)
+    needed = sum(array.nbytes for array in jax.tree.leaves(state))
+    free = shutil.disk_usage(workdir.parent).free
+    if free < needed:
+        raise ValueError(
+            f"{workdir.parent} has {free / 1e9:.1f} GB free, and the checkpoint takes up to "
+            f"{needed / 1e9:.1f} GB; choose another --workdir"
+        )
+    partial = workdir.with_name(f"{workdir.name}.importing-{os.getpid()}")
+    partial.mkdir()
+    try:
+        with Checkpoints(partial / configuration.CHECKPOINTS, create=True) as checkpoints:
+            checkpoints.save(int(state.step), state, constant=True)
+        (partial / ORIGIN_FILE).write_text(json.dumps(origin, indent=2) + "\n")
+        configuration.save(config, partial, class_names)
+        if workdir.exists():
+            workdir.rmdir()
+        partial.rename(workdir)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def check_free(workdir: Path) -> None:
+    """Raises ValueError if there is anything where the workdir shall be written."""
+    if workdir.is_file() or (workdir.is_dir() and any(workdir.iterdir())):
+        raise ValueError(f"--workdir={workdir} is there already; choose another, or delete it")
+
+
+def read_weights(
+    workdir: Path, config: ConfigDict, *, checkpoint: int | None, raw: bool
+) -> tuple[int, PyTree, AdamState | None]:
+    """(step, parameters, state of AdamW) of a checkpoint, on the host.
+
+    checkpoint: its step; None: the newest. raw: the parameters that are trained, and the state that
+    goes with them; otherwise their average, and None.
+    """
+
+    def fresh() -> TrainState:
+        model, optimizer = configuration.make_model(config), configuration.make_optimizer(config)
+        return init_state(model, optimizer, config.seed, config.data.resolution)
+
+    like = jax.eval_shape(fresh)
+    with Checkpoints(workdir / configuration.CHECKPOINTS) as checkpoints:
+        step = checkpoints.newest() if checkpoint is None else checkpoint
+        if not raw:
+            return step, checkpoints.restore_params(step, like.params, ema=True), None
+        state = checkpoints.restore(step, like)
+    parts = jax.tree.leaves(state.opt_state, is_leaf=_is_adam)
+    (adam,) = filter(_is_adam, parts)
+    return step, state.params, AdamState(int(adam.count), adam.mu, adam.nu)
+
+
+def _is_adam(part: Any) -> bool:
+    return isinstance(part, optax.ScaleByAdamState)
+
+
+def origin_of(workdir: Path) -> dict[str, int]:
+    """The epoch, the step and our own step of an imported run; nothing for one that began here."""
+    path = workdir / ORIGIN_FILE
+    if not path.exists():
+        return {}
+    try:
+        origin = json.loads(path.read_text())
+        return {name: origin[name] for name in ("epoch", "step", "imported_as")}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged: {error}; delete it, or restore it") from None

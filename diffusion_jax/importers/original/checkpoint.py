@@ -1,0 +1,128 @@
+"""A model of the original: its state dict (.pkl) and its hyper-parameters (.json)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import PyTree
+
+from diffusion_jax.files import torch_reader
+from diffusion_jax.importers.original import hyperparameters
+from diffusion_jax.importers.original.names import (
+    Entry,
+    StateDict,
+    entries,
+    to_params,
+    to_state_dict,
+)
+from diffusion_jax.models import UNet
+from diffusion_jax.training.state import init_params
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint of the original, in our terms.
+
+    settings: values for a config, by dotted name. layout: see `entries`. epoch, step: as saved;
+    step counts micro-batches. contradictions: between the name of the .pkl and the .json.
+    """
+
+    settings: dict[str, Any]
+    params: PyTree
+    layout: list[Entry]
+    epoch: int
+    step: int
+    contradictions: list[str]
+
+    @property
+    def model(self) -> UNet:
+        """The network: `model.apply({"params": params}, x, timesteps, labels)`."""
+        return _model(self.settings)
+
+
+def read_checkpoint(
+    model_path: Path, json_path: Path, *, time_embedding: str = "published"
+) -> Checkpoint:
+    """A model of the original. Raises ValueError if the files are damaged or do not match.
+
+    time_embedding: "published", "head" or "sin", see `embeddings.reference_sinusoidal`; the files
+    do not tell.
+    """
+    if time_embedding not in ("published", "head", "sin"):
+        raise ValueError(f"time_embedding={time_embedding!r} is not published, head or sin")
+    state = torch_reader.read(model_path)
+    if not isinstance(state, dict) or not _all_tensors(state):
+        raise ValueError(f"{model_path} is not the state dict of a model")
+    if any(name.startswith("module.") for name in state):
+        raise ValueError(
+            f"{model_path} has names that begin with 'module.', as DistributedDataParallel makes "
+            "them; save the state dict of the model inside it"
+        )
+    values = hyperparameters.read(json_path, model_path, state)
+    settings = hyperparameters.settings(values, json_path)
+    settings |= {"model.behaviour": "reference", "model.time_embedding": time_embedding}
+    _check_summary(settings, state, json_path, model_path)
+    try:
+        layout, like = _layout(settings)
+    except (ValueError, TypeError, OverflowError) as error:
+        reason = str(error).splitlines()[0][:200]
+        raise ValueError(f"{json_path} describes no model that can be built: {reason}") from None
+    _check_shapes(state, to_state_dict(like, layout), json_path, model_path)
+    for name, tensor in state.items():
+        if not np.isfinite(tensor).all():
+            raise ValueError(f"{model_path}: {name[:100]} has numbers that are not finite")
+    return Checkpoint(
+        settings=settings,
+        params=to_params(state, layout),
+        layout=layout,
+        epoch=values["epoch"] or 0,
+        step=values["step"] or 0,
+        contradictions=hyperparameters.contradictions(values, model_path),
+    )
+
+
+def _model(settings: Mapping[str, Any]) -> UNet:
+    prefix = "model."
+    return UNet(**{k.removeprefix(prefix): v for k, v in settings.items() if k.startswith(prefix)})
+
+
+def _layout(settings: Mapping[str, Any]) -> tuple[list[Entry], PyTree]:
+    """The tensors of a model with these settings, and its parameters, which take no memory."""
+    model = _model(settings)
+    # The side of the images shapes no parameter; this one suits any depth and window.
+    side = model.window * 2**model.levels
+    shapes = jax.eval_shape(lambda: init_params(model, 0, side))
+    like = jax.tree.map(lambda leaf: np.broadcast_to(np.float32(0), leaf.shape), shapes)
+    return entries(model, like), like
+
+
+def _check_summary(
+    settings: Mapping[str, Any], state: StateDict, json_path: Path, model_path: Path
+) -> None:
+    """Compares what the .json says with what a few tensors tell, before anything is built."""
+    found = hyperparameters.told_by(state)
+    for key, said in hyperparameters.summary(settings).items():
+        if said != found[key]:
+            raise ValueError(
+                f"{json_path} and {model_path} are not of one model: {key} is {said} in the one, "
+                f"and {found[key]} by the tensors of the other"
+            )
+
+
+def _check_shapes(state: StateDict, wanted: StateDict, json_path: Path, model_path: Path) -> None:
+    """Every tensor must be there, and no other, in the shape that the model has."""
+    for name in sorted(state.keys() | wanted.keys()):
+        found = state[name].shape if name in state else "missing"
+        expected = wanted[name].shape if name in wanted else "no such tensor"
+        if found != expected:
+            raise ValueError(
+                f"{model_path} does not fit {json_path}: {name[:100]!r} is {found}, expected: "
+                f"{expected}"
+            )
+
+
+def _all_tensors(state: Mapping) -> bool:
+    return all(isinstance(k, str) and isinstance(v, np.ndarray) for k, v in state.items())

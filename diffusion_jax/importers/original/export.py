@@ -1,0 +1,70 @@
+"""Our runs as the files that the original saves and loads."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from jaxtyping import PyTree
+from ml_collections import ConfigDict
+
+from diffusion_jax.files import torch_writer
+from diffusion_jax.importers.imported_run import AdamState
+from diffusion_jax.importers.original import hyperparameters
+from diffusion_jax.importers.original.names import entries, to_state_dict
+from diffusion_jax.importers.original.optimizer import to_optimizer_state
+from diffusion_jax.runs import configuration
+
+
+def check_exportable(config: ConfigDict) -> None:
+    """Raises ValueError for a model that the original would compute otherwise."""
+    model = config.model
+    if model.behaviour != "reference":
+        raise ValueError(
+            f"behaviour={model.behaviour}: the original would compute something else from the same "
+            "weights; only runs with behaviour=reference can be exported to it"
+        )
+    if config.schedule.name == "cosine" and config.schedule.behaviour != "reference":
+        raise ValueError(
+            f"schedule.behaviour={config.schedule.behaviour}: the original has another cosine "
+            "schedule; only runs with schedule.behaviour=reference can be exported to it"
+        )
+    if model.time_embedding == "standard":
+        raise ValueError("The original has no time_embedding=standard; the run cannot be exported")
+
+
+def write_checkpoint(
+    folder: Path,
+    config: ConfigDict,
+    params: PyTree,
+    *,
+    epoch: int,
+    step: int,
+    adam: AdamState | None = None,
+) -> list[Path]:
+    """Writes model…pkl, model_params…json and, with `adam`, optim…pkl, under the original's names.
+
+    Returns their paths. Raises ValueError for a model that the original would compute otherwise,
+    and FileExistsError where a file is there already.
+    """
+    check_exportable(config)
+    model = configuration.make_model(config)
+    suffix = (f"_{epoch}e" if epoch else "") + (f"_{step}s" if step else "")
+    layout = entries(model, params)
+    content: dict[Path, Any] = {
+        folder / f"model{suffix}.pkl": to_state_dict(params, layout),
+        folder / f"model_params{suffix}.json": hyperparameters.to_json(config, epoch, step),
+    }
+    if adam is not None:
+        content[folder / f"optim{suffix}.pkl"] = to_optimizer_state(config, adam, layout)
+    for path in content:
+        if path.exists():
+            raise FileExistsError(f"{path} is there already; choose another --out, or delete it")
+    folder.mkdir(parents=True, exist_ok=True)
+    for path, value in content.items():
+        if path.suffix == ".pkl":
+            torch_writer.write(path, value)
+        else:
+            partial = path.with_name(path.name + ".tmp")
+            partial.write_text(json.dumps(value))
+            partial.replace(path)
+    return list(content)

@@ -1,0 +1,166 @@
+"""The original's .json of hyper-parameters, and the fields of a config that say the same."""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from diffusion_jax.importers.original.names import TELLTALES, StateDict
+from diffusion_jax.models.unet import BLOCKS
+
+MOST_BLOCKS = 32  # in a level
+
+
+def read(json_path: Path, model_path: Path, state: StateDict) -> dict[str, Any]:
+    """The values of the .json, with what old files lack inferred from the tensors.
+
+    Files from before March 2023 have num_res_blocks instead of blk_types, and neither epoch nor
+    step, which the name of the model's file then tells. A missing atn_resolution is 16.
+    """
+    try:
+        values = json.loads(json_path.read_text())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{json_path} is not readable as JSON: {error}") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"{json_path} holds no model's parameters: it is no JSON object")
+    if "blk_types" not in values:
+        if "num_res_blocks" not in values:
+            raise ValueError(f"{json_path} has neither blk_types nor, as old files, num_res_blocks")
+        values["blk_types"] = _blocks_of(state)
+        values.setdefault("num_blocks", _levels_of(state))
+    values.setdefault("atn_resolution", 16)
+    for key, letter in (("epoch", "e"), ("step", "s")):
+        values.setdefault(key, _in_name(model_path, letter) or 0)
+    return values
+
+
+def contradictions(values: Mapping[str, Any], model_path: Path) -> list[str]:
+    """Where the name of the model's file and the .json disagree: "step 2 and 999", say."""
+    said = {key: _in_name(model_path, letter) for key, letter in (("epoch", "e"), ("step", "s"))}
+    return [
+        f"{key} {number} and {values[key]}"
+        for key, number in said.items()
+        if number is not None and number != values[key]
+    ]
+
+
+def _in_name(path: Path, letter: str) -> int | None:
+    """The number before e or s in a name such as model_438e_550000s.pkl."""
+    found = re.search(rf"_(\d{{1,9}}){letter}(?=[_.])", path.name)
+    return int(found[1]) if found else None
+
+
+def settings(values: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """The config's values, by dotted name. Raises ValueError for what the .json may not say."""
+
+    def number(key: str, lowest: int, highest: int) -> int:
+        if key not in values:
+            raise ValueError(f"{path} has no {key}")
+        value = values[key]
+        if type(value) is not int or not lowest <= value <= highest:
+            raise ValueError(f"{path}: {key}={_short(value)} is no number in {lowest}..{highest}")
+        return value
+
+    blocks, schedule = values["blk_types"], values.get("beta_sched")
+    is_list = isinstance(blocks, list) and 1 <= len(blocks) <= MOST_BLOCKS
+    if not is_list or not all(isinstance(b, str) and b in BLOCKS for b in blocks):
+        raise ValueError(
+            f"{path}: blk_types={_short(blocks)} is no list of 1 to {MOST_BLOCKS} of the known "
+            f"blocks: {', '.join(BLOCKS)}"
+        )
+    if schedule not in ("cosine", "linear"):
+        raise ValueError(f"{path}: beta_sched={_short(schedule)} is neither 'cosine' nor 'linear'")
+    for key in ("epoch", "step"):
+        if values[key] is not None:
+            number(key, 0, 2**31 - 1)
+    # c_dim null means no classes, whatever num_classes says.
+    classes = values.get("c_dim") is not None
+    return {
+        "model.channels": number("inCh", 1, 2**12),
+        "model.width": number("embCh", 1, 2**16),
+        "model.growth": number("chMult", 0, 16),
+        "model.levels": number("num_blocks", 1, 10),
+        "model.blocks": ",".join(blocks),
+        "model.num_classes": number("num_classes", 1, 2**24) if classes else 0,
+        "model.time_dim": number("t_dim", 1, 2**20),
+        "model.label_dim": number("c_dim", 1, 2**20) if classes else 512,
+        "model.window": number("atn_resolution", 1, 2**12),
+        "schedule.num_steps": number("T", 2, 10**6),
+        "schedule.name": schedule,
+    }
+
+
+def summary(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What `told_by` can compare, of a config's values."""
+    width, growth = settings["model.width"], settings["model.growth"]
+    classes = settings["model.num_classes"]
+    return {
+        "embCh": width,
+        "inCh": settings["model.channels"],
+        "num_blocks": settings["model.levels"],
+        "embCh * 2^chMult": width * 2**growth,
+        "blk_types": settings["model.blocks"],
+        "t_dim": settings["model.time_dim"],
+        "num_classes": classes or None,
+        "c_dim": settings["model.label_dim"] if classes else None,
+    }
+
+
+def told_by(state: StateDict) -> dict[str, Any]:
+    """The same, as the shapes of a few tensors tell it."""
+
+    def side(name: str, axis: int) -> int | None:
+        tensor = state.get(name)
+        return tensor.shape[axis] if tensor is not None and tensor.ndim > axis else None
+
+    return {
+        "embCh": side("unet.inConv.weight", 0),
+        "inCh": side("unet.inConv.weight", 1),
+        "num_blocks": _levels_of(state),
+        "embCh * 2^chMult": side("unet.downBlocks.1.weight", 0),
+        "blk_types": ",".join(_blocks_of(state)),
+        "t_dim": side("unet.t_emb.0.weight", 0),
+        "num_classes": side("c_emb.weight", 1),
+        "c_dim": side("c_emb.weight", 0),
+    }
+
+
+def to_json(config: ConfigDict, epoch: int, step: int) -> dict[str, Any]:
+    """What the original saves beside a model of this config."""
+    model = config.model
+    return {
+        "inCh": model.channels,
+        "embCh": model.width,
+        "chMult": model.growth,
+        "num_blocks": model.levels,
+        "blk_types": model.blocks.split(","),
+        "T": config.schedule.num_steps,
+        "beta_sched": config.schedule.name,
+        "t_dim": model.time_dim,
+        "c_dim": model.label_dim if model.num_classes else None,
+        "num_classes": model.num_classes or None,
+        "atn_resolution": model.window,
+        "epoch": epoch,
+        "step": step,
+    }
+
+
+def _short(value: Any) -> str:
+    return repr(value)[:100]
+
+
+def _blocks_of(state: StateDict) -> list[str]:
+    """The types of the blocks of a level, as its tensors tell them."""
+    found = {}
+    for name in state:
+        match = re.fullmatch(r"unet\.intermediate\.0\.block\.(\d+)\.(.+)", name)
+        if match and match[2] in TELLTALES:
+            found[int(match[1])] = TELLTALES[match[2]]
+    return [found[index] for index in sorted(found)]
+
+
+def _levels_of(state: StateDict) -> int:
+    return sum(bool(re.fullmatch(r"unet\.downBlocks\.\d+\.weight", name)) for name in state)

@@ -1,0 +1,260 @@
+"""Training: the loop around one compiled step, from a config to a finished workdir."""
+
+import json
+import math
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import jax
+import numpy as np
+from clu import parameter_overview
+from jaxtyping import PyTree
+from ml_collections import ConfigDict
+
+from diffusion_jax.runs import configuration
+from diffusion_jax import images, parallel
+from diffusion_jax.training.checkpoints import Checkpoints
+from diffusion_jax.data import Source
+from diffusion_jax.runs.generator import Generator
+from diffusion_jax.training.reporting import Reporter
+from diffusion_jax.training.state import TrainState, init_state
+from diffusion_jax.training.step import StepMetrics, make_train_step
+from diffusion_jax.runs.validation import validate
+
+# What a run cannot change once it has parameters.
+FIXED = ("behaviour", "model.", "schedule.", "data.resolution")
+FREE = ("model.dtype", "model.dropout")
+
+
+def train(config: ConfigDict, workdir: Path) -> TrainState:
+    """Trains until config.steps, from the newest checkpoint in `workdir` if there is one.
+
+    A continued run takes the same steps, bit for bit, as one that was never stopped. SIGTERM or
+    Ctrl-C ends the run after the current step, with a checkpoint; the state that is returned then
+    has fewer steps.
+
+    Raises ValueError for a mistake in the config or if `workdir` holds a run of another model, and
+    FloatingPointError when loss or gradient are no longer finite.
+    """
+    validate(config)
+    parallel.check_batch_size(config.batch_size, config.micro_batches)
+    changes = _changes_since(config, workdir)
+    source = configuration.open_source(config)
+    _check_classes(config, workdir, source)
+    model = configuration.make_model(config)
+    optimizer = configuration.make_optimizer(config)
+
+    def fresh_state() -> TrainState:
+        return init_state(model, optimizer, config.seed, config.data.resolution)
+
+    with Checkpoints(
+        workdir / configuration.CHECKPOINTS,
+        keep_latest=config.keep_latest,
+        keep_every=config.keep_every,
+        create=True,
+    ) as checkpoints:
+        if steps := checkpoints.steps():
+            state = checkpoints.restore(steps[-1], jax.eval_shape(fresh_state))
+            about = checkpoints.about(steps[-1])
+        else:
+            state, about = jax.jit(fresh_state)(), {}
+        state = parallel.replicate(state)
+        start = int(state.step)
+        # Images seen so far, which is where the stream of examples goes on.
+        seen = about.get("images_seen", start * config.batch_size)
+        if config.data.drop_last:  # after another batch size, from the next whole batch of this one
+            seen = -(-seen // config.batch_size) * config.batch_size
+        known = source.description.provenance()
+        if jax.process_index() == 0 and start < config.steps:
+            configuration.save(config, workdir, source.class_names)
+            table = parameter_overview.get_parameter_overview(state.params, include_stats=False)
+            (workdir / "parameters.txt").write_text(table + "\n")
+            (workdir / "dataset.json").write_text(json.dumps(known, indent=2) + "\n")
+
+        step = parallel.data_parallel(make_step(config))
+        data = configuration.training_batches(config, source, seen)
+        draw = _grid_of_samples(config, source)
+
+        def save(number: int, state: TrainState) -> None:
+            images_seen = seen + (number - start) * config.batch_size
+            checkpoints.save(number, state, about={"images_seen": images_seen, "data": known})
+
+        with (
+            Reporter(
+                workdir,
+                start_step=start,
+                steps=config.steps,
+                batch_size=config.batch_size,
+                write=jax.process_index() == 0,
+            ) as report,
+            _interruptible() as interrupted,
+        ):
+            report.say(f"Data: {source.description.summary()}")
+            for change in changes + _changes_of_data(about, known):
+                report.say(f"Changed since the last start: {change}")
+            if start:
+                report.say(f"Continuing from the checkpoint of step {start}")
+            return _loop(config, step, state, data, draw, save, report, interrupted)
+
+
+def make_step(config: ConfigDict) -> Callable[[TrainState, PyTree], tuple[TrainState, StepMetrics]]:
+    """The training step of a config, for `parallel.data_parallel`."""
+    return make_train_step(
+        configuration.make_model(config),
+        configuration.make_schedules(config)[0],
+        configuration.make_optimizer(config),
+        seed=config.seed,
+        loss_kind=config.loss.kind,
+        vlb_weight=config.loss.vlb_weight,
+        label_dropout=config.label_dropout,
+        micro_batches=config.micro_batches,
+        ema_decay=config.ema_decay,
+    )
+
+
+def _loop(
+    config: ConfigDict,
+    step: Callable[[TrainState, PyTree], tuple[TrainState, StepMetrics]],
+    state: TrainState,
+    data: Iterator[PyTree],
+    draw: Callable[[PyTree], np.ndarray],
+    save: Callable[[int, TrainState], None],
+    report: Reporter,
+    interrupted: Callable[[], bool],
+) -> TrainState:
+    first = int(state.step) + 1
+    total = jax.device_get(StepMetrics.empty())
+    pending: tuple[int, StepMetrics] | None = None
+
+    def read(number: int, metrics: StepMetrics) -> None:
+        nonlocal total
+        metrics = jax.device_get(metrics)
+        now = {name: float(value) for name, value in metrics.compute().items()}
+        if not all(math.isfinite(value) for value in now.values()):
+            raise FloatingPointError(f"Not finite at step {number}: {now}")
+        report.advance(now["loss"])
+        if number == first:
+            report.restart_clock()  # that step was compiled, too
+        total = total.merge(metrics)
+        if number % config.log_every == 0 or number == config.steps:
+            report.scalars(number, {k: float(v) for k, v in total.compute().items()})
+            total = jax.device_get(StepMetrics.empty())
+
+    for number in range(first, config.steps + 1):
+        state, metrics = step(state, parallel.shard(next(data)))
+        # The metrics of the step before are there by now, or soon: the device always has work.
+        if pending:
+            read(*pending)
+        pending = number, metrics
+
+        stop = interrupted()
+        keep = stop or number % config.checkpoint_every == 0 or number == config.steps
+        show = number % config.sample_every == 0 or number == config.steps
+        if keep or show:
+            read(*pending)
+            pending = None
+        if keep:
+            save(number, state)
+        if show:
+            report.picture(number, draw(state.ema_params))
+            report.restart_clock()
+        if stop:
+            break
+    return state
+
+
+def _grid_of_samples(config: ConfigDict, source: Source) -> Callable[[PyTree], np.ndarray]:
+    """Maps parameters to a picture: a row for each class (at most grid_rows), named at its left."""
+    sampling, classes = config.sampling, config.model.num_classes
+    rows, columns = sampling.grid_rows, sampling.grid_columns
+    if not classes:
+        shown = np.zeros(rows, np.int32)
+    else:
+        shown = np.rint(np.linspace(0, classes - 1, min(rows, classes))).astype(np.int32)
+    labels = shown.repeat(columns)
+    batch_size = min(config.batch_size, parallel.round_up(len(labels)))
+    generator = Generator.from_config(config, batch_size=batch_size)
+
+    def draw(params: PyTree) -> np.ndarray:
+        drawn, _ = generator(
+            params,
+            labels,
+            seed=config.seed,
+            guidance_scale=sampling.guidance,
+            eta=sampling.eta,
+        )
+        upscale = max(1, 32 // config.data.resolution)
+        picture = images.grid(images.to_uint8(drawn), columns, upscale=upscale)
+        if not classes:
+            return picture
+        return images.captioned(picture, [source.class_names[label] for label in shown])
+
+    return draw
+
+
+def _changes_since(config: ConfigDict, workdir: Path) -> list[str]:
+    """What differs from the config that the run in `workdir` was last started with.
+
+    Raises ValueError if something differs that shapes the network or the schedule.
+    """
+    if workdir.exists() and not workdir.is_dir():
+        raise ValueError(f"The workdir {workdir} is a file; choose another --workdir")
+    if not (workdir / configuration.CONFIG_FILE).exists():
+        return []
+    changes = configuration.differences(configuration.load(workdir), config)
+    fixed = [c for c in changes if c.startswith(FIXED) and not c.startswith(FREE)]
+    if fixed:
+        raise ValueError(
+            f"{workdir} holds a run of another model ({'; '.join(fixed)}); choose another --workdir"
+        )
+    return changes
+
+
+def _check_classes(config: ConfigDict, workdir: Path, source: Source) -> None:
+    """Raises ValueError if the labels of the run in `workdir` stand for other classes."""
+    before = configuration.class_names(workdir)
+    if config.model.num_classes and before and before != list(source.class_names):
+        changed = [f"{old} -> {new}" for old, new in zip(before, source.class_names) if old != new]
+        raise ValueError(
+            f"{workdir} holds a run of other classes ({'; '.join(changed[:5])}); name them as they "
+            "were, or choose another --workdir"
+        )
+
+
+def _changes_of_data(about: dict, now: dict) -> list[str]:
+    before = about.get("data", now)
+    return [
+        f"the data's {name}: {before[name]} -> {now[name]}"
+        for name in now
+        if name in before and before[name] != now[name]
+    ]
+
+
+@contextmanager
+def _interruptible() -> Iterator[Callable[[], bool]]:
+    """Yields a function that tells whether SIGTERM or Ctrl-C has come; a second one ends at once.
+
+    With several processes signals keep their meaning, since all must stop at the same step.
+    """
+    received = []
+    if jax.process_count() > 1:
+        yield lambda: False
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def remember(number: int, frame: object) -> None:
+        received.append(number)
+        restore()
+
+    for number in before:
+        signal.signal(number, remember)
+    try:
+        yield lambda: bool(received)
+    finally:
+        restore()

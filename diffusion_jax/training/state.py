@@ -1,0 +1,62 @@
+"""All that training changes: the arrays that a checkpoint holds."""
+
+from dataclasses import dataclass
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import PyTree
+
+from diffusion_jax.diffusion import keys
+from diffusion_jax.diffusion.types import Leaf
+from diffusion_jax.training import averages
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class TrainState:
+    """step: int32, updates made so far. params, ema_params: float32. opt_state: of optax."""
+
+    step: Leaf
+    params: Leaf
+    ema_params: Leaf
+    opt_state: Leaf
+
+
+def init_params(model: nn.Module, seed: int, resolution: int) -> PyTree:
+    """Fresh parameters. Usable under jax.eval_shape, which costs neither memory nor time."""
+    image = jnp.zeros((1, resolution, resolution, model.channels))
+    labels = jnp.zeros((1,), jnp.int32) if model.num_classes else None
+    variables = model.init(keys.derive(seed, "init"), image, jnp.ones((1,), jnp.int32), labels)
+    return variables["params"]
+
+
+def init_state(
+    model: nn.Module, optimizer: optax.GradientTransformation, seed: int, resolution: int
+) -> TrainState:
+    """The state before the first step; the average starts as a copy of the parameters."""
+    params = init_params(model, seed, resolution)
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        ema_params=jax.tree.map(jnp.copy, params),
+        opt_state=optimizer.init(params),
+    )
+
+
+def apply_gradients(
+    state: TrainState,
+    gradients: PyTree,
+    optimizer: optax.GradientTransformation,
+    ema_decay: float,
+) -> TrainState:
+    """One update of the parameters and of their average."""
+    updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    return TrainState(
+        step=state.step + 1,
+        params=params,
+        ema_params=averages.update(state.ema_params, params, state.step, ema_decay),
+        opt_state=opt_state,
+    )
