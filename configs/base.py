@@ -2,16 +2,19 @@
 
 A section holds the arguments of one constructor, and is documented there: `model` of
 `diffusion_jax.models.UNet`, `schedule` of `schedules.make_schedule`, `optimizer` of
-`optimizers.adamw`.
+`optimizers.adamw`. What can be chosen by name has its options in a section of that name, such as
+`sampling.ddim.eta`; `runs/sections.py` adds these from the signatures, with their defaults.
 """
 
 from ml_collections import ConfigDict
+
+from diffusion_jax.runs.sections import add_options, block_options
 
 
 def get_config() -> ConfigDict:
     config = ConfigDict()
 
-    # "corrected", or "reference": what gmongaras/Diffusion_models_from_scratch computes, its quirks
+    # "corrected", or "original": what gmongaras/Diffusion_models_from_scratch computes, its quirks
     # included. Model and schedule follow this one switch.
     config.behaviour = "corrected"
     config.seed = 0
@@ -21,6 +24,10 @@ def get_config() -> ConfigDict:
     config.steps = 100_000  # updates
     config.label_dropout = 0.2  # probability of the null class, for classifier-free guidance
     config.ema_decay = 0.9999
+    # What the network estimates: noise, x0, v, velocity or edm. A run cannot change it.
+    config.parametrisation = "noise"
+    # Workdir of a run whose averaged parameters to start from, as far as names and shapes agree.
+    config.init_from = ""
 
     config.data = ConfigDict()
     config.data.name = "digits"  # or imagenet64, tfds:NAME, folder:PATH
@@ -46,6 +53,7 @@ def get_config() -> ConfigDict:
     config.data.skip_broken = False  # leave out files that cannot be read; else an error
 
     config.model = ConfigDict()
+    config.model.name = "unet"  # dit has other fields: see digits_dit.py
     config.model.blocks = "res,clsAtn,chnAtn"  # of each level; see the README for the names
     config.model.channels = 3
     config.model.width = 128  # channels after the stem
@@ -59,17 +67,20 @@ def get_config() -> ConfigDict:
     config.model.dropout = 0.0  # in "res" and "conv"
     config.model.dtype = "float32"  # or bfloat16: of convolutions and matrix products
     config.model.behaviour = config.get_ref("behaviour")
-    # auto: standard if corrected, head if reference; or standard, head, published, sin.
+    # auto: standard if corrected, head if original; or standard, head, published, sin.
     config.model.time_embedding = "auto"
 
+    config.model.options = block_options()  # of single blocks, such as options.conv.expansion
+
     config.schedule = ConfigDict()
-    config.schedule.name = "cosine"  # or linear
-    config.schedule.num_steps = 1000
+    config.schedule.name = "cosine"  # or linear, continuous_cosine, flow, edm
+    config.schedule.num_steps = 1000  # of cosine and linear
     config.schedule.behaviour = config.get_ref("behaviour")
 
     config.loss = ConfigDict()
-    config.loss.kind = "hybrid"  # or simple, vlb, reference
-    config.loss.vlb_weight = 0.001  # of L_vlb in hybrid and reference, for mean nats of one step
+    config.loss.kind = "hybrid"  # or simple, vlb, original
+    config.loss.weight = "uniform"  # of the squared error; or min_snr, sigmoid, edm
+    config.loss.vlb_weight = 0.001  # of L_vlb in hybrid and original, for mean nats of one step
 
     config.optimizer = ConfigDict()
     config.optimizer.learning_rate = 3e-4
@@ -83,11 +94,10 @@ def get_config() -> ConfigDict:
 
     # How sample grids are drawn during training, and what the sampling script does by default.
     config.sampling = ConfigDict()
-    config.sampling.sampler = "ddim"  # or reference
-    config.sampling.steps = 100  # of the chain, evenly spaced
-    config.sampling.stride = 0  # if not 0, in place of steps: every stride-th
-    config.sampling.spacing = "ends"  # of steps; or centred
-    config.sampling.eta = 0.0  # 0: DDIM, 1: DDPM; reference: the root of its DDIM_scale
+    config.sampling.solver = "ddim"  # or heun, dpmpp_2m, original
+    config.sampling.steps = 100
+    config.sampling.stride = 0  # if not 0, in place of steps: every stride-th of the chain
+    config.sampling.spacing = "ends"  # of steps; or centred, karras
     config.sampling.guidance = 1.0  # w in (1 + w) conditional - w unconditional
     config.sampling.clip = True  # the predicted x0 to [-1, 1]
     config.sampling.grid_rows = 8  # one class each
@@ -98,4 +108,5 @@ def get_config() -> ConfigDict:
     config.checkpoint_every = 10_000
     config.keep_latest = 3  # checkpoints
     config.keep_every = 0  # if not 0, checkpoints of its multiples stay for ever
+    add_options(config)
     return config.lock()

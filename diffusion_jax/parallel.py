@@ -108,6 +108,11 @@ def mean(tree: PyTree) -> PyTree:
     return jax.lax.pmean(tree, AXIS)
 
 
+def stack(tree: PyTree) -> PyTree:
+    """Inside `data_parallel`: the arrays of all devices, one below the other."""
+    return jax.lax.all_gather(tree, AXIS)
+
+
 def gather(tree: PyTree) -> PyTree:
     """Inside `spread`: the rows of all devices, in order."""
     return jax.lax.all_gather(tree, AXIS, tiled=True)

@@ -33,7 +33,18 @@ MAY_IMPORT = {
 }
 # What the mathematics may import besides. Of the mathematics, networks import the types alone.
 MATHS = ("diffusion", "sampling")
-MATHS_MAY_IMPORT = {"jax", "numpy", "jaxtyping", "collections", "dataclasses", "pathlib", "typing"}
+MATHS_MAY_IMPORT = {
+    "jax",
+    "numpy",
+    "jaxtyping",
+    "collections",
+    "dataclasses",
+    "pathlib",
+    "typing",
+    "functools",
+    "inspect",
+    "types",
+}
 MATHS_MAY_IMPORT |= {"zlib"}
 ONLY = {
     "orbax": ["diffusion_jax/training/checkpoints.py"],
@@ -87,11 +98,7 @@ def test_the_root_holds_few_entries():
 def test_networks_are_in_their_places():
     flax = [path for path in LIBRARY if any("flax.linen" in name for name in imports(path))]
     outside = [path.relative_to(ROOT).as_posix() for path in flax if part(path) not in NETWORKS]
-    assert sorted(outside) == [
-        "diffusion_jax/runs/generator.py",
-        "diffusion_jax/training/state.py",
-        "diffusion_jax/training/step.py",
-    ]
+    assert not outside
 
 
 def test_one_file_says_pmap():

@@ -18,13 +18,13 @@ def example():
     x0 = levels.astype(jnp.float32) / 127.5 - 1
     noise, guess = (jax.random.normal(key, x0.shape) for key in keys[1:3])
     t = jnp.array([1, 2, 500, 1000])
-    x_t = process.q_sample(SCHEDULE, x0, t, noise)
+    x_t = process.q_sample(SCHEDULE.level(t), x0, noise)
     fraction = jax.random.uniform(keys[3], x0.shape)
     return x0, x_t, t, noise, guess, fraction
 
 
 def predict(x_t, t, noise, fraction):
-    return Prediction(process.x0_from_noise(SCHEDULE, x_t, t, noise), noise, fraction)
+    return Prediction(process.x0_from_noise(SCHEDULE.level(t), x_t, noise), noise, fraction)
 
 
 def test_kl_of_two_normals():
@@ -56,8 +56,8 @@ def test_decoder_gradient_is_finite_at_the_ends():
 def test_a_perfect_prediction_costs_nothing_but_the_decoder(example):
     x0, x_t, t, noise, _, fraction = example
     prediction = Prediction(x0, noise, jnp.zeros_like(fraction))
-    assert_allclose(losses.simple(noise, prediction), 0)
-    terms = losses.vlb(SCHEDULE, x0, x_t, t, prediction)
+    assert_allclose(losses.squared_error(noise, prediction.noise), 0)
+    terms = losses.vlb(SCHEDULE.after(t), x0, x_t, prediction)
     assert_allclose(terms[1:], 0, atol=1e-6)
     assert terms[0] > 0
 
@@ -65,9 +65,9 @@ def test_a_perfect_prediction_costs_nothing_but_the_decoder(example):
 def test_the_bound_is_kl_and_at_the_first_step_the_decoder(example):
     x0, x_t, t, _, guess, fraction = example
     prediction = predict(x_t, t, guess, fraction)
-    terms = losses.vlb(SCHEDULE, x0, x_t, t, prediction)
-    p = process.p_distribution(SCHEDULE, prediction, x_t, t)
-    q = process.q_posterior(SCHEDULE, x0, x_t, t)
+    terms = losses.vlb(SCHEDULE.after(t), x0, x_t, prediction)
+    p = process.p_distribution(SCHEDULE.after(t), prediction, x_t)
+    q = process.q_posterior(SCHEDULE.after(t), x0, x_t)
     assert_allclose(terms[1:], losses.kl_divergence(q, p).mean((1, 2, 3))[1:], rtol=1e-6)
     assert_allclose(terms[0], losses.decoder_nll(x0, p).mean((1, 2, 3))[0], rtol=1e-6)
 
@@ -75,7 +75,13 @@ def test_the_bound_is_kl_and_at_the_first_step_the_decoder(example):
 def total_loss(kind, example, guess, fraction, weight=0.1):
     x0, x_t, t, noise, _, _ = example
     parts = losses.diffusion_loss(
-        kind, SCHEDULE, x0, x_t, t, noise, predict(x_t, t, guess, fraction), vlb_weight=weight
+        kind,
+        losses.squared_error(noise, guess),
+        SCHEDULE.after(t),
+        x0,
+        x_t,
+        predict(x_t, t, guess, fraction),
+        vlb_weight=weight,
     )
     return parts["loss"].sum(), parts
 

@@ -4,14 +4,15 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from diffusion_jax.diffusion import process
-from diffusion_jax.diffusion.schedules import make_schedule, respace, steps_by_stride
+from diffusion_jax.diffusion import parametrisations, process
+from diffusion_jax.diffusion.discrete import respace, steps_by_stride
+from diffusion_jax.diffusion.schedules import make_schedule
 from diffusion_jax.diffusion.types import NetworkOutput, Prediction
 
 SCHEDULES = {
     "linear": make_schedule("linear", 1000),
     "cosine": make_schedule("cosine", 1000),
-    "reference": make_schedule("cosine", 1000, "reference"),
+    "original": make_schedule("cosine", 1000, "original"),
     "respaced": respace(make_schedule("cosine", 1000), steps_by_stride(1000, 50)),
 }
 
@@ -38,18 +39,19 @@ def noise():
 
 
 def test_x0_and_noise_are_recovered_from_x_t(schedule, t, x0, noise):
-    x_t = process.q_sample(schedule, x0, t, noise)
+    level = schedule.level(t)
+    x_t = process.q_sample(level, x0, noise)
     # At the last step the image is all but gone: float32 noise divided by sqrt(alpha-bar).
     lost = 1e-6 / np.sqrt(schedule.alphas_bar[t])[:, None, None, None]
-    assert np.all(abs(process.x0_from_noise(schedule, x_t, t, noise) - x0) < lost)
+    assert np.all(abs(process.x0_from_noise(level, x_t, noise) - x0) < lost)
     lost = 1e-6 / np.sqrt(schedule.one_minus_alphas_bar[t])[:, None, None, None]
-    assert np.all(abs(process.noise_from_x0(schedule, x_t, t, x0) - noise) < lost)
+    assert np.all(abs(process.noise_from_x0(level, x_t, x0) - noise) < lost)
 
 
 def test_q_sample_has_the_moments_of_its_definition(schedule):
     draws = jax.random.normal(jax.random.key(2), (1, 256, 256, 1))
     for t in (1, schedule.num_steps // 2, schedule.num_steps):
-        x_t = process.q_sample(schedule, jnp.full(draws.shape, 0.5), jnp.array([t]), draws)
+        x_t = process.q_sample(schedule.level(jnp.array([t])), jnp.full(draws.shape, 0.5), draws)
         std = np.sqrt(schedule.one_minus_alphas_bar[t])
         assert_allclose(x_t.mean(), 0.5 * np.sqrt(schedule.alphas_bar[t]), atol=0.01 * std)
         assert_allclose(x_t.std(), std, rtol=0.01)
@@ -59,7 +61,7 @@ def test_posterior_is_bayes(schedule, t, x0, noise):
     """q(x_{t-1} | x_t, x_0) from q(x_t | x_{t-1}) and q(x_{t-1} | x_0), in float64."""
     t = t[1:]  # at t = 1 the prior has no variance
     x0, x_t = x0[1:], noise[1:]
-    post = process.q_posterior(schedule, x0, x_t, t)
+    post = process.q_posterior(schedule.after(t), x0, x_t)
 
     def at(table):
         return table[:, None, None, None]
@@ -71,29 +73,31 @@ def test_posterior_is_bayes(schedule, t, x0, noise):
         mean = (np.sqrt(a) / b * x_t + np.sqrt(before) / (1 - before) * x0) / precision
         assert_allclose(post.mean, mean, rtol=1e-5, atol=1e-6)
         assert_allclose(jnp.exp(post.log_variance), 1 / precision, rtol=1e-5)
-    assert_allclose(process.posterior_variance(schedule, t), jnp.exp(post.log_variance), rtol=1e-5)
+    variance = schedule.after(t).posterior_variance[:, None, None, None]
+    assert_allclose(variance, jnp.exp(post.log_variance), rtol=1e-5)
 
 
 def test_posterior_of_the_first_step_is_the_image(x0, noise):
     schedule = make_schedule("cosine", 1000)
-    t = jnp.ones(5, jnp.int32)
-    assert_allclose(process.posterior_mean(schedule, x0, noise, t), x0, atol=1e-6)
-    assert jnp.all(process.posterior_variance(schedule, t) == 0)
+    next = schedule.after(jnp.ones(5, jnp.int32))
+    assert_allclose(process.posterior_mean(next, x0, noise), x0, atol=1e-6)
+    assert jnp.all(next.posterior_variance == 0)
+    assert jnp.all(next.last)
 
 
 def test_learned_variance_lies_between_its_bounds(schedule, t):
     zeros = jnp.zeros((5, 1, 1, 1))
-    lower = process.learned_log_variance(schedule, t, zeros)
+    lower = process.learned_log_variance(schedule.after(t), zeros)
     assert_allclose(lower[:, 0, 0, 0], schedule.log_posterior_variance[t], rtol=1e-5, atol=1e-6)
-    upper = process.learned_log_variance(schedule, t, zeros + 1)
+    upper = process.learned_log_variance(schedule.after(t), zeros + 1)
     assert_allclose(upper[:, 0, 0, 0], np.log(schedule.betas[t]), rtol=1e-5, atol=1e-6)
 
 
 def test_a_perfect_network_makes_p_the_posterior(schedule, t, x0, noise):
-    x_t = process.q_sample(schedule, x0, t, noise)
+    x_t, next = process.q_sample(schedule.level(t), x0, noise), schedule.after(t)
     prediction = Prediction(x0=x0, noise=noise, variance_fraction=jnp.zeros_like(x0))
-    p = process.p_distribution(schedule, prediction, x_t, t)
-    q = process.q_posterior(schedule, x0, x_t, t)
+    p = process.p_distribution(next, prediction, x_t)
+    q = process.q_posterior(next, x0, x_t)
     assert_allclose(p.mean, q.mean)
     assert_allclose(p.log_variance, jnp.broadcast_to(q.log_variance, x0.shape), atol=1e-6)
 
@@ -101,13 +105,13 @@ def test_a_perfect_network_makes_p_the_posterior(schedule, t, x0, noise):
 def test_the_network_is_told_the_old_timesteps(x0):
     told = []
 
-    def network(x, timesteps, labels):
-        told.append(timesteps)
-        return NetworkOutput(noise=x.astype(jnp.bfloat16))
+    def network(x, clock, labels):
+        told.append(clock)
+        return NetworkOutput(estimate=x.astype(jnp.bfloat16))
 
     schedule = SCHEDULES["respaced"]
-    denoiser = process.denoiser_from_network(schedule, network)
-    prediction = denoiser(x0, jnp.array([1, 2, 3, 4, 20]), None)
+    denoiser = parametrisations.denoiser_from_network(network, parametrisations.noise())
+    prediction = denoiser(x0, schedule.level(jnp.array([1, 2, 3, 4, 20])), None)
     assert told[0].tolist() == [1, 51, 101, 151, 951]
     assert prediction.noise.dtype == jnp.float32
     assert prediction.variance_fraction is None

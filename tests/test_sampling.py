@@ -9,33 +9,38 @@ import pytest
 from numpy.testing import assert_allclose
 
 from diffusion_jax.diffusion import keys, process
-from diffusion_jax.diffusion.schedules import make_schedule, respace, sampling_schedule
+from diffusion_jax.diffusion.discrete import respace, steps_by_count
+from diffusion_jax.diffusion.schedules import make_schedule
 from diffusion_jax.diffusion.types import Prediction
-from diffusion_jax.sampling import ddim_step, sample
+from diffusion_jax.sampling import SOLVERS, sample
+from diffusion_jax.sampling.ddim import ddim, ddim_step
 
 MEAN, STD = 0.3, 0.5
 SHAPE = (8, 8, 1)
 TRAINED = make_schedule("cosine", 1000)
 
 
-def exact_denoiser(schedule, fraction=None):
+def short(steps):
+    return respace(TRAINED, steps_by_count(1000, steps))
+
+
+def exact_denoiser(fraction=None):
     """E[x_0 | x_t] for x_0 ~ N(MEAN, STD^2), and the noise that goes with it."""
 
-    def denoiser(x_t, t):
-        signal = process.at(schedule.alphas_bar, t)
-        noise = process.at(schedule.one_minus_alphas_bar, t)
+    def denoiser(x, level):
+        signal, noise = process.per_image(level.signal) ** 2, process.per_image(level.noise) ** 2
         gain = jnp.sqrt(signal) * STD**2 / (signal * STD**2 + noise)
-        x0 = MEAN + gain * (x_t - jnp.sqrt(signal) * MEAN)
-        v = None if fraction is None else jnp.full(x_t.shape, fraction)
-        return Prediction(x0, process.noise_from_x0(schedule, x_t, t, x0), v)
+        x0 = MEAN + gain * (x - jnp.sqrt(signal) * MEAN)
+        v = None if fraction is None else jnp.full(x.shape, fraction)
+        return Prediction(x0, process.noise_from_x0(level, x, x0), v)
 
     return denoiser
 
 
 def draw(schedule, eta, count=2048, fraction=None):
-    step = partial(ddim_step, schedule, exact_denoiser(schedule, fraction), eta=eta)
     image_keys = keys.per_example(keys.derive(0, "sample"), jnp.arange(count))
-    return jax.jit(lambda k: sample(schedule, step, k, SHAPE)[0])(image_keys)
+    denoiser, path = exact_denoiser(fraction), schedule.path()
+    return jax.jit(lambda k: sample(ddim(eta=eta), denoiser, path, k, SHAPE)[0])(image_keys)
 
 
 def moments_in_closed_form(schedule, eta):
@@ -66,7 +71,7 @@ def test_the_full_chain_reproduces_the_data(eta):
 
 @pytest.mark.parametrize(("steps", "error"), [(10, 0.16), (50, 0.032)])
 def test_ddim_in_few_steps_stays_close(steps, error):
-    schedule = sampling_schedule(TRAINED, steps=steps)
+    schedule = short(steps)
     mean, std = moments_in_closed_form(schedule, 0.0)
     assert_allclose([mean, std], [MEAN, STD], rtol=error)
     images = draw(schedule, 0.0)
@@ -83,25 +88,25 @@ def test_ddim_maps_noise_as_the_probability_flow_does():
 
 def test_eta_one_is_the_posterior_step():
     """DDPM's ancestral step: the posterior's mean for the predicted x0, and beta-tilde."""
-    schedule = sampling_schedule(TRAINED, steps=20)
+    schedule = short(20)
     x_t = jax.random.normal(jax.random.key(0), (4, *SHAPE))
     fresh = jax.random.normal(jax.random.key(1), x_t.shape)
     t = jnp.array([1, 2, 10, 20])
-    denoiser = exact_denoiser(schedule)
-    after = ddim_step(schedule, denoiser, x_t, t, fresh, eta=1.0)
-    mean = process.posterior_mean(schedule, denoiser(x_t, t).x0, x_t, t)
-    std = jnp.sqrt(process.posterior_variance(schedule, t))
+    denoiser, now, next = exact_denoiser(), schedule.level(t), schedule.after(t)
+    after = ddim_step(denoiser, now, next, x_t, fresh, eta=1.0)
+    mean = process.posterior_mean(next, denoiser(x_t, now).x0, x_t)
+    std = jnp.sqrt(process.per_image(next.posterior_variance))
     assert_allclose(after, mean + std * fresh, atol=2e-5)
 
 
 @pytest.mark.parametrize("fraction", [0.0, 1.0, 0.4])
 def test_a_learned_variance_takes_the_place_of_beta_tilde(fraction):
-    schedule = sampling_schedule(TRAINED, steps=20)
+    schedule = short(20)
     x_t = jnp.zeros((3, *SHAPE))
     t = jnp.array([1, 2, 20])
-    denoiser = exact_denoiser(schedule, fraction)
-    noisy = ddim_step(schedule, denoiser, x_t, t, jnp.ones_like(x_t), eta=1.0)
-    quiet = ddim_step(schedule, denoiser, x_t, t, jnp.zeros_like(x_t), eta=1.0)
+    step = partial(ddim_step, exact_denoiser(fraction), schedule.level(t), schedule.after(t), x_t)
+    noisy = step(jnp.ones_like(x_t), eta=1.0)
+    quiet = step(jnp.zeros_like(x_t), eta=1.0)
     log_beta, log_beta_tilde = np.log(schedule.betas[t]), schedule.log_posterior_variance[t]
     std = np.exp(0.5 * (fraction * log_beta + (1 - fraction) * log_beta_tilde))
     std[0] = 0  # nothing is added to the finished image
@@ -109,37 +114,39 @@ def test_a_learned_variance_takes_the_place_of_beta_tilde(fraction):
 
 
 def test_frames_are_states_of_the_chain_and_end_with_the_image():
-    schedule = sampling_schedule(TRAINED, steps=10)
-    step = partial(ddim_step, schedule, exact_denoiser(schedule), eta=0.3)
+    schedule = short(10)
+    run = partial(sample, ddim(eta=0.3), exact_denoiser(), schedule.path())
     image_keys = keys.per_example(keys.derive(0, "sample"), jnp.arange(2))
-    x0, every = sample(schedule, step, image_keys, SHAPE, frames=10)
-    same, some = sample(schedule, step, image_keys, SHAPE, frames=4)
+    x0, every = run(image_keys, SHAPE, frames=10)
+    same, some = run(image_keys, SHAPE, frames=4)
     assert_allclose(x0, same)
     assert_allclose(every[-1], x0)
     assert some.shape == (4, 2, *SHAPE)
     assert_allclose(some, every[jnp.array([2, 4, 7, 9])])
     with pytest.raises(ValueError, match=r"0\.\.10"):
-        sample(schedule, step, image_keys, SHAPE, frames=11)
+        run(image_keys, SHAPE, frames=11)
 
 
 def test_an_image_does_not_depend_on_its_neighbours():
-    schedule = sampling_schedule(TRAINED, steps=10)
-    step = partial(ddim_step, schedule, exact_denoiser(schedule), eta=1.0)
+    schedule = short(10)
+    run = partial(sample, ddim(eta=1.0), exact_denoiser(), schedule.path())
     root = keys.derive(0, "sample")
-    together, _ = sample(schedule, step, keys.per_example(root, jnp.arange(6)), SHAPE)
-    alone, _ = sample(schedule, step, keys.per_example(root, jnp.array([4])), SHAPE)
+    together, _ = run(keys.per_example(root, jnp.arange(6)), SHAPE)
+    alone, _ = run(keys.per_example(root, jnp.array([4])), SHAPE)
     assert_allclose(together[4], alone[0], atol=1e-6)
 
 
-def test_a_change_of_numbers_compiles_nothing_anew():
-    schedule = respace(TRAINED, np.array([100, 500, 1000]))
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_a_change_of_numbers_compiles_nothing_anew(solver):
+    """Neither eta, nor the seed, nor the values of the levels."""
 
     @jax.jit
-    def run(image_keys, eta):
-        step = partial(ddim_step, schedule, exact_denoiser(schedule), eta=eta)
-        return sample(schedule, step, image_keys, SHAPE)[0]
+    def run(image_keys, path, options):
+        return sample(SOLVERS[solver](**options), exact_denoiser(), path, image_keys, SHAPE)[0]
 
-    image_keys = keys.per_example(keys.derive(0, "sample"), jnp.arange(2))
-    for eta in (0.0, 0.2, 1.0):
-        run(image_keys, eta)
+    has_eta = solver in ("ddim", "original")
+    for seed, eta in enumerate((0.0, 0.2, 1.0)):
+        image_keys = keys.per_example(keys.derive(seed, "sample"), jnp.arange(2))
+        path = respace(TRAINED, np.array([100 + seed, 500, 1000])).path()
+        run(image_keys, path, {"eta": eta} if has_eta else {})
     assert run._cache_size() == 1

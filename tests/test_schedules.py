@@ -2,13 +2,9 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from diffusion_jax.diffusion import schedules
-from diffusion_jax.diffusion.schedules import (
-    make_schedule,
-    respace,
-    steps_by_count,
-    steps_by_stride,
-)
+from diffusion_jax.diffusion import discrete
+from diffusion_jax.diffusion.discrete import respace, steps_by_count, steps_by_stride
+from diffusion_jax.diffusion.schedules import make_schedule
 
 
 def centred_25():
@@ -103,9 +99,9 @@ def test_grids_of_steps():
 
 
 @pytest.mark.parametrize("stride", [1, 10])
-def test_reference_cosine_has_the_bits_of_the_pytorch_original(stride, golden):
+def test_original_cosine_has_the_bits_of_the_pytorch_original(stride, golden):
     table = np.load(golden / "reference_unet" / "cosine.npz")
-    s = respace(make_schedule("cosine", 1000, "reference"), steps_by_stride(1000, stride))
+    s = respace(make_schedule("cosine", 1000, "original"), steps_by_stride(1000, stride))
     ratio = s.one_minus_alphas_bar[:-1] / s.one_minus_alphas_bar[1:]
     ours = {
         "a_bar_t": s.alphas_bar[1:],
@@ -119,9 +115,9 @@ def test_reference_cosine_has_the_bits_of_the_pytorch_original(stride, golden):
 
 
 def test_sampling_ends_at_the_clean_image_unless_asked_otherwise():
-    trained = make_schedule("cosine", 1000, "reference")
-    default = schedules.sampling_schedule(trained, steps=0, stride=10)
-    as_trained = schedules.sampling_schedule(trained, steps=0, stride=10, to_clean_image=False)
+    trained = make_schedule("cosine", 1000, "original")
+    default = respace(trained.ending_clean(), steps_by_stride(1000, 10))
+    as_trained = respace(trained, steps_by_stride(1000, 10))
     assert default.alphas_bar[0] == 1
     assert as_trained.alphas_bar[0] == np.float32(0.999)
     np.testing.assert_array_equal(default.alphas_bar[1:], as_trained.alphas_bar[1:])
@@ -139,7 +135,7 @@ def test_sampling_ends_at_the_clean_image_unless_asked_otherwise():
         (lambda: steps_by_stride(1000, 0), "1..1000"),
         (lambda: respace(make_schedule("linear", 10), np.array([3, 2])), "increase"),
         (lambda: respace(make_schedule("linear", 10), np.array([0, 2])), "1..10"),
-        (lambda: schedules.from_betas(np.array([0.1, 1.0])), "between 0 and 1"),
+        (lambda: discrete.from_betas(np.array([0.1, 1.0])), "between 0 and 1"),
     ],
 )
 def test_mistakes_are_named(call, message):

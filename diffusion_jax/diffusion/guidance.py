@@ -1,25 +1,27 @@
-"""Denoiser in, denoiser out: classifier-free guidance, clipping, a choice of variance.
+"""Denoiser in, denoiser out: guidance, clipping, a choice of variance.
 
-Wrappers compose; clipping goes outermost, since it is not linear.
+Wrappers compose; clipping goes outermost, since it is not linear. `guide` puts them together.
 """
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
 
 from diffusion_jax.diffusion.process import clip_prediction, noise_from_x0
-from diffusion_jax.diffusion.schedules import Schedule
 from diffusion_jax.diffusion.types import (
+    Condition,
+    ConditionalDenoiser,
     Denoiser,
     Images,
     Keys,
-    LabelledDenoiser,
     Labels,
+    Leaf,
+    Level,
     Prediction,
     Scalar,
-    Steps,
 )
 
 
@@ -33,62 +35,146 @@ def drop_labels(keys: Keys, labels: Labels, probability: Scalar, null_label: int
     return jnp.where(dropped, null_label, labels)
 
 
-def with_labels(denoiser: LabelledDenoiser, labels: Labels | None) -> Denoiser:
-    """The denoiser that has been told its labels (None for a model without classes)."""
-    return lambda x_t, t: denoiser(x_t, t, labels)
+def with_condition(denoiser: ConditionalDenoiser, condition: Condition) -> Denoiser:
+    """The denoiser that has been told its condition (None for a model without one)."""
+    return lambda x, level: denoiser(x, level, condition)
+
+
+def extrapolate(
+    good: Prediction, bad: Prediction, guidance_scale: Scalar, *, guide_variance: bool = False
+) -> Prediction:
+    """good + w (good - bad), for x0 and noise alike; the variance stays the good one's.
+
+    guide_variance: extrapolate the variance fraction, too.
+    """
+
+    def away(good: Leaf, bad: Leaf) -> Leaf:
+        return good + guidance_scale * (good - bad)
+
+    variance = good.variance_fraction
+    if guide_variance and variance is not None:
+        variance = away(variance, bad.variance_fraction)
+    return Prediction(away(good.x0, bad.x0), away(good.noise, bad.noise), variance)
 
 
 def classifier_free(
-    denoiser: LabelledDenoiser,
-    labels: Labels,
+    denoiser: ConditionalDenoiser,
+    condition: Condition,
+    null: Condition,
     guidance_scale: Scalar,
-    null_label: int,
     *,
     guide_variance: bool = False,
 ) -> Denoiser:
     """Classifier-free guidance. arXiv:2207.12598, eq. 6.
 
-    The two passes run as one, of twice the size; but each is told that it is a batch of its own, so
-    that every row has the place in its batch that it would have in a pass by itself.
+    Both passes are one call of the network on twice the rows; each is told that it is a batch of
+    its own, so that every row has the place in its batch that it would have in a pass by itself.
 
-    guidance_scale: w in noise = (1 + w) conditional - w unconditional. 0 is no guidance; the other
-    convention, unconditional + s (conditional - unconditional), has s = 1 + w.
-    guide_variance: extrapolate the variance fraction, too, as the reference does; otherwise the
-    variance is the conditional pass's own.
+    null: the condition that says nothing, in the shape of `condition`. guidance_scale: w in
+    noise = (1 + w) conditional - w unconditional. 0 is no guidance; the other convention,
+    unconditional + s (conditional - unconditional), has s = 1 + w. guide_variance: extrapolate the
+    variance fraction, too, as the original does; otherwise the variance is the conditional pass's
+    own.
     """
 
-    def guided(x_t: Images, t: Steps) -> Prediction:
-        passes = jnp.stack([labels, jnp.full_like(labels, null_label)])
-        both = jax.vmap(denoiser, in_axes=(None, None, 0))(x_t, t, passes)
-
-        def extrapolate(pair: Float[Array, "two batch ..."]) -> Float[Array, "batch ..."]:
-            conditional, unconditional = pair
-            return conditional + guidance_scale * (conditional - unconditional)
-
-        variance = both.variance_fraction
-        if variance is not None:
-            variance = extrapolate(variance) if guide_variance else variance[0]
-        return Prediction(extrapolate(both.x0), extrapolate(both.noise), variance)
+    def guided(x: Images, level: Level) -> Prediction:
+        passes = jax.tree.map(lambda *rows: jnp.stack(rows), condition, null)
+        both = jax.vmap(denoiser, in_axes=(None, None, 0))(x, level, passes)
+        conditional, unconditional = (jax.tree.map(lambda pair: pair[i], both) for i in range(2))  # noqa: B023
+        return extrapolate(
+            conditional, unconditional, guidance_scale, guide_variance=guide_variance
+        )
 
     return guided
 
 
+def autoguidance(denoiser: Denoiser, weak: Denoiser, guidance_scale: Scalar) -> Denoiser:
+    """Away from what a weaker model says: D + w (D - D_weak). arXiv:2406.02507, eq. 3.
+
+    guidance_scale: w; their own scale is 1 + w.
+    """
+    return lambda x, level: extrapolate(denoiser(x, level), weak(x, level), guidance_scale)
+
+
 def fixed_variance(denoiser: Denoiser) -> Denoiser:
     """The denoiser without its learned variance, which a loss without L_vlb does not train."""
-    return lambda x_t, t: replace(denoiser(x_t, t), variance_fraction=None)
+    return lambda x, level: replace(denoiser(x, level), variance_fraction=None)
 
 
-def clip_x0(schedule: Schedule, denoiser: Denoiser) -> Denoiser:
+def clip_x0(denoiser: Denoiser) -> Denoiser:
     """The predicted x0 clipped to [-1, 1], and the noise that goes with it recomputed."""
 
-    def clipped(x_t: Images, t: Steps) -> Prediction:
-        prediction = clip_prediction(denoiser(x_t, t))
-        return replace(prediction, noise=noise_from_x0(schedule, x_t, t, prediction.x0))
+    def clipped(x: Images, level: Level) -> Prediction:
+        prediction = clip_prediction(denoiser(x, level))
+        return replace(prediction, noise=noise_from_x0(level, x, prediction.x0))
 
     return clipped
 
 
 def clip_x0_alone(denoiser: Denoiser) -> Denoiser:
     """The predicted x0 clipped to [-1, 1]; the noise stays, though it no longer goes with it."""
+    return lambda x, level: clip_prediction(denoiser(x, level))
 
-    return lambda x_t, t: clip_prediction(denoiser(x_t, t))
+
+def at_levels_of(
+    denoiser: ConditionalDenoiser, level_of: Callable[[Leaf], Level]
+) -> ConditionalDenoiser:
+    """The denoiser, asked at levels of its own schedule with the same noise / signal.
+
+    A model that was trained with another schedule knows x in another scale and by another clock;
+    x0 and noise are the same in both. level_of: maps noise / signal to its own level.
+    """
+
+    def rescaled(x: Images, level: Level, condition: Condition) -> Prediction:
+        noise = jnp.asarray(level.noise, jnp.float32)
+        own = level_of(noise / jnp.asarray(level.signal, jnp.float32))
+        return denoiser(x * (own.noise / noise), own, condition)
+
+    return rescaled
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """How a network's predictions are changed on their way to a solver.
+
+    scale: w of `classifier_free` or `autoguidance`; None for neither, at half the cost. clip:
+    whether the predicted x0 is clipped to [-1, 1]. learned_variance: whether the variance that the
+    network says is used. clip_alone, guide_variance: as the original does, see `clip_x0_alone` and
+    `classifier_free`.
+    """
+
+    scale: Any = None
+    clip: bool = True
+    learned_variance: bool = True
+    clip_alone: bool = False
+    guide_variance: bool = False
+
+
+def guide(
+    settings: Guidance,
+    denoiser: ConditionalDenoiser,
+    condition: Condition,
+    null: Condition = None,
+    weak: ConditionalDenoiser | None = None,
+) -> Denoiser:
+    """The denoiser that a solver is given.
+
+    null: the condition that says nothing, for classifier-free guidance; None where there is none.
+    weak: a weaker model, which guides in place of the null condition.
+    """
+    told = with_condition(denoiser, condition)
+    if settings.scale is None:
+        guided = told
+    elif weak is not None:
+        guided = autoguidance(told, with_condition(weak, condition), settings.scale)
+    elif null is not None:
+        guided = classifier_free(
+            denoiser, condition, null, settings.scale, guide_variance=settings.guide_variance
+        )
+    else:
+        guided = told
+    if not settings.learned_variance:
+        guided = fixed_variance(guided)
+    if settings.clip:
+        guided = clip_x0_alone(guided) if settings.clip_alone else clip_x0(guided)
+    return guided

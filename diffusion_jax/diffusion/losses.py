@@ -3,25 +3,28 @@
 "Improved DDPM" is arXiv:2102.09672.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import jax
 import jax.numpy as jnp
 from jax.scipy.special import ndtr
 
-from diffusion_jax.diffusion.process import clip_prediction, p_distribution, q_posterior
-from diffusion_jax.diffusion.schedules import Schedule
-from diffusion_jax.diffusion.types import Gaussian, Images, PerExample, Prediction, Steps
+from diffusion_jax.diffusion.original import original_vlb
+from diffusion_jax.diffusion.process import mean_per_example, p_distribution, q_posterior
+from diffusion_jax.diffusion.types import (
+    Gaussian,
+    Images,
+    PerExample,
+    Prediction,
+    Scalar,
+    Waypoint,
+)
 
-LOSSES = ("simple", "vlb", "hybrid", "reference")
 
-
-def mean_per_example(values: Images) -> PerExample:
-    """The mean over height, width and channels."""
-    return jnp.mean(values, axis=(1, 2, 3))
-
-
-def simple(noise: Images, prediction: Prediction) -> PerExample:
-    """L_simple = mean (noise - predicted noise)^2. DDPM (arXiv:2006.11239) eq. 14."""
-    return mean_per_example(jnp.square(noise - prediction.noise))
+def squared_error(target: Images, estimate: Images) -> PerExample:
+    """mean (target - estimate)^2. With the noise as target, L_simple of DDPM, eq. 14."""
+    return mean_per_example(jnp.square(target - estimate))
 
 
 def kl_divergence(q: Gaussian, p: Gaussian) -> Images:
@@ -45,31 +48,14 @@ def decoder_nll(x0: Images, p: Gaussian) -> Images:
     return -jnp.log(jnp.maximum(mass, 1e-12))
 
 
-def vlb(
-    schedule: Schedule, x0: Images, x_t: Images, t: Steps, prediction: Prediction
-) -> PerExample:
-    """One term of the variational bound: KL(q(x_{t-1}|x_t,x_0) || p(x_{t-1}|x_t)), mean nats.
+def vlb(next: Waypoint, x0: Images, x: Images, prediction: Prediction) -> PerExample:
+    """One term of the variational bound: KL(q(x_next | x, x0) || p(x_next | x)), mean nats.
 
-    At t = 1 it is the decoder's negative log-likelihood. DDPM eq. 5.
+    In the last step it is the decoder's negative log-likelihood. DDPM eq. 5.
     """
-    p = p_distribution(schedule, prediction, x_t, t)
-    divergence = mean_per_example(kl_divergence(q_posterior(schedule, x0, x_t, t), p))
-    return jnp.where(t == 1, mean_per_example(decoder_nll(x0, p)), divergence)
-
-
-def reference_vlb(
-    schedule: Schedule, x0: Images, x_t: Images, t: Steps, prediction: Prediction
-) -> PerExample:
-    """`vlb` as gmongaras/Diffusion_models_from_scratch has it, mean nats.
-
-    log(sd_p / sd_q) + (var_q + (mean_q - mean_p)^2) / (2 var_p) - 1/2, at t = 1 as everywhere, with
-    the predicted x0 clipped to [-1, 1] in mean_p.
-    """
-    p = p_distribution(schedule, clip_prediction(prediction), x_t, t)
-    q = q_posterior(schedule, x0, x_t, t)
-    log_ratio = 0.5 * (p.log_variance - q.log_variance)
-    spread = jnp.exp(q.log_variance) + jnp.square(q.mean - p.mean)
-    return mean_per_example(log_ratio + spread / (2 * jnp.exp(p.log_variance)) - 0.5)
+    p = p_distribution(next, prediction, x)
+    divergence = mean_per_example(kl_divergence(q_posterior(next, x0, x), p))
+    return jnp.where(next.last, mean_per_example(decoder_nll(x0, p)), divergence)
 
 
 def stop_mean(prediction: Prediction) -> Prediction:
@@ -78,33 +64,53 @@ def stop_mean(prediction: Prediction) -> Prediction:
     return Prediction(stop(prediction.x0), stop(prediction.noise), prediction.variance_fraction)
 
 
+@dataclass(frozen=True)
+class Loss:
+    """How the (weighted) squared error and a term of the variational bound make a loss.
+
+    total: (squared error, term of the bound, vlb_weight) -> loss. bound: the term.
+    bound_trains_mean: whether the bound's gradient reaches the mean, too. needs_bound,
+    needs_variance: whether the loss takes a discrete schedule, or a learned variance.
+    """
+
+    total: Callable[[PerExample, PerExample | None, Scalar], PerExample]
+    bound: Callable[[Waypoint, Images, Images, Prediction], PerExample] = vlb
+    bound_trains_mean: bool = False
+    needs_bound: bool = True
+    needs_variance: bool = True
+
+
+# What `config.loss.kind` can be. vlb_weight counts mean nats of one step: Improved DDPM's
+# 0.001 * T * bits is 1.4427 here at T = 1000, the original's Lambda is 0.001.
+LOSSES = {
+    "simple": Loss(lambda error, bound, weight: error, needs_bound=False, needs_variance=False),
+    "vlb": Loss(lambda error, bound, weight: bound, bound_trains_mean=True, needs_variance=False),
+    # Improved DDPM eq. 16 and section 3.1: the second term trains the variance only.
+    "hybrid": Loss(lambda error, bound, weight: error + weight * bound),
+    "original": Loss(lambda error, bound, weight: error + weight * bound, original_vlb),
+}
+
+
 def diffusion_loss(
     kind: str,
-    schedule: Schedule,
+    error: PerExample,
+    next: Waypoint | None,
     x0: Images,
-    x_t: Images,
-    t: Steps,
-    noise: Images,
+    x: Images,
     prediction: Prediction,
     *,
-    vlb_weight: float,
+    vlb_weight: Scalar,
 ) -> dict[str, PerExample]:
     """The loss named `kind` and its parts, by name; "loss" is the one to minimise.
 
-    kind: "simple", "vlb", or "hybrid" = L_simple + vlb_weight * L_vlb, whose second term trains the
-    variance only (Improved DDPM eq. 16 and section 3.1).
-    "reference" is "hybrid" with `reference_vlb` in place of `vlb`.
-    vlb_weight counts mean nats of one step: Improved DDPM's 0.001 * T * bits is 1.4427 here at
-    T = 1000, the reference system's Lambda is 0.001.
+    kind: one of `LOSSES`. error: the weighted squared error of the target, which is "simple" in the
+    result. next: where a step from the level of x leads; None with a continuous schedule, which has
+    no bound. "vlb" is in the result if the loss needs it, or a variance is learned.
     """
+    loss = LOSSES[kind]
+    parts, bound = {"simple": error}, None
     learned = prediction.variance_fraction is not None
-    parts = {"simple": simple(noise, prediction)}
-    if kind == "vlb":
-        parts["vlb"] = vlb(schedule, x0, x_t, t, prediction)
-    elif kind == "reference":
-        parts["vlb"] = reference_vlb(schedule, x0, x_t, t, stop_mean(prediction))
-    elif kind == "hybrid" or learned:
-        parts["vlb"] = vlb(schedule, x0, x_t, t, stop_mean(prediction))
-    if kind in ("hybrid", "reference"):
-        return {"loss": parts["simple"] + vlb_weight * parts["vlb"], **parts}
-    return {"loss": parts[kind], **parts}
+    if next is not None and (loss.needs_bound or learned):
+        through = prediction if loss.bound_trains_mean else stop_mean(prediction)
+        bound = parts["vlb"] = loss.bound(next, x0, x, through)
+    return {"loss": loss.total(error, bound, vlb_weight), **parts}

@@ -1,11 +1,11 @@
-"""Words that the columns of the library exchange: what a denoiser is asked and what it answers."""
+"""The words that all parts of the library share: levels, predictions, denoisers."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import jax
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key, Num, PyTree
 
 # A field of a pytree: an array, or whatever JAX puts in its place while it takes the tree apart.
 Leaf = Any
@@ -13,30 +13,74 @@ Leaf = Any
 Images = Float[Array, "batch height width channels"]
 Features = Float[Array, "batch height width features"]  # of another number of channels
 Steps = Int[Array, "batch"]
+Clock = Num[Array, "batch"]
 Labels = Int[Array, "batch"]
 Keys = Key[Array, "batch"]
 PerExample = Float[Array, "batch"]
+PerImage = Float[Array, ""] | Float[Array, "batch 1 1 1"]
 Scalar = Float[Array, ""] | float
+
+# What images are conditioned on: a pytree of rows, such as labels (batch,); None for nothing.
+Condition = PyTree
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Level:
+    """Where an image stands between data and noise: x = signal x0 + noise eps, eps ~ N(0, I).
+
+    clock: what the network is told about it. Each field is one number for the whole batch (when
+    sampling), or (batch,) (when training).
+    """
+
+    signal: Leaf
+    noise: Leaf
+    clock: Leaf
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Waypoint(Level):
+    """A level of a path, with what a step needs that arrives here from the level before.
+
+    beta: the variance that the forward process adds on the way back: q(x_before | x_here) has the
+        variance noise_before^2 - (signal_before / signal)^2 noise^2.
+    posterior_variance: beta-tilde, the variance of q(x_here | x_before, x0).
+    log_posterior_variance: its logarithm; where it is 0 (at the clean image), that of the step
+        before (Improved DDPM, arXiv:2102.09672, section 3.1).
+    posterior_x0, posterior_x: the weights of x0 and x_before in the mean of that distribution.
+    log_snr_step: the increase of log(signal / noise), infinite from pure noise or to a clean image,
+        and at the first level of a path, where no step arrives.
+    last: whether the path ends here.
+    """
+
+    beta: Leaf
+    posterior_variance: Leaf
+    log_posterior_variance: Leaf
+    posterior_x0: Leaf
+    posterior_x: Leaf
+    log_snr_step: Leaf
+    last: Leaf
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class NetworkOutput:
-    """What a network says about x_t, in its own terms.
+    """What a network says about x, in the terms of its parametrisation.
 
-    noise: the estimate of the noise in x_t, (batch, height, width, channels).
+    estimate: of the parametrisation's target (the noise, say), (batch, height, width, channels).
     variance_fraction: v of Improved DDPM (arXiv:2102.09672, eq. 15), the place of log sigma^2
-        between log beta-tilde (0) and log beta (1), unbounded; None if the variance is fixed.
+        between log beta-tilde (0) and log beta (1), unbounded; None if the variance is not learned.
     """
 
-    noise: Leaf
+    estimate: Leaf
     variance_fraction: Leaf = None
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Prediction:
-    """What a denoiser answers: both halves of x_t = sqrt(abar) x0 + sqrt(1 - abar) noise.
+    """What a denoiser answers: both halves of x = signal x0 + noise eps.
 
     They are kept side by side, so that a wrapper may change one of them alone (clipping x0, say).
     """
@@ -55,8 +99,11 @@ class Gaussian:
     log_variance: Leaf
 
 
-# (x_t, t) -> Prediction, where t (batch,) counts steps of the chain being run, 1 .. num_steps.
-Denoiser = Callable[[Images, Steps], Prediction]
+# (x, level) -> Prediction. What depends on the level alone is the same for the whole batch.
+Denoiser = Callable[[Images, Level], Prediction]
 
-# (x_t, t, labels) -> Prediction: a denoiser that still has to be told the labels.
-LabelledDenoiser = Callable[[Images, Steps, Labels | None], Prediction]
+# (x, level, condition) -> Prediction: a denoiser that still has to be told the condition.
+ConditionalDenoiser = Callable[[Images, Level, Condition], Prediction]
+
+# (scaled x, clock (batch,), condition) -> NetworkOutput.
+NetworkFunction = Callable[[Images, Clock, Condition], NetworkOutput]

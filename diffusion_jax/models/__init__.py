@@ -1,5 +1,10 @@
-"""The networks."""
+"""The networks, one a file."""
 
+from diffusion_jax.models.dit import DiT
+from diffusion_jax.models.network import Network
 from diffusion_jax.models.unet import UNet
 
-__all__ = ["UNet"]
+# What `config.model.name` can be. The other fields of the section are the constructor's arguments.
+MODELS: dict[str, type[Network]] = {"unet": UNet, "dit": DiT}
+
+__all__ = ["MODELS", "DiT", "Network", "UNet"]

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from diffusion_jax.diffusion.types import Images
+from diffusion_jax.models import original
 from diffusion_jax.models.blocks import Block, Conditioning
 from diffusion_jax.models.layers import TORCH_KERNEL, GroupNorm, conv, dense, quarter_groups
 
@@ -16,7 +17,7 @@ class ClassAttention(Block):
     """`clsAtn`: channels attend to channels, with queries and keys made from the class.
 
     A_cd = softmax over d of (q_c k_d), and channel c becomes h_c + sum_d A_cd h_d: h itself stays,
-    since A is near a plain average as long as queries and keys are small. The reference sums A over
+    since A is near a plain average as long as queries and keys are small. The original sums A over
     d before it multiplies, which gives 1: there the class has no influence, and queries and keys
     are idle parameters.
     """
@@ -48,8 +49,10 @@ class WindowAttention(Block):
         channels = x.shape[-1]
         h = GroupNorm(quarter_groups(channels), name="norm")(x)
         key, query, value = jnp.split(conv(3 * channels, 1, "kqv", self.dtype)(h), 3, axis=-1)
-        attend = self._scrambled if self.behaviour == "reference" else self._windows
-        h = attend(query, key, value)
+        if self.behaviour == "original":
+            h = original.scrambled_attention(query, key, value, self.window, attention)
+        else:
+            h = self._windows(query, key, value)
         return x + conv(channels, 1, "out", self.dtype)(h)
 
     def _windows(self, query: Images, key: Images, value: Images) -> Images:
@@ -72,31 +75,6 @@ class WindowAttention(Block):
             .transpose(0, 1, 3, 2, 4, 5)
         )
         return h.reshape(batch, height, width, channels)
-
-    def _scrambled(self, query: Images, key: Images, value: Images) -> Images:
-        """As the reference, whose reshapes take channels for windows.
-
-        A group holds 1/P of the channels of all P patches, and the result goes back to the image
-        without undoing the patches. Logits are divided by the root of the side.
-        """
-        batch, height, width, channels = query.shape
-        side = self.window
-        if side > width:
-            groups, patches = 1, lambda image: image.reshape(batch, channels, -1)
-        else:
-            groups = (height // side) * (width // side)
-
-            def patches(image: Float[Array, "batch channels height width"]) -> Array:
-                grid = image.reshape(batch, channels, height // side, side, width // side, side)
-                return grid.transpose(0, 1, 2, 4, 3, 5)
-
-        def to_groups(image: Images) -> Float[Array, "batch groups pixels channels_of_group"]:
-            image = image.transpose(0, 3, 1, 2)
-            return patches(image).reshape(batch, groups, channels, -1).swapaxes(2, 3)
-
-        scale = 1 / math.sqrt(side)
-        h = attention(to_groups(query), to_groups(key), to_groups(value), scale).swapaxes(2, 3)
-        return h.reshape(batch, channels, height, width).transpose(0, 2, 3, 1)
 
 
 def attention(

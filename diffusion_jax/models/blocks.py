@@ -28,7 +28,7 @@ class Block(nn.Module):
     """A block maps (x, cond, *, train) to an image with `features` channels of the same size.
 
     Blocks that mix or weigh channels (`clsAtn`, `atn`, `chnAtn`) keep the number of channels.
-    behaviour: "corrected" or "reference" (what gmongaras/Diffusion_models_from_scratch computes);
+    behaviour: "corrected" or "original" (what gmongaras/Diffusion_models_from_scratch computes);
     the parameters are the same. window: side of the windows of `atn`, in pixels. num_heads: of
     `atn`. dropout: rate in `res` and `conv`. dtype: of convolutions and matrix products.
     """

@@ -17,12 +17,14 @@ from diffusion_jax.models.layers import (
 
 
 class ConvNeXtBlock(Block):
-    """Depthwise 7x7, norm, 1x1 to twice the channels, GELU, 1x1, and a shortcut.
+    """Depthwise 7x7, norm, 1x1 to `expansion` times the channels, GELU, 1x1, and a shortcut.
 
-    ConvNeXt (arXiv:2201.03545) with GroupNorm and an expansion of 2. After the norm, time scales
-    the channels and the class shifts them; with cond = None (the heads) nothing does. Dropout, if
-    any, drops whole channels of the result.
+    ConvNeXt (arXiv:2201.03545) with GroupNorm, and an expansion of 2 in place of its 4. After the
+    norm, time scales the channels and the class shifts them; with cond = None (the heads) nothing
+    does. Dropout, if any, drops whole channels of the result.
     """
+
+    expansion: int = 2
 
     @nn.compact
     def __call__(self, x: Images, cond: Conditioning | None, *, train: bool) -> Features:
@@ -33,7 +35,7 @@ class ConvNeXtBlock(Block):
             scale = dense(old, "time", self.dtype)(cond.time)
             shift = None if cond.label is None else dense(old, "label", self.dtype)(cond.label)
             h = scale_and_shift(h, scale, shift)
-        h = gelu(conv(2 * old, 1, "expand", self.dtype)(h))
+        h = gelu(conv(self.expansion * old, 1, "expand", self.dtype)(h))
         h = conv(new, 1, "project", self.dtype)(h)
         if cond is not None:
             dropout = Dropout(self.dropout, whole_channels=True, name="dropout")

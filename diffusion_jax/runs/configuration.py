@@ -1,10 +1,11 @@
 """Configs as the library sees them: what they build, and the JSON beside the run.
 
-A section of a config holds the arguments of one constructor: `UNet(**config.model)`.
+A section of a config holds the arguments of one constructor, see `runs/sections.py`.
 """
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,56 +17,72 @@ from ml_collections import ConfigDict
 from diffusion_jax.data import Source, batches, make_source
 from diffusion_jax.data.cache import Batch
 from diffusion_jax.data.crops import RandomResizedCrop
-from diffusion_jax.models import UNet
+from diffusion_jax.diffusion import paths, schedules
+from diffusion_jax.diffusion.losses import LOSSES
+from diffusion_jax.diffusion.parametrisations import PARAMETRISATIONS, Parametrisation
+from diffusion_jax.diffusion.weights import WEIGHTS, Weight
+from diffusion_jax.models import MODELS, Network
+from diffusion_jax.runs.older_configs import upgraded
+from diffusion_jax.runs.sections import options_in
+from diffusion_jax.sampling import SOLVERS, Solver, make_path
 from diffusion_jax.training.optimizers import adamw
-from diffusion_jax.diffusion.schedules import Schedule, make_schedule, sampling_schedule
 
 CONFIG_FILE = "config.json"
 CLASSES_FILE = "classes.txt"
 CHECKPOINTS = "checkpoints"
 
-# Fields that runs of older versions lack, and what those versions did.
-ADDED = {
-    ("model", "time_embedding"): "auto",
-    ("sampling", "sampler"): "ddim",
-    ("data", "cache_dir"): "",
-    ("data", "crop"): "center-crop",
-    ("data", "shorter_side"): 0,
-    ("data", "smallest_crop"): 0.8,
-    ("data", "drop_last"): False,
-    ("data", "load_into_memory"): False,
-    ("data", "include"): "",
-    ("data", "exclude"): "",
-    ("data", "labels"): "auto",
-    ("data", "holdout"): "",
-    ("data", "convert"): False,
-    ("data", "upright"): False,
-    ("data", "skip_broken"): False,
-}
 # What `make_source` is not told: these belong to the order of the examples.
 OF_THE_PIPELINE = ("flip", "drop_last", "smallest_crop", "threads")
 
 
-def make_model(config: ConfigDict) -> UNet:
-    return UNet(**config.model)
+def make_model(config: ConfigDict) -> Network:
+    """The network of a config: `MODELS[name](**the rest of the section)`."""
+    fields = config.model.to_dict()
+    return MODELS[fields.pop("name")](**fields)
 
 
 def make_optimizer(config: ConfigDict) -> optax.GradientTransformation:
     return adamw(**config.optimizer)
 
 
-def make_schedules(config: ConfigDict) -> tuple[Schedule, Schedule]:
-    """(the schedule to train with, the respaced one to sample with)."""
-    schedule = make_schedule(**config.schedule)
+def make_schedule(config: ConfigDict) -> schedules.Schedule:
+    """The schedule to train with."""
+    schedule = config.schedule
+    return schedules.make_schedule(
+        schedule.name,
+        schedule.num_steps,
+        schedule.behaviour,
+        **options_in(schedule, schedule.name),
+    )
+
+
+def make_parametrisation(config: ConfigDict) -> Parametrisation:
+    name = config.parametrisation
+    return PARAMETRISATIONS[name](**options_in(config.parametrisations, name))
+
+
+def make_weight(config: ConfigDict) -> Weight:
+    """The weight of the loss, with its options filled in."""
+    name = config.loss.weight
+    return partial(WEIGHTS[name], **options_in(config.loss, name))
+
+
+def make_solver(config: ConfigDict) -> Solver:
+    name = config.sampling.solver
+    return SOLVERS[name](**options_in(config.sampling, name))
+
+
+def make_sampling_path(config: ConfigDict) -> paths.Path:
+    """The levels to visit when sampling."""
     sampling = config.sampling
-    respaced = sampling_schedule(
-        schedule,
+    return make_path(
+        make_schedule(config),
         steps=sampling.steps,
         stride=sampling.stride,
         spacing=sampling.spacing,
-        to_clean_image=sampling.sampler != "reference",
+        to_clean_image=make_solver(config).conventions.to_clean_image,
+        **options_in(sampling, sampling.spacing),
     )
-    return schedule, respaced
 
 
 def open_source(config: ConfigDict) -> Source:
@@ -111,20 +128,36 @@ def read_squares(config: ConfigDict, source: Source, indices: np.ndarray) -> np.
     return crop(pixels, [np.random.default_rng([config.seed, index, 2]) for index in indices])
 
 
-def set_sampling(config: ConfigDict, given: Mapping[str, Any]) -> None:
+def set_sampling(
+    config: ConfigDict, given: Mapping[str, Any], options: Mapping[str, Any] | None = None
+) -> None:
     """Changes the fields of config.sampling that are given, that is, not None.
 
-    With another sampler, clip becomes that one's own default. Raises ValueError if both steps and
-    stride are given.
+    options: of the solver, likewise. With another solver, clip becomes that one's own default.
+    Raises ValueError if both steps and stride are given, and for an option that the solver does not
+    have.
     """
     sampling = config.sampling
     if given.get("steps") is not None and given.get("stride") is not None:
         raise ValueError("--steps and --stride were both given; choose one")
     if given.get("steps") is not None:
         sampling.stride = 0
-    if given.get("sampler") not in (None, sampling.sampler) and given.get("clip") is None:
-        sampling.clip = given["sampler"] != "reference"
+    solver = given.get("solver")
+    if solver is not None and solver not in SOLVERS:
+        raise ValueError(f"Unknown solver {solver!r}; known solvers: {', '.join(SOLVERS)}")
+    if solver not in (None, sampling.solver) and given.get("clip") is None:
+        sampling.clip = SOLVERS[solver]().conventions.clip
     sampling.update({name: value for name, value in given.items() if value is not None})
+    known = options_in(sampling, sampling.solver)
+    for name, value in (options or {}).items():
+        if value is None:
+            continue
+        if name not in known:
+            raise ValueError(
+                f"{name}={value} was given, which the solver {sampling.solver} does not know; its "
+                f"options: {', '.join(known) or 'none'}"
+            )
+        sampling[sampling.solver][name] = value
 
 
 def save(config: ConfigDict, workdir: Path, class_names: Sequence[str]) -> None:
@@ -155,10 +188,7 @@ def load(workdir: Path) -> ConfigDict:
         raise ValueError(f"{path} is not readable as JSON: {error}") from None
     if not isinstance(values, dict):
         raise ValueError(f"{path} does not hold a config: it is no JSON object")
-    for (section, name), value in ADDED.items():
-        if isinstance(values.get(section), dict):
-            values[section].setdefault(name, value)
-    return ConfigDict(values).lock()
+    return upgraded(values).lock()
 
 
 def flatten(section: Mapping | ConfigDict, prefix: str = "") -> dict[str, Any]:

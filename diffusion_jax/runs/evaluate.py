@@ -14,14 +14,14 @@ import numpy as np
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
-from diffusion_jax.runs import configuration
 from diffusion_jax import images, parallel
 from diffusion_jax.data.decoder import Decoder
 from diffusion_jax.data.folder import find_images
-from diffusion_jax.runs.generator import Generator, load_params
 from diffusion_jax.evaluation import measurement
 from diffusion_jax.evaluation.features import Extractor
 from diffusion_jax.evaluation.references import Reference, check_same_data, digest, read_images
+from diffusion_jax.runs import configuration
+from diffusion_jax.runs.generator import Generator, load_params
 
 LABELS = ("uniform", "balanced", "data", "none")
 
@@ -68,8 +68,6 @@ def of_run(
             params,
             chosen[first : first + number],
             seed=seed,
-            guidance_scale=config.sampling.guidance,
-            eta=config.sampling.eta,
             start=first,
         )
         if not np.isfinite(drawn).all():

@@ -1,21 +1,28 @@
-"""From parameters to images: a trained network, guidance and a sampler as one compiled program."""
+"""From parameters to images: a trained network, guidance and a solver as one compiled program."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 from ml_collections import ConfigDict
 
-from diffusion_jax.runs import configuration
-from diffusion_jax.diffusion import guidance, keys, process, schedules
 from diffusion_jax import parallel
+from diffusion_jax.diffusion import guidance, keys, paths
+from diffusion_jax.diffusion.losses import LOSSES
+from diffusion_jax.diffusion.parametrisations import Parametrisation, denoiser_from_network
+from diffusion_jax.diffusion.schedules import Schedule
+from diffusion_jax.diffusion.types import ConditionalDenoiser
+from diffusion_jax.models import Network
+from diffusion_jax.runs import configuration
+from diffusion_jax.runs.sections import options_in
+from diffusion_jax.sampling import SOLVERS, Solver, sample
 from diffusion_jax.training.checkpoints import Checkpoints
-from diffusion_jax.sampling import SAMPLERS, sample
 from diffusion_jax.training.state import init_params
 
 HostImages = Float[np.ndarray, "count height width channels"]
@@ -37,108 +44,176 @@ def load_params(
         return step, parallel.replicate(checkpoints.restore_params(step, like, ema=ema))
 
 
+@dataclass(frozen=True)
+class Trained:
+    """A network, and what it takes to understand it: how it was trained."""
+
+    model: Network
+    schedule: Schedule
+    parametrisation: Parametrisation
+
+    @classmethod
+    def from_config(cls, config: ConfigDict) -> "Trained":
+        return cls(
+            configuration.make_model(config),
+            configuration.make_schedule(config),
+            configuration.make_parametrisation(config),
+        )
+
+    def denoiser(self, params: PyTree, examples: Int[Array, "batch"]) -> ConditionalDenoiser:
+        """The denoiser with these parameters. examples: each image's number."""
+        network = partial(self.model.apply, {"params": params}, examples=examples)
+        return denoiser_from_network(network, self.parametrisation)
+
+
 class Generator:
     """Draws images on all devices, in batches of one size, with one compilation.
 
-    schedule: the chain to run, see `schedules.sampling_schedule`. sampler: one of
-    `sampling.SAMPLERS`; "reference" also guides and clips as the original does. batch_size: global,
-    divisible by the number of devices. clip: whether the predicted x0 is clipped to [-1, 1] at
-    every step. frames: how many states of the chain to return. guided: whether guidance is
-    computed, at twice the cost. learned_variance: whether the noise of eta > 0 has the variance
-    that the model says.
+    A change of guidance, of the solver's numbers (eta, say), of seed or conditions compiles nothing
+    anew; only switching guidance on or off does.
+
+    path: the levels to visit. solver: one of `SOLVERS`, with `options` of its own. batch_size:
+    global, divisible by the number of devices. clip: whether the predicted x0 is clipped to [-1, 1]
+    at every step. guidance_scale: see `guidance.guide`. learned_variance: whether fresh noise has
+    the variance that the model says. frames: how many states on the way to return. weak: a weaker
+    model to guide with, of any schedule and parametrisation, in place of the null condition.
     """
 
     def __init__(
         self,
-        model: nn.Module,
-        schedule: schedules.Schedule,
+        trained: Trained,
+        path: paths.Path,
         *,
-        sampler: str,
+        solver: Callable[..., Solver],
         resolution: int,
         batch_size: int,
-        clip: bool,
-        guided: bool,
-        learned_variance: bool,
+        options: dict[str, Any] | None = None,
+        guidance_scale: float = 0.0,
+        clip: bool = True,
+        learned_variance: bool = True,
         frames: int = 0,
+        weak: Trained | None = None,
     ):
         parallel.check_batch_size(batch_size)
         self.batch_size = batch_size
-        shape = (resolution, resolution, model.channels)
-        as_reference = sampler == "reference"
-
-        def draw(params: PyTree, numbers: PyTree, batch: PyTree) -> tuple[jax.Array, jax.Array]:
-            network = partial(model.apply, {"params": params}, examples=batch["index"])
-            labelled = process.denoiser_from_network(schedule, network)
-            labels = batch["labels"] if model.num_classes else None
-            if guided and labels is not None:
-                denoiser = guidance.classifier_free(
-                    labelled,
-                    labels,
-                    numbers["guidance"],
-                    model.num_classes,
-                    guide_variance=as_reference,
-                )
-            else:
-                denoiser = guidance.with_labels(labelled, labels)
-            if not learned_variance:
-                denoiser = guidance.fixed_variance(denoiser)
-            if clip and as_reference:
-                denoiser = guidance.clip_x0_alone(denoiser)
-            elif clip:
-                denoiser = guidance.clip_x0(schedule, denoiser)
-            step = partial(SAMPLERS[sampler], schedule, denoiser, eta=numbers["eta"])
-            image_keys = keys.per_example(numbers["key"], batch["index"])
-            x0, film = sample(schedule, step, image_keys, shape, frames=frames)
-            return x0, jnp.moveaxis(film, 0, 1)
-
-        self._draw = parallel.spread(draw)
+        self.guidance_scale = guidance_scale
+        self.options = dict(options or {})
+        self._path = paths.on_device(path)
+        self._trained, self._weak, self._solver = trained, weak, solver
+        self._clip, self._learned_variance = clip, learned_variance
+        self._shape = (resolution, resolution, trained.model.channels)
+        self._frames = frames
+        self._programs: dict[bool, Callable] = {}
 
     @classmethod
-    def from_config(cls, config: ConfigDict, *, batch_size: int, frames: int = 0) -> "Generator":
-        """With a config's model and sampling settings; at most one frame a step."""
-        schedule = configuration.make_schedules(config)[1]
+    def from_config(
+        cls,
+        config: ConfigDict,
+        *,
+        batch_size: int,
+        frames: int = 0,
+        weak: ConfigDict | None = None,
+    ) -> "Generator":
+        """With a config's model and sampling settings; at most one frame a step.
+
+        weak: the config of the run to guide with.
+        """
+        sampling = config.sampling
+        path = configuration.make_sampling_path(config)
         return cls(
-            configuration.make_model(config),
-            schedule,
-            sampler=config.sampling.sampler,
+            Trained.from_config(config),
+            path,
+            solver=SOLVERS[sampling.solver],
+            options=options_in(sampling, sampling.solver),
             resolution=config.data.resolution,
             batch_size=batch_size,
-            clip=config.sampling.clip,
-            guided=config.sampling.guidance > 0,
-            learned_variance=config.loss.kind != "simple",
-            frames=min(frames, schedule.num_steps),
+            guidance_scale=sampling.guidance,
+            clip=sampling.clip,
+            learned_variance=LOSSES[config.loss.kind].needs_bound,
+            frames=min(frames, path.num_steps),
+            weak=None if weak is None else Trained.from_config(weak),
         )
 
     def __call__(
         self,
         params: PyTree,
-        labels: Int[np.ndarray, "count"],
+        condition: PyTree,
         *,
         seed: int,
-        guidance_scale: float,
-        eta: float,
         start: int = 0,
+        weak_params: PyTree = None,
         progress: Callable[[Iterable], Iterable] = iter,
+        guidance_scale: float | None = None,
+        **options: float,
     ) -> tuple[HostImages, Film]:
-        """One image for each label, and its frames; values about [-1, 1], not clipped.
+        """One image for each row of the condition, and its frames; values about [-1, 1], unclipped.
 
-        Image i depends on seed, i and its label alone, where i counts from start. labels: in 0 ..
-        num_classes (the null class); only their number counts in a model without classes.
-        guidance_scale: see `guidance.classifier_free`. progress: wraps the iteration over batches
-        (tqdm, say).
+        Image i depends on seed, i and its own row alone, where i counts from start. condition:
+        labels (count,) in 0 .. num_classes (the null class), or any pytree of rows that the model
+        takes; only their number counts in a model without a condition. progress: wraps the
+        iteration over batches (tqdm, say). guidance_scale, options: in place of the generator's
+        own. Raises ValueError for an option that the solver does not have.
         """
-        count = len(labels)
+        scale = self.guidance_scale if guidance_scale is None else guidance_scale
+        if unknown := options.keys() - self.options.keys():
+            known = ", ".join(self.options) or "none"
+            raise ValueError(f"The solver has no option {min(unknown)}; its options: {known}")
+        options = self.options | options
+        self._solver(**options)  # knows its own limits
+        if (self._weak is None) != (weak_params is None):
+            raise ValueError("weak_params belong to a generator with a weak model, and to no other")
         numbers = {
-            "guidance": np.float32(guidance_scale),
-            "eta": np.float32(eta),
+            "guidance": np.float32(scale),
+            "options": {name: np.float32(value) for name, value in options.items()},
             "key": keys.derive(seed, "sample"),
+            "path": self._path,
         }
+        draw = self._program(guided=scale != 0)
+        count = len(jax.tree.leaves(condition)[0])
         images, films = [], []
         for first in progress(range(0, count, self.batch_size)):
             # The last batch is filled up with repeats, so that all have one shape.
             index = np.arange(first, first + self.batch_size, dtype=np.int32)
-            batch = {"index": index + start, "labels": labels[np.minimum(index, count - 1)]}
-            x0, film = self._draw(params, numbers, parallel.local_rows(batch))
-            images.append(x0)
+            rows = jax.tree.map(lambda row: row[np.minimum(index, count - 1)], condition)  # noqa: B023
+            batch = {"index": index + start, "condition": rows}
+            x, film = draw((params, weak_params), numbers, parallel.local_rows(batch))
+            images.append(x)
             films.append(film)
         return np.concatenate(images)[:count], np.concatenate(films)[:count]
+
+    def _program(self, guided: bool) -> Callable:
+        if guided not in self._programs:
+            self._programs[guided] = parallel.spread(partial(self._draw, guided))
+        return self._programs[guided]
+
+    def _draw(self, guided: bool, params: PyTree, numbers: PyTree, batch: PyTree) -> tuple:
+        """(images, frames) of a device's rows; what runs on the device."""
+        model, examples = self._trained.model, batch["index"]
+        takes_condition = model.example_condition(1) is not None
+        condition = batch["condition"] if takes_condition else None
+        solver = self._solver(**numbers["options"])
+        settings = guidance.Guidance(
+            scale=numbers["guidance"] if guided else None,
+            clip=self._clip,
+            learned_variance=self._learned_variance,
+            clip_alone=solver.conventions.clip_alone,
+            guide_variance=solver.conventions.guide_variance,
+        )
+        own, weak_params = params
+        weak = None
+        if self._weak is not None:
+            weak = guidance.at_levels_of(
+                self._weak.denoiser(weak_params, examples),
+                partial(self._weak.schedule.at_sigma, xp=jnp),
+            )
+        denoiser = guidance.guide(
+            settings,
+            self._trained.denoiser(own, examples),
+            condition,
+            model.null_condition(condition) if takes_condition else None,
+            weak,
+        )
+        image_keys = keys.per_example(numbers["key"], examples)
+        path = numbers["path"]
+        x, film = sample(solver, denoiser, path, image_keys, self._shape, frames=self._frames)
+        return x, jnp.moveaxis(film, 0, 1)

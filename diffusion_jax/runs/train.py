@@ -1,10 +1,7 @@
 """Training: the loop around one compiled step, from a config to a finished workdir."""
 
 import json
-import math
-import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -13,18 +10,22 @@ from clu import parameter_overview
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
-from diffusion_jax.runs import configuration
 from diffusion_jax import images, parallel
-from diffusion_jax.training.checkpoints import Checkpoints
 from diffusion_jax.data import Source
-from diffusion_jax.runs.generator import Generator
+from diffusion_jax.runs import configuration
+from diffusion_jax.runs.generator import Generator, load_params
+from diffusion_jax.runs.validation import validate
+from diffusion_jax.training import fine_tuning
+from diffusion_jax.training.checkpoints import Checkpoints
+from diffusion_jax.training.interruption import interruptible
+from diffusion_jax.training.loop import run_steps
+from diffusion_jax.training.metrics import Metrics
 from diffusion_jax.training.reporting import Reporter
 from diffusion_jax.training.state import TrainState, init_state
-from diffusion_jax.training.step import StepMetrics, make_train_step
-from diffusion_jax.runs.validation import validate
+from diffusion_jax.training.step import make_train_step
 
 # What a run cannot change once it has parameters.
-FIXED = ("behaviour", "model.", "schedule.", "data.resolution")
+FIXED = ("behaviour", "model.", "schedule.", "data.resolution", "parametrisation")
 FREE = ("model.dtype", "model.dropout")
 
 
@@ -55,11 +56,14 @@ def train(config: ConfigDict, workdir: Path) -> TrainState:
         keep_every=config.keep_every,
         create=True,
     ) as checkpoints:
+        about, news = {}, []
         if steps := checkpoints.steps():
             state = checkpoints.restore(steps[-1], jax.eval_shape(fresh_state))
             about = checkpoints.about(steps[-1])
+        elif config.init_from:
+            state, news = _from_another_run(jax.jit(fresh_state)(), config.init_from)
         else:
-            state, about = jax.jit(fresh_state)(), {}
+            state = jax.jit(fresh_state)()
         state = parallel.replicate(state)
         start = int(state.step)
         # Images seen so far, which is where the stream of examples goes on.
@@ -89,80 +93,33 @@ def train(config: ConfigDict, workdir: Path) -> TrainState:
                 batch_size=config.batch_size,
                 write=jax.process_index() == 0,
             ) as report,
-            _interruptible() as interrupted,
+            interruptible() as interrupted,
         ):
             report.say(f"Data: {source.description.summary()}")
+            for line in news:
+                report.say(line)
             for change in changes + _changes_of_data(about, known):
                 report.say(f"Changed since the last start: {change}")
             if start:
                 report.say(f"Continuing from the checkpoint of step {start}")
-            return _loop(config, step, state, data, draw, save, report, interrupted)
+            return run_steps(config, step, state, data, draw, save, report, interrupted)
 
 
-def make_step(config: ConfigDict) -> Callable[[TrainState, PyTree], tuple[TrainState, StepMetrics]]:
+def make_step(config: ConfigDict) -> Callable[[TrainState, PyTree], tuple[TrainState, Metrics]]:
     """The training step of a config, for `parallel.data_parallel`."""
     return make_train_step(
         configuration.make_model(config),
-        configuration.make_schedules(config)[0],
+        configuration.make_schedule(config),
+        configuration.make_parametrisation(config),
         configuration.make_optimizer(config),
         seed=config.seed,
         loss_kind=config.loss.kind,
+        weight=configuration.make_weight(config),
         vlb_weight=config.loss.vlb_weight,
         label_dropout=config.label_dropout,
         micro_batches=config.micro_batches,
         ema_decay=config.ema_decay,
     )
-
-
-def _loop(
-    config: ConfigDict,
-    step: Callable[[TrainState, PyTree], tuple[TrainState, StepMetrics]],
-    state: TrainState,
-    data: Iterator[PyTree],
-    draw: Callable[[PyTree], np.ndarray],
-    save: Callable[[int, TrainState], None],
-    report: Reporter,
-    interrupted: Callable[[], bool],
-) -> TrainState:
-    first = int(state.step) + 1
-    total = jax.device_get(StepMetrics.empty())
-    pending: tuple[int, StepMetrics] | None = None
-
-    def read(number: int, metrics: StepMetrics) -> None:
-        nonlocal total
-        metrics = jax.device_get(metrics)
-        now = {name: float(value) for name, value in metrics.compute().items()}
-        if not all(math.isfinite(value) for value in now.values()):
-            raise FloatingPointError(f"Not finite at step {number}: {now}")
-        report.advance(now["loss"])
-        if number == first:
-            report.restart_clock()  # that step was compiled, too
-        total = total.merge(metrics)
-        if number % config.log_every == 0 or number == config.steps:
-            report.scalars(number, {k: float(v) for k, v in total.compute().items()})
-            total = jax.device_get(StepMetrics.empty())
-
-    for number in range(first, config.steps + 1):
-        state, metrics = step(state, parallel.shard(next(data)))
-        # The metrics of the step before are there by now, or soon: the device always has work.
-        if pending:
-            read(*pending)
-        pending = number, metrics
-
-        stop = interrupted()
-        keep = stop or number % config.checkpoint_every == 0 or number == config.steps
-        show = number % config.sample_every == 0 or number == config.steps
-        if keep or show:
-            read(*pending)
-            pending = None
-        if keep:
-            save(number, state)
-        if show:
-            report.picture(number, draw(state.ema_params))
-            report.restart_clock()
-        if stop:
-            break
-    return state
 
 
 def _grid_of_samples(config: ConfigDict, source: Source) -> Callable[[PyTree], np.ndarray]:
@@ -178,13 +135,7 @@ def _grid_of_samples(config: ConfigDict, source: Source) -> Callable[[PyTree], n
     generator = Generator.from_config(config, batch_size=batch_size)
 
     def draw(params: PyTree) -> np.ndarray:
-        drawn, _ = generator(
-            params,
-            labels,
-            seed=config.seed,
-            guidance_scale=sampling.guidance,
-            eta=sampling.eta,
-        )
+        drawn, _ = generator(params, labels, seed=config.seed)
         upscale = max(1, 32 // config.data.resolution)
         picture = images.grid(images.to_uint8(drawn), columns, upscale=upscale)
         if not classes:
@@ -192,6 +143,20 @@ def _grid_of_samples(config: ConfigDict, source: Source) -> Callable[[PyTree], n
         return images.captioned(picture, [source.class_names[label] for label in shown])
 
     return draw
+
+
+def _from_another_run(state: TrainState, init_from: str) -> tuple[TrainState, list[str]]:
+    """The fresh state with the averaged parameters of another run, and what to say about it.
+
+    Raises ValueError or FileNotFoundError, in which `init_from` is named.
+    """
+    workdir = Path(init_from).expanduser()
+    step, params = load_params(workdir, configuration.load(workdir))
+    try:
+        state, transferred = fine_tuning.transfer(state, params)
+    except ValueError as error:
+        raise ValueError(f"init_from={init_from}: {error}") from None
+    return state, [f"Starting from step {step} of {workdir}", *transferred.lines()]
 
 
 def _changes_since(config: ConfigDict, workdir: Path) -> list[str]:
@@ -230,31 +195,3 @@ def _changes_of_data(about: dict, now: dict) -> list[str]:
         for name in now
         if name in before and before[name] != now[name]
     ]
-
-
-@contextmanager
-def _interruptible() -> Iterator[Callable[[], bool]]:
-    """Yields a function that tells whether SIGTERM or Ctrl-C has come; a second one ends at once.
-
-    With several processes signals keep their meaning, since all must stop at the same step.
-    """
-    received = []
-    if jax.process_count() > 1:
-        yield lambda: False
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-
-    def restore() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-    def remember(number: int, frame: object) -> None:
-        received.append(number)
-        restore()
-
-    for number in before:
-        signal.signal(number, remember)
-    try:
-        yield lambda: bool(received)
-    finally:
-        restore()

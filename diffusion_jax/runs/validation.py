@@ -2,72 +2,80 @@
 
 import inspect
 from collections.abc import Callable, Iterable
-from itertools import pairwise
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from diffusion_jax.runs.configuration import OF_THE_PIPELINE, flatten, make_schedules
 from diffusion_jax.data import crops, folder, make_source
+from diffusion_jax.diffusion.discrete import DiscreteSchedule
 from diffusion_jax.diffusion.losses import LOSSES
-from diffusion_jax.models import UNet
-from diffusion_jax.models.embeddings import TIME_EMBEDDINGS, reference_frequencies, time_embedding_kind
-from diffusion_jax.models.layers import quarter_groups
-from diffusion_jax.models.unet import parse_blocks
+from diffusion_jax.diffusion.parametrisations import PARAMETRISATIONS
+from diffusion_jax.diffusion.weights import WEIGHTS
+from diffusion_jax.runs import configuration
+from diffusion_jax.runs.configuration import flatten
+from diffusion_jax.runs.sections import TABLES, model_section, options_by_name
+from diffusion_jax.sampling import SOLVERS, SPACINGS
 from diffusion_jax.training.optimizers import adamw
-from diffusion_jax.sampling import SAMPLERS
-from diffusion_jax.diffusion.schedules import make_schedule
 
 
 def _arguments(function: Callable) -> set[str]:
     return set(inspect.signature(function).parameters) - {"parent", "name"}
 
 
-SECTIONS = {
-    "data": (_arguments(make_source) | {"name", *OF_THE_PIPELINE}) - {"channels", "num_classes"},
-    "model": _arguments(UNet),
-    "schedule": _arguments(make_schedule) | {"name"},
-    "loss": {"kind", "vlb_weight"},
-    "optimizer": _arguments(adamw),
-    "sampling": {"sampler", "steps", "stride", "spacing", "eta", "guidance", "clip"}
-    | {"grid_rows", "grid_columns"},
-}
+def _known_fields(section: str, config: ConfigDict) -> set[str]:
+    """The fields that a section must have, no more and no fewer."""
+    options = {name for table in TABLES.get(section, ()) for name in options_by_name(table)}
+    match section:
+        case "data":
+            arguments = _arguments(make_source) | {"name", *configuration.OF_THE_PIPELINE}
+            return arguments - {"channels", "num_classes"}
+        case "model":
+            return set(model_section(config.model.get("name", "unet")))
+        case "optimizer":
+            return _arguments(adamw)
+        case "schedule":
+            return {"name", "num_steps", "behaviour"} | options
+        case "loss":
+            return {"kind", "weight", "vlb_weight"} | options
+        case "sampling":
+            own = {"solver", "steps", "stride", "spacing", "guidance", "clip"}
+            return own | {"grid_rows", "grid_columns"} | options
+    return options
+
+
+SECTIONS = ("data", "model", "schedule", "parametrisations", "loss", "optimizer", "sampling")
 TOP = {"behaviour", "seed", "batch_size", "micro_batches", "steps", "label_dropout", "ema_decay"}
 TOP |= {"log_every", "sample_every", "checkpoint_every", "keep_latest", "keep_every"}
+TOP |= {"parametrisation", "init_from"}
 
 # (names, test, what the value must be)
 RULES: list[tuple[str, Callable[[Any], bool], str]] = [
-    ("behaviour", lambda v: v in ("corrected", "reference"), "corrected or reference"),
+    ("behaviour", lambda v: v in ("corrected", "original"), "corrected or original"),
     (
-        "model.time_embedding",
-        lambda v: v in TIME_EMBEDDINGS,
-        f"one of {', '.join(TIME_EMBEDDINGS)}",
+        "parametrisation",
+        lambda v: v in PARAMETRISATIONS,
+        f"one of {', '.join(PARAMETRISATIONS)}",
     ),
-    ("sampling.sampler", lambda v: v in SAMPLERS, f"one of {', '.join(SAMPLERS)}"),
+    ("sampling.solver", lambda v: v in SOLVERS, f"one of {', '.join(SOLVERS)}"),
+    ("sampling.spacing", lambda v: v in SPACINGS, f"one of {', '.join(SPACINGS)}"),
     ("data.crop", lambda v: v in crops.KNOWN, f"one of {', '.join(crops.KNOWN)}"),
     ("data.labels", lambda v: v in folder.LABELS, f"one of {', '.join(folder.LABELS)}"),
     ("data.smallest_crop", lambda v: 0 < v <= 1, "above 0, up to 1"),
-    ("model.dtype", lambda v: v in ("float32", "bfloat16"), "float32 or bfloat16"),
     ("loss.kind", lambda v: v in LOSSES, f"one of {', '.join(LOSSES)}"),
+    ("loss.weight", lambda v: v in WEIGHTS, f"one of {', '.join(WEIGHTS)}"),
     ("seed", lambda v: 0 <= v < 2**32, "in [0, 2^32)"),
     ("schedule.num_steps", lambda v: v >= 2, "at least 2"),
     ("optimizer.learning_rate optimizer.eps", lambda v: v > 0, "positive"),
-    (
-        "label_dropout ema_decay model.dropout optimizer.b1 optimizer.b2",
-        lambda v: 0 <= v < 1,
-        "in [0, 1)",
-    ),
+    ("label_dropout ema_decay optimizer.b1 optimizer.b2", lambda v: 0 <= v < 1, "in [0, 1)"),
     (
         "batch_size micro_batches steps log_every sample_every checkpoint_every keep_latest "
-        "data.resolution data.threads model.channels model.width model.levels model.time_dim "
-        "model.label_dim model.window model.num_heads sampling.grid_rows sampling.grid_columns",
+        "data.resolution data.threads sampling.steps sampling.grid_rows sampling.grid_columns",
         lambda v: v >= 1,
         "at least 1",
     ),
     (
-        "keep_every model.growth model.num_classes loss.vlb_weight sampling.guidance "
-        "sampling.stride sampling.eta optimizer.warmup_steps optimizer.decay_steps "
-        "optimizer.clip_norm optimizer.weight_decay data.shorter_side",
+        "keep_every loss.vlb_weight sampling.guidance sampling.stride optimizer.warmup_steps "
+        "optimizer.decay_steps optimizer.clip_norm optimizer.weight_decay data.shorter_side",
         lambda v: v >= 0,
         "at least 0",
     ),
@@ -76,15 +84,16 @@ RULES: list[tuple[str, Callable[[Any], bool], str]] = [
 
 def validate(config: ConfigDict) -> None:
     """Raises ValueError for the first mistake in the config."""
-    _same_keys("config", config, TOP | SECTIONS.keys())
-    for section, known in SECTIONS.items():
-        _same_keys(f"config.{section}", config[section], known)
+    _same_keys("config", config, TOP | set(SECTIONS))
+    for section in SECTIONS:
+        _same_keys(f"config.{section}", config[section], _known_fields(section, config))
     values = flatten(config)
     for names, holds, wanted in RULES:
         for name in names.split():
             if not _holds(holds, values[name]):
                 raise ValueError(f"{name}={values[name]} must be {wanted}")
-    _check_model(config)
+    _check_solver(config)
+    _check_sections(config)
     if 0 < config.data.shorter_side < config.data.resolution:
         raise ValueError(
             f"data.shorter_side={config.data.shorter_side} is less than "
@@ -100,68 +109,43 @@ def validate(config: ConfigDict) -> None:
             f"sampling.guidance={config.sampling.guidance} needs the null class, which "
             "label_dropout=0 does not train; set sampling.guidance=0 or label_dropout=0.1, say"
         )
-    sampling = config.sampling
-    if sampling.eta > 1 and sampling.sampler != "reference":
-        raise ValueError(
-            f"sampling.eta={sampling.eta} must be in [0, 1]; only sampling.sampler=reference takes "
-            "more"
-        )
     warmup, decay = config.optimizer.warmup_steps, config.optimizer.decay_steps
     if decay and warmup >= decay:
         raise ValueError(
             f"optimizer.warmup_steps={warmup} must be less than optimizer.decay_steps={decay}"
         )
-    # Building them is cheap, and they know their own limits.
-    make_schedules(config)
 
 
-def _check_model(config: ConfigDict) -> None:
-    model, resolution = config.model, config.data.resolution
-    blocks = parse_blocks(model.blocks)
-    if not model.num_classes and "clsAtn" in blocks:
+def _check_sections(config: ConfigDict) -> None:
+    """What is named must exist, and be built with its options: they know their own limits."""
+    try:
+        loss = LOSSES[config.loss.kind]
+        schedule = configuration.make_schedule(config)
+        configuration.make_parametrisation(config)
+        configuration.make_weight(config)
+        configuration.make_sampling_path(config)
+    except TypeError as error:  # a text where a number belongs
+        raise ValueError(f"An option of the config is of a wrong type: {error}") from None
+    if loss.needs_bound and not isinstance(schedule, DiscreteSchedule):
         raise ValueError(
-            f"model.blocks={model.blocks!r} has the block 'clsAtn', which needs classes, but "
-            "model.num_classes is 0; drop the block or set the number of classes"
+            f"loss.kind={config.loss.kind} has a variational bound, which takes a chain of steps; "
+            f"schedule.name={config.schedule.name} is continuous. Set loss.kind=simple"
         )
-    _check_groups(config)
-    kind = time_embedding_kind(model.time_embedding, model.behaviour)
-    if kind == "standard" and model.time_dim % 2:
-        raise ValueError(f"model.time_dim={model.time_dim} is not even (sine and cosine halves)")
-    if kind != "standard":
-        reference_frequencies(model.time_dim)  # knows its own limit
-    if resolution % 2**model.levels:
+    model = configuration.make_model(config)
+    model.check(config.data.resolution)
+    if loss.needs_variance and not model.learns_variance:
         raise ValueError(
-            f"data.resolution={resolution} is not divisible by 2^model.levels = {2**model.levels}; "
-            "lower model.levels or choose another resolution"
+            f"loss.kind={config.loss.kind} trains a variance, which this model does not have. Set "
+            "loss.kind=simple"
         )
-    for level in range(model.levels + 1):
-        side = resolution // 2**level
-        if "atn" in blocks and side > model.window and side % model.window:
-            raise ValueError(
-                f"The block 'atn' cuts maps of {side}x{side} (level {level}) into squares of "
-                f"model.window={model.window}, which does not divide them"
-            )
 
 
-def _check_groups(config: ConfigDict) -> None:
-    """Some blocks' norms cut the channels into groups of four, which must come out even."""
-    model = config.model
-    blocks, image = parse_blocks(model.blocks), model.channels
-    widths = [model.width * 2 ** (model.growth * level) for level in range(model.levels + 1)]
-    ways = [*pairwise(widths), (widths[-1], widths[-1]), (widths[0], widths[0])]
-    ways += [(2 * lower, upper) for upper, lower in pairwise(widths)]
-    ways.append((widths[0], 2 * image))
-    counts = {image}  # of the two heads
-    for before, after in ways:
-        places = zip(blocks, (before, *[after] * len(blocks)))
-        counts |= {count for block, count in places if block in ("conv", "clsAtn", "atn")}
-    for count in sorted(counts):
-        if count % quarter_groups(count):
-            raise ValueError(
-                f"model.width={model.width} and model.channels={image} give a layer of {count} "
-                f"channels, which {model.blocks} cannot cut into {quarter_groups(count)} equal "
-                "groups; take a width that is a multiple of 4"
-            )
+def _check_solver(config: ConfigDict) -> None:
+    solver = config.sampling.solver
+    try:
+        configuration.make_solver(config)
+    except ValueError as error:
+        raise ValueError(f"sampling.{solver}.{error}") from None
 
 
 def _same_keys(where: str, section: ConfigDict, known: Iterable[str]) -> None:

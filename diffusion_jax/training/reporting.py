@@ -98,7 +98,9 @@ def draw_loss_curve(workdir: Path) -> None:
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
     steps = [line["step"] for line in lines]
     for name in ("loss", "simple", "vlb"):
-        axes.plot(steps, [line[name] for line in lines], label=name, linewidth=1)
+        if name in lines[-1]:
+            values = [line.get(name, np.nan) for line in lines]
+            axes.plot(steps, values, label=name, linewidth=1)
     axes.set(xlabel="step", ylabel="mean over the examples", yscale="log")
     axes.legend()
     axes.grid(alpha=0.3)

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
@@ -10,6 +9,7 @@ from jaxtyping import PyTree
 
 from diffusion_jax.diffusion import keys
 from diffusion_jax.diffusion.types import Leaf
+from diffusion_jax.models import Network
 from diffusion_jax.training import averages
 
 
@@ -24,16 +24,16 @@ class TrainState:
     opt_state: Leaf
 
 
-def init_params(model: nn.Module, seed: int, resolution: int) -> PyTree:
+def init_params(model: Network, seed: int, resolution: int) -> PyTree:
     """Fresh parameters. Usable under jax.eval_shape, which costs neither memory nor time."""
     image = jnp.zeros((1, resolution, resolution, model.channels))
-    labels = jnp.zeros((1,), jnp.int32) if model.num_classes else None
-    variables = model.init(keys.derive(seed, "init"), image, jnp.ones((1,), jnp.int32), labels)
+    condition = model.example_condition(1)
+    variables = model.init(keys.derive(seed, "init"), image, jnp.ones((1,)), condition)
     return variables["params"]
 
 
 def init_state(
-    model: nn.Module, optimizer: optax.GradientTransformation, seed: int, resolution: int
+    model: Network, optimizer: optax.GradientTransformation, seed: int, resolution: int
 ) -> TrainState:
     """The state before the first step; the average starts as a copy of the parameters."""
     params = init_params(model, seed, resolution)

@@ -1,46 +1,39 @@
 """One training step as a pure function: (state, batch) -> (state, metrics)."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-import flax
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
-from clu import metrics as clu_metrics
 from jaxtyping import Array, Int, Key, PyTree
 
 from diffusion_jax import images, parallel
-from diffusion_jax.diffusion import guidance, keys, process, timesteps
-from diffusion_jax.diffusion.losses import diffusion_loss
+from diffusion_jax.diffusion import guidance, keys, parametrisations, process, weights
+from diffusion_jax.diffusion.losses import diffusion_loss, squared_error
+from diffusion_jax.diffusion.parametrisations import Parametrisation
 from diffusion_jax.diffusion.schedules import Schedule
-from diffusion_jax.diffusion.types import NetworkOutput
+from diffusion_jax.models import Network
+from diffusion_jax.training import metrics
+from diffusion_jax.training.metrics import Metrics
 from diffusion_jax.training.state import TrainState, apply_gradients
 
 
-@flax.struct.dataclass
-class StepMetrics(clu_metrics.Collection):
-    """Means over the examples of a batch; `merge` extends them over steps."""
-
-    loss: clu_metrics.Average.from_output("loss")
-    simple: clu_metrics.Average.from_output("simple")
-    vlb: clu_metrics.Average.from_output("vlb")
-    gradient_norm: clu_metrics.Average.from_output("gradient_norm")
-
-
 def make_train_step(
-    model: nn.Module,
+    model: Network,
     schedule: Schedule,
+    parametrisation: Parametrisation,
     optimizer: optax.GradientTransformation,
     *,
     seed: int,
     loss_kind: str,
+    weight: weights.Weight,
     vlb_weight: float,
     label_dropout: float,
     micro_batches: int,
     ema_decay: float,
-) -> Callable[[TrainState, PyTree], tuple[TrainState, StepMetrics]]:
+) -> Callable[[TrainState, PyTree], tuple[TrainState, Metrics]]:
     """The step that `parallel.data_parallel` runs on every device.
 
     Its batch is {"image": uint8 (rows, height, width, channels), "label": int32 (rows,)}, this
@@ -54,34 +47,34 @@ def make_train_step(
     ) -> tuple[Array, dict[str, Array]]:
         for_examples, for_dropout = jax.random.split(key)
         own_keys = keys.per_example(for_examples, examples)
-        for_t, for_noise, for_label = keys.split(own_keys, 3)
+        for_level, for_noise, for_label = keys.split(own_keys, 3)
         x0 = images.normalize(batch["image"])
-        t = timesteps.uniform(for_t, schedule.num_steps)
+        position = schedule.draw(for_level)
+        level = schedule.level(position)
         noise = keys.normal(for_noise, x0.shape[1:])
-        x_t = process.q_sample(schedule, x0, t, noise)
-        labels = None
+        x = process.q_sample(level, x0, noise)
+        condition = None
         if model.num_classes:
             null = model.num_classes
-            labels = guidance.drop_labels(for_label, batch["label"], label_dropout, null)
+            condition = guidance.drop_labels(for_label, batch["label"], label_dropout, null)
 
-        def network(x: Array, timestep: Array, labels: Array | None) -> NetworkOutput:
-            return model.apply(
-                {"params": params},
-                x,
-                timestep,
-                labels,
-                train=True,
-                examples=examples,
-                rngs={"dropout": for_dropout},
-            )
-
-        prediction = process.denoiser_from_network(schedule, network)(x_t, t, labels)
+        network = partial(
+            model.apply,
+            {"params": params},
+            train=True,
+            examples=examples,
+            rngs={"dropout": for_dropout},
+        )
+        output = parametrisations.ask(network, parametrisation, x, level, condition)
+        error = squared_error(parametrisation.target(level, x0, noise), output.estimate)
+        error *= weight(level, weights.gain(parametrisation, level))
+        prediction = parametrisations.predict(parametrisation, x, level, output)
         parts = diffusion_loss(
-            loss_kind, schedule, x0, x_t, t, noise, prediction, vlb_weight=vlb_weight
+            loss_kind, error, schedule.after(position), x0, x, prediction, vlb_weight=vlb_weight
         )
         return jnp.mean(parts["loss"]), parts
 
-    def step(state: TrainState, batch: PyTree) -> tuple[TrainState, StepMetrics]:
+    def step(state: TrainState, batch: PyTree) -> tuple[TrainState, Metrics]:
         examples = parallel.global_rows(batch["label"].shape[0])
         key = jax.random.fold_in(root, state.step)
         gradients, parts = accumulate(
@@ -90,10 +83,8 @@ def make_train_step(
             micro_batches,
         )
         gradients = parallel.mean(gradients)
-        metrics = StepMetrics.gather_from_model_output(
-            axis_name=parallel.AXIS, gradient_norm=optax.tree.norm(gradients), **parts
-        )
-        return apply_gradients(state, gradients, optimizer, ema_decay), metrics
+        now = metrics.gathered({**parts, "gradient_norm": optax.tree.norm(gradients)})
+        return apply_gradients(state, gradients, optimizer, ema_decay), now
 
     return step
 

@@ -5,7 +5,7 @@ since May 2024, quirks included, but for the average of the parameters, which is
 sampler, which is `ddim`. Imported checkpoints start from this config; for a new model `res_res.py`
 is the better choice. Time and FID: not measured yet.
 
-    python -m scripts.train --config configs/reference.py --workdir runs/reference
+    python -m scripts.train --config configs/original.py --workdir runs/original
 """
 
 from ml_collections import ConfigDict
@@ -15,10 +15,10 @@ from configs import imagenet64
 
 def get_config() -> ConfigDict:
     config = imagenet64.get_config()
-    config.behaviour = "reference"
+    config.behaviour = "original"
     config.model.blocks = "res,res,clsAtn,chnAtn"
     config.data.flip = False
-    config.loss.kind = "reference"
+    config.loss.kind = "original"
     # The grid of the original's sampler: 991, 981, ..., 1.
     config.sampling.stride = 10
     return config

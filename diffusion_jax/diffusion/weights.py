@@ -1,0 +1,66 @@
+"""Weights of the loss: how much a level of noise counts.
+
+The loss is weight(level) times the squared error of the parametrisation's target. The papers weigh
+the error of x0 or of eps instead, so that a weight is also told `gain`, the derivative of x0 by the
+target at a given x: (error of x0)^2 = gain^2 (error of the target)^2, and the error of eps is
+signal / noise times that of x0. SNR = signal^2 / noise^2.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from diffusion_jax.diffusion.parametrisations import Parametrisation
+from diffusion_jax.diffusion.types import Leaf, Level, PerExample
+
+# (level, gain) -> the weight of the target's squared error, (batch,).
+Weight = Callable[..., PerExample]
+
+
+def uniform(level: Level, gain: PerExample) -> PerExample:
+    """1: the target's own error. With eps as the target it is DDPM's L_simple (eq. 14)."""
+    return jnp.ones_like(gain)
+
+
+def min_snr(level: Level, gain: PerExample, *, gamma: float = 5.0) -> PerExample:
+    """min(SNR, gamma) of the error of x0. Min-SNR (arXiv:2303.09556), section 3.4."""
+    return jnp.minimum(_snr(level), gamma) * gain**2
+
+
+def sigmoid(level: Level, gain: PerExample, *, bias: float = 2.0) -> PerExample:
+    """sigmoid(bias - log SNR) of the error of eps. VDM++ (arXiv:2303.00848), section 5.
+
+    bias: the log-SNR below which levels count; Simpler Diffusion (arXiv:2410.19324) moves it with
+    the resolution.
+    """
+    snr = _snr(level)
+    return jax.nn.sigmoid(bias - jnp.log(snr)) * snr * gain**2
+
+
+def edm(level: Level, gain: PerExample, *, sigma_data: float = 0.5) -> PerExample:
+    """(sigma^2 + sigma_data^2) / (sigma sigma_data)^2 of the error of x0. EDM (arXiv:2206.00364).
+
+    With the parametrisation "edm" and the same sigma_data it is 1 for the target's error (eq. 8).
+    """
+    return (1 / sigma_data**2 + _snr(level)) * gain**2
+
+
+# What `config.loss.weight` can be. Options are keyword arguments, and a section of the config.
+WEIGHTS: dict[str, Weight] = {
+    "uniform": uniform,
+    "min_snr": min_snr,
+    "sigmoid": sigmoid,
+    "edm": edm,
+}
+
+
+def gain(parametrisation: Parametrisation, level: Level) -> PerExample:
+    """The derivative of x0 by the target at a given x, which depends on the level alone."""
+    shape = (*jnp.shape(level.signal), 1, 1, 1)
+    x0, _ = parametrisation.solve(level, jnp.zeros(shape), jnp.ones(shape))
+    return x0[:, 0, 0, 0]
+
+
+def _snr(level: Level) -> Leaf:
+    return jnp.square(level.signal / level.noise)

@@ -1,0 +1,65 @@
+"""The table of blocks, and the chains of them that `config.model.blocks` spells out."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+
+from diffusion_jax.diffusion.types import Features, Images
+from diffusion_jax.models.attention import ChannelAttention, ClassAttention, WindowAttention
+from diffusion_jax.models.blocks import Block, Conditioning
+from diffusion_jax.models.convnext import ConvNeXtBlock
+from diffusion_jax.models.residual import ResBlock
+
+BLOCKS: dict[str, type[Block]] = {
+    "res": ResBlock,
+    "conv": ConvNeXtBlock,
+    "clsAtn": ClassAttention,
+    "atn": WindowAttention,
+    "chnAtn": ChannelAttention,
+}
+CHANGES_CHANNELS = ("res", "conv")
+
+
+def parse_blocks(blocks: str) -> tuple[str, ...]:
+    """The block names of a comma-separated string such as "res,res,clsAtn,chnAtn".
+
+    Raises ValueError for an unknown name, and where the first block cannot change the channels.
+    """
+    names = tuple(name.strip() for name in blocks.split(","))
+    known = ", ".join(BLOCKS)
+    for name in names:
+        if name not in BLOCKS:
+            raise ValueError(f"Unknown block {name!r} in blocks={blocks!r}; known blocks: {known}")
+    if names[0] not in CHANGES_CHANNELS:
+        raise ValueError(
+            f"blocks={blocks!r} starts with {names[0]!r}, which keeps the number of channels; "
+            f"start with one of: {', '.join(CHANGES_CHANNELS)}"
+        )
+    return names
+
+
+class Blocks(nn.Module):
+    """The chain of blocks at one place of the U-Net; the first one maps to `features` channels.
+
+    shared: options of every block. own: further ones of some blocks, by name.
+    """
+
+    names: tuple[str, ...]
+    features: int
+    shared: Mapping[str, Any]
+    own: Mapping[str, Mapping[str, Any]]
+
+    @nn.compact
+    def __call__(self, x: Images, cond: Conditioning, *, train: bool) -> Features:
+        for index, name in enumerate(self.names):
+            options = {**self.shared, **self.own.get(name, {})}
+            block = BLOCKS[name](self.features, **options, name=f"{index}_{name}")
+            x = block(x, cond, train=train)
+        return x
+
+
+def own_options(block: type[Block]) -> dict[str, Any]:
+    """The options that a block has besides those of `Block`, with their defaults."""
+    fields = block.__dataclass_fields__
+    return {n: f.default for n, f in fields.items() if n not in Block.__dataclass_fields__}

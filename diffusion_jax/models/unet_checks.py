@@ -1,0 +1,87 @@
+"""What the fields of a U-Net must satisfy."""
+
+from itertools import pairwise
+
+from diffusion_jax.models.chain import BLOCKS, own_options, parse_blocks
+from diffusion_jax.models.embeddings import TIME_EMBEDDINGS, time_embedding_kind
+from diffusion_jax.models.layers import quarter_groups
+from diffusion_jax.models.network import Network, check_fields
+from diffusion_jax.models.original import original_frequencies
+
+
+def check(unet: Network, resolution: int) -> None:
+    """Raises ValueError for the first field that makes no U-Net, or none for this resolution."""
+    check_fields(
+        unet,
+        at_least_1=(
+            "channels",
+            "width",
+            "levels",
+            "time_dim",
+            "label_dim",
+            "window",
+            "num_heads",
+        ),
+        at_least_0=("growth", "num_classes"),
+        in_0_to_1=("dropout",),
+        dtype=("dtype",),
+    )
+    if unet.behaviour not in ("corrected", "original"):
+        raise ValueError(f"behaviour={unet.behaviour} must be corrected or original")
+    if unet.time_embedding not in TIME_EMBEDDINGS:
+        known = ", ".join(TIME_EMBEDDINGS)
+        raise ValueError(f"model.time_embedding={unet.time_embedding} must be one of {known}")
+    blocks = parse_blocks(unet.blocks)
+    if not unet.num_classes and "clsAtn" in blocks:
+        raise ValueError(
+            f"model.blocks={unet.blocks!r} has the block 'clsAtn', which needs classes, but "
+            "model.num_classes is 0; drop the block or set the number of classes"
+        )
+    _check_options(unet)
+    _check_groups(unet)
+    kind = time_embedding_kind(unet.time_embedding, unet.behaviour)
+    if kind == "standard" and unet.time_dim % 2:
+        raise ValueError(f"model.time_dim={unet.time_dim} is not even (sine and cosine halves)")
+    if kind != "standard":
+        original_frequencies(unet.time_dim)  # knows its own limit
+    if resolution % 2**unet.levels:
+        raise ValueError(
+            f"data.resolution={resolution} is not divisible by 2^model.levels = "
+            f"{2**unet.levels}; lower model.levels or choose another resolution"
+        )
+    for level in range(unet.levels + 1):
+        side = resolution // 2**level
+        if "atn" in blocks and side > unet.window and side % unet.window:
+            raise ValueError(
+                f"The block 'atn' cuts maps of {side}x{side} (level {level}) into squares of "
+                f"model.window={unet.window}, which does not divide them"
+            )
+
+
+def _check_options(unet: Network) -> None:
+    for block, options in unet.options.items():
+        known = own_options(BLOCKS[block]) if block in BLOCKS else {}
+        if unknown := options.keys() - known.keys():
+            raise ValueError(
+                f"Unknown option model.options.{block}.{min(unknown)}; its options: "
+                f"{', '.join(known) or 'none'}"
+            )
+
+
+def _check_groups(unet: Network) -> None:
+    """Some blocks' norms cut the channels into groups of four, which must come out even."""
+    blocks, image, widths = parse_blocks(unet.blocks), unet.channels, unet.widths()
+    ways = [*pairwise(widths), (widths[-1], widths[-1]), (widths[0], widths[0])]
+    ways += [(2 * lower, upper) for upper, lower in pairwise(widths)]
+    ways.append((widths[0], 2 * image))
+    counts = {image}  # of the two heads
+    for before, after in ways:
+        places = zip(blocks, (before, *[after] * len(blocks)))
+        counts |= {count for block, count in places if block in ("conv", "clsAtn", "atn")}
+    for count in sorted(counts):
+        if count % quarter_groups(count):
+            raise ValueError(
+                f"model.width={unet.width} and model.channels={image} give a layer of {count} "
+                f"channels, which {unet.blocks} cannot cut into {quarter_groups(count)} equal "
+                "groups; take a width that is a multiple of 4"
+            )

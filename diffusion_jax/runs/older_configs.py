@@ -1,0 +1,67 @@
+"""Configs that older versions wrote, as this one would have written them."""
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from diffusion_jax.runs.sections import add_options, model_section
+
+# Fields that older versions lack, and what those versions did.
+ADDED = {
+    "parametrisation": "noise",
+    "init_from": "",
+    "model.name": "unet",
+    "model.time_embedding": "auto",
+    "loss.weight": "uniform",
+    "sampling.solver": "ddim",
+    "data.cache_dir": "",
+    "data.crop": "center-crop",
+    "data.shorter_side": 0,
+    "data.smallest_crop": 0.8,
+    "data.drop_last": False,
+    "data.load_into_memory": False,
+    "data.include": "",
+    "data.exclude": "",
+    "data.labels": "auto",
+    "data.holdout": "",
+    "data.convert": False,
+    "data.upright": False,
+    "data.skip_broken": False,
+}
+# Fields whose value "reference" is called "original" by now.
+RENAMED = ("behaviour", "model.behaviour", "schedule.behaviour", "loss.kind", "sampling.sampler")
+
+
+def upgraded(values: dict[str, Any]) -> ConfigDict:
+    """The config with these values, whichever version wrote them."""
+    config = ConfigDict(values)
+    for name in RENAMED:
+        section, field = _place(config, name)
+        if section is not None and section.get(field) == "reference":
+            section[field] = "original"
+    sampling = config.get("sampling")
+    sampling = sampling if isinstance(sampling, ConfigDict) else ConfigDict()
+    if "sampler" in sampling:
+        sampling["solver"] = sampling.sampler
+        del sampling["sampler"]
+    for name, value in ADDED.items():
+        section, field = _place(config, name)
+        if section is not None and field not in section:
+            section[field] = value
+    add_options(config)
+    if "eta" in sampling:
+        for solver in ("ddim", "original"):
+            sampling[solver].eta = sampling.eta
+        del sampling["eta"]
+    model = config.get("model")
+    if isinstance(model, ConfigDict) and model.name == "unet" and "options" not in model:
+        model.options = model_section("unet").options
+    return config
+
+
+def _place(config: ConfigDict, name: str) -> tuple[ConfigDict | None, str]:
+    """The section that holds a dotted name, if there is one, and the name within it."""
+    *section, field = name.split(".")
+    for part in section:
+        config = config.get(part)
+    return (config if isinstance(config, ConfigDict) else None), field

@@ -1,0 +1,84 @@
+"""Sections of a config that follow from a signature: options are documented and defaulted there.
+
+A table maps names to functions (or classes) whose keyword-only parameters, or whose dataclass
+fields, are the options of what is named. A new entry, or a new option, is known to every config
+from its signature alone.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import is_dataclass
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from diffusion_jax.diffusion.parametrisations import PARAMETRISATIONS
+from diffusion_jax.diffusion.schedules import SCHEDULES
+from diffusion_jax.diffusion.weights import WEIGHTS
+from diffusion_jax.models import MODELS
+from diffusion_jax.models.chain import BLOCKS, own_options
+from diffusion_jax.sampling import SOLVERS, SPACINGS
+
+
+def options_of(function: Callable) -> dict[str, Any]:
+    """The options of one entry of a table, with their defaults."""
+    parameters = inspect.signature(function).parameters.values()
+    if is_dataclass(function):
+        return {p.name: p.default for p in parameters}
+    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+
+def options_by_name(table: Mapping[str, Callable]) -> dict[str, dict[str, Any]]:
+    """The options of those entries that have any."""
+    options = {name: options_of(function) for name, function in table.items()}
+    return {name: found for name, found in options.items() if found}
+
+
+def block_options() -> dict[str, dict[str, Any]]:
+    """The options that single blocks of the U-Net have of their own."""
+    options = {name: own_options(block) for name, block in BLOCKS.items()}
+    return {name: found for name, found in options.items() if found}
+
+
+def model_section(name: str, **fields: Any) -> ConfigDict:
+    """The section `config.model` of a network: its name and its constructor's arguments.
+
+    fields: arguments that differ from the constructor's defaults; channels and num_classes start
+    from 3 and 0. Raises ValueError for a name that is not in MODELS.
+    """
+    if name not in MODELS:
+        raise ValueError(f"model.name={name} must be one of {', '.join(MODELS)}")
+    section = {"name": name, "channels": 3, "num_classes": 0}
+    for parameter in inspect.signature(MODELS[name]).parameters.values():
+        if parameter.name not in (*section, "parent"):
+            section[parameter.name] = parameter.default
+    if name == "unet":
+        section["options"] = block_options()
+    return ConfigDict(section | fields)
+
+
+# Where a config has sections of options, and the table that they follow from.
+TABLES: dict[str, tuple[Mapping[str, Callable], ...]] = {
+    "parametrisations": (PARAMETRISATIONS,),
+    "schedule": (SCHEDULES,),
+    "loss": (WEIGHTS,),
+    "sampling": (SOLVERS, SPACINGS),
+}
+
+
+def add_options(config: ConfigDict) -> None:
+    """Adds the sections of options, with their defaults, to what a config does not have yet."""
+    for place, tables in TABLES.items():
+        if place not in config:
+            config[place] = ConfigDict()
+        if not isinstance(config[place], ConfigDict):
+            continue  # which validation will name
+        for table in tables:
+            for name, options in options_by_name(table).items():
+                config[place][name] = ConfigDict(options | options_in(config[place], name))
+
+
+def options_in(section: ConfigDict, name: str) -> dict[str, Any]:
+    """The options that a config has for the entry of this name."""
+    found = section.get(name)
+    return found.to_dict() if isinstance(found, ConfigDict) else {}

@@ -1,0 +1,70 @@
+"""What a solver is: a step from one level of a path to the next, and what it remembers."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from diffusion_jax.diffusion.types import Denoiser, Images, Waypoint
+
+# What a solver remembers of earlier steps: any pytree, of one structure throughout.
+History = Any
+
+# (denoiser, now, next, x, fresh noise, history) -> (x at the next level, history).
+Step = Callable[[Denoiser, Waypoint, Waypoint, Images, Images, History], tuple[Images, History]]
+
+
+@dataclass(frozen=True)
+class Conventions:
+    """What belongs to a solver besides its step, where a published program has its own way.
+
+    to_clean_image: whether paths end at the clean image, whatever the schedule's own end is.
+    clip: whether the predicted x0 is clipped, unless the user says otherwise. clip_alone,
+    guide_variance: see `guidance.Guidance`.
+    """
+
+    to_clean_image: bool = True
+    clip: bool = True
+    clip_alone: bool = False
+    guide_variance: bool = False
+
+
+@dataclass(frozen=True)
+class Solver:
+    """A pair of functions, as an optax optimizer is.
+
+    init: x at the start of the path -> history. step: see `Step`. Fresh noise is standard normal,
+    in the shape of x, and new in every step; a deterministic solver ignores it.
+    """
+
+    init: Callable[[Images], History]
+    step: Step
+    conventions: Conventions = Conventions()
+
+
+def memoryless(
+    step: Callable[[Denoiser, Waypoint, Waypoint, Images, Images], Images],
+    conventions: Conventions = Conventions(),
+) -> Solver:
+    """The solver of a step that remembers nothing."""
+    return Solver(
+        init=lambda x: (),
+        step=lambda denoiser, now, next, x, fresh_noise, history: (
+            step(denoiser, now, next, x, fresh_noise),
+            history,
+        ),
+        conventions=conventions,
+    )
+
+
+def check_range(
+    name: str, value: Any, lowest: int | float, highest: int | float | None = None
+) -> None:
+    """Raises ValueError for an option that is a plain number out of its range.
+
+    Under jit options are traced, and have been checked before.
+    """
+    if not isinstance(value, int | float):
+        return
+    if not value >= lowest or (highest is not None and not value <= highest):
+        wanted = f"at least {lowest}" if highest is None else f"in [{lowest}, {highest}]"
+        raise ValueError(f"{name}={value} must be {wanted}")

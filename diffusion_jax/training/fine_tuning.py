@@ -1,0 +1,60 @@
+"""Starting from the parameters of another run, as far as they fit."""
+
+from dataclasses import dataclass, replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PyTree
+
+from diffusion_jax.training.state import TrainState
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """taken: arrays that were taken over, by name. fresh: those that stay as initialised, each with
+    the reason. left_over: those of the other run that have no place here.
+    """
+
+    taken: tuple[str, ...]
+    fresh: tuple[str, ...]
+    left_over: tuple[str, ...]
+
+    def lines(self) -> list[str]:
+        """What a user should know, a line for each kind."""
+        lines = [f"{len(self.taken)} arrays of parameters taken over, {len(self.fresh)} fresh"]
+        lines += [f"Stays fresh: {name}" for name in self.fresh]
+        lines += [f"Left over: {name}" for name in self.left_over]
+        return lines
+
+
+def transfer(state: TrainState, params: PyTree) -> tuple[TrainState, Transfer]:
+    """The state with `params` in place of its own, wherever name and shape agree.
+
+    The average starts from them, too; the optimizer stays fresh. Raises ValueError if nothing fits.
+    """
+    theirs = {_name(path): array for path, array in jax.tree.leaves_with_path(params)}
+    taken, fresh = [], []
+
+    def choose(path: tuple, own: jax.Array) -> jax.Array:
+        name = _name(path)
+        if name not in theirs:
+            fresh.append(f"{name} {own.shape}, which is not there")
+            return own
+        if theirs[name].shape != own.shape:
+            fresh.append(f"{name} {own.shape}, which is {theirs[name].shape} there")
+            return own
+        taken.append(name)
+        return jnp.asarray(np.asarray(theirs[name]))
+
+    merged = jax.tree.map_with_path(choose, state.params)
+    ours = {_name(path) for path, _ in jax.tree.leaves_with_path(state.params)}
+    left = [f"{name} {theirs[name].shape}" for name in sorted(theirs.keys() - ours)]
+    if not taken:
+        raise ValueError("No parameter has a name and shape of the network's own")
+    new = replace(state, params=merged, ema_params=jax.tree.map(jnp.copy, merged))
+    return new, Transfer(tuple(taken), tuple(fresh), tuple(left))
+
+
+def _name(path: tuple) -> str:
+    return "/".join(str(key.key) for key in path)

@@ -1,0 +1,72 @@
+"""The training loop: step after step, metrics, pictures and checkpoints in between."""
+
+import math
+from collections.abc import Callable, Iterator
+
+import jax
+import numpy as np
+from jaxtyping import PyTree
+from ml_collections import ConfigDict
+
+from diffusion_jax import parallel
+from diffusion_jax.training import metrics as step_metrics
+from diffusion_jax.training.metrics import Metrics
+from diffusion_jax.training.reporting import Reporter
+from diffusion_jax.training.state import TrainState
+
+
+def run_steps(
+    config: ConfigDict,
+    step: Callable[[TrainState, PyTree], tuple[TrainState, Metrics]],
+    state: TrainState,
+    data: Iterator[PyTree],
+    draw: Callable[[PyTree], np.ndarray],
+    save: Callable[[int, TrainState], None],
+    report: Reporter,
+    interrupted: Callable[[], bool],
+) -> TrainState:
+    """Trains from state.step to config.steps, or until `interrupted`; returns the last state.
+
+    step: as `parallel.data_parallel` returns it. data: batches of this process. draw: parameters ->
+    picture. save: writes a checkpoint of (step, state). Raises FloatingPointError when loss or
+    gradient are not finite.
+    """
+    first = int(state.step) + 1
+    total: Metrics | None = None
+    pending: tuple[int, Metrics] | None = None
+
+    def read(number: int, metrics: Metrics) -> None:
+        nonlocal total
+        metrics = jax.device_get(metrics)
+        now = step_metrics.means(metrics)
+        if not all(math.isfinite(value) for value in now.values()):
+            raise FloatingPointError(f"Not finite at step {number}: {now}")
+        report.advance(now["loss"])
+        if number == first:
+            report.restart_clock()  # that step was compiled, too
+        total = step_metrics.merge(total, metrics)
+        if number % config.log_every == 0 or number == config.steps:
+            report.scalars(number, step_metrics.means(total))
+            total = None
+
+    for number in range(first, config.steps + 1):
+        state, metrics = step(state, parallel.shard(next(data)))
+        # The metrics of the step before are there by now, or soon: the device always has work.
+        if pending:
+            read(*pending)
+        pending = number, metrics
+
+        stop = interrupted()
+        keep = stop or number % config.checkpoint_every == 0 or number == config.steps
+        show = number % config.sample_every == 0 or number == config.steps
+        if keep or show:
+            read(*pending)
+            pending = None
+        if keep:
+            save(number, state)
+        if show:
+            report.picture(number, draw(state.ema_params))
+            report.restart_clock()
+        if stop:
+            break
+    return state
