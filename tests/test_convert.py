@@ -6,14 +6,17 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from functools import partial
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from absl import flags
 from numpy.testing import assert_allclose, assert_array_equal
 from reference_golden import FOLDER
 
+from configs import reference
 from diffusion_jax.data import imagenet
 from diffusion_jax.files import torch_reader, torch_writer
 from diffusion_jax.importers import original
@@ -90,6 +93,22 @@ def test_there_and_back_again(imported, tmp_path):
     again = run("convert", *where, "--weights", "raw")
     assert again.returncode == 1
     assert "is there already" in again.stderr
+
+
+def test_blanks_between_the_blocks_are_no_part_of_their_names(tmp_path):
+    """`--config.model.blocks="res, conv"` trains; what is exported comes back bit for bit."""
+    checkpoint = original.read_checkpoint(FOLDER / "train_tiny.pkl", FOLDER / "train_tiny.json")
+    adam, optimizer = original.read_optimizer(FOLDER / "train_tiny_optim.pkl", checkpoint)
+    config = reference.get_config()
+    config.update_from_flattened_dict(checkpoint.settings | optimizer)
+    config.model.blocks = "res, conv , clsAtn,  chnAtn"
+    original.write_checkpoint(tmp_path, config, checkpoint.params, epoch=1, step=1, adam=adam)
+    names = ("model_1e_1s.pkl", "train_tiny.pkl"), ("optim_1e_1s.pkl", "train_tiny_optim.pkl")
+    for ours, theirs in names:
+        written, read = torch_reader.read(tmp_path / ours), torch_reader.read(FOLDER / theirs)
+        jax.tree.map(partial(assert_array_equal, strict=True), written, read)
+    written = json.loads((tmp_path / "model_params_1e_1s.json").read_text())
+    assert written == json.loads((FOLDER / "train_tiny.json").read_text())
 
 
 def test_averaged_weights_are_exported_without_the_optimizer(imported, tmp_path):
@@ -223,6 +242,10 @@ def other_json(tmp_path, **changes):
         ({"T": "many"}, "T='many'"),
         ({"beta_sched": "cubic"}, "beta_sched='cubic'"),
         ({"blk_types": ["res", "rse"]}, "known blocks"),
+        ({"blk_types": ["res", "clsAtn,chnAtn"]}, "commas or blanks"),
+        ({"blk_types": ["res", 3]}, "no list of 1 to 32"),
+        ({"blk_types": []}, "no list of 1 to 32"),
+        ({"blk_types": ["atn", "res"]}, "starts with 'atn'"),
         ({"blk_types": "missing"}, "num_res_blocks"),
         ({"inCh": "missing"}, "has no inCh"),
         ({"num_blocks": 10**9}, "num_blocks=1000000000"),

@@ -9,7 +9,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from diffusion_jax.importers.original.names import TELLTALES, StateDict
-from diffusion_jax.models.unet import BLOCKS
+from diffusion_jax.models.unet import parse_blocks
 
 MOST_BLOCKS = 32  # in a level
 
@@ -64,13 +64,7 @@ def settings(values: Mapping[str, Any], path: Path) -> dict[str, Any]:
             raise ValueError(f"{path}: {key}={_short(value)} is no number in {lowest}..{highest}")
         return value
 
-    blocks, schedule = values["blk_types"], values.get("beta_sched")
-    is_list = isinstance(blocks, list) and 1 <= len(blocks) <= MOST_BLOCKS
-    if not is_list or not all(isinstance(b, str) and b in BLOCKS for b in blocks):
-        raise ValueError(
-            f"{path}: blk_types={_short(blocks)} is no list of 1 to {MOST_BLOCKS} of the known "
-            f"blocks: {', '.join(BLOCKS)}"
-        )
+    blocks, schedule = _checked_blocks(values["blk_types"], path), values.get("beta_sched")
     if schedule not in ("cosine", "linear"):
         raise ValueError(f"{path}: beta_sched={_short(schedule)} is neither 'cosine' nor 'linear'")
     for key in ("epoch", "step"):
@@ -83,7 +77,7 @@ def settings(values: Mapping[str, Any], path: Path) -> dict[str, Any]:
         "model.width": number("embCh", 1, 2**16),
         "model.growth": number("chMult", 0, 16),
         "model.levels": number("num_blocks", 1, 10),
-        "model.blocks": ",".join(blocks),
+        "model.blocks": blocks,
         "model.num_classes": number("num_classes", 1, 2**24) if classes else 0,
         "model.time_dim": number("t_dim", 1, 2**20),
         "model.label_dim": number("c_dim", 1, 2**20) if classes else 512,
@@ -136,7 +130,7 @@ def to_json(config: ConfigDict, epoch: int, step: int) -> dict[str, Any]:
         "embCh": model.width,
         "chMult": model.growth,
         "num_blocks": model.levels,
-        "blk_types": model.blocks.split(","),
+        "blk_types": list(parse_blocks(model.blocks)),
         "T": config.schedule.num_steps,
         "beta_sched": config.schedule.name,
         "t_dim": model.time_dim,
@@ -146,6 +140,23 @@ def to_json(config: ConfigDict, epoch: int, step: int) -> dict[str, Any]:
         "epoch": epoch,
         "step": step,
     }
+
+
+def _checked_blocks(names: Any, path: Path) -> str:
+    """The list blk_types as the config's string. Raises ValueError if it is no such list."""
+    is_list = isinstance(names, list) and 1 <= len(names) <= MOST_BLOCKS
+    if not is_list or not all(isinstance(name, str) and len(name) < 100 for name in names):
+        raise ValueError(
+            f"{path}: blk_types={_short(names)} is no list of 1 to {MOST_BLOCKS} names of blocks"
+        )
+    blocks = ",".join(names)
+    try:
+        parsed = parse_blocks(blocks)
+    except ValueError as error:
+        raise ValueError(f"{path}: blk_types: {error}") from None
+    if list(parsed) != names:
+        raise ValueError(f"{path}: blk_types={_short(names)} has commas or blanks in its names")
+    return blocks
 
 
 def _short(value: Any) -> str:

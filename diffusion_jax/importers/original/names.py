@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from diffusion_jax.models import UNet
+from diffusion_jax.models.unet import parse_blocks
 
 StateDict = dict[str, np.ndarray]
 
@@ -118,7 +119,7 @@ def _all_entries(model: UNet) -> Iterator[Entry]:
             yield from module(f"{theirs}.{name}", f"{ours}/{our_name}", kind)
 
     def level(theirs: str, ours: str) -> Iterator[Entry]:
-        for index, block in enumerate(model.blocks.split(",")):
+        for index, block in enumerate(parse_blocks(model.blocks)):
             names = BLOCK_NAMES[block]
             yield from named(f"{theirs}.block.{index}", f"{ours}/{index}_{block}", names)
 
