@@ -92,7 +92,7 @@ def test_there_and_back_again(imported, tmp_path):
             assert_array_equal(optimizer["state"][index][name], tensor)
     again = run("convert", *where, "--weights", "raw")
     assert again.returncode == 1
-    assert "is there already" in again.stderr
+    assert "already exists" in again.stderr
 
 
 def test_blanks_between_the_blocks_are_no_part_of_their_names(tmp_path):
@@ -243,8 +243,8 @@ def other_json(tmp_path, **changes):
         ({"beta_sched": "cubic"}, "beta_sched='cubic'"),
         ({"blk_types": ["res", "rse"]}, "known blocks"),
         ({"blk_types": ["res", "clsAtn,chnAtn"]}, "commas or blanks"),
-        ({"blk_types": ["res", 3]}, "no list of 1 to 32"),
-        ({"blk_types": []}, "no list of 1 to 32"),
+        ({"blk_types": ["res", 3]}, "not a list of 1 to 32"),
+        ({"blk_types": []}, "not a list of 1 to 32"),
         ({"blk_types": ["atn", "res"]}, "starts with 'atn'"),
         ({"blk_types": "missing"}, "num_res_blocks"),
         ({"inCh": "missing"}, "has no inCh"),
@@ -305,7 +305,7 @@ def damaged(tmp_path, kind):
     [
         ("truncated", "bad.pkl is damaged"),
         ("malicious", "asks for 'os.system'"),
-        ("text", "bad.pkl is damaged, or no file of torch.save"),
+        ("text", "bad.pkl is damaged, or not a file of torch.save"),
         ("optimizer", "not the state of an optimizer"),
         ("of another model", "not of one model"),
         ("missing", "nowhere.pkl"),
@@ -327,7 +327,7 @@ def test_a_workdir_is_not_overwritten(imported):
     before = (imported / "config.json").read_bytes()
     done = convert(imported)
     assert done.returncode == 1
-    assert "is there already" in done.stderr
+    assert "already exists" in done.stderr
     assert (imported / "config.json").read_bytes() == before
 
 

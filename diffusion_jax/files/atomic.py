@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Atomic writes: a file has either its old or its complete new content."""
 
 import os
 from collections.abc import Iterator
@@ -8,12 +8,12 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yields a temporary path beside `path`; what is written there becomes `path` at the end.
+    """Yields a temporary path beside `path`, which replaces `path` when the block ends.
 
-    The data reaches the disk before the rename, so `path` has either its old or its complete new
-    content, even after a power failure. If the block raises, the temporary file is deleted and
-    `path` is left as it was. The temporary name contains the process id, so that processes writing
-    the same file do not disturb one another. Raises OSError if the file cannot be written.
+    The data reaches the disk before the rename, so this holds even after a power failure. If the
+    block raises, the temporary file is deleted and `path` is left unchanged. The temporary name
+    contains the process id, so processes that write the same file do not interfere. Raises OSError
+    if the file cannot be written.
     """
     partial = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
@@ -26,6 +26,6 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes `text` as UTF-8, see `replacing`."""
+    """Writes `text` as UTF-8, atomically."""
     with replacing(path) as partial:
         partial.write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""NumPy's .npz and .npy files, read without unpickling and written whole or not at all."""
+"""Reads .npz and .npy files without unpickling, and writes .npz files atomically."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,9 +12,10 @@ from diffusion_jax.files.atomic import replacing
 def read(path: Path, *, remedy: str = "") -> dict[str, np.ndarray]:
     """The arrays of an .npz file by name, in memory.
 
-    remedy: for files of our own, what to do about a damaged one ("delete it to make it again"); it
-    ends the message. Raises FileNotFoundError if there is no file, and ValueError, in one line that
-    names the file, if it is damaged, no .npz file, or holds Python objects.
+    remedy: what to do about a damaged file ("delete it to make it again"), appended to the error
+    message; for files that this program wrote. Raises FileNotFoundError if the file does not exist,
+    and ValueError with a one-line message that names the file if it is damaged, not an .npz file,
+    or contains Python objects.
     """
     with _one_line(path, remedy):
         found = np.load(path, allow_pickle=False)
@@ -27,7 +28,7 @@ def read(path: Path, *, remedy: str = "") -> dict[str, np.ndarray]:
 def read_array(path: Path, *, remedy: str = "") -> np.ndarray:
     """The array of an .npy file, in memory. Raises the same errors as `read`."""
     with _one_line(path, remedy):
-        # Mapped first, so that a shape larger than the file is an error and takes no memory.
+        # Memory-mapped first: a shape larger than the file is then an error, and allocates nothing.
         found = np.load(path, mmap_mode="r", allow_pickle=False)
         if not isinstance(found, np.ndarray):
             found.close()
@@ -36,7 +37,7 @@ def read_array(path: Path, *, remedy: str = "") -> np.ndarray:
 
 
 def write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes an uncompressed .npz file, see `atomic.replacing`."""
+    """Writes an uncompressed .npz file atomically."""
     with replacing(path) as partial, partial.open("wb") as file:
         np.savez(file, **arrays)
 

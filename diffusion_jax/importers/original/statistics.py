@@ -1,4 +1,4 @@
-"""The statistics that the original saves to compute a FID: mean and covariance as .npy files."""
+"""Reads the FID statistics that the original saves: mean and covariance as .npy files."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from jaxtyping import Float
 
 from diffusion_jax.files import npz
 
-# They are of torchvision's Inception v3, not of the network behind published FIDs.
+# The features are from torchvision's Inception v3, not the network used for published FIDs.
 FEATURES = "torchvision Inception v3 (IMAGENET1K_V1), pooled"
 
 
@@ -16,7 +16,7 @@ def read_statistics(
 ) -> tuple[Float[np.ndarray, "features"], Float[np.ndarray, "features features"]]:
     """(mean, covariance) in float64; the original rounds the mean to float16.
 
-    Raises ValueError if the files hold anything else, or do not belong together.
+    Raises ValueError if the files are damaged, have other content, or do not belong together.
     """
     mean, covariance = _read(mean_path), _read(covariance_path)
     if mean.ndim != 1 or covariance.shape != (mean.size, mean.size):
@@ -26,17 +26,17 @@ def read_statistics(
         )
     if mean.size == 0 or covariance.diagonal().min() < 0:
         raise ValueError(
-            f"{covariance_path} is no covariance: a variance is negative, or none there"
+            f"{covariance_path} is not a covariance: it is empty or has a negative variance"
         )
     if not np.allclose(covariance, covariance.T, rtol=1e-6, atol=1e-8):
-        raise ValueError(f"{covariance_path} is not symmetric, hence no covariance")
+        raise ValueError(f"{covariance_path} is not symmetric, so it is not a covariance")
     return mean, covariance
 
 
 def _read(path: Path) -> np.ndarray:
     array = npz.read_array(path)
     if array.dtype.kind != "f":
-        raise ValueError(f"{path} is no .npy file of floating-point numbers")
+        raise ValueError(f"{path} is not an .npy file of floating-point numbers")
     if not np.isfinite(array).all():
-        raise ValueError(f"{path} has numbers that are not finite")
+        raise ValueError(f"{path} contains non-finite values")
     return array.astype(np.float64)
