@@ -157,6 +157,7 @@ def test_training_goes_on(tmp_path):
     done = convert(workdir, model, FOLDER / "uncond_atn.json", "--grad_acc_steps", 2)
     assert done.returncode == 0, done.stderr
     data = ["--config.data.name=tfds:imagenet_resized/64x64", f"--config.data.data_dir={TFDS}"]
+    data += [f"--config.data.cache_dir={tmp_path / 'cache'}"]
     settings = ["--config.steps=1", "--config.batch_size=2", "--config.sampling.stride=500"]
     grid = ["--config.sampling.grid_rows=1", "--config.sampling.grid_columns=1"]
     succeed("train", "--workdir", workdir, *data, *settings, *grid)
