@@ -1,4 +1,4 @@
-"""Images as numbers and as pictures: [-1, 1] <-> uint8, grids, PNG, GIF."""
+"""Conversion between [-1, 1] and uint8, image grids, and PNG and GIF files."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,9 +22,9 @@ def normalize(images: UInt8[Array, "batch height width channels"]) -> Images:
 def to_uint8(
     images: Float[np.ndarray, "*batch"], *, truncate: bool = False
 ) -> UInt8[np.ndarray, "*batch"]:
-    """[-1, 1] -> 0 .. 255, rounded to the nearest level; what lies outside is clipped.
+    """[-1, 1] -> 0 .. 255, rounded to the nearest level; values outside are clipped.
 
-    truncate: to the level below instead, as ADM and the original do; half a level darker.
+    truncate: round down instead, as ADM and the original do; half a level darker on average.
     """
     levels = (np.clip(images, -1, 1) + 1) * 127.5
     return (levels if truncate else np.floor(levels + 0.5)).astype(np.uint8)
@@ -33,10 +33,10 @@ def to_uint8(
 def grid(
     images: Uint8Images, columns: int, *, padding: int = 1, upscale: int = 1
 ) -> UInt8[np.ndarray, "rows columns channels"]:
-    """The images in rows of `columns`, at their own pixels or each pixel upscale x upscale.
+    """Arranges images in rows of `columns`; each pixel becomes upscale x upscale pixels.
 
-    padding: width in pixels of the black lines between and around them. An unfinished last row is
-    black to its end.
+    padding: width in pixels of the black lines between and around the images. An incomplete last
+    row is filled with black.
     """
     images = images.repeat(upscale, axis=1).repeat(upscale, axis=2)
     count, height, width, channels = images.shape
@@ -51,7 +51,7 @@ def grid(
 def captioned(
     picture: Picture, captions: Sequence[str]
 ) -> UInt8[np.ndarray, "height wider channels"]:
-    """The grid with one caption, centred, to the left of each of its rows."""
+    """Adds a caption, vertically centred, to the left of each row of a grid."""
     height = picture.shape[0] / len(captions)
     font = ImageFont.load_default(size=int(np.clip(height * 0.4, 9, 20)))
     margin = 8 + int(max(font.getlength(caption) for caption in captions))
@@ -64,7 +64,7 @@ def captioned(
 
 
 def to_pil(picture: Picture) -> Image.Image:
-    """Grey for one channel, RGB for three."""
+    """A Pillow image: greyscale for one channel, RGB for three."""
     return Image.fromarray(picture[..., 0] if picture.shape[-1] == 1 else picture)
 
 
@@ -73,7 +73,7 @@ def save_png(path: Path, picture: Picture) -> None:
 
 
 def save_gif(path: Path, pictures: Sequence[Picture], *, milliseconds: int = 60) -> None:
-    """An endless animation that rests on its last picture for two seconds."""
+    """Saves a looping animation that shows its last frame for two seconds."""
     frames = [to_pil(picture) for picture in pictures]
     durations = [milliseconds] * (len(frames) - 1) + [2000]
     frames[0].save(path, save_all=True, append_images=frames[1:], duration=durations, loop=0)

@@ -1,8 +1,7 @@
-"""Data parallelism: the only file that says `pmap`.
+"""Data parallelism; the only file that uses `pmap`.
 
-Batches are split over all devices of all machines; state and numbers are the same on each. State
-enters and leaves without a leading device axis, so nothing is ever replicated or unreplicated by
-hand.
+Batches are sharded over all devices of all machines; state and metrics are replicated. The state is
+passed and returned without a leading device axis, so callers never replicate or unreplicate it.
 """
 
 from collections.abc import Callable
@@ -18,7 +17,7 @@ AXIS = "devices"
 
 
 def check_batch_size(batch_size: int, micro_batches: int = 1) -> None:
-    """Raises ValueError unless the global batch splits evenly."""
+    """Raises ValueError unless the global batch divides evenly over devices and micro-batches."""
     devices = jax.device_count()
     if batch_size % (devices * micro_batches):
         parts = f"{devices} devices"
@@ -28,39 +27,40 @@ def check_batch_size(batch_size: int, micro_batches: int = 1) -> None:
 
 
 def round_up(count: int) -> int:
-    """The smallest number from `count` on that all devices can share evenly."""
+    """Rounds up to a multiple of the number of devices."""
     devices = jax.device_count()
     return -(-count // devices) * devices
 
 
 def shard(batch: PyTree) -> PyTree:
-    """(rows, ...) -> (local devices, rows / local devices, ...) for every host array."""
+    """Reshapes host arrays: (rows, ...) -> (local devices, rows / local devices, ...)."""
     devices = jax.local_device_count()
     return jax.tree.map(lambda rows: rows.reshape(devices, -1, *rows.shape[1:]), batch)
 
 
 def replicate(tree: PyTree) -> PyTree:
-    """The tree on every device, as `data_parallel` leaves its state.
+    """Places the tree on all devices with the sharding of the state that `data_parallel` returns.
 
-    A first call with arrays placed otherwise would compile the step a second time for the next.
+    With any other sharding in the first call, the step would be compiled again for the second.
     """
     place = jax.pmap(lambda tree, _: tree, axis_name=AXIS, in_axes=(None, 0), out_axes=None)
     return place(tree, np.zeros(jax.local_device_count()))
 
 
 def data_parallel(step: Callable[[Any, PyTree], tuple[Any, PyTree]]) -> Callable:
-    """step(state, batch) -> (state, metrics), run on all devices at once.
+    """Runs step(state, batch) -> (state, metrics) on all devices in parallel.
 
-    The state's buffers are donated. What `step` returns must be equal on all devices: it has to
-    pass gradients through `mean` and metrics through `gather` or `mean`.
+    The state's buffers are donated. `step` must return equal values on all devices: it has to
+    reduce gradients with `mean`, and metrics with `gather` or `mean`.
     """
     return jax.pmap(step, axis_name=AXIS, in_axes=(None, 0), out_axes=None, donate_argnums=0)
 
 
 def spread(function: Callable[[PyTree, PyTree, PyTree], PyTree]) -> Callable:
-    """function(params, numbers, batch) -> rows, with the batch's rows spread over all devices.
+    """Runs function(params, numbers, batch) -> rows with the batch sharded over all devices.
 
-    Takes each process's share of the batch, and returns the rows of all, in order, on the host.
+    Each process passes its own rows of the batch; all get the rows of the whole batch, in order, on
+    the host.
     """
     mapped = jax.pmap(
         lambda params, numbers, batch: gather(function(params, numbers, batch)),
@@ -76,7 +76,7 @@ def spread(function: Callable[[PyTree, PyTree, PyTree], PyTree]) -> Callable:
 
 
 def local_rows(batch: PyTree) -> PyTree:
-    """Of a global batch on the host, the rows that belong to this process."""
+    """The rows of a global batch on the host that belong to this process."""
 
     def rows(array: np.ndarray) -> np.ndarray:
         share = len(array) // jax.process_count()
@@ -86,20 +86,20 @@ def local_rows(batch: PyTree) -> PyTree:
 
 
 def from_first(array: np.ndarray) -> np.ndarray:
-    """What the first process has, in all of them: what they would else see differently on disk."""
+    """Broadcasts process 0's array, so that processes agree on, say, which files exist."""
     if jax.process_count() == 1:
         return array
     return np.asarray(multihost_utils.broadcast_one_to_all(array))
 
 
 def wait_for_all(name: str) -> None:
-    """Until every process is here."""
+    """Blocks until all processes have reached this call; name: of this barrier."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(name)
 
 
 def global_rows(rows: int) -> Int[Array, "rows"]:
-    """Inside `data_parallel`: the indices in the global batch of this device's rows."""
+    """Inside `data_parallel`: the global batch indices of this device's rows."""
     return jax.lax.axis_index(AXIS) * rows + jnp.arange(rows)
 
 
@@ -114,5 +114,5 @@ def stack(tree: PyTree) -> PyTree:
 
 
 def gather(tree: PyTree) -> PyTree:
-    """Inside `spread`: the rows of all devices, in order."""
+    """Concatenates the rows of all devices, in order; inside `data_parallel` or `spread`."""
     return jax.lax.all_gather(tree, AXIS, tiled=True)

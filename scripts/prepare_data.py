@@ -1,17 +1,17 @@
-"""Prepares datasets for training, and shows what is in them.
+"""Prepares and inspects datasets.
 
 python -m scripts.prepare_data imagenet64 --source ~/downloads [--data_dir ~/datasets]
 python -m scripts.prepare_data tfds --name cifar10 [--data_dir ~/tensorflow_datasets]
 python -m scripts.prepare_data check --name imagenet64 --out check.png
 python -m scripts.prepare_data check --config configs/folder.py --config.data.name=folder:~/photos
 
-imagenet64: from the zip files of image-net.org, Imagenet64_train_part1.zip, ..._part2.zip and
-Imagenet64_val.zip, or the same with _npz. What was done is kept if it is stopped. With --tfds, the
-_npz.zip files become the tfds dataset imagenet_resized/64x64 instead.
-tfds: any dataset that tfds can make, in the form that training reads. It and --tfds need
-TensorFlow: pip install -r requirements-tfds.txt.
-check: counts, classes, statistics of the pixels and a picture, of any dataset that training takes.
-With --config it is the dataset of that experiment, decoded into its cache if it is not there yet.
+imagenet64: converts the zip files of image-net.org: Imagenet64_train_part1.zip, ..._part2.zip and
+Imagenet64_val.zip, or the same names with _npz. An interrupted conversion resumes where it stopped.
+With --tfds, the _npz.zip files are made into the tfds dataset imagenet_resized/64x64 instead.
+tfds: downloads and prepares any tfds dataset in the format that training reads. This command and
+--tfds need TensorFlow: pip install -r requirements-tfds.txt.
+check: prints counts, classes and pixel statistics, and saves a picture, of any training dataset.
+With --config, it is the dataset of that experiment, decoded into its cache if necessary.
 """
 
 import json
@@ -24,25 +24,27 @@ from ml_collections import config_flags
 
 from scripts import cli
 
-_SOURCE = flags.DEFINE_string("source", None, "imagenet64: folder of the zip files.")
+_SOURCE = flags.DEFINE_string("source", None, "imagenet64: folder with the zip files.")
 _DATA_DIR = flags.DEFINE_string(
-    "data_dir", "", "Where datasets are kept; default: ~/diffusion_jax_data (tfds: its own)."
+    "data_dir", "", "Folder of the datasets; default: ~/diffusion_jax_data (tfds: its own)."
 )
-_SPLIT = flags.DEFINE_string("split", None, "train or validation, say; imagenet64: default both.")
+_SPLIT = flags.DEFINE_string(
+    "split", None, "For example train or validation; imagenet64: default both."
+)
 _ANY_COUNT = flags.DEFINE_bool(
-    "any_count", False, "imagenet64: accept another number of images than the full dataset has."
+    "any_count", False, "imagenet64: accept fewer or more images than the full dataset has."
 )
-_TFDS = flags.DEFINE_bool("tfds", False, "imagenet64: make the tfds dataset, with TensorFlow.")
+_TFDS = flags.DEFINE_bool("tfds", False, "imagenet64: make a tfds dataset; needs TensorFlow.")
 _NAME = flags.DEFINE_string(
-    "name", None, "tfds: its name there. check: the dataset, as in config.data.name."
+    "name", None, "tfds: the name in tfds. check: the dataset, as in config.data.name."
 )
-_OUT = flags.DEFINE_string("out", "check.png", "check: where the picture goes.")
+_OUT = flags.DEFINE_string("out", "check.png", "check: file name of the picture.")
 config_flags.DEFINE_config_file(
-    "config", None, "check: an experiment, e.g. configs/folder.py, in place of --name."
+    "config", None, "check: an experiment, e.g. configs/folder.py, instead of --name."
 )
 
 COMMANDS = ("imagenet64", "tfds", "check")
-LOOKED_AT = 10_000  # images, for the statistics
+LOOKED_AT = 10_000  # images used for the statistics
 
 
 def main(command: str) -> int:
@@ -57,7 +59,7 @@ def imagenet64() -> int:
         raise ValueError("--source is missing; for example: --source ~/downloads")
     source = Path(_SOURCE.value).expanduser()
     if not source.is_dir():
-        raise ValueError(f"--source={source} is no folder")
+        raise ValueError(f"--source={source} is not a folder")
     if _TFDS.value:
         return imagenet64_tfds(source)
     known = tuple(imagenet.COUNTS)
@@ -65,7 +67,7 @@ def imagenet64() -> int:
         raise ValueError(f"--split={_SPLIT.value} is not one of {', '.join(known)}")
     splits = known if _SPLIT.value is None else (_SPLIT.value,)
     data_dir = Path(_DATA_DIR.value or default_data_dir()).expanduser()
-    # All that can be told beforehand, before anything is written.
+    # Missing and damaged files are reported before anything is written.
     parts = {split: imagenet.find_parts(source, split) for split in splits}
     for split in splits:
         prepare(split, parts[split], data_dir / "imagenet64" / split)
@@ -74,7 +76,7 @@ def imagenet64() -> int:
 
 
 def prepare(split: str, parts: list, folder: Path) -> None:
-    """Writes one split; goes on where an earlier attempt was stopped."""
+    """Writes one split, or resumes an interrupted attempt."""
     from tqdm import tqdm
 
     from diffusion_jax.data import imagenet
@@ -92,7 +94,7 @@ def prepare(split: str, parts: list, folder: Path) -> None:
     with locked(folder):
         if folder.exists():
             done = CachedSource(folder).description
-            print(f"{folder} is there already: {done.summary()}")
+            print(f"{folder} already exists: {done.summary()}")
             if total not in (None, done.count):
                 raise ValueError(
                     f"{folder} has {done.count:,} images, the full dataset {total:,}; delete it to "
@@ -105,7 +107,7 @@ def prepare(split: str, parts: list, folder: Path) -> None:
                 folder,
                 description,
                 [part.identity for part in parts],
-                needed=images + max(part.size for part in parts),  # a pickle is unpacked beside it
+                needed=images + max(part.size for part in parts),  # pickles are unpacked
             ) as writer,
             tqdm(total=total, initial=writer.rows, unit="image", desc=split) as bar,
         ):
@@ -135,7 +137,7 @@ def imagenet64_tfds(source: Path) -> int:
     ]
     if missing:
         raise FileNotFoundError(f"{missing[0]} is missing; tfds takes the three _npz.zip files")
-    make_with_tfds("imagenet_resized/64x64", source)  # which knows the files' checksums
+    make_with_tfds("imagenet_resized/64x64", source)  # tfds verifies the checksums
     return 0
 
 
@@ -147,7 +149,11 @@ def tfds() -> int:
 
 
 def make_with_tfds(name: str, manual_dir: Path | None) -> None:
-    """Makes a tfds dataset as array_record, if it is not there yet."""
+    """Prepares a tfds dataset as array_record, unless it is already prepared.
+
+    manual_dir: folder of files downloaded by hand. Raises ValueError if TensorFlow is missing, or
+    if tfds does not know or cannot prepare the dataset.
+    """
     import importlib.util
 
     needed = ("tensorflow", "importlib_resources")
@@ -197,7 +203,7 @@ def check() -> int:
         if name.startswith("folder:"):
             raise ValueError(
                 f"A folder needs a size: --config configs/folder.py --config.data.name={name} "
-                "--config.data.resolution=64, say, in place of --name"
+                "--config.data.resolution=64, for example, instead of --name"
             )
         split = _SPLIT.value or ("all" if name == "digits" else "train")
         source = make_source(name, split=split, data_dir=_DATA_DIR.value)
@@ -235,7 +241,7 @@ def check() -> int:
 
 
 def class_counts(names: list[str], counts: np.ndarray) -> str:
-    """All of a few classes; otherwise the smallest and the largest."""
+    """The counts of all classes; above 20 classes, only the smallest and the largest count."""
     if len(names) <= 20:
         return ", ".join(f"{name}: {count:,}" for name, count in zip(names, counts))
     ends = counts.argmin(), counts.argmax()
@@ -244,7 +250,7 @@ def class_counts(names: list[str], counts: np.ndarray) -> str:
 
 
 def pixel_statistics(batches: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each channel, in [-1, 1]."""
+    """Mean and standard deviation of each channel, on the scale [-1, 1]."""
     values = np.arange(256) / 127.5 - 1
     counts = sum(
         np.stack([np.bincount(channel.ravel(), minlength=256) for channel in images.T])

@@ -1,4 +1,4 @@
-"""Eight virtual devices, and JAX's strictest rules about types and shapes."""
+"""Eight virtual devices, JAX's strictest rules about types and shapes, one compilation cache."""
 
 import os
 import tempfile
@@ -7,9 +7,11 @@ from pathlib import Path
 # Before JAX is imported. With fewer threads than virtual devices a collective may wait for ever.
 os.environ.setdefault("NPROC", "16")
 os.environ["JAX_PLATFORMS"] = "cpu"
-# Many tests start the same program; it is compiled once.
-_CACHE = tempfile.TemporaryDirectory()
-os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
+# Many tests start the same program; it is compiled once. The workers of pytest-xdist inherit the
+# folder of the process that starts them, which deletes it at the end.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    _CACHE = tempfile.TemporaryDirectory()
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
 os.environ["XLA_FLAGS"] = " ".join(
     [
         "--xla_force_host_platform_device_count=8",

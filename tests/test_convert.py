@@ -6,14 +6,17 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from functools import partial
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from absl import flags
 from numpy.testing import assert_allclose, assert_array_equal
 from reference_golden import FOLDER
 
+from configs import reference
 from diffusion_jax.data import imagenet
 from diffusion_jax.files import torch_reader, torch_writer
 from diffusion_jax.importers import original
@@ -89,7 +92,23 @@ def test_there_and_back_again(imported, tmp_path):
             assert_array_equal(optimizer["state"][index][name], tensor)
     again = run("convert", *where, "--weights", "raw")
     assert again.returncode == 1
-    assert "is there already" in again.stderr
+    assert "already exists" in again.stderr
+
+
+def test_blanks_between_the_blocks_are_no_part_of_their_names(tmp_path):
+    """`--config.model.blocks="res, conv"` trains; what is exported comes back bit for bit."""
+    checkpoint = original.read_checkpoint(FOLDER / "train_tiny.pkl", FOLDER / "train_tiny.json")
+    adam, optimizer = original.read_optimizer(FOLDER / "train_tiny_optim.pkl", checkpoint)
+    config = reference.get_config()
+    config.update_from_flattened_dict(checkpoint.settings | optimizer)
+    config.model.blocks = "res, conv , clsAtn,  chnAtn"
+    original.write_checkpoint(tmp_path, config, checkpoint.params, epoch=1, step=1, adam=adam)
+    names = ("model_1e_1s.pkl", "train_tiny.pkl"), ("optim_1e_1s.pkl", "train_tiny_optim.pkl")
+    for ours, theirs in names:
+        written, read = torch_reader.read(tmp_path / ours), torch_reader.read(FOLDER / theirs)
+        jax.tree.map(partial(assert_array_equal, strict=True), written, read)
+    written = json.loads((tmp_path / "model_params_1e_1s.json").read_text())
+    assert written == json.loads((FOLDER / "train_tiny.json").read_text())
 
 
 def test_averaged_weights_are_exported_without_the_optimizer(imported, tmp_path):
@@ -138,6 +157,7 @@ def test_training_goes_on(tmp_path):
     done = convert(workdir, model, FOLDER / "uncond_atn.json", "--grad_acc_steps", 2)
     assert done.returncode == 0, done.stderr
     data = ["--config.data.name=tfds:imagenet_resized/64x64", f"--config.data.data_dir={TFDS}"]
+    data += [f"--config.data.cache_dir={tmp_path / 'cache'}"]
     settings = ["--config.steps=1", "--config.batch_size=2", "--config.sampling.stride=500"]
     grid = ["--config.sampling.grid_rows=1", "--config.sampling.grid_columns=1"]
     succeed("train", "--workdir", workdir, *data, *settings, *grid)
@@ -223,6 +243,10 @@ def other_json(tmp_path, **changes):
         ({"T": "many"}, "T='many'"),
         ({"beta_sched": "cubic"}, "beta_sched='cubic'"),
         ({"blk_types": ["res", "rse"]}, "known blocks"),
+        ({"blk_types": ["res", "clsAtn,chnAtn"]}, "commas or blanks"),
+        ({"blk_types": ["res", 3]}, "not a list of 1 to 32"),
+        ({"blk_types": []}, "not a list of 1 to 32"),
+        ({"blk_types": ["atn", "res"]}, "starts with 'atn'"),
         ({"blk_types": "missing"}, "num_res_blocks"),
         ({"inCh": "missing"}, "has no inCh"),
         ({"num_blocks": 10**9}, "num_blocks=1000000000"),
@@ -282,7 +306,7 @@ def damaged(tmp_path, kind):
     [
         ("truncated", "bad.pkl is damaged"),
         ("malicious", "asks for 'os.system'"),
-        ("text", "bad.pkl is damaged, or no file of torch.save"),
+        ("text", "bad.pkl is damaged, or not a file of torch.save"),
         ("optimizer", "not the state of an optimizer"),
         ("of another model", "not of one model"),
         ("missing", "nowhere.pkl"),
@@ -304,7 +328,7 @@ def test_a_workdir_is_not_overwritten(imported):
     before = (imported / "config.json").read_bytes()
     done = convert(imported)
     assert done.returncode == 1
-    assert "is there already" in done.stderr
+    assert "already exists" in done.stderr
     assert (imported / "config.json").read_bytes() == before
 
 
@@ -333,5 +357,5 @@ def test_saved_statistics_become_an_npz(tmp_path):
     with pytest.raises(ValueError, match=r"\(8, 7\)"):
         original.read_statistics(tmp_path / "mean.npy", tmp_path / "cov.npy")
     np.save(tmp_path / "cov.npy", np.array([{}]))
-    with pytest.raises(ValueError, match=r"cov\.npy is no \.npy file of numbers"):
+    with pytest.raises(ValueError, match=r"cov\.npy is damaged, or no file of NumPy's"):
         original.read_statistics(tmp_path / "mean.npy", tmp_path / "cov.npy")

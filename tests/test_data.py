@@ -124,7 +124,9 @@ def test_an_epoch_may_end_with_its_last_whole_batch(numbered):
     assert all(len(set(epoch)) == 18 for epoch in epochs)
     whole = take(batches(numbered, batch_size=6, seed=0), 3).ravel()
     assert np.array_equal(epochs[0], whole)
-    with pytest.raises(ValueError, match=r"20 images make no batch of 21; set data\.drop_last"):
+    with pytest.raises(
+        ValueError, match=r"20 images are fewer than batch_size=21; set data\.drop_last"
+    ):
         next(batches(numbered, batch_size=21, seed=0, drop_last=True))
 
 

@@ -287,13 +287,13 @@ BROKEN = [
     ("truncated", "cannot be read as an image: image file is truncated"),
     ("text", "cannot be read as an image: its format is unknown"),
     ("empty", "cannot be read as an image: its format is unknown"),
-    ("float", "32 bits a pixel"),
+    ("float", "32 bits per pixel"),
 ]
 AMBIGUOUS = [
     ("transparent", "has transparent parts"),
     ("cmyk", "is in CMYK colours"),
-    ("16 bits", "has 16 bits a channel"),
-    ("animated", "has 3 pictures"),
+    ("16 bits", "has 16 bits per channel"),
+    ("animated", "has 3 frames"),
     ("lab", "is in LAB colours"),
 ]
 
@@ -342,7 +342,7 @@ def test_after_a_broken_file_is_mended_only_the_rest_is_decoded(tmp_path, monkey
     for index in range(40):
         save(folder / f"{index:03}.png", picture(8, 8, seed=index))
     (folder / "020.png").write_text("no image")
-    with pytest.raises(ValueError, match="What was decoded is kept"):
+    with pytest.raises(ValueError, match="Decoded images are kept"):
         open_folder(folder, tmp_path)
     save(folder / "020.png", picture(8, 8, seed=20))
     decoded = []
@@ -363,7 +363,7 @@ def test_turned_photographs(tmp_path, capsys):
     exif[0x0112] = 6  # to be turned clockwise by a quarter
     save(tmp_path / "f" / "a.png", image, exif=exif)
     as_stored = open_folder(tmp_path / "f", tmp_path).read(np.array([0]))["image"][0]
-    assert "Used as stored, though an EXIF entry turns it: " in capsys.readouterr().out
+    assert "Used as stored, ignoring the EXIF orientation: " in capsys.readouterr().out
     assert_array_equal(as_stored, image)
     turned = open_folder(tmp_path / "f", tmp_path, upright=True).read(np.array([0]))["image"][0]
     assert_array_equal(turned, np.rot90(image, -1))
@@ -385,10 +385,10 @@ def test_the_command_shows_a_folder(classes, tmp_path):
     assert "6 images of 16x16x3, classes: 2" in done.stdout
     assert "cat: 3, dog: 3" in done.stdout
     assert '"crop": "center-crop"' in done.stdout
-    assert "Passed over, by its name no image: cat/notes.txt" in done.stdout
+    assert "Ignored, not an image by its extension: cat/notes.txt" in done.stdout
     with Image.open(tmp_path / "check.png") as image:
         assert image.mode == "RGB"
-    for wrong, message in [("nowhere", "There is no folder"), (".hidden", "has no images")]:
+    for wrong, message in [("nowhere", "does not exist"), (".hidden", "has no images")]:
         (tmp_path / ".hidden").mkdir(exist_ok=True)
         command = prepare(tmp_path / wrong, tmp_path)
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
@@ -449,7 +449,7 @@ def test_what_is_wrong_with_the_classes_is_said_before_anything_is_decoded(tmp_p
         open_folder(tmp_path / "f", tmp_path, num_classes=10)
     assert not (tmp_path / "cache").exists()
     assert open_folder(tmp_path / "f", tmp_path).class_names == ["test", "train"]
-    assert "The classes are test, train: if these are parts" in capsys.readouterr().out
+    assert "The classes are test, train: if these are splits" in capsys.readouterr().out
     options = {"labels": "parents", "holdout": "test/*", "num_classes": 2}
     assert open_folder(tmp_path / "f", tmp_path, **options).class_names == ["cat", "dog"]
     assert "The classes are" not in capsys.readouterr().out

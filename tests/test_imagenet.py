@@ -175,7 +175,7 @@ def replace(path, pickled):
     [
         ("missing", "part2.zip is missing, which belongs to Imagenet64_train_part1.zip"),
         ("truncated", "part2.zip is damaged or no zip file"),
-        ("the same twice", "one of them is another file than its name says"),
+        ("the same twice", "one of them is not the file that its name says"),
         ("another zip", "part2.zip has no members such as"),
         ("no zip", "part2.zip is damaged or no zip file"),
         ("bit", "part2.zip/train_data_batch"),

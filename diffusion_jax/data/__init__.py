@@ -1,4 +1,4 @@
-"""Datasets and the order in which training reads them."""
+"""Datasets, and the order in which training reads them."""
 
 from diffusion_jax.data.cache import ArraySource, Description
 from diffusion_jax.data.pipeline import batches

@@ -1,8 +1,9 @@
-"""Decoded datasets on disk: what training reads, whatever the images came from.
+"""Decoded datasets on disk, which is what training reads whatever the original format.
 
-A dataset is a folder: images.bin (uint8; count, height, width, channels), labels.bin (int32) and
-dataset.json, which tells the shape and where the images came from. Where images have sizes of their
-own, sizes.bin (int32; count, 2) has their heights and widths, and images.bin one after the other.
+A dataset is a folder with images.bin (uint8; count, height, width, channels), labels.bin (int32)
+and dataset.json, which records the shape and the origin of the images. If images differ in size,
+sizes.bin (int32; count, 2) holds their heights and widths, and images.bin holds their pixels one
+image after the other.
 """
 
 import hashlib
@@ -19,18 +20,18 @@ IMAGES, LABELS, SIZES, DESCRIPTION = "images.bin", "labels.bin", "sizes.bin", "d
 HASHED_IMAGES = 1000
 
 # {"image": uint8 (batch, height, width, channels), "label": int32 (batch,)}, on the host. Images
-# that have sizes of their own are in an array of objects, (batch,).
+# of different sizes are held in an object array of shape (batch,).
 Batch = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
 class Description:
-    """What a dataset is.
+    """The metadata of a dataset.
 
-    shape: height, width, channels; 0, 0, channels if the images have sizes of their own. origin:
-    where it came from and how it was cut, for provenance. skipped: what could not be read and was
-    left out. fingerprint: SHA-256 of the content: shape, classes, crop, labels and 1,000 evenly
-    spaced images; names of the dataset and its files do not count.
+    shape: height, width, channels; 0, 0, channels if the images differ in size. origin: source
+    files and cropping, for provenance. skipped: files that could not be read and were left out.
+    fingerprint: SHA-256 of the content: shape, classes, crop, labels and 1,000 evenly spaced
+    images. The names of the dataset and its files are not part of it.
     """
 
     name: str
@@ -43,13 +44,13 @@ class Description:
     fingerprint: str = ""
 
     def provenance(self) -> dict[str, Any]:
-        """What a run remembers of its data."""
+        """The fields that a run records about its data."""
         short = {"name": self.name, "split": self.split, "count": self.count}
         short |= {"shape": list(self.shape), "origin": dict(self.origin)}
         return short | {"fingerprint": self.fingerprint}
 
     def summary(self) -> str:
-        """One line for people."""
+        """A one-line summary for printing."""
         height, width, channels = self.shape
         size = f"{height}x{width}x{channels}" if height else f"various sizes, x{channels}"
         return (
@@ -58,7 +59,7 @@ class Description:
         )
 
     def require_classes(self, count: int) -> None:
-        """Raises ValueError unless there are that many; 0 takes any number."""
+        """Raises ValueError unless there are `count` classes; 0 accepts any number."""
         if count and count != len(self.class_names):
             raise ValueError(
                 f"model.num_classes={count}, but {self.name} has {len(self.class_names)} classes"
@@ -66,23 +67,25 @@ class Description:
 
 
 class CachedSource:
-    """A dataset on disk, memory-mapped: reading costs what is read."""
+    """A memory-mapped dataset on disk; only the examples that are read are loaded."""
 
     def __init__(self, folder: Path):
-        """Raises FileNotFoundError if there is none, ValueError if it is damaged."""
+        """Raises FileNotFoundError if `folder` is no dataset, ValueError if it is damaged."""
         path = folder / DESCRIPTION
         if not path.is_file():
-            raise FileNotFoundError(f"{folder} is no prepared dataset: it has no {DESCRIPTION}")
+            raise FileNotFoundError(f"{folder} is not a prepared dataset: it has no {DESCRIPTION}")
         try:
             values = json.loads(path.read_text())
             description = Description(**values | {"shape": tuple(values["shape"])})
         except (ValueError, TypeError, KeyError) as error:
-            raise ValueError(f"{folder} is damaged: {error}; delete it, prepare it again") from None
+            raise ValueError(
+                f"{folder} is damaged: {error}; delete it and prepare it again"
+            ) from None
         self._open(folder, description)
 
     @classmethod
     def described(cls, folder: Path, description: Description) -> "CachedSource":
-        """The files of a folder that has no description yet."""
+        """Opens a folder whose description is not written yet."""
         source = cls.__new__(cls)
         source._open(folder, description)
         return source
@@ -103,18 +106,20 @@ class CachedSource:
             if len(self._labels) != count:
                 raise ValueError(f"{LABELS} is too short")
         except (ValueError, OSError, IndexError) as error:
-            raise ValueError(f"{folder} is damaged: {error}; delete it, prepare it again") from None
+            raise ValueError(
+                f"{folder} is damaged: {error}; delete it and prepare it again"
+            ) from None
 
     def __len__(self) -> int:
         return self.description.count
 
     @property
     def labels(self) -> Int[np.ndarray, "size"]:
-        """Of all images."""
+        """The labels of all images."""
         return self._labels
 
     def image(self, index: int) -> np.ndarray:
-        """One image, read from the file: the memory map would seem to take up all that it maps."""
+        """One image, read from the file; pages read through the map would count as memory used."""
         height, width, channels = self.description.shape
         if height:
             start = index * height * width * channels
@@ -136,7 +141,7 @@ class CachedSource:
 
 
 class ArraySource:
-    """Images that fit into memory. description: without count and fingerprint."""
+    """A dataset held in memory. description: count and fingerprint may be missing."""
 
     def __init__(self, description: Description, images: np.ndarray, labels: np.ndarray):
         self.class_names = description.class_names
@@ -158,7 +163,7 @@ class ArraySource:
 
 
 def in_memory(source: CachedSource) -> ArraySource:
-    """The same images, read from the disk once."""
+    """Loads a dataset into memory."""
     batch = source.read(np.arange(len(source)))
     if batch["image"].dtype == object:
         for place, image in enumerate(batch["image"]):
@@ -167,7 +172,7 @@ def in_memory(source: CachedSource) -> ArraySource:
 
 
 def with_fingerprint(description: Description, source: CachedSource | ArraySource) -> Description:
-    """The description of a source, complete."""
+    """The description with the fingerprint of the source's content filled in."""
     origin = {name: value for name, value in description.origin.items() if name != "files"}
     known = {"shape": description.shape, "classes": list(description.class_names), "origin": origin}
     digest = hashlib.sha256(json.dumps(known, sort_keys=True).encode())

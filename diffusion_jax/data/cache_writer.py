@@ -1,6 +1,6 @@
-"""Writing a dataset to disk, so that it can be stopped at any time.
+"""Resumable writing of datasets to disk.
 
-It is written under another name, part by part, and takes its own name when it is complete.
+A dataset is written part by part into a temporary folder, which is renamed once it is complete.
 """
 
 import fcntl
@@ -25,18 +25,20 @@ from diffusion_jax.data.cache import (
     Description,
     with_fingerprint,
 )
+from diffusion_jax.files import atomic
 
 PROGRESS = "progress.json"
 Pairs = Iterable[tuple[np.ndarray | Sequence[np.ndarray], Int[np.ndarray, "batch"]]]
 
 
 class CacheWriter:
-    """Writes a dataset part by part; parts that were complete when it was stopped are kept.
+    """Writes a dataset part by part; complete parts of an interrupted attempt are reused.
 
-    folder: which must not be there yet. description: without count and fingerprint. parts: all of
-    their names, in order; what was done is kept as far as it agrees. partial: where it is written.
-    whole: of what was done, nothing is kept from where images were left out. needed: bytes that all
-    of it will take; raises ValueError if the disk has less.
+    folder: the final folder; raises ValueError if it exists. description: without count and
+    fingerprint. parts: the names of all parts, in order; earlier parts are reused up to the first
+    name that differs. partial: the temporary folder; default: FOLDER.partial. whole: do not reuse
+    parts from the first one on in which images were skipped. needed: bytes that the whole dataset
+    takes; raises ValueError if the disk has less space.
     """
 
     def __init__(
@@ -50,11 +52,11 @@ class CacheWriter:
         needed: int = 0,
     ):
         if folder.exists():
-            raise ValueError(f"{folder} is there already; delete it, or choose another --data_dir")
+            raise ValueError(f"{folder} already exists; delete it, or choose another --data_dir")
         self.folder, self.description, self.parts = folder, description, parts
         self.partial = partial or folder.with_name(folder.name + ".partial")
         names = (IMAGES, LABELS) if description.shape[0] else (IMAGES, LABELS, SIZES)
-        # Of each complete part: how long the files were after it, and what was left out.
+        # For each complete part: the lengths of the files after it, and the skipped images.
         self.done: dict[str, dict[str, Any]] = {}
         self._resume(names, whole)
         written = sum((self.partial / name).stat().st_size for name in names)
@@ -62,7 +64,7 @@ class CacheWriter:
         self._files = {name: (self.partial / name).open("ab") for name in names}
 
     def _resume(self, names: Sequence[str], whole: bool) -> None:
-        """Goes back to the end of the last complete part, or to the beginning."""
+        """Truncates the files to the end of the last reusable part, or starts over."""
         before = self._before()
         if before.get("description") == json.loads(json.dumps(asdict(self.description))):
             for name, (known, lengths) in zip(self.parts, before["done"].items()):
@@ -86,7 +88,7 @@ class CacheWriter:
     def _before(self) -> dict[str, Any]:
         try:
             return json.loads((self.partial / PROGRESS).read_text())
-        except (OSError, ValueError):  # there is none, or the machine stopped while it was written
+        except (OSError, ValueError):  # missing, or damaged by a power failure
             return {}
 
     def __enter__(self) -> "CacheWriter":
@@ -98,13 +100,14 @@ class CacheWriter:
 
     @property
     def rows(self) -> int:
-        """Images in complete parts."""
+        """The number of images in complete parts."""
         return next(reversed(self.done.values()))[LABELS] // 4 if self.done else 0
 
     def write(self, part: str, batches: Pairs, skipped: Sequence[str] = ()) -> None:
-        """Adds the next part, all of it or nothing. Raises ValueError for a label that is no class.
+        """Appends the next part, completely or not at all.
 
-        batches: images and labels. skipped: what could not be read, looked at when batches end.
+        batches: images and labels. skipped: names of images that could not be read; read after the
+        batches are exhausted. Raises ValueError for labels outside the classes.
         """
         assert part == self.parts[len(self.done)], part
         classes = max(1, len(self.description.class_names))
@@ -122,16 +125,7 @@ class CacheWriter:
         lengths = {name: file.tell() for name, file in self._files.items()}
         self.done[part] = {**lengths, "skipped": list(skipped)}
         progress = {"description": asdict(self.description), "done": self.done}
-        self._save(PROGRESS, json.dumps(progress))
-
-    def _save(self, name: str, text: str) -> None:
-        """Whole or not at all, even if the machine stops."""
-        partial = self.partial / (name + ".tmp")
-        with partial.open("w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(self.partial / name)
+        atomic.write_text(self.partial / PROGRESS, json.dumps(progress))
 
     def _write_images(self, images: np.ndarray | Sequence[np.ndarray]) -> None:
         height, width, channels = self.description.shape
@@ -145,9 +139,9 @@ class CacheWriter:
             self._files[SIZES].write(np.array(image.shape[:2], np.int32).data)
 
     def finish(self) -> Description:
-        """Gives the dataset its name, and returns the complete description.
+        """Renames the folder to its final name, and returns the complete description.
 
-        Raises ValueError if it has no images.
+        Raises ValueError if there are no images.
         """
         assert list(self.done) == list(self.parts)
         for file in self._files.values():
@@ -157,7 +151,8 @@ class CacheWriter:
         skipped = [name for part in self.done.values() for name in part["skipped"]]
         known = replace(self.description, count=self.rows, skipped=skipped)
         known = with_fingerprint(known, CachedSource.described(self.partial, known))
-        self._save(DESCRIPTION, json.dumps(asdict(known), indent=2) + "\n")
+        text = json.dumps(asdict(known), indent=2) + "\n"
+        atomic.write_text(self.partial / DESCRIPTION, text)
         self.partial.rename(self.folder)
         (self.folder / PROGRESS).unlink()
         return known
@@ -165,9 +160,9 @@ class CacheWriter:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Only one process at a time prepares a dataset in `folder`; the others wait.
+    """A lock that lets one process at a time prepare `folder`; others wait.
 
-    The lock is released by the system when a process ends, however it ends.
+    The operating system releases the lock when the process ends, even if it is killed.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     path = folder.with_name(f".{folder.name}.lock")

@@ -1,6 +1,7 @@
-"""From an image of any size to a square: the ways that are in use, each exact.
+"""Crops from images of any size to squares, exactly as the literature's code computes them.
 
-Which one made the training images decides which reference statistics they may be compared with.
+Reference statistics are only comparable if they were computed with the same crop as the training
+images.
 """
 
 import math
@@ -18,18 +19,18 @@ LANCZOS, BOX = Image.Resampling.LANCZOS, Image.Resampling.BOX
 
 
 def stretch(image: Image.Image, size: int) -> Image.Image:
-    """The whole image, its sides scaled apart, with a triangle filter (torchvision's Resize)."""
+    """The whole image, resized without keeping its aspect ratio (torchvision's bilinear Resize)."""
     return image.resize((size, size), BILINEAR)
 
 
 def center_crop(image: Image.Image, size: int) -> Image.Image:
-    """The largest square in the middle, then Lanczos (the crop of EDM, arXiv:2206.00364)."""
+    """The largest central square, resized with Lanczos (the crop of EDM, arXiv:2206.00364)."""
     side = min(image.size)
     return _cut_center(image, side).resize((size, size), LANCZOS)
 
 
 def center_crop_dhariwal(image: Image.Image, size: int) -> Image.Image:
-    """Halved with a box filter while twice too large, then bicubic, then the middle.
+    """Box-filter halvings while at least twice too large, then bicubic, then a central crop.
 
     The crop of ADM (Dhariwal and Nichol, arXiv:2105.05233), Improved DDPM and EDM2.
     """
@@ -55,17 +56,18 @@ KNOWN = (*CROPS, RANDOM)
 
 
 def resize_shorter(image: Image.Image, side: int) -> Image.Image:
-    """The image with its shorter side `side` pixels long, the other in proportion, rounded down."""
+    """Resizes the shorter side to `side` pixels; the longer one is in proportion, rounded down."""
     shorter = min(image.size)
     return image.resize((image.width * side // shorter, image.height * side // shorter), BILINEAR)
 
 
 @dataclass(frozen=True)
 class RandomResizedCrop:
-    """Boxes of random area and shape, resized to squares (Inception's augmentation; torchvision).
+    """Boxes of random area and aspect ratio, resized to squares (torchvision's RandomResizedCrop).
 
-    size: of the squares. smallest: the least part of the image's area; the aspect ratio is between
-    3/4 and 4/3. Where ten boxes in turn do not fit, the largest one in the middle is taken.
+    The augmentation of Inception. size: side of the squares. smallest: minimum fraction of the
+    image's area; the aspect ratio is between 3/4 and 4/3. After ten boxes that do not fit, the
+    largest central box with an allowed aspect ratio is used.
     """
 
     size: int
@@ -74,9 +76,9 @@ class RandomResizedCrop:
     def __call__(
         self, images: np.ndarray, generators: Sequence[np.random.Generator]
     ) -> UInt8[np.ndarray, "batch size size channels"]:
-        """One square of each image, drawn with the generator beside it.
+        """One random square of each image; generators: one for each image.
 
-        images: uint8 (height, width, channels), in an array of objects where sizes differ.
+        images: uint8 (height, width, channels) each, in an object array if sizes differ.
         """
         squares = []
         for image, generator in zip(images, generators):
@@ -89,7 +91,7 @@ class RandomResizedCrop:
     def box(
         self, width: int, height: int, generator: np.random.Generator
     ) -> tuple[int, int, int, int]:
-        """(left, top, width, height) in an image of this size."""
+        """A random (left, top, width, height) in an image of this size."""
         for _ in range(10):
             area = width * height * generator.uniform(self.smallest, 1)
             aspect = math.exp(generator.uniform(math.log(3 / 4), math.log(4 / 3)))

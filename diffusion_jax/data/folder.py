@@ -1,4 +1,4 @@
-"""A folder of image files as a dataset: which of them belong to it, and their labels."""
+"""Folders of image files as datasets: file selection, labels and splits."""
 
 import hashlib
 import os
@@ -21,9 +21,9 @@ SPLIT_NAMES = {"train", "training", "test", "testing", "val", "valid", "validate
 
 @dataclass(frozen=True)
 class Listing:
-    """The files of a dataset, sorted, as paths relative to its folder, and their labels.
+    """The sorted files of a dataset, as paths relative to its folder, and their labels.
 
-    ignored: files whose names are not those of images.
+    ignored: files without the extension of an image format.
     """
 
     root: Path
@@ -33,13 +33,13 @@ class Listing:
     ignored: list[str]
 
     def state(self, indices: range) -> str:
-        """Changes when one of these files is another one, or has changed (by its size and time)."""
+        """A digest of these files' names, labels, sizes and modification times."""
         digest = hashlib.sha256()
         for index in indices:
             try:
                 found = (self.root / self.files[index]).stat()
                 about = f"{found.st_size} {found.st_mtime_ns}"
-            except OSError as error:  # a broken link; the decoder says so
+            except OSError as error:  # a broken link; the decoder reports it
                 about = str(error.errno)
             digest.update(os.fsencode(f"{self.files[index]}\0{self.labels[index]} {about}\n"))
         return digest.hexdigest()[:16]
@@ -48,20 +48,19 @@ class Listing:
 def find_images(
     root: Path, *, include: str = "", exclude: str = "", labels: str = "auto"
 ) -> Listing:
-    """All images in a folder and the folders in it; hidden ones are passed over.
+    """All images in a folder and its sub-folders; hidden files and folders are ignored.
 
-    include, exclude: comma-separated patterns such as "*.png" or "*seg*", for the path relative to
-    the folder; `*` stands for slashes, too, and each has to match something. labels: "folders"
-    takes the names of the sub-folders at the top, "parents" those of the folders that hold the
-    files, "none" has no labels, and "auto" is folders where all files are in sub-folders, otherwise
-    none.
+    include, exclude: comma-separated patterns such as "*.png" or "*seg*" for the path relative to
+    the folder; `*` also matches slashes, and every pattern must match a file. labels: "folders"
+    labels files by the top-level sub-folder, "parents" by the folder that directly contains them,
+    "none" has no labels, and "auto" is "folders" if all files are in sub-folders, otherwise "none".
 
-    Raises FileNotFoundError if there is no folder, ValueError if it has no images.
+    Raises FileNotFoundError if the folder does not exist, ValueError if it has no images.
     """
     if labels not in LABELS:
         raise ValueError(f"Unknown data.labels {labels!r}; known: {', '.join(LABELS)}")
     if not root.is_dir():
-        raise FileNotFoundError(f"There is no folder {root} (data.name)")
+        raise FileNotFoundError(f"The folder {root} (data.name) does not exist")
     known, found = _extensions(), sorted(_walk(root))
     chosen = found
     if include:
@@ -96,12 +95,12 @@ def find_images(
 
 
 def split_off(listing: Listing, split: str, holdout: str) -> Listing:
-    """The part of a listing that a split is.
+    """The files of one split: "train", "heldout" or "all", which is both.
 
-    holdout: what "heldout" has and "train" has not; "all" has both. A number is a fraction, chosen
-    by the files' names, so that files added later move none; anything else are comma-separated
-    patterns, as in `find_images`; empty holds nothing out. Raises ValueError if nothing is left, or
-    nothing held out.
+    holdout: which files are in "heldout" and not in "train". A number is a fraction, selected by a
+    hash of the file names, so that adding files does not move others between the splits; anything
+    else is comma-separated patterns, as in `find_images`; empty holds nothing out. Raises
+    ValueError for an unknown split, for a split without files, and for "heldout" without a holdout.
     """
     if split not in SPLITS:
         raise ValueError(
@@ -140,9 +139,9 @@ def _held_out(files: Sequence[str], holdout: str) -> set[str]:
 
 
 def matching(paths: Sequence[str], patterns: str, option: str) -> list[str]:
-    """The paths that match one of some comma-separated patterns.
+    """The paths that match at least one of the comma-separated patterns.
 
-    Raises ValueError for a pattern that none matches: most likely a slip of the pen.
+    Raises ValueError for a pattern without a match, which is most likely a typing error.
     """
     found = set()
     for pattern in filter(None, map(str.strip, patterns.split(","))):
@@ -160,7 +159,7 @@ def _extensions() -> set[str]:
 
 
 def _walk(root: Path) -> Iterator[str]:
-    """The files below, as relative paths with slashes. Links to folders are followed, once."""
+    """All files below `root` as relative POSIX paths. Links to folders are followed once."""
     seen = set()
 
     def fail(error: OSError) -> None:
@@ -189,15 +188,15 @@ def read_folder(
     num_classes: int = 0,
     skip_broken: bool = False,
 ) -> CachedSource:
-    """The files' pixels, decoded and cut into `cache_dir` the first time.
+    """Opens the dataset; the first time, the files are decoded and cropped into `cache_dir`.
 
-    num_classes: as in `sources.make_source`. Raises ValueError if a file cannot be used, unless
-    skip_broken leaves it out.
+    num_classes: as in `sources.make_source`. skip_broken: leave out files that cannot be used;
+    otherwise they raise ValueError.
     """
     if not cut.resolution:
         raise ValueError("Images from a folder need a size; set data.resolution")
     if listing.ignored:
-        print(f"Passed over, by its name no image: {_first_of(listing.ignored)}")
+        print(f"Ignored, not an image by its extension: {_first_of(listing.ignored)}")
     origin = {"files": f"folder {listing.root.resolve().name}", **cut.origin()}
     settings = {"convert": decoder.convert, "upright": decoder.upright}
     description = Description(
@@ -212,7 +211,7 @@ def read_folder(
     if listing.class_names and {name.lower() for name in listing.class_names} <= SPLIT_NAMES:
         names = ", ".join(listing.class_names)
         print(
-            f"The classes are {names}: if these are parts of the data, set data.labels=parents or "
+            f"The classes are {names}: if these are splits, set data.labels=parents or "
             "none, and data.holdout"
         )
 
@@ -232,8 +231,8 @@ def read_folder(
     )
     if decoder.turned and not decoder.upright:
         print(
-            f"Used as stored, though an EXIF entry turns it: {_first_of(decoder.turned)}; "
-            "data.upright=True follows these entries"
+            f"Used as stored, ignoring the EXIF orientation: {_first_of(decoder.turned)}; "
+            "data.upright=True applies it"
         )
     return source
 

@@ -1,8 +1,8 @@
 """ImageNet 64x64 from the zip files of image-net.org, without TensorFlow.
 
-Two kinds of files hold the same pixels: Imagenet64_train_part1.zip and part2, Imagenet64_val.zip,
-whose members are pickles, and the same names with _npz, whose members are .npz files. Either way a
-member has `data`, uint8 (images, 3 * 64 * 64), channel first, and `labels`, 1 to 1000.
+The same pixels come in two formats: Imagenet64_train_part1.zip, Imagenet64_train_part2.zip and
+Imagenet64_val.zip contain pickles; the same names with the suffix _npz contain .npz files. In both,
+each member has `data`, uint8 (images, 3 * 64 * 64), channels first, and `labels`, 1 to 1000.
 """
 
 import re
@@ -20,8 +20,8 @@ from jaxtyping import Int, UInt8
 from diffusion_jax.data import numpy_pickle
 
 SHAPE = (64, 64, 3)
-ROWS = 2048  # images that are decoded at a time
-# Of the full dataset, by split.
+ROWS = 2048  # images decoded at a time
+# Numbers of images in the full dataset, by split.
 COUNTS = {"train": 1_281_167, "validation": 50_000}
 ZIPS = {"train": ("train_part1", "train_part2"), "validation": ("val",)}
 MEMBERS = {"train": r"train_data_batch_(\d+)", "validation": r"val_data()"}
@@ -31,7 +31,7 @@ Images = UInt8[np.ndarray, "batch 64 64 3"]
 
 @dataclass(frozen=True)
 class Part:
-    """One member of a zip file; size and checksum are those of its unpacked bytes."""
+    """One member of a zip file; size and checksum are of its uncompressed bytes."""
 
     zip_path: Path
     member: str
@@ -44,19 +44,20 @@ class Part:
 
     @property
     def identity(self) -> str:
-        """Changes when the file is replaced by another one."""
+        """Name, size and checksum; changes if the file is replaced by a different one."""
         return f"{self.name} {self.size} {self.checksum:08x}"
 
 
 def class_names() -> list[str]:
-    """In the order of the labels, which is this dataset's own: 0 is kit fox, 999 dumbbell."""
+    """The names by label. The order is specific to this dataset: 0 is kit fox, 999 dumbbell."""
     return Path(__file__).with_name("imagenet64_classes.txt").read_text().splitlines()
 
 
 def find_parts(source: Path, split: str) -> list[Part]:
-    """The members that make up a split, in the order of their numbers.
+    """The zip members of a split, in the order of their batch numbers.
 
-    Raises FileNotFoundError if a zip file is missing, ValueError if one is none or has no members.
+    Raises FileNotFoundError if a zip file is missing, and ValueError if one is damaged, is not a
+    zip file, or has no or duplicate members.
     """
     paths = _zip_paths(source, split)
     found: dict[int, Part] = {}
@@ -72,7 +73,7 @@ def find_parts(source: Path, split: str) -> list[Part]:
         if twice := found.keys() & numbers.keys():
             raise ValueError(
                 f"{path} has the batch {min(twice)} of {found[min(twice)].zip_path}: one of them "
-                "is another file than its name says"
+                "is not the file that its name says"
             )
         found |= numbers
     return [found[number] for number in sorted(found)]
@@ -95,10 +96,10 @@ def _zip_paths(source: Path, split: str) -> list[Path]:
 
 
 def read(part: Part, spool: Path) -> Iterator[tuple[Images, Int[np.ndarray, "batch"]]]:
-    """The images and labels (0 to 999) of a member, a few at a time.
+    """Yields batches of images and labels (0 to 999) of a member.
 
-    spool: folder for temporary files, as large as the member at most. Raises ValueError if the
-    member is damaged or holds anything else.
+    spool: folder for temporary files, at most as large as the member. Raises ValueError if the
+    member is damaged or has unexpected content.
     """
     try:
         with _opened(part.zip_path) as archive, archive.open(part.member) as stream:
@@ -177,7 +178,7 @@ def _checked(shape: tuple, dtype: np.dtype, labels: Any, name: str) -> np.ndarra
             "were expected (64x64 images)"
         )
     if not all(isinstance(label, int | np.integer) for label in labels):
-        raise ValueError(f"{name} has labels that are no whole numbers")
+        raise ValueError(f"{name} has labels that are not integers")
     labels = np.asarray(labels, np.int64)
     if len(labels) != shape[0]:
         raise ValueError(f"{name} has {shape[0]} images and {len(labels)} labels")

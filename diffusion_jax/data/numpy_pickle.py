@@ -1,7 +1,7 @@
-"""Pickled dicts of NumPy arrays, as image sets are often handed out, read without unpickling.
+"""Reads pickled dicts of NumPy arrays, a common format of image datasets, without unpickling.
 
-Long strings of bytes go to a temporary file while the pickle is read, so that an array may be
-larger than the memory.
+Long byte strings are spooled to a temporary file while the pickle is parsed, so arrays may be
+larger than memory.
 """
 
 import codecs
@@ -16,20 +16,20 @@ import numpy as np
 
 from diffusion_jax.files.safe_pickle import Global, Machine
 
-LONG = 2**24  # bytes that are no longer kept in memory
-AT_ONCE = 2**20
-TEXTS = (b"X", b"\x8d")  # BINUNICODE and BINUNICODE8: protocol 2 has bytes as text
+LONG = 2**24  # bytes; strings of at least this length are spooled to disk
+AT_ONCE = 2**20  # bytes per read
+TEXTS = (b"X", b"\x8d")  # BINUNICODE and BINUNICODE8: protocol 2 stores bytes as text
 
 
 def read(stream: BufferedIOBase, name: str, folder: Path) -> dict[str, Any]:
-    """The dict that the pickle holds: arrays as `PickledArray`, lists, numbers and text.
+    """Reads a dict of arrays (as `PickledArray`), lists, numbers and strings.
 
-    name: of the file, for messages. folder: of the temporary files, which have no name and vanish
-    with the arrays. Raises ValueError if the pickle is damaged or holds anything else.
+    name: of the file, for error messages. folder: for the temporary files, which are unnamed and
+    disappear with the arrays. Raises ValueError if the pickle is damaged or has other content.
     """
     spooling = _Spooling(stream, folder)
     values = _Reader(name, spooling).run(spooling)
-    # To the end, where the checksum of a member of a zip file is compared.
+    # zipfile verifies the checksum of a member when it is read to the end.
     while stream.read(AT_ONCE):
         pass
     if not isinstance(values, dict):
@@ -38,7 +38,7 @@ def read(stream: BufferedIOBase, name: str, folder: Path) -> dict[str, Any]:
 
 
 class PickledArray:
-    """An array in a pickle: its shape, its type, and its rows on demand."""
+    """An array in a pickle: its shape, its dtype, and its rows on demand."""
 
     def __init__(self) -> None:
         self.shape: tuple[int, ...] = ()
@@ -46,7 +46,7 @@ class PickledArray:
         self.data: Any = b""
 
     def chunks(self, rows: int) -> Iterator[np.ndarray]:
-        """The array in pieces of up to `rows` rows."""
+        """Yields the array in chunks of up to `rows` rows."""
         stride = math.prod(self.shape[1:]) * self.dtype.itemsize
         for first in range(0, self.shape[0], rows):
             count = min(rows, self.shape[0] - first)
@@ -55,7 +55,7 @@ class PickledArray:
 
 
 class _Spooled:
-    """Bytes in a temporary file. text: the stream has them as UTF-8, a character for each."""
+    """Bytes in a temporary file. text: the stream encodes each byte as a UTF-8 character."""
 
     def __init__(self, stream: BufferedIOBase, length: int, folder: Path, *, text: bool):
         self.file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (closed with this object)
@@ -75,7 +75,7 @@ class _Spooled:
 
 
 class _Token(bytes):
-    """Stands for a long text where Python makes a str of it; as long as the text."""
+    """Placeholder for a long text that pickletools decodes to str; reports the text's length."""
 
     length = 0
 
@@ -84,7 +84,7 @@ class _Token(bytes):
 
 
 class _Spooling:
-    """A stream whose long reads give `_Spooled` bytes, or of a text the name of some."""
+    """A stream whose long reads return `_Spooled` bytes or, for text, a `_Token` naming them."""
 
     def __init__(self, stream: BufferedIOBase, folder: Path):
         self.stream, self.folder = stream, folder
@@ -127,19 +127,21 @@ class _Reader(Machine):
                 return self._dtype(code)
             case (name, (Global(name="numpy ndarray"), (0,), bytes())) if "_reconstruct" in name:
                 return PickledArray()
-        raise self.refused(f"calls {function.replace(' ', '.')} in an unusual way")
+        raise self.refused(f"calls {function.replace(' ', '.')} with unexpected arguments")
 
     def build(self, instance: Any, state: Any) -> Any:
         match instance, state:
             case (np.dtype(), tuple()):
-                return instance  # the byte order, which single bytes and little ends do not need
+                return instance  # the byte order; `_dtype` is little-endian
             case (PickledArray(), (1, tuple(shape), np.dtype() as dtype, False, data)) if (
                 all(type(side) is int and 0 <= side < 2**40 for side in shape) and shape
             ):
                 if not isinstance(data, bytes | _Spooled):
-                    raise self.refused("has an array without numbers")
+                    raise self.refused("has an array without data")
                 if len(data) != math.prod(shape) * dtype.itemsize:
-                    raise self.refused(f"is damaged: an array of shape {shape} has too few numbers")
+                    raise self.refused(
+                        f"is damaged: an array of shape {shape} has data of another length"
+                    )
                 instance.shape, instance.dtype, instance.data = shape, dtype, data
                 return instance
         raise self.refused("has an array that is not in C order, or an object of another kind")

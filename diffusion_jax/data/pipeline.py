@@ -1,4 +1,4 @@
-"""The order of training examples: shuffled each epoch, a function of seed and step alone."""
+"""The order of training examples: reshuffled every epoch, a function of seed and step only."""
 
 import itertools
 from collections import deque
@@ -15,15 +15,15 @@ from diffusion_jax.data.sources import Source
 
 
 class Order:
-    """Which images make up the batch of a step, and which of them are mirrored.
+    """Which images are in the batch of a step, and which of them are mirrored.
 
-    One stream of indices serves all machines: each epoch is one permutation of all images, epochs
-    follow one another without a gap (a batch may span two). The position in that stream, which is
-    the number of images before, says all. Whether an image is mirrored depends on seed, epoch and
-    image.
+    All machines share one stream of indices: each epoch is a permutation of all images, and epochs
+    follow one another without a gap (a batch may span two). The position in the stream, the number
+    of images before it, is the complete state. Whether an image is mirrored depends on seed, epoch
+    and image.
 
-    size: images in the dataset. batch_size: global. drop_last: an epoch ends with its last whole
-    batch, which leaves out other images each time.
+    size: images in the dataset. batch_size: global. drop_last: end each epoch with its last full
+    batch; different images are left out each time. Raises ValueError if that is no batch at all.
     """
 
     def __init__(
@@ -31,17 +31,17 @@ class Order:
     ):
         if drop_last and size < batch_size:
             raise ValueError(
-                f"{size} images make no batch of {batch_size}; set data.drop_last=False"
+                f"{size} images are fewer than batch_size={batch_size}; set data.drop_last=False"
             )
         self.size, self.batch_size, self.seed, self.flip = size, batch_size, seed, flip
-        self.length = size // batch_size * batch_size if drop_last else size  # of an epoch
-        # A batch needs one epoch, or the two that it spans; threads may be a few batches apart.
+        self.length = size // batch_size * batch_size if drop_last else size  # images per epoch
+        # A batch spans one or two epochs, and threads may be a few batches apart.
         self._epoch = lru_cache(maxsize=4)(self._draw_epoch)
 
     def at(
         self, position: int
     ) -> tuple[Int[np.ndarray, "batch"], Int[np.ndarray, "batch"], Bool[np.ndarray, "batch"]]:
-        """(indices, epochs, mirrored) of the batch that begins there."""
+        """(indices, epochs, mirrored) of the batch that starts at `position`."""
         indices, epochs, mirrored = [], [], []
         first, last = position, position + self.batch_size
         for epoch in range(first // self.length, (last - 1) // self.length + 1):
@@ -75,11 +75,11 @@ def batches(
     process_count: int = 1,
     threads: int = 4,
 ) -> Iterator[Batch]:
-    """Endless batches, from that at position `start` on: uint8 images, some mirrored, and labels.
+    """Yields batches endlessly from position `start`: uint8 images, some mirrored, and labels.
 
-    Of each batch, see `Order`, every process reads only its own rows, in the order of the
-    processes. batch_size: global, divisible by process_count. crop: of each image, with random
-    numbers from seed, epoch and image. threads: that read ahead.
+    Each process reads only its own rows of each batch (see `Order`), in the order of the
+    processes. batch_size: global, divisible by process_count. crop: applied to each image with
+    random numbers derived from seed, epoch and image. threads: number of prefetching threads.
     """
     order = Order(len(source), batch_size, seed, flip=flip, drop_last=drop_last)
     rows = batch_size // process_count

@@ -1,4 +1,4 @@
-"""From images one by one to a dataset on disk: cut on all cores, resumable, with a progress bar."""
+"""Parallel, resumable decoding of single images into a dataset on disk, with a progress bar."""
 
 import hashlib
 import json
@@ -23,11 +23,11 @@ PART_BYTES = 2**25
 
 @dataclass(frozen=True)
 class Cut:
-    """How images become squares: one of `crops.KNOWN`.
+    """How images are cropped to squares; crop: one of `crops.KNOWN`.
 
-    resolution: side of the squares. shorter_side: with random-resized-crop, to which images are
-    resized beforehand, keeping their shape; the squares are cut while training. 0: 5/4 of
-    resolution.
+    resolution: side of the squares. shorter_side: only for random-resized-crop, which crops during
+    training: images are stored with their aspect ratio, and with a shorter side of this length; 0
+    is 5/4 of resolution.
     """
 
     crop: str
@@ -41,23 +41,23 @@ class Cut:
 
     @property
     def side(self) -> int:
-        """Of what is kept on disk: the shorter one, or both."""
+        """The side of the images on disk, or the shorter one for random-resized-crop."""
         if self.crop == crops.RANDOM:
             return self.shorter_side or self.resolution * 5 // 4
         return self.resolution
 
     def origin(self) -> dict[str, str]:
-        """For `cache.Description`: what else the pixels depend on."""
+        """The settings that the stored pixels depend on, for `cache.Description`."""
         more = {"shorter_side": str(self.side)} if self.crop == crops.RANDOM else {}
         return {"crop": self.crop, **more}
 
     def image_bytes(self, channels: int) -> int:
-        """Of an image on disk; where their shapes differ, of one of 4:3."""
+        """The bytes of one image on disk; for images of different shapes, of one with 4:3."""
         usual = self.side * 4 // 3 if self.crop == crops.RANDOM else self.side
         return self.side * usual * channels
 
     def shape(self, channels: int) -> tuple[int, int, int]:
-        """See `cache.Description`."""
+        """The shape as in `cache.Description`."""
         return (0, 0, channels) if self.crop == crops.RANDOM else (self.side, self.side, channels)
 
 
@@ -72,19 +72,19 @@ def prepared(
     name_of: Callable[[int], str],
     skip_broken: bool = False,
 ) -> CachedSource:
-    """The dataset in its folder in `cache_dir`, written first if it is not there.
+    """Opens the dataset in `cache_dir`, and writes it first if it does not exist yet.
 
-    load: the image, (height, width, channels), and the label of an index below count; called by
-    several threads. It raises ValueError for an image that cannot be used, which ends everything,
-    or with skip_broken leaves the image out; name_of says how to call it. image_bytes: of one image
-    or a usual one, on disk. state_of: changes with the images of a range of indices; what has
-    changed is decoded again.
+    load: returns the image, (height, width, channels), and the label for an index below count;
+    called from several threads. It raises ValueError for an unusable image, which aborts the
+    preparation or, with skip_broken, leaves the image out and records its name, name_of(index).
+    image_bytes: the (typical) size of an image on disk. state_of: a digest of the images in a range
+    of indices; ranges whose digest has changed are decoded again.
     """
     rows = int(np.clip(PART_BYTES // image_bytes, 16, 1024))
     parts = [range(first, min(first + rows, count)) for first in range(0, count, rows)]
     names = {f"{part.start} {state_of(part)}": part for part in parts}
     words = re.sub(r"[^\w.]+", "-", f"{description.name}-{description.split}").strip("-.")
-    # What is not complete is found again, whatever happened to the files in the meantime.
+    # Independent of the files' state, so that an incomplete dataset is found after files changed.
     partial = cache_dir / f"{words}-{_digest(asdict(description))}.partial"
     folder = cache_dir / f"{words}-{_digest([asdict(description), list(names), skip_broken])}"
     if not folder.exists():
@@ -140,7 +140,7 @@ def _write(
                         bar.write(f"Skipped: {result}")
                     else:
                         raise ValueError(
-                            f"{result}. What was decoded is kept: mend or remove the file and "
+                            f"{result}. Decoded images are kept: repair or remove the file and "
                             "start again, or set data.skip_broken=True to leave such files out"
                         )
                 writer.write(name, _stacked(pairs, one_size), skipped)

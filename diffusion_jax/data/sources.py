@@ -1,4 +1,4 @@
-"""Where images come from: everything a config may name in `config.data.name`."""
+"""The datasets that `config.data.name` can select."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ from diffusion_jax.data.tfds_source import read_tfds
 
 @runtime_checkable
 class Source(Protocol):
-    """A finite set of labelled images that can be read in any order."""
+    """A finite, labelled image dataset with random access."""
 
     class_names: Sequence[str]
     description: Description
@@ -50,23 +50,24 @@ def make_source(
     skip_broken: bool = False,
     load_into_memory: bool = False,
 ) -> Source:
-    """The dataset that a config names.
+    """Opens the dataset that a config selects.
 
-    name: "digits", the 1,797 handwritten digits of 8x8 pixels that scikit-learn ships (its split is
-    "all"); "imagenet64", as `scripts.prepare_data` leaves it (splits train and validation);
-    "tfds:NAME", any tfds dataset with `image` prepared as array_record; or "folder:PATH", a folder
-    of image files (splits train, heldout, all). The last two are decoded into `cache_dir` the first
-    time; "prepared:PATH" is such a folder in it, which may come from another machine.
+    name: "digits", the 1,797 handwritten digits of 8x8 pixels that come with scikit-learn (split
+    "all"); "imagenet64", prepared by `scripts.prepare_data` (splits train and validation);
+    "tfds:NAME", any tfds dataset with an `image` feature, prepared as array_record; or
+    "folder:PATH", a folder of image files (splits train, heldout, all). The last two are decoded
+    into `cache_dir` on first use; "prepared:PATH" opens such a decoded dataset directly, which may
+    be a copy from another machine.
 
-    data_dir: where the datasets are; "" is `default_data_dir`, or tfds's own default for tfds.
-    cache_dir: "" is cache in data_dir, or in `default_data_dir`. channels, resolution: of tfds and
-    folders, where 0 takes images as they are (tfds alone). num_classes: that there have to be; 0
-    takes any. crop, shorter_side: see
+    data_dir: the folder of the datasets; "" is `default_data_dir`, or tfds's own default for tfds.
+    cache_dir: "" is "cache" in data_dir or, without one, in `default_data_dir`. channels,
+    resolution: for tfds and folders; 0 keeps those of the images (resolution: tfds only).
+    num_classes: the required number of classes; 0 accepts any. crop, shorter_side: see
     `preparation.Cut`. include, exclude, labels: see `folder.find_images`. holdout: see
     `folder.split_off`. convert, upright: see `decoder.Decoder`. skip_broken: leave out files that
-    cannot be read. load_into_memory: read everything once, rather than from the disk each time.
+    cannot be read. load_into_memory: load the whole dataset once instead of reading from disk.
 
-    Raises ValueError for another name or split, and FileNotFoundError or ValueError where the
+    Raises ValueError for an unknown name or split, and FileNotFoundError or ValueError if the
     dataset has not been prepared.
     """
     if crop not in crops.KNOWN:
@@ -122,7 +123,7 @@ def make_source(
 
 
 def default_data_dir() -> Path:
-    """Where prepared datasets are if nothing else is said: ~/diffusion_jax_data."""
+    """The default folder of prepared datasets: ~/diffusion_jax_data."""
     return Path.home() / "diffusion_jax_data"
 
 
@@ -147,7 +148,7 @@ def _digits(split: str) -> ArraySource:
     from sklearn.datasets import load_digits
 
     digits = load_digits()
-    # Grey levels 0..16, stretched to 0..255.
+    # Grey levels 0..16, scaled to 0..255.
     images = np.rint(digits.images * (255 / 16)).astype(np.uint8)[..., None]
     names = [str(i) for i in range(10)]
     origin = {"files": "sklearn.datasets.load_digits", "crop": "as distributed"}

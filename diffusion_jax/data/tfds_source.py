@@ -1,4 +1,4 @@
-"""Datasets that tfds has prepared as array_record, read without TensorFlow."""
+"""Reads tfds datasets prepared as array_record, without TensorFlow."""
 
 import hashlib
 import logging
@@ -37,11 +37,11 @@ def read_tfds(
     num_classes: int,
     cut: Cut,
 ) -> CachedSource:
-    """The dataset's images and labels, decoded into `cache_dir` the first time.
+    """Opens the dataset; on first use, it is decoded into `cache_dir`.
 
-    channels, cut.resolution: 0 is as they are. Images that have this size already are not cut.
-    num_classes: as in `sources.make_source`. EMNIST is turned upright, and its letters are labelled
-    from 0. Raises ValueError if the dataset is not there, or cannot be read so.
+    channels, cut.resolution: 0 keeps those of the dataset. Images that already have this size are
+    not cropped. num_classes: as in `sources.make_source`. EMNIST is transposed to upright, and its
+    letters are labelled from 0. Raises ValueError if the dataset is not prepared or unsuitable.
     """
     builder, records = _open(name, split, data_dir)
     height, width, stored_channels = builder.info.features["image"].shape
@@ -63,7 +63,7 @@ def read_tfds(
     )
 
     description.require_classes(num_classes)
-    # So that another dataset of this name is not taken for it.
+    # Detects a different dataset of the same name.
     info = (Path(builder.data_path) / "dataset_info.json").read_bytes()
     state = hashlib.sha256(info).hexdigest()[:16]
 
@@ -108,18 +108,18 @@ def _open(name: str, split: str, data_dir: str) -> tuple[Any, Any]:
         if builder.info.file_format != tfds.core.file_adapters.FileFormat.ARRAY_RECORD:
             raise ValueError(
                 f"{builder.data_path} is in {builder.info.file_format.value} format; prepare it "
-                "again with file_format='array_record', which can be read in any order"
+                "again with file_format='array_record', which allows random access"
             )
         image = dict(builder.info.features.items()).get("image")
         if not isinstance(image, tfds.features.Image) or image.np_dtype != np.uint8:
             known = ", ".join(builder.info.features)
-            raise ValueError(f"{name!r} has no `image` of 8 bits; its features: {known}")
+            raise ValueError(f"{name!r} has no 8-bit `image`; its features: {known}")
         if image.shape[-1] not in (1, 3):
             raise ValueError(
-                f"{name!r} has images of {image.shape[-1]} channels; 1 or 3 can be read"
+                f"{name!r} has images of {image.shape[-1]} channels; 1 or 3 are supported"
             )
         records = builder.as_data_source(split=split)
-        records[0]  # the first decoding is what warns
+        records[0]  # the first decoding emits the warnings
     return builder, records
 
 
@@ -130,11 +130,11 @@ def _how_to_make(name: str) -> str:
 
 
 def _classes(name: str, builder: Any) -> tuple[list[str], int]:
-    """(names of the classes, the label of the first); none if there are no labels."""
+    """(class names, label of the first class); no names if the dataset has no labels."""
     features = builder.info.features
     names = getattr(features["label"], "names", None) if "label" in features else None
     if name.startswith("imagenet_resized"):
-        return imagenet.class_names(), 0  # tfds has their numbers in WordNet, in the same order
+        return imagenet.class_names(), 0  # tfds has their WordNet ids, in the same order
     if name.startswith("emnist"):
         config = builder.builder_config.name
         return list(EMNIST_NAMES[config]), int(config == "letters")
@@ -143,7 +143,7 @@ def _classes(name: str, builder: Any) -> tuple[list[str], int]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """tfds suggests OpenCV for decoding and warns of folders that are checked here."""
+    """Mutes tfds, which suggests OpenCV for decoding and warns about folders checked here."""
     logger = logging.getLogger("absl")
     level = logger.level
     logger.setLevel(logging.ERROR)

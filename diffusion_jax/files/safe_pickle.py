@@ -1,7 +1,7 @@
-"""A reader of pickles that runs nothing.
+"""A pickle reader that executes no code from the file.
 
-Unpickling calls whatever functions a file names. `Machine` walks through the opcodes instead, keeps
-the names as names, and leaves it to its subclasses to say what the few that they expect stand for.
+Unpickling calls whatever functions a file names. `Machine` interprets the opcodes itself, never
+imports the names, and lets subclasses define what the few expected ones mean.
 """
 
 import pickletools
@@ -10,27 +10,27 @@ from typing import Any
 
 
 class Refused(ValueError):
-    """Says what in the file is not as it should be."""
+    """The file has unexpected content; the message says what."""
 
 
 @dataclass(frozen=True)
 class Global:
-    """A function or class that the pickle asks for. It stays a name: nothing is imported."""
+    """The name of a function or class that the pickle refers to; it is never imported."""
 
     name: str
 
 
 class _Mark:
-    """Where on the stack the items of a tuple, list or dict begin."""
+    """Marks the start of a tuple's, list's or dict's items on the stack."""
 
 
 class Machine:
-    """Carries out the opcodes of one pickle on a stack of plain values.
+    """Executes the opcodes of one pickle on a stack of plain values.
 
-    name: of the file, for messages. expected: what a file should hold, for messages.
+    name: of the file, for error messages. expected: the expected content, for error messages.
     """
 
-    # The names that a pickle may ask for, as "module name".
+    # The names that a pickle may refer to, as "module name".
     globals: frozenset[str] = frozenset()
 
     def __init__(self, name: str, expected: str):
@@ -39,24 +39,24 @@ class Machine:
         self.memo: dict[int, Any] = {}
 
     def call(self, function: str, arguments: tuple) -> Any:
-        """The result of calling one of `globals`, or `self.refused` for other arguments."""
+        """The result of calling one of `globals`; raises `self.refused` for other arguments."""
         raise self.refused(f"calls {function.replace(' ', '.')}")
 
     def build(self, instance: Any, state: Any) -> Any:
-        """What takes the place of `instance` once `state` has been set on it."""
+        """The object that replaces `instance` after its `state` is set."""
         raise self.refused("sets the state of an object")
 
     def persistent(self, identity: Any) -> Any:
-        """What the pickle's own identity of an object outside of it stands for."""
+        """The object outside the pickle that a persistent id refers to."""
         raise self.refused("refers to objects outside of it")
 
     def refused(self, reason: str) -> Refused:
         return Refused(f"{self.name} {reason}; {self.expected} was expected")
 
     def run(self, stream: Any) -> Any:
-        """What the pickle holds. Raises Refused if it is damaged or asks for more.
+        """The content of the pickle. Raises Refused if it is damaged or unexpected.
 
-        stream: bytes, or what has `read` and `readline`.
+        stream: bytes, or an object with `read` and `readline`.
         """
         try:
             for opcode, argument, _ in pickletools.genops(stream):
@@ -104,21 +104,21 @@ class Machine:
                 self.memo[len(self.memo)] = self._top(object)
             case "BINGET" | "LONG_BINGET":
                 if argument not in self.memo:
-                    raise self.refused("is damaged: its pickle refers to what is not there")
+                    raise self.refused("is damaged: its pickle refers to a missing memo entry")
                 push(self.memo[argument])
             case "GLOBAL":
                 push(self._global(argument))
             case "STACK_GLOBAL":
                 module, name = self._pop(2)
                 if not isinstance(module, str) or not isinstance(name, str):
-                    raise self.refused("is damaged: its pickle asks for what has no name")
+                    raise self.refused("is damaged: its pickle refers to a global without a name")
                 push(self._global(f"{module} {name}"))
             case "BINPERSID":
                 push(self.persistent(*self._pop(1)))
             case "REDUCE":
                 function, arguments = self._pop(2)
                 if not isinstance(function, Global) or not isinstance(arguments, tuple):
-                    raise self.refused("calls what is no function")
+                    raise self.refused("calls something that is not a function")
                 push(self.call(function.name, arguments))
             case "BUILD":
                 push(self.build(*self._pop(2)))
@@ -128,7 +128,7 @@ class Machine:
     def _pop(self, count: int) -> list[Any]:
         items = self.stack[len(self.stack) - count :] if len(self.stack) >= count else []
         if len(items) < count or any(item is _Mark for item in items):
-            raise self.refused("is damaged: its pickle takes more than there is")
+            raise self.refused("is damaged: its pickle pops more than is on the stack")
         del self.stack[len(self.stack) - count :]
         return items
 
@@ -138,7 +138,7 @@ class Machine:
                 items = self.stack[index + 1 :]
                 del self.stack[index:]
                 return items
-        raise self.refused("is damaged: its pickle takes more than there is")
+        raise self.refused("is damaged: its pickle pops more than is on the stack")
 
     def _top(self, kind: type) -> Any:
         if not self.stack or self.stack[-1] is _Mark or not isinstance(self.stack[-1], kind):
@@ -149,7 +149,7 @@ class Machine:
         target = self._top(dict)
         keys, values = items[::2], items[1::2]
         if len(keys) != len(values) or not all(isinstance(key, str | int) for key in keys):
-            raise self.refused("has a dict whose keys are neither text nor numbers")
+            raise self.refused("has a dict whose keys are neither strings nor integers")
         target.update(zip(keys, values))
 
     def _global(self, name: str) -> Global:

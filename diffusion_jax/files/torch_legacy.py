@@ -1,8 +1,8 @@
-"""Files of `torch.save` from before PyTorch 1.6, which are no zip archives, read without PyTorch.
+"""Reads files of `torch.save` from before PyTorch 1.6 (not zip archives), without PyTorch.
 
-Five parts follow one another: a number that marks such files, the version of the format, facts
-about the machine, the pickle that names the tensors, and the storages, each after the number of its
-elements. The pickles are walked through, not unpickled, see `safe_pickle`.
+Such a file has five parts: a magic number, the version of the format, information about the
+machine, the pickle that describes the tensors, and the storages, each preceded by its number of
+elements. The pickles are interpreted, not unpickled; see `safe_pickle`.
 """
 
 import math
@@ -23,9 +23,9 @@ TYPES = {"torch FloatStorage": "<f4", "torch LongStorage": "<i8"}
 
 
 def read_state_dict(path: Path) -> dict[str, np.ndarray]:
-    """The tensors by name; float32 and int64 alone.
+    """The tensors by name; only float32 and int64 are supported.
 
-    Raises ValueError if the file is damaged, or holds anything else.
+    Raises ValueError if the file is damaged or has other content.
     """
     with path.open("rb") as file:
         try:
@@ -57,20 +57,20 @@ class _Reader(StateDictMachine):
 
     def read(self) -> dict[str, np.ndarray]:
         if (self.run(self.file), self.run(self.file)) != (MAGIC, VERSION):
-            raise self.refused("does not begin as such a file does")
+            raise self.refused("does not start with the magic number and version")
         about = self.run(self.file)
         if not isinstance(about, dict) or about.get("little_endian") is not True:
-            raise self.refused("has another order of bytes")
+            raise self.refused("is not little-endian")
         tensors = self.run(self.file)
         if not isinstance(tensors, dict) or not all(
             isinstance(name, str) and isinstance(tensor, _Tensor)
             for name, tensor in tensors.items()
         ):
-            raise self.refused("holds something else than tensors by name")
+            raise self.refused("does not contain a dict of tensors")
         storages = {tensor.storage.key: tensor.storage for tensor in tensors.values()}
         keys = self.run(self.file)
         if not isinstance(keys, list) or set(keys) != set(storages):
-            raise self.refused("has other storages than its tensors need")
+            raise self.refused("has other storages than its tensors refer to")
         numbers = {key: self._numbers(storages[key]) for key in keys}
         return {name: self._array(tensor, numbers) for name, tensor in tensors.items()}
 
@@ -85,7 +85,7 @@ class _Reader(StateDictMachine):
                 and all(s == c for n, s, c in zip(size, stride, _in_c_order(size)) if n != 1)
             ):
                 return _Tensor(storage, offset, size)
-        raise self.refused("calls what is no tensor in C order and no OrderedDict")
+        raise self.refused("calls something other than a tensor in C order or an OrderedDict")
 
     def persistent(self, identity: Any) -> _Storage:
         match identity:

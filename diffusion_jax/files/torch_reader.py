@@ -1,8 +1,8 @@
-"""The files of `torch.save`, read without PyTorch.
+"""Reads files of `torch.save` without PyTorch.
 
-Such a file is an uncompressed zip archive: NAME/data.pkl is a pickle that names the tensors, and
-NAME/data/0, 1, ... hold their numbers. The pickle is walked through, not unpickled, so that no
-code of the file's is ever run; what a dict of float32 tensors does not need is refused by name.
+Such a file is an uncompressed zip archive: NAME/data.pkl is a pickle that describes the tensors,
+and NAME/data/0, 1, ... contain their data. The pickle is interpreted, not unpickled, so no code
+from the file is ever executed; names that a dict of float32 tensors does not need are refused.
 """
 
 import math
@@ -18,9 +18,9 @@ import numpy as np
 
 from diffusion_jax.files.safe_pickle import Global, Machine, Refused
 
-LARGEST_PICKLE = 2**22  # bytes; those of real models have a few hundred thousand
+LARGEST_PICKLE = 2**22  # bytes; those of real models are a few hundred thousand
 
-# What zipfile raises for files that are none, or are damaged.
+# What zipfile raises for damaged files and files that are not zip archives.
 DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, ValueError, OSError)
 DAMAGE += (OverflowError, NotImplementedError, RuntimeError)
 
@@ -30,9 +30,9 @@ FLOAT_STORAGE = "torch FloatStorage"
 
 
 def read(path: Path) -> Any:
-    """What `torch.save` wrote: dicts, lists, tuples, numbers, text and float32 NumPy arrays.
+    """The saved dicts, lists, tuples, numbers and strings; float32 tensors as NumPy arrays.
 
-    Raises ValueError if the file is damaged, or holds anything else.
+    Raises ValueError if the file is damaged or has other content.
     """
     with path.open("rb") as file:
         try:
@@ -42,7 +42,7 @@ def read(path: Path) -> Any:
             raise
         except DAMAGE as error:
             raise ValueError(
-                f"{path} is damaged, or no file of torch.save (PyTorch 1.6 or later): {error}"
+                f"{path} is damaged, or not a file of torch.save (PyTorch 1.6 or later): {error}"
             ) from None
 
 
@@ -53,10 +53,10 @@ class _Storage:
 
 
 class StateDictMachine(Machine):
-    """What the pickles of both of PyTorch's formats have in common."""
+    """What the pickles of both PyTorch formats have in common."""
 
     def build(self, instance: Any, state: Any) -> Any:
-        """Drops the metadata of a state dict's modules, which PyTorch itself can do without."""
+        """Drops the modules' metadata of a state dict; PyTorch loads state dicts without it."""
         if not isinstance(instance, OrderedDict):
             raise self.refused("is damaged: its pickle has no OrderedDict where one belongs")
         return instance
@@ -74,7 +74,7 @@ class _Reader(StateDictMachine):
             raise self.refused("is damaged: its parts are longer than the whole")
         pickles = [name for name in self.members if name.endswith("/data.pkl")]
         if len(pickles) != 1 or pickles[0].count("/") != 1:
-            raise self.refused("is no file of torch.save: it has no NAME/data.pkl")
+            raise self.refused("is not a file of torch.save: it has no NAME/data.pkl")
         self.root = pickles[0].removesuffix("data.pkl")
         if self.root + "byteorder" in self.members:
             order = self._member("byteorder", LARGEST_PICKLE)
@@ -90,7 +90,7 @@ class _Reader(StateDictMachine):
                 return OrderedDict()
             case (name, _) if name == REBUILD_TENSOR:
                 return self._tensor(arguments)
-        raise self.refused("calls what is no tensor and no OrderedDict")
+        raise self.refused("calls something other than a tensor or an OrderedDict")
 
     def persistent(self, identity: Any) -> _Storage:
         match identity:
@@ -101,9 +101,9 @@ class _Reader(StateDictMachine):
         raise self.refused("has a storage that is not of float32 numbers")
 
     def _tensor(self, arguments: tuple) -> np.ndarray:
-        """A view of the storage's numbers; offset and strides count numbers, not bytes."""
+        """A view of the storage; offset and strides are in elements, not bytes."""
         match arguments:
-            # The last two say whether there is a gradient, and an old kind of hook.
+            # The last two are requires_grad and backward hooks.
             case (_Storage() as storage, int(offset), tuple(size), tuple(stride), _, _) if len(
                 size
             ) == len(stride) <= 32 and all(
@@ -115,7 +115,7 @@ class _Reader(StateDictMachine):
                 numbers = self._numbers(storage)[offset:]
                 strides = [4 * step for step in stride]
                 return np.lib.stride_tricks.as_strided(numbers, size, strides, writeable=False)
-        raise self.refused("has a tensor that is not described as PyTorch does it")
+        raise self.refused("has a tensor that is not described as PyTorch describes tensors")
 
     def _numbers(self, storage: _Storage) -> np.ndarray:
         if storage not in self.numbers:
@@ -126,7 +126,7 @@ class _Reader(StateDictMachine):
         return self.numbers[storage]
 
     def _member(self, name: str, largest: int) -> bytes:
-        """A member of the archive; its checksum is verified."""
+        """The bytes of an archive member, with its checksum verified."""
         if self.root + name not in self.members:
             raise self.refused(f"is damaged: {name[:50]!r} is missing")
         info = self.archive.getinfo(self.root + name)

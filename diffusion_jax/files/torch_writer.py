@@ -1,4 +1,4 @@
-"""Files that `torch.load` reads, written without PyTorch."""
+"""Writes files for `torch.load`, without PyTorch."""
 
 import math
 import struct
@@ -9,34 +9,31 @@ from typing import Any
 
 import numpy as np
 
+from diffusion_jax.files.atomic import replacing
 from diffusion_jax.files.torch_reader import FLOAT_STORAGE, ORDERED_DICT, REBUILD_TENSOR
 
 
 def write(path: Path, tree: Any) -> None:
-    """Writes what `torch.load` reads, whole or not at all.
+    """Writes `tree` as a file that `torch.load` reads, completely or not at all.
 
-    tree: dicts, OrderedDicts, lists, tuples, numbers, text, None and float32 NumPy arrays.
+    tree: dicts, OrderedDicts, lists, tuples, numbers, strings, None and float32 NumPy arrays.
+    Raises TypeError for anything else.
     """
     arrays: list[np.ndarray] = []
-    # Protocol 2, as torch.save writes it.
+    # Protocol 2, as torch.save uses.
     pickle = b"\x80\x02" + b"".join(_opcodes(tree, arrays)) + b"."
-    partial = path.with_name(path.name + ".tmp")
     root = path.stem
-    try:
-        with zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
-            archive.writestr(zipfile.ZipInfo(f"{root}/data.pkl"), pickle)
-            archive.writestr(zipfile.ZipInfo(f"{root}/byteorder"), b"little")
-            for key, array in enumerate(arrays):
-                with archive.open(zipfile.ZipInfo(f"{root}/data/{key}"), "w") as member:
-                    member.write(np.ascontiguousarray(array, "<f4").data.cast("B"))
-            archive.writestr(zipfile.ZipInfo(f"{root}/version"), b"3\n")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(path) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr(zipfile.ZipInfo(f"{root}/data.pkl"), pickle)
+        archive.writestr(zipfile.ZipInfo(f"{root}/byteorder"), b"little")
+        for key, array in enumerate(arrays):
+            with archive.open(zipfile.ZipInfo(f"{root}/data/{key}"), "w") as member:
+                member.write(np.ascontiguousarray(array, "<f4").data.cast("B"))
+        archive.writestr(zipfile.ZipInfo(f"{root}/version"), b"3\n")
 
 
 def _opcodes(tree: Any, arrays: list[np.ndarray]) -> list[bytes]:
-    """The opcodes that push `tree`; its arrays are appended to `arrays`."""
+    """The opcodes that push `tree` on the stack; its arrays are appended to `arrays`."""
     match tree:
         case None:
             return [b"N"]
@@ -70,7 +67,7 @@ def _opcodes(tree: Any, arrays: list[np.ndarray]) -> list[bytes]:
             view = _each([0, tree.shape, stride, False], arrays)
             hooks = [*_name(ORDERED_DICT), b")R"]
             return [*_name(REBUILD_TENSOR), b"(", *storage, *view, *hooks, b"tR"]
-    raise TypeError(f"Not something that a file of tensors can hold: {type(tree)}")
+    raise TypeError(f"Unsupported type in a file of tensors: {type(tree)}")
 
 
 def _each(items: Any, arrays: list[np.ndarray]) -> list[bytes]:

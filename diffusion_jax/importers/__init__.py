@@ -1,1 +1,1 @@
-"""Other people's files, read with care, and written for them."""
+"""Importers and exporters for the checkpoints of other programs."""

@@ -1,4 +1,4 @@
-"""A workdir made of somebody else's checkpoint, as if a run of ours had written it."""
+"""Workdirs made from the checkpoints of other programs, and what exporting one reads."""
 
 import json
 import os
@@ -18,13 +18,13 @@ from diffusion_jax.runs import configuration
 from diffusion_jax.training.checkpoints import Checkpoints
 from diffusion_jax.training.state import TrainState, init_state
 
-# Where an imported checkpoint came from.
+# Records the source of an imported checkpoint.
 ORIGIN_FILE = "imported.json"
 
 
 @dataclass(frozen=True)
 class AdamState:
-    """The state of AdamW: updates made, and the means of the gradients and of their squares."""
+    """The state of AdamW: number of updates, and the first and second moment estimates."""
 
     count: int
     mu: PyTree
@@ -34,9 +34,9 @@ class AdamState:
 def imported_state(
     config: ConfigDict, params: PyTree, step: int, adam: AdamState | None = None
 ) -> TrainState:
-    """The state of a run at `step`, on the host; the average starts as a copy of the parameters.
+    """The training state at `step`, on the host; the EMA starts as a copy of the parameters.
 
-    adam: None: as before the first step.
+    adam: the optimizer's state; None: freshly initialized.
     """
     shapes = jax.eval_shape(configuration.make_optimizer(config).init, params)
     opt_state = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
@@ -53,9 +53,9 @@ def write_workdir(
     origin: dict[str, Any],
     class_names: Sequence[str],
 ) -> None:
-    """Writes config, checkpoint and origin; the folder appears when it is complete.
+    """Writes config, checkpoint and origin; the folder appears only once it is complete.
 
-    Raises ValueError if it is there already, or the disk too full.
+    Raises ValueError if the workdir exists and is not empty, or the disk has too little space.
     """
     check_free(workdir)
     workdir = workdir.resolve()
@@ -82,18 +82,18 @@ def write_workdir(
 
 
 def check_free(workdir: Path) -> None:
-    """Raises ValueError if there is anything where the workdir shall be written."""
+    """Raises ValueError if the workdir is a file or a folder that is not empty."""
     if workdir.is_file() or (workdir.is_dir() and any(workdir.iterdir())):
-        raise ValueError(f"--workdir={workdir} is there already; choose another, or delete it")
+        raise ValueError(f"--workdir={workdir} already exists; choose another, or delete it")
 
 
 def read_weights(
     workdir: Path, config: ConfigDict, *, checkpoint: int | None, raw: bool
 ) -> tuple[int, PyTree, AdamState | None]:
-    """(step, parameters, state of AdamW) of a checkpoint, on the host.
+    """(step, parameters, AdamW state) of a checkpoint, on the host.
 
-    checkpoint: its step; None: the newest. raw: the parameters that are trained, and the state that
-    goes with them; otherwise their average, and None.
+    checkpoint: its step; None: the newest. raw: the raw parameters and their optimizer state;
+    otherwise the EMA parameters and None.
     """
 
     def fresh() -> TrainState:
@@ -116,7 +116,10 @@ def _is_adam(part: Any) -> bool:
 
 
 def origin_of(workdir: Path) -> dict[str, int]:
-    """The epoch, the step and our own step of an imported run; nothing for one that began here."""
+    """The original epoch and step of an imported run, and its step here; {} for other runs.
+
+    Raises ValueError if the file that records them is damaged.
+    """
     path = workdir / ORIGIN_FILE
     if not path.exists():
         return {}

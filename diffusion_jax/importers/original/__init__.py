@@ -1,7 +1,7 @@
-"""Checkpoints of gmongaras/Diffusion_models_from_scratch, read and written.
+"""Reads and writes checkpoints of gmongaras/Diffusion_models_from_scratch, "the original".
 
-There a checkpoint is a state dict (.pkl), its hyper-parameters (.json) and perhaps the state of the
-optimizer (.pkl).
+Such a checkpoint consists of a state dict (.pkl), hyper-parameters (.json) and, optionally, the
+optimizer state (.pkl).
 """
 
 from diffusion_jax.importers.original.checkpoint import Checkpoint, read_checkpoint

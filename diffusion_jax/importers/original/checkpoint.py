@@ -1,4 +1,4 @@
-"""A model of the original: its state dict (.pkl) and its hyper-parameters (.json)."""
+"""Reads a model of the original: state dict (.pkl) and hyper-parameters (.json)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,10 +24,10 @@ from diffusion_jax.training.state import init_params
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint of the original, in our terms.
+    """A converted checkpoint of the original.
 
-    settings: values for a config, by dotted name. layout: see `entries`. epoch, step: as saved;
-    step counts micro-batches. contradictions: between the name of the .pkl and the .json.
+    settings: config values by dotted name. layout: see `entries`. epoch, step: as saved; step
+    counts micro-batches. contradictions: between the file name of the .pkl and the .json.
     """
 
     settings: dict[str, Any]
@@ -46,10 +46,10 @@ class Checkpoint:
 def read_checkpoint(
     model_path: Path, json_path: Path, *, time_embedding: str = "published"
 ) -> Checkpoint:
-    """A model of the original. Raises ValueError if the files are damaged or do not match.
+    """Reads a model of the original. Raises ValueError if the files are damaged or do not match.
 
     time_embedding: "published", "head" or "sin", see `embeddings.reference_sinusoidal`; the files
-    do not tell.
+    do not record it.
     """
     if time_embedding not in ("published", "head", "sin"):
         raise ValueError(f"time_embedding={time_embedding!r} is not published, head or sin")
@@ -69,11 +69,11 @@ def read_checkpoint(
         layout, like = _layout(settings)
     except (ValueError, TypeError, OverflowError) as error:
         reason = str(error).splitlines()[0][:200]
-        raise ValueError(f"{json_path} describes no model that can be built: {reason}") from None
+        raise ValueError(f"{json_path} does not describe a valid model: {reason}") from None
     _check_shapes(state, to_state_dict(like, layout), json_path, model_path)
     for name, tensor in state.items():
         if not np.isfinite(tensor).all():
-            raise ValueError(f"{model_path}: {name[:100]} has numbers that are not finite")
+            raise ValueError(f"{model_path}: {name[:100]} contains non-finite values")
     return Checkpoint(
         settings=settings,
         params=to_params(state, layout),
@@ -90,9 +90,9 @@ def _model(settings: Mapping[str, Any]) -> UNet:
 
 
 def _layout(settings: Mapping[str, Any]) -> tuple[list[Entry], PyTree]:
-    """The tensors of a model with these settings, and its parameters, which take no memory."""
+    """The tensors of a model with these settings, and placeholder parameters without storage."""
     model = _model(settings)
-    # The side of the images shapes no parameter; this one suits any depth and window.
+    # Parameter shapes do not depend on the resolution; this one fits any depth and window.
     side = model.window * 2**model.levels
     shapes = jax.eval_shape(lambda: init_params(model, 0, side))
     like = jax.tree.map(lambda leaf: np.broadcast_to(np.float32(0), leaf.shape), shapes)
@@ -102,18 +102,18 @@ def _layout(settings: Mapping[str, Any]) -> tuple[list[Entry], PyTree]:
 def _check_summary(
     settings: Mapping[str, Any], state: StateDict, json_path: Path, model_path: Path
 ) -> None:
-    """Compares what the .json says with what a few tensors tell, before anything is built."""
+    """Compares the .json with the shapes of a few tensors, before anything is built."""
     found = hyperparameters.told_by(state)
     for key, said in hyperparameters.summary(settings).items():
         if said != found[key]:
             raise ValueError(
-                f"{json_path} and {model_path} are not of one model: {key} is {said} in the one, "
-                f"and {found[key]} by the tensors of the other"
+                f"{json_path} and {model_path} are not of one model: {key} is {said} in the first, "
+                f"and {found[key]} in the tensors of the other"
             )
 
 
 def _check_shapes(state: StateDict, wanted: StateDict, json_path: Path, model_path: Path) -> None:
-    """Every tensor must be there, and no other, in the shape that the model has."""
+    """Raises ValueError unless the tensors and their shapes are exactly those of the model."""
     for name in sorted(state.keys() | wanted.keys()):
         found = state[name].shape if name in state else "missing"
         expected = wanted[name].shape if name in wanted else "no such tensor"

@@ -1,4 +1,4 @@
-"""Our runs as the files that the original saves and loads."""
+"""Exports runs as files that the original loads."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
-from diffusion_jax.files import torch_writer
+from diffusion_jax.files import atomic, torch_writer
 from diffusion_jax.importers.imported_run import AdamState
 from diffusion_jax.importers.original import hyperparameters
 from diffusion_jax.importers.original.names import entries, to_state_dict
@@ -16,11 +16,11 @@ from diffusion_jax.runs import configuration
 
 
 def check_exportable(config: ConfigDict) -> None:
-    """Raises ValueError for a model that the original would compute otherwise."""
+    """Raises ValueError for a run whose model the original would compute differently."""
     model = config.model
     if model.behaviour != "reference":
         raise ValueError(
-            f"behaviour={model.behaviour}: the original would compute something else from the same "
+            f"behaviour={model.behaviour}: the original computes a different result from the same "
             "weights; only runs with behaviour=reference can be exported to it"
         )
     if config.schedule.name == "cosine" and config.schedule.behaviour != "reference":
@@ -41,10 +41,10 @@ def write_checkpoint(
     step: int,
     adam: AdamState | None = None,
 ) -> list[Path]:
-    """Writes model…pkl, model_params…json and, with `adam`, optim…pkl, under the original's names.
+    """Writes model…pkl, model_params…json and, with `adam`, optim…pkl, as the original names them.
 
-    Returns their paths. Raises ValueError for a model that the original would compute otherwise,
-    and FileExistsError where a file is there already.
+    Returns their paths. Raises ValueError for a model that the original would compute differently,
+    and FileExistsError if a file already exists.
     """
     check_exportable(config)
     model = configuration.make_model(config)
@@ -58,13 +58,11 @@ def write_checkpoint(
         content[folder / f"optim{suffix}.pkl"] = to_optimizer_state(config, adam, layout)
     for path in content:
         if path.exists():
-            raise FileExistsError(f"{path} is there already; choose another --out, or delete it")
+            raise FileExistsError(f"{path} already exists; choose another --out, or delete it")
     folder.mkdir(parents=True, exist_ok=True)
     for path, value in content.items():
         if path.suffix == ".pkl":
             torch_writer.write(path, value)
         else:
-            partial = path.with_name(path.name + ".tmp")
-            partial.write_text(json.dumps(value))
-            partial.replace(path)
+            atomic.write_text(path, json.dumps(value))
     return list(content)

@@ -1,4 +1,4 @@
-"""The original's .json of hyper-parameters, and the fields of a config that say the same."""
+"""Converts between the original's .json of hyper-parameters and config fields."""
 
 import json
 import re
@@ -9,26 +9,27 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from diffusion_jax.importers.original.names import TELLTALES, StateDict
-from diffusion_jax.models.unet import BLOCKS
+from diffusion_jax.models.unet import parse_blocks
 
-MOST_BLOCKS = 32  # in a level
+MOST_BLOCKS = 32  # per level
 
 
 def read(json_path: Path, model_path: Path, state: StateDict) -> dict[str, Any]:
-    """The values of the .json, with what old files lack inferred from the tensors.
+    """The values of the .json; those that old files lack are inferred from the tensors.
 
     Files from before March 2023 have num_res_blocks instead of blk_types, and neither epoch nor
-    step, which the name of the model's file then tells. A missing atn_resolution is 16.
+    step, which are taken from the model's file name. A missing atn_resolution is 16. Raises
+    ValueError if the file is not such a JSON object.
     """
     try:
         values = json.loads(json_path.read_text())
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{json_path} is not readable as JSON: {error}") from None
     if not isinstance(values, dict):
-        raise ValueError(f"{json_path} holds no model's parameters: it is no JSON object")
+        raise ValueError(f"{json_path} does not contain hyper-parameters: it is not a JSON object")
     if "blk_types" not in values:
         if "num_res_blocks" not in values:
-            raise ValueError(f"{json_path} has neither blk_types nor, as old files, num_res_blocks")
+            raise ValueError(f"{json_path} has neither blk_types nor (old files) num_res_blocks")
         values["blk_types"] = _blocks_of(state)
         values.setdefault("num_blocks", _levels_of(state))
     values.setdefault("atn_resolution", 16)
@@ -38,7 +39,7 @@ def read(json_path: Path, model_path: Path, state: StateDict) -> dict[str, Any]:
 
 
 def contradictions(values: Mapping[str, Any], model_path: Path) -> list[str]:
-    """Where the name of the model's file and the .json disagree: "step 2 and 999", say."""
+    """Disagreements between the model's file name and the .json, such as "step 2 and 999"."""
     said = {key: _in_name(model_path, letter) for key, letter in (("epoch", "e"), ("step", "s"))}
     return [
         f"{key} {number} and {values[key]}"
@@ -54,36 +55,32 @@ def _in_name(path: Path, letter: str) -> int | None:
 
 
 def settings(values: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """The config's values, by dotted name. Raises ValueError for what the .json may not say."""
+    """Config values by dotted name. Raises ValueError for invalid values in the .json."""
 
     def number(key: str, lowest: int, highest: int) -> int:
         if key not in values:
             raise ValueError(f"{path} has no {key}")
         value = values[key]
         if type(value) is not int or not lowest <= value <= highest:
-            raise ValueError(f"{path}: {key}={_short(value)} is no number in {lowest}..{highest}")
+            raise ValueError(
+                f"{path}: {key}={_short(value)} is not an integer in {lowest}..{highest}"
+            )
         return value
 
-    blocks, schedule = values["blk_types"], values.get("beta_sched")
-    is_list = isinstance(blocks, list) and 1 <= len(blocks) <= MOST_BLOCKS
-    if not is_list or not all(isinstance(b, str) and b in BLOCKS for b in blocks):
-        raise ValueError(
-            f"{path}: blk_types={_short(blocks)} is no list of 1 to {MOST_BLOCKS} of the known "
-            f"blocks: {', '.join(BLOCKS)}"
-        )
+    blocks, schedule = _checked_blocks(values["blk_types"], path), values.get("beta_sched")
     if schedule not in ("cosine", "linear"):
         raise ValueError(f"{path}: beta_sched={_short(schedule)} is neither 'cosine' nor 'linear'")
     for key in ("epoch", "step"):
         if values[key] is not None:
             number(key, 0, 2**31 - 1)
-    # c_dim null means no classes, whatever num_classes says.
+    # c_dim null means an unconditional model, whatever num_classes is.
     classes = values.get("c_dim") is not None
     return {
         "model.channels": number("inCh", 1, 2**12),
         "model.width": number("embCh", 1, 2**16),
         "model.growth": number("chMult", 0, 16),
         "model.levels": number("num_blocks", 1, 10),
-        "model.blocks": ",".join(blocks),
+        "model.blocks": blocks,
         "model.num_classes": number("num_classes", 1, 2**24) if classes else 0,
         "model.time_dim": number("t_dim", 1, 2**20),
         "model.label_dim": number("c_dim", 1, 2**20) if classes else 512,
@@ -94,7 +91,7 @@ def settings(values: Mapping[str, Any], path: Path) -> dict[str, Any]:
 
 
 def summary(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What `told_by` can compare, of a config's values."""
+    """The config values that `told_by` can infer, under the original's names."""
     width, growth = settings["model.width"], settings["model.growth"]
     classes = settings["model.num_classes"]
     return {
@@ -110,7 +107,7 @@ def summary(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def told_by(state: StateDict) -> dict[str, Any]:
-    """The same, as the shapes of a few tensors tell it."""
+    """The same values as `summary`, inferred from the shapes of a few tensors."""
 
     def side(name: str, axis: int) -> int | None:
         tensor = state.get(name)
@@ -129,14 +126,14 @@ def told_by(state: StateDict) -> dict[str, Any]:
 
 
 def to_json(config: ConfigDict, epoch: int, step: int) -> dict[str, Any]:
-    """What the original saves beside a model of this config."""
+    """The hyper-parameters that the original saves with a model of this config."""
     model = config.model
     return {
         "inCh": model.channels,
         "embCh": model.width,
         "chMult": model.growth,
         "num_blocks": model.levels,
-        "blk_types": model.blocks.split(","),
+        "blk_types": list(parse_blocks(model.blocks)),
         "T": config.schedule.num_steps,
         "beta_sched": config.schedule.name,
         "t_dim": model.time_dim,
@@ -148,12 +145,29 @@ def to_json(config: ConfigDict, epoch: int, step: int) -> dict[str, Any]:
     }
 
 
+def _checked_blocks(names: Any, path: Path) -> str:
+    """The list blk_types as the config's string. Raises ValueError for an invalid list."""
+    is_list = isinstance(names, list) and 1 <= len(names) <= MOST_BLOCKS
+    if not is_list or not all(isinstance(name, str) and len(name) < 100 for name in names):
+        raise ValueError(
+            f"{path}: blk_types={_short(names)} is not a list of 1 to {MOST_BLOCKS} block names"
+        )
+    blocks = ",".join(names)
+    try:
+        parsed = parse_blocks(blocks)
+    except ValueError as error:
+        raise ValueError(f"{path}: blk_types: {error}") from None
+    if list(parsed) != names:
+        raise ValueError(f"{path}: blk_types={_short(names)} has commas or blanks in its names")
+    return blocks
+
+
 def _short(value: Any) -> str:
     return repr(value)[:100]
 
 
 def _blocks_of(state: StateDict) -> list[str]:
-    """The types of the blocks of a level, as its tensors tell them."""
+    """The block types of a level, inferred from its tensors."""
     found = {}
     for name in state:
         match = re.fullmatch(r"unet\.intermediate\.0\.block\.(\d+)\.(.+)", name)

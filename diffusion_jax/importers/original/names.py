@@ -1,6 +1,6 @@
-"""Where each tensor of the original is in our tree of parameters, and how it lies there.
+"""Maps each tensor of the original to a parameter of our model, and converts its layout.
 
-Tensors are NCHW and OIHW there, NHWC and HWIO here.
+The original uses NCHW and OIHW; our model uses NHWC and HWIO.
 """
 
 from collections import OrderedDict
@@ -12,10 +12,11 @@ import numpy as np
 from jaxtyping import PyTree
 
 from diffusion_jax.models import UNet
+from diffusion_jax.models.unet import parse_blocks
 
 StateDict = dict[str, np.ndarray]
 
-# For every block: the original's name -> (ours, what it is). The order is that of its state dict.
+# For each block: the original's name -> (our name, kind), in the order of its state dict.
 Names = dict[str, tuple[str, str]]
 BLOCK_NAMES: dict[str, Names] = {
     "res": {
@@ -50,7 +51,7 @@ BLOCK_NAMES: dict[str, Names] = {
     },
     "chnAtn": {"conv": ("", "channels")},
 }
-# By which of its tensors a block can be told.
+# The tensor that identifies the type of a block.
 TELLTALES = {
     "t_mlp.1.weight": "res",
     "timeProj.weight": "conv",
@@ -68,7 +69,7 @@ def _flip(array: np.ndarray) -> np.ndarray:
     return array[::-1, ::-1]
 
 
-# What a module is -> (our name of its weight, theirs to ours, ours to theirs). Views, not copies.
+# Kind of module -> (our name of its weight, theirs to ours, ours to theirs). Views, not copies.
 Convert = Callable[[np.ndarray], np.ndarray]
 KINDS: dict[str, tuple[str, Convert, Convert]] = {
     "dense": ("kernel", np.transpose, np.transpose),
@@ -76,7 +77,7 @@ KINDS: dict[str, tuple[str, Convert, Convert]] = {
     "norm": ("scale", _same, _same),
     # Output, input, height, width -> height, width, input, output.
     "conv": ("kernel", lambda w: w.transpose(2, 3, 1, 0), lambda w: w.transpose(3, 2, 0, 1)),
-    # Input, output, height, width, of a convolution that runs backwards.
+    # Input, output, height, width, of a transposed convolution.
     "double": (
         "kernel",
         lambda w: _flip(w.transpose(2, 3, 0, 1)),
@@ -88,7 +89,7 @@ KINDS: dict[str, tuple[str, Convert, Convert]] = {
 
 @dataclass(frozen=True)
 class Entry:
-    """One tensor: its name there, its path here, and how it is turned around either way."""
+    """One tensor: the original's name, our path, and the layout conversions both ways."""
 
     name: str
     path: tuple[str, ...]
@@ -97,7 +98,7 @@ class Entry:
 
 
 def entries(model: UNet, params: PyTree) -> list[Entry]:
-    """The tensors of `params` (arrays or shapes), in the order of the original's state dict."""
+    """The entries of `params` (arrays or shapes), in the order of the original's state dict."""
     there_are = {tuple(k.key for k in path) for path, _ in jax.tree.leaves_with_path(params)}
     found = [entry for entry in _all_entries(model) if entry.path in there_are]
     assert {entry.path for entry in found} == there_are
@@ -105,7 +106,7 @@ def entries(model: UNet, params: PyTree) -> list[Entry]:
 
 
 def _all_entries(model: UNet) -> Iterator[Entry]:
-    """What a model with these blocks may have; shortcuts and labels are not everywhere."""
+    """All possible entries of such a model; not every model has shortcuts and label layers."""
 
     def module(theirs: str, ours: str, kind: str) -> Iterator[Entry]:
         weight, to_ours, to_theirs = KINDS[kind]
@@ -118,7 +119,7 @@ def _all_entries(model: UNet) -> Iterator[Entry]:
             yield from module(f"{theirs}.{name}", f"{ours}/{our_name}", kind)
 
     def level(theirs: str, ours: str) -> Iterator[Entry]:
-        for index, block in enumerate(model.blocks.split(",")):
+        for index, block in enumerate(parse_blocks(model.blocks)):
             names = BLOCK_NAMES[block]
             yield from named(f"{theirs}.block.{index}", f"{ours}/{index}_{block}", names)
 
@@ -143,7 +144,7 @@ def _all_entries(model: UNet) -> Iterator[Entry]:
 
 
 def to_params(state: StateDict, layout: list[Entry]) -> dict:
-    """The original's tensors as our tree of parameters; views, not copies."""
+    """Converts the original's state dict to our parameters; views, not copies."""
     params: dict = {}
     for entry in layout:
         *modules, leaf = entry.path
@@ -155,7 +156,7 @@ def to_params(state: StateDict, layout: list[Entry]) -> dict:
 
 
 def to_state_dict(params: PyTree, layout: list[Entry]) -> OrderedDict[str, np.ndarray]:
-    """Our tree of parameters as the original's state dict; views, not copies."""
+    """Converts our parameters to the original's state dict; views, not copies."""
     state = OrderedDict()
     for entry in layout:
         value = params

@@ -1,4 +1,4 @@
-"""The original's saved state of AdamW, and ours."""
+"""Converts the AdamW state between the original and our runs."""
 
 import math
 from collections.abc import Mapping
@@ -15,10 +15,10 @@ from diffusion_jax.importers.original.names import Entry, StateDict, to_params, 
 
 
 def read_optimizer(path: Path, checkpoint: Checkpoint) -> tuple[AdamState, dict[str, Any]]:
-    """(the state of the original's AdamW, its settings for a config), for the model it belongs to.
+    """(AdamW state, optimizer settings for a config) that belong to the model of `checkpoint`.
 
-    Tensors are in the order of the state dict. Raises ValueError if the file is damaged, of another
-    model or of another optimizer.
+    The file has its tensors in the order of the state dict. Raises ValueError if it is damaged, or
+    belongs to another model or another optimizer.
     """
     saved = torch_reader.read(path)
     match saved:
@@ -59,7 +59,9 @@ def _moment(path: Path, state: Mapping, moment: str, name: str, shape: tuple) ->
         found = getattr(tensor, "shape", "missing")
         raise ValueError(f"{path} is of another model: {moment} of {name} is {found}, not {shape}")
     if not np.isfinite(tensor).all() or (moment == "exp_avg_sq" and tensor.min(initial=0) < 0):
-        raise ValueError(f"{path}: {moment} of {name} has numbers that cannot be")
+        raise ValueError(
+            f"{path}: {moment} of {name} has values that are not finite, or are negative"
+        )
     return tensor
 
 
@@ -86,12 +88,12 @@ def _optimizer_settings(path: Path, group: Mapping) -> dict[str, Any]:
                 "optimizer.weight_decay": float(decay),
             }
     raise ValueError(
-        f"{path} is not of AdamW: lr, betas, eps or weight_decay is missing or no number"
+        f"{path} is not of AdamW: lr, betas, eps or weight_decay is missing or not a number"
     )
 
 
 def to_optimizer_state(config: ConfigDict, adam: AdamState, layout: list[Entry]) -> dict:
-    """As `torch.optim.AdamW.state_dict()` has it, for optimizers of PyTorch 1.12 and later."""
+    """The state in the format of `torch.optim.AdamW.state_dict()`, PyTorch 1.12 and later."""
     mu, nu = to_state_dict(adam.mu, layout), to_state_dict(adam.nu, layout)
     count = np.array(adam.count, np.float32)
     optimizer = config.optimizer

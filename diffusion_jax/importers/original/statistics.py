@@ -1,13 +1,13 @@
-"""The statistics that the original saves to compute a FID: mean and covariance as .npy files."""
+"""Reads the FID statistics that the original saves: mean and covariance as .npy files."""
 
-import zipfile
 from pathlib import Path
-from tokenize import TokenError
 
 import numpy as np
 from jaxtyping import Float
 
-# They are of torchvision's Inception v3, not of the network behind published FIDs.
+from diffusion_jax.files import npz
+
+# The features are from torchvision's Inception v3, not the network used for published FIDs.
 FEATURES = "torchvision Inception v3 (IMAGENET1K_V1), pooled"
 
 
@@ -16,7 +16,7 @@ def read_statistics(
 ) -> tuple[Float[np.ndarray, "features"], Float[np.ndarray, "features features"]]:
     """(mean, covariance) in float64; the original rounds the mean to float16.
 
-    Raises ValueError if the files hold anything else, or do not belong together.
+    Raises ValueError if the files are damaged, have other content, or do not belong together.
     """
     mean, covariance = _read(mean_path), _read(covariance_path)
     if mean.ndim != 1 or covariance.shape != (mean.size, mean.size):
@@ -26,21 +26,17 @@ def read_statistics(
         )
     if mean.size == 0 or covariance.diagonal().min() < 0:
         raise ValueError(
-            f"{covariance_path} is no covariance: a variance is negative, or none there"
+            f"{covariance_path} is not a covariance: it is empty or has a negative variance"
         )
     if not np.allclose(covariance, covariance.T, rtol=1e-6, atol=1e-8):
-        raise ValueError(f"{covariance_path} is not symmetric, hence no covariance")
+        raise ValueError(f"{covariance_path} is not symmetric, so it is not a covariance")
     return mean, covariance
 
 
 def _read(path: Path) -> np.ndarray:
-    try:
-        # Mapped, so that a size that the file only claims to have takes no memory.
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, SyntaxError, OverflowError, zipfile.BadZipFile, TokenError) as e:
-        raise ValueError(f"{path} is no .npy file of numbers: {e}") from None
-    if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
-        raise ValueError(f"{path} is no .npy file of floating-point numbers")
+    array = npz.read_array(path)
+    if array.dtype.kind != "f":
+        raise ValueError(f"{path} is not an .npy file of floating-point numbers")
     if not np.isfinite(array).all():
-        raise ValueError(f"{path} has numbers that are not finite")
+        raise ValueError(f"{path} contains non-finite values")
     return array.astype(np.float64)
