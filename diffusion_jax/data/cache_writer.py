@@ -25,6 +25,7 @@ from diffusion_jax.data.cache import (
     Description,
     with_fingerprint,
 )
+from diffusion_jax.files import atomic
 
 PROGRESS = "progress.json"
 Pairs = Iterable[tuple[np.ndarray | Sequence[np.ndarray], Int[np.ndarray, "batch"]]]
@@ -122,16 +123,7 @@ class CacheWriter:
         lengths = {name: file.tell() for name, file in self._files.items()}
         self.done[part] = {**lengths, "skipped": list(skipped)}
         progress = {"description": asdict(self.description), "done": self.done}
-        self._save(PROGRESS, json.dumps(progress))
-
-    def _save(self, name: str, text: str) -> None:
-        """Whole or not at all, even if the machine stops."""
-        partial = self.partial / (name + ".tmp")
-        with partial.open("w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(self.partial / name)
+        atomic.write_text(self.partial / PROGRESS, json.dumps(progress))
 
     def _write_images(self, images: np.ndarray | Sequence[np.ndarray]) -> None:
         height, width, channels = self.description.shape
@@ -157,7 +149,8 @@ class CacheWriter:
         skipped = [name for part in self.done.values() for name in part["skipped"]]
         known = replace(self.description, count=self.rows, skipped=skipped)
         known = with_fingerprint(known, CachedSource.described(self.partial, known))
-        self._save(DESCRIPTION, json.dumps(asdict(known), indent=2) + "\n")
+        text = json.dumps(asdict(known), indent=2) + "\n"
+        atomic.write_text(self.partial / DESCRIPTION, text)
         self.partial.rename(self.folder)
         (self.folder / PROGRESS).unlink()
         return known

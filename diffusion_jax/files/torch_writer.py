@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from diffusion_jax.files.atomic import replacing
 from diffusion_jax.files.torch_reader import FLOAT_STORAGE, ORDERED_DICT, REBUILD_TENSOR
 
 
@@ -20,19 +21,14 @@ def write(path: Path, tree: Any) -> None:
     arrays: list[np.ndarray] = []
     # Protocol 2, as torch.save writes it.
     pickle = b"\x80\x02" + b"".join(_opcodes(tree, arrays)) + b"."
-    partial = path.with_name(path.name + ".tmp")
     root = path.stem
-    try:
-        with zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
-            archive.writestr(zipfile.ZipInfo(f"{root}/data.pkl"), pickle)
-            archive.writestr(zipfile.ZipInfo(f"{root}/byteorder"), b"little")
-            for key, array in enumerate(arrays):
-                with archive.open(zipfile.ZipInfo(f"{root}/data/{key}"), "w") as member:
-                    member.write(np.ascontiguousarray(array, "<f4").data.cast("B"))
-            archive.writestr(zipfile.ZipInfo(f"{root}/version"), b"3\n")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(path) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr(zipfile.ZipInfo(f"{root}/data.pkl"), pickle)
+        archive.writestr(zipfile.ZipInfo(f"{root}/byteorder"), b"little")
+        for key, array in enumerate(arrays):
+            with archive.open(zipfile.ZipInfo(f"{root}/data/{key}"), "w") as member:
+                member.write(np.ascontiguousarray(array, "<f4").data.cast("B"))
+        archive.writestr(zipfile.ZipInfo(f"{root}/version"), b"3\n")
 
 
 def _opcodes(tree: Any, arrays: list[np.ndarray]) -> list[bytes]:

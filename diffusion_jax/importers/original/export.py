@@ -7,7 +7,7 @@ from typing import Any
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
-from diffusion_jax.files import torch_writer
+from diffusion_jax.files import atomic, torch_writer
 from diffusion_jax.importers.imported_run import AdamState
 from diffusion_jax.importers.original import hyperparameters
 from diffusion_jax.importers.original.names import entries, to_state_dict
@@ -64,7 +64,5 @@ def write_checkpoint(
         if path.suffix == ".pkl":
             torch_writer.write(path, value)
         else:
-            partial = path.with_name(path.name + ".tmp")
-            partial.write_text(json.dumps(value))
-            partial.replace(path)
+            atomic.write_text(path, json.dumps(value))
     return list(content)

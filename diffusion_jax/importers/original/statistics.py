@@ -1,11 +1,11 @@
 """The statistics that the original saves to compute a FID: mean and covariance as .npy files."""
 
-import zipfile
 from pathlib import Path
-from tokenize import TokenError
 
 import numpy as np
 from jaxtyping import Float
+
+from diffusion_jax.files import npz
 
 # They are of torchvision's Inception v3, not of the network behind published FIDs.
 FEATURES = "torchvision Inception v3 (IMAGENET1K_V1), pooled"
@@ -34,12 +34,8 @@ def read_statistics(
 
 
 def _read(path: Path) -> np.ndarray:
-    try:
-        # Mapped, so that a size that the file only claims to have takes no memory.
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, SyntaxError, OverflowError, zipfile.BadZipFile, TokenError) as e:
-        raise ValueError(f"{path} is no .npy file of numbers: {e}") from None
-    if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
+    array = npz.read_array(path)
+    if array.dtype.kind != "f":
         raise ValueError(f"{path} is no .npy file of floating-point numbers")
     if not np.isfinite(array).all():
         raise ValueError(f"{path} has numbers that are not finite")
