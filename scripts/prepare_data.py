@@ -1,17 +1,17 @@
-"""Prepares datasets for training, and shows what is in them.
+"""Prepares and inspects datasets.
 
 python -m scripts.prepare_data imagenet64 --source ~/downloads [--data_dir ~/datasets]
 python -m scripts.prepare_data tfds --name cifar10 [--data_dir ~/tensorflow_datasets]
 python -m scripts.prepare_data check --name imagenet64 --out check.png
 python -m scripts.prepare_data check --config configs/folder.py --config.data.name=folder:~/photos
 
-imagenet64: from the zip files of image-net.org, Imagenet64_train_part1.zip, ..._part2.zip and
-Imagenet64_val.zip, or the same with _npz. What was done is kept if it is stopped. With --tfds, the
-_npz.zip files become the tfds dataset imagenet_resized/64x64 instead.
-tfds: any dataset that tfds can make, in the form that training reads. It and --tfds need
-TensorFlow: pip install -r requirements-tfds.txt.
-check: counts, classes, statistics of the pixels and a picture, of any dataset that training takes.
-With --config it is the dataset of that experiment, decoded into its cache if it is not there yet.
+imagenet64: converts the zip files of image-net.org: Imagenet64_train_part1.zip, ..._part2.zip and
+Imagenet64_val.zip, or the same names with _npz. An interrupted conversion resumes where it stopped.
+With --tfds, the _npz.zip files are made into the tfds dataset imagenet_resized/64x64 instead.
+tfds: downloads and prepares any tfds dataset in the format that training reads. This command and
+--tfds need TensorFlow: pip install -r requirements-tfds.txt.
+check: prints counts, classes and pixel statistics, and saves a picture, of any training dataset.
+With --config, it is the dataset of that experiment, decoded into its cache if necessary.
 """
 
 import json
@@ -24,25 +24,36 @@ from ml_collections import config_flags
 
 from scripts import cli
 
-_SOURCE = flags.DEFINE_string("source", None, "imagenet64: folder of the zip files.")
+_SOURCE = flags.DEFINE_string("source", None, "Folder with the zip files.")
 _DATA_DIR = flags.DEFINE_string(
-    "data_dir", "", "Where datasets are kept; default: ~/diffusion_jax_data (tfds: its own)."
+    "data_dir", "", "Folder of the datasets; default: ~/diffusion_jax_data (tfds: its own)."
 )
-_SPLIT = flags.DEFINE_string("split", None, "train or validation, say; imagenet64: default both.")
+_SPLIT = flags.DEFINE_string(
+    "split", None, "For example train or validation; imagenet64: default both."
+)
 _ANY_COUNT = flags.DEFINE_bool(
-    "any_count", False, "imagenet64: accept another number of images than the full dataset has."
+    "any_count", False, "Accept fewer or more images than the full dataset has."
 )
-_TFDS = flags.DEFINE_bool("tfds", False, "imagenet64: make the tfds dataset, with TensorFlow.")
+_TFDS = flags.DEFINE_bool("tfds", False, "Make a tfds dataset; needs TensorFlow.")
 _NAME = flags.DEFINE_string(
-    "name", None, "tfds: its name there. check: the dataset, as in config.data.name."
+    "name", None, "The dataset: its name in tfds, or for check, as in config.data.name."
 )
-_OUT = flags.DEFINE_string("out", "check.png", "check: where the picture goes.")
-config_flags.DEFINE_config_file(
-    "config", None, "check: an experiment, e.g. configs/folder.py, in place of --name."
+_OUT = flags.DEFINE_string("out", "check.png", "File name of the picture.")
+_CONFIG = config_flags.DEFINE_config_file(
+    "config",
+    None,
+    "An experiment, e.g. configs/folder.py, with --config.data.name, --config.data.split and "
+    "--config.data.data_dir instead of the flags of these names.",
 )
 
-COMMANDS = ("imagenet64", "tfds", "check")
-LOOKED_AT = 10_000  # images, for the statistics
+COMMANDS = {
+    "imagenet64": (_SOURCE, _DATA_DIR, _SPLIT, _ANY_COUNT),
+    "imagenet64 --tfds": (_SOURCE, _DATA_DIR, _TFDS),
+    "tfds": (_NAME, _DATA_DIR),
+    "check --name": (_NAME, _SPLIT, _DATA_DIR, _OUT),
+    "check --config": (_CONFIG, _OUT),
+}
+LOOKED_AT = 10_000  # images used for the statistics
 
 
 def main(command: str) -> int:
@@ -57,15 +68,16 @@ def imagenet64() -> int:
         raise ValueError("--source is missing; for example: --source ~/downloads")
     source = Path(_SOURCE.value).expanduser()
     if not source.is_dir():
-        raise ValueError(f"--source={source} is no folder")
+        raise ValueError(f"--source={source} is not a folder")
     if _TFDS.value:
+        cli.check_flags("imagenet64 --tfds", COMMANDS)
         return imagenet64_tfds(source)
     known = tuple(imagenet.COUNTS)
     if _SPLIT.value not in (None, *known):
         raise ValueError(f"--split={_SPLIT.value} is not one of {', '.join(known)}")
     splits = known if _SPLIT.value is None else (_SPLIT.value,)
     data_dir = Path(_DATA_DIR.value or default_data_dir()).expanduser()
-    # All that can be told beforehand, before anything is written.
+    # Missing and damaged files are reported before anything is written.
     parts = {split: imagenet.find_parts(source, split) for split in splits}
     for split in splits:
         prepare(split, parts[split], data_dir / "imagenet64" / split)
@@ -74,7 +86,7 @@ def imagenet64() -> int:
 
 
 def prepare(split: str, parts: list, folder: Path) -> None:
-    """Writes one split; goes on where an earlier attempt was stopped."""
+    """Writes one split, or resumes an interrupted attempt."""
     from tqdm import tqdm
 
     from diffusion_jax.data import imagenet
@@ -92,7 +104,7 @@ def prepare(split: str, parts: list, folder: Path) -> None:
     with locked(folder):
         if folder.exists():
             done = CachedSource(folder).description
-            print(f"{folder} is there already: {done.summary()}")
+            print(f"{folder} already exists: {done.summary()}")
             if total not in (None, done.count):
                 raise ValueError(
                     f"{folder} has {done.count:,} images, the full dataset {total:,}; delete it to "
@@ -105,7 +117,7 @@ def prepare(split: str, parts: list, folder: Path) -> None:
                 folder,
                 description,
                 [part.identity for part in parts],
-                needed=images + max(part.size for part in parts),  # a pickle is unpacked beside it
+                needed=images + max(part.size for part in parts),  # pickles are unpacked
             ) as writer,
             tqdm(total=total, initial=writer.rows, unit="image", desc=split) as bar,
         ):
@@ -135,7 +147,7 @@ def imagenet64_tfds(source: Path) -> int:
     ]
     if missing:
         raise FileNotFoundError(f"{missing[0]} is missing; tfds takes the three _npz.zip files")
-    make_with_tfds("imagenet_resized/64x64", source)  # which knows the files' checksums
+    make_with_tfds("imagenet_resized/64x64", source)  # tfds verifies the checksums
     return 0
 
 
@@ -147,7 +159,11 @@ def tfds() -> int:
 
 
 def make_with_tfds(name: str, manual_dir: Path | None) -> None:
-    """Makes a tfds dataset as array_record, if it is not there yet."""
+    """Prepares a tfds dataset as array_record, unless it is already prepared.
+
+    manual_dir: folder of files downloaded by hand. Raises ValueError if TensorFlow is missing, or
+    if tfds does not know or cannot prepare the dataset.
+    """
     import importlib.util
 
     needed = ("tensorflow", "importlib_resources")
@@ -176,43 +192,24 @@ def make_with_tfds(name: str, manual_dir: Path | None) -> None:
 
 def check() -> int:
     from diffusion_jax import images
-    from diffusion_jax.data import make_source
-    from diffusion_jax.runs import configuration
-    from diffusion_jax.runs.validation import validate
+    from diffusion_jax.runs import datasets
 
+    cli.check_flags("check --config" if _CONFIG.present else "check --name", COMMANDS)
     if not _OUT.value.endswith(".png"):
         raise ValueError(f"--out={_OUT.value} must end with .png")
-    given = flags.FLAGS["config"].value
-    if given is not None:
-        for flag in (_NAME, _SPLIT, _DATA_DIR):
-            if flag.value:
-                raise ValueError(
-                    f"--{flag.name} and --config were both given; use --config.data.{flag.name}="
-                )
-        config = cli.config_of("config", "configs/folder.py")
-        validate(config)
-        source = configuration.open_source(config)
+    if _CONFIG.present:
+        dataset = datasets.of_config(cli.config_of("config", "configs/folder.py"))
     else:
         name = _NAME.value or "imagenet64"
-        if name.startswith("folder:"):
-            raise ValueError(
-                f"A folder needs a size: --config configs/folder.py --config.data.name={name} "
-                "--config.data.resolution=64, say, in place of --name"
-            )
-        split = _SPLIT.value or ("all" if name == "digits" else "train")
-        source = make_source(name, split=split, data_dir=_DATA_DIR.value)
-    about, names = source.description, list(source.class_names)
-
-    def look(indices: np.ndarray) -> np.ndarray:
-        if given is None:
-            return source.read(indices)["image"]
-        return configuration.read_squares(config, source, indices)
-
+        dataset = datasets.of_name(name, split=_SPLIT.value, data_dir=_DATA_DIR.value)
+    source, about = dataset.source, dataset.source.description
+    names = list(source.class_names)
     print(about.summary())
     if names:
         print(class_counts(names, np.bincount(source.labels, minlength=len(names))))
     looked_at = np.unique(np.linspace(0, len(source) - 1, LOOKED_AT).astype(int))
-    mean, std = pixel_statistics(look(part) for part in np.array_split(looked_at, 100) if len(part))
+    parts = [part for part in np.array_split(looked_at, 100) if len(part)]
+    mean, std = pixel_statistics(dataset.read(part) for part in parts)
     print(f"In [-1, 1]: mean {np.round(mean, 4).tolist()}, std {np.round(std, 4).tolist()}")
     print(json.dumps({"fingerprint": about.fingerprint, **about.origin}, indent=2))
     if about.skipped:
@@ -221,11 +218,11 @@ def check() -> int:
     chosen = [np.flatnonzero(source.labels == label)[:8] for label in rows]
     if not names:
         chosen = list(np.linspace(0, len(source) - 1, 64).astype(int).reshape(8, 8))
-    shape = look(looked_at[:1]).shape[1:]
+    shape = dataset.read(looked_at[:1]).shape[1:]
     grid = np.zeros((len(chosen), 8, *shape), np.uint8)
     for row, places in enumerate(chosen):
         if len(places):
-            grid[row, : len(places)] = look(places)
+            grid[row, : len(places)] = dataset.read(places)
     picture = images.grid(grid.reshape(-1, *shape), 8, upscale=max(1, 32 // shape[0]))
     if names:
         picture = images.captioned(picture, [names[label] for label in rows])
@@ -235,7 +232,7 @@ def check() -> int:
 
 
 def class_counts(names: list[str], counts: np.ndarray) -> str:
-    """All of a few classes; otherwise the smallest and the largest."""
+    """The counts of all classes; above 20 classes, only the smallest and the largest count."""
     if len(names) <= 20:
         return ", ".join(f"{name}: {count:,}" for name, count in zip(names, counts))
     ends = counts.argmin(), counts.argmax()
@@ -244,7 +241,7 @@ def class_counts(names: list[str], counts: np.ndarray) -> str:
 
 
 def pixel_statistics(batches: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each channel, in [-1, 1]."""
+    """Mean and standard deviation of each channel, on the scale [-1, 1]."""
     values = np.arange(256) / 127.5 - 1
     counts = sum(
         np.stack([np.bincount(channel.ravel(), minlength=256) for channel in images.T])
