@@ -16,9 +16,9 @@ from ml_collections import ConfigDict
 from diffusion_jax.data import Source, batches, make_source
 from diffusion_jax.data.cache import Batch
 from diffusion_jax.data.crops import RandomResizedCrop
+from diffusion_jax.diffusion.schedules import Schedule, make_schedule, sampling_schedule
 from diffusion_jax.models import UNet
 from diffusion_jax.training.optimizers import adamw
-from diffusion_jax.diffusion.schedules import Schedule, make_schedule, sampling_schedule
 
 CONFIG_FILE = "config.json"
 CLASSES_FILE = "classes.txt"

@@ -11,11 +11,11 @@ import numpy as np
 from jaxtyping import Float, Int, PyTree
 from ml_collections import ConfigDict
 
-from diffusion_jax.runs import configuration
-from diffusion_jax.diffusion import guidance, keys, process, schedules
 from diffusion_jax import parallel
-from diffusion_jax.training.checkpoints import Checkpoints
+from diffusion_jax.diffusion import guidance, keys, process, schedules
+from diffusion_jax.runs import configuration
 from diffusion_jax.sampling import SAMPLERS, sample
+from diffusion_jax.training.checkpoints import Checkpoints
 from diffusion_jax.training.state import init_params
 
 HostImages = Float[np.ndarray, "count height width channels"]

@@ -13,15 +13,15 @@ from clu import parameter_overview
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
-from diffusion_jax.runs import configuration
 from diffusion_jax import images, parallel
-from diffusion_jax.training.checkpoints import Checkpoints
 from diffusion_jax.data import Source
+from diffusion_jax.runs import configuration
 from diffusion_jax.runs.generator import Generator
+from diffusion_jax.runs.validation import validate
+from diffusion_jax.training.checkpoints import Checkpoints
 from diffusion_jax.training.reporting import Reporter
 from diffusion_jax.training.state import TrainState, init_state
 from diffusion_jax.training.step import StepMetrics, make_train_step
-from diffusion_jax.runs.validation import validate
 
 # What a run cannot change once it has parameters.
 FIXED = ("behaviour", "model.", "schedule.", "data.resolution")

@@ -7,16 +7,20 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from diffusion_jax.runs.configuration import OF_THE_PIPELINE, flatten, make_schedules
 from diffusion_jax.data import crops, folder, make_source
 from diffusion_jax.diffusion.losses import LOSSES
+from diffusion_jax.diffusion.schedules import make_schedule
 from diffusion_jax.models import UNet
-from diffusion_jax.models.embeddings import TIME_EMBEDDINGS, reference_frequencies, time_embedding_kind
+from diffusion_jax.models.embeddings import (
+    TIME_EMBEDDINGS,
+    reference_frequencies,
+    time_embedding_kind,
+)
 from diffusion_jax.models.layers import quarter_groups
 from diffusion_jax.models.unet import parse_blocks
-from diffusion_jax.training.optimizers import adamw
+from diffusion_jax.runs.configuration import OF_THE_PIPELINE, flatten, make_schedules
 from diffusion_jax.sampling import SAMPLERS
-from diffusion_jax.diffusion.schedules import make_schedule
+from diffusion_jax.training.optimizers import adamw
 
 
 def _arguments(function: Callable) -> set[str]:
