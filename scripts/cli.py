@@ -1,10 +1,11 @@
-"""What the scripts share: flags, one clear line for a mistake, and JAX's set-up."""
+"""Shared by the scripts: flags and commands, one line for each mistake, and JAX's set-up."""
 
+import itertools
 import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -14,24 +15,32 @@ from ml_collections import ConfigDict, config_flags
 ROOT = Path(__file__).resolve().parent.parent
 QUIET = ("orbax", "jax", "tensorflow_datasets")
 
+# The flags of each command, or of each way to use it: "evaluate --workdir", "evaluate --images".
+Commands = Mapping[str, Sequence[flags.FlagHolder]]
+
 _COORDINATOR = flags.DEFINE_string(
     "coordinator",
     None,
-    "Several machines: HOST:PORT of the first process, with --num_processes and --process_id; or "
-    "'auto' under SLURM, Open MPI, Kubernetes or on Cloud TPU, which tell the rest by themselves.",
+    "For several machines: HOST:PORT of process 0, with --num_processes and --process_id; or "
+    "'auto' under SLURM, Open MPI, Kubernetes or on Cloud TPU, where all three are detected.",
 )
-_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Number of processes, one a machine.")
-_PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.")
+_NUM_PROCESSES = flags.DEFINE_integer(
+    "num_processes", None, "Number of processes, one per machine."
+)
+_PROCESS_ID = flags.DEFINE_integer("process_id", None, "Index of this process, from 0.")
 
 
-def run(main: Callable[..., int | None], commands: Sequence[str] = ()) -> None:
+def run(main: Callable[..., int | None], commands: Commands | None = None) -> None:
     """Parses the flags and calls main(), whose result is the exit code.
 
-    commands: what the first argument may be, if it is not a flag; main gets it. A mistake of the
-    user's, in the flags or raised by our own code, is reported in one line.
+    commands: the first argument must be the first word of one of them; main gets it. Flags that
+    belong only to other commands are refused. Names that begin with -- are told apart by flags
+    instead of a first argument; main calls `check_flags` for these. Mistakes of the user, in the
+    flags or raised as errors by our own code, are reported in one line.
     """
-
-    sys.stdout.reconfigure(errors="backslashreplace")  # for names of files that are no text
+    commands = commands or {}
+    _describe(commands)
+    sys.stdout.reconfigure(errors="backslashreplace")  # for file names that are not valid text
 
     def call(argv: list[str]) -> None:
         sys.exit(_call(partial(main, *argv[1:]), argv))
@@ -39,8 +48,23 @@ def run(main: Callable[..., int | None], commands: Sequence[str] = ()) -> None:
     app.run(call, flags_parser=partial(_parse, commands=commands))
 
 
+def check_flags(command: str, commands: Commands) -> None:
+    """Raises ValueError for a flag that was given but belongs only to other commands.
+
+    command: a key of `commands`, or its first word. Flags in no entry, such as --coordinator, are
+    always accepted. --config stands for --config.FIELD as well, which cannot be given without it.
+    """
+    for flag in itertools.chain(*commands.values()):
+        takers = [name for name, holders in commands.items() if _has(holders, flag)]
+        if " " not in command:
+            takers = list(dict.fromkeys(name.split()[0] for name in takers))
+        if flag.present and command not in takers:
+            others = " and ".join(f"`{name}`" for name in takers)
+            raise ValueError(f"--{flag.name} belongs to {others}; `{command}` does not take it")
+
+
 def with_config_of_workdir(argv: list[str]) -> list[str]:
-    """The arguments, with the config of the run in --workdir added where --config is missing."""
+    """The arguments, with the config of the run in --workdir added if --config is missing."""
     options = [argument.lstrip("-") for argument in argv]
     if any(option == "config" or option.startswith("config=") for option in options):
         return argv
@@ -53,7 +77,10 @@ def with_config_of_workdir(argv: list[str]) -> list[str]:
 
 
 def config_of(flag: str, example: str) -> ConfigDict:
-    """The config that the flag names. Raises if it names none, or a file that is not there."""
+    """The config that the flag names.
+
+    Raises ValueError if the flag is missing, FileNotFoundError if the file is.
+    """
     config = flags.FLAGS[flag].value
     if config is None:
         raise ValueError(f"--{flag} is missing; for example: --{flag} {example}")
@@ -65,26 +92,49 @@ def config_of(flag: str, example: str) -> ConfigDict:
     return config
 
 
-def progress(items: Iterable, unit: str, *, show: bool = True) -> Iterable:
-    """The items, with a progress bar."""
+def progress(items: Iterable, unit: str) -> Iterable:
+    """The items, with a progress bar in process 0."""
+    import jax
     from tqdm import tqdm
 
-    return tqdm(items, unit=unit, disable=not show)
+    return tqdm(items, unit=unit, disable=jax.process_index() > 0)
 
 
-def _parse(argv: list[str], commands: Sequence[str]) -> list[str]:
+def _has(holders: Sequence[flags.FlagHolder], flag: flags.FlagHolder) -> bool:
+    return flag.name in {holder.name for holder in holders}  # holders cannot be compared
+
+
+def _describe(commands: Commands) -> None:
+    """Says in the help of each flag which commands take it."""
+    for flag in {flag.name: flag for flag in itertools.chain(*commands.values())}.values():
+        takers = []
+        for command, names in itertools.groupby(commands, lambda name: name.split()[0]):
+            ways = list(names)
+            taking = [name for name in ways if _has(commands[name], flag)]
+            takers += [command] if taking == ways else taking
+        entry = flags.FLAGS[flag.name]
+        entry.help = f"({', '.join(takers)}) {entry.help}"
+
+
+def _parse(argv: list[str], commands: Commands) -> list[str]:
     try:
         rest = flags.FLAGS(argv)
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-        # A mistake found by a config's own code comes with the traceback in its text.
+        # An error raised by a config's own code has the traceback in its text.
         flag, _, trace = str(error).partition(": Error whilst parsing config file:")
         _fail(ValueError(f"{flag}: {trace.strip().splitlines()[-1]}") if trace else error)
-    if commands and (len(rest) < 2 or rest[1] not in commands):
+    names = dict.fromkeys(name.split()[0] for name in commands if not name.startswith("-"))
+    if names and (len(rest) < 2 or rest[1] not in names):
         given = repr(rest[1]) if len(rest) > 1 else "nothing"
-        _fail(ValueError(f"{given} was given, one of these was expected: {', '.join(commands)}"))
-    wanted = 2 if commands else 1
+        _fail(ValueError(f"{given} was given, one of these was expected: {', '.join(names)}"))
+    wanted = 2 if names else 1
     if len(rest) > wanted:
         _fail(ValueError(f"Unexpected argument {rest[wanted]!r}; options begin with --"))
+    if names:
+        try:
+            check_flags(rest[1], commands)
+        except ValueError as error:
+            _fail(error)
     return rest
 
 
@@ -107,14 +157,14 @@ def _call(main: Callable[[], int | None], argv: list[str]) -> int:
 def _fail(error: Exception) -> None:
     text = error.args[0] if isinstance(error, KeyError) and error.args else str(error)
     lines = [line.strip() for line in str(text).splitlines() if line.strip()]
-    # What an untrusted file says must not steer the terminal.
+    # Text from untrusted files must not contain control characters for the terminal.
     line = "".join(char if char.isprintable() else "?" for char in " ".join(lines))
     print("Error: " + line[:2000], file=sys.stderr)
     sys.exit(1)
 
 
 def _raised_by_us(error: Exception) -> bool:
-    """Whether the raise statement is in this project, not in a library that it called."""
+    """Whether the error was raised by this project's code rather than by a library."""
     origin = Path(traceback.extract_tb(error.__traceback__)[-1].filename).resolve()
     return any(
         origin.is_relative_to(ROOT / part) for part in ("diffusion_jax", "scripts", "benchmarks")
@@ -122,7 +172,7 @@ def _raised_by_us(error: Exception) -> bool:
 
 
 def _be_quiet() -> None:
-    """Libraries log dozens of lines a checkpoint; of theirs, only warnings are shown."""
+    """Hides the libraries' log messages below warnings: dozens of lines per checkpoint."""
     from absl import logging as absl_logging
 
     def wanted(record: logging.LogRecord) -> bool:
@@ -133,7 +183,7 @@ def _be_quiet() -> None:
 
 
 def _set_up_jax() -> None:
-    """Joins several machines, if asked to; keeps compiled programs, for a faster second start."""
+    """Connects the processes, if there are several, and enables the compilation cache."""
     import jax
 
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:

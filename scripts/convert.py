@@ -1,7 +1,7 @@
-"""Takes over checkpoints of other programs, and gives ours back to them.
+"""Imports checkpoints of other programs, and exports ours to them.
 
 python -m scripts.convert --from reference --model model_438e_550000s.pkl \
-    --params model_params_438e_550000s.json --workdir runs/imported
+    --hyperparameters model_params_438e_550000s.json --workdir runs/imported
 python -m scripts.convert --to reference --workdir runs/imported --out exported
 python -m scripts.convert --from reference --mean real_mean.npy --cov real_cov.npy --out real.npz
 
@@ -18,52 +18,63 @@ from scripts import cli
 PROGRAMS = ["reference"]
 _FROM = flags.DEFINE_enum("from", None, PROGRAMS, "Whose files to read.")
 _TO = flags.DEFINE_enum("to", None, PROGRAMS, "Whose files to write.")
-_WORKDIR = flags.DEFINE_string("workdir", None, "The run that --from makes, or that --to reads.")
-_MODEL = flags.DEFINE_string("model", None, "The weights, model...pkl.")
-_PARAMS = flags.DEFINE_string("params", None, "Their hyper-parameters, model_params...json.")
-_OPTIMIZER = flags.DEFINE_string("optimizer", None, "The optimizer's state, optim...pkl.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "The run to write, or with --to, to read.")
+_MODEL = flags.DEFINE_string("model", None, "Its weights, model...pkl.")
+_HYPERPARAMETERS = flags.DEFINE_string(
+    "hyperparameters", None, "Its hyper-parameters, model_params...json."
+)
+_OPTIMIZER = flags.DEFINE_string("optimizer", None, "Its optimizer's state, optim...pkl.")
 _TIME_EMBEDDING = flags.DEFINE_enum(
     "time_embedding",
     "published",
     ["published", "head", "sin"],
-    "published: as the published models were trained, sin in even rows of a batch, cos in odd; "
-    "head: as trained since May 2024. sin: published, but the same in every row.",
+    "published: as the published models were trained, sin in even rows of a batch, cos in odd. "
+    "head: as trained since May 2024. sin: like published, but sin in every row.",
 )
-_RESOLUTION = flags.DEFINE_integer("resolution", 64, "Side of the images, which no file tells.", 1)
+_RESOLUTION = flags.DEFINE_integer("resolution", 64, "Side of the images, which no file holds.", 1)
 _GRAD_ACC_STEPS = flags.DEFINE_integer(
     "grad_acc_steps", 1, "gradAccSteps of the original run, which counted steps that many times.", 1
 )
-_CHECKPOINT = flags.DEFINE_integer("checkpoint", None, "With --to: its step; default: the newest.")
-_WEIGHTS = flags.DEFINE_enum(
-    "weights", "ema", ["ema", "raw"], "With --to: averaged parameters, or raw ones and optimizer."
+_CHECKPOINT = flags.DEFINE_integer("checkpoint", None, "Its step; default: the newest.")
+_PARAMS = flags.DEFINE_enum(
+    "params", "ema", ["ema", "raw"], "Averaged parameters, or raw ones and the optimizer's state."
 )
 _MEAN = flags.DEFINE_string("mean", None, "Mean of saved FID statistics, .npy.")
 _COV = flags.DEFINE_string("cov", None, "Their covariance, .npy.")
-_OUT = flags.DEFINE_string("out", None, "With --to: a folder. With --mean and --cov: an .npz file.")
+_OUT = flags.DEFINE_string("out", None, "A folder; with --mean and --cov, an .npz file.")
+
+WAYS = {
+    "--from --model": (
+        *(_MODEL, _HYPERPARAMETERS, _OPTIMIZER, _WORKDIR),
+        *(_TIME_EMBEDDING, _RESOLUTION, _GRAD_ACC_STEPS),
+    ),
+    "--from --mean": (_MEAN, _COV, _OUT),
+    "--to": (_WORKDIR, _OUT, _CHECKPOINT, _PARAMS),
+}
 
 
 def main() -> int:
     if (_FROM.value is None) == (_TO.value is None):
         raise ValueError("Give one of --from=reference and --to=reference")
+    way, convert = "--from --model", import_checkpoint
     if _TO.value:
-        only("--to", _WORKDIR, _OUT, _CHECKPOINT, _WEIGHTS)
-        return export_run()
-    if _MEAN.value or _COV.value:
-        only("--mean and --cov", _MEAN, _COV, _OUT)
-        return import_statistics()
-    of_a_model = _MODEL, _PARAMS, _OPTIMIZER, _WORKDIR, _TIME_EMBEDDING, _RESOLUTION
-    only("--model", *of_a_model, _GRAD_ACC_STEPS)
-    return import_checkpoint()
+        way, convert = "--to", export_run
+    elif _MEAN.value or _COV.value:
+        way, convert = "--from --mean", import_statistics
+    cli.check_flags(way, WAYS)
+    return convert()
 
 
 def import_checkpoint() -> int:
     from diffusion_jax.data import imagenet
     from diffusion_jax.importers import imported_run, original
 
-    model, params, folder = (needed(flag) for flag in (_MODEL, _PARAMS, _WORKDIR))
+    model, hyperparameters, folder = map(needed, (_MODEL, _HYPERPARAMETERS, _WORKDIR))
     imported_run.check_free(folder)
     print(f"Reading {model}", flush=True)
-    checkpoint = original.read_checkpoint(model, params, time_embedding=_TIME_EMBEDDING.value)
+    checkpoint = original.read_checkpoint(
+        model, hyperparameters, time_embedding=_TIME_EMBEDDING.value
+    )
     adam, optimizer_settings = None, {}
     if _OPTIMIZER.value:
         print(f"Reading {_OPTIMIZER.value}", flush=True)
@@ -85,7 +96,8 @@ def import_checkpoint() -> int:
     imported_run.write_workdir(folder, config, state, origin, classes)
     print(f"Imported step {step} into {folder}, time_embedding={_TIME_EMBEDDING.value}.")
     for contradiction in checkpoint.contradictions:
-        print(f"Note: {model.name} and {params.name} disagree: {contradiction}; took the latter.")
+        files = f"{model.name} and {hyperparameters.name}"
+        print(f"Note: {files} disagree: {contradiction}; the latter was used.")
     if adam is not None and adam.count != step:
         print(f"Note: the optimizer has made {adam.count} updates; see --grad_acc_steps.")
     print(f"Draw images: python -m scripts.sample --workdir {folder}")
@@ -94,7 +106,8 @@ def import_checkpoint() -> int:
 
 
 def imported_config(settings: dict, step: int):
-    """configs/reference.py with what the files say. Raises ValueError if it cannot be run."""
+    """configs/reference.py with the settings of the files. Raises ValueError if it is invalid."""
+    from configs import reference
     from diffusion_jax.runs.validation import validate
 
     config = reference.get_config()
@@ -110,17 +123,18 @@ def imported_config(settings: dict, step: int):
 
 
 def import_statistics() -> int:
+    from diffusion_jax.files import npz
     from diffusion_jax.importers import original
     from diffusion_jax.importers.original.statistics import FEATURES
 
-    mean, covariance, out = (needed(flag) for flag in (_MEAN, _COV, _OUT))
+    mean, covariance, out = map(needed, (_MEAN, _COV, _OUT))
     if out.suffix != ".npz":
         raise ValueError(f"--out={out} must end in .npz")
     if out.exists():
-        raise ValueError(f"--out={out} is there already; choose another, or delete it")
+        raise ValueError(f"--out={out} exists already; choose another, or delete it")
     mu, sigma = original.read_statistics(mean, covariance)
     out.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(out, mu=mu, sigma=sigma, features=FEATURES)
+    npz.write(out, {"mu": mu, "sigma": sigma, "features": np.array(FEATURES)})
     print(f"{out}: mu {mu.shape}, sigma {sigma.shape}, of {FEATURES}.")
     return 0
 
@@ -135,10 +149,10 @@ def export_run() -> int:
     validate(config)
     original.check_exportable(config)
     step, params, adam = imported_run.read_weights(
-        folder, config, checkpoint=_CHECKPOINT.value, raw=_WEIGHTS.value == "raw"
+        folder, config, checkpoint=_CHECKPOINT.value, raw=_PARAMS.value == "raw"
     )
     origin = imported_run.origin_of(folder)
-    # The original counts micro-batches, and resumes at the beginning of the epoch.
+    # The original counts micro-batches, and resumes at the start of an epoch.
     since = (step - origin.get("imported_as", 0)) * config.micro_batches
     paths = original.write_checkpoint(
         out,
@@ -152,19 +166,10 @@ def export_run() -> int:
         print(path)
     since_may = config.model.time_embedding in ("auto", "head")
     stood = "stands since 17 May 2024" if since_may else "stood before 17 May 2024"
-    print(f"Note: it is the original's code as it {stood} that computes this model.")
+    print(f"Note: only the original's code as it {stood} computes this model.")
     if config.schedule.name == "linear":
-        print("Note: the original's linear schedule has a mistake, and differs from this run's.")
+        print("Note: the original's linear schedule has a bug, and differs from this run's.")
     return 0
-
-
-def only(way: str, *wanted: flags.FlagHolder) -> None:
-    """Raises ValueError for a flag that was given but has no meaning together with `way`."""
-    every = _WORKDIR, _MODEL, _PARAMS, _OPTIMIZER, _TIME_EMBEDDING, _RESOLUTION, _GRAD_ACC_STEPS
-    every += _CHECKPOINT, _WEIGHTS, _MEAN, _COV, _OUT
-    for flag in every:
-        if flag.present and flag.name not in {one.name for one in wanted}:
-            raise ValueError(f"--{flag.name} has no meaning together with {way}; leave it out")
 
 
 def needed(flag: flags.FlagHolder) -> Path:
@@ -174,4 +179,4 @@ def needed(flag: flags.FlagHolder) -> Path:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, WAYS)

@@ -24,7 +24,7 @@ from ml_collections import config_flags
 
 from scripts import cli
 
-_SOURCE = flags.DEFINE_string("source", None, "imagenet64: folder with the zip files.")
+_SOURCE = flags.DEFINE_string("source", None, "Folder with the zip files.")
 _DATA_DIR = flags.DEFINE_string(
     "data_dir", "", "Folder of the datasets; default: ~/diffusion_jax_data (tfds: its own)."
 )
@@ -32,18 +32,27 @@ _SPLIT = flags.DEFINE_string(
     "split", None, "For example train or validation; imagenet64: default both."
 )
 _ANY_COUNT = flags.DEFINE_bool(
-    "any_count", False, "imagenet64: accept fewer or more images than the full dataset has."
+    "any_count", False, "Accept fewer or more images than the full dataset has."
 )
-_TFDS = flags.DEFINE_bool("tfds", False, "imagenet64: make a tfds dataset; needs TensorFlow.")
+_TFDS = flags.DEFINE_bool("tfds", False, "Make a tfds dataset; needs TensorFlow.")
 _NAME = flags.DEFINE_string(
-    "name", None, "tfds: the name in tfds. check: the dataset, as in config.data.name."
+    "name", None, "The dataset: its name in tfds, or for check, as in config.data.name."
 )
-_OUT = flags.DEFINE_string("out", "check.png", "check: file name of the picture.")
-config_flags.DEFINE_config_file(
-    "config", None, "check: an experiment, e.g. configs/folder.py, instead of --name."
+_OUT = flags.DEFINE_string("out", "check.png", "File name of the picture.")
+_CONFIG = config_flags.DEFINE_config_file(
+    "config",
+    None,
+    "An experiment, e.g. configs/folder.py, with --config.data.name, --config.data.split and "
+    "--config.data.data_dir instead of the flags of these names.",
 )
 
-COMMANDS = ("imagenet64", "tfds", "check")
+COMMANDS = {
+    "imagenet64": (_SOURCE, _DATA_DIR, _SPLIT, _ANY_COUNT),
+    "imagenet64 --tfds": (_SOURCE, _DATA_DIR, _TFDS),
+    "tfds": (_NAME, _DATA_DIR),
+    "check --name": (_NAME, _SPLIT, _DATA_DIR, _OUT),
+    "check --config": (_CONFIG, _OUT),
+}
 LOOKED_AT = 10_000  # images used for the statistics
 
 
@@ -61,6 +70,7 @@ def imagenet64() -> int:
     if not source.is_dir():
         raise ValueError(f"--source={source} is not a folder")
     if _TFDS.value:
+        cli.check_flags("imagenet64 --tfds", COMMANDS)
         return imagenet64_tfds(source)
     known = tuple(imagenet.COUNTS)
     if _SPLIT.value not in (None, *known):
@@ -182,43 +192,24 @@ def make_with_tfds(name: str, manual_dir: Path | None) -> None:
 
 def check() -> int:
     from diffusion_jax import images
-    from diffusion_jax.data import make_source
-    from diffusion_jax.runs import configuration
-    from diffusion_jax.runs.validation import validate
+    from diffusion_jax.runs import datasets
 
+    cli.check_flags("check --config" if _CONFIG.present else "check --name", COMMANDS)
     if not _OUT.value.endswith(".png"):
         raise ValueError(f"--out={_OUT.value} must end with .png")
-    given = flags.FLAGS["config"].value
-    if given is not None:
-        for flag in (_NAME, _SPLIT, _DATA_DIR):
-            if flag.value:
-                raise ValueError(
-                    f"--{flag.name} and --config were both given; use --config.data.{flag.name}="
-                )
-        config = cli.config_of("config", "configs/folder.py")
-        validate(config)
-        source = configuration.open_source(config)
+    if _CONFIG.present:
+        dataset = datasets.of_config(cli.config_of("config", "configs/folder.py"))
     else:
         name = _NAME.value or "imagenet64"
-        if name.startswith("folder:"):
-            raise ValueError(
-                f"A folder needs a size: --config configs/folder.py --config.data.name={name} "
-                "--config.data.resolution=64, for example, instead of --name"
-            )
-        split = _SPLIT.value or ("all" if name == "digits" else "train")
-        source = make_source(name, split=split, data_dir=_DATA_DIR.value)
-    about, names = source.description, list(source.class_names)
-
-    def look(indices: np.ndarray) -> np.ndarray:
-        if given is None:
-            return source.read(indices)["image"]
-        return configuration.read_squares(config, source, indices)
-
+        dataset = datasets.of_name(name, split=_SPLIT.value, data_dir=_DATA_DIR.value)
+    source, about = dataset.source, dataset.source.description
+    names = list(source.class_names)
     print(about.summary())
     if names:
         print(class_counts(names, np.bincount(source.labels, minlength=len(names))))
     looked_at = np.unique(np.linspace(0, len(source) - 1, LOOKED_AT).astype(int))
-    mean, std = pixel_statistics(look(part) for part in np.array_split(looked_at, 100) if len(part))
+    parts = [part for part in np.array_split(looked_at, 100) if len(part)]
+    mean, std = pixel_statistics(dataset.read(part) for part in parts)
     print(f"In [-1, 1]: mean {np.round(mean, 4).tolist()}, std {np.round(std, 4).tolist()}")
     print(json.dumps({"fingerprint": about.fingerprint, **about.origin}, indent=2))
     if about.skipped:
@@ -227,11 +218,11 @@ def check() -> int:
     chosen = [np.flatnonzero(source.labels == label)[:8] for label in rows]
     if not names:
         chosen = list(np.linspace(0, len(source) - 1, 64).astype(int).reshape(8, 8))
-    shape = look(looked_at[:1]).shape[1:]
+    shape = dataset.read(looked_at[:1]).shape[1:]
     grid = np.zeros((len(chosen), 8, *shape), np.uint8)
     for row, places in enumerate(chosen):
         if len(places):
-            grid[row, : len(places)] = look(places)
+            grid[row, : len(places)] = dataset.read(places)
     picture = images.grid(grid.reshape(-1, *shape), 8, upscale=max(1, 32 // shape[0]))
     if names:
         picture = images.captioned(picture, [names[label] for label in rows])

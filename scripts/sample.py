@@ -5,6 +5,7 @@ python -m scripts.sample --workdir runs/digits --labels all --count 100 --column
 
 import json
 import math
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +43,7 @@ _CLIP = flags.DEFINE_bool(
     "clipping is what the original calls corrected.",
 )
 _SEED = flags.DEFINE_integer("seed", 0, "The same seed gives the same images.", 0, 2**32 - 1)
-_WEIGHTS = flags.DEFINE_enum("weights", "ema", ["ema", "raw"], "Averaged or raw parameters.")
+_PARAMS = flags.DEFINE_enum("params", "ema", ["ema", "raw"], "Averaged or raw parameters.")
 _CHECKPOINT = flags.DEFINE_integer("checkpoint", None, "Its step; default: the newest.")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", None, "Images at a time, on all devices.", 1)
 _COLUMNS = flags.DEFINE_integer("columns", None, "Of the grid; default: a square.", 1)
@@ -88,19 +89,18 @@ def main() -> int:
         frames=_FRAMES.value if gif else 0,
     )
     step, params = load_params(
-        workdir, config, checkpoint=_CHECKPOINT.value, ema=_WEIGHTS.value == "ema"
+        workdir, config, checkpoint=_CHECKPOINT.value, ema=_PARAMS.value == "ema"
     )
-    first = jax.process_index() == 0
     images, film = generator(
         params,
         labels,
         seed=_SEED.value,
         guidance_scale=config.sampling.guidance,
         eta=config.sampling.eta,
-        progress=lambda batches: cli.progress(batches, "batch", show=first),
+        progress=partial(cli.progress, unit="batch"),
     )
-    if first:
-        settings |= {"checkpoint": step, "weights": _WEIGHTS.value, "seed": _SEED.value}
+    if jax.process_index() == 0:
+        settings |= {"checkpoint": step, "params": _PARAMS.value, "seed": _SEED.value}
         for path in write(out, images, film, labels, settings):
             print(path)
     return 0

@@ -41,7 +41,7 @@ def succeed(script, *arguments):
 
 
 def convert(workdir, model=FOLDER / "train_tiny.pkl", params=FOLDER / "train_tiny.json", *more):
-    files = ["--model", model, "--params", params, "--workdir", workdir]
+    files = ["--model", model, "--hyperparameters", params, "--workdir", workdir]
     return run("convert", "--from", "reference", *files, *more)
 
 
@@ -74,7 +74,7 @@ def test_the_workdir_is_that_of_a_run(imported):
 def test_there_and_back_again(imported, tmp_path):
     out = tmp_path / "exported"
     where = ["--to", "reference", "--workdir", imported, "--out", out]
-    printed = succeed("convert", *where, "--weights", "raw")
+    printed = succeed("convert", *where, "--params", "raw")
     assert "model_1e_1s.pkl" in printed
     written = json.loads((out / "model_params_1e_1s.json").read_text())
     original = json.loads((FOLDER / "train_tiny.json").read_text())
@@ -90,7 +90,7 @@ def test_there_and_back_again(imported, tmp_path):
     for index, tensors in original["state"].items():
         for name, tensor in tensors.items():
             assert_array_equal(optimizer["state"][index][name], tensor)
-    again = run("convert", *where, "--weights", "raw")
+    again = run("convert", *where, "--params", "raw")
     assert again.returncode == 1
     assert "already exists" in again.stderr
 
@@ -310,7 +310,7 @@ def damaged(tmp_path, kind):
         ("optimizer", "not the state of an optimizer"),
         ("of another model", "not of one model"),
         ("missing", "nowhere.pkl"),
-        ("flag", "--checkpoint has no meaning together with --model"),
+        ("flag", "--checkpoint belongs to `--to`; `--from --model` does not take it"),
         ("resolution", "data.resolution=50 is not divisible"),
     ],
 )

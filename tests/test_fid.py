@@ -12,14 +12,15 @@ import pytest
 from PIL import Image
 from tiny import tiny_config
 
+from diffusion_jax.evaluation.image_sets import of_files
 from diffusion_jax.evaluation.moments import frechet_distance
 from diffusion_jax.images import to_uint8
 from diffusion_jax.runs import configuration
-from diffusion_jax.runs.evaluate import of_files
 from diffusion_jax.runs.generator import Generator, load_params
 from diffusion_jax.runs.train import train
 
 ROOT = Path(__file__).parent.parent
+DIGITS = "--config=configs/digits.py"
 pytestmark = pytest.mark.usefixtures("ordinary_promotion")
 
 
@@ -184,17 +185,31 @@ def test_mistakes_get_one_line(run, reference, pictures, tmp_path):
     pixels = "--features=pixels"
     of_run = ["evaluate", f"--workdir={run}", f"--reference={reference}"]
     files = ["evaluate", f"--images={pictures}", f"--reference={reference}", out, pixels]
-    make = ["reference", "--config=configs/digits.py"]
+    make = ["reference", DIGITS]
     cases = [
         (["evaluate", out], "Give either --workdir"),
+        (["reference", "--guidance=3"], "--guidance belongs to `evaluate`; `reference` does not"),
+        ([*make, "--split=all"], "--split belongs to `reference --data`; `reference --config`"),
+        ([*files, "--eta=1"], "; `evaluate --images` does not take it"),
+        (
+            ["check", f"--workdirs={run}"],
+            "--workdir belongs to `reference` and `evaluate`; `check`",
+        ),
+        (
+            ["evaluate", DIGITS, "--config.seed=3"],
+            "--config belongs to `reference`; `evaluate` does not take it",
+        ),
         (["evaluate", f"--workdir={run}"], "--reference is missing"),
         (files, "of the reference is (8, 8), that of the images (16, 16)"),
         ([*files, "--allow_mismatch"], "256 features, the reference 64"),
-        ([*of_run, pixels, "--protocol=original", "--guidance=0,1"], "decides --guidance itself"),
+        (
+            [*of_run, pixels, "--protocol=original", "--guidance=0,1"],
+            "`evaluate --protocol` does not take it",
+        ),
         ([*of_run, pixels, "--seed=-1"], "must be in [0, 2^32)"),
-        ([*of_run, pixels, "--guidance=inf"], "--guidance=inf is no list of numbers"),
+        ([*of_run, pixels, "--guidance=inf"], "--guidance=inf is not a list of numbers"),
         ([*of_run, pixels, "--bootstrap=1"], "has no deviation"),
-        (["check", *of_run[1:], pixels], "check takes --images"),
+        (["check", f"--reference={reference}"], "--images is missing"),
         (["reference", "--data=folder:/tmp", pixels, out + ".npz"], "A folder needs a size"),
         ([*files, "--num_samples=100"], "has 12 images; --num_samples=100"),
         ([*of_run, "--weights=random"], "features: pixels; here it is: InceptionV3"),
@@ -202,7 +217,7 @@ def test_mistakes_get_one_line(run, reference, pictures, tmp_path):
         ([*of_run, pixels, "--checkpoint=5"], "No checkpoint of step 5"),
         ([*make, pixels, f"--out={reference}"], "is there already"),
         ([*make, "--weights=/nowhere", out + ".npz"], "/nowhere"),
-        ([*files[:1], "--images=/nowhere", *files[2:]], "no folder"),
+        ([*files[:1], "--images=/nowhere", *files[2:]], "neither a folder nor an .npz file"),
     ]
     for arguments, message in cases:
         done = fid(*arguments)

@@ -7,9 +7,9 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from tiny import tiny_config
 
-from diffusion_jax.evaluation import measurement, references, scores, tables
+from diffusion_jax.evaluation import measure, references, scores, shards, tables
 from diffusion_jax.evaluation.features import make_extractor
-from diffusion_jax.evaluation.moments import Moments, frechet_distance
+from diffusion_jax.evaluation.moments import Moments, frechet_distance, sum_of
 from diffusion_jax.evaluation.references import Reference
 from diffusion_jax.runs.evaluate import choose_labels
 
@@ -26,7 +26,7 @@ def test_moments_are_those_of_all_vectors_together(features):
     values = features.astype(np.float64)
     for cuts in ([], [1], [7, 300, 301], list(range(10, 1000, 10))):
         parts = np.split(np.random.default_rng(1).permutation(features), cuts)
-        moments = measurement.sum_of(Moments.of(part) for part in parts)
+        moments = sum_of(Moments.of(part) for part in parts)
         assert moments.count == 1000
         assert_allclose(moments.mean, values.mean(0), rtol=1e-13)
         assert_allclose(moments.covariance, np.cov(values.T), rtol=1e-9, atol=1e-11)
@@ -194,7 +194,7 @@ def test_references_of_all_forms(tmp_path):
         ({"mu": np.zeros(1), "sigma": np.eye(1), "arr_0": np.zeros(3)}, "arr_0 of type float64"),
         ({"mu": np.zeros(2), "sigma": np.triu(np.ones((2, 2)))}, "not symmetric"),
         ({"mu": np.array(["a"]), "sigma": np.eye(1)}, "statistics of types <U1"),
-        ({"mu": np.zeros(1), "sigma": np.eye(1), "about": np.array("[1]")}, "no JSON object"),
+        ({"mu": np.zeros(1), "sigma": np.eye(1), "about": np.array("[1]")}, "not a JSON object"),
     ],
 )
 def test_bad_references(tmp_path, arrays, message):
@@ -211,7 +211,7 @@ def test_other_bad_references(tmp_path):
     with pytest.raises(ValueError, match="damaged"):
         references.load(str(tmp_path / "a.npz"), "pool")
     (tmp_path / "a.pkl").write_text("")
-    with pytest.raises(ValueError, match=r"is no \.npz"):
+    with pytest.raises(ValueError, match=r"neither an \.npz"):
         references.load(str(tmp_path / "a.pkl"), "pool")
 
 
@@ -241,8 +241,8 @@ def images_of(first, count):
 
 
 def test_a_stopped_evaluation_goes_on(tmp_path, monkeypatch):
-    monkeypatch.setattr(evaluation, "SHARD", 30)
-    monkeypatch.setattr(evaluation, "SAVE_EVERY", 1)
+    monkeypatch.setattr(shards, "SHARD", 30)
+    monkeypatch.setattr(shards, "SAVE_EVERY", 1)
     extract = make_extractor("pixels")
     asked = []
 
@@ -253,7 +253,7 @@ def test_a_stopped_evaluation_goes_on(tmp_path, monkeypatch):
         asked.append(first)
         return images_of(first, count)
 
-    for function in (measurement.gather, measurement.accumulate):
+    for function in (shards.gather, shards.accumulate):
         asked.clear()
         folder = tmp_path / function.__name__
         with pytest.raises(KeyboardInterrupt):
@@ -261,7 +261,7 @@ def test_a_stopped_evaluation_goes_on(tmp_path, monkeypatch):
         found = function(folder, 100, stopping, extract)
         assert asked == [0, 30, 60, 60, 90]
         pixels = images_of(0, 100).reshape(100, 16) / 127.5 - 1
-        if function is measurement.gather:
+        if function is shards.gather:
             assert_allclose(found["features"], pixels, atol=1e-6)
         else:
             assert_allclose(found["features"][0], pixels.mean(0), atol=1e-7)
@@ -269,7 +269,7 @@ def test_a_stopped_evaluation_goes_on(tmp_path, monkeypatch):
     path = tmp_path / "gather" / "00000030.npz"
     path.write_bytes(path.read_bytes()[:50])
     with pytest.raises(ValueError, match=r"00000030\.npz is damaged"):
-        measurement.gather(tmp_path / "gather", 100, images_of, extract)
+        shards.gather(tmp_path / "gather", 100, images_of, extract)
 
 
 def test_all_metrics_in_one_pass(features):
@@ -277,14 +277,14 @@ def test_all_metrics_in_one_pass(features):
     real = features[::-1] + np.float32(0.01)
     mean, spread = real.mean(0, dtype=np.float64), np.cov(real.T.astype(np.float64))
     reference = Reference({"features": (mean, spread)})
-    found = measurement.measure(
+    found = measure.measure(
         {"features": features}, extract, reference, {"features": real}, bootstrap=3
     )
     assert found.keys() == {"FD", "FD_bootstrap_std", "KID", "KID_std", "precision", "recall"}
     assert found["FD"] == pytest.approx(20 * 1e-4, rel=1e-2)
     assert found["precision"] > 0.99
     json.dumps(found)
-    alone = measurement.measure({"features": features[:50]}, extract, reference, None)
+    alone = measure.measure({"features": features[:50]}, extract, reference, None)
     assert alone.keys() == {"FD"}
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -77,6 +78,22 @@ MISTAKES = {
         "--coordinator=HOST:PORT, --num_processes and --process_id belong together",
     ),
     "no workdir": (["scripts.sample"], "--workdir runs/digits"),
+    "a flag of another command": (
+        ["scripts.prepare_data", "tfds", "--source=x"],
+        "--source belongs to `imagenet64`; `tfds` does not take it",
+    ),
+    "a config of another command": (
+        ["scripts.prepare_data", "imagenet64", DIGITS, "--config.seed=3"],
+        "--config belongs to `check`; `imagenet64` does not take it",
+    ),
+    "a flag of another way to use a command": (
+        ["scripts.prepare_data", "check", DIGITS, "--split=all"],
+        "--split belongs to `imagenet64` and `check --name`; `check --config` does not take it",
+    ),
+    "a flag that goes with another flag": (
+        ["scripts.convert", "--to=reference", "--hyperparameters=x"],
+        "--hyperparameters belongs to `--from`; `--to` does not take it",
+    ),
 }
 
 
@@ -87,6 +104,23 @@ def test_a_mistake_gets_one_line(name, tmp_path):
         arguments.append(f"--workdir={tmp_path / 'run'}")
     check_mistake(run(module, *arguments, devices=2), message)
     assert not (tmp_path / "run").exists()
+
+
+# They choose among the ways to convert, so that all of them take both.
+FOR_ALL = {("convert", "from"), ("convert", "to")}
+
+
+@pytest.mark.parametrize("script", ["fid", "prepare_data", "convert"])
+def test_help_says_of_each_flag_what_it_does_and_which_commands_take_it(script):
+    """A flag missing from the table of commands would be accepted by all of them."""
+    text = run(f"scripts.{script}", "--help").stdout
+    flags = text.partition(f"scripts/{script}.py:")[2].partition("Try --helpfull")[0]
+    entries = [" ".join(entry.split()) for entry in flags.split("\n  --")[1:]]
+    assert len(entries) > 7
+    for entry in entries:
+        name, _, about = entry.removeprefix("[no]").partition(": ")
+        if not about.startswith("Alias") and (script, name) not in FOR_ALL:
+            assert re.match(r"\([a-z0-9, -]+\) (<[a-z|]+>: )?\w", about), entry
 
 
 def check_mistake(result, message):
@@ -174,7 +208,7 @@ def test_everything_that_sampling_can_write(workdir, tmp_path):
         "--save=grid,png,npz,gif",
         "--stride=250",
         "--frames=3",
-        "--weights=raw",
+        "--params=raw",
         "--checkpoint=3",
         "--batch_size=4",
         "--noclip",
@@ -192,7 +226,7 @@ def test_everything_that_sampling_can_write(workdir, tmp_path):
     assert len(list((out / "png").iterdir())) == 6
     settings = json.loads((out / "settings.json").read_text())
     assert settings["stride"] == 250
-    assert (settings["weights"], settings["checkpoint"]) == ("raw", 3)
+    assert (settings["params"], settings["checkpoint"]) == ("raw", 3)
 
 
 def test_sampling_overwrites_nothing_and_checks_the_architecture(workdir, tmp_path):

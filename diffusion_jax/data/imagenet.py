@@ -26,7 +26,7 @@ COUNTS = {"train": 1_281_167, "validation": 50_000}
 ZIPS = {"train": ("train_part1", "train_part2"), "validation": ("val",)}
 MEMBERS = {"train": r"train_data_batch_(\d+)", "validation": r"val_data()"}
 
-Images = UInt8[np.ndarray, "batch 64 64 3"]
+ImageNetImages = UInt8[np.ndarray, "batch 64 64 3"]
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def _zip_paths(source: Path, split: str) -> list[Path]:
     raise FileNotFoundError(f"{source} has neither {wanted} nor the same with _npz")
 
 
-def read(part: Part, spool: Path) -> Iterator[tuple[Images, Int[np.ndarray, "batch"]]]:
+def read(part: Part, spool: Path) -> Iterator[tuple[ImageNetImages, Int[np.ndarray, "batch"]]]:
     """Yields batches of images and labels (0 to 999) of a member.
 
     spool: folder for temporary files, at most as large as the member. Raises ValueError if the

@@ -1,4 +1,4 @@
-"""From uint8 images to the vectors that metrics compare, on all devices."""
+"""Feature extractors: from uint8 images to the vectors that metrics compare, on all devices."""
 
 import hashlib
 import importlib
@@ -9,32 +9,33 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from jaxtyping import PyTree, UInt8
+from jaxtyping import PyTree
 
 from diffusion_jax import parallel
 from diffusion_jax.evaluation import inception_weights, resize
 from diffusion_jax.evaluation.inception import InceptionV3
+from diffusion_jax.images import Uint8Images
 
-Images = UInt8[np.ndarray, "batch height width channels"]
-# By name: pool, spatial and logits of InceptionV3; features of anything else. (batch, size).
+# (batch, size) arrays by name: pool, spatial and logits of InceptionV3, otherwise "features".
 Features = dict[str, np.ndarray]
-LARGEST = 8192  # features of which a covariance is still taken
+LARGEST = 8192  # features; their covariance takes 0.5 GB
 
 
 @dataclass(frozen=True)
 class Extractor:
-    """A way to describe images. about: for provenance; is_fid: whether the distance is called FID.
+    """Computes features of images.
 
-    main: the name of the features that the distance is taken of.
+    about: for provenance. is_fid: whether the Frechet distance of the main features is FID. main:
+    the name of those features.
     """
 
-    extract: Callable[[Images], Features]
+    extract: Callable[[Uint8Images], Features]
     about: dict[str, str]
     is_fid: bool
     main: str
 
-    def __call__(self, images: Images) -> Features:
-        """Raises ValueError for features that are not finite."""
+    def __call__(self, images: Uint8Images) -> Features:
+        """Raises ValueError for features that are not finite, or have an unexpected shape."""
         features = {
             name: rows if rows.dtype == np.float64 else np.asarray(rows, np.float32)
             for name, rows in self.extract(images).items()
@@ -53,11 +54,12 @@ class Extractor:
 def make_extractor(
     kind: str, *, weights: str = "published", way: str = "tensorflow", batch_size: int = 64
 ) -> Extractor:
-    """kind: "inception"; "random", which is inception with random weights; "pixels", in [-1, 1]; or
-    "MODULE:FUNCTION", a function of uint8 images (batch, height, width, channels) to (batch, size).
+    """The extractor named `kind`. Raises ValueError for an unknown name.
 
-    weights: see `inception_weights.load`. way: of resizing, one of `resize.KNOWN`. batch_size: at a
-    time on all devices, of which it is made a multiple. Raises ValueError for an unknown name.
+    kind: "inception"; "random", which is inception with random weights; "pixels", in [-1, 1]; or
+    "MODULE:FUNCTION", a function from uint8 images (batch, height, width, channels) to
+    (batch, size). weights: see `inception_weights.load`. way: how to resize, one of `resize.KNOWN`.
+    batch_size: global, rounded up to a multiple of the number of devices.
     """
     if kind in ("inception", "random"):
         weights = "random" if kind == "random" else weights
@@ -83,15 +85,15 @@ def _inception(weights: str, way: str, batch_size: int) -> Extractor:
 
     run = parallel.spread(network)
 
-    def extract(images: Images) -> Features:
+    def extract(images: Uint8Images) -> Features:
         if images.shape[-1] not in (1, 3):
-            raise ValueError(f"Images of {images.shape[-1]} channels; 1 (grey) or 3 are needed")
+            raise ValueError(f"Images of {images.shape[-1]} channels; 1 (grey) or 3 are expected")
         rows = []
         for first in range(0, len(images), batch_size):
             part = images[first : first + batch_size]
             part = np.repeat(part, 3, axis=-1) if part.shape[-1] == 1 else part
             prepared = resize.clean(part) if way == "clean" else part
-            # The last batch is filled up, so that all have one shape.
+            # The last batch is padded to the same shape, to avoid a second compilation.
             missing = [(0, batch_size - len(part))] + [(0, 0)] * 3
             batch = parallel.local_rows({"images": np.pad(prepared, missing)})
             features = run(params, {}, batch)
@@ -102,7 +104,7 @@ def _inception(weights: str, way: str, batch_size: int) -> Extractor:
     return Extractor(extract, known, is_fid=weights != "random", main="pool")
 
 
-def _pixels(images: Images) -> Features:
+def _pixels(images: Uint8Images) -> Features:
     return {"features": images.reshape(len(images), -1) / np.float32(127.5) - 1}
 
 
@@ -113,7 +115,7 @@ def _of_user(kind: str, batch_size: int) -> Extractor:
     except (ImportError, AttributeError) as error:
         raise ValueError(f"--features {kind}: {error}") from None
 
-    def extract(images: Images) -> Features:
+    def extract(images: Uint8Images) -> Features:
         parts = range(0, len(images), batch_size)
         rows = [np.asarray(function(images[first : first + batch_size])) for first in parts]
         return {"features": np.concatenate(rows)}

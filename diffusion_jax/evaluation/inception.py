@@ -157,7 +157,7 @@ class BlockE(nn.Module):
 
 
 class InceptionV3(nn.Module):
-    """Images as `metrics.resize` gives them, to activations."""
+    """From images as `evaluation.resize` prepares them to activations."""
 
     @nn.compact
     def __call__(self, images: Float[Array, "batch 299 299 3"]) -> Activations:

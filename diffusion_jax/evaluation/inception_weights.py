@@ -1,4 +1,4 @@
-"""The numbers of `metrics.inception`: the published ones, or random ones for tests and speed.
+"""The weights of `evaluation.inception`: the published ones, or random ones for tests.
 
 The published weights are those of the PyTorch port that pytorch-fid and torch-fidelity share.
 """
@@ -18,25 +18,24 @@ import numpy as np
 from jaxtyping import PyTree
 
 from diffusion_jax.evaluation.inception import InceptionV3
-from diffusion_jax.files import torch_legacy, torch_reader
+from diffusion_jax.files import atomic, npz, torch_legacy, torch_reader
 
 NAME = "pt_inception-2015-12-05-6726825d.pth"
 ADDRESS = f"https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/{NAME}"
 SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 RANDOM_SEED = 0
 
-# Our name of a layer's array, and PyTorch's.
+# From our names of a layer's arrays to PyTorch's.
 NORM = {"scale": "bn.weight", "bias": "bn.bias", "mean": "bn.running_mean"}
 NORM |= {"variance": "bn.running_var"}
 
 
 def load(weights: str, *, cache_dir: Path | None = None) -> tuple[PyTree, str]:
-    """(parameters, what they are, for provenance).
+    """(parameters, their description for provenance).
 
-    weights: "published", which downloads them once, "random", or the path of their file. Either way
-    they are kept in cache_dir (~/.cache/diffusion_jax) as an npz, which is all that is read later.
-    Raises ValueError if the file is another one, FileNotFoundError if it is not there and cannot be
-    had.
+    weights: "published", which downloads them once, "random", or the path of the published file,
+    which is converted once to an npz in cache_dir (~/.cache/diffusion_jax). Raises ValueError if
+    the file is not the published one, FileNotFoundError if it is missing or cannot be downloaded.
     """
     if weights == "random":
         return from_state_dict(random_state_dict()), f"random, seed {RANDOM_SEED}"
@@ -44,7 +43,7 @@ def load(weights: str, *, cache_dir: Path | None = None) -> tuple[PyTree, str]:
     kept = cache / f"{Path(NAME).stem}.{SHA256[:16]}.npz"
     if weights == "published":
         if not kept.is_file():
-            _keep(_read(_downloaded(cache)), kept)
+            _convert(_downloaded(cache), kept)
     else:
         path = Path(weights).expanduser()
         if not path.is_file():
@@ -54,30 +53,22 @@ def load(weights: str, *, cache_dir: Path | None = None) -> tuple[PyTree, str]:
             )
         _check(path)
         if not kept.is_file():
-            _keep(_read(path), kept)
-    return from_state_dict(_kept(kept)), f"{NAME}, sha256 {SHA256}"
+            _convert(path, kept)
+    return from_state_dict(npz.read(kept, remedy="delete it")), f"{NAME}, sha256 {SHA256}"
 
 
-def _keep(state: Mapping[str, np.ndarray], path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with partial.open("wb") as file:
-        np.savez(file, **state)
-    partial.replace(path)
-
-
-def _kept(path: Path) -> dict[str, np.ndarray]:
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
-    except Exception as error:  # a damaged zip file raises whatever it likes
-        raise ValueError(f"{path} is damaged: {error}; delete it") from None
+def _convert(path: Path, kept: Path) -> None:
+    """From PyTorch's file to an npz, which is faster to read."""
+    is_zip = zipfile.is_zipfile(path)
+    state = torch_reader.read(path) if is_zip else torch_legacy.read_state_dict(path)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    npz.write(kept, state)
 
 
 def from_state_dict(state: Mapping[str, np.ndarray]) -> PyTree:
-    """PyTorch's arrays by name, as parameters of `InceptionV3`.
+    """The parameters of `InceptionV3` from PyTorch's arrays by name.
 
-    Raises ValueError if one is missing or has another shape.
+    Raises ValueError if an array is missing or has the wrong shape.
     """
     shapes = parameter_shapes()
 
@@ -94,13 +85,13 @@ def from_state_dict(state: Mapping[str, np.ndarray]) -> PyTree:
 
 
 def parameter_shapes() -> PyTree:
-    """Of `InceptionV3`."""
+    """Shapes and types of the parameters of `InceptionV3`."""
     images = jax.ShapeDtypeStruct((1, 299, 299, 3), np.float32)
     return jax.eval_shape(InceptionV3().init, jax.random.key(0), images)["params"]
 
 
 def random_state_dict(seed: int = RANDOM_SEED) -> dict[str, np.ndarray]:
-    """With PyTorch's names and shapes; they keep the activations' size, and are always the same."""
+    """Random weights under PyTorch's names and shapes, scaled to keep activations in range."""
     state = {}
     for key, like in jax.tree_util.tree_leaves_with_path(parameter_shapes()):
         path = tuple(part.key for part in key)
@@ -122,7 +113,7 @@ def random_state_dict(seed: int = RANDOM_SEED) -> dict[str, np.ndarray]:
 
 
 def _in_torch(path: tuple[str, ...]) -> tuple[str, Callable[[np.ndarray], np.ndarray]]:
-    """(PyTorch's name of a parameter, how to arrange its array as ours)."""
+    """(PyTorch's name of a parameter, the function from its array to ours)."""
     *layer, last = path
     if path == ("fc",):
         return "fc.weight", np.transpose
@@ -137,14 +128,8 @@ def _check(path: Path) -> None:
     if found != SHA256:
         raise ValueError(
             f"{path} is not {NAME}: its sha256 is {found}, {SHA256} was expected; FIDs of other "
-            "weights compare with no others"
+            "weights are not comparable"
         )
-
-
-def _read(path: Path) -> Mapping[str, np.ndarray]:
-    if zipfile.is_zipfile(path):
-        return torch_reader.read(path)
-    return torch_legacy.read_state_dict(path)
 
 
 def _default_cache() -> Path:
@@ -154,22 +139,19 @@ def _default_cache() -> Path:
 
 def _downloaded(cache: Path) -> Path:
     path = cache / NAME
-    if path.is_file():  # put there by hand
+    if path.is_file():  # downloaded by hand
         _check(path)
         return path
     cache.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{NAME}.{os.getpid()}.tmp")
     print(f"Downloading {ADDRESS} (96 MB)", flush=True)
     try:
-        with urllib.request.urlopen(ADDRESS, timeout=60) as answer, partial.open("wb") as file:
-            shutil.copyfileobj(answer, file)
-        _check(partial)
-        partial.replace(path)
+        with atomic.replacing(path) as partial:
+            with urllib.request.urlopen(ADDRESS, timeout=60) as answer, partial.open("wb") as file:
+                shutil.copyfileobj(answer, file)
+            _check(partial)
     except (OSError, HTTPException, ValueError) as error:
         raise FileNotFoundError(
             f"{ADDRESS} cannot be fetched ({error}); fetch it elsewhere and give its path, "
             f"--weights PATH, or put it into {cache}"
         ) from None
-    finally:
-        partial.unlink(missing_ok=True)
     return path

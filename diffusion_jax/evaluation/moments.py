@@ -1,6 +1,9 @@
-"""Mean and covariance of features in float64, gathered batch by batch, and the distance of two."""
+"""Mean and covariance of features in float64, accumulated in batches, and their distance."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 
 import numpy as np
 from jaxtyping import Float, Shaped
@@ -8,10 +11,10 @@ from jaxtyping import Float, Shaped
 
 @dataclass(frozen=True)
 class Moments:
-    """Of `count` vectors: their mean, and the sum of the outer products of what differs from it.
+    """First and second moments of `count` vectors.
 
-    Two can be added, and the order does not matter beyond the last digits (Chan, Golub, LeVeque
-    1979).
+    scatter: the sum of the outer products of the deviations from the mean. Moments of two sets add
+    to those of their union, in any order up to rounding (Chan, Golub, LeVeque 1979).
     """
 
     count: int
@@ -44,6 +47,11 @@ class Moments:
         return self.scatter / (self.count - 1)
 
 
+def sum_of(moments: Iterable[Moments]) -> Moments:
+    """The moments of the union of all sets, of which there is at least one."""
+    return reduce(add, moments)
+
+
 def frechet_distance(
     mean: Float[np.ndarray, "features"],
     covariance: Float[np.ndarray, "features features"],
@@ -52,15 +60,15 @@ def frechet_distance(
 ) -> float:
     """|m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)), of two normal distributions.
 
-    Heusel et al. (arXiv:1706.08500), eq. 6. With S = R R^T, the trace of the root of S1 S2 is the
-    sum of the singular values of R1^T R2. Nothing becomes complex, and singular covariances, as of
-    fewer images than features, cost no digits. Raises ValueError if the two have different sizes,
-    are not finite, or are no covariances.
+    Heusel et al. (arXiv:1706.08500), eq. 6. With S = R R^T, the trace of (S1 S2)^(1/2) is the sum
+    of the singular values of R1^T R2. This stays real, and loses no precision for singular
+    covariances, as from fewer images than features. Raises ValueError if the sizes differ, a number
+    is not finite, or a covariance has a negative eigenvalue.
     """
     if mean.shape != other_mean.shape:
         raise ValueError(
-            f"The statistics have {len(mean)} and {len(other_mean)} features: they are of other "
-            "networks"
+            f"The statistics have {len(mean)} and {len(other_mean)} features; they come from "
+            "different networks"
         )
     arrays = [mean, covariance, other_mean, other_covariance]
     if not all(np.isfinite(array).all() for array in arrays):
@@ -76,6 +84,6 @@ def _root(covariance: np.ndarray) -> np.ndarray:
     values, vectors = np.linalg.eigh(covariance)
     if values[0] < -1e-6 * max(values[-1], 1e-300):
         raise ValueError(
-            f"A covariance has the eigenvalue {values[0]:.3g}; it is damaged, or no covariance"
+            f"A covariance has the eigenvalue {values[0]:.3g}; it is damaged, or not a covariance"
         )
     return vectors * np.sqrt(values.clip(0))

@@ -14,9 +14,9 @@ Row = dict[str, Any]
 def write(folder: Path, rows: Sequence[Row], settings: Sequence[str], metric: str) -> list[Path]:
     """Writes table.csv, table.md and METRIC.png, and returns their paths.
 
-    settings: the columns that say how a row was made; the others are metrics. metric: which of them
-    is drawn, against the column "checkpoint", with a line for each of the other settings; rows that
-    differ in "seed" alone are summed up.
+    settings: the columns that describe how a row was made; all others are metrics. metric: the
+    metric to plot against the column "checkpoint", one line for each combination of the other
+    settings. Rows that differ only in "seed" are summarised below the table.
     """
     columns = list(settings) + [
         c for c in dict.fromkeys(k for r in rows for k in r) if c not in settings

@@ -1,0 +1,89 @@
+"""Images to be evaluated, read a few at a time: from an npz, a folder, or any other source."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diffusion_jax.data.decoder import Decoder
+from diffusion_jax.data.folder import find_images
+from diffusion_jax.files import npz
+from diffusion_jax.images import Uint8Images
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """uint8 images of one size that are read, or drawn, a few at a time.
+
+    shape: height, width, channels. read: (first, count) -> images. about: how they were made, for
+    provenance. data: what the model was trained on, as in `Description.provenance`, where known.
+    """
+
+    count: int
+    shape: tuple[int, ...]
+    read: Callable[[int, int], Uint8Images]
+    about: dict[str, Any]
+    data: dict[str, Any]
+
+
+def of_files(path: Path, count: int | None, channels: int) -> ImageSet:
+    """The images of an npz (arr_0), or of a folder whose images all have one size.
+
+    count: use only the first `count` images. channels: number of channels to decode a folder's
+    files to. Raises ValueError or FileNotFoundError if there are fewer images, or none.
+    """
+    about: dict[str, Any] = {"images": str(path.resolve())}
+    if path.suffix == ".npz" and path.is_file():
+        rows = read_npz(path)
+        found, read = len(rows), lambda first, number: rows[first : first + number]
+        about["sha256"] = hashlib.sha256(np.ascontiguousarray(rows)).hexdigest()
+    elif path.is_dir():
+        listing = find_images(path, labels="none")
+        files = [path / file for file in listing.files]
+        found = len(files)
+        read = lambda first, number: _decoded(files[first : first + number], channels)  # noqa: E731
+        about |= {"state": listing.state(range(found)), "channels": channels}
+    else:
+        raise FileNotFoundError(f"--images={path} is neither a folder nor an .npz file")
+    if count is not None and count > found:
+        raise ValueError(f"{path} has {found} images; --num_samples={count} was asked for")
+    shape = read(0, 1).shape[1:]
+    return ImageSet(count or found, shape, read, about, {"shape": list(shape)})
+
+
+def read_npz(path: Path) -> Uint8Images:
+    """arr_0 of an npz of images, as ADM writes it. Raises ValueError if there are none."""
+    arrays = npz.read(path)
+    if "arr_0" not in arrays:
+        names = ", ".join(sorted(arrays)) or "nothing"
+        raise ValueError(f"{path} has no arr_0; it has: {names}")
+    return checked(arrays["arr_0"], path)
+
+
+def checked(images: np.ndarray, path: Path) -> Uint8Images:
+    """The arr_0 of the file `path`. Raises ValueError unless it holds grey or RGB images."""
+    usual = images.dtype == np.uint8 and images.ndim == 4 and images.shape[-1] in (1, 3)
+    if not usual or not len(images):
+        raise ValueError(
+            f"{path} has arr_0 of type {images.dtype} and shape {images.shape}; uint8 images "
+            "(count, height, width, 1 or 3) were expected"
+        )
+    return images
+
+
+def _decoded(files: Sequence[Path], channels: int) -> Uint8Images:
+    """Raises ValueError if the images differ in size."""
+    decode = Decoder(channels)
+    arrays = [np.asarray(decode(file)) for file in files]
+    pixels = [array.reshape(*array.shape[:2], channels) for array in arrays]
+    sizes = {array.shape: file for file, array in zip(files, pixels)}
+    if len(sizes) > 1:
+        (first, one), (second, other) = list(sizes.items())[:2]
+        raise ValueError(
+            f"The images have several sizes: {one} {first[1]}x{first[0]}, {other} "
+            f"{second[1]}x{second[0]}; resize them beforehand"
+        )
+    return np.stack(pixels)

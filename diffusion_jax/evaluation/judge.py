@@ -1,0 +1,131 @@
+"""Evaluates sets of images against one reference; every result is a JSON file with provenance."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from diffusion_jax import parallel
+from diffusion_jax.evaluation import measure, references, shards
+from diffusion_jax.evaluation.features import Extractor, Features
+from diffusion_jax.evaluation.image_sets import ImageSet
+from diffusion_jax.evaluation.references import Reference
+from diffusion_jax.files import atomic
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Compares sets of images with one reference and saves the results in a folder.
+
+    Features are saved in shards until the result is there, so that the same call resumes after an
+    interruption; existing results are returned without recomputing. allow_mismatch: accept a
+    reference whose images are known to have been cropped or resized differently. bootstrap: see
+    `measure.measure`.
+    """
+
+    folder: Path
+    extract: Extractor
+    reference: Reference
+    reference_file: str
+    progress: Callable[[Iterable], Iterable] = iter
+    allow_mismatch: bool = False
+    bootstrap: int = 0
+
+    @classmethod
+    def of_file(cls, folder: Path, extract: Extractor, file: str, **options: Any) -> "Judge":
+        """With the reference in `file`, see `references.load`.
+
+        Raises FileNotFoundError or ValueError if it cannot be read, or is of other features.
+        """
+        if options.get("bootstrap") == 1:
+            raise ValueError("--bootstrap=1 has no deviation; choose 2 or more, or 0")
+        reference = references.load(file, extract.main)
+        references.check_same_features(reference, extract.about)
+        return cls(folder, extract, reference, file, **options)
+
+    def __call__(self, images: ImageSet) -> dict[str, Any]:
+        """{"metrics": {...}, ...}, with everything the metrics depend on.
+
+        "note", if present, is a warning to show. Metrics are empty except in process 0. Raises
+        ValueError if images and reference do not fit together.
+        """
+        if not self.allow_mismatch:
+            references.check_same_data(self.reference, images.data, "the images")
+        known = {
+            "num_samples": images.count,
+            "images": images.about,
+            "features": self.extract.about,
+            "training_data": images.data,
+            "reference": {
+                "file": self.reference_file,
+                "sha256": references.digest(self.reference_file),
+                **self.reference.about,
+            },
+            "bootstrap": self.bootstrap,
+            "allow_mismatch": self.allow_mismatch,
+        }
+        name = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:12]
+        path = self.folder / f"result-{name}.json"
+        first = jax.process_index() == 0
+        if parallel.from_first(np.array(path.is_file())):
+            return json.loads(path.read_text()) if first else {"metrics": {}, **known}
+        self._check_sizes(images.shape)
+        of_images = ("num_samples", "images", "features")
+        folder = shards.shard_folder(self.folder, {key: known[key] for key in of_images})
+        features = self._features(folder, images.count, images.read)
+        real = self._features_of_reference()
+        parallel.wait_for_all("features")
+        if not first:
+            return {"metrics": {}, **known}
+        metrics = measure.measure(
+            features, self.extract, self.reference, real, bootstrap=self.bootstrap
+        )
+        result = {"metrics": metrics, **known, "definitions": measure.definitions()}
+        size = features[self.extract.main].shape[1]
+        if images.count <= size:
+            result["note"] = (
+                f"{images.count} images for {size} features: the covariance is singular, and the "
+                "distance far above that of more images"
+            )
+        self.folder.mkdir(parents=True, exist_ok=True)
+        atomic.write_text(path, json.dumps(result, indent=2, allow_nan=False) + "\n")
+        shutil.rmtree(folder, ignore_errors=True)
+        return result
+
+    def _check_sizes(self, shape: tuple[int, ...]) -> None:
+        """Raises ValueError, before anything is drawn, if reference and features do not fit."""
+        main = self.extract.main
+        size = self.extract(np.zeros((1, *shape), np.uint8))[main].shape[1]
+        expected = len(self.reference.statistics[main][0])
+        if size != expected:
+            raise ValueError(
+                f"Images of {shape[0]}x{shape[1]}x{shape[2]} have {size} features, the reference "
+                f"{expected}: it is of other features, or of images of another shape"
+            )
+
+    def _features(
+        self, folder: Path, count: int, read: Callable[[int, int], np.ndarray]
+    ) -> Features:
+        return shards.gather(
+            folder,
+            count,
+            read,
+            self.extract,
+            progress=self.progress,
+            write=jax.process_index() == 0,
+        )
+
+    def _features_of_reference(self) -> Features | None:
+        """The features of the reference's own images, kept for later evaluations."""
+        rows = self.reference.images
+        if rows is None:
+            return None
+        pixels = hashlib.sha256(np.ascontiguousarray(rows)).hexdigest()
+        folder = shards.shard_folder(self.folder, {"of": pixels, **self.extract.about})
+        return self._features(folder, len(rows), lambda start, count: rows[start : start + count])

@@ -1,0 +1,73 @@
+"""All metrics of a set of features against a reference."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from diffusion_jax.evaluation import scores
+from diffusion_jax.evaluation.features import Extractor, Features
+from diffusion_jax.evaluation.moments import Moments, frechet_distance, sum_of
+from diffusion_jax.evaluation.references import Reference
+
+KID_SUBSET, KID_SUBSETS, SPLITS, NEIGHBOURS = 1000, 100, 10, 3
+ROWS = 8192  # converted to float64 at a time
+
+
+def definitions() -> dict[str, str]:
+    """How each metric is computed, for provenance."""
+    return {
+        "FID": "squared Frechet distance of normal distributions, float64, unbiased covariance",
+        "IS": f"{SPLITS} equal parts in order, softmax without bias",
+        "KID": f"cubic kernel, {KID_SUBSETS} random subsets of {KID_SUBSET}, unbiased",
+        "precision, recall": f"k = {NEIGHBOURS}, all images against the reference's own",
+    }
+
+
+def measure(
+    features: Features,
+    extract: Extractor,
+    reference: Reference,
+    real: Features | None,
+    *,
+    bootstrap: int = 0,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Every metric for which both the features and the reference have what it needs.
+
+    real: features of the reference's images, for KID, precision and recall. bootstrap: number of
+    resamples (with replacement) from which the standard deviation of the distance is estimated.
+    """
+    main = features[extract.main]
+    name = "FID" if extract.is_fid else "FD"
+    result: dict[str, Any] = {name: _distance(main, reference, extract.main)}
+    if bootstrap:
+        generator = np.random.default_rng([seed, 1])
+        resampled = [
+            _distance(main[generator.integers(len(main), size=len(main))], reference, extract.main)
+            for _ in range(bootstrap)
+        ]
+        result[f"{name}_bootstrap_std"] = float(np.std(resampled, ddof=1))
+    if "spatial" in features and "spatial" in reference.statistics:
+        result["s" + name] = _distance(features["spatial"], reference, "spatial")
+    if "logits" in features and len(main) >= SPLITS:
+        result["IS"], result["IS_std"] = scores.inception_score(features["logits"], splits=SPLITS)
+    if real is None:
+        return result
+    rows = real[extract.main]
+    if min(len(main), len(rows)) >= KID_SUBSET:
+        result["KID"], result["KID_std"] = scores.kernel_distance(
+            main, rows, subsets=KID_SUBSETS, size=KID_SUBSET, seed=seed
+        )
+    if min(len(main), len(rows)) > NEIGHBOURS:
+        result["precision"], result["recall"] = scores.precision_recall(
+            main, rows, neighbours=NEIGHBOURS
+        )
+    return result
+
+
+def _distance(rows: np.ndarray, reference: Reference, name: str) -> float:
+    """The Frechet distance of features (images, size) to the reference's statistics `name`."""
+    parts = np.array_split(rows, math.ceil(len(rows) / ROWS))
+    moments = sum_of(Moments.of(part) for part in parts)
+    return frechet_distance(moments.mean, moments.covariance, *reference.statistics[name])

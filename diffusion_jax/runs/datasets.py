@@ -1,0 +1,55 @@
+"""Datasets opened by config or by name, all of whose images are read at one size."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+from ml_collections import ConfigDict
+
+from diffusion_jax.data import Source, make_source
+from diffusion_jax.images import Uint8Images
+from diffusion_jax.runs import configuration
+from diffusion_jax.runs.validation import validate
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A source of images. read: from indices to images. provenance: what they are and how cut."""
+
+    source: Source
+    read: Callable[[Int[np.ndarray, "batch"]], Uint8Images]
+    provenance: dict[str, Any]
+
+
+def of_config(config: ConfigDict) -> Dataset:
+    """The training data of a config; images that training crops at random are cropped once."""
+    validate(config)
+    source = configuration.open_source(config)
+    provenance = source.description.provenance()
+    if not source.description.shape[0]:  # cropped at random, see read_squares
+        side = config.data.resolution
+        provenance["shape"] = [side, side, config.model.channels]
+        provenance["origin"] |= {"smallest_crop": config.data.smallest_crop, "seed": config.seed}
+    return Dataset(source, partial(configuration.read_squares, config, source), provenance)
+
+
+def of_name(name: str, *, split: str | None, data_dir: str) -> Dataset:
+    """The dataset `name`, as in config.data.name, in its own size.
+
+    split: None is the training split. Raises ValueError for folders, whose images have any size.
+    """
+    if name.startswith("folder:"):
+        raise ValueError(
+            f"A folder needs a size; give it as --config configs/folder.py "
+            f"--config.data.name={name} --config.data.resolution=64, say"
+        )
+    split = split or ("all" if name == "digits" else "train")
+    source = make_source(name, split=split, data_dir=data_dir)
+
+    def read(indices: Int[np.ndarray, "batch"]) -> Uint8Images:
+        return source.read(indices)["image"]
+
+    return Dataset(source, read, source.description.provenance())

@@ -1,0 +1,118 @@
+"""Sweeps: runs evaluated at each combination of checkpoints, sampling settings and seeds."""
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from diffusion_jax.evaluation.judge import Judge
+from diffusion_jax.runs import configuration
+from diffusion_jax.runs.evaluate import of_run
+from diffusion_jax.runs.validation import validate
+from diffusion_jax.training.checkpoints import Checkpoints
+
+# The sampling settings that a table shows, and its columns beside the metrics.
+SAMPLING = ("steps", "stride", "eta", "guidance")
+SETTINGS = ("workdir", "checkpoint", *SAMPLING, "seed")
+
+
+@dataclass(frozen=True)
+class Point:
+    """One row of a sweep. sampling: changes to the run's config, see `set_sampling`."""
+
+    workdir: Path
+    checkpoint: int
+    sampling: Mapping[str, Any]
+    seed: int
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What the images of all points have in common.
+
+    labels: see `evaluate.choose_labels`. truncate: see `images.to_uint8`. ema: averaged parameters,
+    or raw ones. sampling: settings that take precedence over those of the points. note: added to
+    the provenance; "{features}" stands for the features in use.
+    """
+
+    count: int = 50_000
+    labels: str = "uniform"
+    truncate: bool = False
+    ema: bool = True
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+    note: str = ""
+
+
+# As gmongaras/Diffusion_models_from_scratch samples for its FIDs.
+ORIGINAL = Protocol(
+    count=10_000,
+    labels="none",
+    truncate=True,
+    sampling={"guidance": 0.0, "sampler": "reference", "clip": True},
+    note="as the original: unconditional, truncated; its features were torchvision's, these are "
+    "{features}",
+)
+
+
+def points(
+    workdirs: Sequence[Path],
+    checkpoints: Sequence[int | None] | Literal["all"],
+    sampling: Mapping[str, Sequence[Any]],
+    seeds: Sequence[int],
+) -> list[Point]:
+    """All combinations, seeds varying fastest.
+
+    checkpoints: steps; None is the newest. sampling: the values of each setting; None keeps that of
+    the run's config. Raises FileNotFoundError or ValueError if a run or a checkpoint is missing, so
+    that a mistake is found before hours are spent on the other points.
+    """
+    if not seeds or not all(0 <= seed < 2**32 for seed in seeds):
+        raise ValueError(f"--seed={','.join(map(str, seeds))} must be in [0, 2^32)")
+    if not workdirs:
+        raise ValueError("--workdir is empty; for example: --workdir runs/digits")
+    found = []
+    for workdir in workdirs:
+        configuration.load(workdir)
+        with Checkpoints(workdir / configuration.CHECKPOINTS) as saved:
+            newest, steps = saved.newest(), saved.steps()
+        wanted = steps if checkpoints == "all" else checkpoints
+        wanted = [newest if step is None else step for step in wanted]
+        if missing := set(wanted) - set(steps):
+            known = ", ".join(map(str, steps))
+            raise FileNotFoundError(
+                f"No checkpoint of step {min(missing)} in {workdir}; there: {known}"
+            )
+        for step, *values, seed in itertools.product(wanted, *sampling.values(), seeds):
+            found.append(Point(workdir, step, dict(zip(sampling, values)), seed))
+    return found
+
+
+def evaluate(
+    judge: Judge, points: Iterable[Point], protocol: Protocol, *, batch_size: int
+) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Yields for each point its `SETTINGS` and the judge's result."""
+    for point in points:
+        config = configuration.load(point.workdir)
+        configuration.set_sampling(config, {**point.sampling, **protocol.sampling})
+        validate(config)
+        drawn = of_run(
+            point.workdir,
+            config,
+            count=protocol.count,
+            checkpoint=point.checkpoint,
+            ema=protocol.ema,
+            labels=protocol.labels,
+            seed=point.seed,
+            truncate=protocol.truncate,
+            batch_size=batch_size,
+        )
+        if protocol.note:
+            features = judge.extract.about["features"]
+            drawn.about["protocol"] = protocol.note.format(features=features)
+        used = {name: config.sampling[name] for name in SAMPLING}
+        if used["stride"]:
+            used["steps"] = ""  # replaced by the stride
+        values = {"workdir": str(point.workdir), "checkpoint": point.checkpoint, "seed": point.seed}
+        values |= used
+        yield {name: values[name] for name in SETTINGS}, judge(drawn)
