@@ -27,13 +27,10 @@ def main() -> None:
     labels = np.arange(config.batch_size, dtype=np.int32) % (config.model.num_classes or 1)
 
     def call() -> object:
-        images, _ = generator(
-            params, labels, seed=0, guidance_scale=sampling.guidance, eta=sampling.eta
-        )
-        return images
+        return generator(params, labels, seed=0)[0]
 
     guided = sampling.guidance > 0 and config.model.num_classes > 0
-    steps = configuration.make_schedules(config)[1].num_steps
+    steps = configuration.make_sampling_path(config).num_steps
     forward = forward_flops(config, params)
     flops = forward * config.batch_size * steps * (2 if guided else 1)
     timing = measure.seconds_per_call(call)

@@ -52,9 +52,9 @@ def forward_flops(config, params) -> int:
 
     model, side = configuration.make_model(config), config.data.resolution
     image = jax.ShapeDtypeStruct((1, side, side, model.channels), np.float32)
-    integer = jax.ShapeDtypeStruct((1,), np.int32)
-    labels = integer if model.num_classes else None
-    return count_flops(model.apply, {"params": params}, image, integer, labels)
+    clock = jax.ShapeDtypeStruct((1,), np.float32)
+    labels = jax.ShapeDtypeStruct((1,), np.int32) if model.num_classes else None
+    return count_flops(model.apply, {"params": params}, image, clock, labels)
 
 
 if __name__ == "__main__":

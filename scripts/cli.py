@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
@@ -90,6 +91,25 @@ def config_of(flag: str, example: str) -> ConfigDict:
         name = config_flags.get_config_filename(flags.FLAGS[flag])
         raise FileNotFoundError(f"--{flag}={name}: there is no such file") from None
     return config
+
+
+def solver_options(texts: Sequence[str], **shorthands: float | None) -> dict[str, Any]:
+    """The options of a solver from NAME=VALUE texts, and from flags of their own (None: missing).
+
+    Raises ValueError for a text of another form, and for an option that was given twice.
+    """
+    options = {name: value for name, value in shorthands.items() if value is not None}
+    for text in texts:
+        name, equals, value = (part.strip() for part in text.partition("="))
+        if not name or not equals:
+            raise ValueError(f"--option={text} must be NAME=VALUE, such as eta=0.5")
+        if name in options:
+            raise ValueError(f"The solver's option {name} was given twice")
+        try:
+            options[name] = float(value)
+        except ValueError:
+            raise ValueError(f"--option={text}: {value!r} is not a number") from None
+    return options
 
 
 def progress(items: Iterable, unit: str) -> Iterable:

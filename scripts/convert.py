@@ -1,11 +1,11 @@
 """Imports checkpoints of other programs, and exports ours to them.
 
-python -m scripts.convert --from reference --model model_438e_550000s.pkl \
+python -m scripts.convert --from original --model model_438e_550000s.pkl \
     --hyperparameters model_params_438e_550000s.json --workdir runs/imported
-python -m scripts.convert --to reference --workdir runs/imported --out exported
-python -m scripts.convert --from reference --mean real_mean.npy --cov real_cov.npy --out real.npz
+python -m scripts.convert --to original --workdir runs/imported --out exported
+python -m scripts.convert --from original --mean real_mean.npy --cov real_cov.npy --out real.npz
 
-"reference" is gmongaras/Diffusion_models_from_scratch.
+"original" is gmongaras/Diffusion_models_from_scratch.
 """
 
 from pathlib import Path
@@ -15,7 +15,7 @@ from absl import flags
 
 from scripts import cli
 
-PROGRAMS = ["reference"]
+PROGRAMS = ["original"]
 _FROM = flags.DEFINE_enum("from", None, PROGRAMS, "Whose files to read.")
 _TO = flags.DEFINE_enum("to", None, PROGRAMS, "Whose files to write.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run to write, or with --to, to read.")
@@ -55,7 +55,7 @@ WAYS = {
 
 def main() -> int:
     if (_FROM.value is None) == (_TO.value is None):
-        raise ValueError("Give one of --from=reference and --to=reference")
+        raise ValueError("Give one of --from=original and --to=original")
     way, convert = "--from --model", import_checkpoint
     if _TO.value:
         way, convert = "--to", export_run
@@ -106,11 +106,11 @@ def import_checkpoint() -> int:
 
 
 def imported_config(settings: dict, step: int):
-    """configs/reference.py with the settings of the files. Raises ValueError if it is invalid."""
-    from configs import reference
+    """configs/original.py with the settings of the files. Raises ValueError if it is invalid."""
+    from configs import original
     from diffusion_jax.runs.validation import validate
 
-    config = reference.get_config()
+    config = original.get_config()
     config.update_from_flattened_dict(settings)
     config.data.resolution = _RESOLUTION.value
     config.sampling.stride = min(config.sampling.stride, config.schedule.num_steps)

@@ -77,7 +77,7 @@ _STEPS = flags.DEFINE_list("steps", None, "Sampling steps, evenly spaced.")
 _STRIDE = flags.DEFINE_list("stride", None, "In place of --steps: every stride-th step.")
 _ETA = flags.DEFINE_list("eta", None, "0: DDIM; 1: DDPM.")
 _GUIDANCE = flags.DEFINE_list("guidance", None, "w in (1+w) conditional - w unconditional.")
-_SAMPLER = flags.DEFINE_string("sampler", None, "ddim or reference.")
+_SOLVER = flags.DEFINE_list("solver", None, "ddim, heun, dpmpp_2m or original.")
 _CLIP = flags.DEFINE_bool("clip", None, "Clip the predicted x0 to [-1, 1].")
 
 OF_FEATURES = (_FEATURES, _WEIGHTS, _RESIZE, _BATCH_SIZE)
@@ -92,7 +92,7 @@ COMMANDS = {
     "evaluate --workdir": (
         *OF_PROTOCOL,
         *OF_EVALUATION,
-        *(_LABELS, _QUANTIZER, _GUIDANCE, _SAMPLER, _CLIP),  # which a protocol decides
+        *(_LABELS, _QUANTIZER, _GUIDANCE, _SOLVER, _CLIP),  # which a protocol decides
     ),
     "evaluate --protocol": (*OF_PROTOCOL, *OF_EVALUATION),
     "check": (_IMAGES, _REFERENCE, _OUT, _WEIGHTS, _BATCH_SIZE),
@@ -199,7 +199,7 @@ def sampling_lists() -> dict[str, list[Any]]:
         "stride": numbers(_STRIDE, int) or [None],
         "eta": numbers(_ETA, float) or [None],
         "guidance": numbers(_GUIDANCE, float) or [None],
-        "sampler": [_SAMPLER.value],
+        "solver": _SOLVER.value or [None],
         "clip": [_CLIP.value],
     }
 

@@ -26,20 +26,24 @@ _COUNT = flags.DEFINE_integer(
 _GUIDANCE = flags.DEFINE_float("guidance", None, "w in (1+w) conditional - w unconditional.", 0.0)
 _STEPS = flags.DEFINE_integer("steps", None, "Sampling steps, evenly spaced.", 1)
 _STRIDE = flags.DEFINE_integer("stride", None, "In place of --steps: every stride-th step.", 1)
-_SAMPLER = flags.DEFINE_string(
-    "sampler",
+_SOLVER = flags.DEFINE_string(
+    "solver",
     None,
-    "ddim, which clips if not told otherwise, or reference: exactly as "
-    "gmongaras/Diffusion_models_from_scratch, which does not.",
+    "ddim, heun, dpmpp_2m, or original: exactly as gmongaras/Diffusion_models_from_scratch, which "
+    "does not clip unless told to.",
 )
-_ETA = flags.DEFINE_float("eta", None, "0: DDIM; 1: DDPM.", 0.0)
+_SPACING = flags.DEFINE_string("spacing", None, "Of the steps: ends, centred, or karras.")
+_ETA = flags.DEFINE_float("eta", None, "Of ddim and original. 0: DDIM; 1: DDPM.", 0.0)
 _DDIM_SCALE = flags.DEFINE_float(
-    "ddim_scale", None, "In place of --eta: its square, the original's DDIM_scale.", 0.0
+    "ddim_scale", None, "Instead of --eta: its square, the original's DDIM_scale.", 0.0
+)
+_OPTION = flags.DEFINE_multi_string(
+    "option", [], "Any option of the solver, as NAME=VALUE; can be repeated."
 )
 _CLIP = flags.DEFINE_bool(
     "clip",
     None,
-    "Clip the predicted x0 to [-1, 1]; without, first steps may blow up. The reference sampler's "
+    "Clip the predicted x0 to [-1, 1]; without, first steps may blow up. The original's "
     "clipping is what the original calls corrected.",
 )
 _SEED = flags.DEFINE_integer("seed", 0, "The same seed gives the same images.", 0, 2**32 - 1)
@@ -67,7 +71,6 @@ def main() -> int:
         raise ValueError("--workdir is missing; for example: --workdir runs/digits")
     workdir = Path(_WORKDIR.value)
     config = configuration.load(workdir)
-    validate(config)
     settings = sampling_settings(config)
     validate(config)
     if not _SAVE.value:
@@ -95,8 +98,6 @@ def main() -> int:
         params,
         labels,
         seed=_SEED.value,
-        guidance_scale=config.sampling.guidance,
-        eta=config.sampling.eta,
         progress=partial(cli.progress, unit="batch"),
     )
     if jax.process_index() == 0:
@@ -110,18 +111,21 @@ def sampling_settings(config) -> dict:
     """The config's sampling section, after the flags have changed what they name."""
     from diffusion_jax.runs import configuration
 
-    if _ETA.value is not None and _DDIM_SCALE.value is not None:
-        raise ValueError("--eta and --ddim_scale were both given; choose one")
+    eta = _ETA.value
+    if _DDIM_SCALE.value is not None:
+        if eta is not None:
+            raise ValueError("--eta and --ddim_scale were both given; choose one")
+        eta = math.sqrt(_DDIM_SCALE.value)
     given = {
-        "sampler": _SAMPLER.value,
+        "solver": _SOLVER.value,
         "steps": _STEPS.value,
         "stride": _STRIDE.value,
-        "eta": _ETA.value if _DDIM_SCALE.value is None else math.sqrt(_DDIM_SCALE.value),
+        "spacing": _SPACING.value,
         "guidance": _GUIDANCE.value,
         "clip": _CLIP.value,
     }
-    configuration.set_sampling(config, given)
-    return {name: config.sampling[name] for name in (*given, "spacing")}
+    configuration.set_sampling(config, given, cli.solver_options(_OPTION.value, eta=eta))
+    return configuration.sampling_settings(config)
 
 
 def parse_labels(

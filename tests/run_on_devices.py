@@ -39,16 +39,14 @@ def main() -> None:
         model__dropout=0.2,
         data__flip=True,
         optimizer__eps=1e-2,
-        sampling__eta=1.0,
+        sampling__ddim__eta=1.0,
     )
     model, optimizer = configuration.make_model(config), configuration.make_optimizer(config)
     state = jax.jit(lambda: init_state(model, optimizer, 0, config.data.resolution))()
     state = parallel.replicate(state)
     # Before training, from parameters that are the same to the last bit.
     generator = Generator.from_config(config, batch_size=8)
-    images, _ = generator(
-        state.ema_params, np.arange(16, dtype=np.int32) % 11, seed=3, guidance_scale=1.0, eta=1.0
-    )
+    images, _ = generator(state.ema_params, np.arange(16, dtype=np.int32) % 11, seed=3)
     step = parallel.data_parallel(make_step(config))
     data = batches(
         configuration.open_source(config),

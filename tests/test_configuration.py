@@ -51,8 +51,8 @@ def test_the_published_hyper_parameters():
 
 def test_one_switch_for_model_and_schedule():
     config = base.get_config()
-    config.behaviour = "reference"
-    assert config.model.behaviour == config.schedule.behaviour == "reference"
+    config.behaviour = "original"
+    assert config.model.behaviour == config.schedule.behaviour == "original"
 
 
 @pytest.mark.parametrize(
@@ -70,12 +70,20 @@ def test_one_switch_for_model_and_schedule():
         ({"model__time_embedding": "cos"}, "auto, standard, head, published, sin"),
         ({"model__time_dim": 15}, "even"),
         ({"model__blocks": "res,atn", "model__window": 3}, "does not divide"),
-        ({"behaviour": "fixed"}, "corrected or reference"),
+        ({"behaviour": "fixed"}, "corrected or original"),
         ({"loss__kind": "l2"}, "simple, vlb, hybrid"),
         ({"schedule__name": "cubic"}, "linear, cosine"),
         ({"sampling__steps": 2000}, r"1\.\.1000"),
-        ({"sampling__eta": 1.5}, r"sampling.eta=1.5 must be in \[0, 1\]"),
-        ({"sampling__sampler": "heun"}, "ddim, reference"),
+        ({"sampling__ddim__eta": 1.5}, r"sampling.ddim.eta=1.5 must be in \[0, 1\]"),
+        ({"sampling__solver": "euler"}, "ddim, heun, dpmpp_2m, original"),
+        ({"sampling__spacing": "even"}, "ends, centred, karras"),
+        ({"parametrisation": "score"}, "noise, x0, v, velocity, edm"),
+        ({"loss__weight": "snr"}, "uniform, min_snr, sigmoid, edm"),
+        ({"schedule__name": "flow"}, "loss.kind=hybrid has a variational bound.*loss.kind=simple"),
+        ({"schedule__edm__sigma_min": 90.0, "schedule__name": "edm"}, "sigma_min < sigma_max"),
+        ({"model__options__conv__width": 2}, "model.options.conv.width; its options: expansion"),
+        ({"model__name": "resnet"}, "model.name=resnet must be one of unet, dit"),
+        ({"model__name": "dit"}, "config.model.*known keys: .*patch_size"),
         ({"batch_size": 0}, "batch_size=0 must be at least 1"),
         ({"batch_size": 10, "micro_batches": 3}, "not divisible by micro_batches=3"),
         ({"label_dropout": 1.0}, "label_dropout"),
@@ -94,21 +102,43 @@ def test_mistakes_are_named(changes, message):
         validate(tiny_config(**changes))
 
 
-def test_reference_behaviour_allows_what_the_reference_does():
+def test_original_behaviour_allows_what_the_original_does():
     odd = {"model__time_dim": 15, "model__width": 6}
-    validate(tiny_config(behaviour="reference", **odd))
+    validate(tiny_config(behaviour="original", **odd))
     validate(tiny_config(model__width=11))  # res and chnAtn take any width
-    validate(tiny_config(sampling__sampler="reference", sampling__eta=1.5))
+    validate(tiny_config(sampling__solver="original", sampling__original__eta=1.5))
+
+
+def as_version_0_1(config):
+    """The values of a config as they were written before levels and solvers had sections."""
+    values = config.to_dict()
+    del values["parametrisation"], values["parametrisations"], values["init_from"]
+    del values["model"]["name"], values["model"]["options"], values["model"]["time_embedding"]
+    for section in ("schedule", "loss", "sampling"):
+        sections = [name for name, value in values[section].items() if isinstance(value, dict)]
+        for name in sections:
+            del values[section][name]
+    del values["loss"]["weight"], values["sampling"]["solver"]
+    return values
 
 
 def test_a_config_of_an_older_version_gets_the_younger_fields(tmp_path):
-    config = tiny_config()
-    configuration.save(config, tmp_path, class_names=[])
-    values = json.loads((tmp_path / "config.json").read_text())
-    del values["model"]["time_embedding"], values["sampling"]["sampler"]
+    config = tiny_config(sampling__ddim__eta=0.5, sampling__original__eta=0.5)
+    values = as_version_0_1(config)
+    values["sampling"]["eta"] = 0.5
     (tmp_path / "config.json").write_text(json.dumps(values))
     assert configuration.load(tmp_path).to_dict() == config.to_dict()
     assert configuration.class_names(tmp_path) == []
+    # The original was called "reference".
+    config = tiny_config(behaviour="original", loss__kind="original", sampling__solver="original")
+    values = as_version_0_1(config)
+    values["behaviour"] = values["model"]["behaviour"] = "reference"
+    values["schedule"]["behaviour"] = values["loss"]["kind"] = "reference"
+    values["sampling"] |= {"sampler": "reference", "eta": 0.0}
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    loaded = configuration.load(tmp_path)
+    validate(loaded)
+    assert loaded.to_dict() == config.to_dict()
 
 
 def test_a_missing_key_is_named():

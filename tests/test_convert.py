@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from absl import flags
 from numpy.testing import assert_allclose, assert_array_equal
-from reference_golden import FOLDER
+from original_golden import FOLDER
 
-from configs import reference
+from configs import original as original_config
 from diffusion_jax.data import imagenet
 from diffusion_jax.files import torch_reader, torch_writer
 from diffusion_jax.importers import original
@@ -42,7 +42,7 @@ def succeed(script, *arguments):
 
 def convert(workdir, model=FOLDER / "train_tiny.pkl", params=FOLDER / "train_tiny.json", *more):
     files = ["--model", model, "--hyperparameters", params, "--workdir", workdir]
-    return run("convert", "--from", "reference", *files, *more)
+    return run("convert", "--from", "original", *files, *more)
 
 
 @pytest.fixture(scope="module")
@@ -64,8 +64,8 @@ def test_the_workdir_is_that_of_a_run(imported):
     config = configuration.load(imported)
     assert config.model.blocks == "res,conv,clsAtn,chnAtn"
     assert config.model.time_embedding == "published"
-    assert config.model.behaviour == config.schedule.behaviour == "reference"
-    assert config.loss.kind == "reference"
+    assert config.model.behaviour == config.schedule.behaviour == "original"
+    assert config.loss.kind == "original"
     assert config.optimizer.eps == 1e-4
     assert [path.name for path in (imported / "checkpoints").iterdir()] == ["1"]
     assert not imported.with_name("run.importing").exists()
@@ -73,7 +73,7 @@ def test_the_workdir_is_that_of_a_run(imported):
 
 def test_there_and_back_again(imported, tmp_path):
     out = tmp_path / "exported"
-    where = ["--to", "reference", "--workdir", imported, "--out", out]
+    where = ["--to", "original", "--workdir", imported, "--out", out]
     printed = succeed("convert", *where, "--params", "raw")
     assert "model_1e_1s.pkl" in printed
     written = json.loads((out / "model_params_1e_1s.json").read_text())
@@ -99,7 +99,7 @@ def test_blanks_between_the_blocks_are_no_part_of_their_names(tmp_path):
     """`--config.model.blocks="res, conv"` trains; what is exported comes back bit for bit."""
     checkpoint = original.read_checkpoint(FOLDER / "train_tiny.pkl", FOLDER / "train_tiny.json")
     adam, optimizer = original.read_optimizer(FOLDER / "train_tiny_optim.pkl", checkpoint)
-    config = reference.get_config()
+    config = original_config.get_config()
     config.update_from_flattened_dict(checkpoint.settings | optimizer)
     config.model.blocks = "res, conv , clsAtn,  chnAtn"
     original.write_checkpoint(tmp_path, config, checkpoint.params, epoch=1, step=1, adam=adam)
@@ -112,7 +112,7 @@ def test_blanks_between_the_blocks_are_no_part_of_their_names(tmp_path):
 
 
 def test_averaged_weights_are_exported_without_the_optimizer(imported, tmp_path):
-    succeed("convert", "--to", "reference", "--workdir", imported, "--out", tmp_path)
+    succeed("convert", "--to", "original", "--workdir", imported, "--out", tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         "model_1e_1s.pkl",
         "model_params_1e_1s.json",
@@ -141,11 +141,11 @@ def test_both_samplers_draw_from_it(imported, tmp_path):
     shutil.copytree(imported, workdir)
     common = ["--workdir", workdir, "--count", 2, "--labels", "3", "--save", "npz"]
     succeed("sample", *common, "--stride", 250, "--out", tmp_path / "default")
-    as_reference = ["--sampler", "reference", "--stride", 250, "--ddim_scale", 4]
-    succeed("sample", *common, *as_reference, "--out", tmp_path / "reference")
-    settings = json.loads((tmp_path / "reference" / "settings.json").read_text())
+    as_original = ["--solver", "original", "--stride", 250, "--ddim_scale", 4]
+    succeed("sample", *common, *as_original, "--out", tmp_path / "original")
+    settings = json.loads((tmp_path / "original" / "settings.json").read_text())
     assert (settings["eta"], settings["clip"], settings["guidance"]) == (2, False, 4)
-    drawn = [np.load(tmp_path / kind / "samples.npz")["arr_0"] for kind in ("default", "reference")]
+    drawn = [np.load(tmp_path / kind / "samples.npz")["arr_0"] for kind in ("default", "original")]
     assert drawn[0].shape == drawn[1].shape == (2, 64, 64, 3)
     assert (drawn[0] != drawn[1]).any()
 
@@ -165,7 +165,7 @@ def test_training_goes_on(tmp_path):
     assert last["step"] == 1
     assert 0.5 < last["loss"] < 3
     out = tmp_path / "exported"
-    printed = succeed("convert", "--to", "reference", "--workdir", workdir, "--out", out)
+    printed = succeed("convert", "--to", "original", "--workdir", workdir, "--out", out)
     # One update of two micro-batches, which is what the original counts.
     assert "model_3s.pkl" in printed
     assert "stood before 17 May 2024" in printed
@@ -193,18 +193,18 @@ def test_the_time_embedding_is_kept(tmp_path, time_embedding, code):
     done = convert(workdir, model, params, "--time_embedding", time_embedding)
     assert done.returncode == 0, done.stderr
     assert configuration.load(workdir).model.time_embedding == time_embedding
-    printed = succeed("convert", "--to", "reference", "--workdir", workdir, "--out", out)
+    printed = succeed("convert", "--to", "original", "--workdir", workdir, "--out", out)
     assert code in printed
 
 
 def test_each_sampler_clips_by_its_own_default(imported):
-    """--sampler brings its default with it, unless the run already has that sampler."""
-    flags.FLAGS(["sample", "--sampler=reference"])
+    """--solver brings its default with it, unless the run already has that sampler."""
+    flags.FLAGS(["sample", "--solver=original"])
     config = configuration.load(imported)
     assert sampling_settings(config)["clip"] is False
-    flags.FLAGS(["sample", "--sampler=ddim"])
+    flags.FLAGS(["sample", "--solver=ddim"])
     assert sampling_settings(config)["clip"] is True
-    flags.FLAGS(["sample", "--sampler=ddim", "--noclip"])
+    flags.FLAGS(["sample", "--solver=ddim", "--noclip"])
     assert sampling_settings(config)["clip"] is False
     flags.FLAGS.unparse_flags()
 
@@ -346,7 +346,7 @@ def test_saved_statistics_become_an_npz(tmp_path):
     mean, covariance = features.mean(0).astype(np.float16), np.cov(features, rowvar=False)
     np.save(tmp_path / "mean.npy", mean)
     np.save(tmp_path / "cov.npy", covariance)
-    files = ["--from", "reference", "--mean", tmp_path / "mean.npy", "--out", tmp_path / "ref.npz"]
+    files = ["--from", "original", "--mean", tmp_path / "mean.npy", "--out", tmp_path / "ref.npz"]
     succeed("convert", *files, "--cov", tmp_path / "cov.npy")
     with np.load(tmp_path / "ref.npz") as statistics:
         assert statistics["mu"].dtype == statistics["sigma"].dtype == np.float64

@@ -91,7 +91,7 @@ def test_a_run_is_evaluated(run, reference, tmp_path):
     step, params = load_params(run, config)
     labels = np.random.default_rng([0, 2]).integers(10, size=40, dtype=np.int32)
     generator = Generator.from_config(config, batch_size=8)
-    drawn, _ = generator(params, labels, seed=0, guidance_scale=1.0, eta=0.0)
+    drawn, _ = generator(params, labels, seed=0)
     pixels = to_uint8(drawn).reshape(40, 64) / 127.5 - 1
     with np.load(reference) as arrays:
         expected = frechet_distance(pixels.mean(0), np.cov(pixels.T), arrays["mu"], arrays["sigma"])
@@ -136,7 +136,7 @@ def test_the_original_protocol_is_one_flag(run, reference, tmp_path):
     images = result(tmp_path)["images"]
     assert images["labels"] == "none"
     assert images["quantizer"] == "truncate"
-    assert images["sampling"]["sampler"] == "reference"
+    assert images["sampling"]["solver"] == "original"
     assert images["protocol"].startswith("as the original: unconditional")
 
 

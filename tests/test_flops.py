@@ -19,7 +19,7 @@ def shapes_of_params(config):
 @pytest.mark.parametrize(("module", "gflops"), [(res_res, 105.8), (res_res_atn, 118.9)])
 def test_published_counts(module, gflops):
     config = module.get_config()
-    config.behaviour = "reference"
+    config.behaviour = "original"
     assert_allclose(forward_flops(config, shapes_of_params(config)) / 1e9, gflops, atol=0.06)
 
 

@@ -100,7 +100,7 @@ def test_grids_of_steps():
 
 @pytest.mark.parametrize("stride", [1, 10])
 def test_original_cosine_has_the_bits_of_the_pytorch_original(stride, golden):
-    table = np.load(golden / "reference_unet" / "cosine.npz")
+    table = np.load(golden / "original_unet" / "cosine.npz")
     s = respace(make_schedule("cosine", 1000, "original"), steps_by_stride(1000, stride))
     ratio = s.one_minus_alphas_bar[:-1] / s.one_minus_alphas_bar[1:]
     ours = {

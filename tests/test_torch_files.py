@@ -72,7 +72,7 @@ def test_what_is_written_is_read(tmp_path):
 
 def test_golden_files_go_through_unchanged(tmp_path, golden):
     for name in ("odd", "train_tiny"):
-        state = torch_reader.read(golden / "reference_unet" / f"{name}.pkl")
+        state = torch_reader.read(golden / "original_unet" / f"{name}.pkl")
         assert isinstance(state, OrderedDict)
         torch_writer.write(tmp_path / "copy.pkl", state)
         copy = torch_reader.read(tmp_path / "copy.pkl")

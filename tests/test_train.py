@@ -156,7 +156,7 @@ def test_a_finished_run_is_left_alone(finished):
     [
         ({"model__width": 16}, "another model .*model.width: 8 -> 16.*another --workdir"),
         ({"schedule__name": "linear"}, "schedule.name: cosine -> linear"),
-        ({"behaviour": "reference"}, "behaviour: corrected -> reference"),
+        ({"behaviour": "original"}, "behaviour: corrected -> original"),
         ({"batch_size": 12}, "batch_size=12 is not divisible by 8 devices"),
         ({"micro_batches": 4}, "batch_size=16 .* 8 devices times micro_batches=4"),
     ],
@@ -203,7 +203,9 @@ def test_clipping_may_be_switched_on_later(finished, tmp_path):
 
 
 def test_a_model_without_classes(tmp_path):
-    config = tiny_config(model__num_classes=0, steps=2, sampling__eta=1.0, loss__kind="simple")
+    config = tiny_config(
+        model__num_classes=0, steps=2, sampling__ddim__eta=1.0, loss__kind="simple"
+    )
     train(config, tmp_path)
     assert (tmp_path / "samples" / "step_0000002.png").exists()
     assert "label_embedding" not in load_params(tmp_path, config)[1]

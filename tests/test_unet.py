@@ -14,7 +14,7 @@ from diffusion_jax.models.embeddings import LabelEmbedding, sinusoidal
 from diffusion_jax.models.layers import WeightStandardizedConv
 from diffusion_jax.models.unet import BLOCKS, parse_blocks
 
-BEHAVIOURS = ("corrected", "reference")
+BEHAVIOURS = ("corrected", "original")
 
 
 def small_unet(blocks="res,conv,clsAtn,atn,chnAtn", **changes):
@@ -74,7 +74,7 @@ def test_a_block_listens_to_what_it_is_told(name, behaviour):
     assert output.shape == x.shape
     assert jnp.abs(apply(x + 0.1, cond) - output).max() > 1e-3
     # The attention of the reference's clsAtn sums to one.
-    listens = LISTENS[name] if (name, behaviour) != ("clsAtn", "reference") else ()
+    listens = LISTENS[name] if (name, behaviour) != ("clsAtn", "original") else ()
     for told in ("time", "label"):
         changed = dataclasses.replace(cond, **{told: getattr(cond, told) + 0.5})
         difference = jnp.abs(apply(x, changed) - output).max()
@@ -88,15 +88,15 @@ def test_the_network_listens_to_image_time_and_class(behaviour):
     params = randomised(model, x, t, labels)
     apply = jax.jit(model.apply)
     output = apply(params, x, t, labels)
-    assert output.noise.shape == output.variance_fraction.shape == x.shape
-    assert output.noise.dtype == jnp.float32
+    assert output.estimate.shape == output.variance_fraction.shape == x.shape
+    assert output.estimate.dtype == jnp.float32
     for changed in ((x + 0.1, t, labels), (x, t + 1, labels), (x, t, labels + 1)):
         other = apply(params, *changed)
-        assert jnp.abs(other.noise - output.noise).max() > 1e-3
+        assert jnp.abs(other.estimate - output.estimate).max() > 1e-3
         assert jnp.abs(other.variance_fraction - output.variance_fraction).max() > 1e-3
     alone = apply(params, *(jnp.concatenate([a[1:], a[1:]]) for a in (x, t, labels)))
-    size = jnp.abs(output.noise).max()
-    assert_allclose(alone.noise[0], output.noise[1], atol=1e-5 * size)
+    size = jnp.abs(output.estimate).max()
+    assert_allclose(alone.estimate[0], output.estimate[1], atol=1e-5 * size)
 
 
 @pytest.mark.parametrize("behaviour", BEHAVIOURS)
@@ -106,7 +106,7 @@ def test_models_without_classes(blocks, behaviour):
     x, t, _ = inputs()
     params = randomised(model, x, t)
     assert "label_embedding" not in params["params"]
-    assert jnp.all(jnp.isfinite(jax.jit(model.apply)(params, x, t).noise))
+    assert jnp.all(jnp.isfinite(jax.jit(model.apply)(params, x, t).estimate))
 
 
 def test_behaviours_share_their_parameters():
@@ -121,9 +121,9 @@ def test_bfloat16_keeps_parameters_and_output_in_float32():
     args = inputs()
     model = small_unet(dtype="bfloat16")
     params = randomised(model, *args, scale=0.1)
-    output = jax.jit(model.apply)(params, *args).noise
+    output = jax.jit(model.apply)(params, *args).estimate
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}
-    exact = jax.jit(small_unet().apply)(params, *args).noise
+    exact = jax.jit(small_unet().apply)(params, *args).estimate
     assert output.dtype == jnp.float32
     difference = jnp.sqrt(jnp.mean((output - exact) ** 2) / jnp.mean(exact**2))
     assert 1e-5 < difference < 0.03
@@ -167,7 +167,7 @@ def test_class_attention_mixes_channels_by_class():
         for c in range(8):
             weights = np.exp([query[b, c] * key[b, d] for d in range(8)])
             mixed[b, :, :, c] = h[b, :, :, c] + h[b] @ (weights / weights.sum())
-    for behaviour, middle in (("corrected", mixed), ("reference", h)):
+    for behaviour, middle in (("corrected", mixed), ("original", h)):
         out = middle @ p["out"]["kernel"][0, 0] + p["out"]["bias"]
         expected = x + norm(out, **p["norm_out"]["norm"])
         block = ClassAttention(8, behaviour=behaviour)
@@ -260,7 +260,7 @@ def test_dropout_belongs_to_the_example():
                 train=True,
                 examples=examples,
                 rngs={"dropout": jax.random.key(0)},
-            ).noise
+            ).estimate
         )
     )
     both = apply(x, t, labels, jnp.array([5, 6]))
@@ -270,7 +270,7 @@ def test_dropout_belongs_to_the_example():
     other = apply(x, t, labels, jnp.array([5, 7]))
     assert_allclose(other[0], both[0], atol=1e-5 * size)
     assert jnp.abs(other[1] - both[1]).max() > 1e-3
-    still = jax.jit(model.apply)(params, x, t, labels).noise
+    still = jax.jit(model.apply)(params, x, t, labels).estimate
     assert jnp.abs(still - both).max() > 1e-3
 
 

@@ -3,7 +3,9 @@
 Scalable Diffusion Models with Transformers (arXiv:2212.09748), its variant adaLN-Zero.
 """
 
+from collections.abc import Mapping
 from functools import partial
+from typing import ClassVar
 
 import flax.linen as nn
 import jax
@@ -14,7 +16,7 @@ from jaxtyping import Array, DTypeLike, Float, Int
 from diffusion_jax.diffusion.types import Clock, Condition, Images, NetworkOutput
 from diffusion_jax.models.attention import attention
 from diffusion_jax.models.embeddings import LabelEmbedding, TimeMLP, sinusoidal
-from diffusion_jax.models.network import Network, check_fields
+from diffusion_jax.models.network import Network
 
 Tokens = Float[Array, "batch tokens width"]
 KERNEL = nn.initializers.xavier_uniform()
@@ -38,17 +40,17 @@ class DiT(Network):
     learn_variance: bool = False
     dtype: str = "float32"
 
+    FIELDS: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "at_least_1": ("channels", "patch_size", "width", "depth", "num_heads"),
+        "at_least_0": ("num_classes",),
+        "dtype": ("dtype",),
+    }
+
     @property
     def learns_variance(self) -> bool:
         return self.learn_variance
 
     def check(self, resolution: int) -> None:
-        check_fields(
-            self,
-            at_least_1=("channels", "patch_size", "width", "depth", "num_heads"),
-            at_least_0=("num_classes",),
-            dtype=("dtype",),
-        )
         if resolution % self.patch_size:
             raise ValueError(
                 f"data.resolution={resolution} is not divisible by "

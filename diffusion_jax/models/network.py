@@ -1,11 +1,22 @@
 """What training and sampling ask of a network."""
 
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from diffusion_jax.diffusion.types import Clock, Condition, Images, NetworkOutput
+
+# What a field must be: a test, and its words.
+RULES = {
+    "at_least_1": (lambda value: value >= 1, "at least 1"),
+    "at_least_0": (lambda value: value >= 0, "at least 0"),
+    "in_0_to_1": (lambda value: 0 <= value < 1, "in [0, 1)"),
+    "dtype": (lambda value: value in ("float32", "bfloat16"), "float32 or bfloat16"),
+}
 
 
 class Network(nn.Module):
@@ -19,6 +30,9 @@ class Network(nn.Module):
 
     channels: int
     num_classes: int
+
+    # Which of RULES each field must satisfy.
+    FIELDS: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
     def __call__(
         self,
@@ -41,8 +55,21 @@ class Network(nn.Module):
         """Whether the output has a variance fraction, which some losses train."""
         return False
 
+    @classmethod
+    def check_fields(cls, fields: Mapping[str, Any]) -> None:
+        """Raises ValueError for the first field, each by itself, that makes no network."""
+        for rule, names in cls.FIELDS.items():
+            holds, wanted = RULES[rule]
+            for name in names:
+                try:
+                    right = holds(fields[name])
+                except TypeError:  # a text where a number belongs
+                    right = False
+                if not right:
+                    raise ValueError(f"model.{name}={fields[name]} must be {wanted}")
+
     def check(self, resolution: int) -> None:
-        """Raises ValueError where the fields make no network, or none for images of this side."""
+        """Raises ValueError where the fields together make no network for images of this side."""
 
     def example_condition(self, rows: int) -> Condition:
         """Some condition of so many rows, for initialisation."""
@@ -59,29 +86,3 @@ class Network(nn.Module):
         if (condition is None) != (self.num_classes == 0):
             given = "no labels" if condition is None else "labels"
             raise ValueError(f"A model with num_classes={self.num_classes} was given {given}")
-
-
-def check_fields(network: Network, **wanted: tuple[str, ...]) -> None:
-    """Raises ValueError for the first field that is not as wanted.
-
-    wanted: what fields must be -> their names: at_least_1, at_least_0, in_0_to_1 (without 1),
-    dtype.
-    """
-    for rule, names in wanted.items():
-        holds, text = RULES[rule]
-        for name in names:
-            value = getattr(network, name)
-            try:
-                right = holds(value)
-            except TypeError:  # a text where a number belongs
-                right = False
-            if not right:
-                raise ValueError(f"model.{name}={value} must be {text}")
-
-
-RULES = {
-    "at_least_1": (lambda value: value >= 1, "at least 1"),
-    "at_least_0": (lambda value: value >= 0, "at least 0"),
-    "in_0_to_1": (lambda value: 0 <= value < 1, "in [0, 1)"),
-    "dtype": (lambda value: value in ("float32", "bfloat16"), "float32 or bfloat16"),
-}

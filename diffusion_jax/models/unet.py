@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -56,6 +56,16 @@ class UNet(Network):
     time_embedding: str = "auto"
     dtype: str = "float32"
     options: Mapping[str, Mapping[str, Any]] = FrozenDict()
+
+    FIELDS: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "at_least_1": (
+            *("channels", "width", "levels"),
+            *("time_dim", "label_dim", "window", "num_heads"),
+        ),
+        "at_least_0": ("growth", "num_classes"),
+        "in_0_to_1": ("dropout",),
+        "dtype": ("dtype",),
+    }
 
     @property
     def learns_variance(self) -> bool:

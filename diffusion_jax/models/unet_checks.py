@@ -5,29 +5,14 @@ from itertools import pairwise
 from diffusion_jax.models.chain import BLOCKS, own_options, parse_blocks
 from diffusion_jax.models.embeddings import TIME_EMBEDDINGS, time_embedding_kind
 from diffusion_jax.models.layers import quarter_groups
-from diffusion_jax.models.network import Network, check_fields
+from diffusion_jax.models.network import Network
 from diffusion_jax.models.original import original_frequencies
 
 
 def check(unet: Network, resolution: int) -> None:
-    """Raises ValueError for the first field that makes no U-Net, or none for this resolution."""
-    check_fields(
-        unet,
-        at_least_1=(
-            "channels",
-            "width",
-            "levels",
-            "time_dim",
-            "label_dim",
-            "window",
-            "num_heads",
-        ),
-        at_least_0=("growth", "num_classes"),
-        in_0_to_1=("dropout",),
-        dtype=("dtype",),
-    )
+    """Raises ValueError where the fields make no U-Net for images of this side."""
     if unet.behaviour not in ("corrected", "original"):
-        raise ValueError(f"behaviour={unet.behaviour} must be corrected or original")
+        raise ValueError(f"model.behaviour={unet.behaviour} must be corrected or original")
     if unet.time_embedding not in TIME_EMBEDDINGS:
         known = ", ".join(TIME_EMBEDDINGS)
         raise ValueError(f"model.time_embedding={unet.time_embedding} must be one of {known}")

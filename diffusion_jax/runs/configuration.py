@@ -18,7 +18,6 @@ from diffusion_jax.data import Source, batches, make_source
 from diffusion_jax.data.cache import Batch
 from diffusion_jax.data.crops import RandomResizedCrop
 from diffusion_jax.diffusion import paths, schedules
-from diffusion_jax.diffusion.losses import LOSSES
 from diffusion_jax.diffusion.parametrisations import PARAMETRISATIONS, Parametrisation
 from diffusion_jax.diffusion.weights import WEIGHTS, Weight
 from diffusion_jax.models import MODELS, Network
@@ -158,6 +157,16 @@ def set_sampling(
                 f"options: {', '.join(known) or 'none'}"
             )
         sampling[sampling.solver][name] = value
+
+
+def sampling_settings(config: ConfigDict) -> dict[str, Any]:
+    """What decides how images are drawn: settings, and the options of what they name, flat."""
+    sampling = config.sampling
+    names = ("solver", "steps", "stride", "spacing", "guidance", "clip")
+    chosen = {name: sampling[name] for name in names}
+    for name in (sampling.solver, sampling.spacing):
+        chosen |= options_in(sampling, name)
+    return chosen
 
 
 def save(config: ConfigDict, workdir: Path, class_names: Sequence[str]) -> None:

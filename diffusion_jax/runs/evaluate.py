@@ -47,8 +47,6 @@ def of_run(
             params,
             chosen[first : first + number],
             seed=seed,
-            guidance_scale=config.sampling.guidance,
-            eta=config.sampling.eta,
             start=first,
         )
         if not np.isfinite(drawn).all():
@@ -58,7 +56,6 @@ def of_run(
             )
         return images.to_uint8(drawn, truncate=truncate)
 
-    sampling = config.sampling.to_dict()
     about = {
         "workdir": str(workdir.resolve()),
         "checkpoint": step,
@@ -67,9 +64,11 @@ def of_run(
         "labels": labels if config.model.num_classes else "the model has no classes",
         "quantizer": "truncate" if truncate else "round",
         "seed": seed,
-        "sampling": {k: v for k, v in sampling.items() if not k.startswith("grid_")},
+        "sampling": configuration.sampling_settings(config),
         "model": config.model.to_dict(),
         "schedule": config.schedule.to_dict(),
+        "parametrisation": config.parametrisation,
+        "parametrisations": config.parametrisations.to_dict(),
         "loss": config.loss.kind,  # decides whether sampling uses a learned variance
     }
     trained_on = workdir / "dataset.json"

@@ -13,7 +13,8 @@ from diffusion_jax.runs.validation import validate
 from diffusion_jax.training.checkpoints import Checkpoints
 
 # The sampling settings that a table shows, and its columns beside the metrics.
-SAMPLING = ("steps", "stride", "eta", "guidance")
+SAMPLING = ("solver", "steps", "stride", "eta", "guidance")
+OPTIONS = ("eta",)  # of these, what is the solver's own
 SETTINGS = ("workdir", "checkpoint", *SAMPLING, "seed")
 
 
@@ -49,7 +50,7 @@ ORIGINAL = Protocol(
     count=10_000,
     labels="none",
     truncate=True,
-    sampling={"guidance": 0.0, "sampler": "reference", "clip": True},
+    sampling={"guidance": 0.0, "solver": "original", "clip": True},
     note="as the original: unconditional, truncated; its features were torchvision's, these are "
     "{features}",
 )
@@ -94,7 +95,9 @@ def evaluate(
     """Yields for each point its `SETTINGS` and the judge's result."""
     for point in points:
         config = configuration.load(point.workdir)
-        configuration.set_sampling(config, {**point.sampling, **protocol.sampling})
+        settings = {**point.sampling, **protocol.sampling}
+        options = {name: settings.pop(name, None) for name in OPTIONS}
+        configuration.set_sampling(config, settings, options)
         validate(config)
         drawn = of_run(
             point.workdir,
@@ -110,7 +113,8 @@ def evaluate(
         if protocol.note:
             features = judge.extract.about["features"]
             drawn.about["protocol"] = protocol.note.format(features=features)
-        used = {name: config.sampling[name] for name in SAMPLING}
+        in_use = configuration.sampling_settings(config)
+        used = {name: in_use.get(name, "") for name in SAMPLING}
         if used["stride"]:
             used["steps"] = ""  # replaced by the stride
         values = {"workdir": str(point.workdir), "checkpoint": point.checkpoint, "seed": point.seed}

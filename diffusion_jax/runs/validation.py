@@ -11,6 +11,7 @@ from diffusion_jax.diffusion.discrete import DiscreteSchedule
 from diffusion_jax.diffusion.losses import LOSSES
 from diffusion_jax.diffusion.parametrisations import PARAMETRISATIONS
 from diffusion_jax.diffusion.weights import WEIGHTS
+from diffusion_jax.models import MODELS
 from diffusion_jax.runs import configuration
 from diffusion_jax.runs.configuration import flatten
 from diffusion_jax.runs.sections import TABLES, model_section, options_by_name
@@ -131,6 +132,7 @@ def _check_sections(config: ConfigDict) -> None:
             f"loss.kind={config.loss.kind} has a variational bound, which takes a chain of steps; "
             f"schedule.name={config.schedule.name} is continuous. Set loss.kind=simple"
         )
+    MODELS[config.model.name].check_fields(config.model.to_dict())
     model = configuration.make_model(config)
     model.check(config.data.resolution)
     if loss.needs_variance and not model.learns_variance:

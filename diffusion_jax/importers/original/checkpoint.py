@@ -48,7 +48,7 @@ def read_checkpoint(
 ) -> Checkpoint:
     """Reads a model of the original. Raises ValueError if the files are damaged or do not match.
 
-    time_embedding: "published", "head" or "sin", see `embeddings.reference_sinusoidal`; the files
+    time_embedding: "published", "head" or "sin", see `original_sinusoidal`; the files
     do not record it.
     """
     if time_embedding not in ("published", "head", "sin"):
@@ -63,7 +63,7 @@ def read_checkpoint(
         )
     values = hyperparameters.read(json_path, model_path, state)
     settings = hyperparameters.settings(values, json_path)
-    settings |= {"model.behaviour": "reference", "model.time_embedding": time_embedding}
+    settings |= {"model.behaviour": "original", "model.time_embedding": time_embedding}
     _check_summary(settings, state, json_path, model_path)
     try:
         layout, like = _layout(settings)

@@ -18,15 +18,15 @@ from diffusion_jax.runs import configuration
 def check_exportable(config: ConfigDict) -> None:
     """Raises ValueError for a run whose model the original would compute differently."""
     model = config.model
-    if model.behaviour != "reference":
+    if model.behaviour != "original":
         raise ValueError(
             f"behaviour={model.behaviour}: the original computes a different result from the same "
-            "weights; only runs with behaviour=reference can be exported to it"
+            "weights; only runs with behaviour=original can be exported to it"
         )
-    if config.schedule.name == "cosine" and config.schedule.behaviour != "reference":
+    if config.schedule.name == "cosine" and config.schedule.behaviour != "original":
         raise ValueError(
             f"schedule.behaviour={config.schedule.behaviour}: the original has another cosine "
-            "schedule; only runs with schedule.behaviour=reference can be exported to it"
+            "schedule; only runs with schedule.behaviour=original can be exported to it"
         )
     if model.time_embedding == "standard":
         raise ValueError("The original has no time_embedding=standard; the run cannot be exported")

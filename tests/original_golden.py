@@ -7,7 +7,7 @@ import numpy as np
 
 from diffusion_jax.importers import original
 
-FOLDER = Path(__file__).parent / "golden" / "reference_unet"
+FOLDER = Path(__file__).parent / "golden" / "original_unet"
 
 
 def checkpoint(name, time_embedding="head"):

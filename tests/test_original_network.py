@@ -7,10 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
-from reference_golden import FOLDER, arrays, checkpoint, labels_of, to_nhwc
+from original_golden import FOLDER, arrays, checkpoint, labels_of, to_nhwc
 
-from diffusion_jax.diffusion import guidance, process, schedules
-from diffusion_jax.models.embeddings import reference_frequencies, reference_sinusoidal
+from diffusion_jax.diffusion import guidance, parametrisations, schedules
+from diffusion_jax.diffusion.parametrisations import denoiser_from_network
+from diffusion_jax.models.original import original_frequencies, original_sinusoidal
 
 
 def run(imported, x_t, t, labels, **options):
@@ -20,7 +21,7 @@ def run(imported, x_t, t, labels, **options):
 
 
 def check(output, noise, v):
-    assert_allclose(output.noise, to_nhwc(noise), atol=2e-5)
+    assert_allclose(output.estimate, to_nhwc(noise), atol=2e-5)
     assert_allclose(output.variance_fraction, to_nhwc(v), atol=2e-5)
 
 
@@ -55,7 +56,9 @@ def test_sin_is_published_in_even_rows():
     labels = labels_of(golden, golden["null"], 7)
     even = [0, 2]
     output = run(checkpoint("odd", "sin"), golden["x_t"], golden["t"], labels)
-    assert_allclose(output.noise[even, ...], to_nhwc(golden["noise_legacy"])[even, ...], atol=2e-5)
+    assert_allclose(
+        output.estimate[even, ...], to_nhwc(golden["noise_legacy"])[even, ...], atol=2e-5
+    )
 
 
 def test_guidance_leaves_every_row_at_its_place():
@@ -63,13 +66,14 @@ def test_guidance_leaves_every_row_at_its_place():
     imported = checkpoint("odd", "published")
     x_t, t = to_nhwc(golden["x_t"]), jnp.array([100, 51, 2], jnp.int32)
     labels = jnp.asarray(golden["c"], jnp.int32)
-    schedule = schedules.make_schedule("cosine", 100, "reference")
+    schedule = schedules.make_schedule("cosine", 100, "original")
     network = partial(imported.model.apply, {"params": imported.params})
-    labelled = process.denoiser_from_network(schedule, network)
-    guided = jax.jit(guidance.classifier_free(labelled, labels, 2.0, 7))(x_t, t)
+    labelled = denoiser_from_network(network, parametrisations.noise())
+    nulls = jnp.full_like(labels, 7)
+    guided = jax.jit(guidance.classifier_free(labelled, labels, nulls, 2.0))(x_t, schedule.level(t))
     conditional = network(x_t, t, labels)
-    null = network(x_t, t, jnp.full_like(labels, 7))
-    assert_allclose(guided.noise, 3 * conditional.noise - 2 * null.noise, atol=1e-4)
+    null = network(x_t, t, nulls)
+    assert_allclose(guided.noise, 3 * conditional.estimate - 2 * null.estimate, atol=1e-4)
     assert_allclose(guided.variance_fraction, conditional.variance_fraction, atol=1e-4)
 
 
@@ -92,25 +96,25 @@ def test_rows_can_be_told_their_place():
 def test_time_embedding_of_the_models(name):
     golden = arrays(name)
     dim = golden["t_embedding"].shape[1]
-    embedding = reference_sinusoidal(jnp.asarray(golden["t"], jnp.int32), dim, "head")
+    embedding = original_sinusoidal(jnp.asarray(golden["t"], jnp.int32), dim, "head")
     assert_allclose(embedding, golden["t_embedding"], atol=1e-7)
 
 
 def test_time_embedding_has_the_bits_of_pytorch():
     golden = np.load(FOLDER / "time_embedding.npz")
-    assert_array_equal(reference_frequencies(512), golden["frequencies"])
+    assert_array_equal(original_frequencies(512), golden["frequencies"])
     t = jnp.asarray(golden["timesteps"], jnp.int32)
-    assert_allclose(reference_sinusoidal(t, 512, "head"), golden["embedding"], atol=1e-7)
+    assert_allclose(original_sinusoidal(t, 512, "head"), golden["embedding"], atol=1e-7)
 
 
 def test_sin_and_cos_by_row_and_by_column():
     t = jnp.array([3, 3, 3], jnp.int32)
-    angles = 3 * reference_frequencies(6)
-    rows = reference_sinusoidal(t, 6, "published")
+    angles = 3 * original_frequencies(6)
+    rows = original_sinusoidal(t, 6, "published")
     assert_allclose(rows, [np.sin(angles), np.cos(angles), np.sin(angles)], atol=1e-6)
-    shifted = reference_sinusoidal(t, 6, "published", jnp.array([1, 2, 3]))
+    shifted = original_sinusoidal(t, 6, "published", jnp.array([1, 2, 3]))
     assert_allclose(shifted, [np.cos(angles), np.sin(angles), np.cos(angles)], atol=1e-6)
-    assert_allclose(reference_sinusoidal(t, 6, "sin"), [np.sin(angles)] * 3, atol=1e-6)
-    columns = reference_sinusoidal(t, 6, "head")
+    assert_allclose(original_sinusoidal(t, 6, "sin"), [np.sin(angles)] * 3, atol=1e-6)
+    columns = original_sinusoidal(t, 6, "head")
     assert_allclose(columns[:, ::2], [np.sin(angles)[::2]] * 3, atol=1e-6)
     assert_allclose(columns[:, 1::2], [np.cos(angles)[1::2]] * 3, atol=1e-6)

@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
-from reference_golden import FOLDER, arrays, checkpoint, labels_of, to_nhwc
+from original_golden import FOLDER, arrays, checkpoint, labels_of, to_nhwc
 
-from configs import reference as reference_config
-from diffusion_jax.diffusion import losses, process, schedules
+from configs import original as original_config
+from diffusion_jax.diffusion import losses, parametrisations, process, schedules
 from diffusion_jax.importers import original
 from diffusion_jax.importers.imported_run import imported_state
 from diffusion_jax.importers.original import names
@@ -19,7 +19,7 @@ from diffusion_jax.training.state import apply_gradients
 
 pytestmark = pytest.mark.usefixtures("ordinary_promotion")
 
-SCHEDULE = schedules.make_schedule("cosine", 1000, "reference")
+SCHEDULE = schedules.make_schedule("cosine", 1000, "original")
 
 
 @pytest.fixture(scope="module")
@@ -33,14 +33,17 @@ def step(imported):
     golden = arrays("train_tiny")
     x0 = to_nhwc((golden["img_u8"].astype(np.float32) - np.float32(127.5)) / np.float32(127.5))
     noise, t = to_nhwc(golden["eps"]), jnp.asarray(golden["t"], jnp.int32)
-    x_t = process.q_sample(SCHEDULE, x0, t, noise)
+    level, parametrisation = SCHEDULE.level(t), parametrisations.noise()
+    x_t = process.q_sample(level, x0, noise)
     labels = labels_of(golden, golden["null"], 10)
 
     def loss(params):
         network = partial(imported.model.apply, {"params": params}, train=True)
-        prediction = process.denoiser_from_network(SCHEDULE, network)(x_t, t, labels)
+        output = parametrisations.ask(network, parametrisation, x_t, level, labels)
+        error = losses.squared_error(noise, output.estimate)
+        prediction = parametrisations.predict(parametrisation, x_t, level, output)
         parts = losses.diffusion_loss(
-            "reference", SCHEDULE, x0, x_t, t, noise, prediction, vlb_weight=0.001
+            "original", error, SCHEDULE.after(t), x0, x_t, prediction, vlb_weight=0.001
         )
         return jnp.mean(parts["loss"]), parts
 
@@ -64,7 +67,7 @@ def test_losses_equal_the_original(step):
 
 
 def test_one_step_makes_the_moments_that_the_original_saved(imported, step):
-    config = reference_config.get_config()
+    config = original_config.get_config()
     state = imported_state(config, imported.params, 1)
     new = jax.jit(
         partial(apply_gradients, optimizer=configuration.make_optimizer(config), ema_decay=0.9)
@@ -92,7 +95,7 @@ def test_one_step_makes_the_moments_that_the_original_saved(imported, step):
 def test_a_step_goes_on_from_the_imported_moments(imported, step):
     """In float64 by hand: the second update of AdamW, with the golden batch's gradients again."""
     theirs, settings = adam_state(imported)
-    config = reference_config.get_config()
+    config = original_config.get_config()
     config.update_from_flattened_dict(settings)
     state = imported_state(config, imported.params, 2, theirs)
     optimizer = configuration.make_optimizer(config)

@@ -7,16 +7,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
-from reference_golden import checkpoint
+from original_golden import checkpoint
 
-from configs import reference as reference_config
+from configs import original as original_config
 from diffusion_jax import parallel
 from diffusion_jax.diffusion import keys
+from diffusion_jax.diffusion.paths import on_device
 from diffusion_jax.diffusion.process import x0_from_noise
-from diffusion_jax.diffusion.schedules import make_schedule, sampling_schedule
+from diffusion_jax.diffusion.schedules import make_schedule
 from diffusion_jax.diffusion.types import Prediction
 from diffusion_jax.runs.generator import Generator
-from diffusion_jax.sampling import ddim_step, reference_step
+from diffusion_jax.sampling import make_path
+from diffusion_jax.sampling.ddim import ddim_step
+from diffusion_jax.sampling.original import original_step
 
 SEED, SHAPE, NULL = 5, (32, 32, 1), 7
 LABELS = np.array([3, 0, 6], np.int32)
@@ -68,29 +71,24 @@ def draws(count, steps):
     ],
 )
 def test_trajectory_by_hand(imported, s, scale, w, corrected, labels):
-    config = reference_config.get_config()
+    config = original_config.get_config()
     config.update_from_flattened_dict(imported.settings)
     config.data.resolution = SHAPE[0]
-    config.sampling.sampler = "reference"
+    config.sampling.solver = "original"
+    config.sampling.original.eta = float(np.sqrt(scale))
     config.sampling.stride = s
     config.sampling.clip = corrected
     config.sampling.guidance = w
     with jax.default_matmul_precision("highest"):
         steps = range(1 + s * (99 // s), 0, -s)
         generator = Generator.from_config(config, batch_size=8, frames=len(steps))
-        images, film = generator(
-            parallel.replicate(imported.params),
-            labels,
-            seed=SEED,
-            guidance_scale=w,
-            eta=float(np.sqrt(scale)),
-        )
+        images, film = generator(parallel.replicate(imported.params), labels, seed=SEED)
         apply = jax.jit(partial(imported.model.apply, {"params": imported.params}))
 
         def network(x, t, labels):
             steps = jnp.full(len(labels), t, jnp.int32)
             output = apply(jnp.asarray(x, jnp.float32), steps, jnp.asarray(labels))
-            parts = output.noise, output.variance_fraction
+            parts = output.estimate, output.variance_fraction
             return [np.asarray(part, np.float64) for part in parts]
 
         x, fresh = draws(3, len(steps))
@@ -105,7 +103,7 @@ def test_trajectory_by_hand(imported, s, scale, w, corrected, labels):
 
 
 def test_an_image_does_not_depend_on_how_many_are_drawn(imported):
-    config = reference_config.get_config()
+    config = original_config.get_config()
     config.update_from_flattened_dict(imported.settings)
     config.data.resolution = SHAPE[0]
     config.sampling.stride = 50
@@ -117,16 +115,21 @@ def test_an_image_does_not_depend_on_how_many_are_drawn(imported):
     assert_array_equal(many[:2], few)
 
 
-def gaussian_denoiser(schedule, mean, std):
+def gaussian_denoiser(mean, std):
     """The exact denoiser of data distributed as N(mean, std^2), with the fixed variance."""
 
-    def denoiser(x_t, t):
-        signal = jnp.asarray(schedule.alphas_bar, jnp.float32)[t][:, None, None, None]
-        variance = signal * std**2 + 1 - signal
-        noise = jnp.sqrt(1 - signal) * (x_t - jnp.sqrt(signal) * mean) / variance
-        return Prediction(x0_from_noise(schedule, x_t, t, noise), noise)
+    def denoiser(x, level):
+        variance = level.signal**2 * std**2 + level.noise**2
+        noise = level.noise * (x - level.signal * mean) / variance
+        return Prediction(x0_from_noise(level, x, noise), noise)
 
     return denoiser
+
+
+def rows_of(path):
+    """(now, next) of each step, as float32 scalars."""
+    rows = jax.tree.map(jnp.asarray, on_device(path).steps())
+    return [jax.tree.map(lambda row: row[i], rows) for i in range(path.num_steps)]  # noqa: B023
 
 
 # The standard deviation of what is drawn, by that of the data.
@@ -136,20 +139,20 @@ SPREADS = {0.0: (0.0, 0.0316), 0.2: (0.1926, 0.1973), 0.5: (0.4920, 0.4937), 1.0
 @pytest.mark.parametrize("std", SPREADS)
 def test_the_default_sampler_removes_the_noise_that_the_originals_leaves(std):
     """With an exact denoiser both are linear maps: mean and spread follow without sampling."""
-    trained = make_schedule("cosine", 1000, "reference")
+    trained = make_schedule("cosine", 1000, "original")
     mean = 0.3
 
     def moments(step, to_clean_image):
-        schedule = sampling_schedule(trained, steps=0, stride=10, to_clean_image=to_clean_image)
-        denoiser = gaussian_denoiser(schedule, mean, std)
+        path = make_path(trained, steps=0, stride=10, to_clean_image=to_clean_image)
         m, s = 0.0, 1.0
         x = jnp.array([0.0, 1.0]).reshape(2, 1, 1, 1)
-        for t in range(schedule.num_steps, 0, -1):
-            here = jnp.full(2, t)
-            offset, at_one = np.ravel(step(schedule, denoiser, x, here, 0 * x, eta=0.0))
+        for now, next in rows_of(path):
+            offset, at_one = np.ravel(
+                step(gaussian_denoiser(mean, std), now, next, x, 0 * x, eta=0.0)
+            )
             m, s = offset + (at_one - offset) * m, (at_one - offset) * s
         return m, s
 
-    default, original = moments(ddim_step, True), moments(reference_step, False)
+    default, original = moments(ddim_step, True), moments(original_step, False)
     assert_allclose((default[0], original[0]), mean, atol=5e-3)
     assert_allclose((default[1], original[1]), SPREADS[std], atol=1e-4)
