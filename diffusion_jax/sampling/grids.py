@@ -36,11 +36,12 @@ def karras(
 ) -> Path:
     """Evenly in (noise / signal)^(1/rho), then the clean image. EDM (arXiv:2206.00364), eq. 5.
 
-    sigma_min, sigma_max: the ends of noise / signal; 0 is the schedule's own. A chain is entered
-    between its steps, see `DiscreteSchedule.at_sigma`.
+    sigma_min, sigma_max: the ends of noise / signal; 0 is the schedule's own, or EDM's 0.002 and 80
+    where the schedule goes further. A chain is entered between its steps, see
+    `DiscreteSchedule.at_sigma`.
     """
     smallest, largest = schedule.sigma_range
-    smallest, largest = sigma_min or smallest, sigma_max or largest
+    smallest, largest = sigma_min or max(smallest, 0.002), sigma_max or min(largest, 80.0)
     if not 0 < smallest < largest or not rho > 0:
         raise ValueError(
             f"sampling.karras: sigma_min={smallest} must be less than sigma_max={largest}, and "

@@ -1,0 +1,166 @@
+"""Solvers with the exact denoiser of Gaussian data, whose probability flow is known."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from diffusion_jax.diffusion import keys, process
+from diffusion_jax.diffusion.paths import from_levels
+from diffusion_jax.diffusion.schedules import make_schedule
+from diffusion_jax.diffusion.types import Level, Prediction
+from diffusion_jax.sampling import SOLVERS, make_path, memoryless, sample
+from diffusion_jax.sampling.heun import heun_step
+
+MEAN, STD = 0.3, 0.5
+SHAPE = (4, 4, 1)
+ORDERS = {"ddim": 1, "heun": 2, "dpmpp_2m": 2}
+
+
+def exact(x, level):
+    """E[x0 | x] for x0 ~ N(MEAN, STD^2)."""
+    signal, noise = process.per_image(level.signal), process.per_image(level.noise)
+    gain = signal * STD**2 / (signal**2 * STD**2 + noise**2)
+    x0 = MEAN + gain * (x - signal * MEAN)
+    return Prediction(x0, (x - signal * x0) / noise)
+
+
+def standardised(x, level):
+    """(x - E x) / std x, which the probability flow keeps."""
+    return (x - level.signal * MEAN) / np.sqrt(level.signal**2 * STD**2 + level.noise**2)
+
+
+def ends(path):
+    levels = path.levels()
+    return (Level(levels.signal[i], levels.noise[i], levels.clock[i]) for i in (0, -1))
+
+
+def follow(solver, path, x):
+    image_keys = keys.per_example(jax.random.key(0), jnp.arange(len(x)))
+    run = jax.jit(lambda x, path: sample(SOLVERS[solver](), exact, path, image_keys, SHAPE, x=x)[0])
+    return run(x, path)
+
+
+def error(solver, path):
+    """The largest distance to where the probability flow leads from the same start."""
+    first, last = ends(path)
+    x = jnp.linspace(-2, 2, 16).reshape(1, *SHAPE) * path.start_std
+    spread = np.sqrt(last.signal**2 * STD**2 + last.noise**2)
+    wanted = last.signal * MEAN + spread * standardised(np.asarray(x, np.float64), first)
+    return float(np.abs(follow(solver, path, x) - wanted).max())
+
+
+def smooth_path(kind, steps):
+    """Finer and finer grids of one curve between two levels, so that an order can be measured."""
+    sigma = np.exp(np.linspace(np.log(10.0), np.log(0.1), steps + 1))
+    if kind == "karras":
+        sigma = (np.linspace(10.0 ** (1 / 7), 0.1 ** (1 / 7), steps + 1)) ** 7
+        return from_levels(make_schedule("edm").at_sigma(sigma))
+    if kind == "flow":
+        return from_levels(make_schedule("flow").level(np.linspace(0.95, 0.05, steps + 1), np))
+    return from_levels(make_schedule("cosine").at_sigma(sigma))
+
+
+@pytest.mark.parametrize("solver", ORDERS)
+@pytest.mark.parametrize("kind", ["variance preserving", "karras", "flow"])
+def test_the_order_of_a_solver(solver, kind):
+    """The slope of log error against log evaluations is minus the order."""
+    counts = np.array([8, 16, 32, 64])
+    errors = [error(solver, smooth_path(kind, count)) for count in counts]
+    slope = -np.polyfit(np.log(counts[1:]), np.log(errors[1:]), 1)[0]
+    assert ORDERS[solver] - 0.15 < slope < ORDERS[solver] + 0.5, errors
+
+
+@pytest.mark.parametrize("name", ["cosine", "continuous_cosine", "flow", "edm"])
+@pytest.mark.parametrize("spacing", ["ends", "karras"])
+@pytest.mark.parametrize("solver", ORDERS)
+def test_whole_paths_end_at_the_data(solver, name, spacing):
+    path = make_path(make_schedule(name), steps=60, spacing=spacing)
+    assert error(solver, path) < (0.05 if solver == "ddim" else 0.02)
+
+
+def test_heun_is_edms_algorithm_on_edms_path():
+    """The published trajectory of D = x / (1 + 4 sigma^2) from x = 80 in 18 steps."""
+
+    def denoiser(x, level):
+        x0 = x / (1 + 4 * level.noise**2)
+        return Prediction(x0, (x - x0) / level.noise)
+
+    for steps, wanted in ((18, 0.5276246370), (32, 0.5078380114)):
+        path = make_path(make_schedule("edm"), steps=steps)
+        image_keys = keys.per_example(jax.random.key(0), jnp.arange(1))
+        x, _ = sample(
+            SOLVERS["heun"](), denoiser, path, image_keys, SHAPE, x=jnp.full((1, *SHAPE), 80.0)
+        )
+        assert_allclose(x, wanted, rtol=1e-5)
+
+
+def test_heun_asks_twice_but_for_the_last_step():
+    asked = []
+
+    def denoiser(x, level):
+        jax.debug.callback(lambda noise: asked.append(float(noise)), level.noise)
+        return exact(x, level)
+
+    path = make_path(make_schedule("edm"), steps=5)
+    image_keys = keys.per_example(jax.random.key(0), jnp.arange(1))
+    jax.block_until_ready(sample(memoryless(heun_step), denoiser, path, image_keys, SHAPE))
+    jax.effects_barrier()
+    assert len(asked) == 2 * 5 - 1
+    assert min(asked) > 0
+
+
+def test_dpmpp_2m_against_its_algorithm_written_out():
+    """DPM-Solver++ (arXiv:2211.01095), algorithm 2, in float64."""
+    path = make_path(make_schedule("cosine"), steps=12)
+    w = path.waypoints
+    x = 1.5
+    snr = np.log(w.signal[:-1] / w.noise[:-1])
+    last = None
+    for i in range(12):
+        a, s = w.signal[i], w.noise[i]
+        x0 = MEAN + a * STD**2 / (a**2 * STD**2 + s**2) * (x - a * MEAN)
+        if i == 11:
+            x = x0
+            break
+        h = snr[i + 1] - snr[i]
+        d = x0
+        if i > 0:
+            r = (snr[i] - snr[i - 1]) / h
+            d = (1 + 1 / (2 * r)) * x0 - last / (2 * r)
+        x = w.noise[i + 1] / s * x - w.signal[i + 1] * np.expm1(-h) * d
+        last = x0
+    assert_allclose(follow("dpmpp_2m", path, jnp.full((1, *SHAPE), 1.5)), x, rtol=2e-5)
+
+
+@pytest.mark.parametrize("solver", ORDERS)
+def test_inversion_climbs_to_the_noise_that_sampling_came_from(solver):
+    down = smooth_path("variance preserving", 200)
+    x = jnp.linspace(-1, 1, 16).reshape(1, *SHAPE)
+    image = follow(solver, down, x)
+    back = follow(solver, down.climbing(), image)
+    assert_allclose(back, x, atol=0.03 if solver == "ddim" else 2e-3)
+
+
+def test_image_to_image_starts_in_the_middle():
+    """From the level in the middle, the rest of the path leads where the whole one does."""
+    whole = make_path(make_schedule("cosine"), steps=40)
+    image_keys = keys.per_example(jax.random.key(0), jnp.arange(1))
+    x = jnp.linspace(-2, 2, 16).reshape(1, *SHAPE)
+    end, film = sample(SOLVERS["ddim"](), exact, whole, image_keys, SHAPE, frames=40, x=x)
+    rest = whole.since(15)
+    assert_allclose(follow("ddim", rest, film[14]), end, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: SOLVERS["ddim"](eta=1.5), r"eta=1.5 must be in \[0, 1\]"),
+        (lambda: SOLVERS["ddim"](eta=float("nan")), r"eta=nan must be in \[0, 1\]"),
+        (lambda: SOLVERS["original"](eta=-0.1), "eta=-0.1 must be at least 0"),
+    ],
+)
+def test_options_out_of_range(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
