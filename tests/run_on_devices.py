@@ -27,6 +27,7 @@ from diffusion_jax.data import batches
 from diffusion_jax.runs import configuration
 from diffusion_jax.runs.generator import Generator
 from diffusion_jax.runs.train import make_step
+from diffusion_jax.training import metrics as step_metrics
 from diffusion_jax.training.state import init_state
 
 
@@ -63,7 +64,7 @@ def main() -> None:
     )
     for _ in range(3):
         state, metrics = step(state, parallel.shard(next(data)))
-        losses.append(float(jax.device_get(metrics).compute()["loss"]))
+        losses.append(step_metrics.means(metrics)["loss"])
         assert len(lowered) == 1, "the step is compiled once, for the first batch"
         for leaf in jax.tree.leaves(state):
             replicas = [np.asarray(shard.data) for shard in leaf.addressable_shards]

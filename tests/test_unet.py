@@ -10,9 +10,9 @@ from numpy.testing import assert_allclose
 from diffusion_jax.models import UNet
 from diffusion_jax.models.attention import ClassAttention, WindowAttention, eca_kernel_size
 from diffusion_jax.models.blocks import Conditioning
+from diffusion_jax.models.chain import BLOCKS, parse_blocks
 from diffusion_jax.models.embeddings import LabelEmbedding, sinusoidal
 from diffusion_jax.models.layers import WeightStandardizedConv
-from diffusion_jax.models.unet import BLOCKS, parse_blocks
 
 BEHAVIOURS = ("corrected", "original")
 

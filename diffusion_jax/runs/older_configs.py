@@ -4,6 +4,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from diffusion_jax.models import MODELS
 from diffusion_jax.runs.sections import add_options, model_section
 
 # Fields that older versions lack, and what those versions did.
@@ -11,7 +12,6 @@ ADDED = {
     "parametrisation": "noise",
     "init_from": "",
     "model.name": "unet",
-    "model.time_embedding": "auto",
     "loss.weight": "uniform",
     "sampling.solver": "ddim",
     "data.cache_dir": "",
@@ -54,8 +54,10 @@ def upgraded(values: dict[str, Any]) -> ConfigDict:
             sampling[solver].eta = sampling.eta
         del sampling["eta"]
     model = config.get("model")
-    if isinstance(model, ConfigDict) and model.name == "unet" and "options" not in model:
-        model.options = model_section("unet").options
+    if isinstance(model, ConfigDict) and model.name in MODELS:
+        for name, default in model_section(model.name).items():
+            if name not in model:
+                model[name] = default
     return config
 
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
+from diffusion_jax.diffusion.types import Leaf
 from diffusion_jax.training.state import TrainState
 
 
@@ -36,7 +37,7 @@ def transfer(state: TrainState, params: PyTree) -> tuple[TrainState, Transfer]:
     theirs = {_name(path): array for path, array in jax.tree.leaves_with_path(params)}
     taken, fresh = [], []
 
-    def choose(path: tuple, own: jax.Array) -> jax.Array:
+    def choose(path: tuple, own: Leaf) -> Leaf:
         name = _name(path)
         if name not in theirs:
             fresh.append(f"{name} {own.shape}, which is not there")

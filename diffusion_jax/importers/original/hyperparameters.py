@@ -9,7 +9,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from diffusion_jax.importers.original.names import TELLTALES, StateDict
-from diffusion_jax.models.unet import parse_blocks
+from diffusion_jax.models.chain import parse_blocks
 
 MOST_BLOCKS = 32  # per level
 
