@@ -35,7 +35,7 @@ EVALUATIONS_PER_STEP = {"heun": 2}
 
 
 def main() -> None:
-    from diffusion_jax.runs import configuration
+    from diffusion_jax.runs import run_folder, sampling_settings
     from diffusion_jax.runs.generator import load_params
 
     parametrisation = _PARAMETRISATION.value
@@ -43,7 +43,7 @@ def main() -> None:
     workdir = Path(_WORKDIR.value or default)
     if parametrisation:
         train(workdir, parametrisation)
-    config = configuration.load(workdir)
+    config = run_folder.load(workdir)
     if config.data.name != "digits":
         raise ValueError(f"{workdir} was trained on {config.data.name}, not on the digits")
     model, accuracy = classifier()
@@ -55,7 +55,7 @@ def main() -> None:
     for solver in _SOLVERS.value if parametrisation else ():
         # The last step of a solver of second order takes a single evaluation.
         steps = _EVALUATIONS.value // EVALUATIONS_PER_STEP.get(solver, 1)
-        configuration.set_sampling(config, {"solver": solver, "steps": steps})
+        sampling_settings.change(config, {"solver": solver, "steps": steps})
         print(f"{parametrisation}, {solver}, {steps} steps:")
         results[solver] = recognised(config, params, model)
     if _JSON.value:

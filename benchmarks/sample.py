@@ -13,14 +13,14 @@ from scripts import cli
 
 def main() -> None:
     from diffusion_jax import parallel
-    from diffusion_jax.runs import configuration
+    from diffusion_jax.runs import build
     from diffusion_jax.runs.generator import Generator
     from diffusion_jax.runs.validation import validate
     from diffusion_jax.training.state import init_params
 
     config = measure.config_from_flags()
     validate(config)
-    model, sampling = configuration.make_model(config), config.sampling
+    model, sampling = build.make_model(config), config.sampling
     params = jax.jit(lambda: init_params(model, config.seed, config.data.resolution))()
     params = parallel.replicate(params)
     generator = Generator.from_config(config, batch_size=config.batch_size)
@@ -30,7 +30,7 @@ def main() -> None:
         return generator(params, labels, seed=0)[0]
 
     guided = sampling.guidance > 0 and config.model.num_classes > 0
-    steps = configuration.make_sampling_path(config).num_steps
+    steps = build.make_sampling_path(config).num_steps
     forward = forward_flops(config, params)
     flops = forward * config.batch_size * steps * (2 if guided else 1)
     timing = measure.seconds_per_call(call)

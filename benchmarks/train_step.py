@@ -13,7 +13,7 @@ from scripts import cli
 
 def main() -> None:
     from diffusion_jax import parallel
-    from diffusion_jax.runs import configuration
+    from diffusion_jax.runs import build
     from diffusion_jax.runs.train import make_step
     from diffusion_jax.runs.validation import validate
     from diffusion_jax.training.state import init_state
@@ -21,7 +21,7 @@ def main() -> None:
     config = measure.config_from_flags()
     validate(config)
     parallel.check_batch_size(config.batch_size, config.micro_batches)
-    model, optimizer = configuration.make_model(config), configuration.make_optimizer(config)
+    model, optimizer = build.make_model(config), build.make_optimizer(config)
     side, channels = config.data.resolution, config.model.channels
     state = jax.jit(lambda: init_state(model, optimizer, config.seed, side))()
     state = parallel.replicate(state)
@@ -48,9 +48,9 @@ def main() -> None:
 
 def forward_flops(config, params) -> int:
     """Of one image through the network."""
-    from diffusion_jax.runs import configuration
+    from diffusion_jax.runs import build
 
-    model, side = configuration.make_model(config), config.data.resolution
+    model, side = build.make_model(config), config.data.resolution
     image = jax.ShapeDtypeStruct((1, side, side, model.channels), np.float32)
     clock = jax.ShapeDtypeStruct((1,), np.float32)
     labels = jax.ShapeDtypeStruct((1,), np.int32) if model.num_classes else None

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from diffusion_jax.runs import configuration
+from diffusion_jax.runs import run_folder
 
 
 def get_config(workdir: str) -> ConfigDict:
-    return configuration.load(Path(workdir))
+    return run_folder.load(Path(workdir))

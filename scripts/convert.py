@@ -141,11 +141,11 @@ def import_statistics() -> int:
 
 def export_run() -> int:
     from diffusion_jax.importers import imported_run, original
-    from diffusion_jax.runs import configuration
+    from diffusion_jax.runs import run_folder
     from diffusion_jax.runs.validation import validate
 
     folder, out = needed(_WORKDIR), needed(_OUT)
-    config = configuration.load(folder)
+    config = run_folder.load(folder)
     validate(config)
     original.check_exportable(config)
     step, params, adam = imported_run.read_weights(

@@ -107,7 +107,7 @@ def reference() -> int:
     import jax
 
     from diffusion_jax.evaluation import references
-    from diffusion_jax.runs import configuration, datasets
+    from diffusion_jax.runs import datasets, run_folder
     from diffusion_jax.runs.reference import make_reference
 
     way = "data" if _DATA.value else "config"
@@ -120,7 +120,7 @@ def reference() -> int:
     elif way == "workdir":
         if len(_WORKDIR.value) > 1:
             raise ValueError(f"--workdir={','.join(_WORKDIR.value)}: a reference takes only one")
-        dataset = datasets.of_config(configuration.load(Path(_WORKDIR.value[0])))
+        dataset = datasets.of_config(run_folder.load(Path(_WORKDIR.value[0])))
     else:
         dataset = datasets.of_config(cli.config_of("config", "configs/digits.py"))
     count = make_reference(

@@ -63,21 +63,21 @@ def main() -> int:
     import jax
 
     from diffusion_jax import parallel
-    from diffusion_jax.runs import configuration
+    from diffusion_jax.runs import run_folder
     from diffusion_jax.runs.generator import Generator, load_params
     from diffusion_jax.runs.validation import validate
 
     if _WORKDIR.value is None:
         raise ValueError("--workdir is missing; for example: --workdir runs/digits")
     workdir = Path(_WORKDIR.value)
-    config = configuration.load(workdir)
-    settings = sampling_settings(config)
+    config = run_folder.load(workdir)
+    settings = changed_settings(config)
     validate(config)
     if not _SAVE.value:
         raise ValueError(f"--save is empty; known: {', '.join(KINDS)}")
     if unknown := set(_SAVE.value) - set(KINDS):
         raise ValueError(f"Unknown --save {min(unknown)!r}; known: {', '.join(KINDS)}")
-    names = configuration.class_names(workdir)
+    names = run_folder.class_names(workdir)
     labels = parse_labels(_LABELS.value, _COUNT.value, config.model.num_classes, names, _SEED.value)
     gif = "gif" in _SAVE.value
     if gif and len(labels) > LARGEST_GIF:
@@ -107,9 +107,9 @@ def main() -> int:
     return 0
 
 
-def sampling_settings(config) -> dict:
+def changed_settings(config) -> dict:
     """The config's sampling section, after the flags have changed what they name."""
-    from diffusion_jax.runs import configuration
+    from diffusion_jax.runs import sampling_settings
 
     eta = _ETA.value
     if _DDIM_SCALE.value is not None:
@@ -124,8 +124,8 @@ def sampling_settings(config) -> dict:
         "guidance": _GUIDANCE.value,
         "clip": _CLIP.value,
     }
-    configuration.set_sampling(config, given, cli.solver_options(_OPTION.value, eta=eta))
-    return configuration.sampling_settings(config)
+    sampling_settings.change(config, given, cli.solver_options(_OPTION.value, eta=eta))
+    return sampling_settings.in_use(config)
 
 
 def parse_labels(

@@ -54,10 +54,10 @@ def describe(config) -> str:
     import jax
     from clu import parameter_overview
 
-    from diffusion_jax.runs import configuration
+    from diffusion_jax.runs import build
     from diffusion_jax.training.state import init_params
 
-    model = configuration.make_model(config)
+    model = build.make_model(config)
     params = jax.eval_shape(lambda: init_params(model, config.seed, config.data.resolution))
     table = parameter_overview.get_parameter_overview(params, include_stats=False)
     count = parameter_overview.count_parameters(params)

@@ -24,7 +24,7 @@ from tiny import tiny_config
 
 from diffusion_jax import parallel
 from diffusion_jax.data import batches
-from diffusion_jax.runs import configuration
+from diffusion_jax.runs import build
 from diffusion_jax.runs.generator import Generator
 from diffusion_jax.runs.train import make_step
 from diffusion_jax.training import metrics as step_metrics
@@ -42,7 +42,7 @@ def main() -> None:
         optimizer__eps=1e-2,
         sampling__ddim__eta=1.0,
     )
-    model, optimizer = configuration.make_model(config), configuration.make_optimizer(config)
+    model, optimizer = build.make_model(config), build.make_optimizer(config)
     state = jax.jit(lambda: init_state(model, optimizer, 0, config.data.resolution))()
     state = parallel.replicate(state)
     # Before training, from parameters that are the same to the last bit.
@@ -50,7 +50,7 @@ def main() -> None:
     images, _ = generator(state.ema_params, np.arange(16, dtype=np.int32) % 11, seed=3)
     step = parallel.data_parallel(make_step(config))
     data = batches(
-        configuration.open_source(config),
+        build.open_source(config),
         batch_size=config.batch_size,
         seed=0,
         flip=config.data.flip,

@@ -20,9 +20,9 @@ from configs import original as original_config
 from diffusion_jax.data import imagenet
 from diffusion_jax.files import torch_reader, torch_writer
 from diffusion_jax.importers import original
-from diffusion_jax.runs import configuration
+from diffusion_jax.runs import run_folder
 from scripts.cli import with_config_of_workdir
-from scripts.sample import sampling_settings
+from scripts.sample import changed_settings
 
 ROOT = Path(__file__).parent.parent
 TFDS = FOLDER.parent / "tfds"
@@ -61,7 +61,7 @@ def imported(tmp_path_factory):
 
 
 def test_the_workdir_is_that_of_a_run(imported):
-    config = configuration.load(imported)
+    config = run_folder.load(imported)
     assert config.model.blocks == "res,conv,clsAtn,chnAtn"
     assert config.model.time_embedding == "published"
     assert config.model.behaviour == config.schedule.behaviour == "original"
@@ -121,9 +121,9 @@ def test_averaged_weights_are_exported_without_the_optimizer(imported, tmp_path)
 
 def test_models_of_1000_classes_know_their_names(tmp_path):
     classes = imagenet.class_names()
-    config = configuration.load(make_wide(tmp_path))
+    config = run_folder.load(make_wide(tmp_path))
     assert config.model.num_classes == 1000
-    assert configuration.class_names(tmp_path / "run") == classes
+    assert run_folder.class_names(tmp_path / "run") == classes
 
 
 def make_wide(tmp_path):
@@ -192,7 +192,7 @@ def test_the_time_embedding_is_kept(tmp_path, time_embedding, code):
     model, params = FOLDER / "odd.pkl", FOLDER / "odd.json"
     done = convert(workdir, model, params, "--time_embedding", time_embedding)
     assert done.returncode == 0, done.stderr
-    assert configuration.load(workdir).model.time_embedding == time_embedding
+    assert run_folder.load(workdir).model.time_embedding == time_embedding
     printed = succeed("convert", "--to", "original", "--workdir", workdir, "--out", out)
     assert code in printed
 
@@ -200,12 +200,12 @@ def test_the_time_embedding_is_kept(tmp_path, time_embedding, code):
 def test_each_sampler_clips_by_its_own_default(imported):
     """--solver brings its default with it, unless the run already has that sampler."""
     flags.FLAGS(["sample", "--solver=original"])
-    config = configuration.load(imported)
-    assert sampling_settings(config)["clip"] is False
+    config = run_folder.load(imported)
+    assert changed_settings(config)["clip"] is False
     flags.FLAGS(["sample", "--solver=ddim"])
-    assert sampling_settings(config)["clip"] is True
+    assert changed_settings(config)["clip"] is True
     flags.FLAGS(["sample", "--solver=ddim", "--noclip"])
-    assert sampling_settings(config)["clip"] is False
+    assert changed_settings(config)["clip"] is False
     flags.FLAGS.unparse_flags()
 
 
@@ -333,7 +333,7 @@ def test_a_workdir_is_not_overwritten(imported):
 
 
 def test_a_run_that_computes_otherwise_is_not_exported(imported, tmp_path):
-    config = configuration.load(imported)
+    config = run_folder.load(imported)
     for field, value in (("behaviour", "corrected"), ("time_embedding", "standard")):
         changed = config.copy_and_resolve_references()
         changed.model[field] = value

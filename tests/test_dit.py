@@ -10,7 +10,7 @@ from tiny import tiny_config
 from configs import digits_dit
 from diffusion_jax.models import DiT
 from diffusion_jax.models.dit import position_embedding
-from diffusion_jax.runs import configuration
+from diffusion_jax.runs import run_folder
 from diffusion_jax.runs.sections import model_section
 from diffusion_jax.runs.train import train
 from diffusion_jax.runs.validation import validate
@@ -131,4 +131,4 @@ def test_it_trains_without_a_variance(tmp_path):
     assert [line["step"] for line in lines] == [2, 4]
     assert all(line["loss"] == line["simple"] > 0 and "vlb" not in line for line in lines)
     assert (tmp_path / "loss.png").exists()
-    assert configuration.load(tmp_path).to_dict() == config.to_dict()
+    assert run_folder.load(tmp_path).to_dict() == config.to_dict()

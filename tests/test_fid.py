@@ -15,7 +15,7 @@ from tiny import tiny_config
 from diffusion_jax.evaluation.image_sets import of_files
 from diffusion_jax.evaluation.moments import frechet_distance
 from diffusion_jax.images import to_uint8
-from diffusion_jax.runs import configuration
+from diffusion_jax.runs import build, run_folder
 from diffusion_jax.runs.generator import Generator, load_params
 from diffusion_jax.runs.train import train
 
@@ -64,7 +64,7 @@ def test_a_reference_says_what_it_is_of(reference):
     with np.load(reference) as arrays:
         about = json.loads(str(arrays["about"]))
         images = arrays["arr_0"]
-        digits = configuration.open_source(tiny_config()).read(np.arange(1797))["image"]
+        digits = build.open_source(tiny_config()).read(np.arange(1797))["image"]
         pixels = digits.reshape(1797, 64) / 127.5 - 1
         np.testing.assert_allclose(arrays["mu"], pixels.mean(0), atol=1e-6)
         np.testing.assert_allclose(arrays["sigma"], np.cov(pixels.T), atol=1e-6)
@@ -87,7 +87,7 @@ def test_a_run_is_evaluated(run, reference, tmp_path):
     assert done.returncode == 0, done.stderr
     found = result(tmp_path)
     # The same images, by way of the sampler itself.
-    config = configuration.load(run)
+    config = run_folder.load(run)
     step, params = load_params(run, config)
     labels = np.random.default_rng([0, 2]).integers(10, size=40, dtype=np.int32)
     generator = Generator.from_config(config, batch_size=8)

@@ -18,7 +18,7 @@ from diffusion_jax.data import make_source, preparation
 from diffusion_jax.data.crops import CROPS, RandomResizedCrop
 from diffusion_jax.data.decoder import Decoder
 from diffusion_jax.data.folder import find_images, split_off
-from diffusion_jax.runs import configuration
+from diffusion_jax.runs import build, run_folder
 from diffusion_jax.runs.train import train
 
 ROOT = Path(__file__).parent.parent
@@ -206,13 +206,13 @@ def test_random_crops_are_a_function_of_seed_epoch_and_image(tmp_path):
         model__num_classes=0,
         batch_size=4,
     )
-    source = configuration.open_source(config)
+    source = build.open_source(config)
     assert [image.shape for image in source.read(np.arange(2))["image"]] == [(10, 13, 3)] * 2
 
     def taken(start, count, **changes):
         with config.unlocked():
             config.update(changes)
-        stream = configuration.training_batches(config, source, start)
+        stream = build.training_batches(config, source, start)
         return np.concatenate([next(stream)["image"] for _ in range(count)])
 
     whole = taken(0, 6)
@@ -516,11 +516,11 @@ def test_two_steps_of_training_and_the_fingerprint_in_the_checkpoint(classes, tm
         sampling__grid_rows=1,
     )
     train(config, tmp_path / "run")
-    source = configuration.open_source(config)
+    source = build.open_source(config)
     assert f"fingerprint {source.description.fingerprint[:16]}" in capsys.readouterr().out
     about = Path(tmp_path / "run" / "checkpoints" / "2" / "about" / "metadata").read_text()
     assert source.description.fingerprint in about
-    assert configuration.class_names(tmp_path / "run") == ["cat", "dog"]
+    assert run_folder.class_names(tmp_path / "run") == ["cat", "dog"]
     # Another folder's worth of files under the same name does not go unnoticed.
     save(classes / "dog" / "new.png")
     config.steps = 3

@@ -11,7 +11,7 @@ from tiny import tiny_config
 
 from diffusion_jax import parallel
 from diffusion_jax.diffusion import paths
-from diffusion_jax.runs import configuration
+from diffusion_jax.runs import build
 from diffusion_jax.runs.generator import Generator
 from diffusion_jax.runs.sections import model_section
 from diffusion_jax.runs.validation import validate
@@ -22,7 +22,7 @@ LABELS = np.arange(8, dtype=np.int32)
 
 def params_of(config, seed=0):
     """Parameters that say something: a fresh head would be all but silent."""
-    model = configuration.make_model(config)
+    model = build.make_model(config)
     params = jax.jit(lambda: init_params(model, seed, config.data.resolution))()
     return parallel.replicate(params)
 
@@ -74,7 +74,7 @@ def test_the_interpolated_clock_gives_the_same_samples(drawn):
     config = tiny_config(model__blocks="res", sampling__steps=10)
     generator = Generator.from_config(config, batch_size=8)
     by_chain, _ = generator(params, LABELS, seed=1)
-    schedule = configuration.make_schedule(config)
+    schedule = build.make_schedule(config)
     levels = schedule.path(10).levels()
     sigma = (levels.noise / levels.signal)[:-1]
     generator._path = paths.on_device(paths.to_clean_image(schedule.at_sigma(sigma)))
@@ -97,9 +97,9 @@ def test_autoguidance_takes_a_model_of_another_schedule_and_parametrisation():
     left, _ = generator(params, LABELS, seed=1, weak_params=weak_params, guidance_scale=-1.0)
     # The weak model alone, on the same levels in its own scale, where x = x0 + sigma eps.
     alone = Generator.from_config(weak, batch_size=8)
-    levels = configuration.make_sampling_path(config).levels()
+    levels = build.make_sampling_path(config).levels()
     sigma = (levels.noise / levels.signal)[:-1]
-    own = paths.to_clean_image(configuration.make_schedule(weak).at_sigma(sigma))
+    own = paths.to_clean_image(build.make_schedule(weak).at_sigma(sigma))
     alone._path = paths.on_device(own)
     unguided, _ = alone(weak_params, LABELS, seed=1, guidance_scale=0.0)
     # Both start from equal noise: sigma z there, noise z in the strong model's scale.

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from diffusion_jax.runs import configuration
+from diffusion_jax.runs import run_folder, sampling_settings
 from diffusion_jax.runs.generator import Generator, load_params
 from diffusion_jax.runs.train import train
 from diffusion_jax.runs.validation import validate
@@ -35,8 +35,8 @@ def expected(run):
     ],
 )
 def test_images_are_what_they_were(run, expected, name, settings, options):
-    config = configuration.load(run)
-    configuration.set_sampling(config, settings, options)
+    config = run_folder.load(run)
+    sampling_settings.change(config, settings, options)
     validate(config)
     _, params = load_params(run, config)
     images, _ = Generator.from_config(config, batch_size=8)(params, LABELS, seed=3)
@@ -46,7 +46,7 @@ def test_images_are_what_they_were(run, expected, name, settings, options):
 @pytest.mark.usefixtures("ordinary_promotion")
 def test_the_next_steps_are_what_they_were(run, expected, tmp_path):
     workdir = shutil.copytree(run, tmp_path / "run")
-    config = configuration.load(workdir)
+    config = run_folder.load(workdir)
     config.steps, config.log_every, config.sampling.steps = 8, 1, 2
     train(config, workdir)
     lines = [line for line in read_metrics(workdir) if line["step"] > 6]

@@ -18,7 +18,7 @@ from tiny import tiny_config
 
 from diffusion_jax.data import Description, imagenet
 from diffusion_jax.data.cache_writer import CacheWriter
-from diffusion_jax.runs import configuration
+from diffusion_jax.runs import build, run_folder
 from diffusion_jax.runs.generator import load_params
 from diffusion_jax.runs.train import train
 from diffusion_jax.training import averages, optimizers
@@ -49,8 +49,8 @@ def finished(tmp_path_factory, ordinary_promotion):
 def test_a_run_explains_itself(finished):
     state, workdir = finished
     assert int(state.step) == 6
-    assert configuration.load(workdir).to_dict() == tiny_config().to_dict()
-    assert configuration.class_names(workdir) == list("0123456789")
+    assert run_folder.load(workdir).to_dict() == tiny_config().to_dict()
+    assert run_folder.class_names(workdir) == list("0123456789")
     metrics = read_metrics(workdir)
     assert [line["step"] for line in metrics] == [2, 4, 6]
     for name in ("loss", "simple", "vlb", "gradient_norm", "images_per_second"):
@@ -68,7 +68,7 @@ def test_a_run_explains_itself(finished):
 def test_training_changes_everything_and_averages(finished):
     state, _ = finished
     start = tiny_config(steps=1)
-    model = configuration.make_model(start)
+    model = build.make_model(start)
     shapes = jax.eval_shape(lambda: state.params)
     assert model is not None
     assert {leaf.dtype.name for leaf in jax.tree.leaves(shapes)} == {"float32"}
@@ -89,9 +89,9 @@ def test_resumed_steps_are_the_same_bit_for_bit(finished, tmp_path):
 
 def test_another_batch_size_goes_on_with_the_images_that_come_next(tmp_path, monkeypatch):
     places = []
-    of_training = configuration.training_batches
+    of_training = build.training_batches
     monkeypatch.setattr(
-        configuration,
+        build,
         "training_batches",
         lambda config, source, start: places.append(start) or of_training(config, source, start),
     )
@@ -132,8 +132,8 @@ def test_an_interrupted_run_continues_bit_for_bit(finished, tmp_path, monkeypatc
             return self.source.read(indices)
 
     with monkeypatch.context() as patch:
-        open_source = configuration.open_source
-        patch.setattr(configuration, "open_source", lambda c: Interrupting(open_source(c)))
+        open_source = build.open_source
+        patch.setattr(build, "open_source", lambda c: Interrupting(open_source(c)))
         before = signal.getsignal(signal.SIGTERM)
         stopped = train(tiny_config(), tmp_path)
         assert signal.getsignal(signal.SIGTERM) == before
@@ -253,7 +253,7 @@ def test_imagenet_through_tfds(golden, tmp_path):
     config.sampling.grid_rows = config.sampling.grid_columns = 2
     train(config, tmp_path)
     assert read_metrics(tmp_path)[-1]["step"] == 2
-    assert configuration.class_names(tmp_path)[173] == "tabby"
+    assert run_folder.class_names(tmp_path)[173] == "tabby"
     assert (tmp_path / "samples" / "step_0000002.png").exists()
 
 
@@ -285,7 +285,7 @@ def test_imagenet_from_its_zip_files(tmp_path):
     )
     train(config, tmp_path / "run")
     assert read_metrics(tmp_path / "run")[-1]["step"] == 2
-    assert configuration.class_names(tmp_path / "run")[0] == "kit fox"
+    assert run_folder.class_names(tmp_path / "run")[0] == "kit fox"
 
 
 def test_average_of_the_parameters():

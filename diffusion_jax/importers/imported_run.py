@@ -14,7 +14,7 @@ import optax
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
-from diffusion_jax.runs import configuration
+from diffusion_jax.runs import build, run_folder
 from diffusion_jax.training.checkpoints import Checkpoints
 from diffusion_jax.training.state import TrainState, init_state
 
@@ -38,7 +38,7 @@ def imported_state(
 
     adam: the optimizer's state; None: freshly initialized.
     """
-    shapes = jax.eval_shape(configuration.make_optimizer(config).init, params)
+    shapes = jax.eval_shape(build.make_optimizer(config).init, params)
     opt_state = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
     if adam is not None:
         count = np.array(adam.count, np.int32)
@@ -70,10 +70,10 @@ def write_workdir(
     partial = workdir.with_name(f"{workdir.name}.importing-{os.getpid()}")
     partial.mkdir()
     try:
-        with Checkpoints(partial / configuration.CHECKPOINTS, create=True) as checkpoints:
+        with Checkpoints(partial / run_folder.CHECKPOINTS, create=True) as checkpoints:
             checkpoints.save(int(state.step), state, constant=True)
         (partial / ORIGIN_FILE).write_text(json.dumps(origin, indent=2) + "\n")
-        configuration.save(config, partial, class_names)
+        run_folder.save(config, partial, class_names)
         if workdir.exists():
             workdir.rmdir()
         partial.rename(workdir)
@@ -97,11 +97,11 @@ def read_weights(
     """
 
     def fresh() -> TrainState:
-        model, optimizer = configuration.make_model(config), configuration.make_optimizer(config)
+        model, optimizer = build.make_model(config), build.make_optimizer(config)
         return init_state(model, optimizer, config.seed, config.data.resolution)
 
     like = jax.eval_shape(fresh)
-    with Checkpoints(workdir / configuration.CHECKPOINTS) as checkpoints:
+    with Checkpoints(workdir / run_folder.CHECKPOINTS) as checkpoints:
         step = checkpoints.newest() if checkpoint is None else checkpoint
         if not raw:
             return step, checkpoints.restore_params(step, like.params, ema=True), None

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from diffusion_jax.data import Source, make_source
 from diffusion_jax.images import Uint8Images
-from diffusion_jax.runs import configuration
+from diffusion_jax.runs import build
 from diffusion_jax.runs.validation import validate
 
 
@@ -27,13 +27,13 @@ class Dataset:
 def of_config(config: ConfigDict) -> Dataset:
     """The training data of a config; images that training crops at random are cropped once."""
     validate(config)
-    source = configuration.open_source(config)
+    source = build.open_source(config)
     provenance = source.description.provenance()
     if not source.description.shape[0]:  # cropped at random, see read_squares
         side = config.data.resolution
         provenance["shape"] = [side, side, config.model.channels]
         provenance["origin"] |= {"smallest_crop": config.data.smallest_crop, "seed": config.seed}
-    return Dataset(source, partial(configuration.read_squares, config, source), provenance)
+    return Dataset(source, partial(build.read_squares, config, source), provenance)
 
 
 def of_name(name: str, *, split: str | None, data_dir: str) -> Dataset:

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from diffusion_jax import images, parallel
 from diffusion_jax.evaluation.image_sets import ImageSet
 from diffusion_jax.images import Uint8Images
-from diffusion_jax.runs import configuration
+from diffusion_jax.runs import build, sampling_settings
 from diffusion_jax.runs.generator import Generator, load_params
 
 LABELS = ("uniform", "balanced", "data", "none")
@@ -64,7 +64,7 @@ def of_run(
         "labels": labels if config.model.num_classes else "the model has no classes",
         "quantizer": "truncate" if truncate else "round",
         "seed": seed,
-        "sampling": configuration.sampling_settings(config),
+        "sampling": sampling_settings.in_use(config),
         "model": config.model.to_dict(),
         "schedule": config.schedule.to_dict(),
         "parametrisation": config.parametrisation,
@@ -103,7 +103,7 @@ def choose_labels(
         case "balanced":
             return np.arange(count, dtype=np.int32) % classes
         case "data":
-            return generator.choice(configuration.open_source(config).labels, count)
+            return generator.choice(build.open_source(config).labels, count)
         case "none":
             return np.full(count, classes, np.int32)
     raise ValueError(f"Unknown --labels {policy!r}; known: {', '.join(LABELS)}")

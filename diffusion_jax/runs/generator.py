@@ -19,7 +19,7 @@ from diffusion_jax.diffusion.parametrisations import Parametrisation, denoiser_f
 from diffusion_jax.diffusion.schedules import Schedule
 from diffusion_jax.diffusion.types import ConditionalDenoiser
 from diffusion_jax.models import Network
-from diffusion_jax.runs import configuration
+from diffusion_jax.runs import build, run_folder
 from diffusion_jax.runs.sections import options_in
 from diffusion_jax.sampling import SOLVERS, Solver, sample
 from diffusion_jax.training.checkpoints import Checkpoints
@@ -37,9 +37,9 @@ def load_params(
     checkpoint: its step; None is the newest. ema: the averaged parameters, or else the raw ones.
     Raises FileNotFoundError if there is none, ValueError if it is not of the config's model.
     """
-    model = configuration.make_model(config)
+    model = build.make_model(config)
     like = jax.eval_shape(lambda: init_params(model, config.seed, config.data.resolution))
-    with Checkpoints(workdir / configuration.CHECKPOINTS) as checkpoints:
+    with Checkpoints(workdir / run_folder.CHECKPOINTS) as checkpoints:
         step = checkpoints.newest() if checkpoint is None else checkpoint
         return step, parallel.replicate(checkpoints.restore_params(step, like, ema=ema))
 
@@ -55,9 +55,9 @@ class Trained:
     @classmethod
     def from_config(cls, config: ConfigDict) -> "Trained":
         return cls(
-            configuration.make_model(config),
-            configuration.make_schedule(config),
-            configuration.make_parametrisation(config),
+            build.make_model(config),
+            build.make_schedule(config),
+            build.make_parametrisation(config),
         )
 
     def denoiser(self, params: PyTree, examples: Int[Array, "batch"]) -> ConditionalDenoiser:
@@ -119,7 +119,7 @@ class Generator:
         weak: the config of the run to guide with.
         """
         sampling = config.sampling
-        path = configuration.make_sampling_path(config)
+        path = build.make_sampling_path(config)
         return cls(
             Trained.from_config(config),
             path,

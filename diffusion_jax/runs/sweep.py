@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from diffusion_jax.evaluation.judge import Judge
-from diffusion_jax.runs import configuration
+from diffusion_jax.runs import run_folder, sampling_settings
 from diffusion_jax.runs.evaluate import of_run
 from diffusion_jax.runs.validation import validate
 from diffusion_jax.training.checkpoints import Checkpoints
@@ -20,7 +20,7 @@ SETTINGS = ("workdir", "checkpoint", *SAMPLING, "seed")
 
 @dataclass(frozen=True)
 class Point:
-    """One row of a sweep. sampling: changes to the run's config, see `set_sampling`."""
+    """One row of a sweep. sampling: changes to the run's config, see `sampling_settings.change`."""
 
     workdir: Path
     checkpoint: int
@@ -74,8 +74,8 @@ def points(
         raise ValueError("--workdir is empty; for example: --workdir runs/digits")
     found = []
     for workdir in workdirs:
-        configuration.load(workdir)
-        with Checkpoints(workdir / configuration.CHECKPOINTS) as saved:
+        run_folder.load(workdir)
+        with Checkpoints(workdir / run_folder.CHECKPOINTS) as saved:
             newest, steps = saved.newest(), saved.steps()
         wanted = steps if checkpoints == "all" else checkpoints
         wanted = [newest if step is None else step for step in wanted]
@@ -94,10 +94,10 @@ def evaluate(
 ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Yields for each point its `SETTINGS` and the judge's result."""
     for point in points:
-        config = configuration.load(point.workdir)
+        config = run_folder.load(point.workdir)
         settings = {**point.sampling, **protocol.sampling}
         options = {name: settings.pop(name, None) for name in OPTIONS}
-        configuration.set_sampling(config, settings, options)
+        sampling_settings.change(config, settings, options)
         validate(config)
         drawn = of_run(
             point.workdir,
@@ -113,7 +113,7 @@ def evaluate(
         if protocol.note:
             features = judge.extract.about["features"]
             drawn.about["protocol"] = protocol.note.format(features=features)
-        in_use = configuration.sampling_settings(config)
+        in_use = sampling_settings.in_use(config)
         used = {name: in_use.get(name, "") for name in SAMPLING}
         if used["stride"]:
             used["steps"] = ""  # replaced by the stride

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from diffusion_jax import images, parallel
 from diffusion_jax.data import Source
-from diffusion_jax.runs import configuration
+from diffusion_jax.runs import build, run_folder
 from diffusion_jax.runs.generator import Generator, load_params
 from diffusion_jax.runs.validation import validate
 from diffusion_jax.training import fine_tuning
@@ -42,16 +42,16 @@ def train(config: ConfigDict, workdir: Path) -> TrainState:
     validate(config)
     parallel.check_batch_size(config.batch_size, config.micro_batches)
     changes = _changes_since(config, workdir)
-    source = configuration.open_source(config)
+    source = build.open_source(config)
     _check_classes(config, workdir, source)
-    model = configuration.make_model(config)
-    optimizer = configuration.make_optimizer(config)
+    model = build.make_model(config)
+    optimizer = build.make_optimizer(config)
 
     def fresh_state() -> TrainState:
         return init_state(model, optimizer, config.seed, config.data.resolution)
 
     with Checkpoints(
-        workdir / configuration.CHECKPOINTS,
+        workdir / run_folder.CHECKPOINTS,
         keep_latest=config.keep_latest,
         keep_every=config.keep_every,
         create=True,
@@ -72,13 +72,13 @@ def train(config: ConfigDict, workdir: Path) -> TrainState:
             seen = -(-seen // config.batch_size) * config.batch_size
         known = source.description.provenance()
         if jax.process_index() == 0 and start < config.steps:
-            configuration.save(config, workdir, source.class_names)
+            run_folder.save(config, workdir, source.class_names)
             table = parameter_overview.get_parameter_overview(state.params, include_stats=False)
             (workdir / "parameters.txt").write_text(table + "\n")
             (workdir / "dataset.json").write_text(json.dumps(known, indent=2) + "\n")
 
         step = parallel.data_parallel(make_step(config))
-        data = configuration.training_batches(config, source, seen)
+        data = build.training_batches(config, source, seen)
         draw = _grid_of_samples(config, source)
 
         def save(number: int, state: TrainState) -> None:
@@ -108,13 +108,13 @@ def train(config: ConfigDict, workdir: Path) -> TrainState:
 def make_step(config: ConfigDict) -> Callable[[TrainState, PyTree], tuple[TrainState, Metrics]]:
     """The training step of a config, for `parallel.data_parallel`."""
     return make_train_step(
-        configuration.make_model(config),
-        configuration.make_schedule(config),
-        configuration.make_parametrisation(config),
-        configuration.make_optimizer(config),
+        build.make_model(config),
+        build.make_schedule(config),
+        build.make_parametrisation(config),
+        build.make_optimizer(config),
         seed=config.seed,
         loss_kind=config.loss.kind,
-        weight=configuration.make_weight(config),
+        weight=build.make_weight(config),
         vlb_weight=config.loss.vlb_weight,
         label_dropout=config.label_dropout,
         micro_batches=config.micro_batches,
@@ -151,7 +151,7 @@ def _from_another_run(state: TrainState, init_from: str) -> tuple[TrainState, li
     Raises ValueError or FileNotFoundError, in which `init_from` is named.
     """
     workdir = Path(init_from).expanduser()
-    step, params = load_params(workdir, configuration.load(workdir))
+    step, params = load_params(workdir, run_folder.load(workdir))
     try:
         state, transferred = fine_tuning.transfer(state, params)
     except ValueError as error:
@@ -166,9 +166,9 @@ def _changes_since(config: ConfigDict, workdir: Path) -> list[str]:
     """
     if workdir.exists() and not workdir.is_dir():
         raise ValueError(f"The workdir {workdir} is a file; choose another --workdir")
-    if not (workdir / configuration.CONFIG_FILE).exists():
+    if not (workdir / run_folder.CONFIG_FILE).exists():
         return []
-    changes = configuration.differences(configuration.load(workdir), config)
+    changes = run_folder.differences(run_folder.load(workdir), config)
     fixed = [c for c in changes if c.startswith(FIXED) and not c.startswith(FREE)]
     if fixed:
         raise ValueError(
@@ -179,7 +179,7 @@ def _changes_since(config: ConfigDict, workdir: Path) -> list[str]:
 
 def _check_classes(config: ConfigDict, workdir: Path, source: Source) -> None:
     """Raises ValueError if the labels of the run in `workdir` stand for other classes."""
-    before = configuration.class_names(workdir)
+    before = run_folder.class_names(workdir)
     if config.model.num_classes and before and before != list(source.class_names):
         changed = [f"{old} -> {new}" for old, new in zip(before, source.class_names) if old != new]
         raise ValueError(

@@ -12,8 +12,8 @@ from diffusion_jax.diffusion.losses import LOSSES
 from diffusion_jax.diffusion.parametrisations import PARAMETRISATIONS
 from diffusion_jax.diffusion.weights import WEIGHTS
 from diffusion_jax.models import MODELS
-from diffusion_jax.runs import configuration
-from diffusion_jax.runs.configuration import flatten
+from diffusion_jax.runs import build
+from diffusion_jax.runs.run_folder import flatten
 from diffusion_jax.runs.sections import TABLES, model_section, options_by_name
 from diffusion_jax.sampling import SOLVERS, SPACINGS
 from diffusion_jax.training.optimizers import adamw
@@ -28,7 +28,7 @@ def _known_fields(section: str, config: ConfigDict) -> set[str]:
     options = {name for table in TABLES.get(section, ()) for name in options_by_name(table)}
     match section:
         case "data":
-            arguments = _arguments(make_source) | {"name", *configuration.OF_THE_PIPELINE}
+            arguments = _arguments(make_source) | {"name", *build.OF_THE_PIPELINE}
             return arguments - {"channels", "num_classes"}
         case "model":
             return set(model_section(config.model.get("name", "unet")))
@@ -121,10 +121,10 @@ def _check_sections(config: ConfigDict) -> None:
     """What is named must exist, and be built with its options: they know their own limits."""
     try:
         loss = LOSSES[config.loss.kind]
-        schedule = configuration.make_schedule(config)
-        configuration.make_parametrisation(config)
-        configuration.make_weight(config)
-        configuration.make_sampling_path(config)
+        schedule = build.make_schedule(config)
+        build.make_parametrisation(config)
+        build.make_weight(config)
+        build.make_sampling_path(config)
     except TypeError as error:  # a text where a number belongs
         raise ValueError(f"An option of the config is of a wrong type: {error}") from None
     if loss.needs_bound and not isinstance(schedule, DiscreteSchedule):
@@ -133,7 +133,7 @@ def _check_sections(config: ConfigDict) -> None:
             f"schedule.name={config.schedule.name} is continuous. Set loss.kind=simple"
         )
     MODELS[config.model.name].check_fields(config.model.to_dict())
-    model = configuration.make_model(config)
+    model = build.make_model(config)
     model.check(config.data.resolution)
     if loss.needs_variance and not model.learns_variance:
         raise ValueError(
@@ -145,7 +145,7 @@ def _check_sections(config: ConfigDict) -> None:
 def _check_solver(config: ConfigDict) -> None:
     solver = config.sampling.solver
     try:
-        configuration.make_solver(config)
+        build.make_solver(config)
     except ValueError as error:
         raise ValueError(f"sampling.{solver}.{error}") from None
 

@@ -10,6 +10,7 @@ from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 from diffusion_jax import images
+from diffusion_jax.files import atomic
 
 METRICS_FILE = "metrics.jsonl"
 LOSS_CURVE = "loss.png"
@@ -122,6 +123,4 @@ def read_metrics(workdir: Path) -> list[dict[str, float | int]]:
 
 def _drop_after(workdir: Path, step: int) -> None:
     lines = [json.dumps(line) for line in read_metrics(workdir) if line["step"] <= step]
-    partial = workdir / (METRICS_FILE + ".tmp")
-    partial.write_text("".join(line + "\n" for line in lines))
-    partial.replace(workdir / METRICS_FILE)
+    atomic.write_text(workdir / METRICS_FILE, "".join(line + "\n" for line in lines))

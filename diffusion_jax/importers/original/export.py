@@ -12,7 +12,7 @@ from diffusion_jax.importers.imported_run import AdamState
 from diffusion_jax.importers.original import hyperparameters
 from diffusion_jax.importers.original.names import entries, to_state_dict
 from diffusion_jax.importers.original.optimizer import to_optimizer_state
-from diffusion_jax.runs import configuration
+from diffusion_jax.runs import build
 
 
 def check_exportable(config: ConfigDict) -> None:
@@ -47,7 +47,7 @@ def write_checkpoint(
     and FileExistsError if a file already exists.
     """
     check_exportable(config)
-    model = configuration.make_model(config)
+    model = build.make_model(config)
     suffix = (f"_{epoch}e" if epoch else "") + (f"_{step}s" if step else "")
     layout = entries(model, params)
     content: dict[Path, Any] = {

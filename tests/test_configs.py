@@ -7,7 +7,7 @@ import pytest
 from tiny import tiny_config
 
 from configs import base
-from diffusion_jax.runs import configuration
+from diffusion_jax.runs import build, run_folder
 from diffusion_jax.runs.validation import validate
 from diffusion_jax.training.state import init_params
 
@@ -29,7 +29,7 @@ def test_every_config_is_valid_and_builds(name):
         config.model.num_classes = 10
     validate(config)
     assert config.is_locked
-    model = configuration.make_model(config)
+    model = build.make_model(config)
     params = jax.eval_shape(lambda: init_params(model, config.seed, config.data.resolution))
     count = sum(leaf.size for leaf in jax.tree.leaves(params))
     assert count == PARAMETERS.get(name, count)
@@ -127,8 +127,8 @@ def test_a_config_of_an_older_version_gets_the_younger_fields(tmp_path):
     values = as_version_0_1(config)
     values["sampling"]["eta"] = 0.5
     (tmp_path / "config.json").write_text(json.dumps(values))
-    assert configuration.load(tmp_path).to_dict() == config.to_dict()
-    assert configuration.class_names(tmp_path) == []
+    assert run_folder.load(tmp_path).to_dict() == config.to_dict()
+    assert run_folder.class_names(tmp_path) == []
     # The original was called "reference".
     config = tiny_config(behaviour="original", loss__kind="original", sampling__solver="original")
     values = as_version_0_1(config)
@@ -136,7 +136,7 @@ def test_a_config_of_an_older_version_gets_the_younger_fields(tmp_path):
     values["schedule"]["behaviour"] = values["loss"]["kind"] = "reference"
     values["sampling"] |= {"sampler": "reference", "eta": 0.0}
     (tmp_path / "config.json").write_text(json.dumps(values))
-    loaded = configuration.load(tmp_path)
+    loaded = run_folder.load(tmp_path)
     validate(loaded)
     assert loaded.to_dict() == config.to_dict()
 
@@ -151,25 +151,25 @@ def test_a_missing_key_is_named():
 
 def test_configs_survive_the_way_to_disk(tmp_path):
     config = tiny_config(optimizer__clip_norm=0.5)
-    configuration.save(config, tmp_path, ["a", "b"])
-    again = configuration.load(tmp_path)
+    run_folder.save(config, tmp_path, ["a", "b"])
+    again = run_folder.load(tmp_path)
     validate(again)
     assert again.to_dict() == config.to_dict()
-    assert configuration.differences(config, again) == []
-    assert configuration.class_names(tmp_path) == ["a", "b"]
+    assert run_folder.differences(config, again) == []
+    assert run_folder.class_names(tmp_path) == ["a", "b"]
     again.model.width = 16
-    assert configuration.differences(config, again) == ["model.width: 8 -> 16"]
+    assert run_folder.differences(config, again) == ["model.width: 8 -> 16"]
 
 
 def test_a_folder_that_is_no_run(tmp_path):
     with pytest.raises(FileNotFoundError, match="not the workdir of a run"):
-        configuration.load(tmp_path)
+        run_folder.load(tmp_path)
     (tmp_path / "config.json").write_text("[]")
     with pytest.raises(ValueError, match="no JSON object"):
-        configuration.load(tmp_path)
+        run_folder.load(tmp_path)
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(ValueError, match="not readable as JSON"):
-        configuration.load(tmp_path)
+        run_folder.load(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -185,4 +185,4 @@ def test_a_folder_that_is_no_run(tmp_path):
 )
 def test_data_that_does_not_fit(changes, message):
     with pytest.raises(ValueError, match=message):
-        configuration.open_source(tiny_config(**changes))
+        build.open_source(tiny_config(**changes))

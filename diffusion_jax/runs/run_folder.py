@@ -1,0 +1,64 @@
+"""The folder of a run: its config and the names of its classes, written whole or not at all."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from diffusion_jax.runs.older_configs import upgraded
+
+CONFIG_FILE = "config.json"
+CLASSES_FILE = "classes.txt"
+CHECKPOINTS = "checkpoints"
+
+
+def save(config: ConfigDict, workdir: Path, class_names: Sequence[str]) -> None:
+    """Writes config.json and, if there are classes, classes.txt, each whole or not at all."""
+    texts = {CONFIG_FILE: json.dumps(config.to_dict(), indent=2)}
+    if class_names:
+        texts[CLASSES_FILE] = "\n".join(class_names)
+    for name, text in texts.items():
+        atomic.write_text(workdir / name, text + "\n")
+
+
+def class_names(workdir: Path) -> list[str]:
+    """The names of the classes of a run, in the order of their labels; none if it has none."""
+    path = workdir / CLASSES_FILE
+    return path.read_text().split("\n")[:-1] if path.exists() else []
+
+
+def load(workdir: Path) -> ConfigDict:
+    """The config of a run. Raises FileNotFoundError or ValueError if there is none to read."""
+    path = workdir / CONFIG_FILE
+    if not path.is_file():
+        raise FileNotFoundError(f"{workdir} is not the workdir of a run: it has no {CONFIG_FILE}")
+    try:
+        values = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is not readable as JSON: {error}") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} does not hold a config: it is no JSON object")
+    return upgraded(values).lock()
+
+
+def flatten(section: Mapping | ConfigDict, prefix: str = "") -> dict[str, Any]:
+    """The values by dotted name, such as "model.width"."""
+    values = {}
+    for name, value in section.items():
+        if isinstance(value, Mapping | ConfigDict):
+            values.update(flatten(value, f"{prefix}{name}."))
+        else:
+            values[prefix + name] = value
+    return values
+
+
+def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
+    """What changed, as lines such as "model.width: 128 -> 64"."""
+    before, after = flatten(old), flatten(new)
+    return [
+        f"{name}: {before.get(name)} -> {after.get(name)}"
+        for name in sorted(before.keys() | after.keys())
+        if before.get(name) != after.get(name)
+    ]
