@@ -78,6 +78,9 @@ _STRIDE = flags.DEFINE_list("stride", None, "In place of --steps: every stride-t
 _ETA = flags.DEFINE_list("eta", None, "0: DDIM; 1: DDPM.")
 _GUIDANCE = flags.DEFINE_list("guidance", None, "w in (1+w) conditional - w unconditional.")
 _SOLVER = flags.DEFINE_list("solver", None, "ddim, heun, dpmpp_2m or original.")
+_OPTION = flags.DEFINE_multi_string(
+    "option", [], "Any option of the solver, as NAME=VALUE; can be repeated."
+)
 _CLIP = flags.DEFINE_bool("clip", None, "Clip the predicted x0 to [-1, 1].")
 
 OF_FEATURES = (_FEATURES, _WEIGHTS, _RESIZE, _BATCH_SIZE)
@@ -92,7 +95,7 @@ COMMANDS = {
     "evaluate --workdir": (
         *OF_PROTOCOL,
         *OF_EVALUATION,
-        *(_LABELS, _QUANTIZER, _GUIDANCE, _SOLVER, _CLIP),  # which a protocol decides
+        *(_LABELS, _QUANTIZER, _GUIDANCE, _SOLVER, _OPTION, _CLIP),  # which a protocol decides
     ),
     "evaluate --protocol": (*OF_PROTOCOL, *OF_EVALUATION),
     "check": (_IMAGES, _REFERENCE, _OUT, _WEIGHTS, _BATCH_SIZE),
@@ -213,7 +216,8 @@ def drawing():
     else:
         chosen = sweep.Protocol(labels=_LABELS.value, truncate=_QUANTIZER.value == "truncate")
     count = _NUM.value or chosen.count
-    return dataclasses.replace(chosen, count=count, ema=_PARAMS.value == "ema")
+    options = cli.solver_options(_OPTION.value)
+    return dataclasses.replace(chosen, count=count, ema=_PARAMS.value == "ema", options=options)
 
 
 def numbers(flag: flags.FlagHolder, kind: type) -> list:

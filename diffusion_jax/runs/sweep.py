@@ -33,7 +33,8 @@ class Protocol:
     """What the images of all points have in common.
 
     labels: see `evaluate.choose_labels`. truncate: see `images.to_uint8`. ema: averaged parameters,
-    or raw ones. sampling: settings that take precedence over those of the points. note: added to
+    or raw ones. sampling: settings that take precedence over those of the points. options: of the
+    solver. note: added to
     the provenance; "{features}" stands for the features in use.
     """
 
@@ -42,6 +43,7 @@ class Protocol:
     truncate: bool = False
     ema: bool = True
     sampling: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
     note: str = ""
 
 
@@ -96,7 +98,7 @@ def evaluate(
     for point in points:
         config = run_folder.load(point.workdir)
         settings = {**point.sampling, **protocol.sampling}
-        options = {name: settings.pop(name, None) for name in OPTIONS}
+        options = {name: settings.pop(name, None) for name in OPTIONS} | protocol.options
         sampling_settings.change(config, settings, options)
         validate(config)
         drawn = of_run(
