@@ -8,7 +8,7 @@ A section holds the arguments of one constructor, and is documented there: `mode
 
 from ml_collections import ConfigDict
 
-from diffusion_jax.runs.sections import add_options, block_options
+from diffusion_jax.runs.sections import add_defaults, block_options
 
 
 def get_config() -> ConfigDict:
@@ -108,5 +108,5 @@ def get_config() -> ConfigDict:
     config.checkpoint_every = 10_000
     config.keep_latest = 3  # checkpoints
     config.keep_every = 0  # if not 0, checkpoints of its multiples stay for ever
-    add_options(config)
+    add_defaults(config)
     return config.lock()

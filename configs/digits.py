@@ -3,26 +3,37 @@
 Blocks: res, clsAtn, chnAtn. A whole run on a laptop, without a GPU:
 
     python -m scripts.train --config configs/digits.py --workdir runs/digits
+
+Any other network by its name, with its constructor's defaults (`digits_dit.py` is a small DiT):
+
+    python -m scripts.train --config configs/digits.py:dit --workdir runs/dit --config.model.depth=4
 """
 
 from ml_collections import ConfigDict
 
 from configs import base
+from diffusion_jax.runs import build
+from diffusion_jax.runs.sections import model_section
 
 
-def get_config() -> ConfigDict:
+def get_config(network: str = "unet") -> ConfigDict:
     config = base.get_config()
     config.data.name = "digits"
     config.data.split = "all"
     config.data.resolution = 8
     config.data.threads = 1
 
+    if network == "unet":
+        config.model.width = 24
+        config.model.levels = 1
+        config.model.time_dim = 128
+        config.model.label_dim = 128
+    else:
+        config.model = model_section(network)
+        if not build.make_model(config).learns_variance:
+            config.loss.kind = "simple"
     config.model.channels = 1
-    config.model.width = 24
-    config.model.levels = 1
     config.model.num_classes = 10
-    config.model.time_dim = 128
-    config.model.label_dim = 128
 
     config.steps = 2000
     config.batch_size = 64

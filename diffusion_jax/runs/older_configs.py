@@ -5,7 +5,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from diffusion_jax.models import MODELS
-from diffusion_jax.runs.sections import add_options, model_section
+from diffusion_jax.runs.sections import add_defaults, model_section
 
 # Fields that older versions lack, and what those versions did.
 ADDED = {
@@ -14,19 +14,8 @@ ADDED = {
     "model.name": "unet",
     "loss.weight": "uniform",
     "sampling.solver": "ddim",
-    "data.cache_dir": "",
-    "data.crop": "center-crop",
-    "data.shorter_side": 0,
     "data.smallest_crop": 0.8,
     "data.drop_last": False,
-    "data.load_into_memory": False,
-    "data.include": "",
-    "data.exclude": "",
-    "data.labels": "auto",
-    "data.holdout": "",
-    "data.convert": False,
-    "data.upright": False,
-    "data.skip_broken": False,
 }
 # Fields whose value "reference" is called "original" by now.
 RENAMED = ("behaviour", "model.behaviour", "schedule.behaviour", "loss.kind", "sampling.sampler")
@@ -48,7 +37,7 @@ def upgraded(values: dict[str, Any]) -> ConfigDict:
         section, field = _place(config, name)
         if section is not None and field not in section:
             section[field] = value
-    add_options(config)
+    add_defaults(config)
     if "eta" in sampling:
         for solver in ("ddim", "original"):
             sampling[solver].eta = sampling.eta

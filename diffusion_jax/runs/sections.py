@@ -12,6 +12,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from diffusion_jax.data import make_source
 from diffusion_jax.diffusion.parametrisations import PARAMETRISATIONS
 from diffusion_jax.diffusion.schedules import SCHEDULES
 from diffusion_jax.diffusion.weights import WEIGHTS
@@ -66,8 +67,23 @@ TABLES: dict[str, tuple[Mapping[str, Callable], ...]] = {
 }
 
 
-def add_options(config: ConfigDict) -> None:
-    """Adds the sections of options, with their defaults, to what a config does not have yet."""
+def data_fields() -> dict[str, Any]:
+    """The fields of `config.data` that `make_source` has defaults for."""
+    parameters = inspect.signature(make_source).parameters.values()
+    of_the_model = ("channels", "num_classes", "resolution")
+    return {
+        p.name: p.default
+        for p in parameters
+        if p.default is not p.empty and p.name not in of_the_model
+    }
+
+
+def add_defaults(config: ConfigDict) -> None:
+    """Adds what follows from signatures, with its defaults, to what a config does not have yet."""
+    if isinstance(config.get("data"), ConfigDict):
+        for name, default in data_fields().items():
+            if name not in config.data:
+                config.data[name] = default
     for place, tables in TABLES.items():
         if place not in config:
             config[place] = ConfigDict()
