@@ -1,4 +1,4 @@
-"""Configs as the library sees them: what they build, and the JSON beside the run.
+"""What a config builds, and how it is stored as JSON beside its run.
 
 A section of a config holds the arguments of one constructor, see `runs/sections.py`.
 """
