@@ -91,7 +91,7 @@ MISTAKES = {
         "--split belongs to `imagenet64` and `check --name`; `check --config` does not take it",
     ),
     "a flag that goes with another flag": (
-        ["scripts.convert", "--to=reference", "--hyperparameters=x"],
+        ["scripts.convert", "--to=original", "--hyperparameters=x"],
         "--hyperparameters belongs to `--from`; `--to` does not take it",
     ),
 }

@@ -1,6 +1,6 @@
-"""Continuous noise schedules: a level for every time, none of them special.
+"""Continuous noise schedules, with a level for every time.
 
-`level` takes NumPy's arrays on the host, in float64, or JAX's under jit: xp says which.
+`level` takes NumPy arrays on the host, in float64, or JAX arrays under jit; xp says which.
 """
 
 from dataclasses import dataclass
@@ -103,8 +103,8 @@ class Flow:
 class EDM:
     """signal = 1, noise = sigma, with log sigma ~ N(p_mean, p_std^2). EDM (arXiv:2206.00364).
 
-    Training draws sigma as table 1 there says; sampling goes from sigma_max to sigma_min in steps
-    that are even in sigma^(1/rho), and then to 0 (eq. 5). The network is told log(sigma) / 4.
+    Training draws sigma as in its table 1. Sampling goes from sigma_max to sigma_min, evenly in
+    sigma^(1/rho), and then to 0 (eq. 5). The clock is log(sigma) / 4.
     """
 
     p_mean: float = -1.2

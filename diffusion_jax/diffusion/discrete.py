@@ -1,8 +1,8 @@
 """Discrete noise schedules: tables of a chain of steps t = 1 .. T, as DDPM has them.
 
-Everything here runs once, on the host, in float64 NumPy (the original's cosine alone has float32
-tables, as the original does). Tables have num_steps + 1 entries and are indexed as the papers do:
-entry t belongs to step t = 1 .. num_steps, and entry 0 to the clean image.
+Tables are computed once, on the host, in float64 NumPy (only the original's cosine is in float32,
+as in the original). They have num_steps + 1 entries and are indexed as in the papers: entry t
+belongs to step t = 1 .. num_steps, and entry 0 to the clean image.
 """
 
 from dataclasses import dataclass
@@ -66,8 +66,8 @@ class DiscreteSchedule:
     def at_sigma(self, sigma: Leaf, xp: ModuleType = np) -> Level:
         """The levels of these noise / signal, with a clock between the steps of the chain.
 
-        It is interpolated in log(noise / signal), as k-diffusion does; outside the chain it is that
-        of the nearest end. xp: numpy, for float64 on the host, or jax.numpy under jit.
+        The clock is interpolated in log(noise / signal), as in k-diffusion; outside the chain it is
+        that of the nearest end. xp: numpy, for float64 on the host, or jax.numpy under jit.
         """
         known, first = np.unique(np.log(self._sigma()[1:]), return_index=True)
         clocks = self.timesteps[1:].astype(np.float64)[first]
@@ -99,7 +99,7 @@ class DiscreteSchedule:
         )
 
     def ending_clean(self) -> "DiscreteSchedule":
-        """The same chain in float64, with alpha-bar_0 = 1: news to the original's cosine alone."""
+        """The same chain in float64, with alpha-bar_0 = 1; changes only the original's cosine."""
         alphas_bar = np.array(self.alphas_bar, np.float64)
         alphas_bar[0] = 1
         return from_alphas_bar(alphas_bar, self.timesteps, self.beta_bounds)

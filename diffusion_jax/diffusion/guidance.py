@@ -67,10 +67,10 @@ def classifier_free(
 ) -> Denoiser:
     """Classifier-free guidance. arXiv:2207.12598, eq. 6.
 
-    Both passes are one call of the network on twice the rows; each is told that it is a batch of
-    its own, so that every row has the place in its batch that it would have in a pass by itself.
+    Both passes are one call of the network on twice the rows. It is vmapped over the two, so that
+    every row has the same place in its batch as in a pass of its own.
 
-    null: the condition that says nothing, in the shape of `condition`. guidance_scale: w in
+    null: the null condition, in the shape of `condition`. guidance_scale: w in
     noise = (1 + w) conditional - w unconditional. 0 is no guidance; the other convention,
     unconditional + s (conditional - unconditional), has s = 1 + w. guide_variance: extrapolate the
     variance fraction, too, as the original does; otherwise the variance is the conditional pass's
@@ -119,10 +119,10 @@ def clip_x0_alone(denoiser: Denoiser) -> Denoiser:
 def at_levels_of(
     denoiser: ConditionalDenoiser, level_of: Callable[[Leaf], Level]
 ) -> ConditionalDenoiser:
-    """The denoiser, asked at levels of its own schedule with the same noise / signal.
+    """The denoiser, evaluated at the level of its own schedule that has the same noise / signal.
 
-    A model that was trained with another schedule knows x in another scale and by another clock;
-    x0 and noise are the same in both. level_of: maps noise / signal to its own level.
+    A model that was trained with another schedule expects x at another scale and another clock; x0
+    and noise are the same for both. level_of: maps noise / signal to its own level.
     """
 
     def rescaled(x: Images, level: Level, condition: Condition) -> Prediction:
@@ -138,8 +138,8 @@ class Guidance:
     """How a network's predictions are changed on their way to a solver.
 
     scale: w of `classifier_free` or `autoguidance`; None for neither, at half the cost. clip:
-    whether the predicted x0 is clipped to [-1, 1]. learned_variance: whether the variance that the
-    network says is used. clip_alone, guide_variance: as the original does, see `clip_x0_alone` and
+    whether the predicted x0 is clipped to [-1, 1]. learned_variance: whether the network's learned
+    variance is used. clip_alone, guide_variance: as in the original, see `clip_x0_alone` and
     `classifier_free`.
     """
 
@@ -159,8 +159,8 @@ def guide(
 ) -> Denoiser:
     """The denoiser that a solver is given.
 
-    null: the condition that says nothing, for classifier-free guidance; None where there is none.
-    weak: a weaker model, which guides in place of the null condition.
+    null: the null condition, for classifier-free guidance; None if the model has none. weak: a
+    weaker model to guide with in place of the null condition. With neither, nothing is guided.
     """
     told = with_condition(denoiser, condition)
     if settings.scale is None:

@@ -1,8 +1,8 @@
 """What a network estimates: the noise, the clean image, or something between the two.
 
-A parametrisation is three functions of the level. `scale_input` gives the factor of x on its way
-into the network; `target` is what the network shall answer; `solve` turns its answer into x0 and
-noise. They are written for any level x = signal x0 + noise eps, whatever signal^2 + noise^2 is.
+A parametrisation is three functions of the level. `scale_input` is the factor by which x is scaled
+for the network, `target` is what the network should estimate, and `solve` turns the estimate into
+x0 and noise. They hold at any level x = signal x0 + noise eps, whatever signal^2 + noise^2 is.
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ from diffusion_jax.diffusion.types import (
 
 @dataclass(frozen=True)
 class Parametrisation:
-    """scale_input: level -> factor. target: (level, x0, noise) -> what the network shall answer.
+    """scale_input: level -> factor. target: (level, x0, noise) -> what the network estimates.
 
     solve: (level, x, estimate of the target) -> (x0, noise).
     """
@@ -142,7 +142,7 @@ def ask(
     level: Level,
     condition: Condition,
 ) -> NetworkOutput:
-    """What the network says about x, in the type of x. A clock for the whole batch is repeated."""
+    """The network's output for x, in the dtype of x. A single clock is broadcast to the batch."""
     clock = jnp.broadcast_to(jnp.asarray(level.clock, jnp.float32), x.shape[:1])
     output = network(x * parametrisation.scale_input(level), clock, condition)
     fraction = output.variance_fraction
@@ -154,7 +154,7 @@ def ask(
 def predict(
     parametrisation: Parametrisation, x: Images, level: Level, output: NetworkOutput
 ) -> Prediction:
-    """What the network's output says of both halves of x."""
+    """x0 and noise from the network's output, with its variance fraction."""
     x0, noise = parametrisation.solve(level, x, output.estimate)
     return Prediction(x0, noise, output.variance_fraction)
 

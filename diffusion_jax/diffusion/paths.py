@@ -1,7 +1,7 @@
 """Paths: the levels that a solver visits, and what each of its steps needs of two neighbours.
 
-All of it is computed once, on the host, in float64: differences of levels that are close together
-have no digits left in float32.
+Everything is computed once, on the host, in float64: differences between close levels would lose
+their digits in float32.
 """
 
 from dataclasses import dataclass, fields
@@ -58,10 +58,10 @@ class Path:
         return Path(rest)
 
     def climbing(self) -> "Path":
-        """The same levels backwards, from the least noisy one on which a network can be asked.
+        """The same levels in reverse, starting from the least noisy one that a network can denoise.
 
-        A clean image has no noise to estimate, so that a path that ends there climbs from the level
-        before, which is where the image is put. DDIM (arXiv:2010.02502), section 4.3.
+        A clean image has no noise to estimate. A path that ends there is reversed from the level
+        before, at which the image is placed. DDIM (arXiv:2010.02502), section 4.3.
         """
         levels = self.levels()
         keep = np.asarray(levels.noise) > 0

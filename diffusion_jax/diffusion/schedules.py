@@ -33,7 +33,7 @@ class Schedule(Protocol):
         """The levels with these noise / signal, in float64 (xp = numpy) or under jit."""
 
     def path(self, steps: int) -> Path:
-        """So many steps to the clean image, evenly spaced in the schedule's own time."""
+        """`steps` steps to the clean image, evenly spaced in the schedule's own time."""
 
 
 def linear(num_steps: int = 1000) -> discrete.DiscreteSchedule:

@@ -66,7 +66,7 @@ class Waypoint(Level):
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class NetworkOutput:
-    """What a network says about x, in the terms of its parametrisation.
+    """What a network returns for x, in terms of its parametrisation.
 
     estimate: of the parametrisation's target (the noise, say), (batch, height, width, channels).
     variance_fraction: v of Improved DDPM (arXiv:2102.09672, eq. 15), the place of log sigma^2
@@ -80,9 +80,9 @@ class NetworkOutput:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Prediction:
-    """What a denoiser answers: both halves of x = signal x0 + noise eps.
+    """What a denoiser returns: estimates of x0 and eps in x = signal x0 + noise eps.
 
-    They are kept side by side, so that a wrapper may change one of them alone (clipping x0, say).
+    Both are kept, so that a wrapper can change one of them alone (clip x0, for example).
     """
 
     x0: Leaf

@@ -1,9 +1,9 @@
 """Weights of the loss: how much a level of noise counts.
 
 The loss is weight(level) times the squared error of the parametrisation's target. The papers weigh
-the error of x0 or of eps instead, so that a weight is also told `gain`, the derivative of x0 by the
-target at a given x: (error of x0)^2 = gain^2 (error of the target)^2, and the error of eps is
-signal / noise times that of x0. SNR = signal^2 / noise^2.
+the error of x0 or of eps instead. A weight therefore also takes `gain`, the derivative of x0 with
+respect to the target at a given x: (error of x0)^2 = gain^2 (error of the target)^2, and the error
+of eps is signal / noise times that of x0. SNR = signal^2 / noise^2.
 """
 
 from collections.abc import Callable
@@ -56,7 +56,7 @@ WEIGHTS: dict[str, Weight] = {
 
 
 def gain(parametrisation: Parametrisation, level: Level) -> PerExample:
-    """The derivative of x0 by the target at a given x, which depends on the level alone."""
+    """The derivative of x0 with respect to the target at fixed x; a function of the level."""
     shape = (*jnp.shape(level.signal), 1, 1, 1)
     x0, _ = parametrisation.solve(level, jnp.zeros(shape), jnp.ones(shape))
     return x0[:, 0, 0, 0]

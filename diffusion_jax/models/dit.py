@@ -126,7 +126,7 @@ class DiTBlock(nn.Module):
 def modulation(
     cond: Float[Array, "batch width"], width: int, parts: int, name: str
 ) -> list[Float[Array, "batch 1 width"]]:
-    """Shifts, scales and gates made from the condition; all 0 at the start of training."""
+    """Shifts, scales and gates computed from the condition; all 0 at the start of training."""
     made = nn.Dense(parts * width, kernel_init=ZERO, name=name)(cond)
     return jnp.split(made[:, None, :], parts, axis=-1)
 

@@ -1,6 +1,6 @@
 """The small layers that every block is made of, with PyTorch's kernels; biases start at 0.
 
-bfloat16 is for convolutions and matrix products alone: norms compute in float32.
+bfloat16 is for convolutions and matrix products only; norms are computed in float32.
 """
 
 from functools import partial

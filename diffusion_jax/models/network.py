@@ -25,7 +25,7 @@ class Network(nn.Module):
     Every network has the fields `channels`, of the images, and `num_classes`: 0 without classes;
     otherwise the condition is labels (batch,) in 0 .. num_classes - 1, and num_classes is the null
     label. A network with another kind of condition overrides `example_condition` and
-    `null_condition`.
+    `null_condition`; it can be sampled from, but training passes labels only.
     """
 
     channels: int
@@ -43,10 +43,10 @@ class Network(nn.Module):
         train: bool = False,
         examples: Int[Array, "batch"] | None = None,
     ) -> NetworkOutput:
-        """x: (batch, height, width, channels). clock: (batch,), what it is told about the level.
+        """x: (batch, height, width, channels). clock: (batch,), see `Level`.
 
-        train: dropout on, which draws from `examples`: each one's index in the whole batch (of all
-        devices); None: as they come.
+        train: whether dropout is on. examples: the index of each example in the global batch, from
+        which dropout draws; None: their order.
         """
         raise NotImplementedError
 
@@ -57,7 +57,7 @@ class Network(nn.Module):
 
     @classmethod
     def check_fields(cls, fields: Mapping[str, Any]) -> None:
-        """Raises ValueError for the first field, each by itself, that makes no network."""
+        """Raises ValueError for the first field that breaks its rule."""
         for rule, names in cls.FIELDS.items():
             holds, wanted = RULES[rule]
             for name in names:
@@ -69,20 +69,20 @@ class Network(nn.Module):
                     raise ValueError(f"model.{name}={fields[name]} must be {wanted}")
 
     def check(self, resolution: int) -> None:
-        """Raises ValueError where the fields together make no network for images of this side."""
+        """Raises ValueError if the fields do not fit each other, or images of this side."""
 
     def example_condition(self, rows: int) -> Condition:
-        """Some condition of so many rows, for initialisation."""
+        """A condition with this number of rows, for initialisation."""
         return jnp.zeros((rows,), jnp.int32) if self.num_classes else None
 
     def null_condition(self, condition: Condition) -> Condition:
-        """The condition that says nothing, in the shape of this one; None if there is none."""
+        """The null condition, in the shape of this one; None for a network without one."""
         if not self.num_classes:
             return None
         return jax.tree.map(lambda labels: jnp.full_like(labels, self.num_classes), condition)
 
     def check_condition(self, condition: Condition) -> None:
-        """Raises ValueError unless labels come to a network with classes, and to no other."""
+        """Raises ValueError for labels without classes, or for classes without labels."""
         if (condition is None) != (self.num_classes == 0):
             given = "no labels" if condition is None else "labels"
             raise ValueError(f"A model with num_classes={self.num_classes} was given {given}")

@@ -1,4 +1,4 @@
-"""What gmongaras/Diffusion_models_from_scratch computes in its own way: its time, its windows."""
+"""The time embedding and the windows of gmongaras/Diffusion_models_from_scratch."""
 
 import math
 from collections.abc import Callable

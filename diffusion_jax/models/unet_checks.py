@@ -1,4 +1,4 @@
-"""What the fields of a U-Net must satisfy."""
+"""Checks of the fields of a U-Net."""
 
 from itertools import pairwise
 
@@ -10,7 +10,7 @@ from diffusion_jax.models.original import original_frequencies
 
 
 def check(unet: Network, resolution: int) -> None:
-    """Raises ValueError where the fields make no U-Net for images of this side."""
+    """Raises ValueError if the fields do not fit each other, or images of this side."""
     if unet.behaviour not in ("corrected", "original"):
         raise ValueError(f"model.behaviour={unet.behaviour} must be corrected or original")
     if unet.time_embedding not in TIME_EMBEDDINGS:

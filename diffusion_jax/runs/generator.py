@@ -46,7 +46,7 @@ def load_params(
 
 @dataclass(frozen=True)
 class Trained:
-    """A network, and what it takes to understand it: how it was trained."""
+    """A network, with the schedule and the parametrisation that it was trained with."""
 
     model: Network
     schedule: Schedule
@@ -69,14 +69,15 @@ class Trained:
 class Generator:
     """Draws images on all devices, in batches of one size, with one compilation.
 
-    A change of guidance, of the solver's numbers (eta, say), of seed or conditions compiles nothing
-    anew; only switching guidance on or off does.
+    Changing the guidance scale, an option of the solver (such as eta), the seed or the condition
+    does not compile again; only switching guidance on or off does.
 
     path: the levels to visit. solver: one of `SOLVERS`, with `options` of its own. batch_size:
     global, divisible by the number of devices. clip: whether the predicted x0 is clipped to [-1, 1]
     at every step. guidance_scale: see `guidance.guide`. learned_variance: whether fresh noise has
-    the variance that the model says. frames: how many states on the way to return. weak: a weaker
-    model to guide with, of any schedule and parametrisation, in place of the null condition.
+    the variance that the model has learned. frames: how many states on the way to return. weak: a
+    weaker model to guide with in place of the null condition; its schedule and parametrisation may
+    differ.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Configs that older versions wrote, as this one would have written them."""
+"""Upgrades configs that older versions wrote."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ RENAMED = ("behaviour", "model.behaviour", "schedule.behaviour", "loss.kind", "s
 
 
 def upgraded(values: dict[str, Any]) -> ConfigDict:
-    """The config with these values, whichever version wrote them."""
+    """The config with these values, written by this version or an older one."""
     config = ConfigDict(values)
     for name in RENAMED:
         section, field = _place(config, name)

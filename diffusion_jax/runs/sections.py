@@ -1,8 +1,7 @@
-"""Sections of a config that follow from a signature: options are documented and defaulted there.
+"""Sections of a config that are derived from signatures, where options have their defaults.
 
-A table maps names to functions (or classes) whose keyword-only parameters, or whose dataclass
-fields, are the options of what is named. A new entry, or a new option, is known to every config
-from its signature alone.
+A table maps names to functions (or classes). Their keyword-only parameters, or dataclass fields,
+are the options of what is named. A new entry or option needs no line in a config.
 """
 
 import inspect
@@ -30,7 +29,7 @@ def options_of(function: Callable) -> dict[str, Any]:
 
 
 def options_by_name(table: Mapping[str, Callable]) -> dict[str, dict[str, Any]]:
-    """The options of those entries that have any."""
+    """The options of each entry of a table that has any."""
     options = {name: options_of(function) for name, function in table.items()}
     return {name: found for name, found in options.items() if found}
 

@@ -146,7 +146,7 @@ def _grid_of_samples(config: ConfigDict, source: Source) -> Callable[[PyTree], n
 
 
 def _from_another_run(state: TrainState, init_from: str) -> tuple[TrainState, list[str]]:
-    """The fresh state with the averaged parameters of another run, and what to say about it.
+    """The fresh state with the averaged parameters of another run, and the lines to report.
 
     Raises ValueError or FileNotFoundError, in which `init_from` is named.
     """

@@ -1,4 +1,4 @@
-"""What a config may hold, checked before data or devices are touched."""
+"""Checks of a whole config, before data or devices are touched."""
 
 import inspect
 from collections.abc import Callable, Iterable
@@ -118,7 +118,10 @@ def validate(config: ConfigDict) -> None:
 
 
 def _check_sections(config: ConfigDict) -> None:
-    """What is named must exist, and be built with its options: they know their own limits."""
+    """Builds everything that the config names, which raises ValueError for options out of range.
+
+    Also checks that loss, schedule and model fit each other.
+    """
     try:
         loss = LOSSES[config.loss.kind]
         schedule = build.make_schedule(config)

@@ -1,4 +1,4 @@
-"""DDIM and DDPM: one family of samplers, from deterministic to ancestral."""
+"""DDIM and DDPM: one family of solvers, from deterministic to ancestral."""
 
 from functools import partial
 

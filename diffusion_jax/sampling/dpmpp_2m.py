@@ -1,4 +1,4 @@
-"""DPM-Solver++ 2M: second order from one evaluation a step, and the memory of the last one."""
+"""DPM-Solver++ 2M: second order with one evaluation per step, by remembering the last one."""
 
 import jax.numpy as jnp
 
@@ -23,7 +23,7 @@ def dpmpp_2m_step(
     """x_next = noise_next / noise x - signal_next (e^-h - 1) (x0 + h / (2 h_last) (x0 - x0_last)).
 
     h is the step in log(signal / noise), and h_last the one before. The first step has no x0_last,
-    and in one to the clean image h is infinite: both do with x0 alone.
+    and in a step to the clean image h is infinite: both use x0 alone.
     """
     prediction = denoiser(x, now)
     h, h_last = per_image(next.log_snr_step), per_image(now.log_snr_step)

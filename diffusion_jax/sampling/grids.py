@@ -1,4 +1,4 @@
-"""Where a path's levels lie: the spacings that a config can name."""
+"""Spacings: where the levels of a path lie."""
 
 from collections.abc import Callable
 from typing import Any
@@ -21,7 +21,7 @@ def ends(schedule: Schedule, steps: int) -> Path:
 
 
 def centred(schedule: Schedule, steps: int) -> Path:
-    """The middles of `steps` equal stretches of a chain (nice-diffusion)."""
+    """At the middles of `steps` equal stretches of a chain (nice-diffusion)."""
     chain = _discrete(schedule, "spacing=centred")
     return respace(chain, steps_by_count(chain.num_steps, steps, "centred")).path()
 
@@ -37,7 +37,7 @@ def karras(
     """Evenly in (noise / signal)^(1/rho), then the clean image. EDM (arXiv:2206.00364), eq. 5.
 
     sigma_min, sigma_max: the ends of noise / signal; 0 is the schedule's own, or EDM's 0.002 and 80
-    where the schedule goes further. A chain is entered between its steps, see
+    where the schedule goes further. The levels of a chain lie between its steps, see
     `DiscreteSchedule.at_sigma`.
     """
     smallest, largest = schedule.sigma_range
@@ -66,8 +66,9 @@ def make_path(
     """The path of `steps` steps with this spacing, one of `SPACINGS`.
 
     stride: if not 0, every stride-th step of a chain instead. to_clean_image: end at the clean
-    image, also where a chain's own end is a noisy one, as the original's. options: the spacing's
-    own. Raises ValueError for another spacing, and for more steps than a chain has.
+    image even if the chain's own end is noisy, as the original's is. options: the spacing's own.
+    Raises ValueError for another spacing, for more steps than a chain has, and for a stride or a
+    spacing of chains if the schedule is continuous.
     """
     if to_clean_image and isinstance(schedule, DiscreteSchedule):
         schedule = schedule.ending_clean()

@@ -1,4 +1,4 @@
-"""Heun's method: second order, two evaluations of the denoiser a step."""
+"""Heun's method: second order, two evaluations of the denoiser per step."""
 
 import jax
 import jax.numpy as jnp

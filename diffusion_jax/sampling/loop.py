@@ -25,8 +25,8 @@ def sample(
 
     keys: one for each image, the only source of its randomness, so that an image depends neither
     on its neighbours in the batch nor on the number of devices. shape: (height, width, channels).
-    frames: how many states to return on the way, evenly spaced and ending with the last. x: where
-    to start; None is noise of standard deviation `path.start_std` that the keys give.
+    frames: how many states on the way to return, evenly spaced and ending with the last. x: where
+    to start; None is noise of standard deviation `path.start_std`, drawn from the keys.
 
     Returns x at the last level (about [-1, 1] for a clean image, not clipped) and the frames (none:
     a leading dimension of 0).

@@ -29,8 +29,8 @@ def original_step(
 ) -> Images:
     """x_next = signal_next x0 + sqrt(noise_next^2 - s beta-tilde) eps + sigma z, with s = eta^2.
 
-    sigma^2 = s times the learned variance; what is under the root is at least 0. It differs from
-    `ddim_step` in this: the last step adds noise as all others do, and eta may exceed 1.
+    sigma^2 is s times the learned variance; the term under the root is kept at least 0. Unlike in
+    `ddim_step`, the last step adds noise, too, and eta may exceed 1.
 
     fresh_noise: z, standard normal, the shape of x. eta: at least 0.
     """

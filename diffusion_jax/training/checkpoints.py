@@ -1,4 +1,4 @@
-"""Checkpoints: the only file that says Orbax."""
+"""Checkpoints; the only file that uses Orbax."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -77,7 +77,7 @@ class Checkpoints:
     ) -> None:
         """Starts writing; the state may be donated as soon as this returns. Repeats are ignored.
 
-        about: what else belongs to it, as JSON has it: its place in which data. constant: the state
+        about: metadata, as JSON: the data and the position in it. constant: the state
         is of host arrays that will not change, so that none is copied.
         """
         if step in self._manager.all_steps():

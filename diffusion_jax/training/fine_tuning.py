@@ -13,8 +13,8 @@ from diffusion_jax.training.state import TrainState
 
 @dataclass(frozen=True)
 class Transfer:
-    """taken: arrays that were taken over, by name. fresh: those that stay as initialised, each with
-    the reason. left_over: those of the other run that have no place here.
+    """taken: names of the arrays that were taken over. fresh: those that stay as initialised, each
+    with the reason. left_over: those of the other run that have no place in the network.
     """
 
     taken: tuple[str, ...]
@@ -22,7 +22,7 @@ class Transfer:
     left_over: tuple[str, ...]
 
     def lines(self) -> list[str]:
-        """What a user should know, a line for each kind."""
+        """Lines for the user: the counts, then one for each array that was not taken over."""
         lines = [f"{len(self.taken)} arrays of parameters taken over, {len(self.fresh)} fresh"]
         lines += [f"Stays fresh: {name}" for name in self.fresh]
         lines += [f"Left over: {name}" for name in self.left_over]
@@ -32,7 +32,8 @@ class Transfer:
 def transfer(state: TrainState, params: PyTree) -> tuple[TrainState, Transfer]:
     """The state with `params` in place of its own, wherever name and shape agree.
 
-    The average starts from them, too; the optimizer stays fresh. Raises ValueError if nothing fits.
+    The running average starts as a copy; the optimizer stays fresh. Raises ValueError if nothing
+    fits.
     """
     theirs = {_name(path): array for path, array in jax.tree.leaves_with_path(params)}
     taken, fresh = [], []

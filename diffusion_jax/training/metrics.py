@@ -1,4 +1,4 @@
-"""Means over examples and steps, by name: whatever parts the loss has."""
+"""Means of the parts of the loss over examples and steps, by name."""
 
 import jax
 from clu.metrics import Average

@@ -1,4 +1,4 @@
-"""The optimizer: AdamW, with warm-up, decay of the rate and clipping where a config wants it."""
+"""AdamW, with optional warm-up, decay of the learning rate and clipping of the gradient."""
 
 import optax
 

@@ -1,4 +1,4 @@
-"""What a run writes for people: progress bar, TensorBoard, metrics file, loss curve, pictures."""
+"""The output of a run: progress bar, TensorBoard, metrics file, loss curve, pictures."""
 
 import json
 import time
@@ -20,8 +20,8 @@ SAMPLES = "samples"
 class Reporter:
     """Use as a context manager. Only the first of several processes writes.
 
-    start_step: where this run begins; metrics that an earlier one left behind from later steps are
-    dropped, so that the file has each step once.
+    start_step: where this run begins. Metrics of later steps, from an earlier run, are removed, so
+    that the file has each step once.
     """
 
     def __init__(self, workdir: Path, *, start_step: int, steps: int, batch_size: int, write: bool):

@@ -1,4 +1,4 @@
-"""All that training changes: the arrays that a checkpoint holds."""
+"""The state of training: the arrays that a checkpoint holds."""
 
 from dataclasses import dataclass
 
