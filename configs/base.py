@@ -94,7 +94,7 @@ def get_config() -> ConfigDict:
 
     # How sample grids are drawn during training, and what the sampling script does by default.
     config.sampling = ConfigDict()
-    config.sampling.solver = "ddim"  # or heun, dpmpp_2m, original
+    config.sampling.solver = "ddim"  # or heun, dpmpp_2m, ...; see the README
     config.sampling.steps = 100
     config.sampling.stride = 0  # if not 0, in place of steps: every stride-th of the chain
     config.sampling.spacing = "ends"  # of steps; or centred, karras

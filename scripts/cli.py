@@ -98,17 +98,14 @@ def solver_options(texts: Sequence[str], **shorthands: float | None) -> dict[str
 
     Raises ValueError for a text of another form, and for an option that was given twice.
     """
-    options = {name: value for name, value in shorthands.items() if value is not None}
+    options: dict[str, Any] = {n: value for n, value in shorthands.items() if value is not None}
     for text in texts:
         name, equals, value = (part.strip() for part in text.partition("="))
         if not name or not equals:
             raise ValueError(f"--option={text} must be NAME=VALUE, such as eta=0.5")
         if name in options:
             raise ValueError(f"The solver's option {name} was given twice")
-        try:
-            options[name] = float(value)
-        except ValueError:
-            raise ValueError(f"--option={text}: {value!r} is not a number") from None
+        options[name] = value
     return options
 
 

@@ -77,7 +77,8 @@ _STEPS = flags.DEFINE_list("steps", None, "Sampling steps, evenly spaced.")
 _STRIDE = flags.DEFINE_list("stride", None, "In place of --steps: every stride-th step.")
 _ETA = flags.DEFINE_list("eta", None, "0: DDIM; 1: DDPM.")
 _GUIDANCE = flags.DEFINE_list("guidance", None, "w in (1+w) conditional - w unconditional.")
-_SOLVER = flags.DEFINE_list("solver", None, "ddim, heun, dpmpp_2m or original.")
+_SOLVER = flags.DEFINE_list("solver", None, "Such as ddim, heun or dpmpp_2m.")
+_SPACING = flags.DEFINE_list("spacing", None, "Of the steps, such as ends or karras.")
 _OPTION = flags.DEFINE_multi_string(
     "option", [], "Any option of the solver, as NAME=VALUE; can be repeated."
 )
@@ -95,7 +96,15 @@ COMMANDS = {
     "evaluate --workdir": (
         *OF_PROTOCOL,
         *OF_EVALUATION,
-        *(_LABELS, _QUANTIZER, _GUIDANCE, _SOLVER, _OPTION, _CLIP),  # which a protocol decides
+        *(
+            _LABELS,
+            _QUANTIZER,
+            _GUIDANCE,
+            _SOLVER,
+            _SPACING,
+            _OPTION,
+            _CLIP,
+        ),  # which a protocol decides
     ),
     "evaluate --protocol": (*OF_PROTOCOL, *OF_EVALUATION),
     "check": (_IMAGES, _REFERENCE, _OUT, _WEIGHTS, _BATCH_SIZE),
@@ -203,6 +212,7 @@ def sampling_lists() -> dict[str, list[Any]]:
         "eta": numbers(_ETA, float) or [None],
         "guidance": numbers(_GUIDANCE, float) or [None],
         "solver": _SOLVER.value or [None],
+        "spacing": _SPACING.value or [None],
         "clip": [_CLIP.value],
     }
 

@@ -29,10 +29,12 @@ _STRIDE = flags.DEFINE_integer("stride", None, "In place of --steps: every strid
 _SOLVER = flags.DEFINE_string(
     "solver",
     None,
-    "ddim, heun, dpmpp_2m, or original: exactly as gmongaras/Diffusion_models_from_scratch, which "
-    "does not clip unless told to.",
+    "Such as ddim, heun or dpmpp_2m; a wrong name is answered with the list. original samples "
+    "exactly as gmongaras/Diffusion_models_from_scratch, which does not clip unless told to.",
 )
-_SPACING = flags.DEFINE_string("spacing", None, "Of the steps: ends, centred, or karras.")
+_SPACING = flags.DEFINE_string(
+    "spacing", None, "Of the steps, such as ends or karras; a wrong name is answered with the list."
+)
 _ETA = flags.DEFINE_float("eta", None, "Of ddim and original. 0: DDIM; 1: DDPM.", 0.0)
 _DDIM_SCALE = flags.DEFINE_float(
     "ddim_scale", None, "Instead of --eta: its square, the original's DDIM_scale.", 0.0

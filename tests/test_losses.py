@@ -75,7 +75,7 @@ def test_the_bound_is_kl_and_at_the_first_step_the_decoder(example):
 def total_loss(kind, example, guess, fraction, weight=0.1):
     x0, x_t, t, noise, _, _ = example
     parts = losses.diffusion_loss(
-        kind,
+        losses.LOSSES[kind](),
         losses.squared_error(noise, guess),
         SCHEDULE.after(t),
         x0,

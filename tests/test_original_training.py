@@ -43,7 +43,7 @@ def step(imported):
         error = losses.squared_error(noise, output.estimate)
         prediction = parametrisations.predict(parametrisation, x_t, level, output)
         parts = losses.diffusion_loss(
-            "original", error, SCHEDULE.after(t), x0, x_t, prediction, vlb_weight=0.001
+            losses.original(), error, SCHEDULE.after(t), x0, x_t, prediction, vlb_weight=0.001
         )
         return jnp.mean(parts["loss"]), parts
 

@@ -80,19 +80,40 @@ class Loss:
     needs_variance: bool = True
 
 
-# What `config.loss.kind` can be. vlb_weight counts mean nats of one step: Improved DDPM's
-# 0.001 * T * bits is 1.4427 here at T = 1000, the original's Lambda is 0.001.
-LOSSES = {
-    "simple": Loss(lambda error, bound, weight: error, needs_bound=False, needs_variance=False),
-    "vlb": Loss(lambda error, bound, weight: bound, bound_trains_mean=True, needs_variance=False),
-    # Improved DDPM eq. 16 and section 3.1: the second term trains the variance only.
-    "hybrid": Loss(lambda error, bound, weight: error + weight * bound),
-    "original": Loss(lambda error, bound, weight: error + weight * bound, original_vlb),
+def simple() -> Loss:
+    """The squared error alone."""
+    return Loss(lambda error, bound, weight: error, needs_bound=False, needs_variance=False)
+
+
+def bound_alone() -> Loss:
+    """L_vlb: a term of the variational bound for the level that was drawn."""
+    return Loss(lambda error, bound, weight: bound, bound_trains_mean=True, needs_variance=False)
+
+
+def hybrid() -> Loss:
+    """L_simple + vlb_weight L_vlb, whose second term trains the variance only.
+
+    Improved DDPM, eq. 16 and section 3.1.
+    """
+    return Loss(lambda error, bound, weight: error + weight * bound)
+
+
+def original() -> Loss:
+    """`hybrid` with the bound of gmongaras/Diffusion_models_from_scratch."""
+    return Loss(lambda error, bound, weight: error + weight * bound, original_vlb)
+
+
+# What `config.loss.kind` can be. Options are keyword arguments, and a section of the config.
+LOSSES: dict[str, Callable[..., Loss]] = {
+    "simple": simple,
+    "vlb": bound_alone,
+    "hybrid": hybrid,
+    "original": original,
 }
 
 
 def diffusion_loss(
-    kind: str,
+    loss: Loss,
     error: PerExample,
     next: Waypoint | None,
     x0: Images,
@@ -101,13 +122,14 @@ def diffusion_loss(
     *,
     vlb_weight: Scalar,
 ) -> dict[str, PerExample]:
-    """The loss named `kind` and its parts, by name; "loss" is the one to minimise.
+    """The loss and its parts, by name; "loss" is the one to minimise.
 
-    kind: one of `LOSSES`. error: the weighted squared error of the target, which is "simple" in the
-    result. next: where a step from the level of x leads; None with a continuous schedule, which has
-    no bound. "vlb" is in the result if the loss needs it, or a variance is learned.
+    error: the weighted squared error of the target, which is "simple" in the result. next: where a
+    step from the level of x leads; None with a continuous schedule, which has no bound. "vlb" is in
+    the result if the loss needs it, or a variance is learned. vlb_weight counts mean nats of one
+    step: Improved DDPM's 0.001 * T * bits is 1.4427 here at T = 1000, the original's Lambda is
+    0.001.
     """
-    loss = LOSSES[kind]
     parts, bound = {"simple": error}, None
     learned = prediction.variance_fraction is not None
     if next is not None and (loss.needs_bound or learned):

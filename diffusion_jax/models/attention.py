@@ -1,6 +1,7 @@
 """`clsAtn`, `atn`, `chnAtn`: attention over channels by class, over pixels, over channels."""
 
 import math
+from typing import ClassVar
 
 import flax.linen as nn
 import jax
@@ -21,6 +22,9 @@ class ClassAttention(Block):
     d before it multiplies, which gives 1: there the class has no influence, and queries and keys
     are idle parameters.
     """
+
+    GROUPS_OF_FOUR: ClassVar[bool] = True
+    NEEDS_CLASSES: ClassVar[bool] = True
 
     @nn.compact
     def __call__(self, x: Images, cond: Conditioning, *, train: bool) -> Images:
@@ -43,6 +47,8 @@ class WindowAttention(Block):
     A map no larger than the window is one window. As many of num_heads heads as divide the number
     of channels are used (their greatest common divisor).
     """
+
+    GROUPS_OF_FOUR: ClassVar[bool] = True
 
     @nn.compact
     def __call__(self, x: Images, cond: Conditioning, *, train: bool) -> Images:

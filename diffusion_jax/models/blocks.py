@@ -1,6 +1,7 @@
 """The interface of the blocks that `config.model.blocks` strings together."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import flax.linen as nn
 import jax
@@ -32,6 +33,12 @@ class Block(nn.Module):
     the parameters are the same. window: side of the windows of `atn`, in pixels. num_heads: of
     `atn`. dropout: rate in `res` and `conv`. dtype: of convolutions and matrix products.
     """
+
+    # Whether a block can change the number of channels, cuts those of its input into groups of four
+    # for a norm, or needs classes.
+    CHANGES_CHANNELS: ClassVar[bool] = False
+    GROUPS_OF_FOUR: ClassVar[bool] = False
+    NEEDS_CLASSES: ClassVar[bool] = False
 
     features: int
     behaviour: str = "corrected"

@@ -18,7 +18,6 @@ BLOCKS: dict[str, type[Block]] = {
     "atn": WindowAttention,
     "chnAtn": ChannelAttention,
 }
-CHANGES_CHANNELS = ("res", "conv")
 
 
 def parse_blocks(blocks: str) -> tuple[str, ...]:
@@ -31,10 +30,10 @@ def parse_blocks(blocks: str) -> tuple[str, ...]:
     for name in names:
         if name not in BLOCKS:
             raise ValueError(f"Unknown block {name!r} in blocks={blocks!r}; known blocks: {known}")
-    if names[0] not in CHANGES_CHANNELS:
+    if not BLOCKS[names[0]].CHANGES_CHANNELS:
         raise ValueError(
             f"blocks={blocks!r} starts with {names[0]!r}, which keeps the number of channels; "
-            f"start with one of: {', '.join(CHANGES_CHANNELS)}"
+            f"start with one of: {', '.join(n for n, b in BLOCKS.items() if b.CHANGES_CHANNELS)}"
         )
     return names
 

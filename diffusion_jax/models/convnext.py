@@ -1,5 +1,7 @@
 """`conv`: the ConvNeXt block, and the two heads made of it."""
 
+from typing import ClassVar
+
 import flax.linen as nn
 import jax.numpy as jnp
 
@@ -23,6 +25,9 @@ class ConvNeXtBlock(Block):
     norm, time scales the channels and the class shifts them; with cond = None (the heads) nothing
     does. Dropout, if any, drops whole channels of the result.
     """
+
+    CHANGES_CHANNELS: ClassVar[bool] = True
+    GROUPS_OF_FOUR: ClassVar[bool] = True
 
     expansion: int = 2
 

@@ -1,5 +1,7 @@
 """`res`: the residual block."""
 
+from typing import ClassVar
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -22,6 +24,8 @@ class ResBlock(Block):
     After the first norm, time scales the channels and the class shifts them. Dropout, if any, comes
     before the second convolution.
     """
+
+    CHANGES_CHANNELS: ClassVar[bool] = True
 
     @nn.compact
     def __call__(self, x: Images, cond: Conditioning, *, train: bool) -> Features:

@@ -17,11 +17,12 @@ def check(unet: Network, resolution: int) -> None:
         known = ", ".join(TIME_EMBEDDINGS)
         raise ValueError(f"model.time_embedding={unet.time_embedding} must be one of {known}")
     blocks = parse_blocks(unet.blocks)
-    if not unet.num_classes and "clsAtn" in blocks:
-        raise ValueError(
-            f"model.blocks={unet.blocks!r} has the block 'clsAtn', which needs classes, but "
-            "model.num_classes is 0; drop the block or set the number of classes"
-        )
+    for block in blocks:
+        if BLOCKS[block].NEEDS_CLASSES and not unet.num_classes:
+            raise ValueError(
+                f"model.blocks={unet.blocks!r} has the block {block!r}, which needs classes, but "
+                "model.num_classes is 0; drop the block or set the number of classes"
+            )
     _check_options(unet)
     _check_groups(unet)
     kind = time_embedding_kind(unet.time_embedding, unet.behaviour)
@@ -62,7 +63,7 @@ def _check_groups(unet: Network) -> None:
     counts = {image}  # of the two heads
     for before, after in ways:
         places = zip(blocks, (before, *[after] * len(blocks)))
-        counts |= {count for block, count in places if block in ("conv", "clsAtn", "atn")}
+        counts |= {count for block, count in places if BLOCKS[block].GROUPS_OF_FOUR}
     for count in sorted(counts):
         if count % quarter_groups(count):
             raise ValueError(

@@ -12,6 +12,7 @@ from diffusion_jax.data import Source, batches, make_source
 from diffusion_jax.data.cache import Batch
 from diffusion_jax.data.crops import RandomResizedCrop
 from diffusion_jax.diffusion import paths, schedules
+from diffusion_jax.diffusion.losses import LOSSES, Loss
 from diffusion_jax.diffusion.parametrisations import PARAMETRISATIONS, Parametrisation
 from diffusion_jax.diffusion.weights import WEIGHTS, Weight
 from diffusion_jax.models import MODELS, Network
@@ -47,6 +48,11 @@ def make_schedule(config: ConfigDict) -> schedules.Schedule:
 def make_parametrisation(config: ConfigDict) -> Parametrisation:
     name = config.parametrisation
     return PARAMETRISATIONS[name](**options_in(config.parametrisations, name))
+
+
+def make_loss(config: ConfigDict) -> Loss:
+    name = config.loss.kind
+    return LOSSES[name](**options_in(config.loss, name))
 
 
 def make_weight(config: ConfigDict) -> Weight:

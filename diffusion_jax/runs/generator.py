@@ -14,7 +14,6 @@ from ml_collections import ConfigDict
 
 from diffusion_jax import parallel
 from diffusion_jax.diffusion import guidance, keys, paths
-from diffusion_jax.diffusion.losses import LOSSES
 from diffusion_jax.diffusion.parametrisations import Parametrisation, denoiser_from_network
 from diffusion_jax.diffusion.schedules import Schedule
 from diffusion_jax.diffusion.types import ConditionalDenoiser
@@ -104,7 +103,7 @@ class Generator:
         self._clip, self._learned_variance = clip, learned_variance
         self._shape = (resolution, resolution, trained.model.channels)
         self._frames = frames
-        self._programs: dict[bool, Callable] = {}
+        self._programs: dict[tuple, Callable] = {}
 
     @classmethod
     def from_config(
@@ -130,7 +129,7 @@ class Generator:
             batch_size=batch_size,
             guidance_scale=sampling.guidance,
             clip=sampling.clip,
-            learned_variance=LOSSES[config.loss.kind].needs_bound,
+            learned_variance=build.make_loss(config).needs_bound,
             frames=min(frames, path.num_steps),
             weak=None if weak is None else Trained.from_config(weak),
         )
@@ -145,7 +144,7 @@ class Generator:
         weak_params: PyTree = None,
         progress: Callable[[Iterable], Iterable] = iter,
         guidance_scale: float | None = None,
-        **options: float,
+        **options: Any,
     ) -> tuple[HostImages, Film]:
         """One image for each row of the condition, and its frames; values about [-1, 1], unclipped.
 
@@ -165,11 +164,12 @@ class Generator:
             raise ValueError("weak_params belong to a generator with a weak model, and to no other")
         numbers = {
             "guidance": np.float32(scale),
-            "options": {name: np.float32(value) for name, value in options.items()},
+            "options": {n: np.float32(v) for n, v in options.items() if isinstance(v, float)},
             "key": keys.derive(seed, "sample"),
             "path": self._path,
         }
-        draw = self._program(guided=scale != 0)
+        fixed = {n: v for n, v in options.items() if not isinstance(v, float)}
+        draw = self._program(scale != 0, fixed)
         count = len(jax.tree.leaves(condition)[0])
         images, films = [], []
         for first in progress(range(0, count, self.batch_size)):
@@ -182,17 +182,21 @@ class Generator:
             films.append(film)
         return np.concatenate(images)[:count], np.concatenate(films)[:count]
 
-    def _program(self, guided: bool) -> Callable:
-        if guided not in self._programs:
-            self._programs[guided] = parallel.spread(partial(self._draw, guided))
-        return self._programs[guided]
+    def _program(self, guided: bool, fixed: dict[str, Any]) -> Callable:
+        """The program with these options that are not numbers, compiled when it first runs."""
+        key = guided, *sorted(fixed.items())
+        if key not in self._programs:
+            self._programs[key] = parallel.spread(partial(self._draw, guided, fixed))
+        return self._programs[key]
 
-    def _draw(self, guided: bool, params: PyTree, numbers: PyTree, batch: PyTree) -> tuple:
+    def _draw(
+        self, guided: bool, fixed: dict[str, Any], params: PyTree, numbers: PyTree, batch: PyTree
+    ) -> tuple[jax.Array, jax.Array]:
         """(images, frames) of a device's rows; what runs on the device."""
         model, examples = self._trained.model, batch["index"]
         takes_condition = model.example_condition(1) is not None
         condition = batch["condition"] if takes_condition else None
-        solver = self._solver(**numbers["options"])
+        solver = self._solver(**numbers["options"], **fixed)
         settings = guidance.Guidance(
             scale=numbers["guidance"] if guided else None,
             clip=self._clip,

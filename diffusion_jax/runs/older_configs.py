@@ -44,10 +44,17 @@ def upgraded(values: dict[str, Any]) -> ConfigDict:
         del sampling["eta"]
     model = config.get("model")
     if isinstance(model, ConfigDict) and model.name in MODELS:
-        for name, default in model_section(model.name).items():
-            if name not in model:
-                model[name] = default
+        _fill(model, model_section(model.name))
     return config
+
+
+def _fill(section: ConfigDict, defaults: ConfigDict) -> None:
+    """Adds the fields that a section lacks, those of the sections within it, too."""
+    for name, default in defaults.items():
+        if name not in section:
+            section[name] = default
+        elif isinstance(default, ConfigDict) and isinstance(section[name], ConfigDict):
+            _fill(section[name], default)
 
 
 def _place(config: ConfigDict, name: str) -> tuple[ConfigDict | None, str]:

@@ -15,13 +15,15 @@ def change(
     """Changes the fields of config.sampling that are given, that is, not None.
 
     options: of the solver, likewise. With another solver, clip becomes that one's own default.
-    Raises ValueError if both steps and stride are given, and for an option that the solver does not
-    have.
+    An option may be a text, as typed. Raises ValueError if a stride is given with steps or a
+    spacing, which it takes the place of, and for an option that the solver does not have.
     """
     sampling = config.sampling
-    if given.get("steps") is not None and given.get("stride") is not None:
-        raise ValueError("--steps and --stride were both given; choose one")
-    if given.get("steps") is not None:
+    for name in ("steps", "spacing"):
+        if given.get(name) is None:
+            continue
+        if given.get("stride") is not None:
+            raise ValueError(f"--{name} and --stride were both given; choose one")
         sampling.stride = 0
     solver = given.get("solver")
     if solver is not None and solver not in SOLVERS:
@@ -38,7 +40,18 @@ def change(
                 f"{name}={value} was given, which the solver {sampling.solver} does not know; its "
                 f"options: {', '.join(known) or 'none'}"
             )
-        sampling[sampling.solver][name] = value
+        sampling[sampling.solver][name] = _like(known[name], name, value)
+
+
+def _like(default: Any, name: str, value: Any) -> Any:
+    """The value in the type of the option's default. Raises ValueError where it has none."""
+    if isinstance(default, bool) and str(value).lower() in ("true", "false"):
+        return str(value).lower() == "true"
+    try:
+        return type(default)(value)
+    except ValueError:
+        wanted = type(default).__name__
+        raise ValueError(f"The solver's option {name}={value} must be of type {wanted}") from None
 
 
 def in_use(config: ConfigDict) -> dict[str, Any]:

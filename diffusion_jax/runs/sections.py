@@ -12,6 +12,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from diffusion_jax.data import make_source
+from diffusion_jax.diffusion.losses import LOSSES
 from diffusion_jax.diffusion.parametrisations import PARAMETRISATIONS
 from diffusion_jax.diffusion.schedules import SCHEDULES
 from diffusion_jax.diffusion.weights import WEIGHTS
@@ -61,7 +62,7 @@ def model_section(name: str, **fields: Any) -> ConfigDict:
 TABLES: dict[str, tuple[Mapping[str, Callable], ...]] = {
     "parametrisations": (PARAMETRISATIONS,),
     "schedule": (SCHEDULES,),
-    "loss": (WEIGHTS,),
+    "loss": (WEIGHTS, LOSSES),
     "sampling": (SOLVERS, SPACINGS),
 }
 

@@ -13,7 +13,7 @@ from diffusion_jax.runs.validation import validate
 from diffusion_jax.training.checkpoints import Checkpoints
 
 # The sampling settings that a table shows, and its columns beside the metrics.
-SAMPLING = ("solver", "steps", "stride", "eta", "guidance")
+SAMPLING = ("solver", "spacing", "steps", "stride", "eta", "guidance")
 OPTIONS = ("eta",)  # of these, what is the solver's own
 SETTINGS = ("workdir", "checkpoint", *SAMPLING, "seed")
 

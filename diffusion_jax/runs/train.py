@@ -113,7 +113,7 @@ def make_step(config: ConfigDict) -> Callable[[TrainState, PyTree], tuple[TrainS
         build.make_parametrisation(config),
         build.make_optimizer(config),
         seed=config.seed,
-        loss_kind=config.loss.kind,
+        loss=build.make_loss(config),
         weight=build.make_weight(config),
         vlb_weight=config.loss.vlb_weight,
         label_dropout=config.label_dropout,

@@ -123,7 +123,7 @@ def _check_sections(config: ConfigDict) -> None:
     Also checks that loss, schedule and model fit each other.
     """
     try:
-        loss = LOSSES[config.loss.kind]
+        loss = build.make_loss(config)
         schedule = build.make_schedule(config)
         build.make_parametrisation(config)
         build.make_weight(config)

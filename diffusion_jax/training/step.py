@@ -11,7 +11,7 @@ from jaxtyping import Array, Int, Key, PyTree
 
 from diffusion_jax import images, parallel
 from diffusion_jax.diffusion import guidance, keys, parametrisations, process, weights
-from diffusion_jax.diffusion.losses import diffusion_loss, squared_error
+from diffusion_jax.diffusion.losses import Loss, diffusion_loss, squared_error
 from diffusion_jax.diffusion.parametrisations import Parametrisation
 from diffusion_jax.diffusion.schedules import Schedule
 from diffusion_jax.models import Network
@@ -27,7 +27,7 @@ def make_train_step(
     optimizer: optax.GradientTransformation,
     *,
     seed: int,
-    loss_kind: str,
+    loss: Loss,
     weight: weights.Weight,
     vlb_weight: float,
     label_dropout: float,
@@ -70,7 +70,7 @@ def make_train_step(
         error *= weight(level, weights.gain(parametrisation, level))
         prediction = parametrisations.predict(parametrisation, x, level, output)
         parts = diffusion_loss(
-            loss_kind, error, schedule.after(position), x0, x, prediction, vlb_weight=vlb_weight
+            loss, error, schedule.after(position), x0, x, prediction, vlb_weight=vlb_weight
         )
         return jnp.mean(parts["loss"]), parts
 
