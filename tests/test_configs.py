@@ -141,6 +141,50 @@ def test_a_config_of_an_older_version_gets_the_younger_fields(tmp_path):
     assert loaded.to_dict() == config.to_dict()
 
 
+def test_names_share_sections_without_a_clash():
+    """Options of a solver and of a spacing, say, live side by side in config.sampling."""
+    for place, tables in TABLES.items():
+        names = [name for table in tables for name in options_by_name(table)]
+        fields = set(base.get_config()[place]) - set(names)
+        assert len(names) == len(set(names))
+        assert not fields & {name for table in tables for name in table}
+
+
+def test_a_run_gets_the_younger_options_of_its_blocks(tmp_path):
+    config = tiny_config()
+    run_folder.save(config, tmp_path, [])
+    values = json.loads((tmp_path / "config.json").read_text())
+    values["model"]["options"] = {}
+    del values["sampling"]["ddim"], values["data"]["holdout"]
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    assert run_folder.differences(run_folder.load(tmp_path), config) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "options", "message"),
+    [
+        ({"steps": 5, "stride": 5}, {}, "--steps and --stride were both given"),
+        ({"spacing": "karras", "stride": 5}, {}, "--spacing and --stride were both given"),
+        ({"solver": "euler"}, {}, "Unknown solver 'euler'; known solvers: ddim, heun"),
+        ({"solver": "heun"}, {"eta": 0.5}, "the solver heun does not know; its options: none"),
+        ({}, {"eta": "much"}, "option eta=much must be of type float"),
+    ],
+)
+def test_sampling_settings_that_contradict(given, options, message):
+    with pytest.raises(ValueError, match=message):
+        sampling_settings.change(tiny_config(), given, options)
+
+
+def test_sampling_settings_take_the_place_of_others():
+    config = tiny_config(sampling__stride=100)
+    sampling_settings.change(config, {"spacing": "karras", "clip": None}, {"eta": "0.25"})
+    settings = sampling_settings.in_use(config)
+    assert (settings["stride"], settings["eta"], settings["rho"]) == (0, 0.25, 7.0)
+    sampling_settings.change(config, {"solver": "original"})
+    settings = sampling_settings.in_use(config)
+    assert (settings["clip"], settings["eta"]) == (False, 0.0)
+
+
 def test_a_missing_key_is_named():
     config = tiny_config()
     with config.unlocked():

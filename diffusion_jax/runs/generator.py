@@ -158,7 +158,8 @@ class Generator:
         if unknown := options.keys() - self.options.keys():
             known = ", ".join(self.options) or "none"
             raise ValueError(f"The solver has no option {min(unknown)}; its options: {known}")
-        options = self.options | options
+        given = {name: type(self.options[name])(value) for name, value in options.items()}
+        options = self.options | given
         self._solver(**options)  # knows its own limits
         if (self._weak is None) != (weak_params is None):
             raise ValueError("weak_params belong to a generator with a weak model, and to no other")
