@@ -7,7 +7,8 @@ import pytest
 from tiny import tiny_config
 
 from configs import base
-from diffusion_jax.runs import build, run_folder
+from diffusion_jax.runs import build, run_folder, sampling_settings
+from diffusion_jax.runs.sections import TABLES, options_by_name
 from diffusion_jax.runs.validation import validate
 from diffusion_jax.training.state import init_params
 
