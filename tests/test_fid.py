@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tiny import tiny_config
+from tiny import tiny_transformer_config
 
 from diffusion_jax.evaluation.image_sets import of_files
 from diffusion_jax.evaluation.moments import frechet_distance
@@ -32,7 +32,7 @@ def fid(*arguments):
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("run")
-    train(tiny_config(model__blocks="res", sampling__steps=2), workdir)
+    train(tiny_transformer_config(sampling__steps=2), workdir)
     return workdir
 
 
@@ -64,7 +64,7 @@ def test_a_reference_says_what_it_is_of(reference):
     with np.load(reference) as arrays:
         about = json.loads(str(arrays["about"]))
         images = arrays["arr_0"]
-        digits = build.open_source(tiny_config()).read(np.arange(1797))["image"]
+        digits = build.open_source(tiny_transformer_config()).read(np.arange(1797))["image"]
         pixels = digits.reshape(1797, 64) / 127.5 - 1
         np.testing.assert_allclose(arrays["mu"], pixels.mean(0), atol=1e-6)
         np.testing.assert_allclose(arrays["sigma"], np.cov(pixels.T), atol=1e-6)

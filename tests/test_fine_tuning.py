@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
-from tiny import tiny_config
+from tiny import tiny_transformer_config as tiny_config
 
 from diffusion_jax.runs.generator import load_params
 from diffusion_jax.runs.train import train
@@ -12,7 +12,7 @@ from diffusion_jax.training.fine_tuning import transfer
 from diffusion_jax.training.state import TrainState
 
 pytestmark = pytest.mark.usefixtures("ordinary_promotion")
-SMALL = {"model__blocks": "res", "steps": 2, "checkpoint_every": 2, "sample_every": 2}
+SMALL = {"steps": 2, "checkpoint_every": 2, "sample_every": 2}
 
 
 @pytest.fixture(scope="module")
@@ -27,9 +27,9 @@ def named(params):
 
 
 def test_what_fits_is_taken_over_and_the_rest_is_listed(finished, tmp_path, capfd):
-    """Another block, and no classes. A step with a learning rate of nearly 0 keeps the rest."""
+    """Another depth, and no classes. A step with a learning rate of nearly 0 keeps the rest."""
     config = tiny_config(
-        **SMALL | {"steps": 1, "model__blocks": "res,chnAtn", "model__num_classes": 0},
+        **SMALL | {"steps": 1, "model__depth": 2, "model__num_classes": 0},
         init_from=str(finished),
         optimizer__learning_rate=1e-30,
     )
@@ -47,8 +47,8 @@ def test_what_fits_is_taken_over_and_the_rest_is_listed(finished, tmp_path, capf
     assert (
         f"{len(shared)} arrays of parameters taken over, {len(ours) - len(shared)} fresh" in printed
     )
-    assert "Stays fresh: down_0/1_chnAtn/kernel (3, 1, 1), which is not there" in printed
-    assert "Left over: label_embedding/table (10, 16)" in printed
+    assert "Stays fresh: block_1/qkv/kernel (8, 24), which is not there" in printed
+    assert "Left over: label_embedding/table (10, 8)" in printed
 
 
 def test_a_resumed_run_does_not_start_over(finished, tmp_path):

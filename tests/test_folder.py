@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 from PIL import Image, ImageCms
-from tiny import tiny_config
+from tiny import tiny_config, tiny_transformer_config
 
 from diffusion_jax.data import make_source, preparation
 from diffusion_jax.data.crops import CROPS, RandomResizedCrop
@@ -503,7 +503,7 @@ def test_killed_in_the_middle_it_goes_on(tmp_path):
 
 @pytest.mark.usefixtures("ordinary_promotion")
 def test_two_steps_of_training_and_the_fingerprint_in_the_checkpoint(classes, tmp_path, capsys):
-    config = tiny_config(
+    config = tiny_transformer_config(
         data__name=f"folder:{classes}",
         data__split="train",
         data__cache_dir=str(tmp_path / "cache"),

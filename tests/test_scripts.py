@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tiny import tiny_config
+from tiny import tiny_transformer_config
 
 from diffusion_jax.runs.train import train
 from scripts.sample import parse_labels
@@ -35,7 +35,7 @@ def run(module, *arguments, devices=1):
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory, ordinary_promotion):
     path = tmp_path_factory.mktemp("runs") / "tiny"
-    train(tiny_config(), path)
+    train(tiny_transformer_config(), path)
     return path
 
 

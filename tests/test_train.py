@@ -14,7 +14,7 @@ import pytest
 from imagenet_zips import make_zips
 from numpy.testing import assert_allclose
 from PIL import Image
-from tiny import tiny_config
+from tiny import tiny_transformer_config as tiny_config
 
 from diffusion_jax.data import Description, imagenet
 from diffusion_jax.data.cache_writer import CacheWriter
@@ -101,9 +101,8 @@ def test_another_batch_size_goes_on_with_the_images_that_come_next(tmp_path, mon
         "_grid_of_samples",
         lambda *_: lambda params: no_picture,
     )
-    one_step = {"model__blocks": "res"}
-    train(tiny_config(steps=3, **one_step), tmp_path)
-    train(tiny_config(steps=4, batch_size=8, **one_step), tmp_path)
+    train(tiny_config(steps=3), tmp_path)
+    train(tiny_config(steps=4, batch_size=8), tmp_path)
     assert places == [0, 3 * 16]
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
         assert checkpoints.about(4)["images_seen"] == 3 * 16 + 8
@@ -277,7 +276,7 @@ def test_imagenet_from_its_zip_files(tmp_path):
         data__flip=True,
         model__channels=3,
         model__num_classes=1000,
-        model__blocks="res",
+        model__patch_size=16,
         batch_size=8,
         steps=2,
         sampling__steps=2,

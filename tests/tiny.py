@@ -1,8 +1,9 @@
-"""A model of the digits that is small enough to train in a test."""
+"""Models of the digits that are small enough to train in a test."""
 
 from ml_collections import ConfigDict
 
 from configs import digits
+from diffusion_jax.runs.sections import model_section
 
 
 def tiny_config(**changes) -> ConfigDict:
@@ -22,6 +23,24 @@ def tiny_config(**changes) -> ConfigDict:
     config.log_every = 2
     config.sample_every = 6
     config.checkpoint_every = 3
+    with config.unlocked(), config.ignore_type():
+        config.update_from_flattened_dict({k.replace("__", "."): v for k, v in changes.items()})
+    return config
+
+
+def tiny_transformer_config(**changes) -> ConfigDict:
+    """The same with a network that compiles in a fifth of the time, and learns a variance, too."""
+    config = tiny_config()
+    config.model = model_section(
+        "dit",
+        channels=1,
+        num_classes=10,
+        patch_size=4,
+        width=8,
+        depth=1,
+        num_heads=2,
+        learn_variance=True,
+    )
     with config.unlocked(), config.ignore_type():
         config.update_from_flattened_dict({k.replace("__", "."): v for k, v in changes.items()})
     return config

@@ -7,6 +7,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from diffusion_jax.files import atomic
 from diffusion_jax.runs.older_configs import upgraded
 
 CONFIG_FILE = "config.json"
