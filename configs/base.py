@@ -24,13 +24,13 @@ def get_config() -> ConfigDict:
     config.steps = 100_000  # updates
     config.label_dropout = 0.2  # probability of the null class, for classifier-free guidance
     config.ema_decay = 0.9999
-    # What the network estimates: noise, x0, v, velocity or edm. A run cannot change it.
+    # What the network estimates: noise, x0, v, ... (see the README). A run cannot change it.
     config.parametrisation = "noise"
     # Workdir of a run whose averaged parameters to start from, as far as names and shapes agree.
     config.init_from = ""
 
     config.data = ConfigDict()
-    config.data.name = "digits"  # or imagenet64, tfds:NAME, folder:PATH
+    config.data.name = "digits"  # or imagenet64, tfds:NAME, folder:PATH, ...; see the README
     config.data.split = "train"  # of folders: train, heldout or all
     config.data.data_dir = ""  # empty: ~/diffusion_jax_data, or tfds's own ~/tensorflow_datasets
     config.data.cache_dir = ""  # where tfds and folders are decoded to; empty: cache in data_dir
@@ -73,13 +73,13 @@ def get_config() -> ConfigDict:
     config.model.options = block_options()  # of single blocks, such as options.conv.expansion
 
     config.schedule = ConfigDict()
-    config.schedule.name = "cosine"  # or linear, continuous_cosine, flow, edm
+    config.schedule.name = "cosine"  # or linear, flow, edm, ...; see the README
     config.schedule.num_steps = 1000  # of cosine and linear
     config.schedule.behaviour = config.get_ref("behaviour")
 
     config.loss = ConfigDict()
-    config.loss.kind = "hybrid"  # or simple, vlb, original
-    config.loss.weight = "uniform"  # of the squared error; or min_snr, sigmoid, edm
+    config.loss.kind = "hybrid"  # or simple, vlb, ...; see the README
+    config.loss.weight = "uniform"  # of the squared error; or min_snr, edm, ...; see the README
     config.loss.vlb_weight = 0.001  # of L_vlb in hybrid and original, for mean nats of one step
 
     config.optimizer = ConfigDict()

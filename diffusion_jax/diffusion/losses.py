@@ -68,13 +68,15 @@ def stop_mean(prediction: Prediction) -> Prediction:
 class Loss:
     """How the (weighted) squared error and a term of the variational bound make a loss.
 
-    total: (squared error, term of the bound, vlb_weight) -> loss. bound: the term.
-    bound_trains_mean: whether the bound's gradient reaches the mean, too. needs_bound,
-    needs_variance: whether the loss takes a discrete schedule, or a learned variance.
+    total: (squared error, term of the bound, vlb_weight) -> loss. bound: the term. error: the
+    distance of the estimate from its target. bound_trains_mean: whether the bound's gradient
+    reaches the mean, too. needs_bound, needs_variance: whether the loss needs a discrete schedule,
+    or a learned variance.
     """
 
     total: Callable[[PerExample, PerExample | None, Scalar], PerExample]
     bound: Callable[[Waypoint, Images, Images, Prediction], PerExample] = vlb
+    error: Callable[[Images, Images], PerExample] = squared_error
     bound_trains_mean: bool = False
     needs_bound: bool = True
     needs_variance: bool = True

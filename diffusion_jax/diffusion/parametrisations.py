@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 
+from diffusion_jax.diffusion.options import check_positive
 from diffusion_jax.diffusion.process import noise_from_x0, per_image, x0_from_noise
 from diffusion_jax.diffusion.types import (
     Condition,
@@ -102,6 +103,8 @@ def edm(*, sigma_data: float = 0.5) -> Parametrisation:
     c_out = noise sigma_data / r, which are those of table 1 where signal = 1. c_noise, what the
     network is told, is the schedule's clock. sigma_data: the standard deviation of the data.
     """
+
+    check_positive(sigma_data=sigma_data)
 
     def scale_input(level: Level) -> PerImage:
         return 1 / _root(level, sigma_data)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from diffusion_jax.diffusion.options import check_positive
 from diffusion_jax.diffusion.parametrisations import Parametrisation
 from diffusion_jax.diffusion.types import Leaf, Level, PerExample
 
@@ -25,6 +26,7 @@ def uniform(level: Level, gain: PerExample) -> PerExample:
 
 def min_snr(level: Level, gain: PerExample, *, gamma: float = 5.0) -> PerExample:
     """min(SNR, gamma) of the error of x0. Min-SNR (arXiv:2303.09556), section 3.4."""
+    check_positive(gamma=gamma)
     return jnp.minimum(_snr(level), gamma) * gain**2
 
 
@@ -43,6 +45,7 @@ def edm(level: Level, gain: PerExample, *, sigma_data: float = 0.5) -> PerExampl
 
     With the parametrisation "edm" and the same sigma_data it is 1 for the target's error (eq. 8).
     """
+    check_positive(sigma_data=sigma_data)
     return (1 / sigma_data**2 + _snr(level)) * gain**2
 
 

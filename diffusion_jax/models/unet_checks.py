@@ -52,6 +52,9 @@ def _check_options(unet: Network) -> None:
                 f"Unknown option model.options.{block}.{min(unknown)}; its options: "
                 f"{', '.join(known) or 'none'}"
             )
+        for name, value in options.items():
+            if isinstance(known[name], int) and not (isinstance(value, int) and value >= 1):
+                raise ValueError(f"model.options.{block}.{name}={value} must be at least 1")
 
 
 def _check_groups(unet: Network) -> None:

@@ -4,12 +4,15 @@ import inspect
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from diffusion_jax.data import crops, folder, make_source
 from diffusion_jax.diffusion.discrete import DiscreteSchedule
 from diffusion_jax.diffusion.losses import LOSSES
 from diffusion_jax.diffusion.parametrisations import PARAMETRISATIONS
+from diffusion_jax.diffusion.types import Level
 from diffusion_jax.diffusion.weights import WEIGHTS
 from diffusion_jax.models import MODELS
 from diffusion_jax.runs import build
@@ -93,7 +96,6 @@ def validate(config: ConfigDict) -> None:
         for name in names.split():
             if not _holds(holds, values[name]):
                 raise ValueError(f"{name}={values[name]} must be {wanted}")
-    _check_solver(config)
     _check_sections(config)
     if 0 < config.data.shorter_side < config.data.resolution:
         raise ValueError(
@@ -122,14 +124,13 @@ def _check_sections(config: ConfigDict) -> None:
 
     Also checks that loss, schedule and model fit each other.
     """
-    try:
-        loss = build.make_loss(config)
-        schedule = build.make_schedule(config)
-        build.make_parametrisation(config)
-        build.make_weight(config)
-        build.make_sampling_path(config)
-    except TypeError as error:  # a text where a number belongs
-        raise ValueError(f"An option of the config is of a wrong type: {error}") from None
+    loss = _built(f"loss.{config.loss.kind}", build.make_loss, config)
+    schedule = _built(f"schedule.{config.schedule.name}", build.make_schedule, config)
+    parametrisation = config.parametrisation
+    _built(f"parametrisations.{parametrisation}", build.make_parametrisation, config)
+    _built(f"loss.{config.loss.weight}", _try_weight, config)
+    _built(f"sampling.{config.sampling.solver}", build.make_solver, config)
+    _built("sampling", build.make_sampling_path, config)
     if loss.needs_bound and not isinstance(schedule, DiscreteSchedule):
         raise ValueError(
             f"loss.kind={config.loss.kind} has a variational bound, which takes a chain of steps; "
@@ -145,12 +146,20 @@ def _check_sections(config: ConfigDict) -> None:
         )
 
 
-def _check_solver(config: ConfigDict) -> None:
-    solver = config.sampling.solver
+def _built(where: str, build: Callable[[ConfigDict], Any], config: ConfigDict) -> Any:
+    """What is built from the config. Raises ValueError, with the section at fault, if it cannot."""
     try:
-        build.make_solver(config)
+        return build(config)
     except ValueError as error:
-        raise ValueError(f"sampling.{solver}.{error}") from None
+        raise ValueError(f"{where}: {error}") from None
+    except TypeError as error:  # a text where a number belongs
+        raise ValueError(f"{where} has an option of a wrong type: {error}") from None
+
+
+def _try_weight(config: ConfigDict) -> None:
+    """Traces the weight of the loss, which checks its options; no device is touched."""
+    number = jax.ShapeDtypeStruct((1,), np.float32)
+    jax.eval_shape(build.make_weight(config), Level(number, number, number), number)
 
 
 def _same_keys(where: str, section: ConfigDict, known: Iterable[str]) -> None:
@@ -159,7 +168,12 @@ def _same_keys(where: str, section: ConfigDict, known: Iterable[str]) -> None:
     given, known = set(section.keys()), set(known)
     if unknown := given - known:
         names = ", ".join(sorted(known))
-        raise ValueError(f"Unknown key {where}.{min(unknown)}; known keys: {names}")
+        hint = ""
+        if where == "config.model":
+            hint = (
+                f" (of {section.get('name')}; configs/digits.py:NAME shows how to choose another)"
+            )
+        raise ValueError(f"Unknown key {where}.{min(unknown)}; known keys: {names}{hint}")
     if missing := known - given:
         raise ValueError(f"{where}.{min(missing)} is missing; start from configs/base.py")
 

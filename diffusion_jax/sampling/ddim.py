@@ -4,9 +4,10 @@ from functools import partial
 
 import jax.numpy as jnp
 
+from diffusion_jax.diffusion.options import check_range
 from diffusion_jax.diffusion.process import learned_log_variance, per_image
 from diffusion_jax.diffusion.types import Denoiser, Images, Level, Scalar, Waypoint
-from diffusion_jax.sampling.solver import Solver, check_range, memoryless
+from diffusion_jax.sampling.solver import Solver, memoryless
 
 
 def ddim(*, eta: Scalar = 0.0) -> Solver:

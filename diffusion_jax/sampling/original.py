@@ -4,9 +4,10 @@ from functools import partial
 
 import jax.numpy as jnp
 
+from diffusion_jax.diffusion.options import check_range
 from diffusion_jax.diffusion.process import learned_log_variance, per_image
 from diffusion_jax.diffusion.types import Denoiser, Images, Level, Scalar, Waypoint
-from diffusion_jax.sampling.solver import Conventions, Solver, check_range, memoryless
+from diffusion_jax.sampling.solver import Conventions, Solver, memoryless
 
 # It ends at alpha-bar = 0.999, guides the variance, too, and clips, if at all, x0 alone.
 CONVENTIONS = Conventions(to_clean_image=False, clip=False, clip_alone=True, guide_variance=True)

@@ -54,17 +54,3 @@ def memoryless(
         ),
         conventions=conventions,
     )
-
-
-def check_range(
-    name: str, value: Any, lowest: int | float, highest: int | float | None = None
-) -> None:
-    """Raises ValueError for an option that is a plain number out of its range.
-
-    Under jit options are traced, and have been checked before.
-    """
-    if not isinstance(value, int | float):
-        return
-    if not value >= lowest or (highest is not None and not value <= highest):
-        wanted = f"at least {lowest}" if highest is None else f"in [{lowest}, {highest}]"
-        raise ValueError(f"{name}={value} must be {wanted}")

@@ -11,7 +11,7 @@ from jaxtyping import Array, Int, Key, PyTree
 
 from diffusion_jax import images, parallel
 from diffusion_jax.diffusion import guidance, keys, parametrisations, process, weights
-from diffusion_jax.diffusion.losses import Loss, diffusion_loss, squared_error
+from diffusion_jax.diffusion.losses import Loss, diffusion_loss
 from diffusion_jax.diffusion.parametrisations import Parametrisation
 from diffusion_jax.diffusion.schedules import Schedule
 from diffusion_jax.models import Network
@@ -66,7 +66,7 @@ def make_train_step(
             rngs={"dropout": for_dropout},
         )
         output = parametrisations.ask(network, parametrisation, x, level, condition)
-        error = squared_error(parametrisation.target(level, x0, noise), output.estimate)
+        error = loss.error(parametrisation.target(level, x0, noise), output.estimate)
         error *= weight(level, weights.gain(parametrisation, level))
         prediction = parametrisations.predict(parametrisation, x, level, output)
         parts = diffusion_loss(
