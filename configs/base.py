@@ -8,7 +8,8 @@ A section holds the arguments of one constructor, and is documented there: `mode
 
 from ml_collections import ConfigDict
 
-from diffusion_jax.runs.sections import add_defaults, block_options
+from diffusion_jax.models.chain import block_options
+from diffusion_jax.runs.sections import add_defaults
 
 
 def get_config() -> ConfigDict:

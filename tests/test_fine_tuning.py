@@ -47,7 +47,7 @@ def test_what_fits_is_taken_over_and_the_rest_is_listed(finished, tmp_path, capf
     assert (
         f"{len(shared)} arrays of parameters taken over, {len(ours) - len(shared)} fresh" in printed
     )
-    assert "Stays fresh: block_1/qkv/kernel (8, 24), which is not there" in printed
+    assert "Stays fresh: block_1/qkv/kernel (8, 24), not in the other run" in printed
     assert "Left over: label_embedding/table (10, 8)" in printed
 
 
@@ -63,13 +63,17 @@ def test_a_resumed_run_does_not_start_over(finished, tmp_path):
 
 @pytest.mark.parametrize(
     ("where", "message"),
-    [("nowhere", "not the workdir of a run"), ("", "No parameter has a name and shape")],
+    [
+        ("nowhere", "init_from=.*nowhere.*not the workdir of a run"),
+        ("", "No parameter has a name and shape"),
+    ],
 )
 def test_mistakes_are_named(finished, tmp_path, where, message):
     if where:
         config = tiny_config(**SMALL, init_from=str(tmp_path / where))
-        with pytest.raises(FileNotFoundError, match=message):
+        with pytest.raises(ValueError, match=message):
             train(config, tmp_path / "run")
+        assert not (tmp_path / "run").exists()
     else:
         state = TrainState(0, {"a": np.zeros(3)}, {"a": np.zeros(3)}, ())
         with pytest.raises(ValueError, match=message):
@@ -86,6 +90,6 @@ def test_shapes_and_names_decide():
     assert told.taken == ("both",)
     assert told.left_over == ("theirs (1,)",)
     assert sorted(told.fresh) == [
-        "ours (1,), which is not there",
-        "shape (3,), which is (4,) there",
+        "ours (1,), not in the other run",
+        "shape (3,), (4,) in the other run",
     ]

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
-from tiny import tiny_config
+from tiny import tiny_config, tiny_transformer_config
 
 from diffusion_jax import parallel
 from diffusion_jax.diffusion import paths
@@ -106,6 +106,14 @@ def test_autoguidance_takes_a_model_of_another_schedule_and_parametrisation():
     assert_allclose(left, unguided, atol=2e-3 * np.abs(unguided).max())
     with pytest.raises(ValueError, match="weak_params belong to"):
         generator(params, LABELS, seed=1)
+
+
+def test_an_unconditional_model_guides_one_with_classes():
+    config = tiny_transformer_config(sampling__steps=3, sampling__guidance=1.0)
+    weak = tiny_transformer_config(model__num_classes=0)
+    generator = Generator.from_config(config, batch_size=8, weak=weak)
+    images, _ = generator(params_of(config), LABELS, seed=1, weak_params=params_of(weak))
+    assert np.isfinite(images).all()
 
 
 @pytest.mark.parametrize("solver", ["heun", "dpmpp_2m"])

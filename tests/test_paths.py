@@ -118,6 +118,7 @@ def test_the_rest_of_a_path():
     chain = respace(make_schedule("cosine"), steps_by_count(1000, 10))
     rest = chain.path().since(4)
     assert rest.num_steps == 6
+    assert_allclose(rest.start.noise, chain.path().waypoints.noise[4], rtol=1e-6)
     assert_allclose(rest.waypoints.noise, chain.path().waypoints.noise[4:])
     assert_allclose(rest.waypoints.beta[1:], chain.path().waypoints.beta[5:])
     assert rest.waypoints.log_snr_step[0] == np.inf

@@ -135,6 +135,13 @@ def test_dpmpp_2m_against_its_algorithm_written_out():
 
 
 @pytest.mark.parametrize("solver", ORDERS)
+def test_equal_levels_of_the_originals_cosine_do_no_harm(solver):
+    """Its first 13 of 1,000 steps have one alpha-bar: steps between them lead nowhere."""
+    path = make_path(make_schedule("cosine", behaviour="original"), steps=250)
+    assert error(solver, path) < 0.05
+
+
+@pytest.mark.parametrize("solver", ORDERS)
 def test_inversion_climbs_to_the_noise_that_sampling_came_from(solver):
     down = smooth_path("variance preserving", 200)
     x = jnp.linspace(-1, 1, 16).reshape(1, *SHAPE)

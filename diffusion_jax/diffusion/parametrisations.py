@@ -39,7 +39,7 @@ class Parametrisation:
 def unit_variance(level: Level) -> PerImage:
     """1 / sqrt(signal^2 + noise^2): data of variance 1 reach the network with variance 1."""
     square = jnp.square(per_image(level.signal)) + jnp.square(per_image(level.noise))
-    # Variance-preserving levels miss 1 by float32's rounding alone; x shall stay as it is there.
+    # Variance-preserving levels miss 1 only by float32's rounding: leave x unchanged there.
     return jnp.where(jnp.abs(square - 1) < 1e-6, 1.0, 1 / jnp.sqrt(square))
 
 

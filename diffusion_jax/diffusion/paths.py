@@ -68,6 +68,11 @@ class Path:
         levels = jax.tree.map(lambda row: np.asarray(row)[keep][::-1], levels)
         return from_levels(levels)
 
+    @property
+    def start(self) -> Level:
+        """The first level, one number for the whole batch."""
+        return jax.tree.map(lambda row: jnp.asarray(row[0], jnp.float32), self.levels())
+
     def levels(self) -> Level:
         """The levels alone, arrays (num_steps + 1,)."""
         return Level(**{f.name: getattr(self.waypoints, f.name) for f in fields(Level)})

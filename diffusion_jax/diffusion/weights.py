@@ -33,8 +33,9 @@ def min_snr(level: Level, gain: PerExample, *, gamma: float = 5.0) -> PerExample
 def sigmoid(level: Level, gain: PerExample, *, bias: float = 2.0) -> PerExample:
     """sigmoid(bias - log SNR) of the error of eps. VDM++ (arXiv:2303.00848), section 5.
 
-    bias: the log-SNR below which levels count; Simpler Diffusion (arXiv:2410.19324) moves it with
-    the resolution.
+    Their weight also has a factor -d log SNR / dt, which makes it independent of how levels are
+    drawn; it is left out here. bias: the log-SNR below which levels count; Simpler Diffusion
+    (arXiv:2410.19324) moves it with the resolution.
     """
     snr = _snr(level)
     return jax.nn.sigmoid(bias - jnp.log(snr)) * snr * gain**2

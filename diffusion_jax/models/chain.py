@@ -58,6 +58,12 @@ class Blocks(nn.Module):
         return x
 
 
+def block_options() -> dict[str, dict[str, Any]]:
+    """The options that single blocks have of their own, by block."""
+    options = {name: own_options(block) for name, block in BLOCKS.items()}
+    return {name: found for name, found in options.items() if found}
+
+
 def own_options(block: type[Block]) -> dict[str, Any]:
     """The options that a block has besides those of `Block`, with their defaults."""
     fields = block.__dataclass_fields__

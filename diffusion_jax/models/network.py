@@ -1,5 +1,6 @@
 """What training and sampling ask of a network."""
 
+import inspect
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -56,6 +57,11 @@ class Network(nn.Module):
         return False
 
     @classmethod
+    def option_sections(cls) -> dict[str, Any]:
+        """Fields that are sections of their own in a config, with the defaults within."""
+        return {}
+
+    @classmethod
     def check_fields(cls, fields: Mapping[str, Any]) -> None:
         """Raises ValueError for the first field that breaks its rule."""
         for rule, names in cls.FIELDS.items():
@@ -67,6 +73,13 @@ class Network(nn.Module):
                     right = False
                 if not right:
                     raise ValueError(f"model.{name}={fields[name]} must be {wanted}")
+        for name, parameter in inspect.signature(cls).parameters.items():
+            kind = type(parameter.default)
+            if name not in fields or kind not in (int, float, str, bool):
+                continue
+            value = fields[name]
+            if type(value) is not kind and not (kind is float and type(value) is int):
+                raise ValueError(f"model.{name}={value} must be of type {kind.__name__}")
 
     def check(self, resolution: int) -> None:
         """Raises ValueError if the fields do not fit each other, or images of this side."""

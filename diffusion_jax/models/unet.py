@@ -13,7 +13,7 @@ from diffusion_jax.diffusion.types import Clock, Condition, Images, NetworkOutpu
 from diffusion_jax.models import unet_checks
 from diffusion_jax.models.attention import ChannelAttention
 from diffusion_jax.models.blocks import Conditioning
-from diffusion_jax.models.chain import Blocks, parse_blocks
+from diffusion_jax.models.chain import Blocks, block_options, parse_blocks
 from diffusion_jax.models.convnext import ConvNeXtBlock
 from diffusion_jax.models.embeddings import (
     LabelEmbedding,
@@ -66,6 +66,10 @@ class UNet(Network):
         "in_0_to_1": ("dropout",),
         "dtype": ("dtype",),
     }
+
+    @classmethod
+    def option_sections(cls) -> dict[str, Any]:
+        return {"options": block_options()}
 
     @property
     def learns_variance(self) -> bool:

@@ -19,6 +19,7 @@ from diffusion_jax.diffusion.schedules import Schedule
 from diffusion_jax.diffusion.types import ConditionalDenoiser
 from diffusion_jax.models import Network
 from diffusion_jax.runs import build, run_folder
+from diffusion_jax.runs.sampling_settings import like
 from diffusion_jax.runs.sections import options_in
 from diffusion_jax.sampling import SOLVERS, Solver, sample
 from diffusion_jax.training.checkpoints import Checkpoints
@@ -59,10 +60,17 @@ class Trained:
             build.make_parametrisation(config),
         )
 
+    @property
+    def takes_condition(self) -> bool:
+        return self.model.example_condition(1) is not None
+
     def denoiser(self, params: PyTree, examples: Int[Array, "batch"]) -> ConditionalDenoiser:
         """The denoiser with these parameters. examples: each image's number."""
         network = partial(self.model.apply, {"params": params}, examples=examples)
-        return denoiser_from_network(network, self.parametrisation)
+        denoiser = denoiser_from_network(network, self.parametrisation)
+        if self.takes_condition:
+            return denoiser
+        return lambda x, level, condition: denoiser(x, level, None)
 
 
 class Generator:
@@ -158,7 +166,7 @@ class Generator:
         if unknown := options.keys() - self.options.keys():
             known = ", ".join(self.options) or "none"
             raise ValueError(f"The solver has no option {min(unknown)}; its options: {known}")
-        given = {name: type(self.options[name])(value) for name, value in options.items()}
+        given = {name: like(self.options[name], name, value) for name, value in options.items()}
         options = self.options | given
         self._solver(**options)  # knows its own limits
         if (self._weak is None) != (weak_params is None):
@@ -195,8 +203,7 @@ class Generator:
     ) -> tuple[jax.Array, jax.Array]:
         """(images, frames) of a device's rows; what runs on the device."""
         model, examples = self._trained.model, batch["index"]
-        takes_condition = model.example_condition(1) is not None
-        condition = batch["condition"] if takes_condition else None
+        condition = batch["condition"]
         solver = self._solver(**numbers["options"], **fixed)
         settings = guidance.Guidance(
             scale=numbers["guidance"] if guided else None,
@@ -216,7 +223,7 @@ class Generator:
             settings,
             self._trained.denoiser(own, examples),
             condition,
-            model.null_condition(condition) if takes_condition else None,
+            model.null_condition(condition) if self._trained.takes_condition else None,
             weak,
         )
         image_keys = keys.per_example(numbers["key"], examples)

@@ -40,11 +40,11 @@ def change(
                 f"{name}={value} was given, which the solver {sampling.solver} does not know; its "
                 f"options: {', '.join(known) or 'none'}"
             )
-        sampling[sampling.solver][name] = _like(known[name], name, value)
+        sampling[sampling.solver][name] = like(known[name], name, value)
 
 
-def _like(default: Any, name: str, value: Any) -> Any:
-    """The value in the type of the option's default. Raises ValueError where it has none."""
+def like(default: Any, name: str, value: Any) -> Any:
+    """The value in the type of the option's default. Raises ValueError if it has none in it."""
     if isinstance(default, bool) and str(value).lower() in ("true", "false"):
         return str(value).lower() == "true"
     try:

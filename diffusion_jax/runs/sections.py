@@ -17,7 +17,6 @@ from diffusion_jax.diffusion.parametrisations import PARAMETRISATIONS
 from diffusion_jax.diffusion.schedules import SCHEDULES
 from diffusion_jax.diffusion.weights import WEIGHTS
 from diffusion_jax.models import MODELS
-from diffusion_jax.models.chain import BLOCKS, own_options
 from diffusion_jax.sampling import SOLVERS, SPACINGS
 
 
@@ -35,12 +34,6 @@ def options_by_name(table: Mapping[str, Callable]) -> dict[str, dict[str, Any]]:
     return {name: found for name, found in options.items() if found}
 
 
-def block_options() -> dict[str, dict[str, Any]]:
-    """The options that single blocks of the U-Net have of their own."""
-    options = {name: own_options(block) for name, block in BLOCKS.items()}
-    return {name: found for name, found in options.items() if found}
-
-
 def model_section(name: str, **fields: Any) -> ConfigDict:
     """The section `config.model` of a network: its name and its constructor's arguments.
 
@@ -53,9 +46,7 @@ def model_section(name: str, **fields: Any) -> ConfigDict:
     for parameter in inspect.signature(MODELS[name]).parameters.values():
         if parameter.name not in (*section, "parent"):
             section[parameter.name] = parameter.default
-    if name == "unet":
-        section["options"] = block_options()
-    return ConfigDict(section | fields)
+    return ConfigDict(section | MODELS[name].option_sections() | fields)
 
 
 # Where a config has sections of options, and the table that they follow from.

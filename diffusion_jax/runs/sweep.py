@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from ml_collections import ConfigDict
+
 from diffusion_jax.evaluation.judge import Judge
 from diffusion_jax.runs import run_folder, sampling_settings
 from diffusion_jax.runs.evaluate import of_run
@@ -34,8 +36,7 @@ class Protocol:
 
     labels: see `evaluate.choose_labels`. truncate: see `images.to_uint8`. ema: averaged parameters,
     or raw ones. sampling: settings that take precedence over those of the points. options: of the
-    solver. note: added to
-    the provenance; "{features}" stands for the features in use.
+    solver. note: added to the provenance; "{features}" stands for the features in use.
     """
 
     count: int = 50_000
@@ -95,12 +96,9 @@ def evaluate(
     judge: Judge, points: Iterable[Point], protocol: Protocol, *, batch_size: int
 ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Yields for each point its `SETTINGS` and the judge's result."""
-    for point in points:
-        config = run_folder.load(point.workdir)
-        settings = {**point.sampling, **protocol.sampling}
-        options = {name: settings.pop(name, None) for name in OPTIONS} | protocol.options
-        sampling_settings.change(config, settings, options)
-        validate(config)
+    # All settings are checked before hours are spent on the first of them.
+    prepared = [(point, _config_of(point, protocol)) for point in points]
+    for point, config in prepared:
         drawn = of_run(
             point.workdir,
             config,
@@ -122,3 +120,17 @@ def evaluate(
         values = {"workdir": str(point.workdir), "checkpoint": point.checkpoint, "seed": point.seed}
         values |= used
         yield {name: values[name] for name in SETTINGS}, judge(drawn)
+
+
+def _config_of(point: Point, protocol: Protocol) -> ConfigDict:
+    """The run's config with the settings of the point. Raises ValueError if they do not fit."""
+    config = run_folder.load(point.workdir)
+    settings = {**point.sampling, **protocol.sampling}
+    options = {name: settings.pop(name, None) for name in OPTIONS}
+    for name, value in protocol.options.items():
+        if options.get(name) is not None:
+            raise ValueError(f"--{name} and --option {name}={value} were both given; choose one")
+        options[name] = value
+    sampling_settings.change(config, settings, options)
+    validate(config)
+    return config

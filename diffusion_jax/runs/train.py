@@ -27,6 +27,8 @@ from diffusion_jax.training.step import make_train_step
 # What a run cannot change once it has parameters.
 FIXED = ("behaviour", "model.", "schedule.", "data.resolution", "parametrisation")
 FREE = ("model.dtype", "model.dropout")
+# Of the EDM schedule, what only sampling reads.
+FREE += ("schedule.edm.sigma_min", "schedule.edm.sigma_max", "schedule.edm.rho")
 
 
 def train(config: ConfigDict, workdir: Path) -> TrainState:
@@ -42,6 +44,8 @@ def train(config: ConfigDict, workdir: Path) -> TrainState:
     validate(config)
     parallel.check_batch_size(config.batch_size, config.micro_batches)
     changes = _changes_since(config, workdir)
+    if config.init_from:
+        _config_to_start_from(config.init_from)
     source = build.open_source(config)
     _check_classes(config, workdir, source)
     model = build.make_model(config)
@@ -148,15 +152,23 @@ def _grid_of_samples(config: ConfigDict, source: Source) -> Callable[[PyTree], n
 def _from_another_run(state: TrainState, init_from: str) -> tuple[TrainState, list[str]]:
     """The fresh state with the averaged parameters of another run, and the lines to report.
 
-    Raises ValueError or FileNotFoundError, in which `init_from` is named.
+    Raises ValueError, which names `init_from`.
     """
     workdir = Path(init_from).expanduser()
-    step, params = load_params(workdir, run_folder.load(workdir))
     try:
+        step, params = load_params(workdir, _config_to_start_from(init_from))
         state, transferred = fine_tuning.transfer(state, params)
-    except ValueError as error:
+    except (ValueError, FileNotFoundError) as error:
         raise ValueError(f"init_from={init_from}: {error}") from None
     return state, [f"Starting from step {step} of {workdir}", *transferred.lines()]
+
+
+def _config_to_start_from(init_from: str) -> ConfigDict:
+    """The config of that run. Raises ValueError, which names `init_from`, if there is none."""
+    try:
+        return run_folder.load(Path(init_from).expanduser())
+    except (ValueError, FileNotFoundError) as error:
+        raise ValueError(f"init_from={init_from}: {error}") from None
 
 
 def _changes_since(config: ConfigDict, workdir: Path) -> list[str]:
@@ -169,7 +181,15 @@ def _changes_since(config: ConfigDict, workdir: Path) -> list[str]:
     if not (workdir / run_folder.CONFIG_FILE).exists():
         return []
     changes = run_folder.differences(run_folder.load(workdir), config)
-    fixed = [c for c in changes if c.startswith(FIXED) and not c.startswith(FREE)]
+    chosen = {"schedule": config.schedule.name, "parametrisations": config.parametrisation}
+
+    def is_fixed(change: str) -> bool:
+        section, *rest = change.split(":")[0].split(".")
+        # Options of what was not chosen are free.
+        idle = len(rest) == 2 and section in chosen and rest[0] != chosen[section]
+        return change.startswith(FIXED) and not change.startswith(FREE) and not idle
+
+    fixed = [change for change in changes if is_fixed(change)]
     if fixed:
         raise ValueError(
             f"{workdir} holds a run of another model ({'; '.join(fixed)}); choose another --workdir"

@@ -67,6 +67,7 @@ RULES: list[tuple[str, Callable[[Any], bool], str]] = [
     ("data.smallest_crop", lambda v: 0 < v <= 1, "above 0, up to 1"),
     ("loss.kind", lambda v: v in LOSSES, f"one of {', '.join(LOSSES)}"),
     ("loss.weight", lambda v: v in WEIGHTS, f"one of {', '.join(WEIGHTS)}"),
+    ("init_from", lambda v: isinstance(v, str), "the workdir of a run, or empty"),
     ("seed", lambda v: 0 <= v < 2**32, "in [0, 2^32)"),
     ("schedule.num_steps", lambda v: v >= 2, "at least 2"),
     ("optimizer.learning_rate optimizer.eps", lambda v: v > 0, "positive"),
@@ -131,6 +132,11 @@ def _check_sections(config: ConfigDict) -> None:
     _built(f"loss.{config.loss.weight}", _try_weight, config)
     _built(f"sampling.{config.sampling.solver}", build.make_solver, config)
     _built("sampling", build.make_sampling_path, config)
+    if config.loss.kind == "vlb" and config.loss.weight != "uniform":
+        raise ValueError(
+            f"loss.weight={config.loss.weight} weighs the squared error, which loss.kind=vlb does "
+            "not have. Set loss.weight=uniform"
+        )
     if loss.needs_bound and not isinstance(schedule, DiscreteSchedule):
         raise ValueError(
             f"loss.kind={config.loss.kind} has a variational bound, which takes a chain of steps; "

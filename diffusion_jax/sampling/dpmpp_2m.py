@@ -27,8 +27,9 @@ def dpmpp_2m_step(
     """
     prediction = denoiser(x, now)
     h, h_last = per_image(next.log_snr_step), per_image(now.log_snr_step)
-    second_order = jnp.isfinite(h) & jnp.isfinite(h_last)
-    share = jnp.where(second_order, h / (2 * h_last), 0.0)
+    # The original's cosine has equal levels at its clean end, where h and h_last are 0.
+    second_order = jnp.isfinite(h) & jnp.isfinite(h_last) & (h_last != 0)
+    share = jnp.where(second_order, h / (2 * jnp.where(h_last == 0, 1.0, h_last)), 0.0)
     extrapolated = prediction.x0 + share * (prediction.x0 - history)
     x = (
         per_image(next.noise) / per_image(now.noise) * x

@@ -41,10 +41,10 @@ def transfer(state: TrainState, params: PyTree) -> tuple[TrainState, Transfer]:
     def choose(path: tuple, own: Leaf) -> Leaf:
         name = _name(path)
         if name not in theirs:
-            fresh.append(f"{name} {own.shape}, which is not there")
+            fresh.append(f"{name} {own.shape}, not in the other run")
             return own
         if theirs[name].shape != own.shape:
-            fresh.append(f"{name} {own.shape}, which is {theirs[name].shape} there")
+            fresh.append(f"{name} {own.shape}, {theirs[name].shape} in the other run")
             return own
         taken.append(name)
         return jnp.asarray(np.asarray(theirs[name]))
