@@ -69,14 +69,15 @@ class Loss:
     """How the (weighted) squared error and a term of the variational bound make a loss.
 
     total: (squared error, term of the bound, vlb_weight) -> loss. bound: the term. error: the
-    distance of the estimate from its target. bound_trains_mean: whether the bound's gradient
-    reaches the mean, too. needs_bound, needs_variance: whether the loss needs a discrete schedule,
-    or a learned variance.
+    distance of the estimate from its target. uses_error: whether `total` depends on it.
+    bound_trains_mean: whether the bound's gradient reaches the mean, too. needs_bound,
+    needs_variance: whether the loss needs a discrete schedule, or a learned variance.
     """
 
     total: Callable[[PerExample, PerExample | None, Scalar], PerExample]
     bound: Callable[[Waypoint, Images, Images, Prediction], PerExample] = vlb
     error: Callable[[Images, Images], PerExample] = squared_error
+    uses_error: bool = True
     bound_trains_mean: bool = False
     needs_bound: bool = True
     needs_variance: bool = True
@@ -89,7 +90,12 @@ def simple() -> Loss:
 
 def bound_alone() -> Loss:
     """L_vlb: a term of the variational bound for the level that was drawn."""
-    return Loss(lambda error, bound, weight: bound, bound_trains_mean=True, needs_variance=False)
+    return Loss(
+        lambda error, bound, weight: bound,
+        uses_error=False,
+        bound_trains_mean=True,
+        needs_variance=False,
+    )
 
 
 def hybrid() -> Loss:

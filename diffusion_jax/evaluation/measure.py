@@ -5,23 +5,18 @@ from typing import Any
 
 import numpy as np
 
-from diffusion_jax.evaluation import scores
 from diffusion_jax.evaluation.features import Extractor, Features
 from diffusion_jax.evaluation.moments import Moments, frechet_distance, sum_of
 from diffusion_jax.evaluation.references import Reference
+from diffusion_jax.evaluation.scores import METRICS
 
-KID_SUBSET, KID_SUBSETS, SPLITS, NEIGHBOURS = 1000, 100, 10, 3
 ROWS = 8192  # converted to float64 at a time
 
 
 def definitions() -> dict[str, str]:
     """How each metric is computed, for provenance."""
-    return {
-        "FID": "squared Frechet distance of normal distributions, float64, unbiased covariance",
-        "IS": f"{SPLITS} equal parts in order, softmax without bias",
-        "KID": f"cubic kernel, {KID_SUBSETS} random subsets of {KID_SUBSET}, unbiased",
-        "precision, recall": f"k = {NEIGHBOURS}, all images against the reference's own",
-    }
+    distance = "squared Frechet distance of normal distributions, float64, unbiased covariance"
+    return {"FID": distance} | {name: metric.definition for name, metric in METRICS.items()}
 
 
 def measure(
@@ -50,19 +45,13 @@ def measure(
         result[f"{name}_bootstrap_std"] = float(np.std(resampled, ddof=1))
     if "spatial" in features and "spatial" in reference.statistics:
         result["s" + name] = _distance(features["spatial"], reference, "spatial")
-    if "logits" in features and len(main) >= SPLITS:
-        result["IS"], result["IS_std"] = scores.inception_score(features["logits"], splits=SPLITS)
-    if real is None:
-        return result
-    rows = real[extract.main]
-    if min(len(main), len(rows)) >= KID_SUBSET:
-        result["KID"], result["KID_std"] = scores.kernel_distance(
-            main, rows, subsets=KID_SUBSETS, size=KID_SUBSET, seed=seed
-        )
-    if min(len(main), len(rows)) > NEIGHBOURS:
-        result["precision"], result["recall"] = scores.precision_recall(
-            main, rows, neighbours=NEIGHBOURS
-        )
+    for metric in METRICS.values():
+        if metric.of_logits:
+            given = [features["logits"]] if "logits" in features else None
+        else:
+            given = [main, real[extract.main]] if real is not None else None
+        if given and min(map(len, given)) >= metric.fewest:
+            result.update(zip(metric.names, metric.score(*given, seed)))
     return result
 
 

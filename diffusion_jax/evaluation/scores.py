@@ -1,6 +1,7 @@
 """Metrics of features beside the Frechet distance, each as it was first defined."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
@@ -98,3 +99,45 @@ def _distances(rows: np.ndarray, others: np.ndarray) -> Iterator[np.ndarray]:
     for first in range(0, len(rows), ROWS):
         block = rows[first : first + ROWS]
         yield ((block**2).sum(1)[:, None] + squares - 2 * block @ others.T).clip(0)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A line of `METRICS`.
+
+    names: of the numbers that `score` returns. score: (logits, seed) -> numbers if `of_logits`,
+    else (features, features of real images, seed) -> numbers. fewest: images of each kind that it
+    takes. definition: for provenance.
+    """
+
+    names: tuple[str, ...]
+    score: Callable[..., tuple[float, ...]]
+    fewest: int
+    definition: str
+    of_logits: bool = False
+
+
+# Every metric beside the Frechet distances, by what its definition is filed under.
+METRICS = {
+    "IS": Metric(
+        names=("IS", "IS_std"),
+        score=lambda logits, seed: inception_score(logits, splits=10),
+        fewest=10,
+        definition="10 equal parts in order, softmax without bias",
+        of_logits=True,
+    ),
+    "KID": Metric(
+        names=("KID", "KID_std"),
+        score=lambda rows, real, seed: kernel_distance(
+            rows, real, subsets=100, size=1000, seed=seed
+        ),
+        fewest=1000,
+        definition="cubic kernel, 100 random subsets of 1000, unbiased",
+    ),
+    "precision, recall": Metric(
+        names=("precision", "recall"),
+        score=lambda rows, real, seed: precision_recall(rows, real, neighbours=3),
+        fewest=4,
+        definition="k = 3, all images against the reference's own",
+    ),
+}

@@ -76,8 +76,9 @@ class Trained:
 class Generator:
     """Draws images on all devices, in batches of one size, with one compilation.
 
-    Changing the guidance scale, an option of the solver (such as eta), the seed or the condition
-    does not compile again; only switching guidance on or off does.
+    Changing the guidance scale, a number among the solver's options (such as eta), the seed or the
+    condition does not compile again. Switching guidance on or off does, and so does another kind of
+    option (a name, a count).
 
     path: the levels to visit. solver: one of `SOLVERS`, with `options` of its own. batch_size:
     global, divisible by the number of devices. clip: whether the predicted x0 is clipped to [-1, 1]

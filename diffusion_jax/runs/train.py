@@ -44,8 +44,8 @@ def train(config: ConfigDict, workdir: Path) -> TrainState:
     validate(config)
     parallel.check_batch_size(config.batch_size, config.micro_batches)
     changes = _changes_since(config, workdir)
-    if config.init_from:
-        _config_to_start_from(config.init_from)
+    if config.init_from and not (workdir / run_folder.CHECKPOINTS).is_dir():
+        _config_to_start_from(config.init_from)  # which a run that goes on no longer needs
     source = build.open_source(config)
     _check_classes(config, workdir, source)
     model = build.make_model(config)

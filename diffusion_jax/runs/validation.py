@@ -132,10 +132,10 @@ def _check_sections(config: ConfigDict) -> None:
     _built(f"loss.{config.loss.weight}", _try_weight, config)
     _built(f"sampling.{config.sampling.solver}", build.make_solver, config)
     _built("sampling", build.make_sampling_path, config)
-    if config.loss.kind == "vlb" and config.loss.weight != "uniform":
+    if config.loss.weight != "uniform" and not loss.uses_error:
         raise ValueError(
-            f"loss.weight={config.loss.weight} weighs the squared error, which loss.kind=vlb does "
-            "not have. Set loss.weight=uniform"
+            f"loss.weight={config.loss.weight} weighs the squared error, which "
+            f"loss.kind={config.loss.kind} does not have. Set loss.weight=uniform"
         )
     if loss.needs_bound and not isinstance(schedule, DiscreteSchedule):
         raise ValueError(
