@@ -48,6 +48,10 @@ def test_the_posterior_is_bayes_at_any_levels(name):
         assert_allclose(w.beta[i + 1], spread, rtol=1e-6)
         assert_allclose(w.posterior_variance[i + 1], 1 / precision, rtol=1e-6)
         assert_allclose(w.posterior_x[i + 1], ratio / spread / precision, rtol=1e-6)
+        # Without the difference: what is left of the noise is what the mean takes over from x.
+        left = (w.posterior_x[i + 1] * w.noise[i]) ** 2
+        exact = paths.from_levels(path.levels()).waypoints.variance_left[i + 1]
+        assert_allclose(exact, left, rtol=1e-6)
         x0 = w.signal[i + 1] / w.noise[i + 1] ** 2 / precision
         assert_allclose(w.posterior_x0[i + 1], x0, rtol=1e-6)
         snr = np.log(w.signal * 1.0) - np.log(np.maximum(w.noise, 1e-300))

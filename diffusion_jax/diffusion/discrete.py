@@ -86,9 +86,13 @@ class DiscreteSchedule:
         variance = before / whole * beta
         with np.errstate(divide="ignore"):
             snr = -np.log(self._sigma())
+        # In float32, as 0.1.0 sampled: near T the difference has few digits, and exact ones would
+        # move the images of its runs (eta = 1) by up to 3e-5.
+        whole_32, before_32, beta_32 = (row.astype(np.float32) for row in (whole, before, beta))
         steps = {
             "beta": beta,
             "posterior_variance": variance,
+            "variance_left": before_32 - before_32 / whole_32 * beta_32,
             "posterior_x0": np.sqrt(self.alphas_bar[:-1]) * beta / whole,
             "posterior_x": np.sqrt(self.alphas[1:]) * before / whole,
             "log_snr_step": -np.diff(snr),

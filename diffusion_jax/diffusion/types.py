@@ -48,6 +48,7 @@ class Waypoint(Level):
     posterior_variance: beta-tilde, the variance of q(x_here | x_before, x0).
     log_posterior_variance: its logarithm; where it is 0 (at the clean image), that of the step
         before (Improved DDPM, arXiv:2102.09672, section 3.1).
+    variance_left: noise^2 - beta-tilde, what an ancestral step leaves to the predicted noise.
     posterior_x0, posterior_x: the weights of x0 and x_before in the mean of that distribution.
     log_snr_step: the increase of log(signal / noise), infinite from pure noise or to a clean image,
         and at the first level of a path, where no step arrives.
@@ -57,6 +58,7 @@ class Waypoint(Level):
     beta: Leaf
     posterior_variance: Leaf
     log_posterior_variance: Leaf
+    variance_left: Leaf
     posterior_x0: Leaf
     posterior_x: Leaf
     log_snr_step: Leaf

@@ -39,9 +39,10 @@ def ddim_step(
     if prediction.variance_fraction is not None:
         log_variance = learned_log_variance(next, prediction.variance_fraction)
         sigma = jnp.where(variance > 0, jnp.exp(0.5 * log_variance), 0.0)
-    left = jnp.square(per_image(next.noise)) - eta**2 * variance
+    # noise_next^2 - eta^2 beta-tilde, whose digits a difference in float32 would lose.
+    left = (1 - eta**2) * jnp.square(per_image(next.noise)) + eta**2 * per_image(next.variance_left)
     return (
         per_image(next.signal) * prediction.x0
-        + jnp.sqrt(jnp.maximum(left, 0.0)) * prediction.noise
+        + jnp.sqrt(left) * prediction.noise
         + eta * sigma * fresh_noise
     )
