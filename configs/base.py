@@ -100,7 +100,15 @@ def get_config() -> ConfigDict:
     config.sampling.stride = 0  # if not 0, in place of steps: every stride-th of the chain
     config.sampling.spacing = "ends"  # of steps; or centred, karras
     config.sampling.guidance = 1.0  # w in (1 + w) conditional - w unconditional
+    # Guidance only where low < noise / signal <= high; elsewhere one pass. high = 0: no limit.
+    config.sampling.guidance_low = 0.0
+    config.sampling.guidance_high = 0.0
+    config.sampling.guidance_rescale = 0.0  # phi in [0, 1]: back to the unguided contrast
+    # Workdir of a weaker run to guide with, in place of the null class; empty: none.
+    config.sampling.autoguidance = ""
+    config.sampling.autoguidance_checkpoint = 0  # its step; 0: the newest
     config.sampling.clip = True  # the predicted x0 to [-1, 1]
+    config.sampling.dynamic_threshold = 0.0  # in place of clip: a quantile such as 0.995; 0: off
     config.sampling.grid_rows = 8  # one class each
     config.sampling.grid_columns = 8
 

@@ -164,9 +164,7 @@ def parse_label(text: str, num_classes: int, names: list[str]) -> int:
     )
 
 
-def write(
-    out: Path, drawn: np.ndarray, film: np.ndarray, labels: np.ndarray, settings: dict
-) -> list[Path]:
+def write(out: Path, drawn: np.ndarray, film, labels: np.ndarray, settings: dict) -> list[Path]:
     """Writes what --save asks for, and returns the paths."""
     from diffusion_jax import images
 
@@ -187,7 +185,7 @@ def write(
     if "npz" in _SAVE.value:
         np.savez(paths["npz"], arr_0=pixels, arr_1=labels)
     if "gif" in _SAVE.value:
-        frames = images.to_uint8(film).swapaxes(0, 1)
+        frames = images.to_uint8(film.x).swapaxes(0, 1)
         grids = [images.grid(frame, columns, upscale=upscale) for frame in frames]
         images.save_gif(paths["gif"], grids)
     return [paths[kind] for kind in KINDS if kind in _SAVE.value]

@@ -133,7 +133,7 @@ def test_other_solvers_and_schedules_draw(solver, schedule):
     assert images.shape == (8, 8, 8, 1)
     assert np.isfinite(images).all()
     assert np.abs(images).max() <= 1 + 1e-4
-    assert_array_equal(film[:, -1], images)
+    assert_array_equal(film.x[:, -1], images)
 
 
 def test_any_pytree_of_rows_is_a_condition(monkeypatch):

@@ -95,11 +95,11 @@ def test_trajectory_by_hand(imported, s, scale, w, corrected, labels):
         options = {"T": 100, "s": s, "scale": scale, "w": w, "corrected": corrected}
         for position, (t, z) in enumerate(zip(steps, fresh)):
             x = by_hand(network, labels, x, t, z, **options)
-            assert_allclose(film[:, position], x, rtol=0, atol=1e-4 * np.abs(x).max())
+            assert_allclose(film.x[:, position], x, rtol=0, atol=1e-4 * np.abs(x).max())
             if corrected:
                 # Clipping makes the chain of random weights chaotic: each step by itself, then.
-                x = film[:, position].astype(np.float64)
-    assert_array_equal(images, film[:, -1])
+                x = film.x[:, position].astype(np.float64)
+    assert_array_equal(images, film.x[:, -1])
 
 
 def test_an_image_does_not_depend_on_how_many_are_drawn(imported):

@@ -120,9 +120,13 @@ def test_frames_are_states_of_the_chain_and_end_with_the_image():
     x0, every = run(image_keys, SHAPE, frames=10)
     same, some = run(image_keys, SHAPE, frames=4)
     assert_allclose(x0, same)
-    assert_allclose(every[-1], x0)
-    assert some.shape == (4, 2, *SHAPE)
-    assert_allclose(some, every[jnp.array([2, 4, 7, 9])])
+    assert_allclose(every.x[-1], x0)
+    assert some.x.shape == some.x0.shape == (4, 2, *SHAPE)
+    for states, all_states in ((some.x, every.x), (some.x0, every.x0)):
+        assert_allclose(states, all_states[jnp.array([2, 4, 7, 9])])
+    before = every.x[8]  # which the last step started from
+    level = jax.tree.map(lambda row: row[9], schedule.path().levels())
+    assert_allclose(every.x0[-1], exact_denoiser()(before, level).x0, rtol=1e-5)
     with pytest.raises(ValueError, match=r"0\.\.10"):
         run(image_keys, SHAPE, frames=11)
 

@@ -157,7 +157,7 @@ def test_image_to_image_starts_in_the_middle():
     x = jnp.linspace(-2, 2, 16).reshape(1, *SHAPE)
     end, film = sample(SOLVERS["ddim"](), exact, whole, image_keys, SHAPE, frames=40, x=x)
     rest = whole.since(15)
-    assert_allclose(follow("ddim", rest, film[14]), end, atol=1e-5)
+    assert_allclose(follow("ddim", rest, film.x[14]), end, atol=1e-5)
 
 
 @pytest.mark.parametrize(

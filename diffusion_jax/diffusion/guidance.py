@@ -1,6 +1,6 @@
-"""Denoiser in, denoiser out: guidance, clipping, a choice of variance.
+"""Denoiser in, denoiser out: guidance, and a choice of variance.
 
-Wrappers compose; clipping goes outermost, since it is not linear. `guide` puts them together.
+Wrappers compose; thresholding goes outermost, since it is not linear. `guide` puts them together.
 """
 
 from collections.abc import Callable
@@ -10,7 +10,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from diffusion_jax.diffusion.process import clip_prediction, noise_from_x0
+from diffusion_jax.diffusion.process import per_image
+from diffusion_jax.diffusion.thresholding import clip_x0, clip_x0_alone, dynamic_threshold
 from diffusion_jax.diffusion.types import (
     Condition,
     ConditionalDenoiser,
@@ -64,6 +65,7 @@ def classifier_free(
     guidance_scale: Scalar,
     *,
     guide_variance: bool = False,
+    rescale: Scalar | None = None,
 ) -> Denoiser:
     """Classifier-free guidance. arXiv:2207.12598, eq. 6.
 
@@ -74,46 +76,78 @@ def classifier_free(
     noise = (1 + w) conditional - w unconditional. 0 is no guidance; the other convention,
     unconditional + s (conditional - unconditional), has s = 1 + w. guide_variance: extrapolate the
     variance fraction, too, as the original does; otherwise the variance is the conditional pass's
-    own.
+    own. rescale: phi of `rescaled`, or None.
     """
 
     def guided(x: Images, level: Level) -> Prediction:
         passes = jax.tree.map(lambda *rows: jnp.stack(rows), condition, null)
         both = jax.vmap(denoiser, in_axes=(None, None, 0))(x, level, passes)
         conditional, unconditional = (jax.tree.map(lambda pair: pair[i], both) for i in range(2))  # noqa: B023
-        return extrapolate(
+        prediction = extrapolate(
             conditional, unconditional, guidance_scale, guide_variance=guide_variance
         )
+        return prediction if rescale is None else rescaled(prediction, conditional, level, rescale)
 
     return guided
 
 
-def autoguidance(denoiser: Denoiser, weak: Denoiser, guidance_scale: Scalar) -> Denoiser:
+def autoguidance(
+    denoiser: Denoiser, weak: Denoiser, guidance_scale: Scalar, *, rescale: Scalar | None = None
+) -> Denoiser:
     """Away from what a weaker model says: D + w (D - D_weak). arXiv:2406.02507, eq. 3.
 
-    guidance_scale: w; their own scale is 1 + w.
+    guidance_scale: w; their own scale is 1 + w. rescale: phi of `rescaled`, or None.
     """
-    return lambda x, level: extrapolate(denoiser(x, level), weak(x, level), guidance_scale)
+
+    def guided(x: Images, level: Level) -> Prediction:
+        good = denoiser(x, level)
+        prediction = extrapolate(good, weak(x, level), guidance_scale)
+        return prediction if rescale is None else rescaled(prediction, good, level, rescale)
+
+    return guided
+
+
+def within(interval: tuple[Scalar, Scalar], guided: Denoiser, unguided: Denoiser) -> Denoiser:
+    """Guided where low < noise / signal <= high; elsewhere the second pass is really skipped.
+
+    Guidance in a limited interval (arXiv:2404.07724), eq. 5. interval: (low, high). The level must
+    be one for the whole batch, as when sampling.
+    """
+    low, high = interval
+
+    def chosen(x: Images, level: Level) -> Prediction:
+        sigma = jnp.asarray(level.noise, jnp.float32) / jnp.asarray(level.signal, jnp.float32)
+        return jax.lax.cond((low < sigma) & (sigma <= high), guided, unguided, x, level)
+
+    return chosen
+
+
+def rescaled(guided: Prediction, conditional: Prediction, level: Level, phi: Scalar) -> Prediction:
+    """The guided prediction, brought back to the conditional one's contrast.
+
+    v_rescaled = v_guided std(v_conditional) / std(v_guided), for each image, and the result is
+    phi v_rescaled + (1 - phi) v_guided. arXiv:2305.08891, eq. 15 and 16, with
+    v = (signal eps - noise x0) / sqrt(signal^2 + noise^2). phi: in [0, 1].
+    """
+    a, s = per_image(level.signal), per_image(level.noise)
+    size = jnp.sqrt(a**2 + s**2)
+
+    def v_of(prediction: Prediction) -> Images:
+        return (a * prediction.noise - s * prediction.x0) / size
+
+    def std(images: Images) -> Images:
+        return jnp.std(images, axis=(1, 2, 3), keepdims=True)
+
+    v = v_of(guided)
+    # An image without contrast stays as it is.
+    factor = std(v_of(conditional)) / jnp.maximum(std(v), 1e-12)
+    change = phi * (factor - 1) * v / size
+    return replace(guided, x0=guided.x0 - s * change, noise=guided.noise + a * change)
 
 
 def fixed_variance(denoiser: Denoiser) -> Denoiser:
     """The denoiser without its learned variance, which a loss without L_vlb does not train."""
     return lambda x, level: replace(denoiser(x, level), variance_fraction=None)
-
-
-def clip_x0(denoiser: Denoiser) -> Denoiser:
-    """The predicted x0 clipped to [-1, 1], and the noise that goes with it recomputed."""
-
-    def clipped(x: Images, level: Level) -> Prediction:
-        prediction = clip_prediction(denoiser(x, level))
-        return replace(prediction, noise=noise_from_x0(level, x, prediction.x0))
-
-    return clipped
-
-
-def clip_x0_alone(denoiser: Denoiser) -> Denoiser:
-    """The predicted x0 clipped to [-1, 1]; the noise stays, though it no longer goes with it."""
-    return lambda x, level: clip_prediction(denoiser(x, level))
 
 
 def at_levels_of(
@@ -137,14 +171,19 @@ def at_levels_of(
 class Guidance:
     """How a network's predictions are changed on their way to a solver.
 
-    scale: w of `classifier_free` or `autoguidance`; None for neither, at half the cost. clip:
-    whether the predicted x0 is clipped to [-1, 1]. learned_variance: whether the network's learned
+    scale: w of `classifier_free` or `autoguidance`; None for neither, at half the cost. interval:
+    where to guide, see `within`; None is everywhere. rescale: phi of `rescaled`; None for none.
+    clip: whether the predicted x0 is clipped to [-1, 1]. quantile: see `dynamic_threshold`, which
+    takes the place of clipping; None for none. learned_variance: whether the network's learned
     variance is used. clip_alone, guide_variance: as in the original, see `clip_x0_alone` and
     `classifier_free`.
     """
 
     scale: Any = None
+    interval: tuple[Any, Any] | None = None
+    rescale: Any = None
     clip: bool = True
+    quantile: Any = None
     learned_variance: bool = True
     clip_alone: bool = False
     guide_variance: bool = False
@@ -163,18 +202,28 @@ def guide(
     weaker model to guide with in place of the null condition. With neither, nothing is guided.
     """
     told = with_condition(denoiser, condition)
-    if settings.scale is None:
+    if settings.scale is None or (weak is None and null is None):
         guided = told
-    elif weak is not None:
-        guided = autoguidance(told, with_condition(weak, condition), settings.scale)
-    elif null is not None:
-        guided = classifier_free(
-            denoiser, condition, null, settings.scale, guide_variance=settings.guide_variance
-        )
     else:
-        guided = told
+        if weak is not None:
+            guided = autoguidance(
+                told, with_condition(weak, condition), settings.scale, rescale=settings.rescale
+            )
+        else:
+            guided = classifier_free(
+                denoiser,
+                condition,
+                null,
+                settings.scale,
+                guide_variance=settings.guide_variance,
+                rescale=settings.rescale,
+            )
+        if settings.interval is not None:
+            guided = within(settings.interval, guided, told)
     if not settings.learned_variance:
         guided = fixed_variance(guided)
+    if settings.quantile is not None:
+        return dynamic_threshold(guided, settings.quantile)
     if settings.clip:
-        guided = clip_x0_alone(guided) if settings.clip_alone else clip_x0(guided)
+        return clip_x0_alone(guided) if settings.clip_alone else clip_x0(guided)
     return guided

@@ -22,10 +22,13 @@ class Path:
     """num_steps + 1 levels, in the order of the visits.
 
     waypoints: a Waypoint whose fields are arrays (num_steps + 1,).
+    noised: of each step, whether the forward process makes it, with fresh noise, instead of a
+    solver (num_steps,); None if there are no such steps.
     A path may go down to the clean image, stop before it, or climb (inversion).
     """
 
     waypoints: Waypoint
+    noised: Leaf = None
 
     @property
     def num_steps(self) -> int:
@@ -55,7 +58,7 @@ class Path:
             raise ValueError(f"first={first} is not in 0..{self.num_steps - 1}")
         rest = jax.tree.map(lambda row: np.array(row)[first:], self.waypoints)
         rest.log_snr_step[0] = np.inf  # no step arrives where a path begins
-        return Path(rest)
+        return Path(rest, None if self.noised is None else np.asarray(self.noised)[first:])
 
     def climbing(self) -> "Path":
         """The same levels in reverse, starting from the least noisy one that a network can denoise.

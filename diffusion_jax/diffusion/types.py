@@ -44,7 +44,8 @@ class Waypoint(Level):
     """A level of a path, with what a step needs that arrives here from the level before.
 
     beta: the variance that the forward process adds on the way back: q(x_before | x_here) has the
-        variance noise_before^2 - (signal_before / signal)^2 noise^2.
+        variance noise_before^2 - (signal_before / signal)^2 noise^2. Where a path climbs by the
+        forward process, the variance that it adds on the way here.
     posterior_variance: beta-tilde, the variance of q(x_here | x_before, x0).
     log_posterior_variance: its logarithm; where it is 0 (at the clean image), that of the step
         before (Improved DDPM, arXiv:2102.09672, section 3.1).

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from diffusion_jax.data import Source, batches, make_source
 from diffusion_jax.data.cache import Batch
 from diffusion_jax.data.crops import RandomResizedCrop
-from diffusion_jax.diffusion import paths, schedules
+from diffusion_jax.diffusion import guidance, paths, schedules
 from diffusion_jax.diffusion.losses import LOSSES, Loss
 from diffusion_jax.diffusion.parametrisations import PARAMETRISATIONS, Parametrisation
 from diffusion_jax.diffusion.weights import WEIGHTS, Weight
@@ -76,6 +76,20 @@ def make_sampling_path(config: ConfigDict) -> paths.Path:
         spacing=sampling.spacing,
         to_clean_image=make_solver(config).conventions.to_clean_image,
         **options_in(sampling, sampling.spacing),
+    )
+
+
+def make_guidance(config: ConfigDict) -> guidance.Guidance:
+    """How predictions are changed when sampling; 0 is off."""
+    sampling = config.sampling
+    low, high = sampling.guidance_low, sampling.guidance_high
+    return guidance.Guidance(
+        scale=sampling.guidance,
+        interval=(low, high or np.inf) if low or high else None,
+        rescale=sampling.guidance_rescale,
+        clip=sampling.clip,
+        quantile=sampling.dynamic_threshold,
+        learned_variance=make_loss(config).needs_bound,
     )
 
 

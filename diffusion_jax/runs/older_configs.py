@@ -14,6 +14,12 @@ ADDED = {
     "model.name": "unet",
     "loss.weight": "uniform",
     "sampling.solver": "ddim",
+    "sampling.guidance_low": 0.0,
+    "sampling.guidance_high": 0.0,
+    "sampling.guidance_rescale": 0.0,
+    "sampling.dynamic_threshold": 0.0,
+    "sampling.autoguidance": "",
+    "sampling.autoguidance_checkpoint": 0,
     "data.smallest_crop": 0.8,
     "data.drop_last": False,
 }

@@ -8,6 +8,16 @@ from ml_collections import ConfigDict
 from diffusion_jax.runs.sections import options_in
 from diffusion_jax.sampling import SOLVERS
 
+# Settings that do nothing unless they are given; "" and 0 are off.
+OFF_AT_ZERO = (
+    "guidance_low",
+    "guidance_high",
+    "guidance_rescale",
+    "autoguidance",
+    "autoguidance_checkpoint",
+    "dynamic_threshold",
+)
+
 
 def change(
     config: ConfigDict, given: Mapping[str, Any], options: Mapping[str, Any] | None = None
@@ -59,6 +69,7 @@ def in_use(config: ConfigDict) -> dict[str, Any]:
     sampling = config.sampling
     names = ("solver", "steps", "stride", "spacing", "guidance", "clip")
     chosen = {name: sampling[name] for name in names}
+    chosen |= {name: sampling[name] for name in OFF_AT_ZERO if sampling[name]}
     for name in (sampling.solver, sampling.spacing):
         chosen |= options_in(sampling, name)
     return chosen

@@ -42,8 +42,10 @@ def _known_fields(section: str, config: ConfigDict) -> set[str]:
         case "loss":
             return {"kind", "weight", "vlb_weight"} | options
         case "sampling":
-            own = {"solver", "steps", "stride", "spacing", "guidance", "clip"}
-            return own | {"grid_rows", "grid_columns"} | options
+            own = {"solver", "steps", "stride", "spacing", "guidance", "guidance_low"}
+            own |= {"guidance_high", "guidance_rescale", "dynamic_threshold", "autoguidance"}
+            own |= {"autoguidance_checkpoint", "clip", "grid_rows", "grid_columns"}
+            return own | options
     return options
 
 
@@ -67,7 +69,14 @@ RULES: list[tuple[str, Callable[[Any], bool], str]] = [
     ("data.smallest_crop", lambda v: 0 < v <= 1, "above 0, up to 1"),
     ("loss.kind", lambda v: v in LOSSES, f"one of {', '.join(LOSSES)}"),
     ("loss.weight", lambda v: v in WEIGHTS, f"one of {', '.join(WEIGHTS)}"),
-    ("init_from", lambda v: isinstance(v, str), "the workdir of a run, or empty"),
+    (
+        "init_from sampling.autoguidance",
+        lambda v: isinstance(v, str),
+        "the workdir of a run, or empty",
+    ),
+    ("sampling.guidance", lambda v: 0 <= v <= 1000, "in [0, 1000]"),
+    ("sampling.guidance_rescale", lambda v: 0 <= v <= 1, "in [0, 1]"),
+    ("sampling.dynamic_threshold", lambda v: 0 <= v <= 1, "in [0, 1], such as 0.995; 0 is off"),
     ("seed", lambda v: 0 <= v < 2**32, "in [0, 2^32)"),
     ("schedule.num_steps", lambda v: v >= 2, "at least 2"),
     ("optimizer.learning_rate optimizer.eps", lambda v: v > 0, "positive"),
@@ -79,8 +88,9 @@ RULES: list[tuple[str, Callable[[Any], bool], str]] = [
         "at least 1",
     ),
     (
-        "keep_every loss.vlb_weight sampling.guidance sampling.stride optimizer.warmup_steps "
-        "optimizer.decay_steps optimizer.clip_norm optimizer.weight_decay data.shorter_side",
+        "keep_every loss.vlb_weight sampling.stride sampling.autoguidance_checkpoint "
+        "optimizer.warmup_steps optimizer.decay_steps optimizer.clip_norm "
+        "optimizer.weight_decay data.shorter_side",
         lambda v: v >= 0,
         "at least 0",
     ),
@@ -108,7 +118,15 @@ def validate(config: ConfigDict) -> None:
             f"batch_size={config.batch_size} is not divisible by "
             f"micro_batches={config.micro_batches}"
         )
-    if config.model.num_classes and config.sampling.guidance > 0 and not config.label_dropout:
+    sampling = config.sampling
+    low, high = sampling.guidance_low, sampling.guidance_high
+    if not 0 <= low < (high or float("inf")):
+        raise ValueError(
+            f"sampling.guidance_low={low} must be at least 0 and less than "
+            f"sampling.guidance_high={high} (0: no limit), both in noise / signal"
+        )
+    guided_by_null = sampling.guidance > 0 and not sampling.autoguidance
+    if config.model.num_classes and guided_by_null and not config.label_dropout:
         raise ValueError(
             f"sampling.guidance={config.sampling.guidance} needs the null class, which "
             "label_dropout=0 does not train; set sampling.guidance=0 or label_dropout=0.1, say"

@@ -6,7 +6,7 @@ from diffusion_jax.sampling.ddim import ddim
 from diffusion_jax.sampling.dpmpp_2m import dpmpp_2m
 from diffusion_jax.sampling.grids import SPACINGS, make_path
 from diffusion_jax.sampling.heun import heun
-from diffusion_jax.sampling.loop import sample
+from diffusion_jax.sampling.loop import Film, sample
 from diffusion_jax.sampling.original import original
 from diffusion_jax.sampling.solver import Solver, memoryless
 
@@ -18,4 +18,4 @@ SOLVERS: dict[str, Callable[..., Solver]] = {
     "original": original,
 }
 
-__all__ = ["SOLVERS", "SPACINGS", "Solver", "make_path", "memoryless", "sample"]
+__all__ = ["SOLVERS", "SPACINGS", "Film", "Solver", "make_path", "memoryless", "sample"]

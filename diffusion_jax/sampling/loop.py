@@ -1,14 +1,29 @@
 """The sampling loop: any solver, along any path, as one `lax.scan`."""
 
+from dataclasses import dataclass
+
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
 
 from diffusion_jax.diffusion import keys as random_keys
 from diffusion_jax.diffusion.paths import Path
-from diffusion_jax.diffusion.types import Denoiser, Images, Keys
-from diffusion_jax.sampling.solver import Solver
+from diffusion_jax.diffusion.process import per_image
+from diffusion_jax.diffusion.types import Denoiser, Images, Keys, Leaf, Level, Prediction, Waypoint
+from diffusion_jax.sampling.solver import History, Solver
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Film:
+    """States on the way, (frames, batch, height, width, channels).
+
+    x: after a step. x0: the clean image that the denoiser predicted at the beginning of that step,
+    or at the last step before it in which it was asked.
+    """
+
+    x: Leaf
+    x0: Leaf
 
 
 def sample(
@@ -20,36 +35,64 @@ def sample(
     *,
     frames: int = 0,
     x: Images | None = None,
-) -> tuple[Images, Float[Array, "frames batch height width channels"]]:
+) -> tuple[Images, Film]:
     """Follows the path from its first level to its last.
 
-    keys: one for each image, the only source of its randomness, so that an image depends neither
-    on its neighbours in the batch nor on the number of devices. shape: (height, width, channels).
-    frames: how many states on the way to return, evenly spaced and ending with the last. x: where
-    to start; None is noise of standard deviation `path.start_std`, drawn from the keys.
+    path: as the solver has prepared it, see `Solver`. keys: one for each image, the only source of
+    its randomness, so that an image depends neither on its neighbours in the batch nor on the
+    number of devices. shape: (height, width, channels). frames: how many states on the way to
+    return, evenly spaced and ending with the last. x: where to start; None is `starting_noise`.
 
-    Returns x at the last level (about [-1, 1] for a clean image, not clipped) and the frames (none:
-    a leading dimension of 0).
+    Returns x at the last level (about [-1, 1] for a clean image, not clipped) and the film (without
+    frames, arrays with a leading dimension of 0).
     """
     num_steps = path.num_steps
     if not 0 <= frames <= num_steps:
         raise ValueError(f"frames={frames} is not in 0..{num_steps}, the number of sampling steps")
-    # Steps are counted down to 1, so that key 0 is free for the start: the same for any num_steps.
     if x is None:
-        start = random_keys.normal(random_keys.at_step(keys, 0), shape)
-        x = start * path.start_std
+        x = starting_noise(keys, shape) * path.start_std
+    # Down to 1: 0 belongs to the start.
     counts = np.arange(num_steps, 0, -1)
     # One place for each frame; within a frame's stretch of steps the last state stays.
     places = np.arange(num_steps) * frames // num_steps
-    film = jnp.zeros((frames, *x.shape), x.dtype)
+    blank = jnp.zeros((frames, *x.shape), x.dtype)
+    film = Film(blank, blank)
+
+    def stepped(now: Waypoint, next: Waypoint, x: Images, fresh_noise: Images, history: History):
+        predicted = []
+
+        def watched(x: Images, level: Level) -> Prediction:
+            predicted.append(denoiser(x, level))
+            return predicted[-1]
+
+        x, history = solver.step(watched, now, next, x, fresh_noise, history)
+        return x, history, predicted[0].x0
+
+    def noised(now: Waypoint, next: Waypoint, x: Images, fresh_noise: Images, history: History):
+        """q(x_next | x), which predicts nothing and breaks with the history."""
+        ratio = per_image(next.signal) / per_image(now.signal)
+        x = ratio * x + jnp.sqrt(per_image(next.beta)) * fresh_noise
+        return x, solver.init(x), jnp.zeros_like(x)
 
     def body(carry: tuple, row: tuple) -> tuple[tuple, None]:
         x, history, film = carry
-        now, next, count, place = row
+        now, next, climbs, count, place = row
         fresh_noise = random_keys.normal(random_keys.at_step(keys, count), shape)
-        x, history = solver.step(denoiser, now, next, x, fresh_noise, history)
-        return (x, history, film.at[place].set(x) if frames else film), None
+        step = now, next, x, fresh_noise, history
+        if climbs is None:
+            x, history, x0 = stepped(*step)
+        else:
+            x, history, x0 = jax.lax.cond(climbs, noised, stepped, *step)
+        if frames:
+            x0 = x0 if climbs is None else jnp.where(climbs, film.x0[place], x0)
+            film = Film(film.x.at[place].set(x), film.x0.at[place].set(x0))
+        return (x, history, film), None
 
-    rows = jax.tree.map(jnp.asarray, (*path.steps(), counts, places))
+    rows = jax.tree.map(jnp.asarray, (*path.steps(), path.noised, counts, places))
     (x, _, film), _ = jax.lax.scan(body, (x, solver.init(x), film), rows)
     return x, film
+
+
+def starting_noise(keys: Keys, shape: tuple[int, int, int]) -> Images:
+    """Standard normal noise, one image for each key: the same for any number of steps."""
+    return random_keys.normal(random_keys.at_step(keys, 0), shape)

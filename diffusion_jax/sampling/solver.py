@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from diffusion_jax.diffusion.paths import Path
+from diffusion_jax.diffusion.schedules import Schedule
 from diffusion_jax.diffusion.types import Denoiser, Images, Waypoint
 
 # What a solver remembers of earlier steps: any pytree, of one structure throughout.
@@ -28,22 +30,34 @@ class Conventions:
     guide_variance: bool = False
 
 
+def unchanged(path: Path, schedule: Schedule) -> Path:
+    """The path as it is: `prepare` of a solver that needs nothing else."""
+    return path
+
+
 @dataclass(frozen=True)
 class Solver:
     """A pair of functions, as an optax optimizer is.
 
     init: x at the start of the path -> history. step: see `Step`. Fresh noise is standard normal,
-    in the shape of x, and new in every step; a deterministic solver ignores it.
+    in the shape of x, and new in every step; a deterministic solver ignores it. The first call of
+    the denoiser in a step is made outside `jax.lax.cond`, so that it can be watched.
+
+    prepare: (path, schedule) -> the path with what the solver's steps need besides, computed once,
+    on the host, in float64: coefficients, or levels between those of the path, which only the
+    schedule knows. Its waypoints are of a subclass of `Waypoint`. `sample` is given the result.
     """
 
     init: Callable[[Images], History]
     step: Step
     conventions: Conventions = Conventions()
+    prepare: Callable[[Path, Schedule], Path] = unchanged
 
 
 def memoryless(
     step: Callable[[Denoiser, Waypoint, Waypoint, Images, Images], Images],
     conventions: Conventions = Conventions(),
+    prepare: Callable[[Path, Schedule], Path] = unchanged,
 ) -> Solver:
     """The solver of a step that remembers nothing."""
     return Solver(
@@ -53,4 +67,5 @@ def memoryless(
             history,
         ),
         conventions=conventions,
+        prepare=prepare,
     )

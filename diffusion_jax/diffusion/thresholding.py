@@ -1,0 +1,43 @@
+"""Thresholding: wrappers that keep the predicted x0 in the range of images.
+
+Large guidance scales push x0 out of [-1, 1], which no image in the data is.
+"""
+
+from dataclasses import replace
+
+import jax.numpy as jnp
+
+from diffusion_jax.diffusion.process import clip_prediction, noise_from_x0
+from diffusion_jax.diffusion.types import Denoiser, Images, Level, Prediction, Scalar
+
+
+def clip_x0(denoiser: Denoiser) -> Denoiser:
+    """The predicted x0 clipped to [-1, 1], and the noise that goes with it recomputed."""
+
+    def clipped(x: Images, level: Level) -> Prediction:
+        prediction = clip_prediction(denoiser(x, level))
+        return replace(prediction, noise=noise_from_x0(level, x, prediction.x0))
+
+    return clipped
+
+
+def clip_x0_alone(denoiser: Denoiser) -> Denoiser:
+    """The predicted x0 clipped to [-1, 1]; the noise stays, though it no longer goes with it."""
+    return lambda x, level: clip_prediction(denoiser(x, level))
+
+
+def dynamic_threshold(denoiser: Denoiser, quantile: Scalar) -> Denoiser:
+    """x0 clipped to [-s, s] and divided by s, with s the quantile of |x0|, but at least 1.
+
+    Imagen (arXiv:2205.11487), section 2.3. s is computed for each image. The noise that goes with
+    the new x0 is recomputed. quantile: in (0, 1], such as 0.995.
+    """
+
+    def thresholded(x: Images, level: Level) -> Prediction:
+        prediction = denoiser(x, level)
+        s = jnp.quantile(jnp.abs(prediction.x0), quantile, axis=(1, 2, 3), keepdims=True)
+        s = jnp.maximum(s, 1.0)
+        x0 = jnp.clip(prediction.x0, -s, s) / s
+        return replace(prediction, x0=x0, noise=noise_from_x0(level, x, x0))
+
+    return thresholded

@@ -1,0 +1,90 @@
+"""A trained network as a denoiser, and its parameters."""
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import jax
+from jaxtyping import Array, Int, PyTree
+from ml_collections import ConfigDict
+
+from diffusion_jax import parallel
+from diffusion_jax.diffusion.parametrisations import Parametrisation, denoiser_from_network
+from diffusion_jax.diffusion.schedules import Schedule
+from diffusion_jax.diffusion.types import ConditionalDenoiser
+from diffusion_jax.models import Network
+from diffusion_jax.runs import build, run_folder
+from diffusion_jax.training.checkpoints import Checkpoints
+from diffusion_jax.training.state import init_params
+
+
+def load_params(
+    workdir: Path, config: ConfigDict, *, checkpoint: int | None = None, ema: bool = True
+) -> tuple[int, PyTree]:
+    """(step, parameters) of one checkpoint of a run, on every device.
+
+    checkpoint: its step; None is the newest. ema: the averaged parameters, or else the raw ones.
+    Raises FileNotFoundError if there is none, ValueError if it is not of the config's model.
+    """
+    model = build.make_model(config)
+    like = jax.eval_shape(lambda: init_params(model, config.seed, config.data.resolution))
+    with Checkpoints(workdir / run_folder.CHECKPOINTS) as checkpoints:
+        step = checkpoints.newest() if checkpoint is None else checkpoint
+        return step, parallel.replicate(checkpoints.restore_params(step, like, ema=ema))
+
+
+def load_weak(config: ConfigDict) -> tuple[ConfigDict, PyTree]:
+    """(config, averaged parameters) of the run that `sampling.autoguidance` names.
+
+    Raises FileNotFoundError or ValueError, which name it, if there is no such run or checkpoint, or
+    it makes other images.
+    """
+    name = config.sampling.autoguidance
+    workdir = Path(name).expanduser()
+    try:
+        weak = run_folder.load(workdir)
+        _, params = load_params(
+            workdir, weak, checkpoint=config.sampling.autoguidance_checkpoint or None
+        )
+    except (FileNotFoundError, ValueError) as error:
+        raise type(error)(f"sampling.autoguidance={name}: {error}") from None
+    for field, own, other in (
+        ("resolution", config.data.resolution, weak.data.resolution),
+        ("channels", config.model.channels, weak.model.channels),
+        ("classes", config.model.num_classes, weak.model.num_classes or config.model.num_classes),
+    ):
+        if own != other:
+            raise ValueError(
+                f"sampling.autoguidance={name} has {other} for {field}, and the run to be guided "
+                f"{own}; choose a run on the same images"
+            )
+    return weak, params
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A network, with the schedule and the parametrisation that it was trained with."""
+
+    model: Network
+    schedule: Schedule
+    parametrisation: Parametrisation
+
+    @classmethod
+    def from_config(cls, config: ConfigDict) -> "Trained":
+        return cls(
+            build.make_model(config),
+            build.make_schedule(config),
+            build.make_parametrisation(config),
+        )
+
+    @property
+    def takes_condition(self) -> bool:
+        return self.model.example_condition(1) is not None
+
+    def denoiser(self, params: PyTree, examples: Int[Array, "batch"]) -> ConditionalDenoiser:
+        """The denoiser with these parameters. examples: each image's number."""
+        network = partial(self.model.apply, {"params": params}, examples=examples)
+        denoiser = denoiser_from_network(network, self.parametrisation)
+        if self.takes_condition:
+            return denoiser
+        return lambda x, level, condition: denoiser(x, level, None)
