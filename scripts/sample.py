@@ -4,14 +4,15 @@ python -m scripts.sample --workdir runs/digits --labels all --count 100 --column
 """
 
 import json
-import math
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from absl import flags
 
-from scripts import cli
+from scripts import cli, sampling_flags
+
+flags.adopt_module_key_flags(sampling_flags)  # shown by --help
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
 _OUT = flags.DEFINE_string(
@@ -22,31 +23,6 @@ _LABELS = flags.DEFINE_string(
 )
 _COUNT = flags.DEFINE_integer(
     "count", None, "Images, shared evenly by the labels; default: 64, or one for each of them.", 1
-)
-_GUIDANCE = flags.DEFINE_float("guidance", None, "w in (1+w) conditional - w unconditional.", 0.0)
-_STEPS = flags.DEFINE_integer("steps", None, "Sampling steps, evenly spaced.", 1)
-_STRIDE = flags.DEFINE_integer("stride", None, "In place of --steps: every stride-th step.", 1)
-_SOLVER = flags.DEFINE_string(
-    "solver",
-    None,
-    "Such as ddim, heun or dpmpp_2m; a wrong name is answered with the list. original samples "
-    "exactly as gmongaras/Diffusion_models_from_scratch, which does not clip unless told to.",
-)
-_SPACING = flags.DEFINE_string(
-    "spacing", None, "Of the steps, such as ends or karras; a wrong name is answered with the list."
-)
-_ETA = flags.DEFINE_float("eta", None, "Of ddim and original. 0: DDIM; 1: DDPM.", 0.0)
-_DDIM_SCALE = flags.DEFINE_float(
-    "ddim_scale", None, "Instead of --eta: its square, the original's DDIM_scale.", 0.0
-)
-_OPTION = flags.DEFINE_multi_string(
-    "option", [], "Any option of the solver, as NAME=VALUE; can be repeated."
-)
-_CLIP = flags.DEFINE_bool(
-    "clip",
-    None,
-    "Clip the predicted x0 to [-1, 1]; without, first steps may blow up. The original's "
-    "clipping is what the original calls corrected.",
 )
 _SEED = flags.DEFINE_integer("seed", 0, "The same seed gives the same images.", 0, 2**32 - 1)
 _PARAMS = flags.DEFINE_enum("params", "ema", ["ema", "raw"], "Averaged or raw parameters.")
@@ -73,7 +49,7 @@ def main() -> int:
         raise ValueError("--workdir is missing; for example: --workdir runs/digits")
     workdir = Path(_WORKDIR.value)
     config = run_folder.load(workdir)
-    settings = changed_settings(config)
+    settings = sampling_flags.change(config)
     validate(config)
     if not _SAVE.value:
         raise ValueError(f"--save is empty; known: {', '.join(KINDS)}")
@@ -107,27 +83,6 @@ def main() -> int:
         for path in write(out, images, film, labels, settings):
             print(path)
     return 0
-
-
-def changed_settings(config) -> dict:
-    """The config's sampling section, after the flags have changed what they name."""
-    from diffusion_jax.runs import sampling_settings
-
-    eta = _ETA.value
-    if _DDIM_SCALE.value is not None:
-        if eta is not None:
-            raise ValueError("--eta and --ddim_scale were both given; choose one")
-        eta = math.sqrt(_DDIM_SCALE.value)
-    given = {
-        "solver": _SOLVER.value,
-        "steps": _STEPS.value,
-        "stride": _STRIDE.value,
-        "spacing": _SPACING.value,
-        "guidance": _GUIDANCE.value,
-        "clip": _CLIP.value,
-    }
-    sampling_settings.change(config, given, cli.solver_options(_OPTION.value, eta=eta))
-    return sampling_settings.in_use(config)
 
 
 def parse_labels(
