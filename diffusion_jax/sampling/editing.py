@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from diffusion_jax.diffusion.paths import Path
 from diffusion_jax.diffusion.process import q_sample
-from diffusion_jax.diffusion.types import Images, Keys
+from diffusion_jax.diffusion.types import Images, Keys, PerImage
 from diffusion_jax.sampling.inpainting import inpainting
 from diffusion_jax.sampling.loop import starting_noise
 from diffusion_jax.sampling.solver import Solver
@@ -66,7 +66,7 @@ def slerp(
     """
     axes = (1, 2, 3)
 
-    def length(images: Images) -> Images:
+    def length(images: Images) -> PerImage:
         return jnp.sqrt(jnp.sum(images**2, axis=axes, keepdims=True))
 
     product = length(first) * length(second)
