@@ -16,6 +16,7 @@ from diffusion_jax.sampling.loop import starting_noise
 
 SHAPE = (4, 4, 1)
 MEAN, STD = 0.2, 0.5
+KEY = keys.per_example(jax.random.key(0), jnp.arange(1))
 SCHEDULES = ["cosine", "edm", "flow"]
 
 
@@ -69,22 +70,22 @@ def test_known_pixels_come_back_exactly(name, solver, times):
     assert_array_equal(film.x[-1], x)
 
 
-def test_unknown_pixels_follow_the_known_ones():
-    """Of images of one value, the unknown half has to take the value of the known one.
+def test_unknown_pixels_follow_the_known_one():
+    """Of images of one value, fifteen pixels have to take the value of the known one.
 
-    Replacement alone leaves a gap, since unknown pixels are drawn before the known ones are clear.
-    Resampling closes it.
+    With replacement alone they agree with each other first, while the known one is still noisy.
+    Resampling brings them back.
     """
     count = 256
     values = jax.random.normal(jax.random.key(5), (count, 1, 1, 1))
     known = jnp.broadcast_to(values, (count, *SHAPE))
+    mask = jnp.zeros((count, *SHAPE)).at[:, 0, 0].set(1)
     gaps = {}
-    for times in (1, 8):
-        path = resampled(make_path(make_schedule("cosine"), steps=40), jump=5, times=times)
-        x, _ = run("ddim", path, count, one_value, known=known, mask=half_mask(count))
-        gaps[times] = float(jnp.sqrt(jnp.mean((x[:, :, 2:] - values) ** 2)))
-    assert gaps[1] < 0.7  # independent values would differ by sqrt(2)
-    assert gaps[8] < gaps[1] / 2
+    for times in (1, 10):
+        path = resampled(make_path(make_schedule("cosine"), steps=40), jump=10, times=times)
+        x, _ = run("ddim", path, count, one_value, known=known, mask=mask)
+        gaps[times] = float(jnp.sqrt(jnp.mean((x[:, 1:] - values) ** 2)))
+    assert gaps[10] < gaps[1] / 2
 
 
 def test_resampled_paths_walk_as_repaint_does():
@@ -93,7 +94,7 @@ def test_resampled_paths_walk_as_repaint_does():
 
     def published():
         """t of every state, from t_T - 1 down to -1."""
-        jumps = {t: times - 1 for t in range(0, total - jump, jump)}
+        jumps = dict.fromkeys(range(0, total - jump, jump), times - 1)
         t, ts = total, []
         while t >= 1:
             t -= 1
@@ -125,12 +126,12 @@ def test_noising_on_the_way_is_the_forward_process(name):
         ratio = w.signal[i] / w.signal[i - 1]
         assert_allclose(ratio**2 * before + w.beta[i], w.signal[i] ** 2 + w.noise[i] ** 2)
         assert w.beta[i] > 0
-    # And the loop does that: from clean images, up by hand, to the variance of the level.
-    count = 512
-    x, film = run("ddim", path, count, frames=path.num_steps)
+    # And the loop does that, with noise of its own.
+    _, film = run("ddim", path, 512, frames=path.num_steps)
     for i in np.flatnonzero(path.noised):
-        spread = np.sqrt(w.signal[i + 1] ** 2 * STD**2 + w.noise[i + 1] ** 2)
-        assert_allclose(film.x[i].std(), spread, rtol=0.05)
+        added = film.x[i] - w.signal[i + 1] / w.signal[i] * film.x[i - 1]
+        assert_allclose(added.std(), np.sqrt(w.beta[i + 1]), rtol=0.03)
+        assert abs(np.corrcoef(added.ravel(), film.x[i - 1].ravel())[0, 1]) < 0.04
         assert_array_equal(film.x0[i], film.x0[i - 1])  # nothing is predicted there
 
 
@@ -147,7 +148,7 @@ def test_image_to_image_by_strength(name):
         moved[strength] = float(jnp.mean((x - images) ** 2))
         assert_allclose([x.mean(), x.std()], [MEAN, STD], rtol=0.2)
     assert moved[0.1] < 0.3 * moved[0.5] < 0.3 * moved[1.0]
-    assert_allclose(moved[1.0], 2 * STD**2, rtol=0.1)  # next to nothing of the image is left
+    assert_allclose(moved[1.0], 2 * STD**2, rtol=0.15)  # next to nothing of the image is left
     # The start is q(x | x0) with the noise that sampling would start from.
     image_keys = keys.per_example(keys.derive(0, "sample"), jnp.arange(count))
     rest = part_of(path, 0.5)
@@ -157,13 +158,13 @@ def test_image_to_image_by_strength(name):
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
-@pytest.mark.parametrize(("solver", "error"), [("heun", 2e-3), ("dpmpp_2m", 5e-3)])
-def test_inversion_and_sampling_return_the_image(name, solver, error):
+@pytest.mark.parametrize("solver", ["heun", "dpmpp_2m"])
+def test_inversion_and_sampling_return_the_image(name, solver):
     path = make_path(make_schedule(name), steps=100, spacing="karras")
     images = images_of(4)
     noise, _ = run(solver, path.climbing(), 4, x=images)
     back, _ = run(solver, path, 4, x=noise)
-    assert_allclose(back, images, atol=error)
+    assert_allclose(back, images, atol=5e-3)
     assert np.abs(noise / path.start_std).max() > 0.5
 
 
@@ -201,12 +202,12 @@ def test_slerp_walks_along_the_great_circle():
         (lambda path: resampled(path, jump=2, times=0), "times=0 must be at least 1"),
         (
             lambda path: edit(
-                SOLVERS["ddim"](), exact, path, None, SHAPE, x=images_of(1), image=images_of(1)
+                SOLVERS["ddim"](), exact, path, KEY, SHAPE, x=images_of(1), image=images_of(1)
             ),
             "give one of them",
         ),
         (
-            lambda path: edit(SOLVERS["ddim"](), exact, path, None, SHAPE, mask=half_mask(1)),
+            lambda path: edit(SOLVERS["ddim"](), exact, path, KEY, SHAPE, mask=half_mask(1)),
             "known and mask belong together",
         ),
     ],

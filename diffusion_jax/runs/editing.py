@@ -45,14 +45,16 @@ class Editor:
         path = part_of(self.generator.path, strength)
         return self._draw(labels, seed, path=path, inputs={"image": images})
 
-    def vary(self, labels: Labels, *, strength: float, seed: int) -> tuple[HostImages, HostImages]:
-        """(an image of the model for each label, the same noised and denoised again)."""
+    def vary(
+        self, labels: Labels, *, strength: float, count: int, seed: int
+    ) -> tuple[HostImages, HostImages]:
+        """(an image for each label, `count` variations of each: noised and denoised again)."""
         drawn = self._draw(labels, seed)
-        again = np.clip(drawn, -1, 1)
+        inputs = {"image": np.clip(drawn, -1, 1).repeat(count, axis=0)}
         # Numbers that follow: the noise that the image came from must not return.
         path, start = part_of(self.generator.path, strength), len(labels)
-        inputs = {"image": again}
-        return drawn, self._draw(labels, seed, start=start, path=path, inputs=inputs)
+        varied = self._draw(labels.repeat(count), seed, start=start, path=path, inputs=inputs)
+        return drawn, varied
 
     def inpaint(
         self,
@@ -76,9 +78,12 @@ class Editor:
     def invert(self, images: HostImages, labels: Labels) -> HostImages:
         """The noises that the images come from, at the first level of the path."""
         path = self.backwards.path.climbing()
-        drawn, _ = self.backwards(
-            self.params, labels, seed=0, path=path, inputs={"x": images}, guidance_scale=0.0
-        )
+        drawn, _ = self.backwards(self.params, labels, seed=0, path=path, inputs={"x": images})
+        return drawn
+
+    def again(self, noises: HostImages, labels: Labels) -> HostImages:
+        """The images that inverted noises lead back to, with the solver that inverted them."""
+        drawn, _ = self.backwards(self.params, labels, seed=0, inputs={"x": noises})
         return drawn
 
     def from_noise(self, noises: HostImages, labels: Labels, *, seed: int) -> HostImages:
@@ -115,12 +120,16 @@ def read_images(paths: Sequence[Path], config: ConfigDict) -> HostImages:
     return (np.stack(pixels).reshape(shape) / 127.5 - 1).astype(np.float32)
 
 
-def read_mask(path: Path, image: Path, config: ConfigDict) -> Masks:
-    """The mask of an image, (1, height, width, 1): 0 where the file is white, 1 where it is black.
+def read_masks(paths: Sequence[Path], images: Sequence[Path], config: ConfigDict) -> Masks:
+    """The masks of images: 0 where a file is white, 1 where it is black.
 
-    It is cut and resized as the image is, without grey levels between. Raises ValueError if the two
-    files differ in size, or if nothing is black or nothing is white.
+    They are cut and resized as the images are. Raises ValueError if a mask differs from its image
+    in size, or if nothing of it is black or nothing white.
     """
+    return np.concatenate([_read_mask(*pair, config) for pair in zip(paths, images)])
+
+
+def _read_mask(path: Path, image: Path, config: ConfigDict) -> Masks:
     decode = Decoder(1, convert=True, upright=True)
     drawn = decode(path)
     wanted = decode(image).size
