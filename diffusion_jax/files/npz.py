@@ -4,7 +4,6 @@ import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 from numpy.lib.format import dtype_to_descr, write_array_header_1_0
@@ -56,15 +55,15 @@ def write_blocks(path: Path, arrays: Mapping[str, tuple[int, Iterable[np.ndarray
                 written = 0
                 for block in blocks:
                     if not written:
-                        _write_header(member, (rows, *block.shape[1:]), block.dtype)
+                        whole = {
+                            "descr": dtype_to_descr(block.dtype),
+                            "fortran_order": False,
+                            "shape": (rows, *block.shape[1:]),
+                        }
+                        write_array_header_1_0(member, whole)
                     member.write(np.ascontiguousarray(block).data)
                     written += len(block)
                 assert written == rows, (name, written, rows)
-
-
-def _write_header(file: IO[bytes], shape: tuple[int, ...], dtype: np.dtype) -> None:
-    header = {"descr": dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
-    write_array_header_1_0(file, header)
 
 
 @contextmanager

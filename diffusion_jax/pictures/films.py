@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import UInt8
 
-from diffusion_jax.images import Picture
 from diffusion_jax.pictures.captions import captioned_grid
 
 Frames = UInt8[np.ndarray, "count frames height width channels"]
@@ -13,7 +12,7 @@ Frames = UInt8[np.ndarray, "count frames height width channels"]
 
 def animation(
     frames: Frames, captions: Sequence[str], columns: int, *, upscale: int = 1
-) -> list[Picture]:
+) -> list[UInt8[np.ndarray, "rows columns channels"]]:
     """For each time a grid of all images, see `captioned_grid`."""
     return [
         captioned_grid(at_once, captions, columns, upscale=upscale)
