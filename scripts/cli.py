@@ -115,9 +115,10 @@ def results_folder(out: str | None, parent: Path) -> Path:
 
     Raises ValueError if --out is there already, and not empty.
     """
+    from diffusion_jax.runs import run_folder
+
     if out is None:
-        taken = [int(path.name) for path in parent.glob("[0-9]*") if path.name.isdecimal()]
-        return parent / f"{max(taken, default=0) + 1:04d}"
+        return run_folder.next_folder(parent)
     folder = Path(out)
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise ValueError(f"--out={out} is there already; choose another folder, or delete it")

@@ -57,7 +57,7 @@ def draw_into(
     classes, names = config.model.num_classes, run_folder.class_names(workdir)
     chosen = class_labels.parse_labels(labels, count, classes, names, seed)
     choice.check_count(len(chosen))
-    out = out or next_folder(workdir / "generated")
+    out = out or run_folder.next_folder(workdir / "generated")
     check_free(out)
     frames = choice.film_frames
     batch_size = batch_size or parallel.round_up(min(len(chosen), BATCH))
@@ -91,6 +91,7 @@ def draw_into(
         shards.fill(draw, advance, write=writes)
     if not writes:
         return {}
+    # A film's images are few, and in one shard.
     films = {of: next(shards.blocks(f"film_{of}")) for of in choice.film_of} if frames else {}
     captions = class_labels.captions(chosen, classes, names)
     drawn = results.Drawn(lambda: shards.blocks("images"), chosen, captions, films)
@@ -102,9 +103,3 @@ def draw_into(
         written[out / name] = results.note(name, drawn.count)
     shards.finish()
     return written
-
-
-def next_folder(parent: Path) -> Path:
-    """parent/0001, 0002, ...: the first number above all there are."""
-    taken = [int(path.name) for path in parent.glob("[0-9]*") if path.name.isdecimal()]
-    return parent / f"{max(taken, default=0) + 1:04d}"
