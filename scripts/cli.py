@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import math
 import os
 import sys
 import traceback
@@ -107,6 +108,18 @@ def solver_options(texts: Sequence[str], **shorthands: float | None) -> dict[str
             raise ValueError(f"The solver's option {name} was given twice")
         options[name] = value
     return options
+
+
+def numbers(flag: flags.FlagHolder, kind: type) -> list:
+    """The numbers of a list; none if the flag is missing."""
+    try:
+        given = [kind(text) for text in flag.value or []]
+        if not all(map(math.isfinite, given)):
+            raise ValueError("not finite")
+        return given
+    except ValueError:
+        text = ",".join(flag.value)
+        raise ValueError(f"--{flag.name}={text} is not a list of numbers, such as 0,1") from None
 
 
 def progress(items: Iterable, unit: str) -> Iterable:
