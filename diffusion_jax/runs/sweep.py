@@ -119,22 +119,25 @@ def evaluate(
             drawn.about["protocol"] = protocol.note.format(features=features)
         way = (point.workdir, config.sampling.to_json())
         if way not in counts:  # which are the same for all checkpoints and seeds
-            solver, schedule = build.make_solver(config), build.make_schedule(config)
-            path = solver.prepare(build.make_sampling_path(config), schedule)
-            counts[way] = count_evaluations(solver, path)
+            counts[way] = _evaluations(config)
         yield _settings(point, config) | {"evaluations": counts[way]}, judge(drawn)
 
 
 def _settings(point: Point, config: ConfigDict) -> dict[str, Any]:
-    """The `SETTINGS` of a point, except for the evaluations, which take time to count."""
+    """The `SETTINGS` of a point, except for the evaluations, which are counted elsewhere."""
     in_use = sampling_settings.in_use(config)
     values = {name: in_use.get(name, "") for name in SAMPLING}
-    if values["stride"]:
-        values["steps"] = ""  # replaced by the stride
+    values["steps" if values["stride"] else "stride"] = ""  # one takes the place of the other
     changed = sampling_settings.changed_options(config)
     values["options"] = ";".join(f"{n}={v}" for n, v in changed.items() if n not in OPTIONS)
     values |= {"workdir": str(point.workdir), "checkpoint": point.checkpoint, "seed": point.seed}
     return {name: values[name] for name in SETTINGS if name in values}
+
+
+def _evaluations(config: ConfigDict) -> int:
+    """Of the network, for an image. Raises ValueError if path and solver do not fit together."""
+    solver, path = build.make_solver(config), build.make_sampling_path(config)
+    return count_evaluations(solver, solver.prepare(path, build.make_schedule(config)))
 
 
 def _config_of(point: Point, protocol: Protocol) -> ConfigDict:
