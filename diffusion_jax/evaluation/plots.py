@@ -3,13 +3,12 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
 Row = dict[str, Any]
 # What rows that differ only in "seed" have in common, and their values of the metric.
@@ -29,8 +28,8 @@ AXES = {
     "steps": "sampling steps",
     "stride": "stride",
 }
-# From this ratio of the largest number of evaluations to the smallest on, the axis is logarithmic:
-# about a decade, and 10 to 50 steps of a solver with two evaluations each, less the last, are one.
+# From this ratio of the largest to the smallest number of evaluations on, their axis is
+# logarithmic: about a decade, which 10 to 99 are, too (50 steps of Heun's method).
 LOGARITHMIC_FROM = 8
 SUFFIXES = (".png", ".pdf", ".svg")
 
@@ -53,15 +52,13 @@ def over_seeds(rows: Sequence[Row], settings: Sequence[str], metric: str) -> lis
 
 def figure(
     rows: Sequence[Row], settings: Sequence[str], metric: str, x: str | None = None
-) -> "Figure":
+) -> Figure:
     """The metric against x, one line for each combination of the other settings that vary.
 
     Rows that differ only in "seed" are one point: their mean, with their standard deviation as its
     error bar. settings: the columns that describe how a row was made. x: one of `AXES`; None is the
     first that varies. Settings that are not numbers are shown side by side, without lines.
     """
-    from matplotlib.figure import Figure
-
     points = over_seeds(rows, settings, metric)
     x = x or _varying(points)
     drawn = Figure(figsize=(7, 4), layout="constrained")
@@ -70,7 +67,7 @@ def figure(
     numeric = all(isinstance(value, int | float) for value in values)
     if not numeric:
         places = {value: place for place, value in enumerate(values)}
-        axes.set_xticks(range(len(values)), [shown(value) or "default" for value in values])
+        axes.set_xticks(range(len(values)), [shown(value) or "none" for value in values])
         axes.margins(x=0.2)
     seeds = max(len(found) for _, found in points)
     for label, line in _lines(points, x):
@@ -127,21 +124,18 @@ def _lines(points: Sequence[Point], x: str) -> list[tuple[str, list[Point]]]:
 
 def _shown_by(points: Sequence[Point], x: str) -> set[str]:
     """The settings that need no line of their own: x, and what it stands for or decides."""
-    hidden = {x, "evaluations"}  # which follow from all other settings
+    hidden = {x, "evaluations"}  # which follow from the others
     if x == "evaluations":
         hidden |= {"steps", "stride"}
     if x == "solver":
         for own in {"eta", "options"} & points[0][0].keys():
-            if len({(point["solver"], point[own]) for point, _ in points}) == len(
-                {point["solver"] for point, _ in points}
-            ):
+            pairs = {(point["solver"], point[own]) for point, _ in points}
+            if len(pairs) == len({solver for solver, _ in pairs}):
                 hidden.add(own)
     return hidden
 
 
-def _logarithmic(axes: "Axes") -> None:
-    from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
-
+def _logarithmic(axes: Axes) -> None:
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:.0f}"))
