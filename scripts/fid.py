@@ -215,12 +215,12 @@ def check() -> int:
 def sampling_lists() -> dict[str, list[Any]]:
     """The values of each setting of config.sampling to evaluate; none keeps the config's."""
     return {
+        "solver": _SOLVER.value or [],
+        "spacing": _SPACING.value or [],
         "steps": cli.numbers(_STEPS, int),
         "stride": cli.numbers(_STRIDE, int),
         "eta": cli.numbers(_ETA, float),
         "guidance": cli.numbers(_GUIDANCE, float),
-        "solver": _SOLVER.value or [],
-        "spacing": _SPACING.value or [],
         "clip": [] if _CLIP.value is None else [_CLIP.value],
     }
 
