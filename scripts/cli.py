@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import logging
+import math
 import os
 import sys
 import traceback
@@ -123,6 +124,18 @@ def results_folder(out: str | None, parent: Path) -> Path:
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise ValueError(f"--out={out} is there already; choose another folder, or delete it")
     return folder
+
+
+def numbers(flag: flags.FlagHolder, kind: type) -> list:
+    """The numbers of a list; none if the flag is missing."""
+    try:
+        given = [kind(text) for text in flag.value or []]
+        if not all(map(math.isfinite, given)):
+            raise ValueError("not finite")
+        return given
+    except ValueError:
+        text = ",".join(flag.value)
+        raise ValueError(f"--{flag.name}={text} is not a list of numbers, such as 0,1") from None
 
 
 def progress(items: Iterable, unit: str) -> Iterable:

@@ -5,7 +5,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from diffusion_jax.runs.sections import options_in
+from diffusion_jax.runs.sections import options_in, options_of
 from diffusion_jax.sampling import SOLVERS
 
 # Settings that do nothing unless they are given; "" and 0 are off.
@@ -73,3 +73,11 @@ def in_use(config: ConfigDict) -> dict[str, Any]:
     for name in (sampling.solver, sampling.spacing):
         chosen |= options_in(sampling, name)
     return chosen
+
+
+def changed_options(config: ConfigDict) -> dict[str, Any]:
+    """The options of the solver that differ from its defaults."""
+    name = config.sampling.solver
+    defaults = options_of(SOLVERS[name])
+    given = options_in(config.sampling, name)
+    return {option: value for option, value in given.items() if value != defaults[option]}
