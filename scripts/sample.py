@@ -53,7 +53,18 @@ _PARAMS = flags.DEFINE_enum("params", "ema", ["ema", "raw"], "Averaged or raw pa
 _CHECKPOINT = flags.DEFINE_integer("checkpoint", None, "Its step; default: the newest.")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", None, "Images at a time, on all devices.", 1)
 _COLUMNS = flags.DEFINE_integer("columns", None, "Of the grid; default: a square.", 1)
-_UPSCALE = flags.DEFINE_integer("upscale", 1, "Show each pixel as upscale x upscale pixels.", 1)
+_UPSCALE = flags.DEFINE_integer(
+    "upscale",
+    1,
+    "How many times as high and as wide all pictures are; the npz keeps the model's resolution.",
+    1,
+)
+_UPSCALER = flags.DEFINE_string(
+    "upscaler",
+    "nearest",
+    "How pictures are enlarged: nearest (each pixel becomes a square), lanczos, or a network that "
+    "enlarges 4 times: the path of RealESRGAN_x4plus.pth or of a file like it.",
+)
 _SAVE = flags.DEFINE_list("save", "grid", "What to write, a list of: grid, png, npz, gif.")
 _FRAMES = flags.DEFINE_integer("frames", 50, "Pictures in the GIF (at most one a step).", 1)
 
@@ -65,8 +76,11 @@ def main() -> int:
     import jax
 
     from diffusion_jax import parallel
+    from diffusion_jax.images import to_uint8
+    from diffusion_jax.importers import real_esrgan
     from diffusion_jax.runs import run_folder
     from diffusion_jax.runs.generator import Generator, load_params
+    from diffusion_jax.runs.upscaling import make_upscaler
     from diffusion_jax.runs.validation import validate
 
     if _WORKDIR.value is None:
@@ -88,6 +102,12 @@ def main() -> int:
     out = Path(_OUT.value) if _OUT.value else next_folder(workdir / "generated")
     if out.is_file() or (out.is_dir() and any(out.iterdir())):
         raise ValueError(f"--out={out} is there already; choose another folder, or delete it")
+    upscale = make_upscaler(
+        _UPSCALER.value,
+        _UPSCALE.value,
+        read_network=real_esrgan.read,
+        progress=partial(cli.progress, unit="enlarged batch"),
+    )
     generator = Generator.from_config(
         config,
         batch_size=_BATCH_SIZE.value or parallel.round_up(min(len(labels), 64)),
@@ -102,9 +122,13 @@ def main() -> int:
         seed=_SEED.value,
         progress=partial(cli.progress, unit="batch"),
     )
+    pixels = to_uint8(images)
+    # In every process: a network runs on the devices of all of them.
+    enlarged = upscale(pixels) if {"grid", "png"} & set(_SAVE.value) else pixels
+    enlarged_film = upscale(to_uint8(film)) if gif else None
     if jax.process_index() == 0:
         settings |= {"checkpoint": step, "params": _PARAMS.value, "seed": _SEED.value}
-        for path in write(out, images, film, labels, settings):
+        for path in write(out, pixels, enlarged, enlarged_film, labels, settings):
             print(path)
     return 0
 
@@ -165,30 +189,34 @@ def parse_label(text: str, num_classes: int, names: list[str]) -> int:
 
 
 def write(
-    out: Path, drawn: np.ndarray, film: np.ndarray, labels: np.ndarray, settings: dict
+    out: Path,
+    pixels: np.ndarray,
+    enlarged: np.ndarray,
+    film: np.ndarray | None,
+    labels: np.ndarray,
+    settings: dict,
 ) -> list[Path]:
-    """Writes what --save asks for, and returns the paths."""
+    """Writes what --save asks for, and returns the paths.
+
+    pixels: the images as drawn. enlarged, film: for pictures; the film is None without a GIF.
+    """
     from diffusion_jax import images
 
     out.mkdir(parents=True, exist_ok=True)
     (out / "settings.json").write_text(json.dumps(settings, indent=2) + "\n")
-    pixels = images.to_uint8(drawn)
     columns = _COLUMNS.value or int(np.ceil(np.sqrt(len(pixels))))
-    upscale = _UPSCALE.value
     paths = {"grid": out / "grid.png", "png": out / "png", "npz": out / "samples.npz"}
     paths["gif"] = out / "denoising.gif"
     if "grid" in _SAVE.value:
-        images.save_png(paths["grid"], images.grid(pixels, columns, upscale=upscale))
+        images.save_png(paths["grid"], images.grid(enlarged, columns))
     if "png" in _SAVE.value:
         paths["png"].mkdir(exist_ok=True)
-        for index, (image, label) in enumerate(zip(pixels, labels)):
-            image = images.grid(image[None], 1, padding=0, upscale=upscale)
+        for index, (image, label) in enumerate(zip(enlarged, labels)):
             images.save_png(paths["png"] / f"{index:06d}_label{label}.png", image)
     if "npz" in _SAVE.value:
         np.savez(paths["npz"], arr_0=pixels, arr_1=labels)
     if "gif" in _SAVE.value:
-        frames = images.to_uint8(film).swapaxes(0, 1)
-        grids = [images.grid(frame, columns, upscale=upscale) for frame in frames]
+        grids = [images.grid(frame, columns) for frame in film.swapaxes(0, 1)]
         images.save_gif(paths["gif"], grids)
     return [paths[kind] for kind in KINDS if kind in _SAVE.value]
 
