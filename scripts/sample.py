@@ -4,6 +4,7 @@ python -m scripts.sample --workdir runs/digits --labels all --count 100 --column
 python -m scripts.sample --workdir runs/digits --count 50000 --save npz --out samples
 """
 
+from functools import partial
 from pathlib import Path
 
 from absl import flags
@@ -33,7 +34,18 @@ _PARAMS = flags.DEFINE_enum("params", "ema", ["ema", "raw"], "Averaged or raw pa
 _CHECKPOINT = flags.DEFINE_integer("checkpoint", None, "Its step; default: the newest.")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", None, "Images at a time, on all devices.", 1)
 _COLUMNS = flags.DEFINE_integer("columns", None, "Of the grid; default: a square.", 1)
-_UPSCALE = flags.DEFINE_integer("upscale", 1, "Show each pixel as upscale x upscale pixels.", 1)
+_UPSCALE = flags.DEFINE_integer(
+    "upscale",
+    1,
+    "How many times as high and as wide all pictures are; the npz keeps the model's resolution.",
+    1,
+)
+_UPSCALER = flags.DEFINE_string(
+    "upscaler",
+    "nearest",
+    "How pictures are enlarged: nearest (each pixel becomes a square), lanczos, or a network that "
+    "enlarges 4 times: the path of RealESRGAN_x4plus.pth or of a file like it.",
+)
 _CAPTIONS = flags.DEFINE_enum(
     "captions", "auto", ["auto", "none"], "auto: the names of the classes, if there are any."
 )
@@ -52,15 +64,23 @@ _FRAMES = flags.DEFINE_integer(
 
 
 def main() -> int:
+    from diffusion_jax.importers import real_esrgan
     from diffusion_jax.runs import run_folder
     from diffusion_jax.runs.draw import draw_into
     from diffusion_jax.runs.results import Choice
+    from diffusion_jax.runs.upscaling import make_upscaler
 
     if _WORKDIR.value is None:
         raise ValueError("--workdir is missing; for example: --workdir runs/digits")
     workdir = Path(_WORKDIR.value)
     config = run_folder.load(workdir)
     sampling_flags.change(config)
+    upscale = make_upscaler(
+        _UPSCALER.value,
+        _UPSCALE.value,
+        read_network=real_esrgan.read,
+        progress=partial(cli.progress, unit="enlarged batch"),
+    )
     written = draw_into(
         Path(_OUT.value) if _OUT.value else None,
         workdir,
@@ -70,7 +90,7 @@ def main() -> int:
             film_of=_FILM_OF.value,
             frames=_FRAMES.value,
             columns=_COLUMNS.value,
-            upscale=_UPSCALE.value,
+            upscale=upscale,
             captions=_CAPTIONS.value == "auto",
         ),
         labels=_LABELS.value,

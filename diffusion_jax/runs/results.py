@@ -16,6 +16,7 @@ from diffusion_jax.pictures import films
 from diffusion_jax.pictures.captions import captioned_grid
 from diffusion_jax.pictures.films import Frames
 from diffusion_jax.runs.labels import file_name
+from diffusion_jax.runs.upscaling import Upscaler, unchanged
 
 LARGEST_GRID = 1024  # images
 LARGEST_FILM = 256  # images; all their frames are held in memory
@@ -55,6 +56,7 @@ class Choice:
 
     kinds: some of `KINDS`. film_of: "x" (the states), "x0" (the predictions) or both. frames: of a
     film; None is 50 for an animation and 10 for a strip. columns: of a grid; None is a square.
+    upscale: enlarges the images of pictures, see `make_upscaler`; the npz keeps them as they are.
     captions: whether pictures show the names of classes.
     """
 
@@ -62,7 +64,7 @@ class Choice:
     film_of: Sequence[str] = ("x",)
     frames: int | None = None
     columns: int | None = None
-    upscale: int = 1
+    upscale: Upscaler = unchanged
     captions: bool = True
 
     def __post_init__(self):
@@ -117,16 +119,15 @@ def note(name: str, count: int) -> str:
 def _grid(choice: Choice, path: Path, drawn: Drawn) -> None:
     shown = drawn.first(min(drawn.count, LARGEST_GRID))
     captions, columns = _captions(choice, drawn, len(shown)), _columns(choice, len(shown))
-    images.save_png(path, captioned_grid(shown, captions, columns, upscale=choice.upscale))
+    images.save_png(path, captioned_grid(choice.upscale(shown), captions, columns))
 
 
 def _pngs(choice: Choice, path: Path, drawn: Drawn) -> None:
     path.mkdir(exist_ok=True)
     names = drawn.names or [""] * drawn.count
-    every = chain.from_iterable(drawn.blocks())
+    every = chain.from_iterable(map(choice.upscale, drawn.blocks()))
     for index, (image, label, name) in enumerate(zip(every, drawn.labels.tolist(), names)):
-        picture = images.grid(image[None], 1, padding=0, upscale=choice.upscale)
-        images.save_png(path / file_name(index, label, name), picture)
+        images.save_png(path / file_name(index, label, name), image)
 
 
 def _npz(choice: Choice, path: Path, drawn: Drawn) -> None:
@@ -137,13 +138,13 @@ def _npz(choice: Choice, path: Path, drawn: Drawn) -> None:
 
 def _animation(save: Callable, choice: Choice, of: str, path: Path, drawn: Drawn) -> None:
     captions, columns = _captions(choice, drawn, drawn.count), _columns(choice, drawn.count)
-    save(path, films.animation(drawn.films[of], captions, columns, upscale=choice.upscale))
+    save(path, films.animation(choice.upscale(drawn.films[of]), captions, columns))
 
 
 def _strip(choice: Choice, of: str, path: Path, drawn: Drawn) -> None:
     captions = _captions(choice, drawn, drawn.count)
     columns = choice.frames or IN_STRIP
-    picture = films.strip(drawn.films[of], captions, columns, upscale=choice.upscale)
+    picture = films.strip(choice.upscale(drawn.films[of]), captions, columns)
     images.save_png(path, picture)
 
 

@@ -1,0 +1,82 @@
+"""The network of ESRGAN and Real-ESRGAN, which quadruples both sides of an image.
+
+Enhanced SRGAN (arXiv:1809.00219), section 3.1; Real-ESRGAN (arXiv:2107.10833) has trained the same
+network on worse images. It is no denoiser: it maps images to images, whatever drew them. Modules
+have the names of the published weights.
+"""
+
+from functools import partial
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from diffusion_jax.models.layers import conv
+
+PARAMETERS = 16_697_987  # of RealESRGAN_x4plus
+FACTOR = 4
+RESIDUAL_SCALE = 0.2  # beta of section 3.1
+
+Map = Float[Array, "batch height width features"]
+
+_conv = partial(conv, size=3, dtype=jnp.float32)
+_relu = partial(nn.leaky_relu, negative_slope=0.2)
+
+
+class DenseBlock(nn.Module):
+    """x + 0.2 f(x): five convolutions, each of which sees x and what all before it have made."""
+
+    growth: int
+
+    @nn.compact
+    def __call__(self, x: Map) -> Map:
+        seen = x
+        for index in range(1, 5):
+            new = _relu(_conv(self.growth, name=f"conv{index}")(seen))
+            seen = jnp.concatenate([seen, new], axis=-1)
+        return x + RESIDUAL_SCALE * _conv(x.shape[-1], name="conv5")(seen)
+
+
+class RRDB(nn.Module):
+    """The residual-in-residual dense block: x + 0.2 g(x), where g is three dense blocks."""
+
+    growth: int
+
+    @nn.compact
+    def __call__(self, x: Map) -> Map:
+        y = x
+        for index in range(1, 4):
+            y = DenseBlock(self.growth, name=f"rdb{index}")(y)
+        return x + RESIDUAL_SCALE * y
+
+
+class RRDBNet(nn.Module):
+    """RGB images with values in [0, 1] -> the same images, four times as high and as wide.
+
+    The results may leave [0, 1] a little. blocks: how many RRDBs. features: channels of the maps.
+    growth: channels that each convolution of a dense block adds. The defaults are those of
+    RealESRGAN_x4plus.
+    """
+
+    blocks: int = 23
+    features: int = 64
+    growth: int = 32
+
+    @nn.compact
+    def __call__(
+        self, images: Float[Array, "batch height width 3"]
+    ) -> Float[Array, "batch 4*height 4*width 3"]:
+        first = _conv(self.features, name="conv_first")(images)
+        x = first
+        for index in range(self.blocks):
+            x = RRDB(self.growth, name=f"body_{index}")(x)
+        x = first + _conv(self.features, name="conv_body")(x)
+        for name in ("conv_up1", "conv_up2"):
+            x = _relu(_conv(self.features, name=name)(_double(x)))
+        x = _relu(_conv(self.features, name="conv_hr")(x))
+        return _conv(3, name="conv_last")(x)
+
+
+def _double(x: Map) -> Float[Array, "batch 2*height 2*width features"]:
+    """Each pixel becomes 2x2 pixels."""
+    return x.repeat(2, axis=1).repeat(2, axis=2)
