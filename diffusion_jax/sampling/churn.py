@@ -48,7 +48,8 @@ def churned(
     for name, value in (("s_churn", s_churn), ("s_tmin", s_tmin), ("s_tmax", s_tmax)):
         check_range(name, value, 0)
     check_positive(s_noise=s_noise)
-    if isinstance(s_tmin, float) and isinstance(s_tmax, float) and 0 < s_tmax < s_tmin:
+    plain = isinstance(s_tmin, int | float) and isinstance(s_tmax, int | float)
+    if plain and 0 < s_tmax < s_tmin:
         raise ValueError(f"s_tmax={s_tmax} must be at least s_tmin={s_tmin}, or 0 for no limit")
 
     def churned_step(
