@@ -3,7 +3,11 @@
 from collections.abc import Callable
 
 from diffusion_jax.sampling.ddim import ddim
+from diffusion_jax.sampling.ddpm import ddpm
 from diffusion_jax.sampling.dpmpp_2m import dpmpp_2m
+from diffusion_jax.sampling.dpmpp_2s import dpmpp_2s
+from diffusion_jax.sampling.euler import euler
+from diffusion_jax.sampling.euler_ancestral import euler_ancestral
 from diffusion_jax.sampling.evaluations import count_evaluations
 from diffusion_jax.sampling.grids import SPACINGS, make_path
 from diffusion_jax.sampling.heun import heun
@@ -17,6 +21,10 @@ SOLVERS: dict[str, Callable[..., Solver]] = {
     "heun": heun,
     "dpmpp_2m": dpmpp_2m,
     "original": original,
+    "euler": euler,
+    "euler_ancestral": euler_ancestral,
+    "ddpm": ddpm,
+    "dpmpp_2s": dpmpp_2s,
 }
 
 __all__ = [
