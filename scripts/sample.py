@@ -40,7 +40,7 @@ _DDIM_SCALE = flags.DEFINE_float(
     "ddim_scale", None, "Instead of --eta: its square, the original's DDIM_scale.", 0.0
 )
 _OPTION = flags.DEFINE_multi_string(
-    "option", [], "Any option of the solver, as NAME=VALUE; can be repeated."
+    "option", [], "Any option of the solver or the spacing, as NAME=VALUE; can be repeated."
 )
 _CLIP = flags.DEFINE_bool(
     "clip",
@@ -67,14 +67,12 @@ def main() -> int:
     from diffusion_jax import parallel
     from diffusion_jax.runs import run_folder
     from diffusion_jax.runs.generator import Generator, load_params
-    from diffusion_jax.runs.validation import validate
 
     if _WORKDIR.value is None:
         raise ValueError("--workdir is missing; for example: --workdir runs/digits")
     workdir = Path(_WORKDIR.value)
     config = run_folder.load(workdir)
     settings = changed_settings(config)
-    validate(config)
     if not _SAVE.value:
         raise ValueError(f"--save is empty; known: {', '.join(KINDS)}")
     if unknown := set(_SAVE.value) - set(KINDS):
@@ -110,8 +108,12 @@ def main() -> int:
 
 
 def changed_settings(config) -> dict:
-    """The config's sampling section, after the flags have changed what they name."""
+    """The sampling settings in use, after the flags have changed what they name in the config.
+
+    Raises ValueError if the config is not valid.
+    """
     from diffusion_jax.runs import sampling_settings
+    from diffusion_jax.runs.validation import validate
 
     eta = _ETA.value
     if _DDIM_SCALE.value is not None:
@@ -126,7 +128,8 @@ def changed_settings(config) -> dict:
         "guidance": _GUIDANCE.value,
         "clip": _CLIP.value,
     }
-    sampling_settings.change(config, given, cli.solver_options(_OPTION.value, eta=eta))
+    sampling_settings.change(config, given, cli.sampling_options(_OPTION.value, eta=eta))
+    validate(config)
     return sampling_settings.in_use(config)
 
 

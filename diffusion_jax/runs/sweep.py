@@ -36,7 +36,7 @@ class Protocol:
 
     labels: see `evaluate.choose_labels`. truncate: see `images.to_uint8`. ema: averaged parameters,
     or raw ones. sampling: settings that take precedence over those of the points. options: of the
-    solver. note: added to the provenance; "{features}" stands for the features in use.
+    solver or spacing. note: added to the provenance; "{features}" stands for the features in use.
     """
 
     count: int = 50_000
@@ -115,8 +115,6 @@ def evaluate(
             drawn.about["protocol"] = protocol.note.format(features=features)
         in_use = sampling_settings.in_use(config)
         used = {name: in_use.get(name, "") for name in SAMPLING}
-        if used["stride"]:
-            used["steps"] = ""  # replaced by the stride
         values = {"workdir": str(point.workdir), "checkpoint": point.checkpoint, "seed": point.seed}
         values |= used
         yield {name: values[name] for name in SETTINGS}, judge(drawn)
