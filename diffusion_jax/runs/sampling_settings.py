@@ -54,12 +54,9 @@ def change(
         )
 
 
-def _with_options(sampling: ConfigDict) -> dict[str, str]:
-    """Whose options are in use, and what each is called; a stride replaces the spacing."""
-    solver, spacing = sampling.solver, sampling.spacing
-    return {solver: f"the solver {solver}"} | (
-        {} if sampling.stride else {spacing: f"the spacing {spacing}"}
-    )
+def _with_options(sampling: ConfigDict) -> list[str]:
+    """The names whose options are in use; a stride takes the place of the spacing."""
+    return [sampling.solver] if sampling.stride else [sampling.solver, sampling.spacing]
 
 
 def _set_options(sampling: ConfigDict, options: Mapping[str, Any]) -> None:
@@ -69,11 +66,14 @@ def _set_options(sampling: ConfigDict, options: Mapping[str, Any]) -> None:
             continue
         place = next((place for place, own in known.items() if name in own), None)
         if place is None:
-            ignorant = "; and which ".join(
-                f"{what} does not know; its options: {', '.join(known[place]) or 'none'}"
-                for place, what in _with_options(sampling).items()
+            solver, *spacing = (
+                f"{place} does not know; its options: {', '.join(own) or 'none'}"
+                for place, own in known.items()
             )
-            raise ValueError(f"{name}={value} was given, which {ignorant}")
+            raise ValueError(
+                f"{name}={value} was given, which the solver {solver}"
+                + "".join(f", and which the spacing {text}" for text in spacing)
+            )
         sampling[place][name] = like(known[place][name], name, value)
 
 

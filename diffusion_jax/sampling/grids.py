@@ -16,6 +16,7 @@ from diffusion_jax.diffusion.options import check_positive
 from diffusion_jax.diffusion.paths import Numbers, Path, karras_sigmas, to_clean_image
 from diffusion_jax.diffusion.schedules import Schedule, Timed
 from diffusion_jax.sampling import chain_steps
+from diffusion_jax.sampling.listed import listed
 
 
 def ends(schedule: Schedule, steps: int) -> Path:
@@ -120,48 +121,6 @@ def sections(schedule: Schedule, steps: int, *, sections: str = "") -> Path:
     return _visit(chain, chain_steps.sections(chain.num_steps, sections))
 
 
-def explicit(
-    schedule: Schedule,
-    steps: int,
-    *,
-    sigmas: str = "",
-    timesteps: str = "",
-    interpolate: bool = False,
-) -> Path:
-    """At the levels of a list, then the clean image.
-
-    sigmas: noise / signal, "14.6,6.3,..."; a 0 at the end is the clean image. timesteps: of a
-    chain, "999,850,...", counted from 0 as published lists are, so that 999 is step 1000. One of
-    the two has to be given, decreasing.
-    interpolate: take `steps` steps, with log(noise / signal) interpolated along the list, as Align
-    Your Steps (arXiv:2404.14507) recommends. Otherwise the list is visited as it is, whatever
-    `steps` says.
-    """
-    if bool(sigmas) == bool(timesteps):
-        raise ValueError(
-            "spacing=list needs either sigmas, such as 14.6,6.3,0.4, or timesteps, such as 999,500"
-        )
-    if sigmas:
-        listed = _decreasing("sigmas", sigmas, float)
-        listed = listed[:-1] if len(listed) > 1 and listed[-1] == 0 else listed
-        if not np.isfinite(listed[0]) or not listed[-1] > 0:
-            raise ValueError(f"sigmas={sigmas} must be finite and positive; only the last can be 0")
-    else:
-        chain = _discrete(schedule, f"timesteps={timesteps}")
-        positions = 1 + _decreasing("timesteps", timesteps, int)
-        if not 1 <= positions[-1] <= positions[0] <= chain.num_steps:
-            raise ValueError(
-                f"timesteps={timesteps} must be in 0..{chain.num_steps - 1}, counted from 0"
-            )
-        if not interpolate:
-            return _visit(chain, positions[::-1])
-        listed = np.sqrt(chain.one_minus_alphas_bar / chain.alphas_bar)[positions]
-    if interpolate:
-        place = np.linspace(0, len(listed) - 1, steps)
-        listed = np.exp(np.interp(place, np.arange(len(listed)), np.log(listed)))
-    return to_clean_image(schedule.at_sigma(listed, np))
-
-
 # What `config.sampling.spacing` can be. Options are keyword arguments, and a section of the config.
 SPACINGS: dict[str, Callable[..., Path]] = {
     "ends": ends,
@@ -173,7 +132,7 @@ SPACINGS: dict[str, Callable[..., Path]] = {
     "quadratic": quadratic,
     "log_snr": log_snr,
     "sections": sections,
-    "list": explicit,
+    "list": listed,
 }
 
 
@@ -239,15 +198,3 @@ def _sigma_ends(schedule: Schedule, sigma_min: float, sigma_max: float) -> tuple
             f"sigma_min={smallest} must be less than sigma_max={largest}, and both positive"
         )
     return smallest, largest
-
-
-def _decreasing(name: str, text: str, kind: type) -> np.ndarray:
-    """The numbers of a text. Raises ValueError unless there are some, and they decrease."""
-    try:
-        numbers = np.array([kind(part) for part in text.split(",")])
-    except ValueError:
-        wanted = "whole numbers" if kind is int else "numbers"
-        raise ValueError(f"{name}={text} must be {wanted}, separated by commas") from None
-    if not np.all(np.diff(numbers) < 0):
-        raise ValueError(f"{name}={text} must decrease")
-    return numbers
