@@ -106,7 +106,7 @@ def log_snr(
 ) -> Path:
     """Evenly in the logarithm of signal / noise, then the clean image.
 
-    DPM-Solver (arXiv:2206.00927), section 3.3. sigma_min, sigma_max: as in `karras`.
+    DPM-Solver (arXiv:2206.00927). sigma_min, sigma_max: as in `karras`.
     """
     smallest, largest = _sigma_ends(schedule, sigma_min, sigma_max)
     return to_clean_image(schedule.at_sigma(np.geomspace(largest, smallest, steps), np))
