@@ -6,7 +6,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from diffusion_jax.diffusion.types import Images
 
@@ -46,21 +46,6 @@ def grid(
     cells = cells.reshape(rows, columns, *cells.shape[1:]).transpose(0, 2, 1, 3, 4)
     picture = cells.reshape(rows * (height + padding), columns * (width + padding), channels)
     return np.pad(picture, ((0, padding), (0, padding), (0, 0)))
-
-
-def captioned(
-    picture: Picture, captions: Sequence[str]
-) -> UInt8[np.ndarray, "height wider channels"]:
-    """Adds a caption, vertically centred, to the left of each row of a grid."""
-    height = picture.shape[0] / len(captions)
-    font = ImageFont.load_default(size=int(np.clip(height * 0.4, 9, 20)))
-    margin = 8 + int(max(font.getlength(caption) for caption in captions))
-    image = to_pil(np.pad(picture, ((0, 0), (margin, 0), (0, 0))))
-    draw = ImageDraw.Draw(image)
-    for row, caption in enumerate(captions):
-        place = (margin / 2, (row + 0.5) * height)
-        draw.text(place, caption, fill="white", font=font, anchor="mm")
-    return np.atleast_3d(np.asarray(image))
 
 
 def to_pil(picture: Picture) -> Image.Image:

@@ -109,6 +109,20 @@ def sampling_options(texts: Sequence[str], **shorthands: float | None) -> dict[s
     return options
 
 
+def results_folder(out: str | None, parent: Path) -> Path:
+    """The folder that --out names, or else parent/0001, 0002, ...: the number after the last.
+
+    Raises ValueError if --out is there already, and not empty.
+    """
+    if out is None:
+        taken = [int(path.name) for path in parent.glob("[0-9]*") if path.name.isdecimal()]
+        return parent / f"{max(taken, default=0) + 1:04d}"
+    folder = Path(out)
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        raise ValueError(f"--out={out} is there already; choose another folder, or delete it")
+    return folder
+
+
 def progress(items: Iterable, unit: str) -> Iterable:
     """The items, with a progress bar in process 0."""
     import jax

@@ -192,7 +192,9 @@ def make_with_tfds(name: str, manual_dir: Path | None) -> None:
 
 def check() -> int:
     from diffusion_jax import images
+    from diffusion_jax.pictures.captions import captioned
     from diffusion_jax.runs import datasets
+    from diffusion_jax.runs.labels import captions
 
     cli.check_flags("check --config" if _CONFIG.present else "check --name", COMMANDS)
     if not _OUT.value.endswith(".png"):
@@ -225,7 +227,7 @@ def check() -> int:
             grid[row, : len(places)] = dataset.read(places)
     picture = images.grid(grid.reshape(-1, *shape), 8, upscale=max(1, 32 // shape[0]))
     if names:
-        picture = images.captioned(picture, [names[label] for label in rows])
+        picture = captioned(picture, captions(rows, len(names), names))
     images.save_png(Path(_OUT.value), picture)
     print(f"Picture: {_OUT.value}")
     return 0

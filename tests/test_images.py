@@ -3,6 +3,7 @@ import numpy as np
 from PIL import Image
 
 from diffusion_jax import images
+from diffusion_jax.pictures import captions
 
 
 def test_every_level_survives_the_way_to_floats_and_back():
@@ -27,7 +28,7 @@ def test_a_grid_shows_the_images_at_their_own_pixels():
 
 def test_captions_stand_left_of_the_rows():
     picture = np.zeros((60, 30, 1), np.uint8)
-    captioned = images.captioned(picture, ["a", "long caption", "c"])
+    captioned = captions.captioned(picture, ["a", "long caption", "c"])
     margin = captioned.shape[1] - 30
     assert captioned[:, margin:].max() == 0
     for row in range(3):

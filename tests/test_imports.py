@@ -15,6 +15,7 @@ MAY_IMPORT = {
     "files": set(),
     "parallel": set(),
     "images": {"diffusion"},
+    "pictures": {"images"},
     "data": {"files", "images"},
     "training": {"diffusion", "models", "files", "images", "parallel"},
     "evaluation": {"files", "images", "data", "parallel"},
@@ -28,6 +29,7 @@ MAY_IMPORT = {
         "files",
         "images",
         "parallel",
+        "pictures",
     },
     "importers": {"diffusion", "models", "training", "runs", "files"},
 }

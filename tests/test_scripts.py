@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 from tiny import tiny_transformer_config
 
+from diffusion_jax.runs.labels import parse_labels
 from diffusion_jax.runs.train import train
-from scripts.sample import parse_labels
 
 ROOT = Path(__file__).parent.parent
 DIGITS = "--config=configs/digits.py"
@@ -212,6 +212,7 @@ def test_everything_that_sampling_can_write(workdir, tmp_path):
         "--checkpoint=3",
         "--batch_size=4",
         "--noclip",
+        "--captions=none",
     )
     assert result.returncode == 0, result.stderr
     out = tmp_path / "out"

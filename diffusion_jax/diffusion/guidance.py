@@ -21,6 +21,7 @@ from diffusion_jax.diffusion.types import (
     Labels,
     Leaf,
     Level,
+    PerImage,
     Prediction,
     Scalar,
 )
@@ -135,7 +136,7 @@ def rescaled(guided: Prediction, conditional: Prediction, level: Level, phi: Sca
     def v_of(prediction: Prediction) -> Images:
         return (a * prediction.noise - s * prediction.x0) / size
 
-    def std(images: Images) -> Images:
+    def std(images: Images) -> PerImage:
         return jnp.std(images, axis=(1, 2, 3), keepdims=True)
 
     v = v_of(guided)

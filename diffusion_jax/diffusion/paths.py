@@ -64,10 +64,13 @@ class Path:
         """The same levels in reverse, starting from the least noisy one that a network can denoise.
 
         A clean image has no noise to estimate. A path that ends there is reversed from the level
-        before, at which the image is placed. DDIM (arXiv:2010.02502), section 4.3.
+        before, at which the image is placed. DDIM (arXiv:2010.02502), section 4.3. Levels that
+        equal the one before, which the original's cosine has, are visited once.
         """
         levels = self.levels()
-        keep = np.asarray(levels.noise) > 0
+        noise = np.asarray(levels.noise)
+        ratio = np.asarray(levels.signal) / np.maximum(noise, np.finfo(noise.dtype).tiny)
+        keep = (noise > 0) & np.append(np.diff(ratio) > 0, True)
         levels = jax.tree.map(lambda row: np.asarray(row)[keep][::-1], levels)
         return from_levels(levels)
 

@@ -17,7 +17,9 @@ from diffusion_jax.runs import build
 from diffusion_jax.runs.sampling_settings import like
 from diffusion_jax.runs.sections import options_in
 from diffusion_jax.runs.trained import Trained, load_params, load_weak
-from diffusion_jax.sampling import SOLVERS, Film, Solver, editing, sample
+from diffusion_jax.sampling import SOLVERS, Film, Solver
+from diffusion_jax.sampling.editing import edit
+from diffusion_jax.sampling.loop import starting_noise
 
 HostImages = Float[np.ndarray, "count height width channels"]
 Rows = Shaped[Array, "count ..."] | Shaped[np.ndarray, "count ..."]
@@ -101,6 +103,11 @@ class Generator:
         )
 
     @property
+    def path(self) -> paths.Path:
+        """The levels to visit, unless a call says otherwise."""
+        return self._path
+
+    @property
     def weak_params(self) -> PyTree:
         """The parameters of the weak model that the config names, or None."""
         return self._weak_params
@@ -158,6 +165,12 @@ class Generator:
         film = jax.tree.map(lambda *parts: np.concatenate(parts)[:count], *films)
         return np.concatenate(images)[:count], film
 
+    def starts(self, count: int, *, seed: int) -> HostImages:
+        """What images 0 .. count - 1 of this seed start from, unless there are inputs."""
+        image_keys = keys.per_example(keys.derive(seed, "sample"), jnp.arange(count))
+        start = starting_noise(image_keys, self._shape) * self._path.start_std
+        return np.asarray(start)
+
     def _all_options(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """The solver's options, some of them replaced. Raises ValueError for unknown or bad ones"""
         if unknown := given.keys() - self.options.keys():
@@ -207,8 +220,15 @@ class Generator:
         )
         image_keys = keys.per_example(numbers["key"], examples)
         path = numbers["path"]
-        solver, x = editing.begin(solver, path, image_keys, **batch["inputs"])
-        x, film = sample(solver, denoiser, path, image_keys, self._shape, frames=self._frames, x=x)
+        x, film = edit(
+            solver,
+            denoiser,
+            path,
+            image_keys,
+            self._shape,
+            frames=self._frames,
+            **batch["inputs"],
+        )
         return x, jax.tree.map(lambda frames: jnp.moveaxis(frames, 0, 1), film)
 
 

@@ -12,8 +12,10 @@ from ml_collections import ConfigDict
 
 from diffusion_jax import images, parallel
 from diffusion_jax.data import Source
+from diffusion_jax.pictures.captions import captioned
 from diffusion_jax.runs import build, run_folder
 from diffusion_jax.runs.generator import Generator, load_params
+from diffusion_jax.runs.labels import captions
 from diffusion_jax.runs.validation import validate
 from diffusion_jax.training import fine_tuning
 from diffusion_jax.training.checkpoints import Checkpoints
@@ -144,7 +146,7 @@ def _grid_of_samples(config: ConfigDict, source: Source) -> Callable[[PyTree], n
         picture = images.grid(images.to_uint8(drawn), columns, upscale=upscale)
         if not classes:
             return picture
-        return images.captioned(picture, [source.class_names[label] for label in shown])
+        return captioned(picture, captions(shown, classes, source.class_names))
 
     return draw
 

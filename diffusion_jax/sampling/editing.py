@@ -1,11 +1,11 @@
-"""Editing: what to start from, and what to keep, in place of pure noise and nothing.
+"""Editing: where to start, and what to keep, in place of pure noise and nothing.
 
-An edit is a solver, a path and a start:
-- image-to-image: `noised` images, at the first level of the rest of a path, `path.since(first)`
-  (SDEdit, arXiv:2108.01073); variations are the same with a model's own images;
-- inversion: images as they are, at the first level of `path.climbing()`;
-- interpolation: `slerp` between two noises, or two inverted images;
-- inpainting: `inpainting(solver, ...)`, from pure noise.
+`edit` samples from `INPUTS`. An edit is a path and such inputs:
+- image-to-image: `image`, on the rest of a path, `part_of(path, strength)` (SDEdit,
+  arXiv:2108.01073); variations are the same with images that the model has drawn;
+- inpainting: `known` and `mask`, on a whole path, or on a `resampled` one (RePaint);
+- inversion: `x`, a clean image, on `path.climbing()`, with a deterministic solver;
+- interpolation: `x`, a `slerp` between two noises or two inverted images, on a whole path.
 """
 
 import jax.numpy as jnp
@@ -13,9 +13,9 @@ from jaxtyping import Array, Float
 
 from diffusion_jax.diffusion.paths import Path
 from diffusion_jax.diffusion.process import q_sample
-from diffusion_jax.diffusion.types import Images, Keys
+from diffusion_jax.diffusion.types import Denoiser, Images, Keys, PerImage
 from diffusion_jax.sampling.inpainting import inpainting
-from diffusion_jax.sampling.loop import starting_noise
+from diffusion_jax.sampling.loop import Film, sample, starting_noise
 from diffusion_jax.sampling.solver import Solver
 
 # Rows that an edit is given, and what they are.
@@ -27,17 +27,20 @@ INPUTS = {
 }
 
 
-def begin(
+def edit(
     solver: Solver,
+    denoiser: Denoiser,
     path: Path,
     keys: Keys,
+    shape: tuple[int, int, int],
     *,
+    frames: int = 0,
     x: Images | None = None,
     image: Images | None = None,
     known: Images | None = None,
     mask: Images | None = None,
-) -> tuple[Solver, Images | None]:
-    """The solver and the start of an edit with these `INPUTS`.
+) -> tuple[Images, Film]:
+    """`sample`, with these `INPUTS`; with none of them, the same as `sample`.
 
     Raises ValueError for x with image, and for known without mask or the other way round.
     """
@@ -47,7 +50,26 @@ def begin(
         raise ValueError("known and mask belong together")
     if known is not None:
         solver = inpainting(solver, known, mask)
-    return solver, noised(path, keys, image) if image is not None else x
+    if image is not None:
+        x = noised(path, keys, image)
+    return sample(solver, denoiser, path, keys, shape, frames=frames, x=x)
+
+
+def part_of(path: Path, strength: float) -> Path:
+    """The last `strength` of the path's steps, rounded: for image-to-image.
+
+    strength: in (0, 1]; 1 is the whole path, which leaves next to nothing of the image.
+    Raises ValueError for a strength outside, or one of less than half a step.
+    """
+    if not 0 < strength <= 1:
+        raise ValueError(f"strength={strength} must be above 0, up to 1")
+    kept = round(strength * path.num_steps)
+    if not kept:
+        raise ValueError(
+            f"strength={strength} of {path.num_steps} steps is not one step; choose more steps or "
+            f"a strength of at least {1 / path.num_steps:.2g}"
+        )
+    return path.since(path.num_steps - kept)
 
 
 def noised(path: Path, keys: Keys, images: Images) -> Images:
@@ -66,7 +88,7 @@ def slerp(
     """
     axes = (1, 2, 3)
 
-    def length(images: Images) -> Images:
+    def length(images: Images) -> PerImage:
         return jnp.sqrt(jnp.sum(images**2, axis=axes, keepdims=True))
 
     product = length(first) * length(second)

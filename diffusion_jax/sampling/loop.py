@@ -58,7 +58,10 @@ def sample(
     blank = jnp.zeros((frames, *x.shape), x.dtype)
     film = Film(blank, blank)
 
-    def stepped(now: Waypoint, next: Waypoint, x: Images, fresh_noise: Images, history: History):
+    def stepped(
+        now: Waypoint, next: Waypoint, x: Images, fresh_noise: Images, history: History, x0: Images
+    ) -> tuple[Images, History, Images]:
+        """A step of the solver, and the x0 that it began with."""
         predicted = []
 
         def watched(x: Images, level: Level) -> Prediction:
@@ -68,28 +71,29 @@ def sample(
         x, history = solver.step(watched, now, next, x, fresh_noise, history)
         return x, history, predicted[0].x0
 
-    def noised(now: Waypoint, next: Waypoint, x: Images, fresh_noise: Images, history: History):
-        """q(x_next | x), which predicts nothing and breaks with the history."""
+    def noised(
+        now: Waypoint, next: Waypoint, x: Images, fresh_noise: Images, history: History, x0: Images
+    ) -> tuple[Images, History, Images]:
+        """Draws x_next ~ q(x_next | x); predicts nothing, and starts a new history."""
         ratio = per_image(next.signal) / per_image(now.signal)
         x = ratio * x + jnp.sqrt(per_image(next.beta)) * fresh_noise
-        return x, solver.init(x), jnp.zeros_like(x)
+        return x, solver.init(x), x0
 
     def body(carry: tuple, row: tuple) -> tuple[tuple, None]:
-        x, history, film = carry
+        x, history, x0, film = carry
         now, next, climbs, count, place = row
         fresh_noise = random_keys.normal(random_keys.at_step(keys, count), shape)
-        step = now, next, x, fresh_noise, history
+        step = now, next, x, fresh_noise, history, x0
         if climbs is None:
             x, history, x0 = stepped(*step)
         else:
             x, history, x0 = jax.lax.cond(climbs, noised, stepped, *step)
         if frames:
-            x0 = x0 if climbs is None else jnp.where(climbs, film.x0[place], x0)
             film = Film(film.x.at[place].set(x), film.x0.at[place].set(x0))
-        return (x, history, film), None
+        return (x, history, x0, film), None
 
     rows = jax.tree.map(jnp.asarray, (*path.steps(), path.noised, counts, places))
-    (x, _, film), _ = jax.lax.scan(body, (x, solver.init(x), film), rows)
+    (x, _, _, film), _ = jax.lax.scan(body, (x, solver.init(x), jnp.zeros_like(x), film), rows)
     return x, film
 
 

@@ -1,0 +1,1 @@
+"""Pictures of images: grids with captions, and film strips."""

@@ -1,0 +1,106 @@
+"""Grids of images with captions: under each image, or once for a row or a column of one class."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageDraw
+
+from diffusion_jax.images import Picture, Uint8Images, grid
+from diffusion_jax.pictures.fonts import ELLIPSIS, font_for
+
+WIDEST = 88  # pixels that an image's cell is widened to for its caption
+LONGEST = 240  # pixels of a caption to the left of a row
+BLANK = 2  # pixels between neighbouring captions
+
+
+def captioned_grid(
+    images: Uint8Images, captions: Sequence[str], columns: int, *, upscale: int = 1
+) -> UInt8[np.ndarray, "rows columns channels"]:
+    """A grid, as `images.grid` lays it out, with a caption for each image.
+
+    Captions that are the same along every row stand once, to its left; the same along every column,
+    once above it; otherwise one stands under each image. There they are shortened to the width of
+    the image, which is framed in black up to `WIDEST` pixels if it is narrower. No captions: the
+    bare grid. The captions must be `fonts.drawable`.
+    """
+    if not captions:
+        return grid(images, columns, upscale=upscale)
+    assert len(captions) == len(images)
+    rows = [captions[first : first + columns] for first in range(0, len(captions), columns)]
+    if all(len(set(row)) == 1 for row in rows):
+        return captioned(grid(images, columns, upscale=upscale), [row[0] for row in rows])
+    images = images.repeat(upscale, axis=1).repeat(upscale, axis=2)
+    size = _font_size(images.shape[1])
+    longest = max(_width(text, size) for text in captions)
+    images = _widened(images, min(longest + BLANK, WIDEST))
+    if all(row == rows[0][: len(row)] for row in rows):
+        heads = _strips(rows[0], size, images)
+        head = grid(heads, columns)[:-1]  # the grid of the images has a line at its top
+        return np.concatenate([head, grid(images, columns)])
+    return grid(np.concatenate([images, _strips(captions, size, images)], axis=1), columns)
+
+
+def captioned(
+    picture: Picture, captions: Sequence[str]
+) -> UInt8[np.ndarray, "height wider channels"]:
+    """Adds a caption, vertically centred, to the left of each row of a grid."""
+    height = picture.shape[0] / len(captions)
+    size = int(np.clip(height * 0.4, 9, 20))
+    captions = [shortened(caption, LONGEST, size) for caption in captions]
+    margin = 8 + max(_width(caption, size) for caption in captions)
+    text = Image.new("L", (margin, picture.shape[0]))
+    draw = ImageDraw.Draw(text)
+    for row, caption in enumerate(captions):
+        place = (margin / 2, (row + 0.5) * height)
+        draw.text(place, caption, fill="white", font=font_for(caption, size), anchor="mm")
+    left = np.asarray(text)[..., None].repeat(picture.shape[-1], axis=2)
+    return np.concatenate([left, picture], axis=1)
+
+
+def shortened(text: str, width: int, size: int) -> str:
+    """The text as far as it fits into `width` pixels: all of it, its part before a comma, or less.
+
+    A text that is cut ends with an ellipsis.
+    """
+    for whole in (text, text.partition(",")[0]):
+        if _width(whole, size) <= width:
+            return whole
+    for length in range(len(text) - 1, 0, -1):
+        cut = text[:length].rstrip(" ,") + ELLIPSIS
+        if _width(cut, size) <= width:
+            return cut
+    return ""
+
+
+def _font_size(height: int) -> int:
+    """For a caption under an image of this height."""
+    return int(np.clip(height / 8, 10, 16))
+
+
+def _width(text: str, size: int) -> int:
+    return int(np.ceil(font_for(text, size).getlength(text)))
+
+
+def _widened(images: Uint8Images, width: int) -> UInt8[np.ndarray, "batch height wider channels"]:
+    """The images between black bars, if they are narrower."""
+    missing = max(0, width - images.shape[2])
+    return np.pad(images, ((0, 0), (0, 0), (missing // 2, missing - missing // 2), (0, 0)))
+
+
+def _strips(
+    captions: Sequence[str], size: int, images: Uint8Images
+) -> UInt8[np.ndarray, "texts lower width channels"]:
+    """A picture of each caption, as wide as the images and of their channels."""
+    width, channels = images.shape[2:]
+    height = size + 4
+    strips = {}
+    for caption in set(captions):
+        strip = Image.new("L", (width, height))
+        text = shortened(caption, width, size)
+        place = (width / 2, height / 2)
+        ImageDraw.Draw(strip).text(
+            place, text, fill="white", font=font_for(text, size), anchor="mm"
+        )
+        strips[caption] = np.asarray(strip)[..., None].repeat(channels, axis=2)
+    return np.stack([strips[caption] for caption in captions])

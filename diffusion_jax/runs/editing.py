@@ -1,0 +1,173 @@
+"""Edits of images with a trained model: each returns new images, and what they were made from."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Int, PyTree
+from ml_collections import ConfigDict
+from PIL import Image
+
+from diffusion_jax.data.crops import center_crop
+from diffusion_jax.data.decoder import Decoder
+from diffusion_jax.runs.generator import Generator, HostImages
+from diffusion_jax.sampling.editing import part_of, slerp
+from diffusion_jax.sampling.inpainting import resampled
+
+Labels = Int[np.ndarray, "count"]
+Masks = Float[np.ndarray, "count height width 1"]
+
+# Solvers that are deterministic with their default options, and so can be run backwards.
+INVERTERS = ("ddim", "heun", "dpmpp_2m")
+
+
+@dataclass(frozen=True)
+class Editor:
+    """Edits with one model and one setting of sampling.
+
+    Images are (count, height, width, channels) in [-1, 1], one label for each; image i of a call
+    depends on its seed, i and its own inputs. backwards: draws the noise that images come from,
+    see `make_inverter`.
+    """
+
+    generator: Generator
+    params: PyTree
+    backwards: Generator
+
+    def image_to_image(
+        self, images: HostImages, labels: Labels, *, strength: float, seed: int
+    ) -> HostImages:
+        """Images noised up to `strength` of the path, and denoised again.
+
+        Raises ValueError for a strength outside (0, 1], or of less than half a step.
+        """
+        path = part_of(self.generator.path, strength)
+        return self._draw(labels, seed, path=path, inputs={"image": images})
+
+    def vary(
+        self, labels: Labels, *, strength: float, count: int, seed: int
+    ) -> tuple[HostImages, HostImages]:
+        """(an image for each label, `count` variations of each: noised and denoised again)."""
+        drawn = self._draw(labels, seed)
+        inputs = {"image": np.clip(drawn, -1, 1).repeat(count, axis=0)}
+        # Numbers that follow: the noise that the image came from must not return.
+        path, start = part_of(self.generator.path, strength), len(labels)
+        varied = self._draw(labels.repeat(count), seed, start=start, path=path, inputs=inputs)
+        return drawn, varied
+
+    def inpaint(
+        self,
+        images: HostImages,
+        masks: Masks,
+        labels: Labels,
+        *,
+        seed: int,
+        jump: int = 10,
+        times: int = 1,
+    ) -> HostImages:
+        """The images with what the masks leave out drawn anew, where they are 0.
+
+        jump, times: see `resampled`; RePaint has 10 and 10. Known pixels come back exactly.
+        Raises ValueError for a jump or times that make no path.
+        """
+        path = self.generator.path
+        path = resampled(path, jump=jump, times=times) if times > 1 else path
+        return self._draw(labels, seed, path=path, inputs={"known": images, "mask": masks})
+
+    def invert(self, images: HostImages, labels: Labels) -> HostImages:
+        """The noises that the images come from, at the first level of the path."""
+        path = self.backwards.path.climbing()
+        drawn, _ = self.backwards(self.params, labels, seed=0, path=path, inputs={"x": images})
+        return drawn
+
+    def again(self, noises: HostImages, labels: Labels) -> HostImages:
+        """The images that inverted noises lead back to, with the solver that inverted them."""
+        drawn, _ = self.backwards(self.params, labels, seed=0, inputs={"x": noises})
+        return drawn
+
+    def from_noise(self, noises: HostImages, labels: Labels, *, seed: int) -> HostImages:
+        """The images that these noises lead to."""
+        return self._draw(labels, seed, inputs={"x": noises})
+
+    def interpolate(
+        self, first: HostImages, second: HostImages, labels: Labels, *, seed: int
+    ) -> HostImages:
+        """Images from the first noise, (1, ...), to the second, one for each label."""
+        fractions = np.linspace(0, 1, len(labels), dtype=np.float32)
+        ends = (np.repeat(end, len(labels), axis=0) for end in (first, second))
+        return self.from_noise(np.asarray(slerp(*ends, fractions)), labels, seed=seed)
+
+    def noises(self, count: int, *, seed: int) -> HostImages:
+        """What sampling with this seed starts from."""
+        return self.generator.starts(count, seed=seed)
+
+    def _draw(self, labels: Labels, seed: int, **how) -> HostImages:
+        drawn, _ = self.generator(self.params, labels, seed=seed, **how)
+        return drawn
+
+
+def read_images(paths: Sequence[Path], config: ConfigDict) -> HostImages:
+    """Image files as the run's model takes them.
+
+    Images of another size are cut to the largest central square and resized. Transparent and other
+    unusual ones are converted. Raises ValueError, which names the file, if one cannot be read.
+    """
+    decode = Decoder(config.model.channels, convert=True, upright=True)
+    size = config.data.resolution
+    pixels = [np.asarray(_square(decode(path), size)) for path in paths]
+    shape = (len(paths), size, size, config.model.channels)
+    return (np.stack(pixels).reshape(shape) / 127.5 - 1).astype(np.float32)
+
+
+def read_masks(paths: Sequence[Path], images: Sequence[Path], config: ConfigDict) -> Masks:
+    """The masks of images: 0 where a file is white, 1 where it is black.
+
+    They are cut and resized as the images are. Raises ValueError if a mask differs from its image
+    in size, or if nothing of it is black or nothing white.
+    """
+    return np.concatenate([_read_mask(*pair, config) for pair in zip(paths, images)])
+
+
+def _read_mask(path: Path, image: Path, config: ConfigDict) -> Masks:
+    decode = Decoder(1, convert=True, upright=True)
+    drawn = decode(path)
+    wanted = decode(image).size
+    if drawn.size != wanted:
+        raise ValueError(
+            f"The mask {path} has {drawn.size[0]} x {drawn.size[1]} pixels, and its image {image} "
+            f"{wanted[0]} x {wanted[1]}; make them equal"
+        )
+    size = config.data.resolution
+    white = np.asarray(_square(drawn, size)) > 127
+    if white.all() or not white.any():
+        raise ValueError(
+            f"The mask {path} is all {'white' if white.all() else 'black'}; paint white what is to "
+            "be drawn anew, and black what is to be kept"
+        )
+    return (~white).astype(np.float32)[None, :, :, None]
+
+
+def _square(image: Image.Image, size: int) -> Image.Image:
+    return image if image.size == (size, size) else center_crop(image, size)
+
+
+def make_editor(
+    config: ConfigDict, params: PyTree, *, batch_size: int, inverter: str = "ddim"
+) -> Editor:
+    """An editor with a config's model and sampling settings.
+
+    inverter: the solver to run backwards, one of `INVERTERS`. It does so without guidance and
+    clipping, neither of which can be undone. Raises ValueError for another.
+    """
+    if inverter not in INVERTERS:
+        raise ValueError(f"--inverter={inverter} must be one of {', '.join(INVERTERS)}")
+    back = config.copy_and_resolve_references()
+    with back.unlocked():
+        back.sampling.update(solver=inverter, clip=False, dynamic_threshold=0.0, guidance=0.0)
+        back.sampling.autoguidance = ""
+    return Editor(
+        Generator.from_config(config, batch_size=batch_size),
+        params,
+        Generator.from_config(back, batch_size=batch_size),
+    )

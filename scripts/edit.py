@@ -1,0 +1,189 @@
+"""Edits images with a trained model: PNG in, a side-by-side grid out.
+
+python -m scripts.edit image --workdir runs/digits --images a.png --labels 7 --strength 0.6
+python -m scripts.edit inpaint --workdir runs/digits --images a.png --mask mask.png --labels 7
+python -m scripts.edit interpolate --workdir runs/digits --images a.png,b.png --labels 3,8
+python -m scripts.edit vary --workdir runs/digits --labels 1,2,3 --strength 0.5 --count 6
+python -m scripts.edit invert --workdir runs/digits --images a.png --labels 7
+
+image: noises images up to a part of the path, and denoises them. inpaint: draws what the mask shows
+white, and keeps the rest. interpolate: between two images, or two noises. vary: draws images, and
+variations of them. invert: finds the noises that images come from, and draws them again.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from absl import flags
+
+from scripts import cli, sampling_flags
+
+flags.adopt_module_key_flags(sampling_flags)  # shown by --help
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
+_IMAGES = flags.DEFINE_list(
+    "images", None, "Image files; other sizes are cut to the central square and resized."
+)
+_MASK = flags.DEFINE_list(
+    "mask", None, "One mask for all images, or one for each: white is drawn anew, black is kept."
+)
+_STRENGTH = flags.DEFINE_float(
+    "strength", 0.6, "Part of the sampling steps that images are noised and denoised by.", 0.0, 1.0
+)
+_COUNT = flags.DEFINE_integer(
+    "count", None, "Results for each image, or from end to end; default: 4, or 8.", 1
+)
+_LABELS = flags.DEFINE_string(
+    "labels",
+    "none",
+    "none (the null class), or numbers and class names: one for all images, or one for each.",
+)
+_RESAMPLE = flags.DEFINE_integer(
+    "resample", 1, "How often each stretch is drawn; RePaint has 10. More fits the rest better.", 1
+)
+_JUMP = flags.DEFINE_integer("jump", 10, "Steps of such a stretch.", 1)
+_INVERTER = flags.DEFINE_string(
+    "inverter", "ddim", "The solver that runs backwards: ddim, heun or dpmpp_2m."
+)
+_OUT = flags.DEFINE_string("out", None, "Folder for the results; default: WORKDIR/edited/NUMBER.")
+_SEED = flags.DEFINE_integer("seed", 0, "The same seed gives the same images.", 0, 2**32 - 1)
+_PARAMS = flags.DEFINE_enum("params", "ema", ["ema", "raw"], "Averaged or raw parameters.")
+_CHECKPOINT = flags.DEFINE_integer("checkpoint", None, "Its step; default: the newest.")
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", None, "Images at a time, on all devices.", 1)
+_UPSCALE = flags.DEFINE_integer("upscale", 1, "Show each pixel as upscale x upscale pixels.", 1)
+
+COMMANDS = {
+    "image": (_IMAGES, _STRENGTH, _COUNT),
+    "inpaint": (_IMAGES, _MASK, _COUNT, _RESAMPLE, _JUMP),
+    "interpolate": (_IMAGES, _COUNT, _INVERTER),
+    "vary": (_STRENGTH, _COUNT),
+    "invert": (_IMAGES, _INVERTER),
+}
+
+
+def main(command: str) -> int:
+    import jax
+
+    from diffusion_jax import parallel
+    from diffusion_jax.runs import editing, edits, run_folder
+    from diffusion_jax.runs.trained import load_params
+
+    cli.check_flags(command, COMMANDS)
+    if _WORKDIR.value is None:
+        raise ValueError("--workdir is missing; for example: --workdir runs/digits")
+    workdir = Path(_WORKDIR.value)
+    config = run_folder.load(workdir)
+    settings = sampling_flags.change(config)
+    files = given_files(command)
+    images = editing.read_images(files, config) if files else None
+    labels = given_labels(command, len(files), config.model.num_classes, workdir)
+    out = cli.results_folder(_OUT.value, workdir / "edited")
+    count = _COUNT.value or (8 if command == "interpolate" else 4)
+    drawn = {"image": len(files) * count, "inpaint": len(files) * count, "invert": len(files)}
+    drawn |= {"interpolate": count, "vary": len(labels) * count}
+    batch_size = _BATCH_SIZE.value or parallel.round_up(min(drawn[command], 64))
+    step, params = load_params(
+        workdir, config, checkpoint=_CHECKPOINT.value, ema=_PARAMS.value == "ema"
+    )
+    editor = editing.make_editor(config, params, batch_size=batch_size, inverter=_INVERTER.value)
+    seed, strength = _SEED.value, _STRENGTH.value
+    match command:
+        case "image":
+            edited = edits.image_to_image(
+                editor, images, labels, strength=strength, count=count, seed=seed
+            )
+        case "inpaint":
+            masks = editing.read_masks(given_masks(files), files, config)
+            edited = edits.inpaint(
+                editor,
+                images,
+                masks,
+                labels,
+                jump=_JUMP.value,
+                times=_RESAMPLE.value,
+                count=count,
+                seed=seed,
+            )
+        case "interpolate":
+            edited = edits.interpolate(editor, images, labels, count=count, seed=seed)
+        case "vary":
+            edited = edits.vary(editor, labels, strength=strength, count=count, seed=seed)
+        case "invert":
+            edited = edits.invert(editor, images, labels)
+    if jax.process_index() == 0:
+        settings |= {flag.name: flag.value for flag in COMMANDS[command]}
+        settings |= {"edit": command, "labels": labels.tolist(), "checkpoint": step}
+        settings |= {"params": _PARAMS.value, "seed": seed}
+        write(out, edited, settings)
+        for row, error in enumerate(edited.arrays.get("error", [])):
+            print(f"{files[row]}: root mean square error {error:.4f} of [-1, 1]")
+        print(out / "grid.png")
+    return 0
+
+
+def given_files(command: str) -> list[Path]:
+    """The image files. Raises ValueError if they are missing, or not two to interpolate between."""
+    files = [Path(name) for name in _IMAGES.value or []]
+    if not files and command not in ("vary", "interpolate"):
+        raise ValueError("--images is missing; for example: --images a.png,b.png")
+    if command == "interpolate" and len(files) not in (0, 2):
+        raise ValueError(
+            f"--images names {len(files)} files; give two to interpolate between, or none for "
+            "two noises"
+        )
+    return files
+
+
+def given_masks(files: list[Path]) -> list[Path]:
+    """A mask file for each image. Raises ValueError if there are not as many, nor just one."""
+    masks = [Path(name) for name in _MASK.value or []]
+    if len(masks) not in (1, len(files)):
+        raise ValueError(
+            f"--mask names {len(masks)} files for {len(files)} images; give one for all, or one "
+            "for each, such as --mask mask.png"
+        )
+    return masks if len(masks) == len(files) else masks * len(files)
+
+
+def given_labels(command: str, images: int, classes: int, workdir: Path) -> np.ndarray:
+    """A label for each row: of an image, or for `vary` as many as --labels has."""
+    from diffusion_jax.runs import labels, run_folder
+
+    rows = {"vary": None, "interpolate": 2}.get(command, images)
+    if not classes or _LABELS.value == "none":
+        return labels.parse_labels(_LABELS.value, rows or 4, classes, [], _SEED.value)
+    names = run_folder.class_names(workdir)
+    given = labels.parse_labels(_LABELS.value, None, classes, names, _SEED.value)
+    if rows is None or len(given) == rows:
+        return given
+    if len(given) != 1:
+        raise ValueError(
+            f"--labels has {len(given)} labels for {rows} images; give one for all, or one for each"
+        )
+    return given.repeat(rows)
+
+
+def write(out: Path, edited, settings: dict) -> None:
+    """Writes the grid, the results as PNGs, the settings, and arrays if there are any."""
+    from diffusion_jax import images
+    from diffusion_jax.pictures.captions import captioned_grid
+
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "settings.json").write_text(json.dumps(settings, indent=2) + "\n")
+    headings = list(edited.columns)
+    columns = {name: images.to_uint8(column) for name, column in edited.columns.items()}
+    cells = np.stack(list(columns.values()), axis=1)
+    cells = cells.reshape(-1, *cells.shape[2:])
+    captions = headings * (len(cells) // len(headings))
+    grid = captioned_grid(cells, captions, len(headings), upscale=_UPSCALE.value)
+    images.save_png(out / "grid.png", grid)
+    for name in edited.results:
+        for row, image in enumerate(columns[name]):
+            images.save_png(out / f"{row:03d}_{name}.png", image)
+    if edited.arrays:
+        np.savez(out / "arrays.npz", **edited.arrays)
+
+
+if __name__ == "__main__":
+    cli.run(main, COMMANDS)

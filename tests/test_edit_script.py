@@ -1,0 +1,175 @@
+"""scripts.edit, with a small run: what it writes, and what it refuses."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from PIL import Image
+from tiny import tiny_transformer_config
+
+from diffusion_jax.runs import editing, run_folder
+from diffusion_jax.runs.train import train
+from diffusion_jax.runs.trained import load_params
+
+ROOT = Path(__file__).parent.parent
+pytestmark = pytest.mark.usefixtures("ordinary_promotion")
+LABELS = np.array([3, 8], np.int32)
+
+
+def edit(*arguments):
+    command = [sys.executable, "-m", "scripts.edit", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("run")
+    train(tiny_transformer_config(sampling__steps=8, sampling__clip=False), workdir)
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Two images and a mask, which are 8 x 8; and a larger image."""
+    folder = tmp_path_factory.mktemp("images")
+    random = np.random.default_rng(0)
+    for name in ("a", "b"):
+        pixels = random.integers(0, 256, (8, 8), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{name}.png")
+    mask = np.zeros((8, 8), np.uint8)
+    mask[4:] = 255
+    Image.fromarray(mask).save(folder / "mask.png")
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(folder / "black.png")
+    Image.fromarray(random.integers(0, 256, (20, 30, 3), dtype=np.uint8)).save(folder / "large.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def editor(run):
+    config = run_folder.load(run)
+    _, params = load_params(run, config)
+    return editing.make_editor(config, params, batch_size=8, inverter="heun")
+
+
+@pytest.fixture(scope="module")
+def images(run, files):
+    paths = [files / "a.png", files / "b.png"]
+    return editing.read_images(paths, run_folder.load(run))
+
+
+def test_inpainting_writes_known_pixels_as_they_were(run, files, tmp_path):
+    out = tmp_path / "out"
+    done = edit(
+        "inpaint",
+        f"--workdir={run}",
+        f"--images={files / 'a.png'},{files / 'b.png'}",
+        f"--mask={files / 'mask.png'}",
+        "--labels=3,8",
+        "--count=2",
+        "--resample=2",
+        "--jump=3",
+        f"--out={out}",
+        "--upscale=2",
+    )
+    assert done.returncode == 0, done.stderr
+    names = {path.name for path in out.iterdir()}
+    assert names == {"grid.png", "settings.json"} | {
+        f"{row:03d}_{k}.png" for row in (0, 1) for k in (1, 2)
+    }
+    for row, name in enumerate("ab"):
+        known = np.asarray(Image.open(files / f"{name}.png"))
+        one, two = (np.asarray(Image.open(out / f"{row:03d}_{k}.png")) for k in (1, 2))
+        assert_array_equal(one[:4], known[:4])
+        assert_array_equal(two[:4], known[:4])
+        assert (one[4:] != two[4:]).any()
+    settings = json.loads((out / "settings.json").read_text())
+    assert settings["labels"] == [3, 8]
+    assert (settings["edit"], settings["resample"], settings["jump"]) == ("inpaint", 2, 3)
+
+
+def test_strength_decides_how_much_is_left(editor, images):
+    far = [
+        np.abs(editor.image_to_image(images, LABELS, strength=s, seed=0) - images).mean()
+        for s in (0.13, 0.5, 1.0)
+    ]
+    assert far[0] < far[1] < far[2]
+    drawn, varied = editor.vary(LABELS, strength=0.13, count=2, seed=0)
+    assert varied.shape == (4, 8, 8, 1)
+    assert np.abs(varied[0] - varied[1]).max() > 1e-3
+    near = np.abs(varied[:2] - np.clip(drawn[:1], -1, 1)).mean()
+    assert near < np.abs(varied[:2] - np.clip(drawn[1:], -1, 1)).mean()
+
+
+def test_inversion_leads_back_through_a_network(editor, images):
+    """With 8 steps of Heun, and a network that has hardly been trained."""
+    noises = editor.invert(images, LABELS)
+    again = editor.again(noises, LABELS)
+    assert np.abs(again - images).max() < 0.2
+    assert np.abs(noises - images).max() > 0.2
+
+
+def test_interpolation_begins_and_ends_at_its_ends(editor):
+    noises = editor.noises(2, seed=5)
+    labels = np.array([3, 3, 8, 8], np.int32)
+    drawn = editor.interpolate(noises[:1], noises[1:], labels, seed=5)
+    # Noises 0 and 1 of a seed are what images 0 and 1 start from.
+    plain, _ = editor.generator(editor.params, LABELS, seed=5)
+    assert_allclose(drawn[[0, 3]], plain, atol=1e-4 * np.abs(plain).max())
+    assert np.abs(drawn[1] - drawn[0]).max() > 1e-3
+
+
+def test_images_of_another_size_are_cut_and_resized(run, files):
+    config = run_folder.load(run)
+    cut = editing.read_images([files / "large.png"], config)
+    assert cut.shape == (1, 8, 8, 1)
+    grey = Image.open(files / "large.png").convert("L").crop((5, 0, 25, 20))
+    wanted = np.asarray(grey.resize((8, 8), Image.Resampling.LANCZOS)) / 127.5 - 1
+    assert_allclose(cut[0, :, :, 0], wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize("command", ["image", "interpolate", "vary", "invert"])
+def test_the_other_edits_run(run, files, tmp_path, command):
+    both = f"--images={files / 'a.png'},{files / 'b.png'}"
+    given = [] if command == "vary" else [both]
+    count = [] if command == "invert" else ["--count=2"]
+    out = tmp_path / "out"
+    done = edit(command, f"--workdir={run}", *given, *count, "--labels=3,8", f"--out={out}")
+    assert done.returncode == 0, done.stderr
+    assert (out / "grid.png").is_file()
+    assert ("root mean square error" in done.stdout) == (command == "invert")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["paint"], "'paint' was given, one of these was expected: image, inpaint"),
+        (["image"], "--images is missing"),
+        (["image", "--images={f}/a.png", "--strength=0"], "strength=0.0 must be above 0"),
+        (["image", "--images={f}/a.png", "--strength=0.01"], "a strength of at least 0.12"),
+        (["image", "--images={f}/none.png"], "none.png is not a file"),
+        (["image", "--images={f}/a.png", "--mask=x.png"], "--mask belongs to `inpaint`"),
+        (["image", "--images={f}/a.png", "--labels=1,2"], "--labels has 2 labels for 1 images"),
+        (["inpaint", "--images={f}/a.png"], "--mask names 0 files for 1 images"),
+        (["inpaint", "--images={f}/large.png", "--mask={f}/mask.png"], "has 8 x 8 pixels"),
+        (["inpaint", "--images={f}/a.png", "--mask={f}/black.png"], "is all black"),
+        (["interpolate", "--images={f}/a.png"], "--images names 1 files"),
+        (["invert", "--images={f}/a.png", "--inverter=ddpm"], "--inverter=ddpm must be one of"),
+        (["vary", "--guidance=1e38"], "sampling.guidance=1e+38 must be in [0, 1000]"),
+        (["vary", "--guidance=1", "--cfg_scale=2"], "--guidance and --cfg_scale were both given"),
+        (["vary", "--cfg_scale=0.5"], "--cfg_scale=0.5 must be at least 1"),
+        (["vary", "--guidance_interval=5,1"], "--guidance_interval=5,1 must be LOW,HIGH"),
+        (["vary", "--autoguidance=/nowhere"], "sampling.autoguidance=/nowhere: "),
+    ],
+)
+def test_mistakes_are_one_line(run, files, tmp_path, arguments, message):
+    given = [argument.format(f=files) for argument in arguments]
+    out = tmp_path / "out"
+    done = edit(*given, f"--workdir={run}", f"--out={out}")
+    assert done.returncode != 0
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not out.exists()

@@ -1,0 +1,189 @@
+"""Guidance where and how much: intervals, rescaling, thresholds, classifiers, a weaker run."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from diffusion_jax.diffusion import guidance, keys, process, thresholding
+from diffusion_jax.diffusion.classifier_guidance import classifier_guidance
+from diffusion_jax.diffusion.schedules import make_schedule
+from diffusion_jax.diffusion.types import Level, Prediction
+from diffusion_jax.sampling import SOLVERS, make_path, sample
+
+SHAPE = (2, 2, 1)
+# Two classes of images whose pixels are independent: N(MEANS[y], STDS[y]^2), equally likely.
+MEANS, STDS = np.array([-0.5, 0.7]), np.array([0.2, 0.4])
+
+
+@pytest.fixture
+def x():
+    return 2 * jax.random.normal(jax.random.key(1), (3, *SHAPE))
+
+
+def level(signal, noise):
+    return Level(*(jnp.float32(v) for v in (signal, noise, 1.0)))
+
+
+LEVELS = [level(0.6, 0.8), level(1.0, 3.0), level(0.3, 0.7)]  # preserving, exploding, flow
+
+
+def of_class(x, level, y):
+    """E[x0 | x, y]."""
+    a, s = process.per_image(level.signal), process.per_image(level.noise)
+    mean, std = (jnp.asarray(table, jnp.float32)[y] for table in (MEANS, STDS))
+    x0 = mean + a * std**2 / (a**2 * std**2 + s**2) * (x - a * mean)
+    return Prediction(x0, (x - a * x0) / s)
+
+
+def log_likelihood(x, level, y):
+    """log p(x | y) of each image."""
+    a, s = level.signal, level.noise
+    mean, std = (jnp.asarray(table, jnp.float32)[y] for table in (MEANS, STDS))
+    variance = a**2 * std**2 + s**2
+    return jnp.sum(-0.5 * (x - a * mean) ** 2 / variance - 0.5 * jnp.log(variance), axis=(1, 2, 3))
+
+
+def of_all(x, level):
+    """E[x0 | x], with the classes weighed by p(y | x)."""
+    likely = jax.nn.softmax(jnp.stack([log_likelihood(x, level, y) for y in (0, 1)]), axis=0)
+    each = [of_class(x, level, y) for y in (0, 1)]
+    weights = [weight[:, None, None, None] for weight in likely]
+    return Prediction(
+        *(
+            sum(weight * getattr(one, name) for weight, one in zip(weights, each))
+            for name in ("x0", "noise")
+        )
+    )
+
+
+@pytest.mark.parametrize("at", LEVELS)
+@pytest.mark.parametrize("y", [0, 1])
+def test_an_exact_classifier_makes_the_conditional_denoiser(x, at, y):
+    """Bayes: grad log p(x | y) = grad log p(x) + grad log p(y | x)."""
+
+    def log_probability(x, level):
+        both = jnp.stack([log_likelihood(x, level, k) for k in (0, 1)])
+        return jax.nn.log_softmax(both, axis=0)[y]
+
+    guided = classifier_guidance(of_all, log_probability, 1.0)(x, at)
+    wanted = of_class(x, at, y)
+    assert_allclose(guided.x0, wanted.x0, atol=2e-5)
+    assert_allclose(guided.noise, wanted.noise, atol=2e-5)
+    assert np.abs(of_all(x, at).x0 - wanted.x0).max() > 0.01
+    # Twice the scale goes twice as far.
+    twice = classifier_guidance(of_all, log_probability, 2.0)(x, at)
+    assert_allclose(twice.x0, 2 * wanted.x0 - of_all(x, at).x0, atol=5e-5)
+
+
+def conditional(x, level):
+    return of_class(x, level, 1)
+
+
+def guided_by(w, **options):
+    return guidance.autoguidance(conditional, of_all, w, **options)
+
+
+def test_an_interval_has_its_high_end_and_not_its_low_one(x):
+    chosen = guidance.within((1.0, 2.0), guided_by(3.0), conditional)
+    for sigma, guides in ((0.5, False), (1.0, False), (1.5, True), (2.0, True), (2.5, False)):
+        at = level(1.0, sigma)
+        wanted = guided_by(3.0)(x, at) if guides else conditional(x, at)
+        assert_allclose(chosen(x, at).x0, wanted.x0, atol=1e-6)
+        assert np.abs(guided_by(3.0)(x, at).x0 - conditional(x, at).x0).max() > 1e-3
+
+
+@pytest.mark.parametrize("solver", ["ddim", "dpmpp_2m"])
+def test_half_the_levels_guided_save_a_quarter_of_the_passes(solver):
+    """Counted while the program runs: 20 pairs of passes, or 10 pairs and 10 single ones."""
+    passes = []
+
+    def denoiser(x, level, condition):
+        jax.debug.callback(lambda _: passes.append(1), condition[0])
+        return of_class(x, level, condition[0])
+
+    path = make_path(make_schedule("cosine"), steps=20)
+    w = path.waypoints
+    sigma = w.noise[:-1] / w.signal[:-1]
+    # Between the levels, ten of which are guided.
+    half = (float(sigma[14:16].mean()), float(sigma[4:6].mean()))
+    condition, null = jnp.array([1]), jnp.array([0])
+    counts = {}
+    for interval in (None, half):
+        settings = guidance.Guidance(scale=1.0, interval=interval)
+        told = guidance.guide(settings, denoiser, condition, null)
+        image_keys = keys.per_example(jax.random.key(0), jnp.arange(1))
+        passes.clear()
+        images, _ = sample(SOLVERS[solver](), told, path, image_keys, SHAPE)
+        jax.block_until_ready(images)
+        jax.effects_barrier()
+        counts[interval] = len(passes)
+    assert counts[None] == 40
+    assert counts[half] == 30
+    assert 1 - counts[half] / counts[None] >= 0.24
+
+
+@pytest.mark.parametrize("at", LEVELS)
+@pytest.mark.parametrize("phi", [0.0, 0.7, 1.0])
+def test_rescaling_against_its_equations(x, at, phi):
+    free, plain = guided_by(4.0)(x, at), conditional(x, at)
+    a, s = float(at.signal), float(at.noise)
+    r = np.hypot(a, s)
+
+    def v(prediction):
+        return (a * np.array(prediction.noise) - s * np.array(prediction.x0)) / r
+
+    wanted = np.empty(x.shape)
+    for i in range(len(x)):
+        factor = v(plain)[i].std() / v(free)[i].std()
+        wanted[i] = (phi * factor + 1 - phi) * v(free)[i]
+    result = guided_by(4.0, rescale=phi)(x, at)
+    assert_allclose(v(result), wanted, atol=2e-5)
+    # And x0 and noise still go with x.
+    assert_allclose(a * result.x0 + s * result.noise, x, atol=2e-5)
+    if phi == 1:
+        assert_allclose(v(result).std(axis=(1, 2, 3)), v(plain).std(axis=(1, 2, 3)), rtol=1e-4)
+
+
+def test_rescaling_of_both_kinds_of_guidance(x):
+    """Classifier-free guidance rescales as autoguidance does, where the two say the same."""
+    at = LEVELS[0]
+
+    def denoiser(x, level, condition):
+        told, free = of_class(x, level, 1), of_all(x, level)
+        known = condition[:, None, None, None] == 1
+        return jax.tree.map(lambda a, b: jnp.where(known, a, b), told, free)
+
+    def weak_one(x, level, condition):
+        return of_all(x, level)
+
+    for settings in (
+        guidance.Guidance(scale=4.0, rescale=0.5, clip=False),
+        guidance.Guidance(scale=4.0, clip=False),
+    ):
+        null = guidance.guide(settings, denoiser, jnp.ones(3), jnp.zeros(3))(x, at)
+        weak = guidance.guide(settings, denoiser, jnp.ones(3), weak=weak_one)(x, at)
+        assert_allclose(null.x0, weak.x0, atol=1e-5)
+
+
+@pytest.mark.parametrize("quantile", [0.5, 0.9, 1.0])
+def test_dynamic_thresholding_against_its_definition(x, quantile):
+    at = LEVELS[1]
+    free = guided_by(6.0)(x, at)
+    result = thresholding.dynamic_threshold(guided_by(6.0), quantile)(x, at)
+    for i in range(len(x)):
+        x0 = np.array(free.x0[i], np.float64)
+        s = max(np.quantile(np.abs(x0), quantile), 1.0)
+        assert_allclose(result.x0[i], np.clip(x0, -s, s) / s, atol=1e-5)
+    assert np.abs(free.x0).max() > 1.2
+    assert np.abs(result.x0).max() <= 1
+    assert_allclose(process.q_sample(at, result.x0, result.noise), x, atol=1e-5)
+
+
+def test_a_quantile_takes_the_place_of_clipping(x):
+    at = LEVELS[1]
+    settings = guidance.Guidance(clip=True, quantile=0.9)
+    told = guidance.guide(settings, lambda x, level, condition: guided_by(6.0)(x, level), None)
+    wanted = thresholding.dynamic_threshold(guided_by(6.0), 0.9)(x, at)
+    assert_array_equal(told(x, at).x0, wanted.x0)
