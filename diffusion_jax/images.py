@@ -1,7 +1,8 @@
-"""Conversion between [-1, 1] and uint8, image grids, and PNG and GIF files."""
+"""Conversion between [-1, 1] and uint8, image grids, and PNG, GIF and WebP files."""
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +13,8 @@ from diffusion_jax.diffusion.types import Images
 
 Uint8Images = UInt8[np.ndarray, "batch height width channels"]
 Picture = UInt8[np.ndarray, "height width channels"]
+
+HOLD = 2000  # milliseconds that an animation shows its last frame
 
 
 def normalize(images: UInt8[Array, "batch height width channels"]) -> Images:
@@ -58,7 +61,22 @@ def save_png(path: Path, picture: Picture) -> None:
 
 
 def save_gif(path: Path, pictures: Sequence[Picture], *, milliseconds: int = 60) -> None:
-    """Saves a looping animation that shows its last frame for two seconds."""
+    """Saves a looping animation that shows its last frame for two seconds.
+
+    A GIF has 256 colours, so that colours of RGB pictures are approximate.
+    """
+    _save_animation(path, pictures, milliseconds, format="GIF")
+
+
+def save_webp(path: Path, pictures: Sequence[Picture], *, milliseconds: int = 60) -> None:
+    """Saves a looping animation, as `save_gif` does, in exact colours."""
+    _save_animation(path, pictures, milliseconds, format="WEBP", lossless=True)
+
+
+def _save_animation(
+    path: Path, pictures: Sequence[Picture], milliseconds: int, **options: Any
+) -> None:
     frames = [to_pil(picture) for picture in pictures]
-    durations = [milliseconds] * (len(frames) - 1) + [2000]
-    frames[0].save(path, save_all=True, append_images=frames[1:], duration=durations, loop=0)
+    durations = [milliseconds] * (len(frames) - 1) + [HOLD]
+    rest = frames[1:]
+    frames[0].save(path, save_all=True, append_images=rest, duration=durations, loop=0, **options)

@@ -1,11 +1,13 @@
 """Shared by the scripts: flags and commands, one line for each mistake, and JAX's set-up."""
 
+import contextlib
 import itertools
 import logging
+import math
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -114,13 +116,26 @@ def results_folder(out: str | None, parent: Path) -> Path:
 
     Raises ValueError if --out is there already, and not empty.
     """
+    from diffusion_jax.runs import run_folder
+
     if out is None:
-        taken = [int(path.name) for path in parent.glob("[0-9]*") if path.name.isdecimal()]
-        return parent / f"{max(taken, default=0) + 1:04d}"
+        return run_folder.next_folder(parent)
     folder = Path(out)
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise ValueError(f"--out={out} is there already; choose another folder, or delete it")
     return folder
+
+
+def numbers(flag: flags.FlagHolder, kind: type) -> list:
+    """The numbers of a list; none if the flag is missing."""
+    try:
+        given = [kind(text) for text in flag.value or []]
+        if not all(map(math.isfinite, given)):
+            raise ValueError("not finite")
+        return given
+    except ValueError:
+        text = ",".join(flag.value)
+        raise ValueError(f"--{flag.name}={text} is not a list of numbers, such as 0,1") from None
 
 
 def progress(items: Iterable, unit: str) -> Iterable:
@@ -129,6 +144,17 @@ def progress(items: Iterable, unit: str) -> Iterable:
     from tqdm import tqdm
 
     return tqdm(items, unit=unit, disable=jax.process_index() > 0)
+
+
+@contextlib.contextmanager
+def image_bar(count: int, done: int) -> Iterator[Callable[[int], Any]]:
+    """A progress bar of images in process 0, of which some are done; yields what advances it."""
+    import jax
+    from tqdm import tqdm
+
+    hidden = jax.process_index() > 0
+    with tqdm(total=count, initial=done, unit="image", disable=hidden) as bar:
+        yield bar.update
 
 
 def _has(holders: Sequence[flags.FlagHolder], flag: flags.FlagHolder) -> bool:

@@ -8,13 +8,12 @@ python -m scripts.fid check --images admnet_imagenet64.npz --reference VIRTUAL.n
 reference: writes the statistics of a dataset as an npz: of --config, of a run's --workdir, or of
 --data.
 evaluate: measures images that a run draws, which are not saved, or those of a folder or an npz. The
-same command resumes after an interruption. Lists (--checkpoint 50000,100000 --eta 0,1 --seed 0,1,2)
+same command resumes after an interruption. Lists (--solver ddim,heun --steps 10,20,50 --seed 0,1,2)
 make a sweep, with a table and a plot.
 check: whether ADM's published images give the published metrics with the published weights.
 """
 
 import dataclasses
-import math
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -83,11 +82,15 @@ _OPTION = flags.DEFINE_multi_string(
     "option", [], "Any option of the solver or the spacing, as NAME=VALUE; can be repeated."
 )
 _CLIP = flags.DEFINE_bool("clip", None, "Clip the predicted x0 to [-1, 1].")
+_PLOT = flags.DEFINE_string("plot", None, "The picture of a sweep; default: METRIC.png in --out.")
+_X = flags.DEFINE_string(
+    "x", None, "Of the plot, such as evaluations, steps or guidance; default: what varies."
+)
 
 OF_FEATURES = (_FEATURES, _WEIGHTS, _RESIZE, _BATCH_SIZE)
 OF_REFERENCE = (_OUT, _NUM, _KEEP, *OF_FEATURES)
 OF_EVALUATION = (_REFERENCE, _OUT, _NUM, _ALLOW, _BOOTSTRAP, *OF_FEATURES)
-OF_PROTOCOL = (_WORKDIR, _CHECKPOINT, _PARAMS, _SEED, _PROTOCOL, _STEPS, _STRIDE, _ETA)
+OF_PROTOCOL = (_WORKDIR, _CHECKPOINT, _PARAMS, _SEED, _PROTOCOL, _STEPS, _STRIDE, _ETA, _PLOT, _X)
 COMMANDS = {
     "reference --config": (_CONFIG, *OF_REFERENCE),
     "reference --workdir": (_WORKDIR, *OF_REFERENCE),
@@ -152,7 +155,7 @@ def reference() -> int:
 def evaluate() -> int:
     import jax
 
-    from diffusion_jax.evaluation import references, tables
+    from diffusion_jax.evaluation import plots, references, tables
     from diffusion_jax.evaluation.image_sets import of_files
     from diffusion_jax.runs import sweep
 
@@ -160,14 +163,18 @@ def evaluate() -> int:
         raise ValueError("Give either --workdir, for a run, or --images")
     protocol = "workdir" if _PROTOCOL.value is None else "protocol"
     cli.check_flags(f"evaluate --{protocol if _IMAGES.value is None else 'images'}", COMMANDS)
+    picture = Path(_PLOT.value).expanduser() if _PLOT.value else None
+    plots.check(_X.value, picture)
     judge = make_judge(allow_mismatch=_ALLOW.value, bootstrap=_BOOTSTRAP.value)
     if _IMAGES.value is None:
         points = sweep.points(
             [Path(workdir) for workdir in _WORKDIR.value],
-            "all" if _CHECKPOINT.value == ["all"] else numbers(_CHECKPOINT, int) or [None],
+            "all" if _CHECKPOINT.value == ["all"] else cli.numbers(_CHECKPOINT, int),
             sampling_lists(),
-            numbers(_SEED, int),
+            cli.numbers(_SEED, int),
         )
+        if len(points) == 1 and (_PLOT.value or _X.value):
+            raise ValueError("--plot and --x are of a sweep; for example: --steps 10,20,50")
         evaluated = sweep.evaluate(judge, points, drawing(), batch_size=_BATCH_SIZE.value)
     else:
         channels = references.channels(judge.reference)
@@ -185,7 +192,8 @@ def evaluate() -> int:
         for name in metrics:
             print(f"{name:>20}  {rows[0][name]:.6g}")
         return 0
-    for path in tables.write(judge.folder, rows, sweep.SETTINGS, metrics[0]):
+    settings = {"picture": picture, "x": _X.value}
+    for path in tables.write(judge.folder, rows, sweep.SETTINGS, metrics[0], **settings):
         print(path)
     print((judge.folder / "table.md").read_text())
     return 0
@@ -205,15 +213,15 @@ def check() -> int:
 
 
 def sampling_lists() -> dict[str, list[Any]]:
-    """The values of each setting of config.sampling to evaluate; None keeps the config's."""
+    """The values of each setting of config.sampling to evaluate; none keeps the config's."""
     return {
-        "steps": numbers(_STEPS, int) or [None],
-        "stride": numbers(_STRIDE, int) or [None],
-        "eta": numbers(_ETA, float) or [None],
-        "guidance": numbers(_GUIDANCE, float) or [None],
-        "solver": _SOLVER.value or [None],
-        "spacing": _SPACING.value or [None],
-        "clip": [_CLIP.value],
+        "solver": _SOLVER.value or [],
+        "spacing": _SPACING.value or [],
+        "steps": cli.numbers(_STEPS, int),
+        "stride": cli.numbers(_STRIDE, int),
+        "eta": cli.numbers(_ETA, float),
+        "guidance": cli.numbers(_GUIDANCE, float),
+        "clip": [] if _CLIP.value is None else [_CLIP.value],
     }
 
 
@@ -228,18 +236,6 @@ def drawing():
     count = _NUM.value or chosen.count
     options = cli.sampling_options(_OPTION.value)
     return dataclasses.replace(chosen, count=count, ema=_PARAMS.value == "ema", options=options)
-
-
-def numbers(flag: flags.FlagHolder, kind: type) -> list:
-    """The different numbers of a list; none if the flag is missing."""
-    try:
-        given = list(dict.fromkeys(kind(text) for text in flag.value or []))
-        if not all(map(math.isfinite, given)):
-            raise ValueError("not finite")
-        return given
-    except ValueError:
-        text = ",".join(flag.value)
-        raise ValueError(f"--{flag.name}={text} is not a list of numbers, such as 0,1") from None
 
 
 def make_judge(**options: Any):

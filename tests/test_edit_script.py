@@ -28,7 +28,9 @@ def edit(*arguments):
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("run")
-    train(tiny_transformer_config(sampling__steps=8, sampling__clip=False), workdir)
+    # With v the velocity of x is bounded, even by a network that has hardly been trained.
+    changes = {"parametrisation": "v", "loss__kind": "simple", "sampling__clip": False}
+    train(tiny_transformer_config(sampling__steps=8, **changes), workdir)
     return workdir
 
 
@@ -108,8 +110,9 @@ def test_inversion_leads_back_through_a_network(editor, images):
     """With 8 steps of Heun, and a network that has hardly been trained."""
     noises = editor.invert(images, LABELS)
     again = editor.again(noises, LABELS)
-    assert np.abs(again - images).max() < 0.2
-    assert np.abs(noises - images).max() > 0.2
+    moved = np.abs(noises - images).max()
+    assert moved > 0.02
+    assert np.abs(again - images).max() < moved / 10
 
 
 def test_interpolation_begins_and_ends_at_its_ends(editor):
@@ -131,6 +134,11 @@ def test_images_of_another_size_are_cut_and_resized(run, files):
     assert_allclose(cut[0, :, :, 0], wanted, atol=1e-6)
 
 
+def test_a_mask_has_both_colours(run, files):
+    with pytest.raises(ValueError, match=r"black\.png is all black; paint white what is to be"):
+        editing.read_masks([files / "black.png"], [files / "a.png"], run_folder.load(run))
+
+
 @pytest.mark.parametrize("command", ["image", "interpolate", "vary", "invert"])
 def test_the_other_edits_run(run, files, tmp_path, command):
     both = f"--images={files / 'a.png'},{files / 'b.png'}"
@@ -149,18 +157,15 @@ def test_the_other_edits_run(run, files, tmp_path, command):
         (["paint"], "'paint' was given, one of these was expected: image, inpaint"),
         (["image"], "--images is missing"),
         (["image", "--images={f}/a.png", "--strength=0"], "strength=0.0 must be above 0"),
-        (["image", "--images={f}/a.png", "--strength=0.01"], "a strength of at least 0.12"),
         (["image", "--images={f}/none.png"], "none.png is not a file"),
         (["image", "--images={f}/a.png", "--mask=x.png"], "--mask belongs to `inpaint`"),
         (["image", "--images={f}/a.png", "--labels=1,2"], "--labels has 2 labels for 1 images"),
         (["inpaint", "--images={f}/a.png"], "--mask names 0 files for 1 images"),
         (["inpaint", "--images={f}/large.png", "--mask={f}/mask.png"], "has 8 x 8 pixels"),
-        (["inpaint", "--images={f}/a.png", "--mask={f}/black.png"], "is all black"),
         (["interpolate", "--images={f}/a.png"], "--images names 1 files"),
         (["invert", "--images={f}/a.png", "--inverter=ddpm"], "--inverter=ddpm must be one of"),
         (["vary", "--guidance=1e38"], "sampling.guidance=1e+38 must be in [0, 1000]"),
         (["vary", "--guidance=1", "--cfg_scale=2"], "--guidance and --cfg_scale were both given"),
-        (["vary", "--cfg_scale=0.5"], "--cfg_scale=0.5 must be at least 1"),
         (["vary", "--guidance_interval=5,1"], "--guidance_interval=5,1 must be LOW,HIGH"),
         (["vary", "--autoguidance=/nowhere"], "sampling.autoguidance=/nowhere: "),
     ],

@@ -7,17 +7,23 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
 from tiny import tiny_transformer_config
 
+from diffusion_jax.evaluation.features import make_extractor
 from diffusion_jax.evaluation.image_sets import of_files
+from diffusion_jax.evaluation.judge import Judge
 from diffusion_jax.evaluation.moments import frechet_distance
+from diffusion_jax.evaluation.references import Reference
 from diffusion_jax.images import to_uint8
-from diffusion_jax.runs import build, run_folder
+from diffusion_jax.runs import build, run_folder, sweep
 from diffusion_jax.runs.generator import Generator, load_params
 from diffusion_jax.runs.train import train
+from diffusion_jax.sampling import SOLVERS, memoryless
 
 ROOT = Path(__file__).parent.parent
 DIGITS = "--config=configs/digits.py"
@@ -131,6 +137,68 @@ def test_a_sweep(run, reference, tmp_path):
     assert "| checkpoint |" in (tmp_path / "table.md").read_text()
 
 
+def test_a_sweep_over_solvers_goes_on_and_is_drawn_where_asked(run, reference, tmp_path):
+    more = ("--num_samples=20", "--batch_size=20", "--solver=ddim,heun")
+    plot = f"--plot={tmp_path / 'fd.png'}"
+    done = evaluate(run, reference, tmp_path, *more, "--steps=2")
+    assert done.returncode == 0, done.stderr
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("result-*.json")}
+    assert len(before) == 2
+    done = evaluate(run, reference, tmp_path, *more, "--steps=2,3,2", plot)
+    assert done.returncode == 0, done.stderr
+    assert str(tmp_path / "fd.png") in done.stdout
+    with Image.open(tmp_path / "fd.png") as picture:
+        assert picture.size == (700, 400)
+    with (tmp_path / "table.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["solver"], row["steps"], row["evaluations"]) for row in rows] == [
+        ("ddim", "2", "2"),
+        ("ddim", "3", "3"),
+        ("heun", "2", "3"),
+        ("heun", "3", "5"),
+    ]
+    assert {row["options"] for row in rows} == {""}
+    # The two results that were there are those of the table, and were not made again.
+    assert len(list(tmp_path.glob("result-*.json"))) == 4
+    assert all(path.stat().st_mtime_ns == time for path, time in before.items())
+
+
+class Recorder(Judge):
+    """Says what the images would be, and measures nothing."""
+
+    def __call__(self, images):
+        return images.about
+
+
+def test_options_of_the_solver_that_are_not_its_defaults_are_shown(run, monkeypatch, tmp_path):
+    def lazy(*, eta: float = 0.0, order: int = 2, churn: float = 0.5):
+        """It asks once, and then as often as its order says, but for the last step."""
+
+        def step(denoiser, now, next, x, fresh_noise):
+            denoiser(x, now)
+            more = jnp.where(next.last, 0, order)
+            return jax.lax.fori_loop(0, more, lambda _, x: denoiser(x, now).x0, x)
+
+        return memoryless(step)
+
+    monkeypatch.setitem(SOLVERS, "lazy", lazy)
+    judge = Recorder(tmp_path, make_extractor("pixels"), Reference({}), "none")
+    tables = []
+    for options in ({}, {"order": "3"}, {"order": 2, "churn": "0.25"}, {"order": 1, "churn": 1}):
+        points = sweep.points([run], [], {"solver": ["lazy"], "steps": [4], "eta": [0.5]}, [0])
+        protocol = sweep.Protocol(options=options)
+        ((settings, about),) = sweep.evaluate(judge, points, protocol, batch_size=8)
+        assert settings.keys() == set(sweep.SETTINGS)
+        assert "evaluations" not in about["sampling"]  # or older results would be made again
+        tables.append((settings["eta"], settings["options"], settings["evaluations"]))
+    assert tables == [
+        (0.5, "", 4 + 3 * 2),
+        (0.5, "order=3", 4 + 3 * 3),
+        (0.5, "churn=0.25", 4 + 3 * 2),
+        (0.5, "churn=1.0;order=1", 4 + 3),
+    ]
+
+
 def test_the_original_protocol_is_one_flag(run, reference, tmp_path):
     more = ("--protocol=original", "--num_samples=8", "--batch_size=8")
     done = evaluate(run, reference, tmp_path, *more)
@@ -211,6 +279,10 @@ def test_mistakes_get_one_line(run, reference, pictures, tmp_path):
         ([*of_run, pixels, "--seed=-1"], "must be in [0, 2^32)"),
         ([*of_run, pixels, "--guidance=inf"], "--guidance=inf is not a list of numbers"),
         ([*of_run, pixels, "--bootstrap=1"], "has no deviation"),
+        ([*of_run, pixels, "--plot=fd.png"], "--plot and --x are of a sweep; for example: --steps"),
+        ([*of_run, pixels, "--steps=2,3", "--x=nfe"], "--x=nfe must be one of checkpoint, evalua"),
+        ([*of_run, pixels, "--steps=2,3", "--plot=fd.bmp"], "--plot=fd.bmp must end in one of"),
+        ([*files, "--plot=fd.png"], "; `evaluate --images` does not take it"),
         (["check", f"--reference={reference}"], "--images is missing"),
         (["reference", "--data=folder:/tmp", pixels, out + ".npz"], "A folder needs a size"),
         ([*files, "--num_samples=100"], "has 12 images; --num_samples=100"),

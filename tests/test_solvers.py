@@ -10,7 +10,7 @@ from diffusion_jax.diffusion import keys, process
 from diffusion_jax.diffusion.paths import from_levels
 from diffusion_jax.diffusion.schedules import make_schedule
 from diffusion_jax.diffusion.types import Level, Prediction
-from diffusion_jax.sampling import SOLVERS, make_path, memoryless, sample
+from diffusion_jax.sampling import SOLVERS, count_evaluations, make_path, memoryless, sample
 from diffusion_jax.sampling.heun import heun_step
 
 MEAN, STD = 0.3, 0.5
@@ -109,6 +109,39 @@ def test_heun_asks_twice_but_for_the_last_step():
     jax.effects_barrier()
     assert len(asked) == 2 * 5 - 1
     assert min(asked) > 0
+
+
+@pytest.mark.parametrize("steps", [1, 6])
+@pytest.mark.parametrize(
+    ("name", "per_step", "less"), [("ddim", 1, 0), ("heun", 2, 1), ("dpmpp_2m", 1, 0)]
+)
+def test_evaluations_of_a_solver(name, per_step, less, steps):
+    schedule = make_schedule("cosine")
+    solver = SOLVERS[name]()
+    path = solver.prepare(make_path(schedule, steps=steps), schedule)
+    assert count_evaluations(solver, path) == per_step * steps - less
+
+
+def test_heun_evaluates_twice_in_every_step_of_a_path_that_ends_in_noise():
+    assert count_evaluations(SOLVERS["heun"](), smooth_path("karras", 5)) == 10
+
+
+def test_evaluations_are_those_that_were_executed():
+    """Of a step that asks once, three times more where the noise is large, and ignores a call."""
+
+    def step(denoiser, now, next, x, fresh_noise):
+        x0 = denoiser(x, now).x0
+        denoiser(x, now)
+
+        def thrice():
+            return jax.lax.fori_loop(0, 3, lambda _, x: denoiser(x, now).x0, x0)
+
+        return jax.lax.cond(now.noise > 1, thrice, lambda: x0)
+
+    path = smooth_path("karras", 8)
+    large = int(np.sum(path.waypoints.noise[:-1] > 1))
+    assert 0 < large < 8
+    assert count_evaluations(memoryless(step), path) == 2 * 8 + 3 * large
 
 
 def test_dpmpp_2m_against_its_algorithm_written_out():

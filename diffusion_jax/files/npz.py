@@ -1,10 +1,12 @@
 """Reads .npz and .npy files without unpickling, and writes .npz files atomically."""
 
-from collections.abc import Iterator, Mapping
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+from numpy.lib.format import dtype_to_descr, write_array_header_1_0
 
 from diffusion_jax.files.atomic import replacing
 
@@ -40,6 +42,28 @@ def write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Writes an uncompressed .npz file atomically."""
     with replacing(path) as partial, partial.open("wb") as file:
         np.savez(file, **arrays)
+
+
+def write_blocks(path: Path, arrays: Mapping[str, tuple[int, Iterable[np.ndarray]]]) -> None:
+    """Writes the file that `write` would, without ever holding a whole array in memory.
+
+    arrays: for each name the number of rows, and blocks of them in order, at least one.
+    """
+    with replacing(path) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
+        for name, (rows, blocks) in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                written = 0
+                for block in blocks:
+                    if not written:
+                        whole = {
+                            "descr": dtype_to_descr(block.dtype),
+                            "fortran_order": False,
+                            "shape": (rows, *block.shape[1:]),
+                        }
+                        write_array_header_1_0(member, whole)
+                    member.write(np.ascontiguousarray(block).data)
+                    written += len(block)
+                assert written == rows, (name, written, rows)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int, PyTree
 from ml_collections import ConfigDict
@@ -16,6 +17,8 @@ from diffusion_jax.sampling.editing import part_of, slerp
 from diffusion_jax.sampling.inpainting import resampled
 
 Labels = Int[np.ndarray, "count"]
+End = Float[np.ndarray, "1 height width channels"]
+Variations = Float[np.ndarray, "variations height width channels"]
 Masks = Float[np.ndarray, "count height width 1"]
 
 # Solvers that are deterministic with their default options, and so can be run backwards.
@@ -47,7 +50,7 @@ class Editor:
 
     def vary(
         self, labels: Labels, *, strength: float, count: int, seed: int
-    ) -> tuple[HostImages, HostImages]:
+    ) -> tuple[HostImages, Variations]:
         """(an image for each label, `count` variations of each: noised and denoised again)."""
         drawn = self._draw(labels, seed)
         inputs = {"image": np.clip(drawn, -1, 1).repeat(count, axis=0)}
@@ -90,13 +93,11 @@ class Editor:
         """The images that these noises lead to."""
         return self._draw(labels, seed, inputs={"x": noises})
 
-    def interpolate(
-        self, first: HostImages, second: HostImages, labels: Labels, *, seed: int
-    ) -> HostImages:
-        """Images from the first noise, (1, ...), to the second, one for each label."""
+    def interpolate(self, first: End, second: End, labels: Labels, *, seed: int) -> HostImages:
+        """Images from the first noise to the second, one for each label."""
         fractions = np.linspace(0, 1, len(labels), dtype=np.float32)
-        ends = (np.repeat(end, len(labels), axis=0) for end in (first, second))
-        return self.from_noise(np.asarray(slerp(*ends, fractions)), labels, seed=seed)
+        ends = (jnp.repeat(jnp.asarray(end), len(labels), axis=0) for end in (first, second))
+        return self.from_noise(np.asarray(slerp(*ends, jnp.asarray(fractions))), labels, seed=seed)
 
     def noises(self, count: int, *, seed: int) -> HostImages:
         """What sampling with this seed starts from."""

@@ -1,19 +1,19 @@
 """The images that a run's model draws, as a set to be evaluated."""
 
-import hashlib
 import json
 from pathlib import Path
 
-import jax
 import numpy as np
-from jaxtyping import Int, PyTree
+from jaxtyping import Int
 from ml_collections import ConfigDict
 
-from diffusion_jax import images, parallel
+from diffusion_jax import parallel
 from diffusion_jax.evaluation.image_sets import ImageSet
 from diffusion_jax.images import Uint8Images
 from diffusion_jax.runs import build, sampling_settings
 from diffusion_jax.runs.generator import Generator, load_params
+from diffusion_jax.runs.pixels import Origin, finite_pixels
+from diffusion_jax.runs.trained import digest
 
 LABELS = ("uniform", "balanced", "data", "none")
 
@@ -42,6 +42,8 @@ def of_run(
     step, params = load_params(workdir, config, checkpoint=checkpoint, ema=ema)
     chosen = choose_labels(labels, count, config, seed)
 
+    origin = Origin(workdir, step, config.sampling.guidance)
+
     def read(first: int, number: int) -> Uint8Images:
         drawn, _ = generator(
             params,
@@ -49,18 +51,13 @@ def of_run(
             seed=seed,
             start=first,
         )
-        if not np.isfinite(drawn).all():
-            raise ValueError(
-                f"The model draws values that are not finite (checkpoint {step} of {workdir}, "
-                f"guidance {config.sampling.guidance})"
-            )
-        return images.to_uint8(drawn, truncate=truncate)
+        return finite_pixels(drawn, origin, truncate=truncate)
 
     about = {
         "workdir": str(workdir.resolve()),
         "checkpoint": step,
         "parameters": "ema" if ema else "raw",
-        "parameters_sha256": _digest(params),
+        "parameters_sha256": digest(params),
         "labels": labels if config.model.num_classes else "the model has no classes",
         "quantizer": "truncate" if truncate else "round",
         "seed": seed,
@@ -75,14 +72,6 @@ def of_run(
     data = json.loads(trained_on.read_text()) if trained_on.is_file() else {}
     shape = (config.data.resolution, config.data.resolution, config.model.channels)
     return ImageSet(count, shape, read, about, data)
-
-
-def _digest(params: PyTree) -> str:
-    """SHA-256 of the parameters; a workdir may hold different runs at different times."""
-    total = hashlib.sha256()
-    for leaf in jax.tree.leaves(jax.device_get(params)):
-        total.update(np.ascontiguousarray(leaf))
-    return total.hexdigest()
 
 
 def choose_labels(

@@ -44,6 +44,12 @@ def load(workdir: Path) -> ConfigDict:
     return upgraded(values).lock()
 
 
+def next_folder(parent: Path) -> Path:
+    """parent/0001, 0002, ...: the number after the last."""
+    taken = [int(path.name) for path in parent.glob("[0-9]*") if path.name.isdecimal()]
+    return parent / f"{max(taken, default=0) + 1:04d}"
+
+
 def flatten(section: Mapping | ConfigDict, prefix: str = "") -> dict[str, Any]:
     """The values by dotted name, such as "model.width"."""
     values = {}

@@ -6,8 +6,8 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from diffusion_jax.runs import build
-from diffusion_jax.runs.sections import options_in
-from diffusion_jax.sampling import SOLVERS
+from diffusion_jax.runs.sections import options_in, options_of
+from diffusion_jax.sampling import SOLVERS, SPACINGS
 from diffusion_jax.sampling.grids import has_own_number
 
 # Settings that do nothing unless they are given; "" and 0 are off.
@@ -104,3 +104,13 @@ def in_use(config: ConfigDict) -> dict[str, Any]:
     for name in _with_options(sampling):
         chosen |= options_in(sampling, name)
     return chosen
+
+
+def changed_options(config: ConfigDict) -> dict[str, Any]:
+    """The options in use, of solver and spacing, that differ from their defaults."""
+    changed = {}
+    for name in _with_options(config.sampling):
+        defaults = options_of((SOLVERS | SPACINGS)[name])
+        given = options_in(config.sampling, name)
+        changed |= {option: value for option, value in given.items() if value != defaults[option]}
+    return changed

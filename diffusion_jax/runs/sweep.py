@@ -9,15 +9,17 @@ from typing import Any, Literal
 from ml_collections import ConfigDict
 
 from diffusion_jax.evaluation.judge import Judge
-from diffusion_jax.runs import run_folder, sampling_settings
+from diffusion_jax.runs import build, run_folder, sampling_settings
 from diffusion_jax.runs.evaluate import of_run
 from diffusion_jax.runs.validation import validate
+from diffusion_jax.sampling import count_evaluations
 from diffusion_jax.training.checkpoints import Checkpoints
 
-# The sampling settings that a table shows, and its columns beside the metrics.
+# The sampling settings that a table shows, and its columns beside the metrics. evaluations: of the
+# network for an image. options: those of the solver without a column that are not its defaults.
 SAMPLING = ("solver", "spacing", "steps", "stride", "eta", "guidance")
 OPTIONS = ("eta",)  # of these, what is the solver's own
-SETTINGS = ("workdir", "checkpoint", *SAMPLING, "seed")
+SETTINGS = ("workdir", "checkpoint", *SAMPLING, "options", "evaluations", "seed")
 
 
 @dataclass(frozen=True)
@@ -61,33 +63,34 @@ ORIGINAL = Protocol(
 
 def points(
     workdirs: Sequence[Path],
-    checkpoints: Sequence[int | None] | Literal["all"],
+    checkpoints: Sequence[int] | Literal["all"],
     sampling: Mapping[str, Sequence[Any]],
     seeds: Sequence[int],
 ) -> list[Point]:
     """All combinations, seeds varying fastest.
 
-    checkpoints: steps; None is the newest. sampling: the values of each setting; None keeps that of
-    the run's config. Raises FileNotFoundError or ValueError if a run or a checkpoint is missing, so
-    that a mistake is found before hours are spent on the other points.
+    checkpoints: steps; none is the newest. sampling: the values of each setting; none keeps that of
+    the run's config. A value that is given twice counts once. Raises FileNotFoundError or
+    ValueError if a run or a checkpoint is missing, so that a mistake is found before hours are
+    spent on the other points.
     """
     if not seeds or not all(0 <= seed < 2**32 for seed in seeds):
         raise ValueError(f"--seed={','.join(map(str, seeds))} must be in [0, 2^32)")
     if not workdirs:
         raise ValueError("--workdir is empty; for example: --workdir runs/digits")
+    lists = [list(dict.fromkeys(values)) or [None] for values in sampling.values()]
     found = []
-    for workdir in workdirs:
+    for workdir in dict.fromkeys(workdirs):
         run_folder.load(workdir)
         with Checkpoints(workdir / run_folder.CHECKPOINTS) as saved:
             newest, steps = saved.newest(), saved.steps()
-        wanted = steps if checkpoints == "all" else checkpoints
-        wanted = [newest if step is None else step for step in wanted]
+        wanted = steps if checkpoints == "all" else list(dict.fromkeys(checkpoints)) or [newest]
         if missing := set(wanted) - set(steps):
             known = ", ".join(map(str, steps))
             raise FileNotFoundError(
                 f"No checkpoint of step {min(missing)} in {workdir}; there: {known}"
             )
-        for step, *values, seed in itertools.product(wanted, *sampling.values(), seeds):
+        for step, *values, seed in itertools.product(wanted, *lists, dict.fromkeys(seeds)):
             found.append(Point(workdir, step, dict(zip(sampling, values)), seed))
     return found
 
@@ -98,6 +101,7 @@ def evaluate(
     """Yields for each point its `SETTINGS` and the judge's result."""
     # All settings are checked before hours are spent on the first of them.
     prepared = [(point, _config_of(point, protocol)) for point in points]
+    counts = {}
     for point, config in prepared:
         drawn = of_run(
             point.workdir,
@@ -113,11 +117,27 @@ def evaluate(
         if protocol.note:
             features = judge.extract.about["features"]
             drawn.about["protocol"] = protocol.note.format(features=features)
-        in_use = sampling_settings.in_use(config)
-        used = {name: in_use.get(name, "") for name in SAMPLING}
-        values = {"workdir": str(point.workdir), "checkpoint": point.checkpoint, "seed": point.seed}
-        values |= used
-        yield {name: values[name] for name in SETTINGS}, judge(drawn)
+        way = (point.workdir, config.sampling.to_json())
+        if way not in counts:  # which are the same for all checkpoints and seeds
+            counts[way] = _evaluations(config)
+        yield _settings(point, config) | {"evaluations": counts[way]}, judge(drawn)
+
+
+def _settings(point: Point, config: ConfigDict) -> dict[str, Any]:
+    """The `SETTINGS` of a point, except for the evaluations, which are counted elsewhere."""
+    in_use = sampling_settings.in_use(config)
+    values = {name: in_use.get(name, "") for name in SAMPLING}
+    values["steps" if values["stride"] else "stride"] = ""  # one takes the place of the other
+    changed = sampling_settings.changed_options(config)
+    values["options"] = ";".join(f"{n}={v}" for n, v in changed.items() if n not in OPTIONS)
+    values |= {"workdir": str(point.workdir), "checkpoint": point.checkpoint, "seed": point.seed}
+    return {name: values[name] for name in SETTINGS if name in values}
+
+
+def _evaluations(config: ConfigDict) -> int:
+    """Of the network, for an image. Raises ValueError if path and solver do not fit together."""
+    solver, path = build.make_solver(config), build.make_sampling_path(config)
+    return count_evaluations(solver, solver.prepare(path, build.make_schedule(config)))
 
 
 def _config_of(point: Point, protocol: Protocol) -> ConfigDict:

@@ -1,10 +1,12 @@
 """A trained network as a denoiser, and its parameters."""
 
+import hashlib
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import jax
+import numpy as np
 from jaxtyping import Array, Int, PyTree
 from ml_collections import ConfigDict
 
@@ -31,6 +33,14 @@ def load_params(
     with Checkpoints(workdir / run_folder.CHECKPOINTS) as checkpoints:
         step = checkpoints.newest() if checkpoint is None else checkpoint
         return step, parallel.replicate(checkpoints.restore_params(step, like, ema=ema))
+
+
+def digest(params: PyTree) -> str:
+    """SHA-256 of the parameters; a workdir may hold different runs at different times."""
+    total = hashlib.sha256()
+    for leaf in jax.tree.leaves(jax.device_get(params)):
+        total.update(np.ascontiguousarray(leaf))
+    return total.hexdigest()
 
 
 def load_weak(config: ConfigDict) -> tuple[ConfigDict, PyTree]:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from diffusion_jax.sampling.ddim import ddim
 from diffusion_jax.sampling.dpmpp_2m import dpmpp_2m
+from diffusion_jax.sampling.evaluations import count_evaluations
 from diffusion_jax.sampling.grids import SPACINGS, make_path
 from diffusion_jax.sampling.heun import heun
 from diffusion_jax.sampling.loop import Film, sample
@@ -18,4 +19,13 @@ SOLVERS: dict[str, Callable[..., Solver]] = {
     "original": original,
 }
 
-__all__ = ["SOLVERS", "SPACINGS", "Film", "Solver", "make_path", "memoryless", "sample"]
+__all__ = [
+    "SOLVERS",
+    "SPACINGS",
+    "Film",
+    "Solver",
+    "count_evaluations",
+    "make_path",
+    "memoryless",
+    "sample",
+]
