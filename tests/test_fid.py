@@ -132,6 +132,7 @@ def test_a_sweep(run, reference, tmp_path):
         ("6", "1.0"),
     ]
     assert {row["steps"] for row in rows} == {"3"}  # not those of the config, which are unused
+    assert {row["options"] for row in rows} == {"sections=2,1"}
     assert len({row["FD"] for row in rows}) == 4
     assert (tmp_path / "FD.png").stat().st_size > 1000
     assert "| checkpoint |" in (tmp_path / "table.md").read_text()
