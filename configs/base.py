@@ -96,9 +96,9 @@ def get_config() -> ConfigDict:
     # How sample grids are drawn during training, and what the sampling script does by default.
     config.sampling = ConfigDict()
     config.sampling.solver = "ddim"  # or heun, dpmpp_2m, ...; see the README
-    config.sampling.steps = 100
+    config.sampling.steps = 100  # of spacings without a number of their own (sections, list)
     config.sampling.stride = 0  # if not 0, in place of steps: every stride-th of the chain
-    config.sampling.spacing = "ends"  # of steps; or centred, karras
+    config.sampling.spacing = "ends"  # or karras, trailing, ...; see the README
     config.sampling.guidance = 1.0  # w in (1 + w) conditional - w unconditional
     # Guidance only where low < noise / signal <= high; elsewhere one pass. high = 0: no limit.
     config.sampling.guidance_low = 0.0

@@ -95,8 +95,8 @@ def config_of(flag: str, example: str) -> ConfigDict:
     return config
 
 
-def solver_options(texts: Sequence[str], **shorthands: float | None) -> dict[str, Any]:
-    """The options of a solver from NAME=VALUE texts, and from flags of their own (None: missing).
+def sampling_options(texts: Sequence[str], **shorthands: float | None) -> dict[str, Any]:
+    """Options of solver and spacing from NAME=VALUE texts, or flags of their own (None: missing).
 
     Raises ValueError for a text of another form, and for an option that was given twice.
     """
@@ -106,7 +106,7 @@ def solver_options(texts: Sequence[str], **shorthands: float | None) -> dict[str
         if not name or not equals:
             raise ValueError(f"--option={text} must be NAME=VALUE, such as eta=0.5")
         if name in options:
-            raise ValueError(f"The solver's option {name} was given twice")
+            raise ValueError(f"The option {name} was given twice")
         options[name] = value
     return options
 

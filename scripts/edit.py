@@ -68,7 +68,6 @@ def main(command: str) -> int:
     from diffusion_jax import parallel
     from diffusion_jax.runs import editing, edits, run_folder
     from diffusion_jax.runs.trained import load_params
-    from diffusion_jax.runs.validation import validate
 
     cli.check_flags(command, COMMANDS)
     if _WORKDIR.value is None:
@@ -76,7 +75,6 @@ def main(command: str) -> int:
     workdir = Path(_WORKDIR.value)
     config = run_folder.load(workdir)
     settings = sampling_flags.change(config)
-    validate(config)
     files = given_files(command)
     images = editing.read_images(files, config) if files else None
     labels = given_labels(command, len(files), config.model.num_classes, workdir)

@@ -79,7 +79,7 @@ _GUIDANCE = flags.DEFINE_list("guidance", None, "w in (1+w) conditional - w unco
 _SOLVER = flags.DEFINE_list("solver", None, "Such as ddim, heun or dpmpp_2m.")
 _SPACING = flags.DEFINE_list("spacing", None, "Of the steps, such as ends or karras.")
 _OPTION = flags.DEFINE_multi_string(
-    "option", [], "Any option of the solver, as NAME=VALUE; can be repeated."
+    "option", [], "Any option of the solver or the spacing, as NAME=VALUE; can be repeated."
 )
 _CLIP = flags.DEFINE_bool("clip", None, "Clip the predicted x0 to [-1, 1].")
 _PLOT = flags.DEFINE_string("plot", None, "The picture of a sweep; default: METRIC.png in --out.")
@@ -234,7 +234,7 @@ def drawing():
     else:
         chosen = sweep.Protocol(labels=_LABELS.value, truncate=_QUANTIZER.value == "truncate")
     count = _NUM.value or chosen.count
-    options = cli.solver_options(_OPTION.value)
+    options = cli.sampling_options(_OPTION.value)
     return dataclasses.replace(chosen, count=count, ema=_PARAMS.value == "ema", options=options)
 
 

@@ -28,7 +28,7 @@ _DDIM_SCALE = flags.DEFINE_float(
     "ddim_scale", None, "Instead of --eta: its square, the original's DDIM_scale.", 0.0
 )
 _OPTION = flags.DEFINE_multi_string(
-    "option", [], "Any option of the solver, as NAME=VALUE; can be repeated."
+    "option", [], "Any option of the solver or the spacing, as NAME=VALUE; can be repeated."
 )
 _CLIP = flags.DEFINE_bool(
     "clip",
@@ -39,8 +39,12 @@ _CLIP = flags.DEFINE_bool(
 
 
 def change(config: ConfigDict) -> dict[str, Any]:
-    """Changes the config's sampling section as the flags say, and returns what is in use."""
+    """Changes the config's sampling section as the flags say, and returns what is in use.
+
+    Raises ValueError if the config is not valid then.
+    """
     from diffusion_jax.runs import sampling_settings
+    from diffusion_jax.runs.validation import validate
 
     eta = _ETA.value
     if _DDIM_SCALE.value is not None:
@@ -56,5 +60,6 @@ def change(config: ConfigDict) -> dict[str, Any]:
         "clip": _CLIP.value,
         **guidance_flags.given(),
     }
-    sampling_settings.change(config, given, cli.solver_options(_OPTION.value, eta=eta))
+    sampling_settings.change(config, given, cli.sampling_options(_OPTION.value, eta=eta))
+    validate(config)
     return sampling_settings.in_use(config)

@@ -1,4 +1,5 @@
 import importlib
+import itertools
 import json
 from pathlib import Path
 
@@ -8,8 +9,9 @@ from tiny import tiny_config
 
 from configs import base
 from diffusion_jax.runs import build, run_folder, sampling_settings
-from diffusion_jax.runs.sections import TABLES, options_by_name
+from diffusion_jax.runs.sections import TABLES, options_by_name, options_of
 from diffusion_jax.runs.validation import validate
+from diffusion_jax.sampling import SOLVERS, SPACINGS
 from diffusion_jax.training.state import init_params
 
 CONFIGS = Path(base.__file__).parent
@@ -191,6 +193,24 @@ def test_a_run_gets_the_younger_options_of_its_blocks(tmp_path):
         ({"solver": "dpmpp_2m"}, {"eta": 0.5}, "solver dpmpp_2m does not know; its options: none"),
         ({"solver": "heun"}, {"eta": 0.5}, "its options: s_churn, s_noise, s_tmax, s_tmin"),
         ({}, {"eta": "much"}, "option eta=much must be of type float"),
+        (
+            {"solver": "heun", "spacing": "karras"},
+            {"eta": 0.5},
+            "heun does not know; its options: none, and which the spacing karras does not know; "
+            "its options: rho, sigma_max, sigma_min",
+        ),
+        ({"stride": 5}, {"rho": 5}, "the solver ddim does not know; its options: eta$"),
+        ({"spacing": "list"}, {"interpolate": "1"}, "interpolate=1 must be true or false"),
+        (
+            {"spacing": "sections", "steps": 5},
+            {"sections": "25"},
+            "--steps was given, but spacing=sections has its own number of steps. Leave",
+        ),
+        (
+            {"spacing": "list", "steps": 5},
+            {"sigmas": "5,1"},
+            "spacing=list has its own number of steps.*add --option interpolate=true",
+        ),
     ],
 )
 def test_sampling_settings_that_contradict(given, options, message):
@@ -206,6 +226,44 @@ def test_sampling_settings_take_the_place_of_others():
     sampling_settings.change(config, {"solver": "original"})
     settings = sampling_settings.in_use(config)
     assert (settings["clip"], settings["eta"]) == (False, 0.0)
+
+
+def test_an_option_is_of_the_solver_or_of_the_spacing():
+    """--option finds the one of the two that it belongs to, since no name is in both."""
+    for solver, spacing in itertools.product(SOLVERS.values(), SPACINGS.values()):
+        assert not options_of(solver).keys() & options_of(spacing).keys()
+    config = tiny_config()
+    sampling_settings.change(config, {"spacing": "karras"}, {"eta": "0.5", "rho": "3"})
+    assert (config.sampling.ddim.eta, config.sampling.karras.rho) == (0.5, 3.0)
+    settings = sampling_settings.in_use(config)
+    assert (settings["eta"], settings["rho"]) == (0.5, 3.0)
+
+
+@pytest.mark.parametrize(
+    ("given", "options", "steps"),
+    [
+        ({"spacing": "sections"}, {"sections": "10,15,20"}, 45),
+        ({"spacing": "list"}, {"timesteps": "999,500,0"}, 3),
+        ({"spacing": "list", "steps": 7}, {"sigmas": "5,1", "interpolate": "true"}, 7),
+        ({"stride": 100}, {}, 10),
+        ({"steps": 12}, {}, 12),
+    ],
+)
+def test_settings_in_use_have_the_true_number_of_steps(given, options, steps):
+    config = tiny_config()
+    sampling_settings.change(config, given, options)
+    validate(config)
+    assert sampling_settings.in_use(config)["steps"] == steps
+    assert build.make_sampling_path(config).num_steps == steps
+
+
+def test_steps_do_not_silently_replace_a_list():
+    """A run whose config has a list: another number of steps takes another spacing."""
+    config = tiny_config(sampling__spacing="sections", sampling__sections__sections="25")
+    with pytest.raises(ValueError, match="choose another --spacing"):
+        sampling_settings.change(config, {"steps": 10})
+    sampling_settings.change(config, {"steps": 10, "spacing": "trailing"})
+    assert sampling_settings.in_use(config)["steps"] == 10
 
 
 def test_a_missing_key_is_named():

@@ -22,7 +22,7 @@ from diffusion_jax.files import torch_reader, torch_writer
 from diffusion_jax.importers import original
 from diffusion_jax.runs import run_folder
 from scripts.cli import with_config_of_workdir
-from scripts.sample import changed_settings
+from scripts.sampling_flags import change as changed_settings
 
 ROOT = Path(__file__).parent.parent
 TFDS = FOLDER.parent / "tfds"

@@ -120,6 +120,7 @@ def test_a_run_is_evaluated(run, reference, tmp_path):
 
 def test_a_sweep(run, reference, tmp_path):
     more = ("--num_samples=20", "--checkpoint=3,6", "--eta=0,1", "--batch_size=20")
+    more += ("--spacing=sections", "--option=sections=2,1")
     done = evaluate(run, reference, tmp_path, *more)
     assert done.returncode == 0, done.stderr
     with (tmp_path / "table.csv").open() as file:
@@ -130,6 +131,8 @@ def test_a_sweep(run, reference, tmp_path):
         ("6", "0.0"),
         ("6", "1.0"),
     ]
+    assert {row["steps"] for row in rows} == {"3"}  # not those of the config, which are unused
+    assert {row["options"] for row in rows} == {"sections=2,1"}
     assert len({row["FD"] for row in rows}) == 4
     assert (tmp_path / "FD.png").stat().st_size > 1000
     assert "| checkpoint |" in (tmp_path / "table.md").read_text()

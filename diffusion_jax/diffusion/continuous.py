@@ -35,9 +35,15 @@ class ContinuousCosine:
         """The smallest and the largest noise / signal."""
         return float(np.exp(-self.largest_log_snr / 2)), float(np.exp(self.largest_log_snr / 2))
 
+    @property
+    def time_range(self) -> tuple[float, float]:
+        """The smallest and the largest u."""
+        smallest, largest = self.sigma_range
+        return 2 / np.pi * float(np.arctan(smallest)), 2 / np.pi * float(np.arctan(largest))
+
     def draw(self, keys: Keys) -> PerExample:
         """u, one for each key."""
-        first, last = (2 / np.pi * np.arctan(sigma) for sigma in self.sigma_range)
+        first, last = self.time_range
         return jax.vmap(lambda key: jax.random.uniform(key, (), minval=first, maxval=last))(keys)
 
     def level(self, u: Leaf, xp: ModuleType = jnp) -> Level:
@@ -54,7 +60,7 @@ class ContinuousCosine:
 
     def path(self, steps: int) -> paths.Path:
         """Evenly spaced in u, from the largest log-SNR to the clean image."""
-        u = np.linspace(2 / np.pi * np.arctan(self.sigma_range[1]), 0, steps + 1)
+        u = np.linspace(self.time_range[1], 0, steps + 1)
         return paths.from_levels(self.level(u, np))
 
 
@@ -77,9 +83,14 @@ class Flow:
         """The smallest and the largest noise / signal."""
         return self.nearest_end / (1 - self.nearest_end), (1 - self.nearest_end) / self.nearest_end
 
+    @property
+    def time_range(self) -> tuple[float, float]:
+        """The smallest and the largest u."""
+        return self.nearest_end, 1 - self.nearest_end
+
     def draw(self, keys: Keys) -> PerExample:
         """u, one for each key."""
-        first, last = self.nearest_end, 1 - self.nearest_end
+        first, last = self.time_range
         return jax.vmap(lambda key: jax.random.uniform(key, (), minval=first, maxval=last))(keys)
 
     def level(self, u: Leaf, xp: ModuleType = jnp) -> Level:
@@ -95,7 +106,7 @@ class Flow:
 
     def path(self, steps: int) -> paths.Path:
         """Evenly spaced in u, from (nearly) pure noise to the clean image."""
-        u = np.linspace(1 - self.nearest_end, 0, steps + 1)
+        u = np.linspace(self.time_range[1], 0, steps + 1)
         return paths.from_levels(self.level(u, np))
 
 

@@ -36,6 +36,18 @@ class Schedule(Protocol):
         """`steps` steps to the clean image, evenly spaced in the schedule's own time."""
 
 
+@runtime_checkable
+class Timed(Protocol):
+    """A continuous schedule whose position is a time u, in which it can be cut evenly."""
+
+    @property
+    def time_range(self) -> tuple[float, float]:
+        """The smallest and the largest u."""
+
+    def level(self, position: Leaf, xp: ModuleType) -> Level:
+        """The levels at these u."""
+
+
 def linear(num_steps: int = 1000) -> discrete.DiscreteSchedule:
     """beta_t evenly spaced from 1e-4 to 0.02 (DDPM, arXiv:2006.11239, section 4)."""
     return discrete.from_betas(discrete.linear_betas(num_steps))

@@ -38,7 +38,7 @@ class Protocol:
 
     labels: see `evaluate.choose_labels`. truncate: see `images.to_uint8`. ema: averaged parameters,
     or raw ones. sampling: settings that take precedence over those of the points. options: of the
-    solver. note: added to the provenance; "{features}" stands for the features in use.
+    solver or spacing. note: added to the provenance; "{features}" stands for the features in use.
     """
 
     count: int = 50_000

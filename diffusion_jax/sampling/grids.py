@@ -7,12 +7,16 @@ import numpy as np
 
 from diffusion_jax.diffusion.discrete import (
     DiscreteSchedule,
+    Positions,
     respace,
     steps_by_count,
     steps_by_stride,
 )
-from diffusion_jax.diffusion.paths import Path, karras_sigmas, to_clean_image
-from diffusion_jax.diffusion.schedules import Schedule
+from diffusion_jax.diffusion.options import check_positive
+from diffusion_jax.diffusion.paths import Numbers, Path, karras_sigmas, to_clean_image
+from diffusion_jax.diffusion.schedules import Schedule, Timed
+from diffusion_jax.sampling import chain_steps
+from diffusion_jax.sampling.listed import listed
 
 
 def ends(schedule: Schedule, steps: int) -> Path:
@@ -40,18 +44,101 @@ def karras(
     where the schedule goes further. The levels of a chain lie between its steps, see
     `DiscreteSchedule.at_sigma`.
     """
-    smallest, largest = schedule.sigma_range
-    smallest, largest = sigma_min or max(smallest, 0.002), sigma_max or min(largest, 80.0)
-    if not 0 < smallest < largest or not rho > 0:
-        raise ValueError(
-            f"sampling.karras: sigma_min={smallest} must be less than sigma_max={largest}, and "
-            f"rho={rho} positive"
-        )
+    check_positive(rho=rho)
+    smallest, largest = _sigma_ends(schedule, sigma_min, sigma_max)
     return to_clean_image(schedule.at_sigma(karras_sigmas(steps, smallest, largest, rho), np))
 
 
+def leading(schedule: Schedule, steps: int, *, steps_offset: int = 0) -> Path:
+    """From the least noisy level upwards in equal strides, short of the noisy end.
+
+    In a chain, as `chain_steps.leading`. In the time u of a continuous schedule, at
+    u_min + k (u_max - u_min) / steps for k = 0 .. steps - 1.
+    steps_offset: moves all steps of a chain up; 1 as Stable Diffusion has it.
+    """
+    if isinstance(schedule, DiscreteSchedule):
+        return _visit(schedule, chain_steps.leading(schedule.num_steps, steps, steps_offset))
+    if steps_offset:
+        raise ValueError(f"steps_offset={steps_offset} is of chains; the schedule is continuous")
+    first, last = _times(schedule, "leading")
+    return _at_times(schedule, first + (last - first) * np.arange(steps)[::-1] / steps)
+
+
+def trailing(schedule: Schedule, steps: int) -> Path:
+    """From the noisy end downwards in equal strides to the clean image.
+
+    In a chain, as `chain_steps.trailing`. In the time u of a continuous schedule, at
+    k u_max / steps for k = steps .. 1.
+    """
+    if isinstance(schedule, DiscreteSchedule):
+        return _visit(schedule, chain_steps.trailing(schedule.num_steps, steps))
+    _, last = _times(schedule, "trailing")
+    return _at_times(schedule, last * np.arange(steps, 0, -1) / steps)
+
+
+def linspace(schedule: Schedule, steps: int) -> Path:
+    """Evenly from the noisiest to the least noisy level, both included, then the clean image.
+
+    In a chain, as `chain_steps.linspace`; otherwise in the schedule's time u.
+    """
+    if isinstance(schedule, DiscreteSchedule):
+        return _visit(schedule, chain_steps.linspace(schedule.num_steps, steps))
+    first, last = _times(schedule, "linspace")
+    return _at_times(schedule, np.linspace(last, first, steps))
+
+
+def quadratic(schedule: Schedule, steps: int, *, reach: float = 1.0) -> Path:
+    """Evenly in the square root of time, so that most steps are where there is little noise.
+
+    In a chain, as `chain_steps.quadratic`; otherwise in the schedule's time u, from reach u_max to
+    u_min. Then the clean image. reach: where to begin, as a part of the whole time; the program of
+    DDIM (arXiv:2010.02502) has 0.8, which suits schedules with hardly any signal there.
+    """
+    if isinstance(schedule, DiscreteSchedule):
+        return _visit(schedule, chain_steps.quadratic(schedule.num_steps, steps, reach))
+    chain_steps.check_reach(reach)
+    first, last = _times(schedule, "quadratic")
+    return _at_times(schedule, first + (reach * last - first) * np.linspace(1, 0, steps) ** 2)
+
+
+def log_snr(
+    schedule: Schedule, steps: int, *, sigma_min: float = 0.0, sigma_max: float = 0.0
+) -> Path:
+    """Evenly in the logarithm of signal / noise, then the clean image.
+
+    DPM-Solver (arXiv:2206.00927). sigma_min, sigma_max: as in `karras`.
+    """
+    smallest, largest = _sigma_ends(schedule, sigma_min, sigma_max)
+    return to_clean_image(schedule.at_sigma(np.geomspace(largest, smallest, steps), np))
+
+
+def sections(schedule: Schedule, steps: int, *, sections: str = "") -> Path:
+    """As many steps in each stretch of a chain as a text says, see `chain_steps.sections`.
+
+    steps is not used: the text has its own number.
+    """
+    chain = _discrete(schedule, "spacing=sections")
+    return _visit(chain, chain_steps.sections(chain.num_steps, sections))
+
+
 # What `config.sampling.spacing` can be. Options are keyword arguments, and a section of the config.
-SPACINGS: dict[str, Callable[..., Path]] = {"ends": ends, "centred": centred, "karras": karras}
+SPACINGS: dict[str, Callable[..., Path]] = {
+    "ends": ends,
+    "centred": centred,
+    "karras": karras,
+    "leading": leading,
+    "trailing": trailing,
+    "linspace": linspace,
+    "quadratic": quadratic,
+    "log_snr": log_snr,
+    "sections": sections,
+    "list": listed,
+}
+
+
+def has_own_number(spacing: str, *, interpolate: bool = False, **_: Any) -> bool:
+    """Whether a spacing with these options takes its own number of steps, whatever is asked for."""
+    return spacing == "sections" or (spacing == "list" and not interpolate)
 
 
 def make_path(
@@ -84,3 +171,30 @@ def _discrete(schedule: Schedule, what: str) -> DiscreteSchedule:
     if not isinstance(schedule, DiscreteSchedule):
         raise ValueError(f"{what} picks steps of a chain, and the schedule is continuous")
     return schedule
+
+
+def _visit(chain: DiscreteSchedule, positions: Positions) -> Path:
+    return respace(chain, positions).path()
+
+
+def _times(schedule: Schedule, spacing: str) -> tuple[float, float]:
+    if not isinstance(schedule, Timed):
+        raise ValueError(
+            f"spacing={spacing} is of the schedule's own time, and this one has none; choose ends, "
+            "karras or log_snr"
+        )
+    return schedule.time_range
+
+
+def _at_times(schedule: Timed, times: Numbers) -> Path:
+    return to_clean_image(schedule.level(times, np))
+
+
+def _sigma_ends(schedule: Schedule, sigma_min: float, sigma_max: float) -> tuple[float, float]:
+    smallest, largest = schedule.sigma_range
+    smallest, largest = sigma_min or max(smallest, 0.002), sigma_max or min(largest, 80.0)
+    if not 0 < smallest < largest < np.inf:
+        raise ValueError(
+            f"sigma_min={smallest} must be less than sigma_max={largest}, and both positive"
+        )
+    return smallest, largest
