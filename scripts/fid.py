@@ -21,7 +21,9 @@ from typing import Any
 from absl import flags
 from ml_collections import config_flags
 
-from scripts import cli
+from scripts import cli, guidance_flags
+
+flags.adopt_module_key_flags(guidance_flags)  # shown by --help
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "An experiment, for its training data.")
 _DATA = flags.DEFINE_string("data", None, "A dataset as in config.data.name, in its own size.")
@@ -76,6 +78,7 @@ _STEPS = flags.DEFINE_list("steps", None, "Sampling steps, evenly spaced.")
 _STRIDE = flags.DEFINE_list("stride", None, "In place of --steps: every stride-th step.")
 _ETA = flags.DEFINE_list("eta", None, "0: DDIM; 1: DDPM.")
 _GUIDANCE = flags.DEFINE_list("guidance", None, "w in (1+w) conditional - w unconditional.")
+_CFG_SCALE = flags.DEFINE_list("cfg_scale", None, "Instead of --guidance: s = 1 + w.")
 _SOLVER = flags.DEFINE_list("solver", None, "Such as ddim, heun or dpmpp_2m.")
 _SPACING = flags.DEFINE_list("spacing", None, "Of the steps, such as ends or karras.")
 _OPTION = flags.DEFINE_multi_string(
@@ -100,13 +103,8 @@ COMMANDS = {
         *OF_PROTOCOL,
         *OF_EVALUATION,
         *(
-            _LABELS,
-            _QUANTIZER,
-            _GUIDANCE,
-            _SOLVER,
-            _SPACING,
-            _OPTION,
-            _CLIP,
+            *(_LABELS, _QUANTIZER, _GUIDANCE, _CFG_SCALE, _SOLVER, _SPACING, _OPTION, _CLIP),
+            *guidance_flags.FLAGS,
         ),  # which a protocol decides
     ),
     "evaluate --protocol": (*OF_PROTOCOL, *OF_EVALUATION),
@@ -214,14 +212,19 @@ def check() -> int:
 
 def sampling_lists() -> dict[str, list[Any]]:
     """The values of each setting of config.sampling to evaluate; none keeps the config's."""
+    scales = [guidance_flags.scale(None, scale) for scale in cli.numbers(_CFG_SCALE, float)]
+    if scales and _GUIDANCE.value:
+        raise ValueError("--guidance and --cfg_scale were both given; choose one")
+    given = guidance_flags.given()
     return {
         "solver": _SOLVER.value or [],
         "spacing": _SPACING.value or [],
         "steps": cli.numbers(_STEPS, int),
         "stride": cli.numbers(_STRIDE, int),
         "eta": cli.numbers(_ETA, float),
-        "guidance": cli.numbers(_GUIDANCE, float),
+        "guidance": scales or cli.numbers(_GUIDANCE, float),
         "clip": [] if _CLIP.value is None else [_CLIP.value],
+        **{name: [] if value is None else [value] for name, value in given.items()},
     }
 
 

@@ -14,6 +14,8 @@ from diffusion_jax.diffusion import paths
 from diffusion_jax.runs import build
 from diffusion_jax.runs.generator import Generator
 from diffusion_jax.runs.sections import model_section
+from diffusion_jax.runs.train import train
+from diffusion_jax.runs.trained import load_params
 from diffusion_jax.runs.validation import validate
 from diffusion_jax.training.state import init_params
 
@@ -106,6 +108,56 @@ def test_autoguidance_takes_a_model_of_another_schedule_and_parametrisation():
     assert_allclose(left, unguided, atol=2e-3 * np.abs(unguided).max())
     with pytest.raises(ValueError, match="weak_params belong to"):
         generator(params, LABELS, seed=1)
+
+
+def test_the_config_can_name_a_weaker_run(tmp_path, ordinary_promotion):
+    config = tiny_transformer_config(sampling__steps=3, sampling__guidance=2.0)
+    weak = tiny_transformer_config(steps=3, checkpoint_every=2, keep_latest=5)
+    train(weak, tmp_path / "weak")
+    params = params_of(config)
+    images = {}
+    for step in (2, 3):
+        _, weak_params = load_params(tmp_path / "weak", weak, checkpoint=step)
+        by_hand = Generator.from_config(config, batch_size=8, weak=weak)
+        images[step], _ = by_hand(params, LABELS, seed=1, weak_params=weak_params)
+        config.sampling.autoguidance = str(tmp_path / "weak")
+        config.sampling.autoguidance_checkpoint = step if step == 2 else 0  # 0: the newest
+        named = Generator.from_config(config, batch_size=8)
+        assert_array_equal(named(params, LABELS, seed=1)[0], images[step])
+        config.sampling.autoguidance = ""
+    assert np.abs(images[2] - images[3]).max() > 1e-6
+    config.sampling.autoguidance = str(tmp_path / "weak")
+    config.label_dropout = 0.0
+    validate(config)  # no null class is needed
+    config.data.resolution = 16
+    with pytest.raises(ValueError, match="has 8 for resolution, and the run to be guided 16"):
+        Generator.from_config(config, batch_size=8)
+    config.sampling.autoguidance_checkpoint = 7
+    with pytest.raises(FileNotFoundError, match=r"sampling\.autoguidance=.*weak: .*7"):
+        Generator.from_config(config, batch_size=8)
+
+
+@pytest.mark.parametrize("number", ["guidance", "interval", "rescale", "quantile"])
+def test_every_setting_of_guidance_reaches_the_program(drawn, number):
+    """Each changes the images; 0 is off, and what needs guidance is off without it."""
+    config, params, _, images = drawn
+    changes = {
+        "guidance": {"guidance": 2.0},
+        "interval": {"guidance_low": 0.5, "guidance_high": 2.0},
+        "rescale": {"guidance_rescale": 0.7},
+        "quantile": {"dynamic_threshold": 0.9},
+    }[number]
+    config = config.copy_and_resolve_references()
+    config.sampling.update(changes)
+    validate(config)
+    other, _ = Generator.from_config(config, batch_size=8)(params, LABELS, seed=1)
+    assert np.abs(other - images).max() > 1e-4
+    config.sampling.guidance = 0.0
+    plain, _ = Generator.from_config(config, batch_size=8)(params, LABELS, seed=1)
+    config.sampling.update(dict.fromkeys(changes, 0.0))
+    unguided, _ = Generator.from_config(config, batch_size=8)(params, LABELS, seed=1)
+    if number != "quantile":
+        assert_array_equal(plain, unguided)
 
 
 def test_an_unconditional_model_guides_one_with_classes():

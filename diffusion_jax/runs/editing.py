@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path as File
 
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +12,7 @@ from PIL import Image
 
 from diffusion_jax.data.crops import center_crop
 from diffusion_jax.data.decoder import Decoder
+from diffusion_jax.diffusion.paths import Path
 from diffusion_jax.runs.generator import Generator, HostImages
 from diffusion_jax.sampling.editing import part_of, slerp
 from diffusion_jax.sampling.inpainting import resampled
@@ -23,6 +24,9 @@ Masks = Float[np.ndarray, "count height width 1"]
 
 # Solvers that are deterministic with their default options, and so can be run backwards.
 INVERTERS = ("ddim", "heun", "dpmpp_2m")
+
+
+LARGEST_SIGMA = 80.0  # EDM's sigma_max
 
 
 @dataclass(frozen=True)
@@ -79,25 +83,30 @@ class Editor:
         return self._draw(labels, seed, path=path, inputs={"known": images, "mask": masks})
 
     def invert(self, images: HostImages, labels: Labels) -> HostImages:
-        """The noises that the images come from, at the first level of the path."""
-        path = self.backwards.path.climbing()
+        """The noises that the images come from, at the first level of `invertible`."""
+        path = invertible(self.backwards.path).climbing()
         drawn, _ = self.backwards(self.params, labels, seed=0, path=path, inputs={"x": images})
         return drawn
 
     def again(self, noises: HostImages, labels: Labels) -> HostImages:
         """The images that inverted noises lead back to, with the solver that inverted them."""
-        drawn, _ = self.backwards(self.params, labels, seed=0, inputs={"x": noises})
+        path = invertible(self.backwards.path)
+        drawn, _ = self.backwards(self.params, labels, seed=0, path=path, inputs={"x": noises})
         return drawn
 
-    def from_noise(self, noises: HostImages, labels: Labels, *, seed: int) -> HostImages:
-        """The images that these noises lead to."""
-        return self._draw(labels, seed, inputs={"x": noises})
+    def interpolate(
+        self, first: End, second: End, labels: Labels, *, seed: int, inverted: bool
+    ) -> HostImages:
+        """Images from the first noise to the second, one for each label.
 
-    def interpolate(self, first: End, second: End, labels: Labels, *, seed: int) -> HostImages:
-        """Images from the first noise to the second, one for each label."""
+        inverted: whether the noises are from `invert`, or else from `noises`.
+        """
         fractions = np.linspace(0, 1, len(labels), dtype=np.float32)
         ends = (jnp.repeat(jnp.asarray(end), len(labels), axis=0) for end in (first, second))
-        return self.from_noise(np.asarray(slerp(*ends, jnp.asarray(fractions))), labels, seed=seed)
+        noises = np.asarray(slerp(*ends, jnp.asarray(fractions)))
+        path = self.generator.path
+        path = invertible(path) if inverted else path
+        return self._draw(labels, seed, path=path, inputs={"x": noises})
 
     def noises(self, count: int, *, seed: int) -> HostImages:
         """What sampling with this seed starts from."""
@@ -108,7 +117,18 @@ class Editor:
         return drawn
 
 
-def read_images(paths: Sequence[Path], config: ConfigDict) -> HostImages:
+def invertible(path: Path) -> Path:
+    """The rest of a path from the first level whose noise / signal is at most `LARGEST_SIGMA`.
+
+    A network that estimates the noise knows x0 = (x - noise eps) / signal to 1 / signal times its
+    own error, so that an image is lost where next to nothing of it is left.
+    """
+    levels = path.levels()
+    sigma = np.asarray(levels.noise) / np.asarray(levels.signal)
+    return path.since(int(np.flatnonzero(sigma <= LARGEST_SIGMA)[0]))
+
+
+def read_images(paths: Sequence[File], config: ConfigDict) -> HostImages:
     """Image files as the run's model takes them.
 
     Images of another size are cut to the largest central square and resized. Transparent and other
@@ -121,7 +141,7 @@ def read_images(paths: Sequence[Path], config: ConfigDict) -> HostImages:
     return (np.stack(pixels).reshape(shape) / 127.5 - 1).astype(np.float32)
 
 
-def read_masks(paths: Sequence[Path], images: Sequence[Path], config: ConfigDict) -> Masks:
+def read_masks(paths: Sequence[File], images: Sequence[File], config: ConfigDict) -> Masks:
     """The masks of images: 0 where a file is white, 1 where it is black.
 
     They are cut and resized as the images are. Raises ValueError if a mask differs from its image
@@ -130,7 +150,7 @@ def read_masks(paths: Sequence[Path], images: Sequence[Path], config: ConfigDict
     return np.concatenate([_read_mask(*pair, config) for pair in zip(paths, images)])
 
 
-def _read_mask(path: Path, image: Path, config: ConfigDict) -> Masks:
+def _read_mask(path: File, image: File, config: ConfigDict) -> Masks:
     decode = Decoder(1, convert=True, upright=True)
     drawn = decode(path)
     wanted = decode(image).size

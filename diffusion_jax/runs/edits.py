@@ -70,7 +70,9 @@ def interpolate(
     """
     noises = editor.noises(2, seed=seed) if images is None else editor.invert(images, labels)
     nearer = labels[np.arange(count) * 2 // count]
-    drawn = editor.interpolate(noises[:1], noises[1:], nearer, seed=seed)
+    drawn = editor.interpolate(
+        noises[:1], noises[1:], nearer, seed=seed, inverted=images is not None
+    )
     columns = _numbered(drawn, count)
     results = list(columns)
     if images is not None:

@@ -68,6 +68,8 @@ def of_run(
         "parametrisations": config.parametrisations.to_dict(),
         "loss": config.loss.kind,  # decides whether sampling uses a learned variance
     }
+    if generator.weak_params is not None:
+        about["autoguidance_sha256"] = digest(generator.weak_params)
     trained_on = workdir / "dataset.json"
     data = json.loads(trained_on.read_text()) if trained_on.is_file() else {}
     shape = (config.data.resolution, config.data.resolution, config.model.channels)
