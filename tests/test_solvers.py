@@ -139,8 +139,9 @@ def test_evaluations_of_a_solver(name, per_step, less, steps):
 
 
 def test_heun_evaluates_twice_in_every_step_of_a_path_that_ends_in_noise():
-    _, path = smooth_path("karras", 5)
-    assert count_evaluations(SOLVERS["heun"](), path) == 10
+    schedule, path = smooth_path("karras", 5)
+    solver = SOLVERS["heun"]()
+    assert count_evaluations(solver, solver.prepare(path, schedule)) == 10
 
 
 def test_evaluations_are_those_that_were_executed():
