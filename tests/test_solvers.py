@@ -120,7 +120,16 @@ def test_heun_asks_twice_but_for_the_last_step():
 
 @pytest.mark.parametrize("steps", [1, 6])
 @pytest.mark.parametrize(
-    ("name", "per_step", "less"), [("ddim", 1, 0), ("heun", 2, 1), ("dpmpp_2m", 1, 0)]
+    ("name", "per_step", "less"),
+    [
+        ("ddim", 1, 0),
+        ("euler", 1, 0),
+        ("euler_ancestral", 1, 0),
+        ("ddpm", 1, 0),
+        ("dpmpp_2m", 1, 0),
+        ("heun", 2, 1),
+        ("dpmpp_2s", 2, 1),
+    ],
 )
 def test_evaluations_of_a_solver(name, per_step, less, steps):
     schedule = make_schedule("cosine")
@@ -130,11 +139,13 @@ def test_evaluations_of_a_solver(name, per_step, less, steps):
 
 
 def test_heun_evaluates_twice_in_every_step_of_a_path_that_ends_in_noise():
-    assert count_evaluations(SOLVERS["heun"](), smooth_path("karras", 5)) == 10
+    schedule, path = smooth_path("karras", 5)
+    solver = SOLVERS["heun"]()
+    assert count_evaluations(solver, solver.prepare(path, schedule)) == 10
 
 
 def test_evaluations_are_those_that_were_executed():
-    """Of a step that asks once, three times more where the noise is large, and ignores a call."""
+    """Of a step that asks twice, and three times more where the noise is large."""
 
     def step(denoiser, now, next, x, fresh_noise):
         x0 = denoiser(x, now).x0
@@ -145,7 +156,7 @@ def test_evaluations_are_those_that_were_executed():
 
         return jax.lax.cond(now.noise > 1, thrice, lambda: x0)
 
-    path = smooth_path("karras", 8)
+    _, path = smooth_path("karras", 8)
     large = int(np.sum(path.waypoints.noise[:-1] > 1))
     assert 0 < large < 8
     assert count_evaluations(memoryless(step), path) == 2 * 8 + 3 * large
