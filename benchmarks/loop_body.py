@@ -72,13 +72,15 @@ class Instruction:
 
 
 def sampler(config: ConfigDict, batch_size: int, without_passes: str = "") -> str:
-    """The optimised program that draws images with a config, whose parameters are not needed.
+    """One device's optimised program to draw images with a config; its parameters are not needed.
 
-    without_passes: names of the compiler's passes to leave out, with commas between them.
+    batch_size: global. without_passes: names of the compiler's passes to leave out, with commas
+    between them.
     """
     generator = Generator.from_config(config, batch_size=batch_size)
     fixed, numbers = generator._numbers(generator.settings, generator.options, generator.path, 0)
-    model, labels = build.make_model(config), jax.ShapeDtypeStruct((batch_size,), np.int32)
+    labels = jax.ShapeDtypeStruct((batch_size // jax.device_count(),), np.int32)
+    model = build.make_model(config)
     params = jax.eval_shape(lambda: init_params(model, 0, config.data.resolution))
     batch = {"condition": labels, "inputs": {}, "index": labels}
     lowered = jax.jit(partial(generator._draw, fixed)).lower((params, None), numbers, batch)
