@@ -62,6 +62,39 @@ def test_numbers_compile_nothing_anew(drawn):
     assert len(lowered) == before
 
 
+def test_paths_and_intervals_compile_nothing_anew_and_another_solver_once():
+    config = tiny_transformer_config(sampling__guidance_low=0.5, sampling__guidance_rescale=0.5)
+    generator = Generator.from_config(config, batch_size=8)
+    params, schedule = params_of(config), build.make_schedule(config)
+    lowered = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda event, seconds, **_: lowered.append(event) if "jaxpr_to_mlir" in event else None
+    )
+
+    def programs(generator, **changes):
+        before = len(lowered)
+        images, _ = generator(params, LABELS, seed=1, **changes)
+        return len(lowered) - before, images
+
+    def karras(steps, largest, rho):
+        sigma = paths.karras_sigmas(steps, 0.05, largest, rho)
+        return paths.to_clean_image(schedule.at_sigma(sigma))
+
+    _, images = programs(generator)
+    for rho, largest in [(7.0, 80.0), (3.0, 40.0)]:
+        count, other = programs(generator, path=karras(4, largest, rho))
+        assert count == 0
+        assert np.abs(other - images).max() > 1e-3
+    generator.settings = replace(generator.settings, interval=(0.1, 2.0), rescale=0.7)
+    assert programs(generator)[0] == 0
+    assert programs(generator, path=karras(5, 80.0, 7.0))[0] == 1
+    assert programs(generator, path=karras(5, 40.0, 3.0))[0] == 0
+    config.sampling.solver = "heun"
+    heun = Generator.from_config(config, batch_size=8)
+    assert programs(heun)[0] == 1
+    assert programs(heun, path=karras(4, 40.0, 3.0))[0] == 0
+
+
 def test_options_are_those_of_the_solver(drawn):
     _, params, generator, _ = drawn
     with pytest.raises(ValueError, match="no option churn; its options: eta"):

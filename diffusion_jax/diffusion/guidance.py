@@ -80,8 +80,9 @@ def classifier_free(
     own. rescale: phi of `rescaled`, or None.
     """
 
+    passes = jax.tree.map(lambda *rows: jnp.stack(rows), condition, null)
+
     def guided(x: Images, level: Level) -> Prediction:
-        passes = jax.tree.map(lambda *rows: jnp.stack(rows), condition, null)
         both = jax.vmap(denoiser, in_axes=(None, None, 0))(x, level, passes)
         conditional, unconditional = (jax.tree.map(lambda pair: pair[i], both) for i in range(2))  # noqa: B023
         prediction = extrapolate(

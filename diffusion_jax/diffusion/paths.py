@@ -4,12 +4,14 @@ Everything is computed once, on the host, in float64: differences between close 
 their digits in float32.
 """
 
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, PyTree
 
 from diffusion_jax.diffusion.types import Leaf, Level, Waypoint
 
@@ -82,6 +84,18 @@ class Path:
     def levels(self) -> Level:
         """The levels alone, arrays (num_steps + 1,)."""
         return Level(**{f.name: getattr(self.waypoints, f.name) for f in fields(Level)})
+
+    def with_clocks(self, tell: Callable[[Leaf], PyTree]) -> "Path":
+        """The path with tell(clock) in place of each clock, also of levels between its own."""
+
+        def told(part: Any) -> Any:
+            if not isinstance(part, Level):
+                return part
+            parts = {f.name: getattr(part, f.name) for f in fields(part)}
+            parts = jax.tree.map(told, parts, is_leaf=lambda inner: isinstance(inner, Level))
+            return replace(part, **parts | {"clock": tell(part.clock)})
+
+        return replace(self, waypoints=told(self.waypoints))
 
 
 def from_levels(levels: Level) -> Path:

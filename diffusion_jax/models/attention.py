@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from diffusion_jax.diffusion.types import Images
 from diffusion_jax.models import original
+from diffusion_jax.models.ahead import OF_CONDITION, ahead
 from diffusion_jax.models.blocks import Block, Conditioning
 from diffusion_jax.models.layers import TORCH_KERNEL, GroupNorm, conv, dense, quarter_groups
 
@@ -32,11 +33,17 @@ class ClassAttention(Block):
             raise ValueError("The block 'clsAtn' needs classes: set num_classes or drop the block")
         channels = x.shape[-1]
         h = GroupNorm(quarter_groups(channels), name="norm_in")(x)
-        query = dense(channels, "query", jnp.float32)(cond.label)
-        key = dense(channels, "key", jnp.float32)(cond.label)
-        if self.behaviour == "corrected":
-            weights = jax.nn.softmax(query[:, :, None] * key[:, None, :])
-            h = h + jnp.einsum("bcd,bhwd->bhwc", weights.astype(h.dtype), h)
+        query = dense(channels, "query", jnp.float32)
+        key = dense(channels, "key", jnp.float32)
+
+        def weights() -> Float[Array, "batch channels channels"]:
+            logits = query(cond.label)[:, :, None] * key(cond.label)[:, None, :]
+            return jax.nn.softmax(logits).astype(h.dtype)
+
+        # Idle parameters are still parameters.
+        if self.behaviour == "corrected" or self.is_initializing():
+            mixing = ahead(self, OF_CONDITION, "weights", weights)
+            h = h + jnp.einsum("bcd,bhwd->bhwc", mixing, h)
         h = conv(channels, 1, "out", self.dtype)(h)
         return x + GroupNorm(quarter_groups(channels), name="norm_out")(h)
 

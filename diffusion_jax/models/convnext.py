@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from diffusion_jax.diffusion.types import Features, Images
+from diffusion_jax.models.ahead import OF_CONDITION, OF_LEVEL, ahead
 from diffusion_jax.models.blocks import Block, Conditioning
 from diffusion_jax.models.layers import (
     Dropout,
@@ -37,8 +38,11 @@ class ConvNeXtBlock(Block):
         h = conv(old, 7, "depthwise", self.dtype, feature_group_count=old)(x)
         h = GroupNorm(quarter_groups(old), name="norm")(h)
         if cond is not None:
-            scale = dense(old, "time", self.dtype)(cond.time)
-            shift = None if cond.label is None else dense(old, "label", self.dtype)(cond.label)
+            time, label = dense(old, "time", self.dtype), dense(old, "label", self.dtype)
+            scale = ahead(self, OF_LEVEL, "scale", lambda: time(cond.time))
+            shift = None
+            if cond.label is not None:
+                shift = ahead(self, OF_CONDITION, "shift", lambda: label(cond.label))
             h = scale_and_shift(h, scale, shift)
         h = gelu(conv(self.expansion * old, 1, "expand", self.dtype)(h))
         h = conv(new, 1, "project", self.dtype)(h)

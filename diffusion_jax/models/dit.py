@@ -14,8 +14,10 @@ import numpy as np
 from jaxtyping import Array, DTypeLike, Float, Int
 
 from diffusion_jax.diffusion.types import Clock, Condition, Images, NetworkOutput
+from diffusion_jax.models.ahead import OF_CONDITION, OF_LEVEL, ahead
 from diffusion_jax.models.attention import attention
 from diffusion_jax.models.embeddings import LabelEmbedding, TimeMLP, sinusoidal
+from diffusion_jax.models.layers import Conv, Dense
 from diffusion_jax.models.network import Network
 
 Tokens = Float[Array, "batch tokens width"]
@@ -76,13 +78,15 @@ class DiT(Network):
         dtype = jnp.dtype(self.dtype)
         batch, height, width, _ = x.shape
         down, across = height // self.patch_size, width // self.patch_size
-        cond = TimeMLP(self.width, name="time_mlp")(sinusoidal(clock, self.width))
+        mlp = TimeMLP(self.width, name="time_mlp")
+        cond = ahead(self, OF_LEVEL, "time", lambda: mlp(sinusoidal(clock, self.width)))
         if condition is not None:
-            cond += LabelEmbedding(self.num_classes, self.width, name="label_embedding")(condition)
+            table = LabelEmbedding(self.num_classes, self.width, name="label_embedding")
+            cond += ahead(self, OF_CONDITION, "label", lambda: table(condition))
         cond = jax.nn.silu(cond)
 
         size = (self.patch_size, self.patch_size)
-        stem = partial(nn.Conv, padding="VALID", kernel_init=KERNEL, dtype=dtype, name="stem")
+        stem = partial(Conv, padding="VALID", kernel_init=KERNEL, dtype=dtype, name="stem")
         x = stem(self.width, size, size)(x)
         x = x.reshape(batch, down * across, self.width).astype(jnp.float32)
         x = x + position_embedding(down, across, self.width)[None]
@@ -110,8 +114,8 @@ class DiTBlock(nn.Module):
         parts = modulation(cond, width, 6, "modulation")
         shift, scale, gate, mlp_shift, mlp_scale, mlp_gate = parts
 
-        def dense(features: int, name: str) -> nn.Dense:
-            return nn.Dense(features, kernel_init=KERNEL, dtype=self.dtype, name=name)
+        def dense(features: int, name: str) -> Dense:
+            return Dense(features, kernel_init=KERNEL, dtype=self.dtype, name=name)
 
         qkv = dense(3 * width, "qkv")(normalized(x, shift, scale))
         qkv = qkv.reshape(batch, tokens, 3, self.num_heads, width // self.num_heads)

@@ -4,6 +4,7 @@ bfloat16 is for convolutions and matrix products only; norms are computed in flo
 """
 
 from functools import partial
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, DTypeLike, Float, Int
 
 from diffusion_jax.diffusion.types import Features, Images
+from diffusion_jax.models.ahead import OF_PARAMS, ahead
 
 # PyTorch's default for kernels, U(+-1/sqrt(fan_in)).
 TORCH_KERNEL = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
@@ -19,13 +21,27 @@ TORCH_KERNEL = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 gelu = partial(jax.nn.gelu, approximate=False)
 
 
+class CastAhead:
+    """What makes a layer of Flax with a dtype cast its parameters ahead of a loop."""
+
+    def param(self, name: str, *args: Any, **options: Any) -> Array:
+        value = super().param(name, *args, **options)
+        return ahead(self, OF_PARAMS, name, lambda: jnp.asarray(value, self.dtype))
+
+
+# By `type`, since jaxtyping cannot check the annotations that a class statement would inherit.
+Conv = type("Conv", (CastAhead, nn.Conv), {})
+ConvTranspose = type("ConvTranspose", (CastAhead, nn.ConvTranspose), {})
+Dense = type("Dense", (CastAhead, nn.Dense), {})
+
+
 def conv(features: int, size: int, name: str, dtype: DTypeLike, **options: int) -> nn.Conv:
     """A square convolution with PyTorch's "same" padding on both sides.
 
     For even steps this is not XLA's "SAME", which would pad one side only.
     """
     padding = ((size // 2, size // 2),) * 2
-    return nn.Conv(
+    return Conv(
         features,
         (size, size),
         padding=padding,
@@ -38,13 +54,13 @@ def conv(features: int, size: int, name: str, dtype: DTypeLike, **options: int) 
 
 def double(features: int, name: str, dtype: DTypeLike) -> nn.ConvTranspose:
     """The 4x4 transposed convolution of stride 2 that doubles both sides of a map."""
-    return nn.ConvTranspose(
+    return ConvTranspose(
         features, (4, 4), strides=(2, 2), kernel_init=TORCH_KERNEL, dtype=dtype, name=name
     )
 
 
 def dense(features: int, name: str, dtype: DTypeLike) -> nn.Dense:
-    return nn.Dense(features, kernel_init=TORCH_KERNEL, dtype=dtype, name=name)
+    return Dense(features, kernel_init=TORCH_KERNEL, dtype=dtype, name=name)
 
 
 class GroupNorm(nn.Module):
@@ -71,7 +87,7 @@ def quarter_groups(channels: int) -> int:
 class WeightStandardizedConv(nn.Module):
     """3x3 convolution whose kernel has mean 0 and variance 1 for each output channel.
 
-    Weight Standardization (arXiv:1903.10520), with epsilon 1e-5 inside the root and no gain.
+    Weight Standardization (arXiv:1903.10520), without a gain; see `standardized`.
     """
 
     features: int
@@ -79,19 +95,27 @@ class WeightStandardizedConv(nn.Module):
 
     @nn.compact
     def __call__(self, x: Images) -> Features:
-        kernel = self.param("kernel", TORCH_KERNEL, (3, 3, x.shape[-1], self.features))
+        raw = self.param("kernel", TORCH_KERNEL, (3, 3, x.shape[-1], self.features))
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
-        mean = jnp.mean(kernel, axis=(0, 1, 2), keepdims=True)
-        variance = jnp.var(kernel, axis=(0, 1, 2), keepdims=True)
-        kernel = (kernel - mean) * jax.lax.rsqrt(variance + 1e-5)
+        kernel = ahead(self, OF_PARAMS, "kernel", lambda: standardized(raw).astype(self.dtype))
+        shift = ahead(self, OF_PARAMS, "bias", lambda: jnp.asarray(bias, self.dtype))
         y = jax.lax.conv_general_dilated(
             x.astype(self.dtype),
-            kernel.astype(self.dtype),
+            kernel,
             window_strides=(1, 1),
             padding=((1, 1), (1, 1)),
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
         )
-        return y + bias.astype(self.dtype)[None, None, None, :]
+        return y + shift[None, None, None, :]
+
+
+def standardized(
+    kernel: Float[Array, "height width channels features"],
+) -> Float[Array, "height width channels features"]:
+    """The kernel with mean 0 and variance 1 for each output channel; epsilon 1e-5 in the root."""
+    mean = jnp.mean(kernel, axis=(0, 1, 2), keepdims=True)
+    variance = jnp.var(kernel, axis=(0, 1, 2), keepdims=True)
+    return (kernel - mean) * jax.lax.rsqrt(variance + 1e-5)
 
 
 class Dropout(nn.Module):

@@ -56,6 +56,11 @@ class Network(nn.Module):
         """Whether the output has a variance fraction, which some losses train."""
         return False
 
+    @property
+    def clock_period(self) -> int:
+        """The number of ways in which a clock is told: example i is told it as i modulo this is."""
+        return 1
+
     @classmethod
     def option_sections(cls) -> dict[str, Any]:
         """Fields that are sections of their own in a config, with the defaults within."""

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from diffusion_jax.diffusion.types import Features, Images
+from diffusion_jax.models.ahead import OF_CONDITION, OF_LEVEL, ahead
 from diffusion_jax.models.blocks import Block, Conditioning
 from diffusion_jax.models.layers import (
     Dropout,
@@ -31,10 +32,11 @@ class ResBlock(Block):
     def __call__(self, x: Images, cond: Conditioning, *, train: bool) -> Features:
         old, new = x.shape[-1], self.features
         groups = 8 if old > 4 and old % 8 == 0 and new % 8 == 0 else 1
-        scale = dense(new, "time", self.dtype)(jax.nn.silu(cond.time))
+        time, label = dense(new, "time", self.dtype), dense(new, "label", self.dtype)
+        scale = ahead(self, OF_LEVEL, "scale", lambda: time(jax.nn.silu(cond.time)))
         shift = None
         if cond.label is not None:
-            shift = dense(new, "label", self.dtype)(jax.nn.silu(cond.label))
+            shift = ahead(self, OF_CONDITION, "shift", lambda: label(jax.nn.silu(cond.label)))
 
         h = WeightStandardizedConv(new, self.dtype, name="conv_0")(x)
         h = GroupNorm(groups, name="norm_0")(h)

@@ -7,10 +7,11 @@ from typing import Any, ClassVar
 import flax.linen as nn
 import jax.numpy as jnp
 from flax.core import FrozenDict
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float, Int
 
 from diffusion_jax.diffusion.types import Clock, Condition, Images, NetworkOutput
 from diffusion_jax.models import unet_checks
+from diffusion_jax.models.ahead import OF_CONDITION, OF_LEVEL, ahead
 from diffusion_jax.models.attention import ChannelAttention
 from diffusion_jax.models.blocks import Conditioning
 from diffusion_jax.models.chain import Blocks, block_options, parse_blocks
@@ -75,6 +76,11 @@ class UNet(Network):
     def learns_variance(self) -> bool:
         return True
 
+    @property
+    def clock_period(self) -> int:
+        published = time_embedding_kind(self.time_embedding, self.behaviour) == "published"
+        return 2 if published else 1
+
     @nn.compact
     def __call__(
         self,
@@ -130,13 +136,17 @@ class UNet(Network):
         self.check_condition(labels)
         label = None
         if labels is not None:
-            label = LabelEmbedding(self.num_classes, self.label_dim, name="label_embedding")(labels)
+            table = LabelEmbedding(self.num_classes, self.label_dim, name="label_embedding")
+            label = ahead(self, OF_CONDITION, "label", lambda: table(labels))
         kind = time_embedding_kind(self.time_embedding, self.behaviour)
-        if kind == "standard":
-            embedding = sinusoidal(clock, self.time_dim)
-        else:
-            embedding = original_sinusoidal(clock, self.time_dim, kind, examples)
-        time = TimeMLP(self.time_dim, name="time_mlp")(embedding)
+        mlp = TimeMLP(self.time_dim, name="time_mlp")
+
+        def time() -> Float[Array, "batch dim"]:
+            if kind == "standard":
+                return mlp(sinusoidal(clock, self.time_dim))
+            return mlp(original_sinusoidal(clock, self.time_dim, kind, examples))
+
+        time = ahead(self, OF_LEVEL, "time", time)
         return Conditioning(time=time, label=label, examples=examples)
 
     def widths(self) -> list[int]:

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from diffusion_jax import parallel
 from diffusion_jax.diffusion import guidance, keys, paths
 from diffusion_jax.runs import build
+from diffusion_jax.runs.ready import Ready
 from diffusion_jax.runs.sampling_settings import like
 from diffusion_jax.runs.sections import options_in
 from diffusion_jax.runs.trained import Trained, load_params, load_weak
@@ -143,14 +144,8 @@ class Generator:
         weak_params = self._weak_params if weak_params is None else weak_params
         if (self._weak is None) != (weak_params is None):
             raise ValueError("weak_params belong to a generator with a weak model, and to no other")
-        path = self._solver(**options).prepare(path or self._path, self._trained.schedule)
-        numbers = {
-            "guidance": numbers_of(settings),
-            "options": {n: np.float32(v) for n, v in options.items() if isinstance(v, float)},
-            "key": keys.derive(seed, "sample"),
-            "path": paths.on_device(path),
-        }
-        draw = self._program({n: v for n, v in options.items() if not isinstance(v, float)})
+        fixed, numbers = self._numbers(settings, options, path or self._path, seed)
+        draw = self._program(fixed)
         count = len(jax.tree.leaves(condition)[0])
         rows = {"condition": condition, "inputs": dict(inputs or {})}
         images, films = [], []
@@ -181,6 +176,19 @@ class Generator:
         self._solver(**options)  # knows its own limits
         return options
 
+    def _numbers(
+        self, settings: guidance.Guidance, options: dict[str, Any], path: paths.Path, seed: int
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The options that are not numbers, and the numbers that a program is given."""
+        path = self._solver(**options).prepare(path, self._trained.schedule)
+        numbers = {
+            "guidance": numbers_of(settings),
+            "options": {n: np.float32(v) for n, v in options.items() if isinstance(v, float)},
+            "key": keys.derive(seed, "sample"),
+            "path": paths.on_device(path),
+        }
+        return {n: v for n, v in options.items() if not isinstance(v, float)}, numbers
+
     def _program(self, fixed: dict[str, Any]) -> Callable:
         """The program with these options that are not numbers, compiled when it first runs.
 
@@ -195,8 +203,7 @@ class Generator:
         self, fixed: dict[str, Any], params: PyTree, numbers: PyTree, batch: PyTree
     ) -> tuple[jax.Array, Film]:
         """(images, film) of a device's rows; what runs on the device."""
-        model, examples = self._trained.model, batch["index"]
-        condition = batch["condition"]
+        examples, condition = batch["index"], batch["condition"]
         solver = self._solver(**numbers["options"], **fixed)
         settings = replace(
             self.settings,
@@ -205,21 +212,19 @@ class Generator:
             guide_variance=solver.conventions.guide_variance,
         )
         own, weak_params = params
+        network = Ready(self._trained, own, examples, self._shape)
         weak = None
         if self._weak is not None:
-            weak = guidance.at_levels_of(
-                self._weak.denoiser(weak_params, examples),
-                partial(self._weak.schedule.at_sigma, xp=jnp),
-            )
+            weak = Ready(self._weak, weak_params, examples, self._shape).weak(condition)
         denoiser = guidance.guide(
             settings,
-            self._trained.denoiser(own, examples),
-            condition,
-            model.null_condition(condition) if self._trained.takes_condition else None,
+            network.denoiser,
+            network.condition(condition),
+            network.condition(self._trained.model.null_condition(condition)),
             weak,
         )
         image_keys = keys.per_example(numbers["key"], examples)
-        path = numbers["path"]
+        path = numbers["path"].with_clocks(network.clocks)
         x, film = edit(
             solver,
             denoiser,

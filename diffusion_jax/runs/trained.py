@@ -1,19 +1,17 @@
-"""A trained network as a denoiser, and its parameters."""
+"""A trained network, and its parameters."""
 
 import hashlib
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import jax
 import numpy as np
-from jaxtyping import Array, Int, PyTree
+from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 from diffusion_jax import parallel
-from diffusion_jax.diffusion.parametrisations import Parametrisation, denoiser_from_network
+from diffusion_jax.diffusion.parametrisations import Parametrisation
 from diffusion_jax.diffusion.schedules import Schedule
-from diffusion_jax.diffusion.types import ConditionalDenoiser
 from diffusion_jax.models import Network
 from diffusion_jax.runs import build, run_folder
 from diffusion_jax.training.checkpoints import Checkpoints
@@ -90,11 +88,3 @@ class Trained:
     @property
     def takes_condition(self) -> bool:
         return self.model.example_condition(1) is not None
-
-    def denoiser(self, params: PyTree, examples: Int[Array, "batch"]) -> ConditionalDenoiser:
-        """The denoiser with these parameters. examples: each image's number."""
-        network = partial(self.model.apply, {"params": params}, examples=examples)
-        denoiser = denoiser_from_network(network, self.parametrisation)
-        if self.takes_condition:
-            return denoiser
-        return lambda x, level, condition: denoiser(x, level, None)
