@@ -4,11 +4,15 @@ from collections.abc import Callable
 
 from diffusion_jax.sampling.ddim import ddim
 from diffusion_jax.sampling.dpmpp_2m import dpmpp_2m
+from diffusion_jax.sampling.dpmpp_3m import dpmpp_3m
+from diffusion_jax.sampling.dpmpp_sde_2m import dpmpp_sde_2m
 from diffusion_jax.sampling.grids import SPACINGS, make_path
 from diffusion_jax.sampling.heun import heun
 from diffusion_jax.sampling.loop import Film, sample
 from diffusion_jax.sampling.original import original
+from diffusion_jax.sampling.pndm import pndm
 from diffusion_jax.sampling.solver import Solver, memoryless
+from diffusion_jax.sampling.unipc import unipc
 
 # What `config.sampling.solver` can be. Options are keyword arguments, and a section of the config.
 SOLVERS: dict[str, Callable[..., Solver]] = {
@@ -16,6 +20,10 @@ SOLVERS: dict[str, Callable[..., Solver]] = {
     "heun": heun,
     "dpmpp_2m": dpmpp_2m,
     "original": original,
+    "dpmpp_sde_2m": dpmpp_sde_2m,
+    "dpmpp_3m": dpmpp_3m,
+    "unipc": unipc,
+    "pndm": pndm,
 }
 
 __all__ = ["SOLVERS", "SPACINGS", "Film", "Solver", "make_path", "memoryless", "sample"]
