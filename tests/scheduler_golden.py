@@ -1,0 +1,109 @@
+"""Trajectories of diffusers' schedulers, and ours on the same levels with the same noises.
+
+`golden/make_schedulers.py` writes them. The model is a smooth function of the image, in the
+variance-preserving scale, and of what it is told about the level; both sides have the same one.
+"""
+
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from diffusion_jax.diffusion import paths
+from diffusion_jax.diffusion.discrete import from_alphas_bar
+from diffusion_jax.diffusion.process import per_image
+from diffusion_jax.diffusion.schedules import make_schedule
+from diffusion_jax.diffusion.types import Level, Prediction
+
+SHAPE = (1, 2, 2, 1)
+STEPS = (5, 10, 25)
+SCHEDULES = ("linear", "squaredcos_cap_v2")
+
+
+@dataclass(frozen=True)
+class Golden:
+    """What a scheduler did. clocks, sigmas: (levels,). states: (levels, *SHAPE).
+
+    noises: those that its steps drew, (at least steps, *SHAPE).
+    """
+
+    clocks: np.ndarray
+    sigmas: np.ndarray
+    states: np.ndarray
+    noises: np.ndarray
+
+    def variance_preserving(self):
+        """The same trajectory of a scheduler whose x is x0 + sigma eps, divided by its scale."""
+        root = np.sqrt(1 + self.sigmas**2)
+        return replace(self, states=self.states / root.reshape(-1, 1, 1, 1, 1))
+
+
+def load(name, schedule, steps, file="schedulers.npz"):
+    """The golden `name/schedule/steps` of a file."""
+    with np.load(Path(__file__).parent / "golden" / file) as arrays:
+        rows = arrays[f"{name}/{schedule}/{steps}"].astype(np.float64)
+        noises = arrays["noises"]
+    return Golden(
+        clocks=rows[:, 0],
+        sigmas=rows[:, 1],
+        states=rows[:, 2:].reshape(-1, *SHAPE),
+        noises=noises.reshape(-1, *SHAPE),
+    )
+
+
+def chain(schedule):
+    """The schedule of the scheduler, with its clock: 0 for the first step, where ours has 1."""
+    alphas_bar = make_schedule("linear" if schedule == "linear" else "cosine").alphas_bar
+    return from_alphas_bar(alphas_bar, np.arange(-1, 1000))
+
+
+def variance_preserving(golden):
+    """The path with the golden's sigmas on which signal^2 + noise^2 = 1."""
+    signal = 1 / np.sqrt(1 + golden.sigmas**2)
+    return paths.from_levels(Level(signal, golden.sigmas * signal, golden.clocks))
+
+
+def in_sigma(golden):
+    """The path with the golden's sigmas on which the signal is 1."""
+    return paths.from_levels(Level(np.ones_like(golden.sigmas), golden.sigmas, golden.clocks))
+
+
+def denoiser(schedule, learned=False):
+    """The model of `golden/make_schedulers.py`, which predicts noise ("linear") or v."""
+
+    def predict(x, level):
+        signal, noise = per_image(level.signal), per_image(level.noise)
+        root = jnp.sqrt(signal**2 + noise**2)
+        x, signal, noise = x / root, signal / root, noise / root
+        t = jnp.asarray(level.clock, jnp.float32)
+        fraction = 0.5 + 0.4 * jnp.sin(x) if learned else None
+        if schedule == "linear":
+            near = t / (t + 30)
+            estimate = near * x + 0.1 * (1 - near) * jnp.sin(3 * x)
+            return Prediction((x - noise * estimate) / signal, estimate, fraction)
+        v = -0.7 * jnp.tanh(2 * x) + 0.2 * jnp.sin(3 * x + t / 100)
+        return Prediction(signal * x - noise * v, noise * x + signal * v, fraction)
+
+    return predict
+
+
+def follow(solver, denoiser, path, schedule, golden):
+    """x at each level of the path, (levels, *SHAPE), with the golden's start and noises."""
+    path = paths.on_device(solver.prepare(path, schedule))
+    x = jnp.asarray(golden.states[0], jnp.float32)
+    step = jax.jit(partial(solver.step, denoiser))
+    history, states = solver.init(x), [x]
+    for i in range(path.num_steps):
+        now, next = (jax.tree.map(lambda row: row[i], rows) for rows in path.steps())  # noqa: B023
+        x, history = step(now, next, x, jnp.asarray(golden.noises[i]), history)
+        states.append(x)
+    return np.stack(states)
+
+
+def distance(states, wanted):
+    """The largest difference, relative to the trajectory's size at that level."""
+    size = np.abs(wanted).max(axis=(1, 2, 3, 4))
+    return float((np.abs(states - wanted).max(axis=(1, 2, 3, 4)) / size).max())
