@@ -26,6 +26,8 @@ ADAMS_BASHFORTH = np.array(
     ]
 )
 
+# From this noise / signal on, x counts as pure noise.
+PURE_NOISE = 1000.0
 # Where noise / signal is sought; at a clean image it is 0.
 FINITE = (1e-8, 1e8)
 
@@ -56,7 +58,7 @@ def pndm(*, warmup: str = "heun") -> Solver:
 
     warmup: how the first ones are made. "heun": one step with two evaluations, and then as many
     noises as there are, which is known as PLMS. "runge_kutta": three steps with four evaluations,
-    as in the paper; it needs a path that starts where there is some signal.
+    as in the paper.
     Raises ValueError for another warm-up.
     """
     if warmup not in WARM_UPS:
@@ -125,19 +127,23 @@ def pndm_step(
 def prepare(path: Path, schedule: Schedule, *, warmup: str) -> Path:
     """Adds the fields of `PNDMWaypoint`.
 
-    A warm-up begins where no step arrives: at the start, and after x was noised again. At the clean
-    image no noise is left to predict; a step to there takes the predictions that it finds.
+    A warm-up begins where no step arrives: at the start, and after x was noised again. A step from
+    (almost) pure noise is DDIM's, and the warm-up begins after it: there x0 follows from the noise
+    with an error of noise / signal times its own. At the clean image no noise is left to predict; a
+    step to there takes the predictions that it finds.
     """
-    w = path.waypoints
-    levels, middle = path.levels(), halfway(path, schedule)
+    w, levels, middle = path.waypoints, path.levels(), halfway(path, schedule)
+    signal, noise = (np.asarray(row, np.float64) for row in (w.signal, w.noise))
+    has_signal = noise < PURE_NOISE * signal
     arrives = np.isfinite(np.asarray(w.log_snr_step))
     known = np.zeros(path.num_steps + 1, int)  # predictions, in the step to here
     for step in range(path.num_steps):
-        known[step + 1] = 1 + (known[step] if arrives[step] else 0)
+        before = known[step] if arrives[step] else 0
+        known[step + 1] = before + 1 if has_signal[step] else 0
     more = {
         "slope": slopes(levels, levels),
         "noise_weights": ADAMS_BASHFORTH[np.clip(known, 1, 4) - 1],
-        "warms_up": (known > 0) & (known <= WARM_UPS[warmup]) & (np.asarray(w.noise) > 0),
+        "warms_up": (known > 0) & (known <= WARM_UPS[warmup]) & (noise > 0),
         "middle": middle,
         "middle_slope": slopes(levels, middle),
     }
@@ -146,7 +152,7 @@ def prepare(path: Path, schedule: Schedule, *, warmup: str) -> Path:
 
 
 def slopes(visited: Level, reached: Level) -> Row:
-    """noise - signal noise_before / signal_before; 0 at the start, and from pure noise."""
+    """noise - signal noise_before / signal_before; 0 at the start, and where there is no signal."""
     before = jax.tree.map(lambda row: np.asarray(row, np.float64)[:-1], visited)
     here = jax.tree.map(lambda row: np.asarray(row, np.float64)[1:], reached)
     ratio = here.signal / np.where(before.signal > 0, before.signal, 1)
