@@ -76,7 +76,15 @@ def test_one_switch_for_model_and_schedule():
         ({"schedule__name": "cubic"}, "linear, cosine"),
         ({"sampling__steps": 2000}, r"1\.\.1000"),
         ({"sampling__ddim__eta": 1.5}, r"sampling.ddim: eta=1.5 must be in \[0, 1\]"),
-        ({"sampling__solver": "euler"}, "ddim, heun, dpmpp_2m, original"),
+        ({"sampling__solver": "rk4"}, "ddim, heun, dpmpp_2m, original"),
+        (
+            {"sampling__solver": "ddpm", "sampling__ddpm__variance": "big"},
+            "sampling.ddpm: Unknown variance 'big'; known variances: learned, small, large",
+        ),
+        (
+            {"sampling__solver": "heun", "sampling__heun__s_churn": -1.0},
+            "sampling.heun: s_churn=-1.0 must be at least 0",
+        ),
         ({"sampling__spacing": "even"}, "ends, centred, karras"),
         ({"parametrisation": "score"}, "noise, x0, v, velocity, edm"),
         ({"loss__weight": "snr"}, "uniform, min_snr, sigmoid, edm"),
@@ -179,8 +187,9 @@ def test_a_run_gets_the_younger_options_of_its_blocks(tmp_path):
     [
         ({"steps": 5, "stride": 5}, {}, "--steps and --stride were both given"),
         ({"spacing": "karras", "stride": 5}, {}, "--spacing and --stride were both given"),
-        ({"solver": "euler"}, {}, "Unknown solver 'euler'; known solvers: ddim, heun"),
-        ({"solver": "heun"}, {"eta": 0.5}, "the solver heun does not know; its options: none"),
+        ({"solver": "rk4"}, {}, "Unknown solver 'rk4'; known solvers: ddim, heun"),
+        ({"solver": "dpmpp_2m"}, {"eta": 0.5}, "solver dpmpp_2m does not know; its options: none"),
+        ({"solver": "heun"}, {"eta": 0.5}, "its options: s_churn, s_tmin, s_tmax, s_noise"),
         ({}, {"eta": "much"}, "option eta=much must be of type float"),
     ],
 )

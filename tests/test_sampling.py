@@ -1,5 +1,6 @@
 """For Gaussian data the best denoiser is known in closed form, and so is what a sampler must do."""
 
+import inspect
 from functools import partial
 
 import jax
@@ -142,15 +143,17 @@ def test_an_image_does_not_depend_on_its_neighbours():
 
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_a_change_of_numbers_compiles_nothing_anew(solver):
-    """Neither eta, nor the seed, nor the values of the levels."""
+    """Neither eta or churn, nor the seed, nor the values of the levels."""
 
     @jax.jit
     def run(image_keys, path, options):
         return sample(SOLVERS[solver](**options), exact_denoiser(), path, image_keys, SHAPE)[0]
 
-    has_eta = solver in ("ddim", "original")
+    known = inspect.signature(SOLVERS[solver]).parameters
     for seed, eta in enumerate((0.0, 0.2, 1.0)):
         image_keys = keys.per_example(keys.derive(seed, "sample"), jnp.arange(2))
+        numbers = {"eta": eta, "s_churn": 3 * eta, "s_tmax": 100.0 * eta}
+        options = {name: value for name, value in numbers.items() if name in known}
         path = respace(TRAINED, np.array([100 + seed, 500, 1000])).path()
-        run(image_keys, path, {"eta": eta} if has_eta else {})
+        run(image_keys, SOLVERS[solver](**options).prepare(path, TRAINED), options)
     assert run._cache_size() == 1

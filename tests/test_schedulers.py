@@ -8,14 +8,21 @@ from diffusion_jax.diffusion import paths
 from diffusion_jax.diffusion.types import Level
 from diffusion_jax.sampling import SOLVERS
 
-# golden: (solver, its options). Those of SIGMA have x = x0 + sigma eps.
+# golden: (solver, its options)
 RUNS = {
     "ddim": ("ddim", {}),
     "ddim_half": ("ddim", {"eta": 0.5}),
     "heun": ("heun", {}),
     "dpmpp_2m": ("dpmpp_2m", {}),
+    "euler": ("euler", {}),
+    "euler_ancestral": ("euler_ancestral", {}),
+    "ddpm_small": ("ddpm", {"variance": "small"}),
+    "ddpm_large": ("ddpm", {"variance": "large"}),
+    "ddpm_learned": ("ddpm", {"variance": "learned"}),
+    "dpmpp_2s": ("dpmpp_2s", {}),
 }
-SIGMA = ("heun",)
+# Schedulers whose x is x0 + sigma eps.
+IN_SIGMA = ("euler", "euler_ancestral", "heun")
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -25,11 +32,28 @@ def test_every_state_is_that_of_the_scheduler(name, schedule, steps):
     """To 5e-6 of its size at each level, in float32."""
     solver, options = RUNS[name]
     known = golden.load(name, schedule, steps)
-    path = golden.in_sigma(known) if name in SIGMA else golden.variance_preserving(known)
+    path = golden.in_sigma(known) if name in IN_SIGMA else golden.variance_preserving(known)
     states = golden.follow(
         SOLVERS[solver](**options),
-        golden.denoiser(schedule),
+        golden.denoiser(schedule, learned=name == "ddpm_learned"),
         path,
+        golden.chain(schedule),
+        known,
+    )
+    assert golden.distance(states, known.states) < 5e-6
+
+
+@pytest.mark.parametrize("name", ["euler", "euler_ancestral"])
+@pytest.mark.parametrize("solver", ["ddim", "itself"])
+@pytest.mark.parametrize("schedule", golden.SCHEDULES)
+def test_eulers_methods_do_not_depend_on_the_scale_of_x(name, solver, schedule):
+    """On the variance-preserving path of the same sigma they take the same way, as does DDIM."""
+    known = golden.load(name, schedule, 10).variance_preserving()
+    same_as_ddim = SOLVERS["ddim"](eta=float(name == "euler_ancestral"))
+    states = golden.follow(
+        same_as_ddim if solver == "ddim" else SOLVERS[name](),
+        golden.denoiser(schedule),
+        golden.variance_preserving(known),
         golden.chain(schedule),
         known,
     )

@@ -15,7 +15,7 @@ from diffusion_jax.sampling.heun import heun_step
 
 MEAN, STD = 0.3, 0.5
 SHAPE = (4, 4, 1)
-ORDERS = {"ddim": 1, "heun": 2, "dpmpp_2m": 2}
+ORDERS = {"ddim": 1, "heun": 2, "dpmpp_2m": 2, "euler": 1, "dpmpp_2s": 2}
 
 
 def exact(x, level):
@@ -36,30 +36,37 @@ def ends(path):
     return (Level(levels.signal[i], levels.noise[i], levels.clock[i]) for i in (0, -1))
 
 
-def follow(solver, path, x):
+def follow(solver, schedule, path, x):
+    path = SOLVERS[solver]().prepare(path, schedule)
     image_keys = keys.per_example(jax.random.key(0), jnp.arange(len(x)))
     run = jax.jit(lambda x, path: sample(SOLVERS[solver](), exact, path, image_keys, SHAPE, x=x)[0])
     return run(x, path)
 
 
-def error(solver, path):
+def error(solver, schedule, path):
     """The largest distance to where the probability flow leads from the same start."""
     first, last = ends(path)
     x = jnp.linspace(-2, 2, 16).reshape(1, *SHAPE) * path.start_std
     spread = np.sqrt(last.signal**2 * STD**2 + last.noise**2)
     wanted = last.signal * MEAN + spread * standardised(np.asarray(x, np.float64), first)
-    return float(np.abs(follow(solver, path, x) - wanted).max())
+    return float(np.abs(follow(solver, schedule, path, x) - wanted).max())
 
 
 def smooth_path(kind, steps):
-    """Finer and finer grids of one curve between two levels, so that an order can be measured."""
+    """Finer and finer grids of one curve between two levels, so that an order can be measured.
+
+    Returns (schedule, path).
+    """
     sigma = np.exp(np.linspace(np.log(10.0), np.log(0.1), steps + 1))
     if kind == "karras":
         sigma = (np.linspace(10.0 ** (1 / 7), 0.1 ** (1 / 7), steps + 1)) ** 7
-        return from_levels(make_schedule("edm").at_sigma(sigma))
+        schedule = make_schedule("edm")
+        return schedule, from_levels(schedule.at_sigma(sigma))
     if kind == "flow":
-        return from_levels(make_schedule("flow").level(np.linspace(0.95, 0.05, steps + 1), np))
-    return from_levels(make_schedule("cosine").at_sigma(sigma))
+        schedule = make_schedule("flow")
+        return schedule, from_levels(schedule.level(np.linspace(0.95, 0.05, steps + 1), np))
+    schedule = make_schedule("cosine")
+    return schedule, from_levels(schedule.at_sigma(sigma))
 
 
 @pytest.mark.parametrize("solver", ORDERS)
@@ -67,7 +74,7 @@ def smooth_path(kind, steps):
 def test_the_order_of_a_solver(solver, kind):
     """The slope of log error against log evaluations is minus the order."""
     counts = np.array([8, 16, 32, 64])
-    errors = [error(solver, smooth_path(kind, count)) for count in counts]
+    errors = [error(solver, *smooth_path(kind, count)) for count in counts]
     slope = -np.polyfit(np.log(counts[1:]), np.log(errors[1:]), 1)[0]
     assert ORDERS[solver] - 0.15 < slope < ORDERS[solver] + 0.5, errors
 
@@ -76,8 +83,9 @@ def test_the_order_of_a_solver(solver, kind):
 @pytest.mark.parametrize("spacing", ["ends", "karras"])
 @pytest.mark.parametrize("solver", ORDERS)
 def test_whole_paths_end_at_the_data(solver, name, spacing):
-    path = make_path(make_schedule(name), steps=60, spacing=spacing)
-    assert error(solver, path) < (0.05 if ORDERS[solver] == 1 else 0.02)
+    schedule = make_schedule(name)
+    path = make_path(schedule, steps=60, spacing=spacing)
+    assert error(solver, schedule, path) < (0.05 if ORDERS[solver] == 1 else 0.02)
 
 
 def test_heun_is_edms_algorithm_on_edms_path():
@@ -87,12 +95,11 @@ def test_heun_is_edms_algorithm_on_edms_path():
         x0 = x / (1 + 4 * level.noise**2)
         return Prediction(x0, (x - x0) / level.noise)
 
+    solver, schedule = SOLVERS["heun"](), make_schedule("edm")
     for steps, wanted in ((18, 0.5276246370), (32, 0.5078380114)):
-        path = make_path(make_schedule("edm"), steps=steps)
+        path = solver.prepare(make_path(schedule, steps=steps), schedule)
         image_keys = keys.per_example(jax.random.key(0), jnp.arange(1))
-        x, _ = sample(
-            SOLVERS["heun"](), denoiser, path, image_keys, SHAPE, x=jnp.full((1, *SHAPE), 80.0)
-        )
+        x, _ = sample(solver, denoiser, path, image_keys, SHAPE, x=jnp.full((1, *SHAPE), 80.0))
         assert_allclose(x, wanted, rtol=1e-5)
 
 
@@ -113,7 +120,8 @@ def test_heun_asks_twice_but_for_the_last_step():
 
 def test_dpmpp_2m_against_its_algorithm_written_out():
     """DPM-Solver++ (arXiv:2211.01095), algorithm 2, in float64."""
-    path = make_path(make_schedule("cosine"), steps=12)
+    schedule = make_schedule("cosine")
+    path = make_path(schedule, steps=12)
     w = path.waypoints
     x = 1.5
     snr = np.log(w.signal[:-1] / w.noise[:-1])
@@ -131,33 +139,35 @@ def test_dpmpp_2m_against_its_algorithm_written_out():
             d = (1 + 1 / (2 * r)) * x0 - last / (2 * r)
         x = w.noise[i + 1] / s * x - w.signal[i + 1] * np.expm1(-h) * d
         last = x0
-    assert_allclose(follow("dpmpp_2m", path, jnp.full((1, *SHAPE), 1.5)), x, rtol=2e-5)
+    x_ours = follow("dpmpp_2m", schedule, path, jnp.full((1, *SHAPE), 1.5))
+    assert_allclose(x_ours, x, rtol=2e-5)
 
 
 @pytest.mark.parametrize("solver", ORDERS)
 def test_equal_levels_of_the_originals_cosine_do_no_harm(solver):
     """Its first 13 of 1,000 steps have one alpha-bar: steps between them lead nowhere."""
-    path = make_path(make_schedule("cosine", behaviour="original"), steps=250)
-    assert error(solver, path) < 0.05
+    schedule = make_schedule("cosine", behaviour="original")
+    assert error(solver, schedule, make_path(schedule, steps=250)) < 0.05
 
 
 @pytest.mark.parametrize("solver", ORDERS)
 def test_inversion_climbs_to_the_noise_that_sampling_came_from(solver):
-    down = smooth_path("variance preserving", 200)
+    schedule, down = smooth_path("variance preserving", 200)
     x = jnp.linspace(-1, 1, 16).reshape(1, *SHAPE)
-    image = follow(solver, down, x)
-    back = follow(solver, down.climbing(), image)
+    image = follow(solver, schedule, down, x)
+    back = follow(solver, schedule, down.climbing(), image)
     assert_allclose(back, x, atol=0.03 if ORDERS[solver] == 1 else 2e-3)
 
 
 def test_image_to_image_starts_in_the_middle():
     """From the level in the middle, the rest of the path leads where the whole one does."""
-    whole = make_path(make_schedule("cosine"), steps=40)
+    schedule = make_schedule("cosine")
+    whole = make_path(schedule, steps=40)
     image_keys = keys.per_example(jax.random.key(0), jnp.arange(1))
     x = jnp.linspace(-2, 2, 16).reshape(1, *SHAPE)
     end, film = sample(SOLVERS["ddim"](), exact, whole, image_keys, SHAPE, frames=40, x=x)
     rest = whole.since(15)
-    assert_allclose(follow("ddim", rest, film.x[14]), end, atol=1e-5)
+    assert_allclose(follow("ddim", schedule, rest, film.x[14]), end, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -166,6 +176,20 @@ def test_image_to_image_starts_in_the_middle():
         (lambda: SOLVERS["ddim"](eta=1.5), r"eta=1.5 must be in \[0, 1\]"),
         (lambda: SOLVERS["ddim"](eta=float("nan")), r"eta=nan must be in \[0, 1\]"),
         (lambda: SOLVERS["original"](eta=-0.1), "eta=-0.1 must be at least 0"),
+        (lambda: SOLVERS["euler_ancestral"](eta=1.1), r"eta=1.1 must be in \[0, 1\]"),
+        (lambda: SOLVERS["dpmpp_2s"](eta=-0.1), r"eta=-0.1 must be in \[0, 1\]"),
+        (lambda: SOLVERS["heun"](s_churn=-1.0), "s_churn=-1.0 must be at least 0"),
+        (lambda: SOLVERS["euler"](s_tmin=-1.0), "s_tmin=-1.0 must be at least 0"),
+        (lambda: SOLVERS["euler"](s_tmax=-1.0), "s_tmax=-1.0 must be at least 0"),
+        (lambda: SOLVERS["heun"](s_noise=0.0), "s_noise=0.0 must be positive"),
+        (
+            lambda: SOLVERS["heun"](s_tmin=2.0, s_tmax=1.0),
+            "s_tmax=1.0 must be at least s_tmin=2.0, or 0 for no limit",
+        ),
+        (
+            lambda: SOLVERS["ddpm"](variance="medium"),
+            "Unknown variance 'medium'; known variances: learned, small, large",
+        ),
     ],
 )
 def test_options_out_of_range(make, message):

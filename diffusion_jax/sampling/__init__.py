@@ -3,9 +3,13 @@
 from collections.abc import Callable
 
 from diffusion_jax.sampling.ddim import ddim
+from diffusion_jax.sampling.ddpm import ddpm
 from diffusion_jax.sampling.dpmpp_2m import dpmpp_2m
+from diffusion_jax.sampling.dpmpp_2s import dpmpp_2s
 from diffusion_jax.sampling.dpmpp_3m import dpmpp_3m
 from diffusion_jax.sampling.dpmpp_sde_2m import dpmpp_sde_2m
+from diffusion_jax.sampling.euler import euler
+from diffusion_jax.sampling.euler_ancestral import euler_ancestral
 from diffusion_jax.sampling.grids import SPACINGS, make_path
 from diffusion_jax.sampling.heun import heun
 from diffusion_jax.sampling.loop import Film, sample
@@ -20,6 +24,10 @@ SOLVERS: dict[str, Callable[..., Solver]] = {
     "heun": heun,
     "dpmpp_2m": dpmpp_2m,
     "original": original,
+    "euler": euler,
+    "euler_ancestral": euler_ancestral,
+    "ddpm": ddpm,
+    "dpmpp_2s": dpmpp_2s,
     "dpmpp_sde_2m": dpmpp_sde_2m,
     "dpmpp_3m": dpmpp_3m,
     "unipc": unipc,

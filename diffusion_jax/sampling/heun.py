@@ -4,13 +4,23 @@ import jax
 import jax.numpy as jnp
 
 from diffusion_jax.diffusion.process import per_image
-from diffusion_jax.diffusion.types import Denoiser, Images, Level, Waypoint
-from diffusion_jax.sampling.solver import Solver, memoryless
+from diffusion_jax.diffusion.types import Denoiser, Images, Level, Scalar, Waypoint
+from diffusion_jax.sampling.churn import churned
+from diffusion_jax.sampling.solver import Solver
 
 
-def heun() -> Solver:
-    """The trapezoidal rule of EDM (arXiv:2206.00364), algorithm 1, for any path."""
-    return memoryless(heun_step)
+def heun(
+    *,
+    s_churn: Scalar = 0.0,
+    s_tmin: Scalar = 0.0,
+    s_tmax: Scalar = 0.0,
+    s_noise: Scalar = 1.0,
+) -> Solver:
+    """EDM (arXiv:2206.00364), algorithm 2 for any path; without churn, its algorithm 1.
+
+    Options and errors: see `churn.churned`.
+    """
+    return churned(heun_step, s_churn=s_churn, s_tmin=s_tmin, s_tmax=s_tmax, s_noise=s_noise)
 
 
 def heun_step(

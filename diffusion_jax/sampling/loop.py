@@ -45,7 +45,13 @@ def sample(
 
     Returns x at the last level (about [-1, 1] for a clean image, not clipped) and the film (without
     frames, arrays with a leading dimension of 0).
+    Raises ValueError for a path that was not prepared, and for more frames than steps.
     """
+    if not isinstance(path.waypoints, solver.waypoint):
+        raise ValueError(
+            f"The path has no {solver.waypoint.__name__}s, which this solver's steps need; give "
+            "sample(...) the result of solver.prepare(path, schedule)"
+        )
     num_steps = path.num_steps
     if not 0 <= frames <= num_steps:
         raise ValueError(f"frames={frames} is not in 0..{num_steps}, the number of sampling steps")

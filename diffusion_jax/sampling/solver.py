@@ -45,19 +45,22 @@ class Solver:
 
     prepare: (path, schedule) -> the path with what the solver's steps need besides, computed once,
     on the host, in float64: coefficients, or levels between those of the path, which only the
-    schedule knows. Its waypoints are of a subclass of `Waypoint`. `sample` is given the result.
+    schedule knows. `sample` is given the result.
+    waypoint: what the waypoints of a prepared path are, `Waypoint` or a subclass with more fields.
     """
 
     init: Callable[[Images], History]
     step: Step
     conventions: Conventions = Conventions()
     prepare: Callable[[Path, Schedule], Path] = unchanged
+    waypoint: type[Waypoint] = Waypoint
 
 
 def memoryless(
     step: Callable[[Denoiser, Waypoint, Waypoint, Images, Images], Images],
     conventions: Conventions = Conventions(),
     prepare: Callable[[Path, Schedule], Path] = unchanged,
+    waypoint: type[Waypoint] = Waypoint,
 ) -> Solver:
     """The solver of a step that remembers nothing."""
     return Solver(
@@ -68,4 +71,5 @@ def memoryless(
         ),
         conventions=conventions,
         prepare=prepare,
+        waypoint=waypoint,
     )
