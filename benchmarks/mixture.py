@@ -5,6 +5,8 @@ There the probability flow keeps quantiles: from those of the noisy distribution
 of the data, and what a solver makes of them can be compared exactly, without errors of sampling.
 """
 
+from functools import lru_cache, partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,7 +17,7 @@ from diffusion_jax.diffusion import keys
 from diffusion_jax.diffusion.paths import Path, on_device
 from diffusion_jax.diffusion.process import noise_from_x0, per_image
 from diffusion_jax.diffusion.schedules import Schedule
-from diffusion_jax.diffusion.types import Denoiser, Images, Level, Prediction
+from diffusion_jax.diffusion.types import Images, Level, Prediction
 from diffusion_jax.sampling import Solver, sample
 
 WEIGHTS, MEANS, STDS = np.array([[0.3, 0.5, 0.2], [-0.6, 0.1, 0.7], [0.1, 0.2, 0.05]])
@@ -36,6 +38,7 @@ def denoiser(x: Images, level: Level) -> Prediction:
     return Prediction(x0, noise_from_x0(level, x, x0))
 
 
+@lru_cache
 def quantiles(level: Level, count: int) -> Float[np.ndarray, "count"]:
     """Of x at this level: one in the middle of each of so many equal shares of the probability."""
     wanted = (np.arange(count) + 0.5) / count
@@ -49,17 +52,11 @@ def quantiles(level: Level, count: int) -> Float[np.ndarray, "count"]:
     return high
 
 
-def draw(
-    solver: Solver, denoiser: Denoiser, path: Path, schedule: Schedule, start: Images
-) -> Images:
-    """Where a solver leads from the values at the start."""
+@partial(jax.jit, static_argnames="solver")
+def draw(solver: Solver, path: Path, start: Images) -> Images:
+    """Where a solver leads from the values at the start. path: prepared."""
     image_keys = keys.per_example(jax.random.key(0), jnp.arange(len(start)))
-
-    @jax.jit
-    def run(start: Images, path: Path) -> Images:
-        return sample(solver, denoiser, path, image_keys, start.shape[1:], x=start)[0]
-
-    return run(jnp.asarray(start, jnp.float32), on_device(solver.prepare(path, schedule)))
+    return sample(solver, denoiser, path, image_keys, start.shape[1:], x=start)[0]
 
 
 def distances(
@@ -72,11 +69,12 @@ def distances(
     which more values make smaller.
     """
     levels = path.levels()
-    first, last = (jax.tree.map(lambda row: float(row[end]), levels) for end in (0, -1))  # noqa: B023
+    first, last = (jax.tree.map(lambda row: float(row[end]), levels) for end in (0, -1))
     count = images * int(np.prod(SHAPE))
     # In random order: what noise a value gets must not depend on its size.
     start = np.random.default_rng(0).permutation(quantiles(first, count))
-    drawn = draw(solver, denoiser, path, schedule, start.reshape(images, *SHAPE))
+    start = jnp.asarray(start.reshape(images, *SHAPE), jnp.float32)
+    drawn = draw(solver, on_device(solver.prepare(path, schedule)), start)
     drawn, wanted = np.sort(np.asarray(drawn, np.float64), axis=None), quantiles(last, count)
     moments = np.array([drawn.mean() - wanted.mean(), drawn.std() - wanted.std()])
     return float(np.sqrt(np.mean((drawn - wanted) ** 2))), float(np.linalg.norm(moments))

@@ -11,12 +11,15 @@ from absl import flags
 
 from scripts import cli
 
-_EVALUATIONS = flags.DEFINE_list("evaluations", "5,10,20,50,100", "Most evaluations of a column.")
+_EVALUATIONS = flags.DEFINE_list("evaluations", "5,10,20,50,100", "At most so many, per column.")
 _PLOT = flags.DEFINE_string("plot", None, "PNG to draw the tables to.")
 
 # (schedule, spacing) of the tables.
-PATHS = [("cosine", "ends"), ("edm", "karras")]
-IMAGES = 16  # of 4,096 values each
+PATHS = [("flow", "ends"), ("cosine", "ends"), ("edm", "karras")]
+IMAGES = 4  # of 4,096 values each
+
+# Rows by solver, each with the error in every column; None where not even one step fits.
+Table = dict[str, list[float | None]]
 
 
 def main() -> None:
@@ -25,23 +28,90 @@ def main() -> None:
     from diffusion_jax.sampling import SOLVERS, make_path
 
     budgets = [int(count) for count in _EVALUATIONS.value]
-    tables = {}
-    for name, spacing in PATHS:
-        schedule, rows = make_schedule(name), {}
-        for solver_name, make in SOLVERS.items():
-            solver = make()
-            steps = steps_within(solver, budgets)
+    tables: dict[str, Table] = {f"{name}, {spacing}": {} for name, spacing in PATHS}
+    for solver_name, make in SOLVERS.items():
+        solver = make()
+        counts = steps_within(solver, budgets)
+        for (name, spacing), rows in zip(PATHS, tables.values()):
+            schedule = make_schedule(name)
             rows[solver_name] = [
-                distances(solver, make_path(schedule, steps=n, spacing=spacing), schedule, IMAGES)
+                distances(solver, make_path(schedule, steps=n, spacing=spacing), schedule, IMAGES)[
+                    0
+                ]
                 if n
                 else None
-                for n in steps
+                for n in counts
             ]
-        tables[name, spacing] = rows
-        print(f"\n`{name}`, spacing `{spacing}`\n\n{table(rows, budgets)}")
+    for title, rows in tables.items():
+        print(f"\n{title}\n\n{markdown(rows, budgets)}")
     if _PLOT.value:
         plot(tables, budgets, _PLOT.value)
 
 
-def steps_within(solver, budgets: list[int]) -> list[int]:
-    """The most steps that take at most so many evaluations, or 0, for each budget."""
+def steps_within(solver: object, budgets: list[int]) -> list[int]:
+    """The most steps, or 0, that take at most so many evaluations, for each budget.
+
+    Beyond its first steps a solver takes equally many evaluations in each.
+    """
+    few, more = evaluations(solver, 6), evaluations(solver, 12)
+    per_step = (more - few) / 6
+    return [max(0, int((budget - few) / per_step + 6)) for budget in budgets]
+
+
+def evaluations(solver: object, steps: int) -> int:
+    """How often a solver asks the denoiser, counted on a path of so many steps."""
+    import jax
+    import jax.numpy as jnp
+
+    from benchmarks.mixture import denoiser
+    from diffusion_jax.diffusion import keys
+    from diffusion_jax.diffusion.schedules import make_schedule
+    from diffusion_jax.sampling import make_path, sample
+
+    asked = []
+
+    def counting(x: jax.Array, level: object) -> object:
+        asked.append(level)
+        return denoiser(x, level)
+
+    schedule = make_schedule("flow")
+    path = solver.prepare(make_path(schedule, steps=steps), schedule)
+    with jax.disable_jit():
+        sample(
+            solver, counting, path, keys.per_example(jax.random.key(0), jnp.arange(1)), (1, 1, 1)
+        )
+    return len(asked)
+
+
+def markdown(rows: Table, budgets: list[int]) -> str:
+    """The table as Markdown."""
+    lines = [["solver", *map(str, budgets)], ["---"] * (len(budgets) + 1)]
+    for name, row in rows.items():
+        lines.append([f"`{name}`", *("" if error is None else f"{error:.4f}" for error in row)])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def plot(tables: dict[str, Table], budgets: list[int], file: str) -> None:
+    """A PNG with one panel for each table."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, panels = plt.subplots(1, len(tables), figsize=(13, 4.2), sharey=True)
+    for panel, (title, rows) in zip(panels, tables.items()):
+        for place, (name, row) in enumerate(rows.items()):
+            known = [(n, error) for n, error in zip(budgets, row) if error is not None]
+            style = ("o-", "s--", "^:")[place // 7]
+            panel.loglog(*zip(*known), style, color=f"C{place % 7}", markersize=4, label=name)
+        panel.set(title=title, xlabel="evaluations", xticks=budgets, xticklabels=budgets)
+        panel.minorticks_off()
+        panel.grid(alpha=0.3)
+    panels[0].set_ylabel("distance to the data")
+    panels[-1].legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    figure.tight_layout()
+    figure.savefig(file, dpi=80)
+
+
+if __name__ == "__main__":
+    cli.run(main)
