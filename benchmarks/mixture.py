@@ -6,6 +6,7 @@ of the data, and what a solver makes of them can be compared exactly, without er
 """
 
 from functools import lru_cache, partial
+from operator import itemgetter
 
 import jax
 import jax.numpy as jnp
@@ -13,12 +14,11 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import ndtr
 
-from diffusion_jax.diffusion import keys
 from diffusion_jax.diffusion.paths import Path, on_device
 from diffusion_jax.diffusion.process import noise_from_x0, per_image
 from diffusion_jax.diffusion.schedules import Schedule
-from diffusion_jax.diffusion.types import Images, Level, Prediction
-from diffusion_jax.sampling import Solver, sample
+from diffusion_jax.diffusion.types import Images, Level, Prediction, Waypoint
+from diffusion_jax.sampling.solver import History, Solver
 
 WEIGHTS, MEANS, STDS = np.array([[0.3, 0.5, 0.2], [-0.6, 0.1, 0.7], [0.1, 0.2, 0.05]])
 SHAPE = (64, 64, 1)
@@ -52,11 +52,21 @@ def quantiles(level: Level, count: int) -> Float[np.ndarray, "count"]:
     return high
 
 
-@partial(jax.jit, static_argnames="solver")
-def draw(solver: Solver, path: Path, start: Images) -> Images:
-    """Where a solver leads from the values at the start. path: prepared."""
-    image_keys = keys.per_example(jax.random.key(0), jnp.arange(len(start)))
-    return sample(solver, denoiser, path, image_keys, start.shape[1:], x=start)[0]
+@partial(jax.jit, static_argnums=0)
+def step(solver: Solver, now: Waypoint, next: Waypoint, x: Images, z: Images, history: History):
+    """(x, history) after a step with fresh noise z."""
+    return solver.step(denoiser, now, next, x, z, history)
+
+
+def draw(solver: Solver, path: Path, schedule: Schedule, x: Images) -> Images:
+    """Where a solver leads from x. A step is compiled once, for paths of all lengths."""
+    path = on_device(solver.prepare(path, schedule))
+    history, rng = solver.init(x), np.random.default_rng(1)
+    for i in range(path.num_steps):
+        now, next = (jax.tree.map(itemgetter(i), rows) for rows in path.steps())
+        fresh_noise = jnp.asarray(rng.standard_normal(x.shape, np.float32))
+        x, history = step(solver, now, next, x, fresh_noise, history)
+    return x
 
 
 def distances(
@@ -68,13 +78,14 @@ def distances(
     deviation alone. images: of 4,096 values; a solver with fresh noise has errors of sampling,
     which more values make smaller.
     """
-    levels = path.levels()
-    first, last = (jax.tree.map(lambda row: float(row[end]), levels) for end in (0, -1))
+    first, last = (
+        Level(*(float(row[end]) for row in jax.tree.leaves(path.levels()))) for end in (0, -1)
+    )
     count = images * int(np.prod(SHAPE))
     # In random order: what noise a value gets must not depend on its size.
     start = np.random.default_rng(0).permutation(quantiles(first, count))
     start = jnp.asarray(start.reshape(images, *SHAPE), jnp.float32)
-    drawn = draw(solver, on_device(solver.prepare(path, schedule)), start)
+    drawn = draw(solver, path, schedule, start)
     drawn, wanted = np.sort(np.asarray(drawn, np.float64), axis=None), quantiles(last, count)
     moments = np.array([drawn.mean() - wanted.mean(), drawn.std() - wanted.std()])
     return float(np.sqrt(np.mean((drawn - wanted) ** 2))), float(np.linalg.norm(moments))

@@ -7,6 +7,8 @@ many steps as the evaluations allow.
     python -m benchmarks.solver_error --plot docs/solver_error.png
 """
 
+from dataclasses import replace
+
 from absl import flags
 
 from scripts import cli
@@ -23,9 +25,7 @@ Table = dict[str, list[float | None]]
 
 
 def main() -> None:
-    from benchmarks.mixture import distances
-    from diffusion_jax.diffusion.schedules import make_schedule
-    from diffusion_jax.sampling import SOLVERS, make_path
+    from diffusion_jax.sampling import SOLVERS
 
     budgets = [int(count) for count in _EVALUATIONS.value]
     tables: dict[str, Table] = {f"{name}, {spacing}": {} for name, spacing in PATHS}
@@ -33,19 +33,21 @@ def main() -> None:
         solver = make()
         counts = steps_within(solver, budgets)
         for (name, spacing), rows in zip(PATHS, tables.values()):
-            schedule = make_schedule(name)
-            rows[solver_name] = [
-                distances(solver, make_path(schedule, steps=n, spacing=spacing), schedule, IMAGES)[
-                    0
-                ]
-                if n
-                else None
-                for n in counts
-            ]
+            rows[solver_name] = [error(solver, name, spacing, n) if n else None for n in counts]
     for title, rows in tables.items():
         print(f"\n{title}\n\n{markdown(rows, budgets)}")
     if _PLOT.value:
         plot(tables, budgets, _PLOT.value)
+
+
+def error(solver: object, name: str, spacing: str, steps: int) -> float:
+    """The distance of the quantiles, on a path of this schedule."""
+    from benchmarks.mixture import distances
+    from diffusion_jax.diffusion.schedules import make_schedule
+    from diffusion_jax.sampling import make_path
+
+    schedule = make_schedule(name)
+    return distances(solver, make_path(schedule, steps=steps, spacing=spacing), schedule, IMAGES)[0]
 
 
 def steps_within(solver: object, budgets: list[int]) -> list[int]:
@@ -61,25 +63,27 @@ def steps_within(solver: object, budgets: list[int]) -> list[int]:
 def evaluations(solver: object, steps: int) -> int:
     """How often a solver asks the denoiser, counted on a path of so many steps."""
     import jax
-    import jax.numpy as jnp
 
-    from benchmarks.mixture import denoiser
-    from diffusion_jax.diffusion import keys
+    from benchmarks import mixture
     from diffusion_jax.diffusion.schedules import make_schedule
-    from diffusion_jax.sampling import make_path, sample
+    from diffusion_jax.sampling import make_path
 
     asked = []
 
-    def counting(x: jax.Array, level: object) -> object:
-        asked.append(level)
-        return denoiser(x, level)
+    def counted(solver: object) -> object:
+        def step(denoiser: object, *rest: object) -> object:
+            def counting(x: object, level: object) -> object:
+                asked.append(level)
+                return denoiser(x, level)
+
+            return solver.step(counting, *rest)
+
+        return replace(solver, step=step)
 
     schedule = make_schedule("flow")
-    path = solver.prepare(make_path(schedule, steps=steps), schedule)
     with jax.disable_jit():
-        sample(
-            solver, counting, path, keys.per_example(jax.random.key(0), jnp.arange(1)), (1, 1, 1)
-        )
+        path, x = make_path(schedule, steps=steps), jax.numpy.zeros((1, 1, 1, 1))
+        mixture.draw(counted(solver), path, schedule, x)
     return len(asked)
 
 
@@ -97,8 +101,9 @@ def plot(tables: dict[str, Table], budgets: list[int], file: str) -> None:
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
+    from PIL import Image
 
-    figure, panels = plt.subplots(1, len(tables), figsize=(13, 4.2), sharey=True)
+    figure, panels = plt.subplots(1, len(tables), figsize=(11, 3.8), sharey=True)
     for panel, (title, rows) in zip(panels, tables.items()):
         for place, (name, row) in enumerate(rows.items()):
             known = [(n, error) for n, error in zip(budgets, row) if error is not None]
@@ -110,7 +115,8 @@ def plot(tables: dict[str, Table], budgets: list[int], file: str) -> None:
     panels[0].set_ylabel("distance to the data")
     panels[-1].legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     figure.tight_layout()
-    figure.savefig(file, dpi=80)
+    figure.savefig(file, dpi=90)
+    Image.open(file).convert("RGB").quantize(64).save(file, optimize=True)  # a third of the bytes
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from diffusion_jax.diffusion.types import Denoiser, Images, Leaf, Level, Waypoin
 from diffusion_jax.sampling.solver import Solver
 
 # How many steps a warm-up takes.
-WARM_UPS = {"runge_kutta": 3, "heun": 1}
+WARM_UPS = {"heun": 1, "runge_kutta": 3}
 # Adams-Bashforth: the weights of the noises predicted last, the newest first.
 ADAMS_BASHFORTH = np.array(
     [
