@@ -78,15 +78,9 @@ def main(path):
                     set_alpha_to_one=True,
                     **options,
                 )
-                trajectory = follow_pndm(scheduler, start, Many(), between=between)
+                trajectory = follow_pndm(scheduler, start, noises, between=between)
                 arrays[f"{name}/{schedule}/{steps}"] = trajectory
     np.savez_compressed(path, **arrays)
-
-
-class Many:
-    """Noises of a scheduler that draws none."""
-
-    step = 0
 
 
 if __name__ == "__main__":
