@@ -57,7 +57,10 @@ def multistep(remembered: int, weights: Callable[[Path], StepWeights]) -> Solver
         return replace(path, waypoints=MultistepWaypoint(**known, **dict(zip(ADDED, rows))))
 
     return Solver(
-        init=lambda x: (jnp.zeros_like(x),) * remembered, step=multistep_step, prepare=prepare
+        init=lambda x: (jnp.zeros_like(x),) * remembered,
+        step=multistep_step,
+        prepare=prepare,
+        waypoint=MultistepWaypoint,
     )
 
 

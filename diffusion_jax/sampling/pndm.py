@@ -67,6 +67,7 @@ def pndm(*, warmup: str = "heun") -> Solver:
         init=lambda x: (jnp.zeros_like(x),) * 3,
         step=partial(pndm_step, warmup=warmup),
         prepare=partial(prepare, warmup=warmup),
+        waypoint=PNDMWaypoint,
     )
 
 
@@ -127,10 +128,10 @@ def pndm_step(
 def prepare(path: Path, schedule: Schedule, *, warmup: str) -> Path:
     """Adds the fields of `PNDMWaypoint`.
 
-    A warm-up begins where no step arrives: at the start, and after x was noised again. A step from
-    (almost) pure noise is DDIM's, and the warm-up begins after it: there x0 follows from the noise
-    with an error of noise / signal times its own. At the clean image no noise is left to predict; a
-    step to there takes the predictions that it finds.
+    A warm-up begins where no step arrives: at the start, and after x was noised again. In (almost)
+    pure noise an error of eps' is multiplied by noise / signal; a step from there is DDIM's, and
+    the warm-up begins after it. At the clean image no noise is left to predict; a step to there
+    takes the predictions that it finds.
     """
     w, levels, middle = path.waypoints, path.levels(), halfway(path, schedule)
     signal, noise = (np.asarray(row, np.float64) for row in (w.signal, w.noise))
