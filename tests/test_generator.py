@@ -201,7 +201,9 @@ def test_an_unconditional_model_guides_one_with_classes():
     assert np.isfinite(images).all()
 
 
-@pytest.mark.parametrize("solver", ["heun", "dpmpp_2m", "ddpm", "dpmpp_2s"])
+@pytest.mark.parametrize(
+    "solver", ["heun", "dpmpp_2m", "ddpm", "dpmpp_2s", "dpmpp_sde_2m", "unipc"]
+)
 @pytest.mark.parametrize("schedule", ["flow", "edm"])
 def test_other_solvers_and_schedules_draw(solver, schedule):
     config = tiny_config(

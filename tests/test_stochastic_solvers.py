@@ -139,7 +139,7 @@ def test_churn_leads_to_the_raised_level(name):
 def test_a_path_that_was_not_prepared_is_refused():
     path = make_path(make_schedule("cosine"), steps=3)
     image_keys = keys.per_example(jax.random.key(0), jnp.arange(1))
-    for name in ("heun", "dpmpp_2s"):
+    for name in ("heun", "dpmpp_2s", "unipc", "pndm"):
         with pytest.raises(ValueError, match=r"solver.prepare\(path, schedule\)"):
             sample(SOLVERS[name](), exact, path, image_keys, SHAPE)
 

@@ -6,6 +6,8 @@ from diffusion_jax.sampling.ddim import ddim
 from diffusion_jax.sampling.ddpm import ddpm
 from diffusion_jax.sampling.dpmpp_2m import dpmpp_2m
 from diffusion_jax.sampling.dpmpp_2s import dpmpp_2s
+from diffusion_jax.sampling.dpmpp_3m import dpmpp_3m
+from diffusion_jax.sampling.dpmpp_sde_2m import dpmpp_sde_2m
 from diffusion_jax.sampling.euler import euler
 from diffusion_jax.sampling.euler_ancestral import euler_ancestral
 from diffusion_jax.sampling.evaluations import count_evaluations
@@ -13,7 +15,9 @@ from diffusion_jax.sampling.grids import SPACINGS, make_path
 from diffusion_jax.sampling.heun import heun
 from diffusion_jax.sampling.loop import Film, sample
 from diffusion_jax.sampling.original import original
+from diffusion_jax.sampling.pndm import pndm
 from diffusion_jax.sampling.solver import Solver, memoryless
+from diffusion_jax.sampling.unipc import unipc
 
 # What `config.sampling.solver` can be. Options are keyword arguments, and a section of the config.
 SOLVERS: dict[str, Callable[..., Solver]] = {
@@ -25,6 +29,10 @@ SOLVERS: dict[str, Callable[..., Solver]] = {
     "euler_ancestral": euler_ancestral,
     "ddpm": ddpm,
     "dpmpp_2s": dpmpp_2s,
+    "dpmpp_sde_2m": dpmpp_sde_2m,
+    "dpmpp_3m": dpmpp_3m,
+    "unipc": unipc,
+    "pndm": pndm,
 }
 
 __all__ = [
