@@ -36,7 +36,7 @@ EVALUATIONS_PER_STEP = {"heun": 2}
 
 def main() -> None:
     from diffusion_jax.runs import run_folder, sampling_settings
-    from diffusion_jax.runs.generator import load_params
+    from diffusion_jax.runs.trained import load_params
 
     parametrisation = _PARAMETRISATION.value
     default = f"runs/digits_{parametrisation}" if parametrisation else "runs/digits"

@@ -194,9 +194,9 @@ def test_a_run_gets_the_younger_options_of_its_blocks(tmp_path):
         ({"solver": "heun"}, {"eta": 0.5}, "its options: s_churn, s_noise, s_tmax, s_tmin"),
         ({}, {"eta": "much"}, "option eta=much must be of type float"),
         (
-            {"solver": "heun", "spacing": "karras"},
+            {"solver": "dpmpp_2m", "spacing": "karras"},
             {"eta": 0.5},
-            "heun does not know; its options: none, and which the spacing karras does not know; "
+            "dpmpp_2m does not know; its options: none, and which the spacing karras does not know; "
             "its options: rho, sigma_max, sigma_min",
         ),
         ({"stride": 5}, {"rho": 5}, "the solver ddim does not know; its options: eta$"),

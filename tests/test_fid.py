@@ -21,8 +21,9 @@ from diffusion_jax.evaluation.moments import frechet_distance
 from diffusion_jax.evaluation.references import Reference
 from diffusion_jax.images import to_uint8
 from diffusion_jax.runs import build, run_folder, sweep
-from diffusion_jax.runs.generator import Generator, load_params
+from diffusion_jax.runs.generator import Generator
 from diffusion_jax.runs.train import train
+from diffusion_jax.runs.trained import load_params
 from diffusion_jax.sampling import SOLVERS, memoryless
 
 ROOT = Path(__file__).parent.parent

@@ -6,8 +6,8 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from tiny import tiny_transformer_config as tiny_config
 
-from diffusion_jax.runs.generator import load_params
 from diffusion_jax.runs.train import train
+from diffusion_jax.runs.trained import load_params
 from diffusion_jax.training.fine_tuning import transfer
 from diffusion_jax.training.state import TrainState
 

@@ -7,8 +7,9 @@ import pytest
 from numpy.testing import assert_allclose
 
 from diffusion_jax.runs import run_folder, sampling_settings
-from diffusion_jax.runs.generator import Generator, load_params
+from diffusion_jax.runs.generator import Generator
 from diffusion_jax.runs.train import train
+from diffusion_jax.runs.trained import load_params
 from diffusion_jax.runs.validation import validate
 from diffusion_jax.training.reporting import read_metrics
 

@@ -19,8 +19,8 @@ from tiny import tiny_transformer_config as tiny_config
 from diffusion_jax.data import Description, imagenet
 from diffusion_jax.data.cache_writer import CacheWriter
 from diffusion_jax.runs import build, run_folder
-from diffusion_jax.runs.generator import load_params
 from diffusion_jax.runs.train import train
+from diffusion_jax.runs.trained import load_params
 from diffusion_jax.training import averages, optimizers
 from diffusion_jax.training.checkpoints import Checkpoints
 from diffusion_jax.training.reporting import Reporter, read_metrics

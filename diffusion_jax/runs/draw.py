@@ -12,10 +12,10 @@ from ml_collections import ConfigDict
 from diffusion_jax import images, parallel
 from diffusion_jax.runs import labels as class_labels
 from diffusion_jax.runs import results, run_folder, sampling_settings
-from diffusion_jax.runs.generator import Generator, load_params
+from diffusion_jax.runs.generator import Generator
 from diffusion_jax.runs.image_shards import Shards, check_free
 from diffusion_jax.runs.pixels import Origin, finite_pixels
-from diffusion_jax.runs.trained import digest
+from diffusion_jax.runs.trained import digest, load_params
 from diffusion_jax.runs.validation import validate
 
 BATCH = 64  # images at a time, if there is no wish

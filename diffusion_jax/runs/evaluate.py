@@ -11,9 +11,9 @@ from diffusion_jax import parallel
 from diffusion_jax.evaluation.image_sets import ImageSet
 from diffusion_jax.images import Uint8Images
 from diffusion_jax.runs import build, sampling_settings
-from diffusion_jax.runs.generator import Generator, load_params
+from diffusion_jax.runs.generator import Generator
 from diffusion_jax.runs.pixels import Origin, finite_pixels
-from diffusion_jax.runs.trained import digest
+from diffusion_jax.runs.trained import digest, load_params
 
 LABELS = ("uniform", "balanced", "data", "none")
 

@@ -17,7 +17,7 @@ from diffusion_jax.runs import build
 from diffusion_jax.runs.ready import Ready
 from diffusion_jax.runs.sampling_settings import like
 from diffusion_jax.runs.sections import options_in
-from diffusion_jax.runs.trained import Trained, load_params, load_weak
+from diffusion_jax.runs.trained import Trained, load_weak
 from diffusion_jax.sampling import SOLVERS, Film, Solver
 from diffusion_jax.sampling.editing import edit
 from diffusion_jax.sampling.loop import starting_noise
@@ -27,8 +27,6 @@ Rows = Shaped[Array, "count ..."] | Shaped[np.ndarray, "count ..."]
 
 # Settings of guidance that are numbers, which a call can change, and that 0 switches off.
 NUMBERS = ("scale", "rescale", "quantile")
-
-__all__ = ["Generator", "load_params"]
 
 
 class Generator:

@@ -14,8 +14,9 @@ from diffusion_jax import images, parallel
 from diffusion_jax.data import Source
 from diffusion_jax.pictures.captions import captioned
 from diffusion_jax.runs import build, run_folder
-from diffusion_jax.runs.generator import Generator, load_params
+from diffusion_jax.runs.generator import Generator
 from diffusion_jax.runs.labels import captions
+from diffusion_jax.runs.trained import load_params
 from diffusion_jax.runs.validation import validate
 from diffusion_jax.training import fine_tuning
 from diffusion_jax.training.checkpoints import Checkpoints
