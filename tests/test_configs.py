@@ -196,8 +196,8 @@ def test_a_run_gets_the_younger_options_of_its_blocks(tmp_path):
         (
             {"solver": "dpmpp_2m", "spacing": "karras"},
             {"eta": 0.5},
-            "dpmpp_2m does not know; its options: none, and which the spacing karras does not know; "
-            "its options: rho, sigma_max, sigma_min",
+            "dpmpp_2m does not know; its options: none, and which the spacing karras does not "
+            "know; its options: rho, sigma_max, sigma_min",
         ),
         ({"stride": 5}, {"rho": 5}, "the solver ddim does not know; its options: eta$"),
         ({"spacing": "list"}, {"interpolate": "1"}, "interpolate=1 must be true or false"),
