@@ -31,7 +31,6 @@ _JSON = flags.DEFINE_string("json", None, "File to write the figures to, too.")
 
 # The schedule that a parametrisation was invented for, where that is not the cosine.
 SCHEDULES = {"velocity": "flow", "edm": "edm"}
-EVALUATIONS_PER_STEP = {"heun": 2}
 
 
 def main() -> None:
@@ -53,8 +52,7 @@ def main() -> None:
     if not parametrisation:
         results["asked_for"] = recognised(config, params, model)
     for solver in _SOLVERS.value if parametrisation else ():
-        # The last step of a solver of second order takes a single evaluation.
-        steps = _EVALUATIONS.value // EVALUATIONS_PER_STEP.get(solver, 1)
+        steps = affordable_steps(config, solver)
         sampling_settings.change(config, {"solver": solver, "steps": steps})
         print(f"{parametrisation}, {solver}, {steps} steps:")
         results[solver] = recognised(config, params, model)
@@ -73,6 +71,20 @@ def train(workdir: Path, parametrisation: str) -> None:
         config.schedule.name = SCHEDULES[parametrisation]
         config.loss.kind = "simple"  # a continuous schedule has no variational bound
     train(config, workdir)
+
+
+def affordable_steps(config, solver: str) -> int:
+    """As many steps as take at most --evaluations evaluations of the network."""
+    from diffusion_jax.runs import build, sampling_settings
+    from diffusion_jax.sampling import count_evaluations
+
+    for steps in range(_EVALUATIONS.value, 0, -1):
+        sampling_settings.change(config, {"solver": solver, "steps": steps})
+        made, schedule = build.make_solver(config), build.make_schedule(config)
+        path = made.prepare(build.make_sampling_path(config), schedule)
+        if count_evaluations(made, path) <= _EVALUATIONS.value:
+            return steps
+    raise ValueError(f"{solver} cannot sample with --evaluations={_EVALUATIONS.value}")
 
 
 def classifier():

@@ -12,6 +12,7 @@ variations of them. invert: finds the noises that images come from, and draws th
 """
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +68,7 @@ def main(command: str) -> int:
 
     from diffusion_jax import parallel
     from diffusion_jax.runs import editing, edits, run_folder
+    from diffusion_jax.runs.pixels import Origin
     from diffusion_jax.runs.trained import load_params
 
     cli.check_flags(command, COMMANDS)
@@ -86,7 +88,13 @@ def main(command: str) -> int:
     step, params = load_params(
         workdir, config, checkpoint=_CHECKPOINT.value, ema=_PARAMS.value == "ema"
     )
-    editor = editing.make_editor(config, params, batch_size=batch_size, inverter=_INVERTER.value)
+    editor = editing.make_editor(
+        config,
+        params,
+        batch_size=batch_size,
+        inverter=_INVERTER.value,
+        progress=partial(cli.progress, unit="batch"),
+    )
     seed, strength = _SEED.value, _STRENGTH.value
     match command:
         case "image":
@@ -115,7 +123,7 @@ def main(command: str) -> int:
         settings |= {flag.name: flag.value for flag in COMMANDS[command]}
         settings |= {"edit": command, "labels": labels.tolist(), "checkpoint": step}
         settings |= {"params": _PARAMS.value, "seed": seed}
-        write(out, edited, settings)
+        write(out, edited, Origin(workdir, step, config.sampling.guidance), settings)
         for row, error in enumerate(edited.arrays.get("error", [])):
             print(f"{files[row]}: root mean square error {error:.4f} of [-1, 1]")
         print(out / "grid.png")
@@ -164,15 +172,19 @@ def given_labels(command: str, images: int, classes: int, workdir: Path) -> np.n
     return given.repeat(rows)
 
 
-def write(out: Path, edited, settings: dict) -> None:
-    """Writes the grid, the results as PNGs, the settings, and arrays if there are any."""
+def write(out: Path, edited, origin, settings: dict) -> None:
+    """Writes the grid, the results as PNGs, the settings, and arrays if there are any.
+
+    Raises ValueError, and writes nothing, if the model drew values that are not finite.
+    """
     from diffusion_jax import images
     from diffusion_jax.pictures.captions import captioned_grid
+    from diffusion_jax.runs.pixels import finite_pixels
 
+    columns = {name: finite_pixels(column, origin) for name, column in edited.columns.items()}
     out.mkdir(parents=True, exist_ok=True)
     (out / "settings.json").write_text(json.dumps(settings, indent=2) + "\n")
     headings = list(edited.columns)
-    columns = {name: images.to_uint8(column) for name, column in edited.columns.items()}
     cells = np.stack(list(columns.values()), axis=1)
     cells = cells.reshape(-1, *cells.shape[2:])
     captions = headings * (len(cells) // len(headings))

@@ -1,8 +1,9 @@
 """Edits of images with a trained model: each returns new images, and what they were made from."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path as File
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -35,12 +36,13 @@ class Editor:
 
     Images are (count, height, width, channels) in [-1, 1], one label for each; image i of a call
     depends on its seed, i and its own inputs. backwards: draws the noise that images come from,
-    see `make_inverter`.
+    see `make_editor`. progress: wraps the iteration over batches (tqdm, say).
     """
 
     generator: Generator
     params: PyTree
     backwards: Generator
+    progress: Callable[[Iterable], Iterable] = iter
 
     def image_to_image(
         self, images: HostImages, labels: Labels, *, strength: float, seed: int
@@ -85,14 +87,12 @@ class Editor:
     def invert(self, images: HostImages, labels: Labels) -> HostImages:
         """The noises that the images come from, at the first level of `invertible`."""
         path = invertible(self.backwards.path).climbing()
-        drawn, _ = self.backwards(self.params, labels, seed=0, path=path, inputs={"x": images})
-        return drawn
+        return self._draw(labels, 0, self.backwards, path=path, inputs={"x": images})
 
     def again(self, noises: HostImages, labels: Labels) -> HostImages:
         """The images that inverted noises lead back to, with the solver that inverted them."""
         path = invertible(self.backwards.path)
-        drawn, _ = self.backwards(self.params, labels, seed=0, path=path, inputs={"x": noises})
-        return drawn
+        return self._draw(labels, 0, self.backwards, path=path, inputs={"x": noises})
 
     def interpolate(
         self, first: End, second: End, labels: Labels, *, seed: int, inverted: bool
@@ -112,8 +112,11 @@ class Editor:
         """What sampling with this seed starts from."""
         return self.generator.starts(count, seed=seed)
 
-    def _draw(self, labels: Labels, seed: int, **how) -> HostImages:
-        drawn, _ = self.generator(self.params, labels, seed=seed, **how)
+    def _draw(
+        self, labels: Labels, seed: int, generator: Generator | None = None, **how: Any
+    ) -> HostImages:
+        generator = generator or self.generator
+        drawn, _ = generator(self.params, labels, seed=seed, progress=self.progress, **how)
         return drawn
 
 
@@ -174,7 +177,12 @@ def _square(image: Image.Image, size: int) -> Image.Image:
 
 
 def make_editor(
-    config: ConfigDict, params: PyTree, *, batch_size: int, inverter: str = "ddim"
+    config: ConfigDict,
+    params: PyTree,
+    *,
+    batch_size: int,
+    inverter: str = "ddim",
+    progress: Callable[[Iterable], Iterable] = iter,
 ) -> Editor:
     """An editor with a config's model and sampling settings.
 
@@ -191,4 +199,5 @@ def make_editor(
         Generator.from_config(config, batch_size=batch_size),
         params,
         Generator.from_config(back, batch_size=batch_size),
+        progress,
     )
