@@ -52,14 +52,19 @@ _SEED = flags.DEFINE_integer("seed", 0, "The same seed gives the same images.", 
 _PARAMS = flags.DEFINE_enum("params", "ema", ["ema", "raw"], "Averaged or raw parameters.")
 _CHECKPOINT = flags.DEFINE_integer("checkpoint", None, "Its step; default: the newest.")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", None, "Images at a time, on all devices.", 1)
-_UPSCALE = flags.DEFINE_integer("upscale", 1, "Show each pixel as upscale x upscale pixels.", 1)
+_UPSCALE = flags.DEFINE_integer("upscale", 1, "How many times larger the grid shows images.", 1, 64)
 
-COMMANDS = {
+OF_EDITS = {
     "image": (_IMAGES, _STRENGTH, _COUNT),
     "inpaint": (_IMAGES, _MASK, _COUNT, _RESAMPLE, _JUMP),
     "interpolate": (_IMAGES, _COUNT, _INVERTER),
     "vary": (_STRENGTH, _COUNT),
     "invert": (_IMAGES, _INVERTER),
+}
+# An inversion has a solver of its own, and neither guidance nor clipping.
+COMMANDS = {
+    name: own if name == "invert" else (*own, *sampling_flags.OF_DRAWING)
+    for name, own in OF_EDITS.items()
 }
 
 
@@ -67,7 +72,7 @@ def main(command: str) -> int:
     import jax
 
     from diffusion_jax import parallel
-    from diffusion_jax.runs import editing, edits, run_folder
+    from diffusion_jax.runs import editing, edits, run_folder, sampling_settings
     from diffusion_jax.runs.pixels import Origin
     from diffusion_jax.runs.trained import load_params
 
@@ -120,7 +125,9 @@ def main(command: str) -> int:
         case "invert":
             edited = edits.invert(editor, images, labels)
     if jax.process_index() == 0:
-        settings |= {flag.name: flag.value for flag in COMMANDS[command]}
+        if command == "invert":
+            settings = sampling_settings.in_use(editing.inverting(config, _INVERTER.value))
+        settings |= {flag.name: flag.value for flag in OF_EDITS[command]} | {"count": count}
         settings |= {"edit": command, "labels": labels.tolist(), "checkpoint": step}
         settings |= {"params": _PARAMS.value, "seed": seed}
         write(out, edited, Origin(workdir, step, config.sampling.guidance), settings)
@@ -146,6 +153,8 @@ def given_files(command: str) -> list[Path]:
 def given_masks(files: list[Path]) -> list[Path]:
     """A mask file for each image. Raises ValueError if there are not as many, nor just one."""
     masks = [Path(name) for name in _MASK.value or []]
+    if not masks:
+        raise ValueError("--mask is missing; for example: --mask mask.png")
     if len(masks) not in (1, len(files)):
         raise ValueError(
             f"--mask names {len(masks)} files for {len(files)} images; give one for all, or one "

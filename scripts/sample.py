@@ -39,6 +39,7 @@ _UPSCALE = flags.DEFINE_integer(
     1,
     "How many times as high and as wide all pictures are; the npz keeps the model's resolution.",
     1,
+    64,
 )
 _UPSCALER = flags.DEFINE_string(
     "upscaler",

@@ -12,7 +12,7 @@ flags.adopt_module_key_flags(guidance_flags)  # shown by --help
 
 _GUIDANCE = flags.DEFINE_float("guidance", None, "w in (1+w) conditional - w unconditional.", 0.0)
 _CFG_SCALE = flags.DEFINE_float("cfg_scale", None, "Instead of --guidance: s = 1 + w.")
-_STEPS = flags.DEFINE_integer("steps", None, "Sampling steps, evenly spaced.", 1)
+_STEPS = flags.DEFINE_integer("steps", None, "Sampling steps.", 1)
 _STRIDE = flags.DEFINE_integer("stride", None, "In place of --steps: every stride-th step.", 1)
 _SOLVER = flags.DEFINE_string(
     "solver",
@@ -23,7 +23,12 @@ _SOLVER = flags.DEFINE_string(
 _SPACING = flags.DEFINE_string(
     "spacing", None, "Of the steps, such as ends or karras; a wrong name is answered with the list."
 )
-_ETA = flags.DEFINE_float("eta", None, "Of ddim and original. 0: DDIM; 1: DDPM.", 0.0)
+_ETA = flags.DEFINE_float(
+    "eta",
+    None,
+    "How much fresh noise a solver adds, if it can: 0 is none (DDIM), 1 as much as DDPM.",
+    0.0,
+)
 _DDIM_SCALE = flags.DEFINE_float(
     "ddim_scale", None, "Instead of --eta: its square, the original's DDIM_scale.", 0.0
 )
@@ -36,6 +41,9 @@ _CLIP = flags.DEFINE_bool(
     "Clip the predicted x0 to [-1, 1]; without, first steps may blow up. The original's "
     "clipping is what the original calls corrected.",
 )
+
+# All but those that say which levels are visited.
+OF_DRAWING = (_GUIDANCE, _CFG_SCALE, _SOLVER, _ETA, _DDIM_SCALE, _CLIP, *guidance_flags.FLAGS)
 
 
 def change(config: ConfigDict) -> dict[str, Any]:

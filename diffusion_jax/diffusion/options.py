@@ -1,5 +1,6 @@
 """Checks of the options that a config can have."""
 
+import sys
 from typing import Any
 
 
@@ -12,8 +13,11 @@ def check_range(
     """
     if not isinstance(value, int | float):
         return
-    if not value >= lowest or (highest is not None and not value <= highest):
-        wanted = f"at least {lowest}" if highest is None else f"in [{lowest}, {highest}]"
+    largest = sys.float_info.max if highest is None else highest
+    if not lowest <= value <= largest:
+        wanted = (
+            f"at least {lowest}, and finite" if highest is None else f"in [{lowest}, {highest}]"
+        )
         raise ValueError(f"{name}={value} must be {wanted}")
 
 

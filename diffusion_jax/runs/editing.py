@@ -184,20 +184,25 @@ def make_editor(
     inverter: str = "ddim",
     progress: Callable[[Iterable], Iterable] = iter,
 ) -> Editor:
-    """An editor with a config's model and sampling settings.
-
-    inverter: the solver to run backwards, one of `INVERTERS`. It does so without guidance and
-    clipping, neither of which can be undone. Raises ValueError for another.
-    """
-    if inverter not in INVERTERS:
-        raise ValueError(f"--inverter={inverter} must be one of {', '.join(INVERTERS)}")
-    back = config.copy_and_resolve_references()
-    with back.unlocked():
-        back.sampling.update(solver=inverter, clip=False, dynamic_threshold=0.0, guidance=0.0)
-        back.sampling.autoguidance = ""
+    """An editor with a config's model and sampling settings. inverter: see `inverting`."""
+    back = inverting(config, inverter)
     return Editor(
         Generator.from_config(config, batch_size=batch_size),
         params,
         Generator.from_config(back, batch_size=batch_size),
         progress,
     )
+
+
+def inverting(config: ConfigDict, inverter: str) -> ConfigDict:
+    """The config for running backwards: without guidance and clipping, which cannot be undone.
+
+    inverter: the solver, one of `INVERTERS`. Raises ValueError for another.
+    """
+    if inverter not in INVERTERS:
+        raise ValueError(f"--inverter={inverter} must be one of {', '.join(INVERTERS)}")
+    back = config.copy_and_resolve_references()
+    with back.unlocked():
+        back.sampling.update(solver=inverter, clip=False, dynamic_threshold=0.0, guidance=0.0)
+        back.sampling.update(autoguidance="", autoguidance_checkpoint=0)
+    return back

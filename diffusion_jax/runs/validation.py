@@ -150,6 +150,19 @@ def _check_sections(config: ConfigDict) -> None:
     _built(f"loss.{config.loss.weight}", _try_weight, config)
     _built(f"sampling.{config.sampling.solver}", build.make_solver, config)
     _built("sampling", build.make_sampling_path, config)
+    sampling = config.sampling
+    if sampling.autoguidance_checkpoint and not sampling.autoguidance:
+        raise ValueError(
+            f"sampling.autoguidance_checkpoint={sampling.autoguidance_checkpoint} needs "
+            "sampling.autoguidance, the workdir of a run"
+        )
+    smallest, largest = schedule.sigma_range
+    if sampling.guidance_low >= largest or 0 < sampling.guidance_high < smallest:
+        raise ValueError(
+            f"sampling.guidance_low={sampling.guidance_low} and "
+            f"sampling.guidance_high={sampling.guidance_high} leave nothing to guide: noise / "
+            f"signal of this schedule is from {smallest:.3g} to {largest:.3g}"
+        )
     if config.loss.weight != "uniform" and not loss.uses_error:
         raise ValueError(
             f"loss.weight={config.loss.weight} weighs the squared error, which "
