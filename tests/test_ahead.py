@@ -15,6 +15,8 @@ from benchmarks import loop_body
 from diffusion_jax.diffusion.parametrisations import denoiser_from_network
 from diffusion_jax.diffusion.schedules import make_schedule
 from diffusion_jax.diffusion.types import Leaf, Level, NetworkOutput, Waypoint
+from diffusion_jax.models.attention import ClassAttention
+from diffusion_jax.models.blocks import Conditioning
 from diffusion_jax.models.network import Network
 from diffusion_jax.runs.ready import Ready, Told
 from diffusion_jax.runs.trained import Trained
@@ -51,6 +53,33 @@ def test_the_loop_of_a_unet_repeats_nothing():
     found = loop_body.repeated(loop_body.sampler(config, 16, MOTION))
     # For want of bfloat16 convolutions on a CPU the compiler itself, in no scope, widens kernels.
     assert [line for line in found if line.scope or line.opcode != "convert"] == []
+
+
+@pytest.mark.parametrize("behaviour", ["original", "corrected"])
+def test_the_original_attention_over_the_class_skips_its_idle_queries_and_keys(behaviour):
+    block = ClassAttention(8, behaviour=behaviour)
+    told = jnp.ones((4, 8, 8, 8)), Conditioning(jnp.ones((4, 3)), jnp.ones((4, 3)), None)
+    params = jax.eval_shape(lambda: block.init(jax.random.key(0), *told, train=False))
+    lowered = jax.jit(lambda params, *told: block.apply(params, *told, train=False)).lower(
+        params, *told
+    )
+    program = loop_body.parse(lowered.compile().as_text())
+    computed = {
+        part
+        for part in ("query", "key", "out")
+        for lines in program.values()
+        for line in lines
+        if f"/{part}/dot_general" in line.rest or f"/{part}/conv_general" in line.rest
+    }
+    assert computed == ({"out"} if behaviour == "original" else {"query", "key", "out"})
+
+
+def test_a_solver_that_draws_no_noise_skips_the_variance_head():
+    config = tiny_config(model__blocks="res", sampling__solver="heun")
+    program = loop_body.parse(loop_body.sampler(config, 16))
+    scopes = [line.scope for lines in program.values() for line in lines]
+    assert any("noise_head" in scope for scope in scopes)
+    assert not any("variance_head" in scope for scope in scopes)
 
 
 def test_the_loop_of_a_transformer_repeats_only_what_joins_level_and_label():

@@ -33,15 +33,13 @@ class ClassAttention(Block):
             raise ValueError("The block 'clsAtn' needs classes: set num_classes or drop the block")
         channels = x.shape[-1]
         h = GroupNorm(quarter_groups(channels), name="norm_in")(x)
-        query = dense(channels, "query", jnp.float32)
-        key = dense(channels, "key", jnp.float32)
+        query = dense(channels, "query", jnp.float32)(cond.label)
+        key = dense(channels, "key", jnp.float32)(cond.label)
 
         def weights() -> Float[Array, "batch channels channels"]:
-            logits = query(cond.label)[:, :, None] * key(cond.label)[:, None, :]
-            return jax.nn.softmax(logits).astype(h.dtype)
+            return jax.nn.softmax(query[:, :, None] * key[:, None, :]).astype(h.dtype)
 
-        # Idle parameters are still parameters.
-        if self.behaviour == "corrected" or self.is_initializing():
+        if self.behaviour == "corrected":  # else the compiler drops queries and keys
             mixing = ahead(self, OF_CONDITION, "weights", weights)
             h = h + jnp.einsum("bcd,bhwd->bhwc", mixing, h)
         h = conv(channels, 1, "out", self.dtype)(h)
