@@ -96,6 +96,7 @@ class WeightStandardizedConv(nn.Module):
     @nn.compact
     def __call__(self, x: Images) -> Features:
         raw = self.param("kernel", TORCH_KERNEL, (3, 3, x.shape[-1], self.features))
+        raw = jnp.asarray(raw)  # NumPy's in an imported model
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
         kernel = ahead(self, OF_PARAMS, "kernel", lambda: standardized(raw).astype(self.dtype))
         shift = ahead(self, OF_PARAMS, "bias", lambda: jnp.asarray(bias, self.dtype))
