@@ -12,7 +12,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from benchmarks.flops import peak_tflops
-from scripts import cli
+from scripts import flag_values
 
 config_flags.DEFINE_config_file("config", "configs/res_res.py", "The experiment.")
 BATCH = flags.DEFINE_integer("batch", 8, "Images at a time, on all devices together.", 1)
@@ -25,7 +25,7 @@ JSON = flags.DEFINE_string("json", None, "File to write the figures to, too.")
 def config_from_flags() -> ConfigDict:
     """The config, with --batch and --dtype in their places; compilation is not cached."""
     jax.config.update("jax_enable_compilation_cache", False)
-    config = cli.config_of("config", "configs/res_res.py")
+    config = flag_values.config_of("config", "configs/res_res.py")
     config.batch_size = BATCH.value
     config.model.dtype = DTYPE.value
     return config

@@ -3,7 +3,6 @@
 import contextlib
 import itertools
 import logging
-import math
 import os
 import sys
 import traceback
@@ -13,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from absl import app, flags
-from ml_collections import ConfigDict, config_flags
 
 ROOT = Path(__file__).resolve().parent.parent
 QUIET = ("orbax", "jax", "tensorflow_datasets")
@@ -77,65 +75,6 @@ def with_config_of_workdir(argv: list[str]) -> list[str]:
         if name == "workdir" and (Path(workdir) / "config.json").is_file():
             return [argv[0], f"--config={ROOT / 'configs' / 'of_workdir.py'}:{workdir}", *argv[1:]]
     return argv
-
-
-def config_of(flag: str, example: str) -> ConfigDict:
-    """The config that the flag names.
-
-    Raises ValueError if the flag is missing, FileNotFoundError if the file is.
-    """
-    config = flags.FLAGS[flag].value
-    if config is None:
-        raise ValueError(f"--{flag} is missing; for example: --{flag} {example}")
-    try:
-        config.keys()
-    except OSError:
-        name = config_flags.get_config_filename(flags.FLAGS[flag])
-        raise FileNotFoundError(f"--{flag}={name}: there is no such file") from None
-    return config
-
-
-def sampling_options(texts: Sequence[str], **shorthands: float | None) -> dict[str, Any]:
-    """Options of solver and spacing from NAME=VALUE texts, or flags of their own (None: missing).
-
-    Raises ValueError for a text of another form, and for an option that was given twice.
-    """
-    options: dict[str, Any] = {n: value for n, value in shorthands.items() if value is not None}
-    for text in texts:
-        name, equals, value = (part.strip() for part in text.partition("="))
-        if not name or not equals:
-            raise ValueError(f"--option={text} must be NAME=VALUE, such as eta=0.5")
-        if name in options:
-            raise ValueError(f"The option {name} was given twice")
-        options[name] = value
-    return options
-
-
-def results_folder(out: str | None, parent: Path) -> Path:
-    """The folder that --out names, or else parent/0001, 0002, ...: the number after the last.
-
-    Raises ValueError if --out is there already, and not empty.
-    """
-    from diffusion_jax.runs import run_folder
-
-    if out is None:
-        return run_folder.next_folder(parent)
-    folder = Path(out)
-    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
-        raise ValueError(f"--out={out} is there already; choose another folder, or delete it")
-    return folder
-
-
-def numbers(flag: flags.FlagHolder, kind: type) -> list:
-    """The numbers of a list; none if the flag is missing."""
-    try:
-        given = [kind(text) for text in flag.value or []]
-        if not all(map(math.isfinite, given)):
-            raise ValueError("not finite")
-        return given
-    except ValueError:
-        text = ",".join(flag.value)
-        raise ValueError(f"--{flag.name}={text} is not a list of numbers, such as 0,1") from None
 
 
 def progress(items: Iterable, unit: str) -> Iterable:

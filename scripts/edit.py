@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from scripts import cli, sampling_flags
+from scripts import cli, flag_values, sampling_flags
 
 flags.adopt_module_key_flags(sampling_flags)  # shown by --help
 
@@ -72,7 +72,7 @@ def main(command: str) -> int:
     import jax
 
     from diffusion_jax import parallel
-    from diffusion_jax.runs import editing, edits, run_folder, sampling_settings
+    from diffusion_jax.runs import edit_files, editing, edits, run_folder, sampling_settings
     from diffusion_jax.runs.pixels import Origin
     from diffusion_jax.runs.trained import load_params
 
@@ -83,9 +83,9 @@ def main(command: str) -> int:
     config = run_folder.load(workdir)
     settings = sampling_flags.change(config)
     files = given_files(command)
-    images = editing.read_images(files, config) if files else None
+    images = edit_files.read_images(files, config) if files else None
     labels = given_labels(command, len(files), config.model.num_classes, workdir)
-    out = cli.results_folder(_OUT.value, workdir / "edited")
+    out = flag_values.results_folder(_OUT.value, workdir / "edited")
     count = _COUNT.value or (8 if command == "interpolate" else 4)
     drawn = {"image": len(files) * count, "inpaint": len(files) * count, "invert": len(files)}
     drawn |= {"interpolate": count, "vary": len(labels) * count}
@@ -107,7 +107,7 @@ def main(command: str) -> int:
                 editor, images, labels, strength=strength, count=count, seed=seed
             )
         case "inpaint":
-            masks = editing.read_masks(given_masks(files), files, config)
+            masks = edit_files.read_masks(given_masks(files), files, config)
             edited = edits.inpaint(
                 editor,
                 images,

@@ -21,9 +21,9 @@ from typing import Any
 from absl import flags
 from ml_collections import config_flags
 
-from scripts import cli, guidance_flags
+from scripts import cli, flag_values, sweep_flags
 
-flags.adopt_module_key_flags(guidance_flags)  # shown by --help
+flags.adopt_module_key_flags(sweep_flags)  # shown by --help
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "An experiment, for its training data.")
 _DATA = flags.DEFINE_string("data", None, "A dataset as in config.data.name, in its own size.")
@@ -74,17 +74,6 @@ _PROTOCOL = flags.DEFINE_enum(
     ["original"],
     "original: as gmongaras/Diffusion_models_from_scratch samples, 10,000 unconditional images.",
 )
-_STEPS = flags.DEFINE_list("steps", None, "Sampling steps, evenly spaced.")
-_STRIDE = flags.DEFINE_list("stride", None, "In place of --steps: every stride-th step.")
-_ETA = flags.DEFINE_list("eta", None, "0: DDIM; 1: DDPM.")
-_GUIDANCE = flags.DEFINE_list("guidance", None, "w in (1+w) conditional - w unconditional.")
-_CFG_SCALE = flags.DEFINE_list("cfg_scale", None, "Instead of --guidance: s = 1 + w.")
-_SOLVER = flags.DEFINE_list("solver", None, "Such as ddim, heun or dpmpp_2m.")
-_SPACING = flags.DEFINE_list("spacing", None, "Of the steps, such as ends or karras.")
-_OPTION = flags.DEFINE_multi_string(
-    "option", [], "Any option of the solver or the spacing, as NAME=VALUE; can be repeated."
-)
-_CLIP = flags.DEFINE_bool("clip", None, "Clip the predicted x0 to [-1, 1].")
 _PLOT = flags.DEFINE_string("plot", None, "The picture of a sweep; default: METRIC.png in --out.")
 _X = flags.DEFINE_string(
     "x", None, "Of the plot, such as evaluations, steps or guidance; default: what varies."
@@ -93,7 +82,7 @@ _X = flags.DEFINE_string(
 OF_FEATURES = (_FEATURES, _WEIGHTS, _RESIZE, _BATCH_SIZE)
 OF_REFERENCE = (_OUT, _NUM, _KEEP, *OF_FEATURES)
 OF_EVALUATION = (_REFERENCE, _OUT, _NUM, _ALLOW, _BOOTSTRAP, *OF_FEATURES)
-OF_PROTOCOL = (_WORKDIR, _CHECKPOINT, _PARAMS, _SEED, _PROTOCOL, _STEPS, _STRIDE, _ETA, _PLOT, _X)
+OF_PROTOCOL = (_WORKDIR, _CHECKPOINT, _PARAMS, _SEED, _PROTOCOL, _PLOT, _X, *sweep_flags.OF_STEPS)
 COMMANDS = {
     "reference --config": (_CONFIG, *OF_REFERENCE),
     "reference --workdir": (_WORKDIR, *OF_REFERENCE),
@@ -102,10 +91,7 @@ COMMANDS = {
     "evaluate --workdir": (
         *OF_PROTOCOL,
         *OF_EVALUATION,
-        *(
-            *(_LABELS, _QUANTIZER, _GUIDANCE, _CFG_SCALE, _SOLVER, _SPACING, _OPTION, _CLIP),
-            *guidance_flags.FLAGS,
-        ),  # which a protocol decides
+        *(_LABELS, _QUANTIZER, *sweep_flags.OF_DRAWING),  # which a protocol decides
     ),
     "evaluate --protocol": (*OF_PROTOCOL, *OF_EVALUATION),
     "check": (_IMAGES, _REFERENCE, _OUT, _WEIGHTS, _BATCH_SIZE),
@@ -135,7 +121,7 @@ def reference() -> int:
             raise ValueError(f"--workdir={','.join(_WORKDIR.value)}: a reference takes only one")
         dataset = datasets.of_config(run_folder.load(Path(_WORKDIR.value[0])))
     else:
-        dataset = datasets.of_config(cli.config_of("config", "configs/digits.py"))
+        dataset = datasets.of_config(flag_values.config_of("config", "configs/digits.py"))
     count = make_reference(
         dataset,
         extractor(),
@@ -167,9 +153,9 @@ def evaluate() -> int:
     if _IMAGES.value is None:
         points = sweep.points(
             [Path(workdir) for workdir in _WORKDIR.value],
-            "all" if _CHECKPOINT.value == ["all"] else cli.numbers(_CHECKPOINT, int),
-            sampling_lists(),
-            cli.numbers(_SEED, int),
+            "all" if _CHECKPOINT.value == ["all"] else flag_values.numbers(_CHECKPOINT, int),
+            sweep_flags.lists(),
+            flag_values.numbers(_SEED, int),
         )
         if len(points) == 1 and (_PLOT.value or _X.value):
             raise ValueError("--plot and --x are of a sweep; for example: --steps 10,20,50")
@@ -210,24 +196,6 @@ def check() -> int:
     return 0 if all(metric.agrees for metric in compared) else 1
 
 
-def sampling_lists() -> dict[str, list[Any]]:
-    """The values of each setting of config.sampling to evaluate; none keeps the config's."""
-    scales = [guidance_flags.scale(None, scale) for scale in cli.numbers(_CFG_SCALE, float)]
-    if scales and _GUIDANCE.value:
-        raise ValueError("--guidance and --cfg_scale were both given; choose one")
-    given = guidance_flags.given()
-    return {
-        "solver": _SOLVER.value or [],
-        "spacing": _SPACING.value or [],
-        "steps": cli.numbers(_STEPS, int),
-        "stride": cli.numbers(_STRIDE, int),
-        "eta": cli.numbers(_ETA, float),
-        "guidance": scales or cli.numbers(_GUIDANCE, float),
-        "clip": [] if _CLIP.value is None else [_CLIP.value],
-        **{name: [] if value is None else [value] for name, value in given.items()},
-    }
-
-
 def drawing():
     """How all images of a sweep are drawn: as --protocol says, or the flags it replaces."""
     from diffusion_jax.runs import sweep
@@ -237,7 +205,7 @@ def drawing():
     else:
         chosen = sweep.Protocol(labels=_LABELS.value, truncate=_QUANTIZER.value == "truncate")
     count = _NUM.value or chosen.count
-    options = cli.sampling_options(_OPTION.value)
+    options = sweep_flags.options()
     return dataclasses.replace(chosen, count=count, ema=_PARAMS.value == "ema", options=options)
 
 

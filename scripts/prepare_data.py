@@ -22,7 +22,7 @@ import numpy as np
 from absl import flags
 from ml_collections import config_flags
 
-from scripts import cli
+from scripts import cli, flag_values
 
 _SOURCE = flags.DEFINE_string("source", None, "Folder with the zip files.")
 _DATA_DIR = flags.DEFINE_string(
@@ -200,7 +200,7 @@ def check() -> int:
     if not _OUT.value.endswith(".png"):
         raise ValueError(f"--out={_OUT.value} must end with .png")
     if _CONFIG.present:
-        dataset = datasets.of_config(cli.config_of("config", "configs/folder.py"))
+        dataset = datasets.of_config(flag_values.config_of("config", "configs/folder.py"))
     else:
         name = _NAME.value or "imagenet64"
         dataset = datasets.of_name(name, split=_SPLIT.value, data_dir=_DATA_DIR.value)

@@ -68,11 +68,13 @@ def main() -> int:
     from diffusion_jax.importers import real_esrgan
     from diffusion_jax.runs import run_folder
     from diffusion_jax.runs.draw import draw_into
-    from diffusion_jax.runs.results import Choice
+    from diffusion_jax.runs.results import FILMED, Choice
     from diffusion_jax.runs.upscaling import make_upscaler
 
     if _WORKDIR.value is None:
         raise ValueError("--workdir is missing; for example: --workdir runs/digits")
+    if (_FILM_OF.present or _FRAMES.present) and not set(FILMED) & set(_SAVE.value):
+        raise ValueError("--film_of and --frames are of films; add gif, webp or strip to --save")
     workdir = Path(_WORKDIR.value)
     config = run_folder.load(workdir)
     sampling_flags.change(config)

@@ -6,7 +6,7 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict
 
-from scripts import cli, guidance_flags
+from scripts import flag_values, guidance_flags
 
 flags.adopt_module_key_flags(guidance_flags)  # shown by --help
 
@@ -68,6 +68,6 @@ def change(config: ConfigDict) -> dict[str, Any]:
         "clip": _CLIP.value,
         **guidance_flags.given(),
     }
-    sampling_settings.change(config, given, cli.sampling_options(_OPTION.value, eta=eta))
+    sampling_settings.change(config, given, flag_values.sampling_options(_OPTION.value, eta=eta))
     validate(config)
     return sampling_settings.in_use(config)

@@ -11,7 +11,7 @@ from pathlib import Path
 from absl import flags
 from ml_collections import config_flags
 
-from scripts import cli
+from scripts import cli, flag_values
 
 config_flags.DEFINE_config_file(
     "config", None, "The experiment, e.g. configs/res_res.py; --config.FIELD=VALUE changes a field."
@@ -23,7 +23,7 @@ _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print config and parameter count
 def main() -> int:
     from diffusion_jax.runs.validation import validate
 
-    config = cli.config_of("config", "configs/digits.py")
+    config = flag_values.config_of("config", "configs/digits.py")
     validate(config)
     if _DRY_RUN.value:
         print(describe(config))

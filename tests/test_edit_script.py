@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 from tiny import tiny_transformer_config
 
-from diffusion_jax.runs import editing, run_folder
+from diffusion_jax.runs import edit_files, editing, run_folder
 from diffusion_jax.runs.train import train
 from diffusion_jax.runs.trained import load_params
 
@@ -60,7 +60,7 @@ def editor(run):
 @pytest.fixture(scope="module")
 def images(run, files):
     paths = [files / "a.png", files / "b.png"]
-    return editing.read_images(paths, run_folder.load(run))
+    return edit_files.read_images(paths, run_folder.load(run))
 
 
 def test_inpainting_writes_known_pixels_as_they_were(run, files, tmp_path):
@@ -127,7 +127,7 @@ def test_interpolation_begins_and_ends_at_its_ends(editor):
 
 def test_images_of_another_size_are_cut_and_resized(run, files):
     config = run_folder.load(run)
-    cut = editing.read_images([files / "large.png"], config)
+    cut = edit_files.read_images([files / "large.png"], config)
     assert cut.shape == (1, 8, 8, 1)
     grey = Image.open(files / "large.png").convert("L").crop((5, 0, 25, 20))
     wanted = np.asarray(grey.resize((8, 8), Image.Resampling.LANCZOS)) / 127.5 - 1
@@ -136,7 +136,7 @@ def test_images_of_another_size_are_cut_and_resized(run, files):
 
 def test_a_mask_has_both_colours(run, files):
     with pytest.raises(ValueError, match=r"black\.png is all black; paint white what is to be"):
-        editing.read_masks([files / "black.png"], [files / "a.png"], run_folder.load(run))
+        edit_files.read_masks([files / "black.png"], [files / "a.png"], run_folder.load(run))
 
 
 @pytest.mark.parametrize("command", ["image", "interpolate", "vary", "invert"])
@@ -163,6 +163,7 @@ def test_the_other_edits_run(run, files, tmp_path, command):
         (["inpaint", "--images={f}/a.png"], "--mask is missing"),
         (["inpaint", "--images={f}/large.png", "--mask={f}/mask.png"], "has 8 x 8 pixels"),
         (["interpolate", "--images={f}/a.png"], "--images names 1 files"),
+        (["invert", "--images={f}/a.png", "--steps=1"], "there are not two with noise / signal"),
         (["invert", "--images={f}/a.png", "--inverter=ddpm"], "--inverter=ddpm must be one of"),
         (["vary", "--guidance=1e38"], "sampling.guidance=1e+38 must be in [0, 1000]"),
         (["vary", "--guidance=1", "--cfg_scale=2"], "--guidance and --cfg_scale were both given"),

@@ -252,6 +252,7 @@ def test_sampling_overwrites_nothing_and_checks_the_architecture(workdir, tmp_pa
         (["--steps=5", "--stride=5"], "choose one"),
         (["--steps=5", "--spacing=sections", "--option=sections=4"], "has its own number of steps"),
         (["--save=jpeg"], "grid, png, npz, gif"),
+        (["--frames=5"], "add gif, webp or strip to --save"),
         (["--checkpoint=5"], "there: 3, 6"),
         (["--batch_size=3"], "batch_size=3 is not divisible by 2 devices"),
     ],

@@ -212,7 +212,7 @@ def test_lanczos_keeps_constant_images_constant_and_nearest_repeats_pixels():
     assert_array_equal(nearest(images, factor=2), np.kron(images, np.ones((1, 2, 2, 1), np.uint8)))
 
 
-def test_upscalers_by_name(weights):
+def test_upscalers_by_name(weights, monkeypatch):
     make = partial(make_upscaler, read_network=real_esrgan.read)
     images = noise(2, 4, 3, 1)
     assert_array_equal(make("nearest", 1)(images), images)
@@ -226,6 +226,9 @@ def test_upscalers_by_name(weights):
         make(str(weights), 2)
     with pytest.raises(ValueError, match="--upscaler=bicubic is neither nearest nor lanczos"):
         make("bicubic", 2)
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(ValueError, match=r"tiny\.pth is a network.* and 2 were started"):
+        make(str(weights), 4)
 
 
 @pytest.fixture(scope="module")

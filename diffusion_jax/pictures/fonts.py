@@ -8,6 +8,7 @@ import unicodedata
 from functools import lru_cache
 from pathlib import Path
 
+from anyascii import anyascii
 from PIL import ImageFont
 from PIL.ImageFont import FreeTypeFont
 
@@ -19,7 +20,7 @@ STYLES = ("bold", "italic", "oblique", "mono", "serif", "condensed", "light", "t
 
 
 def drawable(text: str, fallback: str) -> str:
-    """The text if there is a font with all of its letters, otherwise its ASCII letters.
+    """The text if there is a font with all of its letters, otherwise its transliteration.
 
     The fallback stands for a text of which nothing would be left.
     """
@@ -31,9 +32,10 @@ def drawable(text: str, fallback: str) -> str:
 
 
 def to_ascii(text: str) -> str:
-    """The text without accents and without letters that ASCII does not have."""
-    decomposed = unicodedata.normalize("NFKD", text)
-    return " ".join(decomposed.encode("ascii", "ignore").decode().split())
+    """The text in ASCII: without accents, and other scripts transliterated."""
+    # Whole letters first: transliterated by itself, an accent could leave a mark of its own.
+    letters = anyascii(unicodedata.normalize("NFC", text))
+    return " ".join("".join(letter for letter in letters if letter.isprintable()).split())
 
 
 def font_for(text: str, size: int) -> FreeTypeFont:

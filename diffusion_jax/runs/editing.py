@@ -1,18 +1,14 @@
 """Edits of images with a trained model: each returns new images, and what they were made from."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path as File
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int, PyTree
 from ml_collections import ConfigDict
-from PIL import Image
 
-from diffusion_jax.data.crops import center_crop
-from diffusion_jax.data.decoder import Decoder
 from diffusion_jax.diffusion.paths import Path
 from diffusion_jax.runs.generator import Generator, HostImages
 from diffusion_jax.sampling.editing import part_of, slerp
@@ -25,8 +21,6 @@ Masks = Float[np.ndarray, "count height width 1"]
 
 # Solvers that are deterministic with their default options, and so can be run backwards.
 INVERTERS = ("ddim", "heun", "dpmpp_2m")
-
-
 LARGEST_SIGMA = 80.0  # EDM's sigma_max
 
 
@@ -125,55 +119,16 @@ def invertible(path: Path) -> Path:
 
     A network that estimates the noise knows x0 = (x - noise eps) / signal to 1 / signal times its
     own error, so that an image is lost where next to nothing of it is left.
+    Raises ValueError if fewer than two such levels have noise.
     """
     levels = path.levels()
     sigma = np.asarray(levels.noise) / np.asarray(levels.signal)
+    if np.sum((sigma > 0) & (sigma <= LARGEST_SIGMA)) < 2:
+        raise ValueError(
+            f"Of {path.num_steps} sampling steps there are not two with noise / signal up to "
+            f"{LARGEST_SIGMA:.0f}, which an inversion needs; choose more --steps"
+        )
     return path.since(int(np.flatnonzero(sigma <= LARGEST_SIGMA)[0]))
-
-
-def read_images(paths: Sequence[File], config: ConfigDict) -> HostImages:
-    """Image files as the run's model takes them.
-
-    Images of another size are cut to the largest central square and resized. Transparent and other
-    unusual ones are converted. Raises ValueError, which names the file, if one cannot be read.
-    """
-    decode = Decoder(config.model.channels, convert=True, upright=True)
-    size = config.data.resolution
-    pixels = [np.asarray(_square(decode(path), size)) for path in paths]
-    shape = (len(paths), size, size, config.model.channels)
-    return (np.stack(pixels).reshape(shape) / 127.5 - 1).astype(np.float32)
-
-
-def read_masks(paths: Sequence[File], images: Sequence[File], config: ConfigDict) -> Masks:
-    """The masks of images: 0 where a file is white, 1 where it is black.
-
-    They are cut and resized as the images are. Raises ValueError if a mask differs from its image
-    in size, or if nothing of it is black or nothing white.
-    """
-    return np.concatenate([_read_mask(*pair, config) for pair in zip(paths, images)])
-
-
-def _read_mask(path: File, image: File, config: ConfigDict) -> Masks:
-    decode = Decoder(1, convert=True, upright=True)
-    drawn = decode(path)
-    wanted = decode(image).size
-    if drawn.size != wanted:
-        raise ValueError(
-            f"The mask {path} has {drawn.size[0]} x {drawn.size[1]} pixels, and its image {image} "
-            f"{wanted[0]} x {wanted[1]}; make them equal"
-        )
-    size = config.data.resolution
-    white = np.asarray(_square(drawn, size)) > 127
-    if white.all() or not white.any():
-        raise ValueError(
-            f"The mask {path} is all {'white' if white.all() else 'black'}; paint white what is to "
-            "be drawn anew, and black what is to be kept"
-        )
-    return (~white).astype(np.float32)[None, :, :, None]
-
-
-def _square(image: Image.Image, size: int) -> Image.Image:
-    return image if image.size == (size, size) else center_crop(image, size)
 
 
 def make_editor(

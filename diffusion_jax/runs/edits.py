@@ -63,10 +63,10 @@ def inpaint(
 def interpolate(
     editor: Editor, images: HostImages | None, labels: Labels, *, count: int, seed: int
 ) -> Edited:
-    """`count` images from one end to the other: of the two images, or of two noises of the seed.
+    """`count` images drawn from noises between two ends, which stand beside them.
 
-    labels: of the two ends; each image has that of the nearer one. The images themselves come first
-    and last, if there are any: those between are drawn, the ends of these by way of inversion.
+    The ends are two images, whose noises are found by inversion, or without images two noises of
+    the seed. labels: of the ends; each drawn image has that of the nearer one.
     """
     noises = editor.noises(2, seed=seed) if images is None else editor.invert(images, labels)
     nearer = labels[np.arange(count) * 2 // count]

@@ -131,7 +131,7 @@ class Generator:
         labels (count,) in 0 .. num_classes (the null class), or any pytree of rows that the model
         takes; only their number counts in a model without a condition. progress: wraps the
         iteration over batches (tqdm, say). guidance_scale, path, options: in place of the
-        generator's own. inputs: rows to start from or to keep, see `editing.INPUTS`. The film's
+        generator's own. inputs: rows to start from or to keep, see `editing.edit`. The film's
         arrays are (count, frames, height, width, channels).
         Raises ValueError for an option that the solver does not have.
         """

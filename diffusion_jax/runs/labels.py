@@ -84,14 +84,14 @@ def described(
 def file_name(index: int, label: int, name: str) -> str:
     """Of the PNG of image `index`: 000012_label207_golden_retriever.png.
 
-    Letters of the name that are not ASCII's lose their accents, or are left out.
+    Letters of the name that are not ASCII's are transliterated.
     """
     words = re.findall("[A-Za-z0-9]+", fonts.to_ascii(name)) if name != str(label) else []
     return "_".join([f"{index:06d}", f"label{label}", *words])[:80].rstrip("_") + ".png"
 
 
 def captions(labels: Int[np.ndarray, "count"], num_classes: int, names: Sequence[str]) -> list[str]:
-    """What can be written beside each image: its class, or the number of a class that no font has.
+    """What can be written beside each image: its class, transliterated where no font has it.
 
     Nothing if the model has no classes, or if all images are of the null class.
     """

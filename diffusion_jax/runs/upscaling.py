@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree, UInt8
@@ -55,6 +56,11 @@ def make_upscaler(
         raise ValueError(
             f"--upscale={factor} was given, but the network {name} enlarges {FACTOR} times; leave "
             "--upscale out"
+        )
+    if jax.process_count() > 1:  # pictures are written by one of them
+        raise ValueError(
+            f"--upscaler={name} is a network, which enlarges in a single process, and "
+            f"{jax.process_count()} were started; choose nearest or lanczos"
         )
     return Network(*read_network(path), progress=progress)
 

@@ -1,6 +1,6 @@
 """Editing: where to start, and what to keep, in place of pure noise and nothing.
 
-`edit` samples from `INPUTS`. An edit is a path and such inputs:
+An edit is a path, and what `edit` is given besides:
 - image-to-image: `image`, on the rest of a path, `part_of(path, strength)` (SDEdit,
   arXiv:2108.01073); variations are the same with images that the model has drawn;
 - inpainting: `known` and `mask`, on a whole path, or on a `resampled` one (RePaint);
@@ -18,14 +18,6 @@ from diffusion_jax.sampling.inpainting import inpainting
 from diffusion_jax.sampling.loop import Film, sample, starting_noise
 from diffusion_jax.sampling.solver import Solver
 
-# Rows that an edit is given, and what they are.
-INPUTS = {
-    "x": "where to start: the state at the first level of the path",
-    "image": "the clean image that is noised to the first level of the path, where to start",
-    "known": "the clean image whose pixels are kept where the mask is 1",
-    "mask": "(count, height, width, 1): 1 for pixels to keep, 0 for pixels to draw",
-}
-
 
 def edit(
     solver: Solver,
@@ -40,8 +32,11 @@ def edit(
     known: Images | None = None,
     mask: Images | None = None,
 ) -> tuple[Images, Film]:
-    """`sample`, with these `INPUTS`; with none of them, the same as `sample`.
+    """`sample`, with a row for each image of what it starts from, or has to keep.
 
+    x: where to start, the state at the first level of the path. image: a clean image, which is
+    noised to that level. known: the clean image whose pixels are kept where the mask is 1. mask:
+    (batch, height, width, 1), 1 for pixels to keep, 0 for pixels to draw.
     Raises ValueError for x with image, and for known without mask or the other way round.
     """
     if x is not None and image is not None:

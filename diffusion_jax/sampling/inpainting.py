@@ -29,7 +29,7 @@ def inpainting(solver: Solver, known: Images, mask: Images) -> Solver:
         history: History,
     ) -> tuple[Images, History]:
         x, history = solver.step(denoiser, now, next, x, fresh_noise, history)
-        # No pixel needs its noise twice: where this is used, x is not.
+        # Where a pixel's noise is used here, what the step has made of it is not.
         return jnp.where(mask > 0, q_sample(next, known, fresh_noise), x), history
 
     return replace(solver, step=step)
