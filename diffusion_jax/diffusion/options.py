@@ -1,6 +1,5 @@
 """Checks of the options that a config can have."""
 
-import sys
 from typing import Any
 
 
@@ -13,8 +12,8 @@ def check_range(
     """
     if not isinstance(value, int | float):
         return
-    largest = sys.float_info.max if highest is None else highest
-    if not lowest <= value <= largest:
+    within = value < float("inf") if highest is None else value <= highest
+    if not (lowest <= value and within):
         wanted = (
             f"at least {lowest}, and finite" if highest is None else f"in [{lowest}, {highest}]"
         )
