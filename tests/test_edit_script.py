@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from forks import run_each
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 from tiny import tiny_transformer_config
@@ -151,9 +152,8 @@ def test_the_other_edits_run(run, files, tmp_path, command):
     assert ("root mean square error" in done.stdout) == (command == "invert")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
+def test_mistakes_are_one_line(run, files, tmp_path):
+    cases = [
         (["paint"], "'paint' was given, one of these was expected: image, inpaint"),
         (["image"], "--images is missing"),
         (["image", "--images={f}/a.png", "--strength=0"], "strength=0.0 must be above 0"),
@@ -170,13 +170,12 @@ def test_the_other_edits_run(run, files, tmp_path, command):
         (["invert", "--images={f}/a.png", "--guidance=2"], "--guidance belongs to `image` and"),
         (["vary", "--guidance_interval=5,1"], "--guidance_interval=5,1 must be LOW,HIGH"),
         (["vary", "--autoguidance=/nowhere"], "sampling.autoguidance=/nowhere: "),
-    ],
-)
-def test_mistakes_are_one_line(run, files, tmp_path, arguments, message):
-    given = [argument.format(f=files) for argument in arguments]
+    ]
     out = tmp_path / "out"
-    done = edit(*given, f"--workdir={run}", f"--out={out}")
-    assert done.returncode != 0
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
-    assert not out.exists()
+    common = [f"--workdir={run}", f"--out={out}"]
+    given = [[a.format(f=files) for a in arguments] + common for arguments, _ in cases]
+    for (_, message), done in zip(cases, run_each("edit", given)):
+        assert done.returncode != 0
+        assert message in done.stderr
+        assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+        assert not out.exists()

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from forks import run_each
 from PIL import Image
 from tiny import tiny_transformer_config
 
@@ -295,8 +296,8 @@ def test_mistakes_get_one_line(run, reference, pictures, tmp_path):
         ([*make, "--weights=/nowhere", out + ".npz"], "/nowhere"),
         ([*files[:1], "--images=/nowhere", *files[2:]], "neither a folder nor an .npz file"),
     ]
-    for arguments, message in cases:
-        done = fid(*arguments)
+    outcomes = run_each("fid", [arguments for arguments, _ in cases])
+    for (arguments, message), done in zip(cases, outcomes):
         assert done.returncode == 1, arguments
         line = done.stderr.strip().splitlines()[-1]
         assert line.startswith("Error: "), done.stderr
