@@ -1,10 +1,12 @@
+import jax.numpy as jnp
 import numpy as np
 import pytest
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 
 from diffusion_jax.diffusion import discrete
 from diffusion_jax.diffusion.discrete import respace, steps_by_count, steps_by_stride
 from diffusion_jax.diffusion.schedules import make_schedule
+from diffusion_jax.sampling import make_path
 
 
 def centred_25():
@@ -48,6 +50,18 @@ def test_published_tables(make, rows):
         assert_allclose(s.log_posterior_variance[t], log_clipped, rtol=1e-6, atol=1e-7)
         assert_allclose(np.sqrt(s.alphas_bar[t - 1]) * s.betas[t] / whole, x0_weight, rtol=1e-7)
         assert_allclose(np.sqrt(s.alphas[t]) * before / whole, x_t_weight, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["linear", "cosine"])
+def test_the_network_can_be_told_steps_counted_from_0(name):
+    paper, programs = make_schedule(name, 10), make_schedule(name, 10, first_timestep=0)
+    t = jnp.array([1, 4, 10])
+    assert_array_equal(paper.level(t).clock, [1, 4, 10])
+    assert_array_equal(programs.level(t).clock, [0, 3, 9])
+    assert_array_equal(programs.level(t).noise, paper.level(t).noise)
+    # The steps of improved-diffusion's "3".
+    path = make_path(programs, steps=3, spacing="sections", sections="3")
+    assert_array_equal(path.waypoints.clock[:-1], [9, 4, 0])
 
 
 @pytest.mark.parametrize("name", ["linear", "cosine"])
@@ -130,6 +144,7 @@ def test_sampling_ends_at_the_clean_image_unless_asked_otherwise():
     ("call", "message"),
     [
         (lambda: make_schedule("cubic", 10), "linear, cosine"),
+        (lambda: make_schedule("linear", 10, first_timestep=2), "first_timestep=2 must be 0 or 1"),
         (lambda: steps_by_count(1000, 1001), "1..1000"),
         (lambda: steps_by_count(1000, 10, "odd"), "ends, centred"),
         (lambda: steps_by_stride(1000, 0), "1..1000"),

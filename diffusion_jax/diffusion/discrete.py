@@ -5,7 +5,7 @@ as in the original). They have num_steps + 1 entries and are indexed as in the p
 belongs to step t = 1 .. num_steps, and entry 0 to the clean image.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 
 import jax
@@ -170,6 +170,17 @@ def from_alphas_bar(
         log_posterior_variance=np.log(variance),
         beta_bounds=beta_bounds,
     )
+
+
+def counted_from(schedule: DiscreteSchedule, first_timestep: int) -> DiscreteSchedule:
+    """The same chain, with a network that is told first_timestep in step 1, and so on up.
+
+    first_timestep: 1 as in DDPM's paper, or 0 as in most programs. Raises ValueError for another.
+    """
+    if first_timestep not in (0, 1):
+        raise ValueError(f"first_timestep={first_timestep} must be 0 or 1")
+    timesteps = np.maximum(np.arange(schedule.num_steps + 1) + first_timestep - 1, 0)
+    return replace(schedule, timesteps=timesteps.astype(np.int32))
 
 
 def respace(schedule: DiscreteSchedule, steps: Positions) -> DiscreteSchedule:

@@ -48,20 +48,25 @@ class Timed(Protocol):
         """The levels at these u."""
 
 
-def linear(num_steps: int = 1000) -> discrete.DiscreteSchedule:
+def linear(num_steps: int = 1000, first_timestep: int = 1) -> discrete.DiscreteSchedule:
     """beta_t evenly spaced from 1e-4 to 0.02 (DDPM, arXiv:2006.11239, section 4)."""
-    return discrete.from_betas(discrete.linear_betas(num_steps))
+    schedule = discrete.from_betas(discrete.linear_betas(num_steps))
+    return discrete.counted_from(schedule, first_timestep)
 
 
-def cosine(num_steps: int = 1000, behaviour: str = "corrected") -> discrete.DiscreteSchedule:
+def cosine(
+    num_steps: int = 1000, behaviour: str = "corrected", first_timestep: int = 1
+) -> discrete.DiscreteSchedule:
     """Improved DDPM's cosine (arXiv:2102.09672, eq. 17).
 
     behaviour: "corrected" has alpha-bar_0 = 1; "original" is the clipped one of
     gmongaras/Diffusion_models_from_scratch.
     """
     if behaviour == "original":
-        return original.original_cosine(num_steps)
-    return discrete.from_betas(discrete.cosine_betas(num_steps))
+        schedule = original.original_cosine(num_steps)
+    else:
+        schedule = discrete.from_betas(discrete.cosine_betas(num_steps))
+    return discrete.counted_from(schedule, first_timestep)
 
 
 # What `config.schedule.name` can be. Options are keyword arguments, and a section of the config.
@@ -75,15 +80,20 @@ SCHEDULES = {
 
 
 def make_schedule(
-    name: str, num_steps: int = 1000, behaviour: str = "corrected", **options: Any
+    name: str,
+    num_steps: int = 1000,
+    behaviour: str = "corrected",
+    first_timestep: int = 1,
+    **options: Any,
 ) -> Schedule:
     """The training schedule of a config: one of `SCHEDULES`.
 
-    num_steps, behaviour: of discrete schedules, see `cosine`. options: the schedule's own.
+    num_steps, behaviour: of discrete schedules, see `cosine`. first_timestep: what the network is
+    told in step 1 of a discrete schedule, see `discrete.counted_from`. options: the schedule's own.
     Raises ValueError for another name, and for options that make no schedule.
     """
     if name not in SCHEDULES:
         raise ValueError(f"Unknown schedule {name!r}; known schedules: {', '.join(SCHEDULES)}")
-    shared = {"num_steps": num_steps, "behaviour": behaviour}
+    shared = {"num_steps": num_steps, "behaviour": behaviour, "first_timestep": first_timestep}
     taken = inspect.signature(SCHEDULES[name]).parameters
     return SCHEDULES[name](**{k: v for k, v in shared.items() if k in taken}, **options)

@@ -41,6 +41,7 @@ def make_schedule(config: ConfigDict) -> schedules.Schedule:
         schedule.name,
         schedule.num_steps,
         schedule.behaviour,
+        schedule.first_timestep,
         **options_in(schedule, schedule.name),
     )
 

@@ -13,6 +13,7 @@ ADDED = {
     "init_from": "",
     "model.name": "unet",
     "loss.weight": "uniform",
+    "schedule.first_timestep": 1,
     "sampling.solver": "ddim",
     "sampling.guidance_low": 0.0,
     "sampling.guidance_high": 0.0,

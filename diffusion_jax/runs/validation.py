@@ -38,7 +38,7 @@ def _known_fields(section: str, config: ConfigDict) -> set[str]:
         case "optimizer":
             return _arguments(adamw)
         case "schedule":
-            return {"name", "num_steps", "behaviour"} | options
+            return {"name", "num_steps", "behaviour", "first_timestep"} | options
         case "loss":
             return {"kind", "weight", "vlb_weight"} | options
         case "sampling":
