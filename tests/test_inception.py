@@ -14,7 +14,7 @@ from PIL import Image
 from diffusion_jax.evaluation import inception_weights, resize
 from diffusion_jax.evaluation.features import make_extractor
 from diffusion_jax.evaluation.inception import PARAMETERS, InceptionV3
-from diffusion_jax.files import torch_legacy, torch_writer
+from diffusion_jax.files import torch_reader, torch_writer
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +115,7 @@ def test_functions_of_the_users():
 
 
 def test_old_files_of_pytorch(golden):
-    found = torch_legacy.read_state_dict(golden / "torch_legacy" / "small.pth")
+    found = torch_reader.read(golden / "torch_legacy" / "small.pth")
     with np.load(golden / "torch_legacy" / "small.npz") as expected:
         assert found.keys() == set(expected.files)
         for name, array in found.items():
@@ -129,10 +129,10 @@ def test_damaged_old_files_get_one_line(golden, tmp_path):
     for length in (0, 10, 100, 400, 700, len(data) - 1):
         path.write_bytes(data[:length])
         with pytest.raises(ValueError, match=r"bad\.pth"):
-            torch_legacy.read_state_dict(path)
+            torch_reader.read(path)
     path.write_bytes(data.replace(b"torch._utils\n_rebuild_tensor_v2", b"os\nsystem"))
     with pytest.raises(ValueError, match=r"asks for 'os\.system'"):
-        torch_legacy.read_state_dict(path)
+        torch_reader.read(path)
 
 
 def test_weights_from_a_file(tmp_path, monkeypatch, params):

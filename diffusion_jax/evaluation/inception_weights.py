@@ -7,7 +7,6 @@ import hashlib
 import os
 import shutil
 import urllib.request
-import zipfile
 import zlib
 from collections.abc import Callable, Mapping
 from http.client import HTTPException
@@ -18,7 +17,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from diffusion_jax.evaluation.inception import InceptionV3
-from diffusion_jax.files import atomic, npz, torch_legacy, torch_reader
+from diffusion_jax.files import atomic, npz, torch_reader
 
 NAME = "pt_inception-2015-12-05-6726825d.pth"
 ADDRESS = f"https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/{NAME}"
@@ -59,8 +58,7 @@ def load(weights: str, *, cache_dir: Path | None = None) -> tuple[PyTree, str]:
 
 def _convert(path: Path, kept: Path) -> None:
     """From PyTorch's file to an npz, which is faster to read."""
-    is_zip = zipfile.is_zipfile(path)
-    state = torch_reader.read(path) if is_zip else torch_legacy.read_state_dict(path)
+    state = torch_reader.read(path)
     kept.parent.mkdir(parents=True, exist_ok=True)
     npz.write(kept, state)
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from diffusion_jax.files.atomic import replacing
-from diffusion_jax.files.torch_reader import FLOAT_STORAGE, ORDERED_DICT, REBUILD_TENSOR
+from diffusion_jax.files.torch_pickle import FLOAT_STORAGE, ORDERED_DICT, REBUILD_TENSOR
 
 
 def write(path: Path, tree: Any) -> None:

@@ -1,0 +1,104 @@
+"""What the pickles of both formats of `torch.save` have in common.
+
+The pickle of a file describes its tensors as views of storages, whose numbers follow elsewhere in
+the file. It is interpreted, not unpickled, so no code from the file is ever executed; names that
+dicts of tensors do not need are refused.
+"""
+
+import math
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from diffusion_jax.files.safe_pickle import Global, Machine
+
+ORDERED_DICT = "collections OrderedDict"
+REBUILD_TENSOR = "torch._utils _rebuild_tensor_v2"
+REBUILD_PARAMETER = "torch._utils _rebuild_parameter"
+FLOAT_STORAGE = "torch FloatStorage"
+
+# The types of numbers, little-endian.
+TYPES = {
+    FLOAT_STORAGE: np.dtype("<f4"),
+    "torch HalfStorage": np.dtype("<f2"),
+    "torch BFloat16Storage": np.dtype(ml_dtypes.bfloat16),
+    "torch DoubleStorage": np.dtype("<f8"),
+    "torch LongStorage": np.dtype("<i8"),
+}
+
+EXPECTED = "a file of tensors (of float32, float16, bfloat16, float64 or int64 numbers)"
+
+
+@dataclass(frozen=True)
+class Storage:
+    """key: its name within the file. count: of its numbers."""
+
+    key: str
+    dtype: np.dtype
+    count: int
+
+    @property
+    def nbytes(self) -> int:
+        return self.count * self.dtype.itemsize
+
+
+class TensorMachine(Machine):
+    """A reader of pickles that hold dicts, lists, tuples, numbers, strings and tensors."""
+
+    globals = frozenset({ORDERED_DICT, REBUILD_TENSOR, REBUILD_PARAMETER, *TYPES})
+
+    def __init__(self, name: str):
+        super().__init__(name, EXPECTED)
+        self.arrays: dict[Storage, np.ndarray] = {}
+
+    def numbers(self, storage: Storage) -> np.ndarray:
+        """The numbers of a storage, asked for once."""
+        raise NotImplementedError
+
+    def build(self, instance: Any, state: Any) -> Any:
+        """Drops the modules' metadata of a state dict; PyTorch loads state dicts without it."""
+        if not isinstance(instance, OrderedDict):
+            raise self.refused("is damaged: its pickle has no OrderedDict where one belongs")
+        return instance
+
+    def call(self, function: str, arguments: tuple) -> Any:
+        match function, arguments:
+            case (name, ()) if name == ORDERED_DICT:
+                return OrderedDict()
+            case (name, _) if name == REBUILD_TENSOR:
+                return self._tensor(arguments)
+            # The others are requires_grad and backward hooks.
+            case (name, (np.ndarray() as data, _, _)) if name == REBUILD_PARAMETER:
+                return data
+        raise self.refused("calls something other than a tensor or an OrderedDict")
+
+    def persistent(self, identity: Any) -> Storage:
+        match identity:
+            # The old format has one more entry, None unless the storage is a part of another.
+            case ("storage", Global(name=name), str(key), str(), int(count), *rest) if (
+                name in TYPES and 0 <= count < 2**40 and rest in ([], [None])
+            ):
+                return Storage(key, TYPES[name], count)
+        raise self.refused("has a storage that is not described as PyTorch describes storages")
+
+    def _tensor(self, arguments: tuple) -> np.ndarray:
+        """A view of the storage; offset and strides are in elements, not bytes."""
+        match arguments:
+            # The last are requires_grad, backward hooks and perhaps metadata.
+            case (Storage() as storage, int(offset), tuple(size), tuple(stride), _, _, *_) if len(
+                size
+            ) == len(stride) <= 32 and all(
+                type(n) is int and 0 <= n < 2**40 for n in (offset, *size, *stride)
+            ):
+                last = offset + sum((n - 1) * step for n, step in zip(size, stride))
+                if math.prod(size) > storage.count or (math.prod(size) and last >= storage.count):
+                    raise self.refused("has a tensor that reaches beyond its storage")
+                if storage not in self.arrays:
+                    self.arrays[storage] = self.numbers(storage)
+                numbers = self.arrays[storage][offset:]
+                strides = [storage.dtype.itemsize * step for step in stride]
+                return np.lib.stride_tricks.as_strided(numbers, size, strides, writeable=False)
+        raise self.refused("has a tensor that is not described as PyTorch describes tensors")
