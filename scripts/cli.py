@@ -66,15 +66,19 @@ def check_flags(command: str, commands: Commands) -> None:
 
 def with_config_of_workdir(argv: list[str]) -> list[str]:
     """The arguments, with the config of the run in --workdir added if --config is missing."""
-    options = [argument.lstrip("-") for argument in argv]
-    if any(option == "config" or option.startswith("config=") for option in options):
-        return argv
-    for option, value in zip(options, [*argv[1:], ""]):
-        name, equals, workdir = option.partition("=")
-        workdir = workdir if equals else value
-        if name == "workdir" and (Path(workdir) / "config.json").is_file():
-            return [argv[0], f"--config={ROOT / 'configs' / 'of_workdir.py'}:{workdir}", *argv[1:]]
+    workdir = value_of("workdir", argv)
+    if value_of("config", argv) is None and workdir and (Path(workdir) / "config.json").is_file():
+        return [argv[0], f"--config={ROOT / 'configs' / 'of_workdir.py'}:{workdir}", *argv[1:]]
     return argv
+
+
+def value_of(flag: str, argv: list[str]) -> str | None:
+    """The value of a flag before flags are parsed: --flag VALUE or --flag=VALUE; None without."""
+    for argument, following in zip(argv, [*argv[1:], ""]):
+        name, equals, value = argument.lstrip("-").partition("=")
+        if argument.startswith("-") and name == flag:
+            return value if equals else following
+    return None
 
 
 def progress(items: Iterable, unit: str) -> Iterable:

@@ -310,7 +310,7 @@ def damaged(tmp_path, kind):
         ("optimizer", "not the state of an optimizer"),
         ("of another model", "not of one model"),
         ("missing", "nowhere.pkl"),
-        ("flag", "--checkpoint belongs to `--to`; `--from --model` does not take it"),
+        ("flag", "--checkpoint belongs to `--to`; `--from original` does not take it"),
         ("resolution", "data.resolution=50 is not divisible"),
     ],
 )

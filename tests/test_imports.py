@@ -49,6 +49,7 @@ MATHS_MAY_IMPORT = {
 }
 MATHS_MAY_IMPORT |= {"zlib"}
 ONLY = {
+    "safetensors": ["diffusion_jax/importers/safetensors.py"],
     "orbax": ["diffusion_jax/training/checkpoints.py"],
     "tensorflow_datasets": ["diffusion_jax/data/tfds_source.py"],
 }

@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from diffusion_jax.files.safe_pickle import Refused
 from diffusion_jax.files.torch_pickle import Storage, TensorMachine
 
 MAGIC, VERSION = 0x1950A86A20F9469CFC6C, 1001
@@ -36,8 +37,12 @@ class _Reader(TensorMachine):
         self.file, self.length = file, length
 
     def read(self) -> Any:
-        if (self.run(self.file), self.run(self.file)) != (MAGIC, VERSION):
-            raise self.refused("does not start with the magic number and version of torch.save")
+        try:
+            start = self.run(self.file), self.run(self.file)
+        except Refused:
+            start = None
+        if start != (MAGIC, VERSION):
+            raise Refused(f"{self.name} is damaged, or not a file of torch.save")
         about = self.run(self.file)
         if not isinstance(about, dict) or about.get("little_endian") is not True:
             raise self.refused("is not little-endian")

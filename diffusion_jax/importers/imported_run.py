@@ -32,18 +32,24 @@ class AdamState:
 
 
 def imported_state(
-    config: ConfigDict, params: PyTree, step: int, adam: AdamState | None = None
+    config: ConfigDict,
+    params: PyTree,
+    step: int,
+    adam: AdamState | None = None,
+    averaged: PyTree = None,
 ) -> TrainState:
-    """The training state at `step`, on the host; the EMA starts as a copy of the parameters.
+    """The training state at `step`, on the host.
 
-    adam: the optimizer's state; None: freshly initialized.
+    adam: the optimizer's state; None: freshly initialized. averaged: the EMA parameters; None: the
+    same as the parameters.
     """
     shapes = jax.eval_shape(build.make_optimizer(config).init, params)
     opt_state = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
     if adam is not None:
         count = np.array(adam.count, np.int32)
         opt_state = optax.tree.set(opt_state, count=count, mu=adam.mu, nu=adam.nu)
-    return TrainState(np.array(step, np.int32), params, params, opt_state)
+    averaged = params if averaged is None else averaged
+    return TrainState(np.array(step, np.int32), params, averaged, opt_state)
 
 
 def write_workdir(

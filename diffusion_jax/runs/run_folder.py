@@ -12,6 +12,7 @@ from diffusion_jax.runs.older_configs import upgraded
 
 CONFIG_FILE = "config.json"
 CLASSES_FILE = "classes.txt"
+FILES = (CONFIG_FILE, CLASSES_FILE)
 CHECKPOINTS = "checkpoints"
 
 

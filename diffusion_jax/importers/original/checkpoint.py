@@ -71,6 +71,7 @@ def read_checkpoint(
         reason = str(error).splitlines()[0][:200]
         raise ValueError(f"{json_path} does not describe a valid model: {reason}") from None
     _check_shapes(state, to_state_dict(like, layout), json_path, model_path)
+    state = {name: np.asarray(tensor, np.float32) for name, tensor in state.items()}
     for name, tensor in state.items():
         if not np.isfinite(tensor).all():
             raise ValueError(f"{model_path}: {name[:100]} contains non-finite values")

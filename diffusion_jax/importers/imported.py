@@ -1,0 +1,43 @@
+"""What importers of one file and a config have in common."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+from jaxtyping import PyTree
+from ml_collections import ConfigDict
+
+from diffusion_jax.runs import build
+from diffusion_jax.training.state import init_params
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What an importer returns.
+
+    params: the parameters of the config's network, float32 NumPy arrays. averaged: their average,
+    if the file has both. settings: fields of the config that the file tells, by dotted name. step:
+    updates made so far, if the file tells. class_names: in the order of the labels, if known.
+    notes: lines for the user.
+    """
+
+    params: PyTree
+    averaged: PyTree = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    step: int = 0
+    class_names: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def shapes_of(config: ConfigDict) -> PyTree:
+    """The shapes of the parameters of a config's network; costs neither memory nor time."""
+    model = build.make_model(config)
+    return jax.eval_shape(lambda: init_params(model, config.seed, config.data.resolution))
+
+
+def with_settings(config: ConfigDict, settings: Mapping[str, Any]) -> ConfigDict:
+    """A copy of the config with these fields."""
+    copy = config.copy_and_resolve_references()
+    copy.update_from_flattened_dict(settings)
+    return copy

@@ -1,0 +1,25 @@
+"""The programs whose models can be imported with one file and a config."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from diffusion_jax.importers.imported import Imported
+
+
+@dataclass(frozen=True)
+class Program:
+    """read: (file, config) -> Imported; the config may lack what the file tells.
+
+    about: the program, for the record of the run.
+    """
+
+    read: Callable[[Path, ConfigDict], Imported]
+    about: str
+
+
+# What `scripts.convert --from` can be, besides the original and safetensors. Each has its config in
+# `CONFIGS` of that script.
+PROGRAMS: dict[str, Program] = {}

@@ -1,0 +1,64 @@
+"""Writes the parameters of a run as a file of safetensors, and reads it again.
+
+Beside the file are config.json and, in a model with classes, classes.txt, as in a workdir. Tensors
+are named by their place among the parameters, "down_0.0_res.conv_0.kernel", and are in our layout:
+kernels are (height, width, in, out).
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+from jaxtyping import PyTree
+from ml_collections import ConfigDict
+from safetensors import SafetensorError, numpy, safe_open
+
+from diffusion_jax.files import atomic
+from diffusion_jax.importers.imported import shapes_of
+from diffusion_jax.importers.tensors import Source, fill
+from diffusion_jax.runs import run_folder
+
+FILE = "model.safetensors"
+
+
+def write(
+    folder: Path, config: ConfigDict, params: PyTree, *, step: int, class_names: Sequence[str]
+) -> list[Path]:
+    """Writes model.safetensors, config.json and, with classes, classes.txt; returns their paths.
+
+    Raises FileExistsError if the folder has a model already.
+    """
+    path = folder / FILE
+    if path.exists():
+        raise FileExistsError(f"{path} already exists; choose another --out, or delete it")
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    tensors = {_name(tuple(k.key for k in key)): np.ascontiguousarray(x) for key, x in leaves}
+    folder.mkdir(parents=True, exist_ok=True)
+    run_folder.save(config, folder, class_names)
+    with atomic.replacing(path) as partial:
+        numpy.save_file(tensors, partial, {"program": "diffusion_jax", "step": str(step)})
+    return sorted(folder / name for name in (FILE, *run_folder.FILES) if (folder / name).exists())
+
+
+def read(path: Path, config: ConfigDict) -> tuple[int, PyTree]:
+    """(step, parameters of the config's network) from such a file.
+
+    Raises FileNotFoundError if there is no such file, ValueError if it is damaged or does not fit.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: there is no such file")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError, TypeError) as error:
+        raise ValueError(f"{path} is damaged, or not a file of safetensors: {error}") from None
+    step = metadata.get("step", "0")
+    if not step.isdecimal():
+        raise ValueError(f"{path} is damaged: step={step[:20]} is not a number")
+    return int(step), fill(shapes_of(config), state, lambda ours: Source(_name(ours)), path)
+
+
+def _name(path: tuple[str, ...]) -> str:
+    return ".".join(path)
