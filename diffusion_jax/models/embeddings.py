@@ -18,14 +18,16 @@ def time_embedding_kind(time_embedding: str, behaviour: str) -> str:
     return "head" if behaviour == "original" else "standard"
 
 
-def sinusoidal(clock: Clock, dim: int) -> Float[Array, "batch dim"]:
+def sinusoidal(clock: Clock, dim: int, *, cosine_first: bool = False) -> Float[Array, "batch dim"]:
     """sin(t w_i) in the first half of the columns, cos(t w_i) in the second; w_i = 10000^(-i/half).
 
     Attention Is All You Need (arXiv:1706.03762), section 3.5, in the column order of DDPM.
+    cosine_first: the other order, that of Improved DDPM's program.
     """
     frequencies = np.exp(-np.log(10000) * np.arange(dim // 2) / (dim // 2)).astype(np.float32)
     angles = clock.astype(jnp.float32)[:, None] * frequencies[None, :]
-    return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
+    halves = [jnp.sin(angles), jnp.cos(angles)]
+    return jnp.concatenate(halves[::-1] if cosine_first else halves, axis=-1)
 
 
 class TimeMLP(nn.Module):
@@ -40,15 +42,23 @@ class TimeMLP(nn.Module):
 
 
 class LabelEmbedding(nn.Module):
-    """One row for each class; the null label, num_classes, is the zero vector and has no row."""
+    """One row for each class. The null label, num_classes, is the zero vector and has no row.
+
+    learned_null: it has a row, too.
+    """
 
     num_classes: int
     dim: int
+    learned_null: bool = False
 
     @nn.compact
     def __call__(self, labels: Labels) -> Float[Array, "batch dim"]:
-        table = self.param("table", nn.initializers.normal(1.0), (self.num_classes, self.dim))
-        null = labels == self.num_classes
+        rows = self.num_classes + self.learned_null
+        table = self.param("table", nn.initializers.normal(1.0), (rows, self.dim))
         # A NumPy array could not be indexed while this is traced.
-        rows = jnp.asarray(table)[jnp.where(null, 0, labels)]
+        table = jnp.asarray(table)
+        if self.learned_null:
+            return table[labels]
+        null = labels == self.num_classes
+        rows = table[jnp.where(null, 0, labels)]
         return jnp.where(null[:, None], 0.0, rows)

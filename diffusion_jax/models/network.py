@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
-from diffusion_jax.diffusion.types import Clock, Condition, Images, NetworkOutput
+from diffusion_jax.diffusion.types import Clock, Condition, Images, Labels, NetworkOutput
 
 # What a field must be: a test, and its words.
 RULES = {
@@ -25,8 +25,8 @@ class Network(nn.Module):
 
     Every network has the fields `channels`, of the images, and `num_classes`: 0 without classes;
     otherwise the condition is labels (batch,) in 0 .. num_classes - 1, and num_classes is the null
-    label. A network with another kind of condition overrides `example_condition` and
-    `null_condition`; it can be sampled from, but training passes labels only.
+    label. A network with another kind of condition overrides `example_condition`, `null_condition`
+    and `training_condition`.
     """
 
     channels: int
@@ -98,6 +98,10 @@ class Network(nn.Module):
         if not self.num_classes:
             return None
         return jax.tree.map(lambda labels: jnp.full_like(labels, self.num_classes), condition)
+
+    def training_condition(self, x0: Images, labels: Labels) -> Condition:
+        """What the network is told of training images: their labels, if it has classes."""
+        return labels if self.num_classes else None
 
     def check_condition(self, condition: Condition) -> None:
         """Raises ValueError for labels without classes, or for classes without labels."""

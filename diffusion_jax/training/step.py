@@ -53,10 +53,8 @@ def make_train_step(
         level = schedule.level(position)
         noise = keys.normal(for_noise, x0.shape[1:])
         x = process.q_sample(level, x0, noise)
-        condition = None
-        if model.num_classes:
-            null = model.num_classes
-            condition = guidance.drop_labels(for_label, batch["label"], label_dropout, null)
+        labels = guidance.drop_labels(for_label, batch["label"], label_dropout, model.num_classes)
+        condition = model.training_condition(x0, labels)
 
         network = partial(
             model.apply,

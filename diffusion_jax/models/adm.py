@@ -1,0 +1,257 @@
+"""The ADM U-Net, which is Improved DDPM's with residual blocks that resample, and more attention.
+
+Diffusion Models Beat GANs (arXiv:2105.05233), section 3; Improved DDPM (arXiv:2102.09672). With the
+options of `configs/edm64.py` it is the network that EDM (arXiv:2206.00364) has on ImageNet.
+"""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import ClassVar
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from diffusion_jax.diffusion.types import Clock, Condition, Images, Labels, NetworkOutput
+from diffusion_jax.models.adm_layers import (
+    ORDERS,
+    Embedding,
+    Norm,
+    ResidualBlock,
+    SelfAttention,
+    doubled,
+    halved,
+    square_conv,
+)
+from diffusion_jax.models.ahead import OF_CONDITION, OF_LEVEL, ahead
+from diffusion_jax.models.embeddings import LabelEmbedding, sinusoidal
+from diffusion_jax.models.layers import TORCH_KERNEL
+from diffusion_jax.models.network import Network
+
+
+class ADM(Network):
+    """(x, clock, labels) -> NetworkOutput.
+
+    stem -> levels down -> middle -> levels up -> head. Level i has width * multipliers[i] channels
+    and blocks residual blocks on the way down, one more on the way up, each on a skip connection of
+    its own. Between levels the sides are halved and doubled.
+
+    multipliers: "1,2,3,4", a level each. attention: sides of the maps that have attention, "32,16".
+    num_heads: of attention; head_channels: if not 0, one head for each so many channels instead.
+    qkv_order: see `adm_layers.ORDERS`. scale_shift: see `ResidualBlock`. resample_blocks: residual
+    blocks halve and double the sides; otherwise convolutions do. conv_resample: whether these learn
+    anything. smallest_group: channels in a group of group norm, of which there are at most 32.
+    learned_null: the null class has an embedding of its own; otherwise it is 0. learn_variance: a
+    second output, v of Improved DDPM. low_resolution: side of the images to enlarge, for a model of
+    super-resolution, whose condition is {"label": labels or None, "image": those images}; 0: none.
+    dtype: "float32" or "bfloat16", for convolutions and matrix products; parameters, norms,
+    embeddings and the output are float32.
+    """
+
+    channels: int
+    num_classes: int
+    width: int = 128
+    multipliers: str = "1,2,3,4"
+    blocks: int = 3
+    attention: str = "16,8"
+    num_heads: int = 4
+    head_channels: int = 0
+    qkv_order: str = "legacy"
+    scale_shift: bool = True
+    resample_blocks: bool = True
+    conv_resample: bool = True
+    smallest_group: int = 1
+    learned_null: bool = False
+    learn_variance: bool = True
+    dropout: float = 0.0
+    low_resolution: int = 0
+    dtype: str = "float32"
+
+    FIELDS: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "at_least_1": ("channels", "width", "blocks", "num_heads", "smallest_group"),
+        "at_least_0": ("num_classes", "head_channels", "low_resolution"),
+        "in_0_to_1": ("dropout",),
+        "dtype": ("dtype",),
+    }
+
+    @property
+    def learns_variance(self) -> bool:
+        return self.learn_variance
+
+    def widths(self) -> list[int]:
+        """The channels of each level."""
+        return [self.width * multiplier for multiplier in numbers("multipliers", self.multipliers)]
+
+    def attends(self, side: int) -> bool:
+        """Whether maps of this side have attention."""
+        return side in numbers("attention", self.attention)
+
+    def check(self, resolution: int) -> None:
+        widths = self.widths()
+        if not widths:
+            raise ValueError(f"model.multipliers={self.multipliers!r} names no level")
+        if resolution % 2 ** (len(widths) - 1):
+            raise ValueError(
+                f"data.resolution={resolution} is not divisible by {2 ** (len(widths) - 1)}, which "
+                f"the {len(widths)} levels of model.multipliers={self.multipliers} need"
+            )
+        if self.qkv_order not in ORDERS:
+            raise ValueError(f"model.qkv_order={self.qkv_order} must be one of {', '.join(ORDERS)}")
+        if self.width % 2:
+            raise ValueError(f"model.width={self.width} must be even")
+        sides = {resolution // 2**level: width for level, width in enumerate(widths)}
+        attending = {s: w for s, w in sides.items() if self.attends(s)} | {min(sides): widths[-1]}
+        if lost := set(numbers("attention", self.attention)) - set(sides):
+            raise ValueError(
+                f"model.attention={self.attention} has {min(lost)}, which is not the side of a "
+                f"level: {', '.join(map(str, sides))}"
+            )
+        for width in attending.values():
+            name = "head_channels" if self.head_channels else "num_heads"
+            if width % getattr(self, name):
+                raise ValueError(
+                    f"model.{name}={getattr(self, name)} does not divide the {width} channels of "
+                    "a level with attention"
+                )
+        for width in widths:
+            if width % min(32, max(1, width // self.smallest_group)):
+                raise ValueError(
+                    f"The {width} channels of a level cannot be cut into groups of at least "
+                    f"model.smallest_group={self.smallest_group}; choose a multiple of 32"
+                )
+
+    def check_condition(self, condition: Condition) -> None:
+        """Raises ValueError for a condition of another kind."""
+        if self.low_resolution:
+            if not isinstance(condition, dict) or set(condition) != {"label", "image"}:
+                raise ValueError(
+                    'A model with low_resolution needs the condition {"label": .., "image": ..}'
+                )
+            condition = condition["label"]
+        super().check_condition(condition)
+
+    def example_condition(self, rows: int) -> Condition:
+        label = super().example_condition(rows)
+        if not self.low_resolution:
+            return label
+        side = self.low_resolution
+        return {"label": label, "image": jnp.zeros((rows, side, side, self.channels))}
+
+    def null_condition(self, condition: Condition) -> Condition:
+        if not self.low_resolution:
+            return super().null_condition(condition)
+        return condition | {"label": super().null_condition(condition["label"])}
+
+    def training_condition(self, x0: Images, labels: Labels) -> Condition:
+        label = super().training_condition(x0, labels)
+        if not self.low_resolution:
+            return label
+        return {"label": label, "image": shrunk(x0, self.low_resolution)}
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Images,
+        clock: Clock,
+        condition: Condition = None,
+        *,
+        train: bool = False,
+        examples: Int[Array, "batch"] | None = None,
+    ) -> NetworkOutput:
+        self.check_condition(condition)
+        dtype, widths = jnp.dtype(self.dtype), self.widths()
+        labels = condition
+        if self.low_resolution:
+            labels, small = condition["label"], condition["image"]
+            large = jax.image.resize(small, x.shape, "linear")
+            x = jnp.concatenate([x, large.astype(x.dtype)], axis=-1)
+        cond = self._embedding(clock, labels)
+        norm = partial(Norm, 32, self.smallest_group)
+
+        def residual(x: Images, features: int, name: str, resample: str = "none") -> Images:
+            options = (norm, self.scale_shift, self.dropout, dtype, resample)
+            return ResidualBlock(features, *options, name=name)(x, cond, examples, train=train)
+
+        def attend(x: Images, name: str) -> Images:
+            channels = x.shape[-1]
+            heads = channels // self.head_channels if self.head_channels else self.num_heads
+            return SelfAttention(heads, norm, self.qkv_order, dtype, name=name)(x)
+
+        def resampled(x: Images, way: str, name: str) -> Images:
+            if self.resample_blocks:
+                return residual(x, x.shape[-1], name, way)
+            if way == "down":
+                if not self.conv_resample:
+                    return halved(x)
+                return square_conv(x.shape[-1], 3, name, dtype, stride=2)(x)
+            x = doubled(x)
+            return square_conv(x.shape[-1], 3, name, dtype)(x) if self.conv_resample else x
+
+        x = square_conv(widths[0], 3, "stem", dtype)(x)
+        kept = [x]
+        for level, features in enumerate(widths):
+            for index in range(self.blocks):
+                x = residual(x, features, f"down_{level}_{index}_res")
+                if self.attends(x.shape[1]):
+                    x = attend(x, f"down_{level}_{index}_attention")
+                kept.append(x)
+            if level < len(widths) - 1:
+                x = resampled(x, "down", f"down_{level}_shrink")
+                kept.append(x)
+
+        x = residual(x, widths[-1], "middle_0_res")
+        x = attend(x, "middle_1_attention")
+        x = residual(x, widths[-1], "middle_2_res")
+
+        for level, features in reversed(list(enumerate(widths))):
+            for index in range(self.blocks + 1):
+                x = jnp.concatenate([x, kept.pop()], axis=-1)
+                x = residual(x, features, f"up_{level}_{index}_res")
+                if self.attends(x.shape[1]):
+                    x = attend(x, f"up_{level}_{index}_attention")
+            if level:
+                x = resampled(x, "up", f"up_{level}_grow")
+
+        x = jax.nn.silu(norm(name="head_norm")(x.astype(jnp.float32)))
+        outputs = 2 if self.learn_variance else 1
+        x = square_conv(outputs * self.channels, 3, "head", jnp.float32, zero=True)(x)
+        if not self.learn_variance:
+            return NetworkOutput(x)
+        estimate, place = jnp.split(x, 2, axis=-1)
+        # Improved DDPM's program has the place between the variances in [-1, 1].
+        return NetworkOutput(estimate, (place + 1) / 2)
+
+    def _embedding(self, clock: Clock, labels: Labels | None) -> Embedding:
+        """SiLU of the sum of what is made of the clock and of the label, (batch, 4 width)."""
+        dim = 4 * self.width
+        first, second = (
+            nn.Dense(dim, kernel_init=TORCH_KERNEL, name=f"time_{index}") for index in (0, 1)
+        )
+
+        def time() -> Float[Array, "batch embedding"]:
+            return second(jax.nn.silu(first(sinusoidal(clock, self.width, cosine_first=True))))
+
+        cond = ahead(self, OF_LEVEL, "time", time)
+        if labels is not None:
+            table = LabelEmbedding(self.num_classes, dim, self.learned_null, name="label_embedding")
+            cond += ahead(self, OF_CONDITION, "label", lambda: table(labels))
+        return jax.nn.silu(cond)
+
+
+def numbers(field: str, text: str) -> list[int]:
+    """The numbers in "1,2,3,4". Raises ValueError, with the field's name, for another text."""
+    try:
+        found = [int(part) for part in text.split(",") if part.strip()]
+        if any(number < 1 for number in found):
+            raise ValueError("not positive")
+        return found
+    except ValueError:
+        raise ValueError(f"model.{field}={text!r} must be numbers such as 1,2,3") from None
+
+
+def shrunk(images: Images, side: int) -> Images:
+    """Images of this side, each pixel the mean of the square that it replaces."""
+    batch, height, _, channels = images.shape
+    factor = height // side
+    return images.reshape(batch, side, factor, side, factor, channels).mean((2, 4))
