@@ -25,6 +25,7 @@ def get_config() -> ConfigDict:
     config.steps = 100_000  # updates
     config.label_dropout = 0.2  # probability of the null class, for classifier-free guidance
     config.ema_decay = 0.9999
+    config.ema_start = 0  # steps in which the average is a mere copy
     # What the network estimates: noise, x0, v, ... (see the README). A run cannot change it.
     config.parametrisation = "noise"
     # Workdir of a run whose averaged parameters to start from, as far as names and shapes agree.
@@ -81,6 +82,7 @@ def get_config() -> ConfigDict:
 
     config.loss = ConfigDict()
     config.loss.kind = "hybrid"  # or simple, vlb, ...; see the README
+    config.loss.error = "squared"  # or absolute: the distance of the estimate from its target
     config.loss.weight = "uniform"  # of the squared error; or min_snr, edm, ...; see the README
     config.loss.vlb_weight = 0.001  # of L_vlb in hybrid and original, for mean nats of one step
 

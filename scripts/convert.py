@@ -20,7 +20,7 @@ from ml_collections import config_flags
 from scripts import cli, conversions, flag_values
 
 # The programs of `diffusion_jax.importers.programs`, and the config that each starts from.
-CONFIGS = {}
+CONFIGS = {"mydiffusion": "landscape64", "oasis": "oasis64"}
 SOURCES = ["original", *CONFIGS, "safetensors"]
 TARGETS = ["original", "safetensors"]
 

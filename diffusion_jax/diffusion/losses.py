@@ -27,6 +27,11 @@ def squared_error(target: Images, estimate: Images) -> PerExample:
     return mean_per_example(jnp.square(target - estimate))
 
 
+def absolute_error(target: Images, estimate: Images) -> PerExample:
+    """mean |target - estimate|."""
+    return mean_per_example(jnp.abs(target - estimate))
+
+
 def kl_divergence(q: Gaussian, p: Gaussian) -> Images:
     """KL(q || p) of two diagonal normals, in nats, per dimension."""
     difference = q.log_variance - p.log_variance
@@ -117,6 +122,13 @@ LOSSES: dict[str, Callable[..., Loss]] = {
     "vlb": bound_alone,
     "hybrid": hybrid,
     "original": original,
+}
+
+
+# What `config.loss.error` can be: the distance of the estimate from its target.
+ERRORS: dict[str, Callable[[Images, Images], PerExample]] = {
+    "squared": squared_error,
+    "absolute": absolute_error,
 }
 
 

@@ -1,11 +1,19 @@
 """The networks, one a file."""
 
 from diffusion_jax.models.adm import ADM
+from diffusion_jax.models.attention_unet import AttentionUNet
 from diffusion_jax.models.dit import DiT
 from diffusion_jax.models.network import Network
+from diffusion_jax.models.plain_unet import PlainUNet
 from diffusion_jax.models.unet import UNet
 
 # What `config.model.name` can be. The other fields of the section are the constructor's arguments.
-MODELS: dict[str, type[Network]] = {"unet": UNet, "dit": DiT, "adm": ADM}
+MODELS: dict[str, type[Network]] = {
+    "unet": UNet,
+    "dit": DiT,
+    "adm": ADM,
+    "attention_unet": AttentionUNet,
+    "plain_unet": PlainUNet,
+}
 
-__all__ = ["ADM", "MODELS", "DiT", "Network", "UNet"]
+__all__ = ["ADM", "MODELS", "AttentionUNet", "DiT", "Network", "PlainUNet", "UNet"]

@@ -29,6 +29,9 @@ from diffusion_jax.models.embeddings import LabelEmbedding, sinusoidal
 from diffusion_jax.models.layers import TORCH_KERNEL
 from diffusion_jax.models.network import Network
 
+# Maps of any size and number of channels.
+Maps = Float[Array, "batch _ _ _"]
+
 
 class ADM(Network):
     """(x, clock, labels) -> NetworkOutput.
@@ -169,7 +172,7 @@ class ADM(Network):
         cond = self._embedding(clock, labels)
         norm = partial(Norm, 32, self.smallest_group)
 
-        def residual(x: Images, features: int, name: str, resample: str = "none") -> Images:
+        def residual(x: Images, features: int, name: str, resample: str = "none") -> Maps:
             options = (norm, self.scale_shift, self.dropout, dtype, resample)
             return ResidualBlock(features, *options, name=name)(x, cond, examples, train=train)
 
@@ -178,7 +181,7 @@ class ADM(Network):
             heads = channels // self.head_channels if self.head_channels else self.num_heads
             return SelfAttention(heads, norm, self.qkv_order, dtype, name=name)(x)
 
-        def resampled(x: Images, way: str, name: str) -> Images:
+        def resampled(x: Images, way: str, name: str) -> Maps:
             if self.resample_blocks:
                 return residual(x, x.shape[-1], name, way)
             if way == "down":
@@ -250,7 +253,7 @@ def numbers(field: str, text: str) -> list[int]:
         raise ValueError(f"model.{field}={text!r} must be numbers such as 1,2,3") from None
 
 
-def shrunk(images: Images, side: int) -> Images:
+def shrunk(images: Images, side: int) -> Float[Array, "batch side side channels"]:
     """Images of this side, each pixel the mean of the square that it replaces."""
     batch, height, _, channels = images.shape
     factor = height // side

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, DTypeLike, Float, Int
 
-from diffusion_jax.diffusion.types import Features, Images
+from diffusion_jax.diffusion.types import Images
 from diffusion_jax.models.attention import attention
 from diffusion_jax.models.layers import TORCH_KERNEL, Conv, Dropout, GroupNorm
 
@@ -35,13 +35,13 @@ def square_conv(
     )
 
 
-def halved(x: Images) -> Images:
+def halved(x: Images) -> Float[Array, "batch half_height half_width channels"]:
     """The means of squares of 2x2 pixels."""
     batch, height, width, channels = x.shape
     return x.reshape(batch, height // 2, 2, width // 2, 2, channels).mean((2, 4))
 
 
-def doubled(x: Images) -> Images:
+def doubled(x: Images) -> Float[Array, "batch double_height double_width channels"]:
     """Each pixel four times."""
     return x.repeat(2, axis=1).repeat(2, axis=2)
 
@@ -79,7 +79,7 @@ class ResidualBlock(nn.Module):
     @nn.compact
     def __call__(
         self, x: Images, cond: Embedding, examples: Int[Array, "batch"] | None, *, train: bool
-    ) -> Features:
+    ) -> Float[Array, "batch new_height new_width features"]:
         resample = RESAMPLE[self.resample]
         h = resample(jax.nn.silu(self.norm(name="norm_0")(x)))
         h = square_conv(self.features, 3, "conv_0", self.dtype)(h)

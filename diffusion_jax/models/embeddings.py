@@ -18,13 +18,18 @@ def time_embedding_kind(time_embedding: str, behaviour: str) -> str:
     return "head" if behaviour == "original" else "standard"
 
 
-def sinusoidal(clock: Clock, dim: int, *, cosine_first: bool = False) -> Float[Array, "batch dim"]:
+def sinusoidal(
+    clock: Clock, dim: int, *, cosine_first: bool = False, to_the_end: bool = False
+) -> Float[Array, "batch dim"]:
     """sin(t w_i) in the first half of the columns, cos(t w_i) in the second; w_i = 10000^(-i/half).
 
     Attention Is All You Need (arXiv:1706.03762), section 3.5, in the column order of DDPM.
-    cosine_first: the other order, that of Improved DDPM's program.
+    cosine_first: the other order, that of Improved DDPM's program. to_the_end: w_i from 1 to
+    1/10000, as in DDPM's program: 10000^(-i/(half - 1)).
     """
-    frequencies = np.exp(-np.log(10000) * np.arange(dim // 2) / (dim // 2)).astype(np.float32)
+    half = dim // 2
+    last = half - 1 if to_the_end else half
+    frequencies = np.exp(-np.log(10000) * np.arange(half) / last).astype(np.float32)
     angles = clock.astype(jnp.float32)[:, None] * frequencies[None, :]
     halves = [jnp.sin(angles), jnp.cos(angles)]
     return jnp.concatenate(halves[::-1] if cosine_first else halves, axis=-1)

@@ -1,6 +1,7 @@
 """What a config builds: a section holds the arguments of one constructor."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -12,7 +13,7 @@ from diffusion_jax.data import Source, batches, make_source
 from diffusion_jax.data.cache import Batch
 from diffusion_jax.data.crops import RandomResizedCrop
 from diffusion_jax.diffusion import guidance, paths, schedules
-from diffusion_jax.diffusion.losses import LOSSES, Loss
+from diffusion_jax.diffusion.losses import ERRORS, LOSSES, Loss
 from diffusion_jax.diffusion.parametrisations import PARAMETRISATIONS, Parametrisation
 from diffusion_jax.diffusion.weights import WEIGHTS, Weight
 from diffusion_jax.models import MODELS, Network
@@ -53,7 +54,8 @@ def make_parametrisation(config: ConfigDict) -> Parametrisation:
 
 def make_loss(config: ConfigDict) -> Loss:
     name = config.loss.kind
-    return LOSSES[name](**options_in(config.loss, name))
+    loss = LOSSES[name](**options_in(config.loss, name))
+    return replace(loss, error=ERRORS[config.loss.error])
 
 
 def make_weight(config: ConfigDict) -> Weight:

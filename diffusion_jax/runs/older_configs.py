@@ -12,6 +12,8 @@ ADDED = {
     "parametrisation": "noise",
     "init_from": "",
     "model.name": "unet",
+    "ema_start": 0,
+    "loss.error": "squared",
     "loss.weight": "uniform",
     "schedule.first_timestep": 1,
     "sampling.solver": "ddim",

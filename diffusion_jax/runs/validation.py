@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from diffusion_jax.data import crops, folder, make_source
 from diffusion_jax.diffusion.discrete import DiscreteSchedule
-from diffusion_jax.diffusion.losses import LOSSES
+from diffusion_jax.diffusion.losses import ERRORS, LOSSES
 from diffusion_jax.diffusion.parametrisations import PARAMETRISATIONS
 from diffusion_jax.diffusion.types import Level
 from diffusion_jax.diffusion.weights import WEIGHTS
@@ -40,7 +40,7 @@ def _known_fields(section: str, config: ConfigDict) -> set[str]:
         case "schedule":
             return {"name", "num_steps", "behaviour", "first_timestep"} | options
         case "loss":
-            return {"kind", "weight", "vlb_weight"} | options
+            return {"kind", "error", "weight", "vlb_weight"} | options
         case "sampling":
             own = {"solver", "steps", "stride", "spacing", "guidance", "guidance_low"}
             own |= {"guidance_high", "guidance_rescale", "dynamic_threshold", "autoguidance"}
@@ -51,6 +51,7 @@ def _known_fields(section: str, config: ConfigDict) -> set[str]:
 
 SECTIONS = ("data", "model", "schedule", "parametrisations", "loss", "optimizer", "sampling")
 TOP = {"behaviour", "seed", "batch_size", "micro_batches", "steps", "label_dropout", "ema_decay"}
+TOP |= {"ema_start"}
 TOP |= {"log_every", "sample_every", "checkpoint_every", "keep_latest", "keep_every"}
 TOP |= {"parametrisation", "init_from"}
 
@@ -68,6 +69,7 @@ RULES: list[tuple[str, Callable[[Any], bool], str]] = [
     ("data.labels", lambda v: v in folder.LABELS, f"one of {', '.join(folder.LABELS)}"),
     ("data.smallest_crop", lambda v: 0 < v <= 1, "above 0, up to 1"),
     ("loss.kind", lambda v: v in LOSSES, f"one of {', '.join(LOSSES)}"),
+    ("loss.error", lambda v: v in ERRORS, f"one of {', '.join(ERRORS)}"),
     ("loss.weight", lambda v: v in WEIGHTS, f"one of {', '.join(WEIGHTS)}"),
     (
         "init_from sampling.autoguidance",
@@ -88,7 +90,7 @@ RULES: list[tuple[str, Callable[[Any], bool], str]] = [
         "at least 1",
     ),
     (
-        "keep_every loss.vlb_weight sampling.stride sampling.autoguidance_checkpoint "
+        "keep_every ema_start loss.vlb_weight sampling.stride sampling.autoguidance_checkpoint "
         "optimizer.warmup_steps optimizer.decay_steps optimizer.clip_norm "
         "optimizer.weight_decay data.shorter_side",
         lambda v: v >= 0,
@@ -167,6 +169,11 @@ def _check_sections(config: ConfigDict) -> None:
         raise ValueError(
             f"loss.weight={config.loss.weight} weighs the squared error, which "
             f"loss.kind={config.loss.kind} does not have. Set loss.weight=uniform"
+        )
+    if config.loss.error != "squared" and config.loss.weight != "uniform":
+        raise ValueError(
+            f"loss.weight={config.loss.weight} is derived for the squared error, and "
+            f"loss.error={config.loss.error} was chosen. Set loss.weight=uniform"
         )
     if loss.needs_bound and not isinstance(schedule, DiscreteSchedule):
         raise ValueError(

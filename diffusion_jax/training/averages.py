@@ -11,7 +11,12 @@ def decay_at(step: Int[Array, ""], decay: float) -> Float[Array, ""]:
     return jnp.minimum(decay, (1 + step) / (10 + step))
 
 
-def update(ema_params: PyTree, params: PyTree, step: Int[Array, ""], decay: float) -> PyTree:
-    """ema <- d ema + (1 - d) params, with d = `decay_at`(step). step: updates made so far."""
-    d = decay_at(step, decay)
+def update(
+    ema_params: PyTree, params: PyTree, step: Int[Array, ""], decay: float, start: int = 0
+) -> PyTree:
+    """ema <- d ema + (1 - d) params, with d = `decay_at`(step). step: updates made so far.
+
+    start: the first so many updates copy the parameters, d = 0.
+    """
+    d = jnp.where(step < start, 0.0, decay_at(step, decay))
     return jax.tree.map(lambda ema, new: ema + (1 - d) * (new - ema), ema_params, params)

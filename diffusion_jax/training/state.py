@@ -50,6 +50,7 @@ def apply_gradients(
     gradients: PyTree,
     optimizer: optax.GradientTransformation,
     ema_decay: float,
+    ema_start: int = 0,
 ) -> TrainState:
     """One update of the parameters and of their average."""
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
@@ -57,6 +58,6 @@ def apply_gradients(
     return TrainState(
         step=state.step + 1,
         params=params,
-        ema_params=averages.update(state.ema_params, params, state.step, ema_decay),
+        ema_params=averages.update(state.ema_params, params, state.step, ema_decay, ema_start),
         opt_state=opt_state,
     )

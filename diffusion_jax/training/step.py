@@ -33,6 +33,7 @@ def make_train_step(
     label_dropout: float,
     micro_batches: int,
     ema_decay: float,
+    ema_start: int = 0,
 ) -> Callable[[TrainState, PyTree], tuple[TrainState, Metrics]]:
     """The step that `parallel.data_parallel` runs on every device.
 
@@ -82,7 +83,7 @@ def make_train_step(
         )
         gradients = parallel.mean(gradients)
         now = metrics.gathered({**parts, "gradient_norm": optax.tree.norm(gradients)})
-        return apply_gradients(state, gradients, optimizer, ema_decay), now
+        return apply_gradients(state, gradients, optimizer, ema_decay, ema_start), now
 
     return step
 

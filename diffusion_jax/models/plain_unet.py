@@ -1,0 +1,132 @@
+"""A plain U-Net of convolutions, as the OASIS system of the PatternFlow collection has it.
+
+U-Net (arXiv:1505.04597) with the timestep added between the two convolutions of each level.
+"""
+
+import math
+from collections.abc import Mapping
+from functools import partial
+from typing import ClassVar
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, DTypeLike, Float, Int
+
+from diffusion_jax.diffusion.types import Clock, Condition, Features, Images, NetworkOutput
+from diffusion_jax.models.ahead import OF_CONDITION, OF_LEVEL, ahead
+from diffusion_jax.models.embeddings import LabelEmbedding, sinusoidal
+from diffusion_jax.models.layers import TORCH_KERNEL, ConvTranspose, GroupNorm, conv
+from diffusion_jax.models.network import Network
+
+NORMS = ("group", "affine")
+
+
+class PlainUNet(Network):
+    """(x, clock, labels) -> NetworkOutput.
+
+    Level i = 0 .. levels has width * 2^i channels, the last at the bottom. Maxima of 2x2 pixels
+    halve the sides, transposed convolutions double them.
+
+    norm: "group" is group norm, with at most 32 groups. "affine" only scales and shifts each
+    channel; that is what the batch norm of an imported model amounts to once it is trained.
+    time_dim: width of the timestep embedding. dtype: "float32" or "bfloat16", for convolutions;
+    parameters, norms, embeddings and the output are float32. Sides must be divisible by 2^levels.
+    """
+
+    channels: int
+    num_classes: int
+    width: int = 64
+    levels: int = 4
+    time_dim: int = 32
+    norm: str = "group"
+    dtype: str = "float32"
+
+    FIELDS: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "at_least_1": ("channels", "width", "levels", "time_dim"),
+        "at_least_0": ("num_classes",),
+        "dtype": ("dtype",),
+    }
+
+    def check(self, resolution: int) -> None:
+        if resolution % 2**self.levels:
+            raise ValueError(
+                f"data.resolution={resolution} is not divisible by {2**self.levels}, which "
+                f"model.levels={self.levels} needs"
+            )
+        if self.norm not in NORMS:
+            raise ValueError(f"model.norm={self.norm} must be one of {', '.join(NORMS)}")
+        if self.time_dim % 2 or self.time_dim < 4:
+            raise ValueError(f"model.time_dim={self.time_dim} must be even and at least 4")
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Images,
+        clock: Clock,
+        condition: Condition = None,
+        *,
+        train: bool = False,
+        examples: Int[Array, "batch"] | None = None,
+    ) -> NetworkOutput:
+        self.check_condition(condition)
+        dtype = jnp.dtype(self.dtype)
+        layer = nn.Dense(self.time_dim, kernel_init=TORCH_KERNEL, name="time")
+
+        def time() -> Float[Array, "batch time_dim"]:
+            return jax.nn.relu(layer(sinusoidal(clock, self.time_dim, to_the_end=True)))
+
+        cond = ahead(self, OF_LEVEL, "time", time)
+        if condition is not None:
+            table = LabelEmbedding(self.num_classes, self.time_dim, name="label_embedding")
+            cond += ahead(self, OF_CONDITION, "label", lambda: table(condition))
+
+        level = partial(TwoConvs, norm=self.norm, dtype=dtype)
+        widths = [self.width * 2**i for i in range(self.levels + 1)]
+        kept = []
+        for i, features in enumerate(widths[:-1]):
+            x = level(features, name=f"down_{i}")(x, cond)
+            kept.append(x)
+            x = nn.max_pool(x, (2, 2), (2, 2))
+        x = level(widths[-1], name="bottom")(x, cond)
+        for i, features in reversed(list(enumerate(widths[:-1]))):
+            grow = partial(ConvTranspose, kernel_init=TORCH_KERNEL, dtype=dtype)
+            x = grow(features, (2, 2), strides=(2, 2), name=f"up_{i}_double")(x)
+            x = jnp.concatenate([kept.pop(), x], axis=-1)
+            x = level(features, name=f"up_{i}")(x, cond)
+        return NetworkOutput(conv(self.channels, 1, "head", jnp.float32)(x))
+
+
+class TwoConvs(nn.Module):
+    """conv, norm, ReLU, + ReLU of a layer on the embedding, conv, norm, ReLU."""
+
+    features: int
+    norm: str
+    dtype: DTypeLike
+
+    @nn.compact
+    def __call__(self, x: Images, cond: Float[Array, "batch time_dim"]) -> Features:
+        told = nn.Dense(self.features, kernel_init=TORCH_KERNEL, name="embedding")(cond)
+        x = conv(self.features, 3, "conv_0", self.dtype)(x)
+        x = jax.nn.relu(self._norm("norm_0")(x))
+        x = x + jax.nn.relu(told)[:, None, None, :].astype(x.dtype)
+        x = conv(self.features, 3, "conv_1", self.dtype)(x)
+        return jax.nn.relu(self._norm("norm_1")(x))
+
+    def _norm(self, name: str) -> nn.Module:
+        if self.norm == "affine":
+            return Affine(name=name)
+        return GroupNorm(math.gcd(32, self.features), name=name)
+
+
+class Affine(nn.Module):
+    """x * scale + bias, channel by channel, in float32, returned in the type of x."""
+
+    @nn.compact
+    def __call__(self, x: Images) -> Images:
+        channels = (x.shape[-1],)
+        scale = self.param("scale", nn.initializers.ones_init(), channels)
+        bias = self.param("bias", nn.initializers.zeros_init(), channels)
+        shape = (1, 1, 1, -1)
+        scaled = x.astype(jnp.float32) * jnp.reshape(scale, shape) + jnp.reshape(bias, shape)
+        return scaled.astype(x.dtype)
