@@ -27,6 +27,12 @@ def predict(x_t, t, noise, fraction):
     return Prediction(process.x0_from_noise(SCHEDULE.level(t), x_t, noise), noise, fraction)
 
 
+def test_distances_of_an_estimate_from_its_target():
+    target, estimate = jnp.zeros((2, 1, 2, 1)), jnp.array([1.0, -2, 0, 3]).reshape(2, 1, 2, 1)
+    assert_allclose(losses.ERRORS["squared"](target, estimate), [2.5, 4.5])
+    assert_allclose(losses.ERRORS["absolute"](target, estimate), [1.5, 1.5])
+
+
 def test_kl_of_two_normals():
     a = Gaussian(jnp.full((1, 1, 1, 1), 0.3), jnp.full((1, 1, 1, 1), np.log(0.5)))
     b = Gaussian(jnp.full((1, 1, 1, 1), -0.2), jnp.full((1, 1, 1, 1), np.log(2.0)))

@@ -14,7 +14,7 @@ from diffusion_jax.importers.imported import with_settings
 from diffusion_jax.importers.programs import PROGRAMS
 from diffusion_jax.models import AttentionUNet, PlainUNet
 from diffusion_jax.models.attention_unet import interpolation
-from diffusion_jax.runs import build, run_folder
+from diffusion_jax.runs import build
 from diffusion_jax.runs.train import train
 from diffusion_jax.runs.validation import validate
 from diffusion_jax.training.reporting import read_metrics
@@ -106,43 +106,35 @@ def test_mistakes_are_one_line_and_write_nothing(golden, tmp_path, program):
     assert sorted(tmp_path.iterdir()) == before
 
 
-def slices(folder, count, mode="L"):
+def slices(folder, count):
     """A folder of pictures with one bright square each, and a segmentation beside each."""
-    folder.mkdir(parents=True)
+    folder.mkdir()
     generator = np.random.default_rng(0)
     for i in range(count):
-        pixels = np.zeros((24, 24, 3), np.uint8)
+        pixels = np.zeros((24, 24), np.uint8)
         y, x = generator.integers(0, 16, 2)
         pixels[y : y + 8, x : x + 8] = 255
-        Image.fromarray(pixels).convert(mode).save(folder / f"case_{i}.png")
-        Image.fromarray(pixels).save(folder / f"seg_{i}.png")
+        Image.fromarray(pixels).save(folder / f"case_{i}.png")
+        Image.fromarray(pixels).convert("RGB").save(folder / f"seg_{i}.png")
 
 
 @pytest.mark.usefixtures("ordinary_promotion")
-@pytest.mark.parametrize("module", [oasis64, cifar10_64])
-def test_the_configs_train_and_draw(tmp_path, module):
-    if module is oasis64:
-        slices(tmp_path / "data", 8)
-        small = {"model.width": 4, "model.levels": 2}
-    else:
-        for name in ("bird", "cat"):
-            slices(tmp_path / "data" / name, 4, "RGB")
-        small = {"model.width": 8, "model.time_dim": 16, "model.num_classes": 2}
-        small |= {"data.shorter_side": 20, "data.exclude": "*seg*"}
+def test_grey_slices_are_learned_and_drawn_in_grey(tmp_path):
+    slices(tmp_path / "data", 8)
     config = with_settings(
-        module.get_config(),
-        small
-        | {"data.name": f"folder:{tmp_path / 'data'}", "data.data_dir": str(tmp_path / "decoded")}
-        | {"data.resolution": 16, "data.threads": 1, "schedule.num_steps": 20, "batch_size": 8}
-        | {"steps": 4, "sample_every": 4, "log_every": 1, "sampling.steps": 3}
-        | {"sampling.grid_rows": 2, "sampling.grid_columns": 2, "ema_start": 2},
+        oasis64.get_config(),
+        {"data.name": f"folder:{tmp_path / 'data'}", "data.data_dir": str(tmp_path / "decoded")}
+        | {"model.width": 4, "model.levels": 1, "data.resolution": 16, "data.threads": 1}
+        | {"schedule.num_steps": 20, "sampling.steps": 3, "batch_size": 8, "steps": 4}
+        | {"sampling.grid_rows": 2, "sampling.grid_columns": 2, "sample_every": 4}
+        | {"log_every": 1, "ema_start": 2},
     )
     state = train(config, tmp_path / "run")
     values = read_metrics(tmp_path / "run")
     assert len(values) == 4
     assert all(np.isfinite(row["loss"]) for row in values)
     with Image.open(next((tmp_path / "run" / "samples").glob("*.png"))) as picture:
-        assert picture.mode == ("L" if module is oasis64 else "RGB")
+        assert picture.mode == "L"
+    # Copied in two steps, averaged in the other two.
     different = jax.tree.map(lambda a, b: bool(np.any(a != b)), state.params, state.ema_params)
     assert all(jax.tree.leaves(different))
-    assert run_folder.load(tmp_path / "run").loss.error == config.loss.error

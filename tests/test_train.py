@@ -297,6 +297,14 @@ def test_average_of_the_parameters():
     )
 
 
+def test_the_average_can_begin_as_a_copy():
+    """MyDiffusionModel copies for 2,000 updates; then the decay is its 0.995."""
+    ema, params = {"a": np.float32(1)}, {"a": np.float32(2)}
+    for updates_so_far, expected in ((0, 2), (1999, 2), (2000, 1.005)):
+        step = jnp.int32(updates_so_far)
+        assert_allclose(averages.update(ema, params, step, 0.995, 2000)["a"], expected, rtol=1e-6)
+
+
 def test_learning_rates():
     schedule = optimizers.learning_rate_schedule(1.0, 10, 0)
     assert_allclose([schedule(0), schedule(5), schedule(10), schedule(1000)], [0, 0.5, 1, 1])
