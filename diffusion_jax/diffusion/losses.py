@@ -125,6 +125,14 @@ LOSSES: dict[str, Callable[..., Loss]] = {
 }
 
 
+def with_uncertainty(loss: PerExample, uncertainty: PerExample) -> PerExample:
+    """loss / e^u + u, least where u = log loss: levels of all noise then count the same.
+
+    EDM2 (arXiv:2312.02696), eq. 14 and 21. uncertainty: u, estimated by the network.
+    """
+    return loss * jnp.exp(-uncertainty) + uncertainty
+
+
 # What `config.loss.error` can be: the distance of the estimate from its target.
 ERRORS: dict[str, Callable[[Images, Images], PerExample]] = {
     "squared": squared_error,

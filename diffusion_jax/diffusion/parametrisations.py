@@ -8,6 +8,7 @@ x0 and noise. They hold at any level x = signal x0 + noise eps, whatever signal^
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import jax
 import jax.numpy as jnp
 
 from diffusion_jax.diffusion.options import check_positive
@@ -148,10 +149,7 @@ def ask(
     """The network's output for x, in the dtype of x. A single clock is broadcast to the batch."""
     clock = jnp.broadcast_to(jnp.asarray(level.clock, jnp.float32), x.shape[:1])
     output = network(x * parametrisation.scale_input(level), clock, condition)
-    fraction = output.variance_fraction
-    return NetworkOutput(
-        output.estimate.astype(x.dtype), None if fraction is None else fraction.astype(x.dtype)
-    )
+    return jax.tree.map(lambda array: array.astype(x.dtype), output)
 
 
 def predict(

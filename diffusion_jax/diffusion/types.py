@@ -74,10 +74,13 @@ class NetworkOutput:
     estimate: of the parametrisation's target (the noise, say), (batch, height, width, channels).
     variance_fraction: v of Improved DDPM (arXiv:2102.09672, eq. 15), the place of log sigma^2
         between log beta-tilde (0) and log beta (1), unbounded; None if the variance is not learned.
+    uncertainty: u of EDM2 (arXiv:2312.02696, eq. 14), (batch,), the logarithm of the loss that the
+    network expects; None if it has no idea.
     """
 
     estimate: Leaf
     variance_fraction: Leaf = None
+    uncertainty: Leaf = None
 
 
 @jax.tree_util.register_dataclass

@@ -88,6 +88,8 @@ class Machine:
                 push([])
             case "EMPTY_DICT":
                 push({})
+            case "EMPTY_SET":
+                push(set())
             case "TUPLE1" | "TUPLE2" | "TUPLE3":
                 push(tuple(self._pop(int(opcode[-1]))))
             case "TUPLE":
@@ -115,7 +117,7 @@ class Machine:
                 push(self._global(f"{module} {name}"))
             case "BINPERSID":
                 push(self.persistent(*self._pop(1)))
-            case "REDUCE":
+            case "REDUCE" | "NEWOBJ":
                 function, arguments = self._pop(2)
                 if not isinstance(function, Global) or not isinstance(arguments, tuple):
                     raise self.refused("calls something that is not a function")

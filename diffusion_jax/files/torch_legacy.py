@@ -20,7 +20,8 @@ MAGIC, VERSION = 0x1950A86A20F9469CFC6C, 1001
 def read(file: BinaryIO, path: Path) -> Any:
     """The content of an open file, from where it stands; see `torch_reader.read`.
 
-    path: for error messages. Raises ValueError if the file is damaged or has other content.
+    A storage alone, as pickles of tensors have them, becomes an array of its numbers. path: for
+    error messages. Raises ValueError if the file is damaged or has other content.
     """
     start = file.tell()
     length = file.seek(0, 2) - start
@@ -47,6 +48,8 @@ class _Reader(TensorMachine):
         if not isinstance(about, dict) or about.get("little_endian") is not True:
             raise self.refused("is not little-endian")
         content = self.run(self.file)
+        if isinstance(content, Storage):
+            self.arrays[content] = content = self.numbers(content)
         keys = self.run(self.file)
         storages = {storage.key: storage for storage in self.arrays}
         if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):

@@ -88,17 +88,31 @@ class TensorMachine(Machine):
         """A view of the storage; offset and strides are in elements, not bytes."""
         match arguments:
             # The last are requires_grad, backward hooks and perhaps metadata.
-            case (Storage() as storage, int(offset), tuple(size), tuple(stride), _, _, *_) if len(
-                size
-            ) == len(stride) <= 32 and all(
-                type(n) is int and 0 <= n < 2**40 for n in (offset, *size, *stride)
+            case (Storage() as storage, offset, tuple(size), tuple(stride), _, _, *_) if is_view(
+                offset, size, stride
             ):
-                last = offset + sum((n - 1) * step for n, step in zip(size, stride))
-                if math.prod(size) > storage.count or (math.prod(size) and last >= storage.count):
+                if reaches_beyond(storage.count, offset, size, stride):
                     raise self.refused("has a tensor that reaches beyond its storage")
                 if storage not in self.arrays:
                     self.arrays[storage] = self.numbers(storage)
-                numbers = self.arrays[storage][offset:]
-                strides = [storage.dtype.itemsize * step for step in stride]
-                return np.lib.stride_tricks.as_strided(numbers, size, strides, writeable=False)
+                return view(self.arrays[storage], offset, size, stride)
         raise self.refused("has a tensor that is not described as PyTorch describes tensors")
+
+
+def is_view(offset: Any, size: tuple, stride: tuple) -> bool:
+    """Whether these can describe a view of a storage; all are in elements, not bytes."""
+    numbers = (offset, *size, *stride)
+    of_one_length = len(size) == len(stride) <= 32
+    return of_one_length and all(type(n) is int and 0 <= n < 2**40 for n in numbers)
+
+
+def reaches_beyond(count: int, offset: int, size: tuple, stride: tuple) -> bool:
+    """Whether such a view needs more than the `count` numbers of its storage."""
+    last = offset + sum((n - 1) * step for n, step in zip(size, stride))
+    return math.prod(size) > count or (math.prod(size) > 0 and last >= count)
+
+
+def view(numbers: np.ndarray, offset: int, size: tuple, stride: tuple) -> np.ndarray:
+    """The view of a storage's numbers."""
+    strides = [numbers.itemsize * step for step in stride]
+    return np.lib.stride_tricks.as_strided(numbers[offset:], size, strides, writeable=False)

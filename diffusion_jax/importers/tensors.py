@@ -107,7 +107,7 @@ def fill(
                 f"{path}: {source.name} has the shape {state[source.name].shape}, which does not "
                 f"fit {'/'.join(ours)} of this network, {wanted.shape}; {REMEDY}"
             )
-        array = np.ascontiguousarray(array, np.float32)
+        array = np.require(array, np.float32, "C")  # ascontiguousarray makes numbers vectors
         if not np.isfinite(array).all():
             raise ValueError(f"{path}: {source.name} contains non-finite values")
         left.discard(source.name)

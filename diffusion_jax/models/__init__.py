@@ -3,6 +3,7 @@
 from diffusion_jax.models.adm import ADM
 from diffusion_jax.models.attention_unet import AttentionUNet
 from diffusion_jax.models.dit import DiT
+from diffusion_jax.models.edm2 import EDM2
 from diffusion_jax.models.network import Network
 from diffusion_jax.models.plain_unet import PlainUNet
 from diffusion_jax.models.unet import UNet
@@ -14,6 +15,7 @@ MODELS: dict[str, type[Network]] = {
     "adm": ADM,
     "attention_unet": AttentionUNet,
     "plain_unet": PlainUNet,
+    "edm2": EDM2,
 }
 
-__all__ = ["ADM", "MODELS", "AttentionUNet", "DiT", "Network", "PlainUNet", "UNet"]
+__all__ = ["ADM", "EDM2", "MODELS", "AttentionUNet", "DiT", "Network", "PlainUNet", "UNet"]

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int
+from jaxtyping import Array, Int, PyTree
 
 from diffusion_jax.diffusion.types import Clock, Condition, Images, Labels, NetworkOutput
 
@@ -102,6 +102,10 @@ class Network(nn.Module):
     def training_condition(self, x0: Images, labels: Labels) -> Condition:
         """What the network is told of training images: their labels, if it has classes."""
         return labels if self.num_classes else None
+
+    def constrained(self, params: PyTree) -> PyTree:
+        """The parameters as training keeps them: at the start, and after each update."""
+        return params
 
     def check_condition(self, condition: Condition) -> None:
         """Raises ValueError for labels without classes, or for classes without labels."""

@@ -1,6 +1,8 @@
 """The state of training: the arrays that a checkpoint holds."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -36,7 +38,7 @@ def init_state(
     model: Network, optimizer: optax.GradientTransformation, seed: int, resolution: int
 ) -> TrainState:
     """The state before the first step; the average starts as a copy of the parameters."""
-    params = init_params(model, seed, resolution)
+    params = model.constrained(init_params(model, seed, resolution))
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
@@ -51,13 +53,23 @@ def apply_gradients(
     optimizer: optax.GradientTransformation,
     ema_decay: float,
     ema_start: int = 0,
+    constrain: Callable[[PyTree], PyTree] = lambda params: params,
 ) -> TrainState:
-    """One update of the parameters and of their average."""
+    """One update of the parameters and of their average.
+
+    Parameters whose name begins with "fixed_" stay as they are. constrain: what becomes of the
+    others after the update, see `Network.constrained`; the average is of them before that.
+    """
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+    updates = jax.tree_util.tree_map_with_path(_unless_fixed, updates)
     params = optax.apply_updates(state.params, updates)
     return TrainState(
         step=state.step + 1,
-        params=params,
+        params=constrain(params),
         ema_params=averages.update(state.ema_params, params, state.step, ema_decay, ema_start),
         opt_state=opt_state,
     )
+
+
+def _unless_fixed(path: tuple[Any, ...], update: Leaf) -> Leaf:
+    return jnp.zeros_like(update) if path[-1].key.startswith("fixed_") else update

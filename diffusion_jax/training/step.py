@@ -11,7 +11,7 @@ from jaxtyping import Array, Int, Key, PyTree
 
 from diffusion_jax import images, parallel
 from diffusion_jax.diffusion import guidance, keys, parametrisations, process, weights
-from diffusion_jax.diffusion.losses import Loss, diffusion_loss
+from diffusion_jax.diffusion.losses import Loss, diffusion_loss, with_uncertainty
 from diffusion_jax.diffusion.parametrisations import Parametrisation
 from diffusion_jax.diffusion.schedules import Schedule
 from diffusion_jax.models import Network
@@ -71,6 +71,8 @@ def make_train_step(
         parts = diffusion_loss(
             loss, error, schedule.after(position), x0, x, prediction, vlb_weight=vlb_weight
         )
+        if output.uncertainty is not None:
+            parts["loss"] = with_uncertainty(parts["loss"], output.uncertainty)
         return jnp.mean(parts["loss"]), parts
 
     def step(state: TrainState, batch: PyTree) -> tuple[TrainState, Metrics]:
@@ -83,7 +85,10 @@ def make_train_step(
         )
         gradients = parallel.mean(gradients)
         now = metrics.gathered({**parts, "gradient_norm": optax.tree.norm(gradients)})
-        return apply_gradients(state, gradients, optimizer, ema_decay, ema_start), now
+        new = apply_gradients(
+            state, gradients, optimizer, ema_decay, ema_start, constrain=model.constrained
+        )
+        return new, now
 
     return step
 
