@@ -24,8 +24,10 @@ def get_config() -> ConfigDict:
     config.micro_batches = 1  # parts that a batch is taken in, where it does not fit in memory
     config.steps = 100_000  # updates
     config.label_dropout = 0.2  # probability of the null class, for classifier-free guidance
-    config.ema_decay = 0.9999
-    config.ema_start = 0  # steps in which the average is a mere copy
+    # The average of the parameters: constant, or half_life, power; see the README.
+    config.average = "constant"
+    config.ema_decay = 0.9999  # of constant
+    config.ema_start = 0  # steps in which it is a mere copy; of constant
     # What the network estimates: noise, x0, v, ... (see the README). A run cannot change it.
     config.parametrisation = "noise"
     # Workdir of a run whose averaged parameters to start from, as far as names and shapes agree.
@@ -89,7 +91,9 @@ def get_config() -> ConfigDict:
     config.optimizer = ConfigDict()
     config.optimizer.learning_rate = 3e-4
     config.optimizer.warmup_steps = 0
-    config.optimizer.decay_steps = 0  # where a cosine reaches 0; 0: constant
+    config.optimizer.decay = "cosine"  # or linear, inverse_sqrt: how the rate falls
+    # Where cosine and linear reach 0, and inverse_sqrt begins; 0: the rate stays constant.
+    config.optimizer.decay_steps = 0
     config.optimizer.b1 = 0.9
     config.optimizer.b2 = 0.999
     config.optimizer.eps = 1e-8

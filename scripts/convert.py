@@ -20,7 +20,12 @@ from ml_collections import config_flags
 from scripts import cli, conversions, flag_values
 
 # The programs of `diffusion_jax.importers.programs`, and the config that each starts from.
-CONFIGS = {"mydiffusion": "landscape64", "oasis": "oasis64"}
+CONFIGS = {
+    "edm": "edm64",
+    "edm2": "edm2_s64",
+    "mydiffusion": "landscape64",
+    "oasis": "oasis64",
+}
 SOURCES = ["original", *CONFIGS, "safetensors"]
 TARGETS = ["original", "safetensors"]
 

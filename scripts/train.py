@@ -60,7 +60,8 @@ def describe(config) -> str:
     model = build.make_model(config)
     params = jax.eval_shape(lambda: init_params(model, config.seed, config.data.resolution))
     table = parameter_overview.get_parameter_overview(params, include_stats=False)
-    count = parameter_overview.count_parameters(params)
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    count = sum(leaf.size for path, leaf in leaves if not path[-1].key.startswith("fixed_"))
     return f"{config.to_json_best_effort(indent=2)}\n{table}\nParameters: {count:,}"
 
 

@@ -15,9 +15,11 @@ from diffusion_jax.importers import original
 from diffusion_jax.importers.imported_run import imported_state
 from diffusion_jax.importers.original import names
 from diffusion_jax.runs import build
+from diffusion_jax.training.averages import constant
 from diffusion_jax.training.state import apply_gradients
 
 pytestmark = pytest.mark.usefixtures("ordinary_promotion")
+AVERAGE = constant(0.9)
 
 SCHEDULE = schedules.make_schedule("cosine", 1000, "original")
 
@@ -69,9 +71,9 @@ def test_losses_equal_the_original(step):
 def test_one_step_makes_the_moments_that_the_original_saved(imported, step):
     config = original_config.get_config()
     state = imported_state(config, imported.params, 1)
-    new = jax.jit(partial(apply_gradients, optimizer=build.make_optimizer(config), ema_decay=0.9))(
-        state, step[2]
-    )
+    new = jax.jit(
+        partial(apply_gradients, optimizer=build.make_optimizer(config), average=AVERAGE)
+    )(state, step[2])
     theirs, _ = adam_state(imported)
     (ours,) = (part for part in jax.tree.leaves(new.opt_state, is_leaf=is_adam) if is_adam(part))
     assert int(ours.count) == theirs.count == 1
@@ -99,7 +101,7 @@ def test_a_step_goes_on_from_the_imported_moments(imported, step):
     config.update_from_flattened_dict(settings)
     state = imported_state(config, imported.params, 2, theirs)
     optimizer = build.make_optimizer(config)
-    new = jax.jit(partial(apply_gradients, optimizer=optimizer, ema_decay=0.9))(state, step[2])
+    new = jax.jit(partial(apply_gradients, optimizer=optimizer, average=AVERAGE))(state, step[2])
 
     def by_hand(p, mu, nu, gradient):
         p, mu, nu, gradient = (np.asarray(a, np.float64) for a in (p, mu, nu, gradient))

@@ -288,21 +288,43 @@ def test_imagenet_from_its_zip_files(tmp_path):
 
 
 def test_average_of_the_parameters():
-    assert_allclose(averages.decay_at(jnp.int32(0), 0.99), 0.1)
-    assert_allclose(averages.decay_at(jnp.int32(90), 0.99), 0.91)
-    assert_allclose(averages.decay_at(jnp.int32(10_000), 0.99), 0.99)
-    step = jnp.int32(0)
-    assert_allclose(
-        averages.update({"a": np.float32(1)}, {"a": np.float32(2)}, step, 0.99)["a"], 1.9
-    )
+    decay = averages.constant(0.99)
+    assert_allclose(decay(jnp.int32(0)), 0.1)
+    assert_allclose(decay(jnp.int32(90)), 0.91)
+    assert_allclose(decay(jnp.int32(10_000)), 0.99)
+    ema, params = {"a": np.float32(1)}, {"a": np.float32(2)}
+    assert_allclose(averages.update(ema, params, decay(jnp.int32(0)))["a"], 1.9)
 
 
 def test_the_average_can_begin_as_a_copy():
     """MyDiffusionModel copies for 2,000 updates; then the decay is its 0.995."""
-    ema, params = {"a": np.float32(1)}, {"a": np.float32(2)}
-    for updates_so_far, expected in ((0, 2), (1999, 2), (2000, 1.005)):
-        step = jnp.int32(updates_so_far)
-        assert_allclose(averages.update(ema, params, step, 0.995, 2000)["a"], expected, rtol=1e-6)
+    decay = averages.constant(0.995, 2000)
+    assert_allclose([decay(jnp.int32(n)) for n in (0, 1999, 2000)], [0, 0, 0.995], rtol=1e-6)
+
+
+def test_the_average_with_a_half_life():
+    """After the ramp-up, what was learned h images ago counts half."""
+    decay = averages.half_life(100, images=1000.0, rampup=0.05)
+    assert_allclose(decay(jnp.int32(10_000)) ** 10, 0.5, rtol=1e-5)
+    # 2,000 images seen: a half-life of 100 images, one batch. At first there is nothing to keep.
+    assert_allclose([decay(jnp.int32(n)) for n in (0, 20)], [0, 0.5], rtol=1e-5)
+
+
+def test_the_power_function_average():
+    """Published numbers: gamma, and the decay with batches of 2,048 after n images."""
+    assert_allclose(averages.gamma_of(0.05), 16.972199, rtol=1e-7)
+    assert_allclose(averages.gamma_of(0.1), 6.937204, rtol=1e-6)
+    decay = averages.power(sigma_rel=0.05)
+    for images, expected in ((2048, 0), (4096, 3.888921e-6), (2**20, 0.965473838)):
+        assert_allclose(decay(jnp.int32(images // 2048 - 1)), expected, rtol=2e-5)
+    # It is the mean of all parameters so far, weighed by s^gamma, up to the discretization.
+    gamma = averages.gamma_of(0.1)
+    decay, mean = averages.power(sigma_rel=0.1), 0.0
+    for step in range(400):
+        d = float(decay(jnp.int32(step)))
+        mean = d * mean + (1 - d) * (step + 1)
+    s = np.arange(1, 401.0)
+    assert_allclose(mean, np.sum(s**gamma * s) / np.sum(s**gamma), rtol=2e-3)
 
 
 def test_learning_rates():
@@ -312,6 +334,15 @@ def test_learning_rates():
     assert_allclose([schedule(5), schedule(60), schedule(110)], [0.5, 0.5, 0], atol=1e-6)
     assert_allclose(optimizers.learning_rate_schedule(1.0, 0, 0)(0), 1)
     assert_allclose(optimizers.learning_rate_schedule(1.0, 0, 100)(0), 1)
+
+
+def test_learning_rates_that_fall_otherwise():
+    linear = optimizers.learning_rate_schedule(1.0, 10, 110, "linear")
+    assert_allclose([linear(5), linear(10), linear(60), linear(200)], [0.5, 1, 0.5, 0], rtol=1e-6)
+    # EDM2-S after 2^30 images in batches of 2,048, t_ref 35,000.
+    root = optimizers.learning_rate_schedule(0.01, 4883, 35_000, "inverse_sqrt")
+    assert_allclose(root(2**30 // 2048), 0.002583742, rtol=1e-6)
+    assert_allclose([root(4883), root(35_000)], [0.01, 0.01], rtol=1e-6)
 
 
 def test_clipping_bounds_the_gradient():

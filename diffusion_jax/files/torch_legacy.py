@@ -6,8 +6,9 @@ elements. The pickles are interpreted, not unpickled; see `safe_pickle`.
 """
 
 import struct
+from io import BufferedIOBase
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from diffusion_jax.files.torch_pickle import Storage, TensorMachine
 MAGIC, VERSION = 0x1950A86A20F9469CFC6C, 1001
 
 
-def read(file: BinaryIO, path: Path) -> Any:
+def read(file: BufferedIOBase, path: Path) -> Any:
     """The content of an open file, from where it stands; see `torch_reader.read`.
 
     A storage alone, as pickles of tensors have them, becomes an array of its numbers. path: for
@@ -33,7 +34,7 @@ def read(file: BinaryIO, path: Path) -> Any:
 
 
 class _Reader(TensorMachine):
-    def __init__(self, path: Path, file: BinaryIO, length: int):
+    def __init__(self, path: Path, file: BufferedIOBase, length: int):
         super().__init__(str(path))
         self.file, self.length = file, length
 

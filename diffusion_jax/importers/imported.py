@@ -9,6 +9,7 @@ from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 from diffusion_jax.runs import build
+from diffusion_jax.runs.sections import model_section
 from diffusion_jax.training.state import init_params
 
 
@@ -37,7 +38,14 @@ def shapes_of(config: ConfigDict) -> PyTree:
 
 
 def with_settings(config: ConfigDict, settings: Mapping[str, Any]) -> ConfigDict:
-    """A copy of the config with these fields."""
+    """A copy of the config with these fields.
+
+    Another model.name starts from the defaults of that network.
+    """
     copy = config.copy_and_resolve_references()
+    name = settings.get("model.name", copy.model.name)
+    if name != copy.model.name:
+        with copy.unlocked():
+            copy.model = model_section(name)
     copy.update_from_flattened_dict(settings)
     return copy

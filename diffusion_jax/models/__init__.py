@@ -6,6 +6,7 @@ from diffusion_jax.models.dit import DiT
 from diffusion_jax.models.edm2 import EDM2
 from diffusion_jax.models.network import Network
 from diffusion_jax.models.plain_unet import PlainUNet
+from diffusion_jax.models.song import SongUNet
 from diffusion_jax.models.unet import UNet
 
 # What `config.model.name` can be. The other fields of the section are the constructor's arguments.
@@ -16,6 +17,17 @@ MODELS: dict[str, type[Network]] = {
     "attention_unet": AttentionUNet,
     "plain_unet": PlainUNet,
     "edm2": EDM2,
+    "song": SongUNet,
 }
 
-__all__ = ["ADM", "EDM2", "MODELS", "AttentionUNet", "DiT", "Network", "PlainUNet", "UNet"]
+__all__ = [
+    "ADM",
+    "EDM2",
+    "MODELS",
+    "AttentionUNet",
+    "DiT",
+    "Network",
+    "PlainUNet",
+    "SongUNet",
+    "UNet",
+]

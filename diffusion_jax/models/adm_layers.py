@@ -54,11 +54,12 @@ class Norm(nn.Module):
 
     groups: int
     smallest_group: int
+    epsilon: float = 1e-5
 
     @nn.compact
     def __call__(self, x: Images) -> Images:
         groups = max(1, min(self.groups, x.shape[-1] // self.smallest_group))
-        return GroupNorm(groups, name="group")(x)
+        return GroupNorm(groups, self.epsilon, name="group")(x)
 
 
 class ResidualBlock(nn.Module):

@@ -64,18 +64,18 @@ def dense(features: int, name: str, dtype: DTypeLike) -> nn.Dense:
 
 
 class GroupNorm(nn.Module):
-    """GroupNorm with epsilon 1e-5, computed in float32, returned in the type of its input.
+    """GroupNorm, computed in float32, returned in the type of its input.
 
     The variance is the mean of (x - mean)^2: mean(x^2) - mean^2, Flax's default, loses digits.
     """
 
     groups: int
+    epsilon: float = 1e-5
 
     @nn.compact
     def __call__(self, x: Images) -> Images:
-        norm = nn.GroupNorm(
-            self.groups, epsilon=1e-5, dtype=jnp.float32, use_fast_variance=False, name="norm"
-        )
+        options = {"epsilon": self.epsilon, "dtype": jnp.float32, "use_fast_variance": False}
+        norm = nn.GroupNorm(self.groups, name="norm", **options)
         return norm(x.astype(jnp.float32)).astype(x.dtype)
 
 

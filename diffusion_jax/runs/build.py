@@ -1,5 +1,6 @@
 """What a config builds: a section holds the arguments of one constructor."""
 
+import inspect
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -19,6 +20,7 @@ from diffusion_jax.diffusion.weights import WEIGHTS, Weight
 from diffusion_jax.models import MODELS, Network
 from diffusion_jax.runs.sections import options_in
 from diffusion_jax.sampling import SOLVERS, Solver, make_path
+from diffusion_jax.training.averages import AVERAGES, Decay
 from diffusion_jax.training.optimizers import adamw
 
 # What `make_source` is not told: these belong to the order of the examples.
@@ -33,6 +35,19 @@ def make_model(config: ConfigDict) -> Network:
 
 def make_optimizer(config: ConfigDict) -> optax.GradientTransformation:
     return adamw(**config.optimizer)
+
+
+def make_average(config: ConfigDict) -> Decay:
+    """The decay of the average of the parameters."""
+    name = config.average
+    shared = {
+        "decay": config.ema_decay,
+        "start": config.ema_start,
+        "batch_size": config.batch_size,
+    }
+    taken = inspect.signature(AVERAGES[name]).parameters
+    shared = {key: value for key, value in shared.items() if key in taken}
+    return AVERAGES[name](**shared, **options_in(config.averages, name))
 
 
 def make_schedule(config: ConfigDict) -> schedules.Schedule:

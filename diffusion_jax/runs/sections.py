@@ -18,6 +18,7 @@ from diffusion_jax.diffusion.schedules import SCHEDULES
 from diffusion_jax.diffusion.weights import WEIGHTS
 from diffusion_jax.models import MODELS
 from diffusion_jax.sampling import SOLVERS, SPACINGS
+from diffusion_jax.training.averages import AVERAGES
 
 
 def options_of(function: Callable) -> dict[str, Any]:
@@ -54,6 +55,7 @@ TABLES: dict[str, tuple[Mapping[str, Callable], ...]] = {
     "parametrisations": (PARAMETRISATIONS,),
     "schedule": (SCHEDULES,),
     "loss": (WEIGHTS, LOSSES),
+    "averages": (AVERAGES,),
     "sampling": (SOLVERS, SPACINGS),
 }
 

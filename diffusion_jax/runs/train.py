@@ -125,8 +125,7 @@ def make_step(config: ConfigDict) -> Callable[[TrainState, PyTree], tuple[TrainS
         vlb_weight=config.loss.vlb_weight,
         label_dropout=config.label_dropout,
         micro_batches=config.micro_batches,
-        ema_decay=config.ema_decay,
-        ema_start=config.ema_start,
+        average=build.make_average(config),
     )
 
 

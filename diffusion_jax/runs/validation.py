@@ -19,7 +19,8 @@ from diffusion_jax.runs import build
 from diffusion_jax.runs.run_folder import flatten
 from diffusion_jax.runs.sections import TABLES, model_section, options_by_name
 from diffusion_jax.sampling import SOLVERS, SPACINGS
-from diffusion_jax.training.optimizers import adamw
+from diffusion_jax.training.averages import AVERAGES
+from diffusion_jax.training.optimizers import DECAYS, adamw
 
 
 def _arguments(function: Callable) -> set[str]:
@@ -49,9 +50,10 @@ def _known_fields(section: str, config: ConfigDict) -> set[str]:
     return options
 
 
-SECTIONS = ("data", "model", "schedule", "parametrisations", "loss", "optimizer", "sampling")
+SECTIONS = ("data", "model", "schedule", "parametrisations", "loss", "optimizer", "averages")
+SECTIONS += ("sampling",)
 TOP = {"behaviour", "seed", "batch_size", "micro_batches", "steps", "label_dropout", "ema_decay"}
-TOP |= {"ema_start"}
+TOP |= {"ema_start", "average"}
 TOP |= {"log_every", "sample_every", "checkpoint_every", "keep_latest", "keep_every"}
 TOP |= {"parametrisation", "init_from"}
 
@@ -69,6 +71,8 @@ RULES: list[tuple[str, Callable[[Any], bool], str]] = [
     ("data.labels", lambda v: v in folder.LABELS, f"one of {', '.join(folder.LABELS)}"),
     ("data.smallest_crop", lambda v: 0 < v <= 1, "above 0, up to 1"),
     ("loss.kind", lambda v: v in LOSSES, f"one of {', '.join(LOSSES)}"),
+    ("average", lambda v: v in AVERAGES, f"one of {', '.join(AVERAGES)}"),
+    ("optimizer.decay", lambda v: v in DECAYS, f"one of {', '.join(DECAYS)}"),
     ("loss.error", lambda v: v in ERRORS, f"one of {', '.join(ERRORS)}"),
     ("loss.weight", lambda v: v in WEIGHTS, f"one of {', '.join(WEIGHTS)}"),
     (
@@ -152,6 +156,7 @@ def _check_sections(config: ConfigDict) -> None:
     _built(f"loss.{config.loss.weight}", _try_weight, config)
     _built(f"sampling.{config.sampling.solver}", build.make_solver, config)
     _built("sampling", build.make_sampling_path, config)
+    _built(f"averages.{config.average}", build.make_average, config)
     sampling = config.sampling
     if sampling.autoguidance_checkpoint and not sampling.autoguidance:
         raise ValueError(

@@ -1,22 +1,39 @@
 """AdamW, with optional warm-up, decay of the learning rate and clipping of the gradient."""
 
+import jax.numpy as jnp
 import optax
+from jaxtyping import Array, ArrayLike, Float
+
+DECAYS = ("cosine", "linear", "inverse_sqrt")
 
 
 def learning_rate_schedule(
-    learning_rate: float, warmup_steps: int, decay_steps: int
+    learning_rate: float, warmup_steps: int, decay_steps: int, decay: str = "cosine"
 ) -> optax.Schedule:
-    """Linear from 0 over warmup_steps, then constant, or a cosine that is 0 at decay_steps.
+    """Linear from 0 over warmup_steps, then constant, or falling.
 
-    warmup_steps = 0 starts at once; decay_steps = 0 stays constant.
+    warmup_steps = 0 starts at once; decay_steps = 0 stays constant. decay: "cosine" and "linear"
+    are 0 at decay_steps. "inverse_sqrt" is learning_rate sqrt(decay_steps / step) from decay_steps
+    on (EDM2, arXiv:2312.02696, eq. 67).
     """
     if not decay_steps and not warmup_steps:
         return optax.constant_schedule(learning_rate)
     if not decay_steps:
         return optax.linear_schedule(0.0, learning_rate, warmup_steps)
-    return optax.warmup_cosine_decay_schedule(
-        0.0 if warmup_steps else learning_rate, learning_rate, warmup_steps, decay_steps
-    )
+    if decay == "cosine":
+        return optax.warmup_cosine_decay_schedule(
+            0.0 if warmup_steps else learning_rate, learning_rate, warmup_steps, decay_steps
+        )
+
+    def schedule(step: ArrayLike) -> Float[Array, ""]:
+        step = jnp.asarray(step, jnp.float32)
+        warm = jnp.minimum(step / warmup_steps, 1.0) if warmup_steps else 1.0
+        if decay == "inverse_sqrt":
+            return learning_rate * warm / jnp.sqrt(jnp.maximum(step / decay_steps, 1.0))
+        left = jnp.clip((decay_steps - step) / (decay_steps - warmup_steps), 0.0, 1.0)
+        return learning_rate * jnp.minimum(warm, left)
+
+    return schedule
 
 
 def adamw(
@@ -28,13 +45,14 @@ def adamw(
     eps: float,
     weight_decay: float,
     clip_norm: float,
+    decay: str = "cosine",
 ) -> optax.GradientTransformation:
-    """AdamW (arXiv:1711.05101), with weight decay on all parameters.
+    """AdamW (arXiv:1711.05101), with weight decay on all parameters; without it this is Adam.
 
-    warmup_steps, decay_steps: see `learning_rate_schedule`. clip_norm: the largest global norm of
-    the gradient; 0 does not clip.
+    warmup_steps, decay_steps, decay: see `learning_rate_schedule`. clip_norm: the largest global
+    norm of the gradient; 0 does not clip.
     """
-    schedule = learning_rate_schedule(learning_rate, warmup_steps, decay_steps)
+    schedule = learning_rate_schedule(learning_rate, warmup_steps, decay_steps, decay)
     optimizer = optax.adamw(schedule, b1, b2, eps, weight_decay=weight_decay)
     # One structure of the state either way, so that a run can change its mind.
     clip = optax.clip_by_global_norm(clip_norm) if clip_norm else optax.identity()

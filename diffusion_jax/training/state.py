@@ -51,8 +51,7 @@ def apply_gradients(
     state: TrainState,
     gradients: PyTree,
     optimizer: optax.GradientTransformation,
-    ema_decay: float,
-    ema_start: int = 0,
+    average: averages.Decay,
     constrain: Callable[[PyTree], PyTree] = lambda params: params,
 ) -> TrainState:
     """One update of the parameters and of their average.
@@ -66,7 +65,7 @@ def apply_gradients(
     return TrainState(
         step=state.step + 1,
         params=constrain(params),
-        ema_params=averages.update(state.ema_params, params, state.step, ema_decay, ema_start),
+        ema_params=averages.update(state.ema_params, params, average(state.step)),
         opt_state=opt_state,
     )
 

@@ -15,7 +15,7 @@ from diffusion_jax.diffusion.losses import Loss, diffusion_loss, with_uncertaint
 from diffusion_jax.diffusion.parametrisations import Parametrisation
 from diffusion_jax.diffusion.schedules import Schedule
 from diffusion_jax.models import Network
-from diffusion_jax.training import metrics
+from diffusion_jax.training import averages, metrics
 from diffusion_jax.training.metrics import Metrics
 from diffusion_jax.training.state import TrainState, apply_gradients
 
@@ -32,8 +32,7 @@ def make_train_step(
     vlb_weight: float,
     label_dropout: float,
     micro_batches: int,
-    ema_decay: float,
-    ema_start: int = 0,
+    average: averages.Decay,
 ) -> Callable[[TrainState, PyTree], tuple[TrainState, Metrics]]:
     """The step that `parallel.data_parallel` runs on every device.
 
@@ -85,9 +84,7 @@ def make_train_step(
         )
         gradients = parallel.mean(gradients)
         now = metrics.gathered({**parts, "gradient_norm": optax.tree.norm(gradients)})
-        new = apply_gradients(
-            state, gradients, optimizer, ema_decay, ema_start, constrain=model.constrained
-        )
+        new = apply_gradients(state, gradients, optimizer, average, constrain=model.constrained)
         return new, now
 
     return step
