@@ -1,5 +1,7 @@
 """The networks of EDM and EDM2, against PyTorch; their files."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -110,9 +112,13 @@ def test_edm2_is_fixed_where_it_is_not_trained(edm2):
     with jax.numpy_dtype_promotion("standard"):
         state = jax.jit(lambda: init_state(model, optimizer, 0, 8))()
         gradients = jax.tree.map(jnp.ones_like, state.params)
-        new = apply_gradients(
-            state, gradients, optimizer, lambda step: jnp.zeros(()), constrain=model.constrained
+        update = partial(
+            apply_gradients,
+            optimizer=optimizer,
+            average=lambda step: jnp.zeros(()),
+            constrain=model.constrained,
         )
+        new = jax.jit(update)(state, gradients)
     for params in (state.params, new.params):
         for path, leaf in jax.tree_util.tree_leaves_with_path(params):
             if path[-1].key == "kernel":
@@ -140,11 +146,12 @@ def test_ddpmpp_and_ncsnpp_compute_what_pytorch_does(golden, tmp_path, name):
     config = edm_cifar10.get_config()
     imported = PROGRAMS["edm"].read(tmp_path / "a.pkl", config)
     model = build.make_model(with_settings(config, imported.settings))
-    clock, labels = jnp.asarray(arrays["clock"]), jnp.asarray(arrays["labels"], jnp.int32)
+    x, clock = jnp.asarray(arrays["x"]), jnp.asarray(arrays["clock"])
+    labels = jnp.asarray(arrays["labels"], jnp.int32)
 
     @jax.jit
     def run(condition):
-        return model.apply({"params": imported.params}, arrays["x"], clock, condition).estimate
+        return model.apply({"params": imported.params}, x, clock, condition).estimate
 
     told = {"label": labels, "augment": jnp.asarray(arrays["augment"])}
     assert_allclose(run(told), arrays["y"], atol=1e-5)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, DTypeLike, Float
 
-from diffusion_jax.diffusion.types import Clock, Features, Images, Labels
+from diffusion_jax.diffusion.types import Clock, Features, Images, Labels, Leaf
 from diffusion_jax.models.ahead import OF_PARAMS, ahead
 
 NORMAL = nn.initializers.normal(1.0)
@@ -60,7 +60,7 @@ class MPConv(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "batch ... channels"], gain: Float[Array, ""] | float = 1.0
+        self, x: Float[Array, "batch ... channels"], gain: Leaf = 1.0
     ) -> Float[Array, "batch ... features"]:
         window = (self.size, self.size) if self.size else ()
         raw = self.param("kernel", NORMAL, (*window, x.shape[-1], self.features))
