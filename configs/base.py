@@ -80,6 +80,7 @@ def get_config() -> ConfigDict:
     config.schedule.name = "cosine"  # or linear, flow, edm, ...; see the README
     config.schedule.num_steps = 1000  # of cosine and linear
     config.schedule.first_timestep = 1  # what a network is told in their step 1: 1, or 0
+    config.schedule.rescale_timesteps = False  # it is told that times 1000 / num_steps
     config.schedule.behaviour = config.get_ref("behaviour")
 
     config.loss = ConfigDict()

@@ -21,6 +21,8 @@ from scripts import cli, conversions, flag_values
 
 # The programs of `diffusion_jax.importers.programs`, and the config that each starts from.
 CONFIGS = {
+    "openai": "adm64",
+    "nice-diffusion": "emnist_letters",
     "edm": "edm64",
     "edm2": "edm2_s64",
     "mydiffusion": "landscape64",

@@ -64,6 +64,15 @@ def test_the_network_can_be_told_steps_counted_from_0(name):
     assert_array_equal(path.waypoints.clock[:-1], [9, 4, 0])
 
 
+def test_chains_of_other_lengths_can_be_rescaled():
+    """As openai/improved-diffusion does at T = 4000."""
+    told = make_schedule("cosine", 4000, first_timestep=0, rescale_timesteps=True)
+    assert_allclose(told.level(jnp.array([1, 2, 4000])).clock, [0, 0.25, 999.75])
+    linear = make_schedule("linear", 4000, rescale=True)
+    assert_allclose(linear.betas[[1, 4000]], [2.5e-5, 0.005])
+    assert_allclose(linear.alphas_bar[-1], make_schedule("linear", 1000).alphas_bar[-1], rtol=0.06)
+
+
 @pytest.mark.parametrize("name", ["linear", "cosine"])
 def test_a_schedule_begins_with_the_clean_image(name):
     s = make_schedule(name, 1000)
@@ -145,6 +154,7 @@ def test_sampling_ends_at_the_clean_image_unless_asked_otherwise():
     [
         (lambda: make_schedule("cubic", 10), "linear, cosine"),
         (lambda: make_schedule("linear", 10, first_timestep=2), "first_timestep=2 must be 0 or 1"),
+        (lambda: make_schedule("linear", 20, rescale=True), "needs more than 20 steps"),
         (lambda: steps_by_count(1000, 1001), "1..1000"),
         (lambda: steps_by_count(1000, 10, "odd"), "ends, centred"),
         (lambda: steps_by_stride(1000, 0), "1..1000"),

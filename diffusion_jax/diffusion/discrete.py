@@ -11,7 +11,7 @@ from types import ModuleType
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Num
 
 from diffusion_jax.diffusion import paths
 from diffusion_jax.diffusion.types import Keys, Leaf, Level, Steps, Waypoint
@@ -31,7 +31,7 @@ class DiscreteSchedule:
     beta_bounds: what beta_t was clipped into.
     """
 
-    timesteps: Int[np.ndarray, "num_steps_plus_1"]
+    timesteps: Num[np.ndarray, "num_steps_plus_1"]
     betas: Table
     alphas: Table
     alphas_bar: Table
@@ -143,7 +143,7 @@ def from_betas(betas: Betas) -> DiscreteSchedule:
 
 def from_alphas_bar(
     alphas_bar: Table,
-    timesteps: Int[np.ndarray, "num_steps_plus_1"],
+    timesteps: Num[np.ndarray, "num_steps_plus_1"],
     beta_bounds: tuple[float, float] = (0.0, 1.0),
 ) -> DiscreteSchedule:
     """The schedule with these alpha-bar_t: beta_t = 1 - alpha-bar_t / alpha-bar_{t-1}.
@@ -162,7 +162,7 @@ def from_alphas_bar(
         variance[1] = variance[2] if len(variance) > 2 else betas[1]
     variance[0] = variance[1]
     return DiscreteSchedule(
-        timesteps=np.asarray(timesteps, np.int32),
+        timesteps=np.asarray(timesteps),
         betas=betas,
         alphas=1 - betas,
         alphas_bar=alphas_bar,
@@ -172,15 +172,18 @@ def from_alphas_bar(
     )
 
 
-def counted_from(schedule: DiscreteSchedule, first_timestep: int) -> DiscreteSchedule:
+def counted_from(
+    schedule: DiscreteSchedule, first_timestep: int, rescale: bool = False
+) -> DiscreteSchedule:
     """The same chain, with a network that is told first_timestep in step 1, and so on up.
 
     first_timestep: 1 as in DDPM's paper, or 0 as in most programs. Raises ValueError for another.
+    rescale: the network is told this times 1000 / num_steps, as in Improved DDPM's program.
     """
     if first_timestep not in (0, 1):
         raise ValueError(f"first_timestep={first_timestep} must be 0 or 1")
     timesteps = np.maximum(np.arange(schedule.num_steps + 1) + first_timestep - 1, 0)
-    return replace(schedule, timesteps=timesteps.astype(np.int32))
+    return replace(schedule, timesteps=timesteps * (1000 / schedule.num_steps if rescale else 1))
 
 
 def respace(schedule: DiscreteSchedule, steps: Positions) -> DiscreteSchedule:

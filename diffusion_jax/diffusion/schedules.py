@@ -48,14 +48,30 @@ class Timed(Protocol):
         """The levels at these u."""
 
 
-def linear(num_steps: int = 1000, first_timestep: int = 1) -> discrete.DiscreteSchedule:
-    """beta_t evenly spaced from 1e-4 to 0.02 (DDPM, arXiv:2006.11239, section 4)."""
-    schedule = discrete.from_betas(discrete.linear_betas(num_steps))
-    return discrete.counted_from(schedule, first_timestep)
+def linear(
+    num_steps: int = 1000,
+    first_timestep: int = 1,
+    rescale_timesteps: bool = False,
+    *,
+    rescale: bool = False,
+) -> discrete.DiscreteSchedule:
+    """beta_t evenly spaced from 1e-4 to 0.02 (DDPM, arXiv:2006.11239, section 4).
+
+    rescale: beta times 1000 / num_steps, so that a chain of any length ends with the same noise
+    (Improved DDPM's program).
+    """
+    scale = 1000 / num_steps if rescale else 1.0
+    if 0.02 * scale >= 1:
+        raise ValueError(f"rescale=True needs more than 20 steps, not num_steps={num_steps}")
+    schedule = discrete.from_betas(scale * discrete.linear_betas(num_steps))
+    return discrete.counted_from(schedule, first_timestep, rescale_timesteps)
 
 
 def cosine(
-    num_steps: int = 1000, behaviour: str = "corrected", first_timestep: int = 1
+    num_steps: int = 1000,
+    behaviour: str = "corrected",
+    first_timestep: int = 1,
+    rescale_timesteps: bool = False,
 ) -> discrete.DiscreteSchedule:
     """Improved DDPM's cosine (arXiv:2102.09672, eq. 17).
 
@@ -66,7 +82,7 @@ def cosine(
         schedule = original.original_cosine(num_steps)
     else:
         schedule = discrete.from_betas(discrete.cosine_betas(num_steps))
-    return discrete.counted_from(schedule, first_timestep)
+    return discrete.counted_from(schedule, first_timestep, rescale_timesteps)
 
 
 # What `config.schedule.name` can be. Options are keyword arguments, and a section of the config.
@@ -84,16 +100,18 @@ def make_schedule(
     num_steps: int = 1000,
     behaviour: str = "corrected",
     first_timestep: int = 1,
+    rescale_timesteps: bool = False,
     **options: Any,
 ) -> Schedule:
     """The training schedule of a config: one of `SCHEDULES`.
 
-    num_steps, behaviour: of discrete schedules, see `cosine`. first_timestep: what the network is
-    told in step 1 of a discrete schedule, see `discrete.counted_from`. options: the schedule's own.
+    num_steps, behaviour: of discrete schedules, see `cosine`. first_timestep, rescale_timesteps:
+    what the network is told in them, see `discrete.counted_from`. options: the schedule's own.
     Raises ValueError for another name, and for options that make no schedule.
     """
     if name not in SCHEDULES:
         raise ValueError(f"Unknown schedule {name!r}; known schedules: {', '.join(SCHEDULES)}")
     shared = {"num_steps": num_steps, "behaviour": behaviour, "first_timestep": first_timestep}
+    shared["rescale_timesteps"] = rescale_timesteps
     taken = inspect.signature(SCHEDULES[name]).parameters
     return SCHEDULES[name](**{k: v for k, v in shared.items() if k in taken}, **options)

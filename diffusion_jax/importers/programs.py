@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from diffusion_jax.importers import edm, edm2, mydiffusion, oasis
+from diffusion_jax.importers import adm, edm, edm2, mydiffusion, oasis
 from diffusion_jax.importers.imported import Imported
 
 
@@ -24,6 +24,8 @@ class Program:
 # What `scripts.convert --from` can be, besides the original and safetensors. Each has its config in
 # `CONFIGS` of that script.
 PROGRAMS: dict[str, Program] = {
+    "openai": Program(adm.read_openai, "openai/guided-diffusion or openai/improved-diffusion"),
+    "nice-diffusion": Program(adm.read_nice_diffusion, "edogariu/nice-diffusion"),
     "edm": Program(edm.read, "NVlabs/edm"),
     "edm2": Program(edm2.read, "NVlabs/edm2"),
     "mydiffusion": Program(mydiffusion.read, "Lionelding/MyDiffusionModel"),

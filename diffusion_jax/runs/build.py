@@ -58,6 +58,7 @@ def make_schedule(config: ConfigDict) -> schedules.Schedule:
         schedule.num_steps,
         schedule.behaviour,
         schedule.first_timestep,
+        schedule.rescale_timesteps,
         **options_in(schedule, schedule.name),
     )
 

@@ -18,6 +18,7 @@ ADDED = {
     "loss.error": "squared",
     "loss.weight": "uniform",
     "schedule.first_timestep": 1,
+    "schedule.rescale_timesteps": False,
     "sampling.solver": "ddim",
     "sampling.guidance_low": 0.0,
     "sampling.guidance_high": 0.0,

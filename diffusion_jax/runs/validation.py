@@ -39,7 +39,8 @@ def _known_fields(section: str, config: ConfigDict) -> set[str]:
         case "optimizer":
             return _arguments(adamw)
         case "schedule":
-            return {"name", "num_steps", "behaviour", "first_timestep"} | options
+            own = {"name", "num_steps", "behaviour", "first_timestep", "rescale_timesteps"}
+            return own | options
         case "loss":
             return {"kind", "error", "weight", "vlb_weight"} | options
         case "sampling":

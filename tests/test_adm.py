@@ -1,0 +1,198 @@
+"""ADM's U-Net against OpenAI's own, and the files of the programs that have it."""
+
+import json
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from forks import run_each
+from numpy.testing import assert_allclose, assert_array_equal
+
+from configs import adm64, adm128, adm256, emnist_digits, emnist_letters, iddpm64
+from diffusion_jax.files import torch_writer
+from diffusion_jax.importers.adm import NICE, OPENAI, places_of, source_of
+from diffusion_jax.importers.imported import shapes_of, with_settings
+from diffusion_jax.importers.programs import PROGRAMS
+from diffusion_jax.models import ADM
+from diffusion_jax.models.adm_layers import split_heads
+from diffusion_jax.runs import build
+
+sys.path.append("tests/golden")
+from make_adm import weights_of
+
+SMALL = {"width": 32, "blocks": 1, "attention": "8", "multipliers": "1,2", "head_channels": 16}
+# The networks of make_adm.py in our words.
+NETWORKS = {
+    "new": SMALL | {"num_classes": 5, "qkv_order": "new"},
+    "legacy": SMALL
+    | {"blocks": 2, "attention": "16,8", "multipliers": "1,1", "learn_variance": False}
+    | {"head_channels": 0, "num_heads": 4, "num_classes": 0, "qkv_order": "legacy"},
+    "improved": SMALL
+    | {"attention": "4", "multipliers": "1,2,2", "head_channels": 0, "num_heads": 2}
+    | {"scale_shift": False, "resample_blocks": False, "num_classes": 0, "qkv_order": "legacy"},
+    "super": SMALL
+    | {"multipliers": "1,1", "head_channels": 32, "num_classes": 5, "low_resolution": 8},
+}
+
+
+def config_of(fields, module=adm64):
+    config = with_settings(module.get_config(), {"data.resolution": 16, "model.dropout": 0.0})
+    return with_settings(config, {f"model.{name}": value for name, value in fields.items()})
+
+
+def parameters(config):
+    return sum(leaf.size for leaf in jax.tree.leaves(shapes_of(config)))
+
+
+def test_parameters_of_the_published_networks():
+    """As their authors' PyTorch modules count them."""
+    assert parameters(adm64.get_config()) == 295_904_454
+    assert parameters(adm128.get_config()) == 421_529_606
+    assert parameters(adm256.get_config()) == 552_814_086
+    assert parameters(emnist_letters.get_config()) == 17_989_442
+    assert parameters(emnist_digits.get_config()) == 17_985_346
+    assert parameters(iddpm64.get_config()) == 121_063_942
+    more = {"model.num_classes": 1000, "model.width": 192}
+    assert parameters(with_settings(iddpm64.get_config(), more)) == 273_049_350
+    large = {"data.resolution": 512, "model.low_resolution": 128, "model.learned_null": False}
+    large |= {"model.multipliers": "1,1,2,2,4,4", "model.attention": "32,16", "model.blocks": 2}
+    assert parameters(with_settings(adm64.get_config(), large)) == 308_835_270
+
+
+@pytest.fixture(scope="module")
+def arrays():
+    with np.load("tests/golden/adm.npz") as data:
+        return {name: data[name] for name in data.files}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_an_imported_network_computes_what_openai_s_does(arrays, tmp_path, name):
+    shapes = json.loads(str(arrays[f"{name}_shapes"]))
+    state = {key: weights_of(key, shape) for key, shape in shapes}
+    torch_writer.write(tmp_path / "model.pt", state)
+    config = config_of(NETWORKS[name])
+    imported = PROGRAMS["openai"].read(tmp_path / "model.pt", config)
+    assert with_settings(config, imported.settings).model == config.model
+    model = build.make_model(config)
+    labels = jnp.asarray(arrays["labels"], jnp.int32) if model.num_classes else None
+    told = {"label": labels, "image": jnp.asarray(arrays["small"])} if name == "super" else labels
+    run = jax.jit(lambda x, t: model.apply({"params": imported.params}, x, t, told))
+    output = run(jnp.asarray(arrays["x"]), jnp.asarray(arrays["t"], jnp.float32))
+    assert_allclose(output.estimate, arrays[f"{name}_y"][..., :3], atol=2e-5)
+    if model.learn_variance:
+        assert_allclose(2 * output.variance_fraction - 1, arrays[f"{name}_y"][..., 3:], atol=2e-5)
+
+
+def test_orders_of_queries_keys_and_values():
+    """Head, part and depth of channel c, by hand: two heads of depth 3."""
+    qkv = jnp.arange(18.0).reshape(1, 1, 18)
+    for order, second_key_of_head_1 in (("legacy", 9 + 3 + 1), ("new", 6 + 3 + 1)):
+        assert split_heads(qkv, 2, order)[1][0, 1, 0, 1] == second_key_of_head_1
+    assert split_heads(qkv, 2, "interleaved")[1][0, 1, 0, 1] == (3 + 1) * 3 + 1
+
+
+def test_the_files_of_nice_diffusion(arrays, tmp_path):
+    """The same network under other names, with the null class in the first row, not the last."""
+    config = config_of(NETWORKS["new"] | {"channels": 3, "learned_null": True}, emnist_letters)
+    model = build.make_model(config)
+    state = {}
+    for key, _ in jax.tree_util.tree_leaves_with_path(shapes_of(config)):
+        ours = tuple(part.key for part in key)
+        theirs, openai = (
+            source_of(ours, places_of(model, 16, names), names).name for names in (NICE, OPENAI)
+        )
+        shape = dict(json.loads(str(arrays["new_shapes"])))[openai]
+        shape[0] += openai == "label_emb.weight"
+        state[theirs] = weights_of(openai, shape)
+    torch_writer.write(tmp_path / "model.pt", state)
+    imported = PROGRAMS["nice-diffusion"].read(tmp_path / "model.pt", config)
+    assert imported.settings["model.num_classes"] == 5
+    table = imported.params["label_embedding"]["table"]
+    assert_array_equal(table[-1], state["class_embedding.weight"][0])
+    assert_array_equal(table[0], state["class_embedding.weight"][1])
+    # The null label has a row of its own, which is used.
+    x, t = jnp.asarray(arrays["x"]), jnp.asarray(arrays["t"], jnp.float32)
+    run = jax.jit(lambda labels: model.apply({"params": imported.params}, x, t, labels).estimate)
+    assert jnp.abs(run(jnp.full(3, 5)) - run(jnp.full(3, 4))).max() > 1e-3
+    assert {
+        "step_embed.0.weight",
+        "downsampling.1.0.in_conv.weight",
+        "upsampling.1.1.qkv_nin.bias",
+    } <= set(state)
+
+
+def test_a_model_that_enlarges_is_trained_on_shrunk_images():
+    model = ADM(3, 0, **{n: v for n, v in NETWORKS["super"].items() if n != "num_classes"})
+    x0 = jnp.arange(2 * 16 * 16 * 3.0).reshape(2, 16, 16, 3)
+    told = model.training_condition(x0, jnp.zeros(2, jnp.int32))
+    assert told["label"] is None
+    assert_allclose(told["image"][1, 2, 3], x0[1, 4:6, 6:8].mean((0, 1)))
+    assert model.null_condition(told)["image"] is told["image"]
+    with pytest.raises(ValueError, match="needs the condition"):
+        jax.eval_shape(lambda: model.init(jax.random.key(0), x0, jnp.ones(2)))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"attention": "5"}, "which is not the side of a level: 16, 8"),
+        ({"attention": "x"}, "must be numbers such as 1,2,3"),
+        ({"multipliers": "1,2,2,2,2,2"}, "resolution=16 is not divisible by 32"),
+        ({"multipliers": ""}, "names no level"),
+        ({"qkv_order": "old"}, "must be one of legacy, new, interleaved"),
+        ({"head_channels": 48}, "does not divide the 64 channels"),
+        ({"width": 40}, "cannot be cut into groups"),
+    ],
+)
+def test_networks_that_cannot_be(fields, message):
+    with pytest.raises(ValueError, match=message):
+        ADM(3, 0, **SMALL | fields).check(16)
+
+
+def test_mistakes_are_one_line_and_write_nothing(arrays, tmp_path):
+    state = {key: weights_of(key, s) for key, s in json.loads(str(arrays["new_shapes"]))}
+    torch_writer.write(tmp_path / "good.pt", state)
+    whole = (tmp_path / "good.pt").read_bytes()
+    (tmp_path / "cut.pt").write_bytes(whole[: len(whole) // 2])
+    torch_writer.write(tmp_path / "more.pt", state | {"extra.bias": np.ones(2, np.float32)})
+    few = {name: array for name, array in state.items() if name != "out.0.bias"}
+    torch_writer.write(tmp_path / "few.pt", few)
+    config = "--config=configs/adm64.py"
+    small = [f"--config.model.{name}={value}" for name, value in NETWORKS["new"].items()]
+    small = [config, "--config.data.resolution=16", *small]
+    cases = [
+        (["--from=openai", *small, f"--model={tmp_path / 'cut.pt'}"], "is damaged"),
+        (["--from=openai", *small, f"--model={tmp_path / 'more.pt'}"], "has a extra.bias"),
+        (["--from=openai", *small, f"--model={tmp_path / 'few.pt'}"], "has no out.0.bias"),
+        (
+            [
+                "--from=openai",
+                *small,
+                "--config.data.resolution=32",
+                f"--model={tmp_path / 'good.pt'}",
+            ],
+            "model.attention=8 has 8, which is not the side",
+        ),
+        (
+            ["--from=openai", config, f"--model={tmp_path / 'good.pt'}"],
+            "does not divide the 96 channels",
+        ),
+        (
+            ["--from=openai", *small, "--config.model.width=64", f"--model={tmp_path / 'good.pt'}"],
+            "model.width=64 was given, and",
+        ),
+        (["--from=nice-diffusion", *small, f"--model={tmp_path / 'good.pt'}"], "has no step_embed"),
+        (
+            ["--from=openai", "--config=configs/digits.py", f"--model={tmp_path / 'good.pt'}"],
+            "model.name=unet must be adm",
+        ),
+    ]
+    before = sorted(tmp_path.iterdir())
+    given = [[*arguments, f"--workdir={tmp_path / 'run'}"] for arguments, _ in cases]
+    for (arguments, message), done in zip(cases, run_each("convert", given)):
+        assert done.returncode == 1, arguments
+        assert message in done.stderr, (arguments, done.stderr)
+        assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert sorted(tmp_path.iterdir()) == before
