@@ -183,7 +183,10 @@ def test_mistakes_are_one_line_and_write_nothing(arrays, tmp_path):
             ["--from=openai", *small, "--config.model.width=64", f"--model={tmp_path / 'good.pt'}"],
             "model.width=64 was given, and",
         ),
-        (["--from=nice-diffusion", *small, f"--model={tmp_path / 'good.pt'}"], "has no step_embed"),
+        (
+            ["--from=nice-diffusion", *small, f"--model={tmp_path / 'good.pt'}"],
+            "has no downsampling.0.0.weight",
+        ),
         (
             ["--from=openai", "--config=configs/digits.py", f"--model={tmp_path / 'good.pt'}"],
             "model.name=unet must be adm",
