@@ -9,14 +9,16 @@ import nvidia_pickles
 import pytest
 from forks import run_each
 from numpy.testing import assert_allclose
+from test_stochastic_solvers import CHURN, algorithm_2, walk
 
 from configs import edm2_s64, edm2_xs64, edm64, edm_cifar10
 from diffusion_jax.diffusion import losses
-from diffusion_jax.diffusion.parametrisations import ask, predict
+from diffusion_jax.diffusion.parametrisations import ask, denoiser_from_network, predict
 from diffusion_jax.importers.imported import with_settings
 from diffusion_jax.importers.programs import PROGRAMS
 from diffusion_jax.models import EDM2, SongUNet, magnitude
 from diffusion_jax.runs import build
+from diffusion_jax.sampling import SOLVERS
 from diffusion_jax.training.state import apply_gradients, init_params, init_state
 
 NCSN = {"embedding": "fourier", "noise_multiple": 2, "encoder": "residual", "taps": "1,3,3,1"}
@@ -157,6 +159,45 @@ def test_ddpmpp_and_ncsnpp_compute_what_pytorch_does(golden, tmp_path, name):
     assert_allclose(run(told), arrays["y"], atol=1e-5)
     assert_allclose(run(labels), arrays["y_plain"], atol=1e-5)
     assert_allclose(run(jnp.full_like(labels, 5)), arrays["y_null"], atol=1e-5)
+
+
+@pytest.mark.parametrize("options", [{"s_churn": 0.0}, CHURN])
+def test_heun_on_an_imported_network_is_edms_algorithm(golden, tmp_path, options):
+    """Step by step in float64, the network in float32."""
+    arrays, state = golden_state(golden / "song" / "ddpmpp.npz")
+    state = {f"model.{key}": array for key, array in state.items()}
+    nvidia_pickles.write(tmp_path / "a.pkl", "EDMPrecond", SONG, state)
+    config = edm_cifar10.get_config()
+    imported = PROGRAMS["edm"].read(tmp_path / "a.pkl", config)
+    config = with_settings(config, imported.settings)
+    model, schedule = build.make_model(config), build.make_schedule(config)
+    network = partial(model.apply, {"params": imported.params})
+    conditional = denoiser_from_network(network, build.make_parametrisation(config))
+    labels = jnp.asarray(arrays["labels"], jnp.int32)
+
+    def denoiser(x, level):
+        return conditional(x, level, labels)
+
+    @jax.jit
+    def published(x, sigma):
+        return denoiser(x, schedule.level(sigma)).x0
+
+    steps = 6
+    noises = np.random.default_rng(0).standard_normal((steps, 3, 8, 8, 3)).astype(np.float32)
+    x = 80 * arrays["x"]
+    ours = walk(SOLVERS["heun"](**options), schedule.path(steps), schedule, denoiser, x, noises)
+    ramp = 80 ** (1 / 7) + np.arange(steps) / (steps - 1) * (0.002 ** (1 / 7) - 80 ** (1 / 7))
+    numbers = {"s_tmin": 0.0, "s_tmax": np.inf, "s_noise": 1.0} | options
+    wanted = algorithm_2(
+        x.astype(np.float64),
+        noises.astype(np.float64),
+        steps=steps,
+        sigma=np.append(ramp**7, 0.0),
+        second_order=True,
+        D=lambda x, sigma: np.asarray(published(jnp.float32(x), jnp.float32(sigma)), np.float64),
+        **numbers,
+    )
+    assert_allclose(ours, wanted, rtol=1e-5, atol=1e-5)
 
 
 def test_mistakes_are_one_line_and_write_nothing(golden, tmp_path):

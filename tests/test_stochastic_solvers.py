@@ -43,12 +43,24 @@ def walk(solver, path, schedule, denoiser, x, noises):
     return x
 
 
-def algorithm_2(x, noises, *, steps, sigma, second_order, s_churn, s_tmin, s_tmax, s_noise):
+def nonlinear_in_numpy(x, sigma):
+    return np.tanh(x * (1 + 0.1 * np.sin(np.log(sigma) / 4))) * 0.8
+
+
+def algorithm_2(
+    x,
+    noises,
+    *,
+    steps,
+    sigma,
+    second_order,
+    s_churn,
+    s_tmin,
+    s_tmax,
+    s_noise,
+    D=nonlinear_in_numpy,
+):
     """EDM (arXiv:2206.00364), algorithm 2, in float64, on numbers."""
-
-    def D(x, sigma):
-        return np.tanh(x * (1 + 0.1 * np.sin(np.log(sigma) / 4))) * 0.8
-
     for i in range(steps):
         churns = s_tmin <= sigma[i] <= s_tmax
         gamma = min(s_churn / steps, np.sqrt(2) - 1) if churns else 0.0
