@@ -83,6 +83,9 @@ def get_config() -> ConfigDict:
     config.schedule.rescale_timesteps = False  # it is told that times 1000 / num_steps
     config.schedule.behaviour = config.get_ref("behaviour")
 
+    config.timesteps = ConfigDict()
+    config.timesteps.name = "uniform"  # or loss_second_moment: which levels training draws
+
     config.loss = ConfigDict()
     config.loss.kind = "hybrid"  # or simple, vlb, ...; see the README
     config.loss.error = "squared"  # or absolute: the distance of the estimate from its target

@@ -16,6 +16,7 @@ from diffusion_jax.data.crops import RandomResizedCrop
 from diffusion_jax.diffusion import guidance, paths, schedules
 from diffusion_jax.diffusion.losses import ERRORS, LOSSES, Loss
 from diffusion_jax.diffusion.parametrisations import PARAMETRISATIONS, Parametrisation
+from diffusion_jax.diffusion.timesteps import TIMESTEPS, TimestepSampler
 from diffusion_jax.diffusion.weights import WEIGHTS, Weight
 from diffusion_jax.models import MODELS, Network
 from diffusion_jax.runs.sections import options_in
@@ -61,6 +62,12 @@ def make_schedule(config: ConfigDict) -> schedules.Schedule:
         schedule.rescale_timesteps,
         **options_in(schedule, schedule.name),
     )
+
+
+def make_timesteps(config: ConfigDict) -> TimestepSampler:
+    """Which levels of the schedule training draws."""
+    name = config.timesteps.name
+    return TIMESTEPS[name](make_schedule(config), **options_in(config.timesteps, name))
 
 
 def make_parametrisation(config: ConfigDict) -> Parametrisation:

@@ -13,6 +13,7 @@ ADDED = {
     "init_from": "",
     "model.name": "unet",
     "average": "constant",
+    "timesteps.name": "uniform",
     "ema_start": 0,
     "optimizer.decay": "cosine",
     "loss.error": "squared",
@@ -45,6 +46,8 @@ def upgraded(values: dict[str, Any]) -> ConfigDict:
     if "sampler" in sampling:
         sampling["solver"] = sampling.sampler
         del sampling["sampler"]
+    if "timesteps" not in config:
+        config.timesteps = ConfigDict()
     for name, value in ADDED.items():
         section, field = _place(config, name)
         if section is not None and field not in section:

@@ -15,6 +15,7 @@ from diffusion_jax.data import make_source
 from diffusion_jax.diffusion.losses import LOSSES
 from diffusion_jax.diffusion.parametrisations import PARAMETRISATIONS
 from diffusion_jax.diffusion.schedules import SCHEDULES
+from diffusion_jax.diffusion.timesteps import TIMESTEPS
 from diffusion_jax.diffusion.weights import WEIGHTS
 from diffusion_jax.models import MODELS
 from diffusion_jax.sampling import SOLVERS, SPACINGS
@@ -55,6 +56,7 @@ TABLES: dict[str, tuple[Mapping[str, Callable], ...]] = {
     "parametrisations": (PARAMETRISATIONS,),
     "schedule": (SCHEDULES,),
     "loss": (WEIGHTS, LOSSES),
+    "timesteps": (TIMESTEPS,),
     "averages": (AVERAGES,),
     "sampling": (SOLVERS, SPACINGS),
 }

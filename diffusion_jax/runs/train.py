@@ -55,7 +55,8 @@ def train(config: ConfigDict, workdir: Path) -> TrainState:
     optimizer = build.make_optimizer(config)
 
     def fresh_state() -> TrainState:
-        return init_state(model, optimizer, config.seed, config.data.resolution)
+        history = build.make_timesteps(config).init()
+        return init_state(model, optimizer, config.seed, config.data.resolution, history)
 
     with Checkpoints(
         workdir / run_folder.CHECKPOINTS,
@@ -119,6 +120,7 @@ def make_step(config: ConfigDict) -> Callable[[TrainState, PyTree], tuple[TrainS
         build.make_schedule(config),
         build.make_parametrisation(config),
         build.make_optimizer(config),
+        build.make_timesteps(config),
         seed=config.seed,
         loss=build.make_loss(config),
         weight=build.make_weight(config),

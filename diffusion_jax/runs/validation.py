@@ -12,6 +12,7 @@ from diffusion_jax.data import crops, folder, make_source
 from diffusion_jax.diffusion.discrete import DiscreteSchedule
 from diffusion_jax.diffusion.losses import ERRORS, LOSSES
 from diffusion_jax.diffusion.parametrisations import PARAMETRISATIONS
+from diffusion_jax.diffusion.timesteps import TIMESTEPS
 from diffusion_jax.diffusion.types import Level
 from diffusion_jax.diffusion.weights import WEIGHTS
 from diffusion_jax.models import MODELS
@@ -41,6 +42,8 @@ def _known_fields(section: str, config: ConfigDict) -> set[str]:
         case "schedule":
             own = {"name", "num_steps", "behaviour", "first_timestep", "rescale_timesteps"}
             return own | options
+        case "timesteps":
+            return {"name"} | options
         case "loss":
             return {"kind", "error", "weight", "vlb_weight"} | options
         case "sampling":
@@ -52,7 +55,7 @@ def _known_fields(section: str, config: ConfigDict) -> set[str]:
 
 
 SECTIONS = ("data", "model", "schedule", "parametrisations", "loss", "optimizer", "averages")
-SECTIONS += ("sampling",)
+SECTIONS += ("timesteps", "sampling")
 TOP = {"behaviour", "seed", "batch_size", "micro_batches", "steps", "label_dropout", "ema_decay"}
 TOP |= {"ema_start", "average"}
 TOP |= {"log_every", "sample_every", "checkpoint_every", "keep_latest", "keep_every"}
@@ -72,6 +75,7 @@ RULES: list[tuple[str, Callable[[Any], bool], str]] = [
     ("data.labels", lambda v: v in folder.LABELS, f"one of {', '.join(folder.LABELS)}"),
     ("data.smallest_crop", lambda v: 0 < v <= 1, "above 0, up to 1"),
     ("loss.kind", lambda v: v in LOSSES, f"one of {', '.join(LOSSES)}"),
+    ("timesteps.name", lambda v: v in TIMESTEPS, f"one of {', '.join(TIMESTEPS)}"),
     ("average", lambda v: v in AVERAGES, f"one of {', '.join(AVERAGES)}"),
     ("optimizer.decay", lambda v: v in DECAYS, f"one of {', '.join(DECAYS)}"),
     ("loss.error", lambda v: v in ERRORS, f"one of {', '.join(ERRORS)}"),
@@ -157,6 +161,7 @@ def _check_sections(config: ConfigDict) -> None:
     _built(f"loss.{config.loss.weight}", _try_weight, config)
     _built(f"sampling.{config.sampling.solver}", build.make_solver, config)
     _built("sampling", build.make_sampling_path, config)
+    _built(f"timesteps.{config.timesteps.name}", build.make_timesteps, config)
     _built(f"averages.{config.average}", build.make_average, config)
     sampling = config.sampling
     if sampling.autoguidance_checkpoint and not sampling.autoguidance:

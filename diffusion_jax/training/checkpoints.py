@@ -40,7 +40,7 @@ class Checkpoints:
             create=create,
             cleanup_tmp_directories=create,
         )
-        items = ("params", "ema_params", "opt_state")
+        items = ("params", "ema_params", "opt_state", "history")
         self._manager = ocp.CheckpointManager(
             self.folder,
             options=options,
@@ -95,17 +95,26 @@ class Checkpoints:
                 ema_params=save(state.ema_params),
                 opt_state=save(state.opt_state),
                 about=ocp.args.JsonSave(about or {}),
+                **({} if state.history is None else {"history": save(state.history)}),
             ),
         )
 
     def restore(self, step: int, like: TrainState) -> TrainState:
-        """The state at `step`, as host arrays. like: arrays, or their shapes, in its structure."""
+        """The state at `step`, as host arrays. like: arrays, or their shapes, in its structure.
+
+        A history of losses that the checkpoint does not have begins empty.
+        """
         items = {
             "params": like.params,
             "ema_params": like.ema_params,
             "opt_state": like.opt_state,
         }
-        return TrainState(step=np.array(step, np.int32), **self._restore(step, items))
+        if like.history is not None and (self.folder / str(step) / "history").exists():
+            items["history"] = like.history
+        found = self._restore(step, items)
+        if like.history is not None and "history" not in found:
+            found["history"] = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like.history)
+        return TrainState(step=np.array(step, np.int32), **found)
 
     def about(self, step: int) -> dict[str, Any]:
         """What `save` was told about the checkpoint; nothing if it was written without."""

@@ -18,12 +18,16 @@ from diffusion_jax.training import averages
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class TrainState:
-    """step: int32, updates made so far. params, ema_params: float32. opt_state: of optax."""
+    """step: int32, updates made so far. params, ema_params: float32. opt_state: of optax.
+
+    history: of the losses, from which a `TimestepSampler` draws; None if it needs none.
+    """
 
     step: Leaf
     params: Leaf
     ema_params: Leaf
     opt_state: Leaf
+    history: Leaf = None
 
 
 def init_params(model: Network, seed: int, resolution: int) -> PyTree:
@@ -35,7 +39,11 @@ def init_params(model: Network, seed: int, resolution: int) -> PyTree:
 
 
 def init_state(
-    model: Network, optimizer: optax.GradientTransformation, seed: int, resolution: int
+    model: Network,
+    optimizer: optax.GradientTransformation,
+    seed: int,
+    resolution: int,
+    history: PyTree = None,
 ) -> TrainState:
     """The state before the first step; the average starts as a copy of the parameters."""
     params = model.constrained(init_params(model, seed, resolution))
@@ -44,6 +52,7 @@ def init_state(
         params=params,
         ema_params=jax.tree.map(jnp.copy, params),
         opt_state=optimizer.init(params),
+        history=history,
     )
 
 
@@ -67,6 +76,7 @@ def apply_gradients(
         params=constrain(params),
         ema_params=averages.update(state.ema_params, params, average(state.step)),
         opt_state=opt_state,
+        history=state.history,
     )
 
 

@@ -1,6 +1,7 @@
 """One training step as a pure function: (state, batch) -> (state, metrics)."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -14,6 +15,7 @@ from diffusion_jax.diffusion import guidance, keys, parametrisations, process, w
 from diffusion_jax.diffusion.losses import Loss, diffusion_loss, with_uncertainty
 from diffusion_jax.diffusion.parametrisations import Parametrisation
 from diffusion_jax.diffusion.schedules import Schedule
+from diffusion_jax.diffusion.timesteps import TimestepSampler
 from diffusion_jax.models import Network
 from diffusion_jax.training import averages, metrics
 from diffusion_jax.training.metrics import Metrics
@@ -25,6 +27,7 @@ def make_train_step(
     schedule: Schedule,
     parametrisation: Parametrisation,
     optimizer: optax.GradientTransformation,
+    timesteps: TimestepSampler,
     *,
     seed: int,
     loss: Loss,
@@ -43,13 +46,17 @@ def make_train_step(
     root = keys.derive(seed, "train")
 
     def losses(
-        params: PyTree, batch: PyTree, examples: Int[Array, "rows"], key: Key[Array, ""]
-    ) -> tuple[Array, dict[str, Array]]:
+        params: PyTree,
+        batch: PyTree,
+        examples: Int[Array, "rows"],
+        key: Key[Array, ""],
+        history: PyTree,
+    ) -> tuple[Array, tuple[dict[str, Array], PyTree]]:
         for_examples, for_dropout = jax.random.split(key)
         own_keys = keys.per_example(for_examples, examples)
         for_level, for_noise, for_label = keys.split(own_keys, 3)
         x0 = images.normalize(batch["image"])
-        position = schedule.draw(for_level)
+        position, importance = timesteps.draw(for_level, history)
         level = schedule.level(position)
         noise = keys.normal(for_noise, x0.shape[1:])
         x = process.q_sample(level, x0, noise)
@@ -72,20 +79,25 @@ def make_train_step(
         )
         if output.uncertainty is not None:
             parts["loss"] = with_uncertainty(parts["loss"], output.uncertainty)
-        return jnp.mean(parts["loss"]), parts
+        observed = {"position": position, "loss": parts["loss"]}
+        # Means over what was drawn are then those over uniform levels.
+        parts = {name: importance * values for name, values in parts.items()}
+        return jnp.mean(parts["loss"]), (parts, observed)
 
     def step(state: TrainState, batch: PyTree) -> tuple[TrainState, Metrics]:
         examples = parallel.global_rows(batch["label"].shape[0])
         key = jax.random.fold_in(root, state.step)
-        gradients, parts = accumulate(
-            lambda part: jax.grad(losses, has_aux=True)(state.params, *part, key),
+        gradients, (parts, observed) = accumulate(
+            lambda part: jax.grad(losses, has_aux=True)(state.params, *part, key, state.history),
             (batch, examples),
             micro_batches,
         )
         gradients = parallel.mean(gradients)
         now = metrics.gathered({**parts, "gradient_norm": optax.tree.norm(gradients)})
         new = apply_gradients(state, gradients, optimizer, average, constrain=model.constrained)
-        return new, now
+        observed = parallel.gather(observed)
+        history = timesteps.update(state.history, observed["position"], observed["loss"])
+        return replace(new, history=history), now
 
     return step
 
