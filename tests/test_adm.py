@@ -12,7 +12,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from configs import adm64, adm128, adm256, emnist_digits, emnist_letters, iddpm64
 from diffusion_jax.files import torch_writer
-from diffusion_jax.importers.adm import NICE, OPENAI, places_of, source_of
+from diffusion_jax.importers.adm import NICE, OPENAI, places_of, read_classifier, source_of
 from diffusion_jax.importers.imported import shapes_of, with_settings
 from diffusion_jax.importers.programs import PROGRAMS
 from diffusion_jax.models import ADM
@@ -83,6 +83,22 @@ def test_an_imported_network_computes_what_openai_s_does(arrays, tmp_path, name)
     assert_allclose(output.estimate, arrays[f"{name}_y"][..., :3], atol=2e-5)
     if model.learn_variance:
         assert_allclose(2 * output.variance_fraction - 1, arrays[f"{name}_y"][..., 3:], atol=2e-5)
+
+
+@pytest.mark.parametrize(("pool", "multipliers"), [("attention", "1,2"), ("adaptive", "1,1")])
+def test_a_classifier_computes_what_openai_s_does(arrays, tmp_path, pool, multipliers):
+    shapes = json.loads(str(arrays[f"{pool}_shapes"]))
+    state = {key: weights_of(key, shape) for key, shape in shapes}
+    torch_writer.write(tmp_path / "model.pt", state)
+    fields = {"blocks": 1, "multipliers": multipliers, "attention": "8", "head_channels": 16}
+    fields |= {"pool": "mean" if pool == "adaptive" else pool}
+    model, params = read_classifier(tmp_path / "model.pt", 16, **fields)
+    x, t = jnp.asarray(arrays["x"]), jnp.asarray(arrays["t"], jnp.float32)
+    logits = jax.jit(lambda x, t: model.apply({"params": params}, x, t))(x, t)
+    assert_allclose(logits, arrays[f"{pool}_y"], atol=2e-5)
+    fields["pool"] = "mean" if pool == "attention" else "attention"
+    with pytest.raises(ValueError, match=r"model\.pt has no out"):
+        read_classifier(tmp_path / "model.pt", 16, **fields)
 
 
 def test_orders_of_queries_keys_and_values():

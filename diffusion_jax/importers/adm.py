@@ -10,12 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
+from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 from diffusion_jax.importers.imported import Imported, shapes_of, with_settings
 from diffusion_jax.importers.tensors import Layout, Source, dense, fill, plain, read_state_dict
 from diffusion_jax.models import ADM
+from diffusion_jax.models.noisy_classifier import NoisyClassifier
 from diffusion_jax.runs import build
 
 ARRAYS = {"kernel": "weight", "scale": "weight", "bias": "bias", "table": "weight"}
@@ -86,6 +89,49 @@ def read_nice_diffusion(path: Path, config: ConfigDict) -> Imported:
     return _read(path, config, NICE)
 
 
+def read_classifier(
+    path: Path, resolution: int, *, pool: str = "attention", **fields: Any
+) -> tuple[NoisyClassifier, PyTree]:
+    """(classifier, its parameters) from a file of guided-diffusion, such as 64x64_classifier.pt.
+
+    resolution: side of the images. pool: "attention", or "mean" (its "adaptive"). fields: of
+    `NoisyClassifier`, where they differ from its defaults and the file does not tell them.
+    Raises FileNotFoundError if there is no such file, ValueError if it is damaged or does not fit.
+    """
+    state = read_state_dict(path)
+    head = {"attention": "out.2.c_proj", "mean": "out.3"}.get(pool, pool)
+    for name in (f"{OPENAI.down}.0.0.weight", f"{OPENAI.time}.0.weight", f"{head}.weight"):
+        if name not in state or state[name].ndim < 2:
+            raise ValueError(f"{path} has no {name}; a classifier with pool={pool} was expected")
+    told = {
+        "channels": state[f"{OPENAI.down}.0.0.weight"].shape[1],
+        "width": state[f"{OPENAI.time}.0.weight"].shape[1],
+        "num_classes": state[f"{head}.weight"].shape[0],
+    }
+    model = NoisyClassifier(**told, pool=pool, **fields)
+    model.check(resolution)
+    image = jax.ShapeDtypeStruct((1, resolution, resolution, model.channels), np.float32)
+    clock = jax.ShapeDtypeStruct((1,), np.float32)
+    like = jax.eval_shape(model.init, jax.random.key(0), image, clock)["params"]
+    places = places_of(model, resolution, OPENAI)
+    return model, fill(like, state, lambda ours: _source_in_classifier(ours, places), path)
+
+
+def _source_in_classifier(path: tuple[str, ...], places: Mapping[str, str]) -> Source:
+    array = ARRAYS.get(path[-1], "weight")
+    if path == ("pool", "positions"):
+        return Source("out.2.positional_embedding", dense)
+    if path[0] in ("pool", "head"):
+        name = "out.3" if path[0] == "head" else f"out.2.{path[1].replace('head', 'c')}_proj"
+        # Convolutions with a window of one pixel.
+        return Source(f"{name}.{array}", _product if array == "weight" else plain)
+    return source_of(path, places, OPENAI)
+
+
+def _product(array: np.ndarray) -> np.ndarray:
+    return array.reshape(array.shape[0], -1).T
+
+
 def _read(path: Path, config: ConfigDict, names: Names) -> Imported:
     if config.model.name != "adm":
         raise ValueError(f"model.name={config.model.name} must be adm; choose another --config")
@@ -126,7 +172,7 @@ def _settings(
     }
 
 
-def places_of(model: ADM, resolution: int, names: Names) -> dict[str, str]:
+def places_of(model: ADM | NoisyClassifier, resolution: int, names: Names) -> dict[str, str]:
     """Their names of the blocks, by ours, for images of this side."""
     places, number, side = {"stem": f"{names.down}.0.0"}, 1, resolution
     levels = len(model.widths())

@@ -5,7 +5,6 @@ options of `configs/edm64.py` it is the network that EDM (arXiv:2206.00364) has 
 """
 
 from collections.abc import Mapping
-from functools import partial
 from typing import ClassVar
 
 import flax.linen as nn
@@ -14,23 +13,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from diffusion_jax.diffusion.types import Clock, Condition, Images, Labels, NetworkOutput
-from diffusion_jax.models.adm_layers import (
-    ORDERS,
-    Embedding,
-    Norm,
-    ResidualBlock,
-    SelfAttention,
-    doubled,
-    halved,
-    square_conv,
-)
-from diffusion_jax.models.ahead import OF_CONDITION, OF_LEVEL, ahead
-from diffusion_jax.models.embeddings import LabelEmbedding, sinusoidal
-from diffusion_jax.models.layers import TORCH_KERNEL
+from diffusion_jax.models.adm_layers import ORDERS, square_conv
+from diffusion_jax.models.adm_parts import Parts, embedding
+from diffusion_jax.models.embeddings import LabelEmbedding
 from diffusion_jax.models.network import Network
-
-# Maps of any size and number of channels.
-Maps = Float[Array, "batch _ _ _"]
 
 
 class ADM(Network):
@@ -163,60 +149,29 @@ class ADM(Network):
         examples: Int[Array, "batch"] | None = None,
     ) -> NetworkOutput:
         self.check_condition(condition)
-        dtype, widths = jnp.dtype(self.dtype), self.widths()
         labels = condition
         if self.low_resolution:
             labels, small = condition["label"], condition["image"]
             large = jax.image.resize(small, x.shape, "linear")
             x = jnp.concatenate([x, large.astype(x.dtype)], axis=-1)
-        cond = self._embedding(clock, labels)
-        norm = partial(Norm, 32, self.smallest_group)
-
-        def residual(x: Images, features: int, name: str, resample: str = "none") -> Maps:
-            options = (norm, self.scale_shift, self.dropout, dtype, resample)
-            return ResidualBlock(features, *options, name=name)(x, cond, examples, train=train)
-
-        def attend(x: Images, name: str) -> Images:
-            channels = x.shape[-1]
-            heads = channels // self.head_channels if self.head_channels else self.num_heads
-            return SelfAttention(heads, norm, self.qkv_order, dtype, name=name)(x)
-
-        def resampled(x: Images, way: str, name: str) -> Maps:
-            if self.resample_blocks:
-                return residual(x, x.shape[-1], name, way)
-            if way == "down":
-                if not self.conv_resample:
-                    return halved(x)
-                return square_conv(x.shape[-1], 3, name, dtype, stride=2)(x)
-            x = doubled(x)
-            return square_conv(x.shape[-1], 3, name, dtype)(x) if self.conv_resample else x
-
-        x = square_conv(widths[0], 3, "stem", dtype)(x)
-        kept = [x]
-        for level, features in enumerate(widths):
-            for index in range(self.blocks):
-                x = residual(x, features, f"down_{level}_{index}_res")
-                if self.attends(x.shape[1]):
-                    x = attend(x, f"down_{level}_{index}_attention")
-                kept.append(x)
-            if level < len(widths) - 1:
-                x = resampled(x, "down", f"down_{level}_shrink")
-                kept.append(x)
-
-        x = residual(x, widths[-1], "middle_0_res")
-        x = attend(x, "middle_1_attention")
-        x = residual(x, widths[-1], "middle_2_res")
-
-        for level, features in reversed(list(enumerate(widths))):
+        table = None
+        if labels is not None:
+            dim = 4 * self.width
+            table = LabelEmbedding(self.num_classes, dim, self.learned_null, name="label_embedding")
+        cond = embedding(self, clock, labels, width=self.width, table=table)
+        parts = Parts(self, cond, examples, train)
+        x, kept = parts.encode(x)
+        x = parts.middle(x)
+        for level, features in reversed(list(enumerate(self.widths()))):
             for index in range(self.blocks + 1):
                 x = jnp.concatenate([x, kept.pop()], axis=-1)
-                x = residual(x, features, f"up_{level}_{index}_res")
+                x = parts.residual(x, features, f"up_{level}_{index}_res")
                 if self.attends(x.shape[1]):
-                    x = attend(x, f"up_{level}_{index}_attention")
+                    x = parts.attend(x, f"up_{level}_{index}_attention")
             if level:
-                x = resampled(x, "up", f"up_{level}_grow")
+                x = parts.resampled(x, "up", f"up_{level}_grow")
 
-        x = jax.nn.silu(norm(name="head_norm")(x.astype(jnp.float32)))
+        x = jax.nn.silu(parts.norm(name="head_norm")(x.astype(jnp.float32)))
         outputs = 2 if self.learn_variance else 1
         x = square_conv(outputs * self.channels, 3, "head", jnp.float32, zero=True)(x)
         if not self.learn_variance:
@@ -224,22 +179,6 @@ class ADM(Network):
         estimate, place = jnp.split(x, 2, axis=-1)
         # Improved DDPM's program has the place between the variances in [-1, 1].
         return NetworkOutput(estimate, (place + 1) / 2)
-
-    def _embedding(self, clock: Clock, labels: Labels | None) -> Embedding:
-        """SiLU of the sum of what is made of the clock and of the label, (batch, 4 width)."""
-        dim = 4 * self.width
-        first, second = (
-            nn.Dense(dim, kernel_init=TORCH_KERNEL, name=f"time_{index}") for index in (0, 1)
-        )
-
-        def time() -> Float[Array, "batch embedding"]:
-            return second(jax.nn.silu(first(sinusoidal(clock, self.width, cosine_first=True))))
-
-        cond = ahead(self, OF_LEVEL, "time", time)
-        if labels is not None:
-            table = LabelEmbedding(self.num_classes, dim, self.learned_null, name="label_embedding")
-            cond += ahead(self, OF_CONDITION, "label", lambda: table(labels))
-        return jax.nn.silu(cond)
 
 
 def numbers(field: str, text: str) -> list[int]:

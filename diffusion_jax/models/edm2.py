@@ -11,8 +11,9 @@ import numpy as np
 from jaxtyping import Array, DTypeLike, Float, Int, PyTree
 
 from diffusion_jax.diffusion.types import Clock, Condition, Images, NetworkOutput
-from diffusion_jax.models.adm import Maps, numbers
+from diffusion_jax.models.adm import numbers
 from diffusion_jax.models.adm_layers import RESAMPLE, split_heads
+from diffusion_jax.models.adm_parts import Maps
 from diffusion_jax.models.ahead import OF_CONDITION, OF_LEVEL, ahead
 from diffusion_jax.models.attention import attention
 from diffusion_jax.models.layers import Dropout

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int
 
 from diffusion_jax.diffusion.types import Clock, Condition, Images, NetworkOutput
 from diffusion_jax.models.adm import numbers
+from diffusion_jax.models.adm_parts import Maps
 from diffusion_jax.models.ahead import OF_CONDITION, OF_LEVEL, ahead
 from diffusion_jax.models.embeddings import sinusoidal
 from diffusion_jax.models.layers import Conv
@@ -24,7 +25,6 @@ from diffusion_jax.models.song_layers import (
     HALF,
     XAVIER,
     Fourier,
-    Maps,
     OneHot,
     SongBlock,
     conv,

@@ -11,10 +11,9 @@ from jaxtyping import Array, DTypeLike, Float, Int
 
 from diffusion_jax.diffusion.types import Clock, Features, Images, Labels
 from diffusion_jax.models.adm_layers import Norm, split_heads
+from diffusion_jax.models.adm_parts import Maps
 from diffusion_jax.models.attention import attention
 from diffusion_jax.models.layers import Conv, Dropout
-
-Maps = Float[Array, "batch _ _ _"]
 
 XAVIER = nn.initializers.xavier_uniform()
 # That times 1e-5, for the last layer of a branch, and times sqrt(0.2), for queries, keys, values.

@@ -45,6 +45,11 @@ NETWORKS = {
     ),
 }
 
+CLASSIFIERS = {
+    "attention": {"pool": "attention", "attention_resolutions": (2,), "channel_mult": (1, 2)},
+    "adaptive": {"pool": "adaptive", "attention_resolutions": (2,), "channel_mult": (1, 1)},
+}
+
 
 def weights_of(name, shape):
     """Weights that keep activations in range, from a generator that the name seeds."""
@@ -83,6 +88,15 @@ def main():
             y = net(nchw(x), torch.from_numpy(arrays["t"]), **told)
         arrays[f"{name}_shapes"] = np.array(json.dumps(shapes))
         arrays[f"{name}_y"] = y.permute(0, 2, 3, 1).numpy()
+    for name, arguments in CLASSIFIERS.items():
+        options = {"out_channels": 5, "num_res_blocks": 1, "num_head_channels": 16, **BLOCKS}
+        net = unet.EncoderUNetModel(**SHARED, **options, **arguments).eval()
+        shapes = [(key, list(tensor.shape)) for key, tensor in net.state_dict().items()]
+        net.load_state_dict({key: torch.from_numpy(weights_of(key, s)) for key, s in shapes})
+        with torch.no_grad():
+            y = net(nchw(x), torch.from_numpy(arrays["t"]))
+        arrays[f"{name}_shapes"] = np.array(json.dumps(shapes))
+        arrays[f"{name}_y"] = y.numpy()
     np.savez_compressed(FILE, **arrays)
 
 
