@@ -16,6 +16,7 @@ from diffusion_jax.diffusion.types import Clock, Condition, Images, Labels, Netw
 from diffusion_jax.models.adm_layers import ORDERS, square_conv
 from diffusion_jax.models.adm_parts import Parts, embedding
 from diffusion_jax.models.embeddings import LabelEmbedding
+from diffusion_jax.models.levels import attending, channels_by_side, widths
 from diffusion_jax.models.network import Network
 
 
@@ -70,40 +71,27 @@ class ADM(Network):
 
     def widths(self) -> list[int]:
         """The channels of each level."""
-        return [self.width * multiplier for multiplier in numbers("multipliers", self.multipliers)]
+        return widths(self)
 
     def attends(self, side: int) -> bool:
         """Whether maps of this side have attention."""
-        return side in numbers("attention", self.attention)
+        return side in attending(self)
 
     def check(self, resolution: int) -> None:
-        widths = self.widths()
-        if not widths:
-            raise ValueError(f"model.multipliers={self.multipliers!r} names no level")
-        if resolution % 2 ** (len(widths) - 1):
-            raise ValueError(
-                f"data.resolution={resolution} is not divisible by {2 ** (len(widths) - 1)}, which "
-                f"the {len(widths)} levels of model.multipliers={self.multipliers} need"
-            )
+        sides = channels_by_side(self, resolution)
         if self.qkv_order not in ORDERS:
             raise ValueError(f"model.qkv_order={self.qkv_order} must be one of {', '.join(ORDERS)}")
         if self.width % 2:
             raise ValueError(f"model.width={self.width} must be even")
-        sides = {resolution // 2**level: width for level, width in enumerate(widths)}
-        attending = {s: w for s, w in sides.items() if self.attends(s)} | {min(sides): widths[-1]}
-        if lost := set(numbers("attention", self.attention)) - set(sides):
-            raise ValueError(
-                f"model.attention={self.attention} has {min(lost)}, which is not the side of a "
-                f"level: {', '.join(map(str, sides))}"
-            )
-        for width in attending.values():
+        with_attention = {*attending(self), min(sides)}
+        for width in (sides[side] for side in with_attention):
             name = "head_channels" if self.head_channels else "num_heads"
             if width % getattr(self, name):
                 raise ValueError(
                     f"model.{name}={getattr(self, name)} does not divide the {width} channels of "
                     "a level with attention"
                 )
-        for width in widths:
+        for width in sides.values():
             if width % min(32, max(1, width // self.smallest_group)):
                 raise ValueError(
                     f"The {width} channels of a level cannot be cut into groups of at least "
@@ -179,17 +167,6 @@ class ADM(Network):
         estimate, place = jnp.split(x, 2, axis=-1)
         # Improved DDPM's program has the place between the variances in [-1, 1].
         return NetworkOutput(estimate, (place + 1) / 2)
-
-
-def numbers(field: str, text: str) -> list[int]:
-    """The numbers in "1,2,3,4". Raises ValueError, with the field's name, for another text."""
-    try:
-        found = [int(part) for part in text.split(",") if part.strip()]
-        if any(number < 1 for number in found):
-            raise ValueError("not positive")
-        return found
-    except ValueError:
-        raise ValueError(f"model.{field}={text!r} must be numbers such as 1,2,3") from None
 
 
 def shrunk(images: Images, side: int) -> Float[Array, "batch side side channels"]:

@@ -11,12 +11,12 @@ import numpy as np
 from jaxtyping import Array, DTypeLike, Float, Int, PyTree
 
 from diffusion_jax.diffusion.types import Clock, Condition, Images, NetworkOutput
-from diffusion_jax.models.adm import numbers
 from diffusion_jax.models.adm_layers import RESAMPLE, split_heads
 from diffusion_jax.models.adm_parts import Maps
 from diffusion_jax.models.ahead import OF_CONDITION, OF_LEVEL, ahead
 from diffusion_jax.models.attention import attention
 from diffusion_jax.models.layers import Dropout
+from diffusion_jax.models.levels import attending, channels_by_side, widths
 from diffusion_jax.models.magnitude import (
     MPConv,
     MPFourier,
@@ -70,22 +70,11 @@ class EDM2(Network):
 
     def widths(self) -> list[int]:
         """The channels of each level."""
-        return [self.width * multiplier for multiplier in numbers("multipliers", self.multipliers)]
+        return widths(self)
 
     def check(self, resolution: int) -> None:
-        widths = self.widths()
-        if not widths or resolution % 2 ** (len(widths) - 1):
-            raise ValueError(
-                f"data.resolution={resolution} is not divisible by 2 once for each of the levels "
-                f"model.multipliers={self.multipliers!r} but the first"
-            )
-        sides = {resolution // 2**level: width for level, width in enumerate(widths)}
-        if lost := set(numbers("attention", self.attention)) - set(sides):
-            raise ValueError(
-                f"model.attention={self.attention} has {min(lost)}, which is not the side of a "
-                f"level: {', '.join(map(str, sides))}"
-            )
-        for side in {*numbers("attention", self.attention), min(sides)}:
+        sides = channels_by_side(self, resolution)
+        for side in {*attending(self), min(sides)}:
             if sides[side] % self.head_channels:
                 raise ValueError(
                     f"model.head_channels={self.head_channels} does not divide the {sides[side]} "
@@ -111,8 +100,8 @@ class EDM2(Network):
         examples: Int[Array, "batch"] | None = None,
     ) -> NetworkOutput:
         self.check_condition(condition)
-        dtype, widths = jnp.dtype(self.dtype), self.widths()
-        attending = numbers("attention", self.attention)
+        dtype, levels = jnp.dtype(self.dtype), self.widths()
+        sides = attending(self)
         cond = self._embedding(clock, condition)
         block = partial(
             MPBlock,
@@ -133,25 +122,25 @@ class EDM2(Network):
 
         # A channel of ones takes the place of biases.
         x = jnp.concatenate([x, jnp.ones_like(x[..., :1])], axis=-1)
-        x = MPConv(widths[0], 3, dtype, name="stem")(x)
+        x = MPConv(levels[0], 3, dtype, name="stem")(x)
         kept = [x]
-        for level, features in enumerate(widths):
+        for level, features in enumerate(levels):
             if level:
-                x = encode(x, widths[level - 1], f"down_{level}_shrink", resample="down")
+                x = encode(x, levels[level - 1], f"down_{level}_shrink", resample="down")
                 kept.append(x)
             for index in range(self.blocks):
-                attend = x.shape[1] in attending
+                attend = x.shape[1] in sides
                 x = encode(x, features, f"down_{level}_{index}", attend=attend)
                 kept.append(x)
 
-        x = decode(x, widths[-1], "middle_0", attend=True)
-        x = decode(x, widths[-1], "middle_1")
-        for level, features in reversed(list(enumerate(widths))):
-            if level < len(widths) - 1:
-                x = decode(x, widths[level + 1], f"up_{level}_grow", resample="up")
+        x = decode(x, levels[-1], "middle_0", attend=True)
+        x = decode(x, levels[-1], "middle_1")
+        for level, features in reversed(list(enumerate(levels))):
+            if level < len(levels) - 1:
+                x = decode(x, levels[level + 1], f"up_{level}_grow", resample="up")
             for index in range(self.blocks + 1):
                 x = mp_concatenate(x, kept.pop(), self.concat_balance)
-                attend = x.shape[1] in attending
+                attend = x.shape[1] in sides
                 x = decode(x, features, f"up_{level}_{index}", attend=attend)
 
         gain = self.param("head_gain", nn.initializers.zeros_init(), ())

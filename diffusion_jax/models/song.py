@@ -14,11 +14,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from diffusion_jax.diffusion.types import Clock, Condition, Images, NetworkOutput
-from diffusion_jax.models.adm import numbers
 from diffusion_jax.models.adm_parts import Maps
 from diffusion_jax.models.ahead import OF_CONDITION, OF_LEVEL, ahead
 from diffusion_jax.models.embeddings import sinusoidal
 from diffusion_jax.models.layers import Conv
+from diffusion_jax.models.levels import attending, channels_by_side, numbers, widths
 from diffusion_jax.models.network import Network
 from diffusion_jax.models.song_layers import (
     ALMOST_ZERO,
@@ -72,21 +72,10 @@ class SongUNet(Network):
 
     def widths(self) -> list[int]:
         """The channels of each level."""
-        return [self.width * multiplier for multiplier in numbers("multipliers", self.multipliers)]
+        return widths(self)
 
     def check(self, resolution: int) -> None:
-        widths = self.widths()
-        if not widths or resolution % 2 ** (len(widths) - 1):
-            raise ValueError(
-                f"data.resolution={resolution} is not divisible by 2 once for each of the levels "
-                f"model.multipliers={self.multipliers!r} but the first"
-            )
-        sides = [resolution // 2**level for level in range(len(widths))]
-        if lost := set(numbers("attention", self.attention)) - set(sides):
-            raise ValueError(
-                f"model.attention={self.attention} has {min(lost)}, which is not the side of a "
-                f"level: {', '.join(map(str, sides))}"
-            )
+        channels_by_side(self, resolution)
         for field, known in (("embedding", EMBEDDINGS), ("encoder", ENCODERS)):
             if getattr(self, field) not in known:
                 raise ValueError(
@@ -94,7 +83,9 @@ class SongUNet(Network):
                 )
         if len(numbers("taps", self.taps)) % 2:
             raise ValueError(f"model.taps={self.taps} must be an even number of numbers")
-        if self.width % 4 or any(width % min(32, width // 4) for width in {self.width, *widths}):
+        if self.width % 4 or any(
+            width % min(32, width // 4) for width in {self.width, *self.widths()}
+        ):
             raise ValueError(
                 f"model.width={self.width} makes levels without groups of at least 4 channels; "
                 "choose a multiple of 32"
@@ -115,8 +106,8 @@ class SongUNet(Network):
         examples: Int[Array, "batch"] | None = None,
     ) -> NetworkOutput:
         self.check_condition(condition)
-        dtype, widths = jnp.dtype(self.dtype), self.widths()
-        attending = numbers("attention", self.attention)
+        dtype, levels = jnp.dtype(self.dtype), self.widths()
+        sides = attending(self)
         taps = tuple(numbers("taps", self.taps))
         cond = self._embedding(clock, condition)
         block = partial(SongBlock, dropout=self.dropout, taps=taps, dtype=dtype)
@@ -127,7 +118,7 @@ class SongUNet(Network):
         image = x
         x = conv(self.width, 3, "stem", dtype)(x)
         kept = [x]
-        for level, features in enumerate(widths):
+        for level, features in enumerate(levels):
             if level:
                 x = apply(x, x.shape[-1], f"down_{level}_shrink", resample="down")
                 if self.encoder == "residual":
@@ -140,18 +131,18 @@ class SongUNet(Network):
                     x = image = (x + small) * jnp.asarray(HALF, x.dtype)
                 kept.append(x)
             for index in range(self.blocks):
-                attend = x.shape[1] in attending
+                attend = x.shape[1] in sides
                 x = apply(x, features, f"down_{level}_{index}", attend=attend)
                 kept.append(x)
 
-        x = apply(x, widths[-1], "middle_0", attend=True)
-        x = apply(x, widths[-1], "middle_1")
-        for level, features in reversed(list(enumerate(widths))):
-            if level < len(widths) - 1:
+        x = apply(x, levels[-1], "middle_0", attend=True)
+        x = apply(x, levels[-1], "middle_1")
+        for level, features in reversed(list(enumerate(levels))):
+            if level < len(levels) - 1:
                 x = apply(x, x.shape[-1], f"up_{level}_grow", resample="up")
             for index in range(self.blocks + 1):
                 x = jnp.concatenate([x, kept.pop()], axis=-1)
-                attend = index == self.blocks and x.shape[1] in attending
+                attend = index == self.blocks and x.shape[1] in sides
                 x = apply(x, features, f"up_{level}_{index}", attend=attend)
 
         x = jax.nn.silu(norm(name="head_norm")(x.astype(jnp.float32)))

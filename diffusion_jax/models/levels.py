@@ -1,0 +1,56 @@
+"""What U-Nets with `multipliers` and `attention` in their fields have in common."""
+
+from typing import Protocol, runtime_checkable
+
+
+@runtime_checkable
+class Levelled(Protocol):
+    """A network with these fields; see `ADM`."""
+
+    width: int
+    multipliers: str
+    attention: str
+
+
+def widths(network: Levelled) -> list[int]:
+    """The channels of each level."""
+    return [network.width * number for number in numbers("multipliers", network.multipliers)]
+
+
+def attending(network: Levelled) -> list[int]:
+    """The sides of the maps that have attention."""
+    return numbers("attention", network.attention)
+
+
+def numbers(field: str, text: str) -> list[int]:
+    """The numbers in "1,2,3,4". Raises ValueError, with the field's name, for another text."""
+    try:
+        found = [int(part) for part in text.split(",") if part.strip()]
+        if any(number < 1 for number in found):
+            raise ValueError("not positive")
+        return found
+    except ValueError:
+        raise ValueError(f"model.{field}={text!r} must be numbers such as 1,2,3") from None
+
+
+def channels_by_side(network: Levelled, resolution: int) -> dict[int, int]:
+    """The channels of each level by the side of its maps, for images of this side.
+
+    Raises ValueError if there is no level, if the side cannot be halved so often, or if maps that
+    should have attention do not exist.
+    """
+    levels = widths(network)
+    if not levels:
+        raise ValueError(f"model.multipliers={network.multipliers!r} names no level")
+    if resolution % 2 ** (len(levels) - 1):
+        raise ValueError(
+            f"data.resolution={resolution} is not divisible by {2 ** (len(levels) - 1)}, which the "
+            f"{len(levels)} levels of model.multipliers={network.multipliers} need"
+        )
+    sides = {resolution // 2**level: channels for level, channels in enumerate(levels)}
+    if lost := set(attending(network)) - set(sides):
+        raise ValueError(
+            f"model.attention={network.attention} has {min(lost)}, which is not the side of a "
+            f"level: {', '.join(map(str, sides))}"
+        )
+    return sides
