@@ -42,6 +42,8 @@ def run(main: Callable[..., int | None], commands: Commands | None = None) -> No
     commands = commands or {}
     _describe(commands)
     sys.stdout.reconfigure(errors="backslashreplace")  # for file names that are not valid text
+    if not sys.stderr.isatty():  # progress bars in the log of a cluster: not ten lines a second
+        os.environ.setdefault("TQDM_MININTERVAL", "10")
 
     def call(argv: list[str]) -> None:
         sys.exit(_call(partial(main, *argv[1:]), argv))
