@@ -1,12 +1,14 @@
 """Edits images with a trained model: PNG in, a side-by-side grid out.
 
 python -m scripts.edit image --workdir runs/digits --images a.png --labels 7 --strength 0.6
+python -m scripts.edit enlarge --workdir runs/adm_128_512 --images small.png --labels tabby
 python -m scripts.edit inpaint --workdir runs/digits --images a.png --mask mask.png --labels 7
 python -m scripts.edit interpolate --workdir runs/digits --images a.png,b.png --labels 3,8
 python -m scripts.edit vary --workdir runs/digits --labels 1,2,3 --strength 0.5 --count 6
 python -m scripts.edit invert --workdir runs/digits --images a.png --labels 7
 
-image: noises images up to a part of the path, and denoises them. inpaint: draws what the mask shows
+image: noises images up to a part of the path, and denoises them. enlarge: draws large images for
+small ones, with a model of super-resolution. inpaint: draws what the mask shows
 white, and keeps the rest. interpolate: between two images, or two noises. vary: draws images, and
 variations of them. invert: finds the noises that images come from, and draws them again.
 """
@@ -60,6 +62,7 @@ OF_EDITS = {
     "interpolate": (_IMAGES, _COUNT, _INVERTER),
     "vary": (_STRENGTH, _COUNT),
     "invert": (_IMAGES, _INVERTER),
+    "enlarge": (_IMAGES, _COUNT),
 }
 # An inversion has a solver of its own, and neither guidance nor clipping.
 COMMANDS = {
@@ -83,11 +86,13 @@ def main(command: str) -> int:
     config = run_folder.load(workdir)
     settings = sampling_flags.change(config)
     files = given_files(command)
-    images = edit_files.read_images(files, config) if files else None
+    size = side_of_images(command, config)
+    images = edit_files.read_images(files, config, size=size) if files else None
     labels = given_labels(command, len(files), config.model.num_classes, workdir)
     out = flag_values.results_folder(_OUT.value, workdir / "edited")
     count = _COUNT.value or (8 if command == "interpolate" else 4)
-    drawn = {"image": len(files) * count, "inpaint": len(files) * count, "invert": len(files)}
+    drawn = dict.fromkeys(("image", "enlarge", "inpaint"), len(files) * count)
+    drawn |= {"invert": len(files)}
     drawn |= {"interpolate": count, "vary": len(labels) * count}
     batch_size = _BATCH_SIZE.value or parallel.round_up(min(drawn[command], 64))
     step, params = load_params(
@@ -105,6 +110,13 @@ def main(command: str) -> int:
         case "image":
             edited = edits.image_to_image(
                 editor, images, labels, strength=strength, count=count, seed=seed
+            )
+        case "enlarge":
+            edited = edits.enlarge(
+                *(editor, images, labels),
+                resolution=config.data.resolution,
+                count=count,
+                seed=seed,
             )
         case "inpaint":
             masks = edit_files.read_masks(given_masks(files), files, config)
@@ -135,6 +147,22 @@ def main(command: str) -> int:
             print(f"{files[row]}: root mean square error {error:.4f} of [-1, 1]")
         print(out / "grid.png")
     return 0
+
+
+def side_of_images(command: str, config) -> int:
+    """The side that images are read in. Raises ValueError if the model has another use."""
+    side = config.model.get("low_resolution", 0)
+    if side and command != "enlarge":
+        raise ValueError(
+            f"The model of {_WORKDIR.value} enlarges images of {side}x{side}: use `enlarge`, which "
+            f"takes --images, instead of `{command}`"
+        )
+    if not side and command == "enlarge":
+        raise ValueError(
+            f"{_WORKDIR.value} is no run of super-resolution (model.low_resolution is 0); "
+            "`scripts.sample --upscaler` enlarges what any model draws"
+        )
+    return side or config.data.resolution
 
 
 def given_files(command: str) -> list[Path]:

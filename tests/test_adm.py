@@ -146,7 +146,7 @@ def test_a_model_that_enlarges_is_trained_on_shrunk_images():
     assert told["label"] is None
     assert_allclose(told["image"][1, 2, 3], x0[1, 4:6, 6:8].mean((0, 1)))
     assert model.null_condition(told)["image"] is told["image"]
-    with pytest.raises(ValueError, match="needs the condition"):
+    with pytest.raises(ValueError, match=r"enlarges images of 8x8: use `scripts\.edit enlarge"):
         jax.eval_shape(lambda: model.init(jax.random.key(0), x0, jnp.ones(2)))
 
 

@@ -77,8 +77,17 @@ class ADM(Network):
         """Whether maps of this side have attention."""
         return side in attending(self)
 
+    @property
+    def told_by_images(self) -> bool:
+        return self.low_resolution > 0
+
     def check(self, resolution: int) -> None:
         sides = channels_by_side(self, resolution)
+        if self.low_resolution and resolution % self.low_resolution:
+            raise ValueError(
+                f"data.resolution={resolution} is not divisible by "
+                f"model.low_resolution={self.low_resolution}"
+            )
         if self.qkv_order not in ORDERS:
             raise ValueError(f"model.qkv_order={self.qkv_order} must be one of {', '.join(ORDERS)}")
         if self.width % 2:
@@ -102,8 +111,10 @@ class ADM(Network):
         """Raises ValueError for a condition of another kind."""
         if self.low_resolution:
             if not isinstance(condition, dict) or set(condition) != {"label", "image"}:
+                side = f"{self.low_resolution}x{self.low_resolution}"
                 raise ValueError(
-                    'A model with low_resolution needs the condition {"label": .., "image": ..}'
+                    f"This model enlarges images of {side}: use `scripts.edit enlarge --images`, "
+                    'or in Python the condition {"label": labels, "image": images}'
                 )
             condition = condition["label"]
         super().check_condition(condition)

@@ -103,6 +103,11 @@ class Network(nn.Module):
         """What the network is told of training images: their labels, if it has classes."""
         return labels if self.num_classes else None
 
+    @property
+    def told_by_images(self) -> bool:
+        """Whether the condition has images, so that it cannot be made from labels alone."""
+        return False
+
     def constrained(self, params: PyTree) -> PyTree:
         """The parameters as training keeps them: at the start, and after each update."""
         return params

@@ -13,14 +13,16 @@ from diffusion_jax.runs.editing import Masks
 from diffusion_jax.runs.generator import HostImages
 
 
-def read_images(paths: Sequence[Path], config: ConfigDict) -> HostImages:
-    """Image files as the run's model takes them.
+def read_images(
+    paths: Sequence[Path], config: ConfigDict, *, size: int | None = None
+) -> HostImages:
+    """Image files as the run's model takes them. size: of their sides; None: data.resolution.
 
     Images of another size are cut to the largest central square and resized. Transparent and other
     unusual ones are converted. Raises ValueError, which names the file, if one cannot be read.
     """
     decode = Decoder(config.model.channels, convert=True, upright=True)
-    size = config.data.resolution
+    size = size or config.data.resolution
     pixels = [np.asarray(_square(decode(path), size)) for path in paths]
     shape = (len(paths), size, size, config.model.channels)
     return (np.stack(pixels).reshape(shape) / 127.5 - 1).astype(np.float32)

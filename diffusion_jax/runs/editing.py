@@ -17,6 +17,7 @@ from diffusion_jax.sampling.inpainting import resampled
 Labels = Int[np.ndarray, "count"]
 End = Float[np.ndarray, "1 height width channels"]
 Variations = Float[np.ndarray, "variations height width channels"]
+SmallImages = Float[np.ndarray, "count small_height small_width channels"]
 Masks = Float[np.ndarray, "count height width 1"]
 
 # Solvers that are deterministic with their default options, and so can be run backwards.
@@ -58,6 +59,15 @@ class Editor:
         path, start = part_of(self.generator.path, strength), len(labels)
         varied = self._draw(labels.repeat(count), seed, start=start, path=path, inputs=inputs)
         return drawn, varied
+
+    def enlarge(self, images: SmallImages, labels: Labels, *, seed: int) -> HostImages:
+        """Images drawn for small ones, by a model of super-resolution.
+
+        images: of the side model.low_resolution.
+        """
+        model = self.generator.model
+        condition = {"label": labels if model.num_classes else None, "image": images}
+        return self._draw(condition, seed)
 
     def inpaint(
         self,
@@ -107,10 +117,10 @@ class Editor:
         return self.generator.starts(count, seed=seed)
 
     def _draw(
-        self, labels: Labels, seed: int, generator: Generator | None = None, **how: Any
+        self, condition: PyTree, seed: int, generator: Generator | None = None, **how: Any
     ) -> HostImages:
         generator = generator or self.generator
-        drawn, _ = generator(self.params, labels, seed=seed, progress=self.progress, **how)
+        drawn, _ = generator(self.params, condition, seed=seed, progress=self.progress, **how)
         return drawn
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from diffusion_jax.runs.editing import Editor, Labels, Masks
+from diffusion_jax.runs.editing import Editor, Labels, Masks, SmallImages
 from diffusion_jax.runs.generator import HostImages
 
 UNKNOWN = 0.0  # the grey, of [-1, 1], that stands for pixels to be drawn
@@ -33,6 +33,17 @@ def image_to_image(
     )
     results = _numbered(drawn, count)
     return Edited({"image": images} | results, list(results))
+
+
+def enlarge(
+    editor: Editor, images: SmallImages, labels: Labels, *, resolution: int, count: int, seed: int
+) -> Edited:
+    """`count` large images for each small one, see `Editor.enlarge`. resolution: their side."""
+    drawn = editor.enlarge(images.repeat(count, axis=0), labels.repeat(count), seed=seed)
+    results = _numbered(drawn, count)
+    factor = resolution // images.shape[1]
+    shown = images.repeat(factor, axis=1).repeat(factor, axis=2)
+    return Edited({"image": shown} | results, list(results))
 
 
 def inpaint(

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from diffusion_jax import parallel
 from diffusion_jax.diffusion import guidance, keys, paths
+from diffusion_jax.models import Network
 from diffusion_jax.runs import build
 from diffusion_jax.runs.ready import Ready
 from diffusion_jax.runs.sampling_settings import like
@@ -105,6 +106,11 @@ class Generator:
     def path(self) -> paths.Path:
         """The levels to visit, unless a call says otherwise."""
         return self._path
+
+    @property
+    def model(self) -> Network:
+        """The network that draws."""
+        return self._trained.model
 
     @property
     def weak_params(self) -> PyTree:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from clu import parameter_overview
 from jaxtyping import PyTree
@@ -139,15 +140,21 @@ def _grid_of_samples(config: ConfigDict, source: Source) -> Callable[[PyTree], n
         shown = np.zeros(rows, np.int32)
     else:
         shown = np.rint(np.linspace(0, classes - 1, min(rows, classes))).astype(np.int32)
-    labels = shown.repeat(columns)
-    batch_size = min(config.batch_size, parallel.round_up(len(labels)))
+    condition = shown.repeat(columns)
+    batch_size = min(config.batch_size, parallel.round_up(len(condition)))
     generator = Generator.from_config(config, batch_size=batch_size)
+    model = generator.model
+    if model.told_by_images:  # the first of the training data
+        indices = np.arange(len(condition)) % len(source)
+        x0 = images.normalize(jnp.asarray(build.read_squares(config, source, indices)))
+        of_images = jnp.asarray(source.labels[indices], jnp.int32)
+        condition = jax.device_get(model.training_condition(x0, of_images))
 
     def draw(params: PyTree) -> np.ndarray:
-        drawn, _ = generator(params, labels, seed=config.seed)
+        drawn, _ = generator(params, condition, seed=config.seed)
         upscale = max(1, 32 // config.data.resolution)
         picture = images.grid(images.to_uint8(drawn), columns, upscale=upscale)
-        if not classes:
+        if not classes or model.told_by_images:
             return picture
         return captioned(picture, captions(shown, classes, source.class_names))
 
