@@ -62,7 +62,7 @@ _COV = flags.DEFINE_string("cov", None, "Their covariance, .npy.")
 _OUT = flags.DEFINE_string("out", None, "A folder; with --mean and --cov, an .npz file.")
 
 WAYS = {
-    "--from PROGRAM": (_MODEL, _WORKDIR, _CONFIG),
+    "--from program": (_MODEL, _WORKDIR, _CONFIG),
     "--from original": (
         *(_MODEL, _HYPERPARAMETERS, _OPTIMIZER, _WORKDIR),
         *(_TIME_EMBEDDING, _RESOLUTION, _GRAD_ACC_STEPS),
@@ -101,7 +101,7 @@ def main() -> None:
         cli.check_flags("--from safetensors", WAYS)
         conversions.import_safetensors(needed(_MODEL), needed(_WORKDIR))
     else:
-        cli.check_flags("--from PROGRAM", WAYS)
+        cli.check_flags("--from program", WAYS)
         config = flag_values.config_of("config", f"configs/{CONFIGS[_FROM.value]}.py")
         given = config_flags.get_override_values(flags.FLAGS["config"])
         conversions.import_program(

@@ -23,7 +23,7 @@ def run(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("safetensors") / "run"
     config = tiny_transformer_config()
     model = build.make_model(config)
-    params = jax.device_get(init_params(model, 0, config.data.resolution))
+    params = jax.device_get(jax.jit(lambda: init_params(model, 0, config.data.resolution))())
     averaged = jax.tree.map(lambda x: x + 1, params)
     state = imported_run.imported_state(config, params, 5, averaged=averaged)
     names = [f"class {i}" for i in range(config.model.num_classes)]
