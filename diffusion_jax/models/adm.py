@@ -5,7 +5,7 @@ options of `configs/edm64.py` it is the network that EDM (arXiv:2206.00364) has 
 """
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -82,30 +82,12 @@ class ADM(Network):
         return self.low_resolution > 0
 
     def check(self, resolution: int) -> None:
-        sides = channels_by_side(self, resolution)
+        check_blocks(self, resolution)
         if self.low_resolution and resolution % self.low_resolution:
             raise ValueError(
                 f"data.resolution={resolution} is not divisible by "
                 f"model.low_resolution={self.low_resolution}"
             )
-        if self.qkv_order not in ORDERS:
-            raise ValueError(f"model.qkv_order={self.qkv_order} must be one of {', '.join(ORDERS)}")
-        if self.width % 2:
-            raise ValueError(f"model.width={self.width} must be even")
-        with_attention = {*attending(self), min(sides)}
-        for width in (sides[side] for side in with_attention):
-            name = "head_channels" if self.head_channels else "num_heads"
-            if width % getattr(self, name):
-                raise ValueError(
-                    f"model.{name}={getattr(self, name)} does not divide the {width} channels of "
-                    "a level with attention"
-                )
-        for width in sides.values():
-            if width % min(32, max(1, width // self.smallest_group)):
-                raise ValueError(
-                    f"The {width} channels of a level cannot be cut into groups of at least "
-                    f"model.smallest_group={self.smallest_group}; choose a multiple of 32"
-                )
 
     def check_condition(self, condition: Condition) -> None:
         """Raises ValueError for a condition of another kind."""
@@ -178,6 +160,29 @@ class ADM(Network):
         estimate, place = jnp.split(x, 2, axis=-1)
         # Improved DDPM's program has the place between the variances in [-1, 1].
         return NetworkOutput(estimate, (place + 1) / 2)
+
+
+def check_blocks(network: Any, resolution: int) -> None:
+    """Raises ValueError if the fields of blocks do not fit each other, or images of this side."""
+    sides = channels_by_side(network, resolution)
+    if network.qkv_order not in ORDERS:
+        raise ValueError(f"model.qkv_order={network.qkv_order} must be one of {', '.join(ORDERS)}")
+    if network.width % 2:
+        raise ValueError(f"model.width={network.width} must be even")
+    with_attention = {*attending(network), min(sides)}
+    for width in (sides[side] for side in with_attention):
+        name = "head_channels" if network.head_channels else "num_heads"
+        if width % getattr(network, name):
+            raise ValueError(
+                f"model.{name}={getattr(network, name)} does not divide the {width} channels of "
+                "a level with attention"
+            )
+    for width in sides.values():
+        if width % min(32, max(1, width // network.smallest_group)):
+            raise ValueError(
+                f"The {width} channels of a level cannot be cut into groups of at least "
+                f"model.smallest_group={network.smallest_group}; choose a multiple of 32"
+            )
 
 
 def shrunk(images: Images, side: int) -> Float[Array, "batch side side channels"]:

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from diffusion_jax.diffusion.types import Clock, Images
-from diffusion_jax.models.adm import ADM
+from diffusion_jax.models.adm import ADM, check_blocks
 from diffusion_jax.models.adm_layers import split_heads
 from diffusion_jax.models.adm_parts import Parts, embedding
 from diffusion_jax.models.attention import attention
@@ -59,7 +59,7 @@ class NoisyClassifier(nn.Module):
 
     def check(self, resolution: int) -> None:
         """Raises ValueError if the fields do not fit each other, or images of this side."""
-        ADM.check(self, resolution)
+        check_blocks(self, resolution)
         if self.pool not in POOLS:
             raise ValueError(f"model.pool={self.pool} must be one of {', '.join(POOLS)}")
 
