@@ -29,5 +29,4 @@ def get_config() -> ConfigDict:
     config.batch_size = 256
     config.steps = 4_360_000
     config.optimizer.learning_rate = 1e-4
-    config.optimizer.weight_decay = 0.0
     return config

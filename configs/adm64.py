@@ -30,13 +30,12 @@ def get_config() -> ConfigDict:
     config.loss.kind = "hybrid"
     config.loss.vlb_weight = 1.4427  # 0.001 T bits, in nats of one step
 
-    config.data.flip = False
     config.batch_size = 2048
     config.steps = 540_000
     config.label_dropout = 0.0
     config.optimizer.learning_rate = 3e-4
     config.optimizer.eps = 1e-8
-    config.optimizer.weight_decay = 0.05
+    config.optimizer.weight_decay = 0.0
 
     config.sampling.solver = "ddpm"
     config.sampling.spacing = "sections"

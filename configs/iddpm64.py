@@ -9,8 +9,10 @@ measured yet. The published model:
         --model imagenet64_uncond_100M_1500K.pt --workdir runs/iddpm64
     python -m scripts.train --config configs/iddpm64.py --workdir runs/iddpm64
 
-The model with classes, 273,049,350 parameters: --config.model.num_classes=1000
---config.model.width=192 --config.label_dropout=0 --config.schedule.rescale_timesteps=False.
+The model with classes, 273,049,350 parameters, was trained with other options, too:
+--config.model.num_classes=1000 --config.model.width=192 --config.label_dropout=0
+--config.schedule.rescale_timesteps=False --config.loss.vlb_weight=1.4427
+--config.batch_size=2048 --config.steps=250000 --config.optimizer.learning_rate=3e-4.
 """
 
 from ml_collections import ConfigDict
