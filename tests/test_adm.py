@@ -9,18 +9,21 @@ import numpy as np
 import pytest
 from forks import run_each
 from numpy.testing import assert_allclose, assert_array_equal
+from PIL import Image
 
-from configs import adm64, adm128, adm256, emnist_digits, emnist_letters, iddpm64
+from configs import adm64, adm128, adm256, adm512, emnist_digits, emnist_letters, iddpm64
 from diffusion_jax.files import torch_writer
-from diffusion_jax.importers.adm import NICE, OPENAI, places_of, read_classifier, source_of
+from diffusion_jax.importers.adm import read_classifier
 from diffusion_jax.importers.imported import shapes_of, with_settings
 from diffusion_jax.importers.programs import PROGRAMS
 from diffusion_jax.models import ADM
 from diffusion_jax.models.adm_layers import split_heads
-from diffusion_jax.runs import build
+from diffusion_jax.runs import build, run_folder
+from diffusion_jax.runs.train import train
+from diffusion_jax.runs.validation import validate
 
 sys.path.append("tests/golden")
-from make_adm import weights_of
+from make_adm import NICE_LABELS, weights_of
 
 SMALL = {"width": 32, "blocks": 1, "attention": "8", "multipliers": "1,2", "head_channels": 16}
 # The networks of make_adm.py in our words.
@@ -51,6 +54,9 @@ def test_parameters_of_the_published_networks():
     assert parameters(adm64.get_config()) == 295_904_454
     assert parameters(adm128.get_config()) == 421_529_606
     assert parameters(adm256.get_config()) == 552_814_086
+    with_classes = with_settings(adm256.get_config(), {"model.num_classes": 1000})
+    assert parameters(with_classes) == 553_838_086
+    assert parameters(adm512.get_config()) == 558_997_638
     assert parameters(emnist_letters.get_config()) == 17_989_442
     assert parameters(emnist_digits.get_config()) == 17_985_346
     assert parameters(iddpm64.get_config()) == 121_063_942
@@ -110,33 +116,40 @@ def test_orders_of_queries_keys_and_values():
 
 
 def test_the_files_of_nice_diffusion(arrays, tmp_path):
-    """The same network under other names, with the null class in the first row, not the last."""
+    """Its own names, and the null class in the first row, not the last."""
     config = config_of(NETWORKS["new"] | {"channels": 3, "learned_null": True}, emnist_letters)
-    model = build.make_model(config)
-    state = {}
-    for key, _ in jax.tree_util.tree_leaves_with_path(shapes_of(config)):
-        ours = tuple(part.key for part in key)
-        theirs, openai = (
-            source_of(ours, places_of(model, 16, names), names).name for names in (NICE, OPENAI)
-        )
-        shape = dict(json.loads(str(arrays["new_shapes"])))[openai]
-        shape[0] += openai == "label_emb.weight"
-        state[theirs] = weights_of(openai, shape)
+    state = {key: weights_of(key, shape) for key, shape in json.loads(str(arrays["nice_shapes"]))}
     torch_writer.write(tmp_path / "model.pt", state)
     imported = PROGRAMS["nice-diffusion"].read(tmp_path / "model.pt", config)
     assert imported.settings["model.num_classes"] == 5
     table = imported.params["label_embedding"]["table"]
     assert_array_equal(table[-1], state["class_embedding.weight"][0])
     assert_array_equal(table[0], state["class_embedding.weight"][1])
-    # The null label has a row of its own, which is used.
+    model = build.make_model(config)
     x, t = jnp.asarray(arrays["x"]), jnp.asarray(arrays["t"], jnp.float32)
-    run = jax.jit(lambda labels: model.apply({"params": imported.params}, x, t, labels).estimate)
-    assert jnp.abs(run(jnp.full(3, 5)) - run(jnp.full(3, 4))).max() > 1e-3
-    assert {
-        "step_embed.0.weight",
-        "downsampling.1.0.in_conv.weight",
-        "upsampling.1.1.qkv_nin.bias",
-    } <= set(state)
+    run = jax.jit(lambda labels: model.apply({"params": imported.params}, x, t, labels))
+    null = 5
+    output = run(jnp.array([label - 1 if label else null for label in NICE_LABELS]))
+    assert_allclose(output.estimate, arrays["nice_y"][..., :3], atol=2e-5)
+    assert_allclose(2 * output.variance_fraction - 1, arrays["nice_y"][..., 3:], atol=2e-5)
+
+
+def test_letters_in_their_real_format_are_trained_on(golden, tmp_path, ordinary_promotion):
+    """Two steps of configs/emnist_letters.py, shrunk, and a grid of samples."""
+    config = emnist_letters.get_config()
+    small = {"width": 8, "multipliers": "1", "blocks": 1, "attention": "", "num_heads": 1}
+    changes = {f"model.{name}": value for name, value in small.items()} | {
+        **{"data.data_dir": str(golden / "tfds"), "data.cache_dir": str(tmp_path / "cache")},
+        **{"batch_size": 8, "steps": 2, "sample_every": 2, "checkpoint_every": 2},
+        **{"sampling.steps": 2, "sampling.grid_rows": 2, "sampling.grid_columns": 4},
+    }
+    config = with_settings(config, changes)
+    validate(config)
+    assert train(config, tmp_path / "run").step == 2
+    (grid,) = (tmp_path / "run" / "samples").glob("*.png")
+    with Image.open(grid) as picture:
+        assert np.asarray(picture).std() > 0
+    assert run_folder.class_names(tmp_path / "run")[:3] == ["A", "B", "C"]
 
 
 def test_a_model_that_enlarges_is_trained_on_shrunk_images():
@@ -157,6 +170,10 @@ def test_a_model_that_enlarges_is_trained_on_shrunk_images():
         ({"attention": "x"}, "must be numbers such as 1,2,3"),
         ({"multipliers": "1,2,2,2,2,2"}, "resolution=16 is not divisible by 32"),
         ({"multipliers": ""}, "names no level"),
+        ({"multipliers": "0.3,1"}, "width=32 times model.multipliers=0.3,1 must be whole numbers"),
+        ({"multipliers": "1,-2"}, "must be numbers such as 1,2,3"),
+        ({"multipliers": "1,inf"}, "must be numbers such as 1,2,3"),
+        ({"attention": "7.5"}, "must be numbers such as 1,2,3"),
         ({"qkv_order": "old"}, "must be one of legacy, new, interleaved"),
         ({"head_channels": 48}, "does not divide the 64 channels"),
         ({"width": 40}, "cannot be cut into groups"),

@@ -27,16 +27,16 @@ class ADM(Network):
     and blocks residual blocks on the way down, one more on the way up, each on a skip connection of
     its own. Between levels the sides are halved and doubled.
 
-    multipliers: "1,2,3,4", a level each. attention: sides of the maps that have attention, "32,16".
-    num_heads: of attention; head_channels: if not 0, one head for each so many channels instead.
-    qkv_order: see `adm_layers.ORDERS`. scale_shift: see `ResidualBlock`. resample_blocks: residual
-    blocks halve and double the sides; otherwise convolutions do. conv_resample: whether these learn
-    anything. smallest_group: channels in a group of group norm, of which there are at most 32.
-    learned_null: the null class has an embedding of its own; otherwise it is 0. learn_variance: a
-    second output, v of Improved DDPM. low_resolution: side of the images to enlarge, for a model of
-    super-resolution, whose condition is {"label": labels or None, "image": those images}; 0: none.
-    dtype: "float32" or "bfloat16", for convolutions and matrix products; parameters, norms,
-    embeddings and the output are float32.
+    multipliers: "1,2,3,4" or "0.5,1,2", a level each. attention: sides of the maps that have
+    attention, "32,16". num_heads: of attention; head_channels: if not 0, one head for each so many
+    channels instead. qkv_order: see `adm_layers.ORDERS`. scale_shift: see `ResidualBlock`.
+    resample_blocks: residual blocks halve and double the sides; otherwise convolutions do.
+    conv_resample: whether these learn anything. smallest_group: channels in a group of group norm,
+    of which there are at most 32. learned_null: the null class has an embedding of its own;
+    otherwise it is 0. learn_variance: a second output, v of Improved DDPM. low_resolution: side
+    of the images to enlarge, for a model of super-resolution, whose condition is {"label":
+    labels or None, "image": those images}; 0: none. dtype: "float32" or "bfloat16", for
+    convolutions and matrix products; parameters, norms, embeddings and the output are float32.
     """
 
     channels: int

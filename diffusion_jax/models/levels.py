@@ -1,6 +1,9 @@
 """What U-Nets with `multipliers` and `attention` in their fields have in common."""
 
-from typing import Protocol, runtime_checkable
+import math
+from typing import Protocol, TypeVar, runtime_checkable
+
+Number = TypeVar("Number", int, float)
 
 
 @runtime_checkable
@@ -13,8 +16,15 @@ class Levelled(Protocol):
 
 
 def widths(network: Levelled) -> list[int]:
-    """The channels of each level."""
-    return [network.width * number for number in numbers("multipliers", network.multipliers)]
+    """The channels of each level. Raises ValueError for multipliers that make no whole numbers."""
+    multipliers = numbers("multipliers", network.multipliers, float)
+    found = [network.width * multiplier for multiplier in multipliers]
+    if any(width % 1 for width in found):
+        raise ValueError(
+            f"model.width={network.width} times model.multipliers={network.multipliers} must be "
+            "whole numbers"
+        )
+    return [int(width) for width in found]
 
 
 def attending(network: Levelled) -> list[int]:
@@ -22,11 +32,14 @@ def attending(network: Levelled) -> list[int]:
     return numbers("attention", network.attention)
 
 
-def numbers(field: str, text: str) -> list[int]:
-    """The numbers in "1,2,3,4". Raises ValueError, with the field's name, for another text."""
+def numbers(field: str, text: str, kind: type[Number] = int) -> list[Number]:
+    """The numbers in "1,2,3,4", all positive, whole unless kind is float.
+
+    Raises ValueError, with the field's name, for another text.
+    """
     try:
-        found = [int(part) for part in text.split(",") if part.strip()]
-        if any(number < 1 for number in found):
+        found = [kind(part) for part in text.split(",") if part.strip()]
+        if not all(0 < number < math.inf for number in found):
             raise ValueError("not positive")
         return found
     except ValueError:

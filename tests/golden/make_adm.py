@@ -1,12 +1,14 @@
 """Rebuild tests/golden/adm.npz: what OpenAI's U-Nets compute, with weights made from their names.
 
     git clone https://github.com/openai/guided-diffusion (MIT, (c) 2021 OpenAI; commit 22e0df8)
-    pip install numpy torch
-    python tests/golden/make_adm.py guided-diffusion
+    git clone https://github.com/edogariu/nice-diffusion (commit a9d3a53)
+    pip install numpy torch matplotlib tqdm
+    python tests/golden/make_adm.py guided-diffusion nice-diffusion
 
 Weights are `weights_of(name, shape)`, so that only names, shapes and outputs are stored: for each
 network of NETWORKS its state dict as JSON ([name, shape] in order), and the output (NHWC) for `x`,
-`t`, and where it has them `labels` and `small` (images to enlarge).
+`t`, and where it has them `labels` and `small` (images to enlarge). "nice" is nice-diffusion's
+U-Net for NICE_LABELS, of which 0 is the null class.
 """
 
 import json
@@ -50,6 +52,12 @@ CLASSIFIERS = {
     "adaptive": {"pool": "adaptive", "attention_resolutions": (2,), "channel_mult": (1, 1)},
 }
 
+NICE = {"resolution": SIDE, "in_channels": 3, "out_channels": 6, "model_channels": 32}
+NICE |= {"num_res_blocks": 1, "attention_resolutions": (8,), "channel_mult": (1, 2)}
+NICE |= {"num_head_channels": 16, "num_classes": 6, "resblock_updown": True}
+NICE |= {"use_adaptive_gn": True}
+NICE_LABELS = (1, 5, 0)
+
 
 def weights_of(name, shape):
     """Weights that keep activations in range, from a generator that the name seeds."""
@@ -66,8 +74,9 @@ def weights_of(name, shape):
 def main():
     import torch
 
-    sys.path.insert(0, sys.argv[1])
+    sys.path[:0] = sys.argv[1:3]
     from guided_diffusion import unet
+    from nicediffusion.model import DiffusionModel
 
     generator = np.random.default_rng(0)
     x = generator.standard_normal((3, SIDE, SIDE, 3)).astype(np.float32)
@@ -97,6 +106,13 @@ def main():
             y = net(nchw(x), torch.from_numpy(arrays["t"]))
         arrays[f"{name}_shapes"] = np.array(json.dumps(shapes))
         arrays[f"{name}_y"] = y.numpy()
+    net = DiffusionModel(**NICE).eval()
+    shapes = [(key, list(tensor.shape)) for key, tensor in net.state_dict().items()]
+    net.load_state_dict({key: torch.from_numpy(weights_of(key, s)) for key, s in shapes})
+    with torch.no_grad():
+        y = net(nchw(x), torch.from_numpy(arrays["t"]), torch.tensor(NICE_LABELS))
+    arrays["nice_shapes"] = np.array(json.dumps(shapes))
+    arrays["nice_y"] = y.permute(0, 2, 3, 1).numpy()
     np.savez_compressed(FILE, **arrays)
 
 
