@@ -9,12 +9,11 @@ solver at an equal number of network evaluations. A run is trained if it is not 
 """
 
 import json
-import time
 from pathlib import Path
 
-import numpy as np
 from absl import flags
 
+from benchmarks import digit_judge
 from scripts import cli
 
 _WORKDIR = flags.DEFINE_string(
@@ -45,17 +44,21 @@ def main() -> None:
     config = run_folder.load(workdir)
     if config.data.name != "digits":
         raise ValueError(f"{workdir} was trained on {config.data.name}, not on the digits")
-    model, accuracy = classifier()
+    model, accuracy = digit_judge.judge()
     step, params = load_params(workdir, config)
     results = {"step": step, "guidance": config.sampling.guidance, "real_accuracy": accuracy}
     print(f"Classifier on real digits that it has not seen: {accuracy:.1%}")
     if not parametrisation:
-        results["asked_for"] = recognised(config, params, model)
+        results["asked_for"] = digit_judge.recognised(
+            config, params, model, per_digit=_PER_DIGIT.value, seeds=map(int, _SEEDS.value)
+        )
     for solver in _SOLVERS.value if parametrisation else ():
         steps = affordable_steps(config, solver)
         sampling_settings.change(config, {"solver": solver, "steps": steps})
         print(f"{parametrisation}, {solver}, {steps} steps:")
-        results[solver] = recognised(config, params, model)
+        results[solver] = digit_judge.recognised(
+            config, params, model, per_digit=_PER_DIGIT.value, seeds=map(int, _SEEDS.value)
+        )
     if _JSON.value:
         Path(_JSON.value).write_text(json.dumps(results, indent=2) + "\n")
 
@@ -85,41 +88,6 @@ def affordable_steps(config, solver: str) -> int:
         if count_evaluations(made, path) <= _EVALUATIONS.value:
             return steps
     raise ValueError(f"{solver} cannot sample with --evaluations={_EVALUATIONS.value}")
-
-
-def classifier():
-    """(classifier fitted to all real digits, its accuracy on real digits it has not seen)."""
-    from sklearn.datasets import load_digits
-    from sklearn.model_selection import cross_val_score
-    from sklearn.svm import SVC
-
-    digits = load_digits()
-    model = SVC(gamma=0.001)
-    accuracy = cross_val_score(model, digits.data, digits.target, cv=5).mean()
-    return model.fit(digits.data, digits.target), float(accuracy)
-
-
-def recognised(config, params, model) -> dict[int, float]:
-    """The share of images that the classifier takes for what was asked for, by seed."""
-    from diffusion_jax import images, parallel
-    from diffusion_jax.runs.generator import Generator
-
-    labels = np.repeat(np.arange(10, dtype=np.int32), _PER_DIGIT.value)
-    generator = Generator.from_config(config, batch_size=parallel.round_up(40))
-    shares = {}
-    for seed in map(int, _SEEDS.value):
-        begin = time.monotonic()
-        drawn, _ = generator(params, labels, seed=seed)
-        seconds = time.monotonic() - begin
-        pixels = images.to_uint8(drawn).reshape(len(labels), -1)
-        right = model.predict(pixels * (16 / 255)) == labels
-        by_digit = right.reshape(10, -1).sum(axis=1)
-        shares[seed] = float(right.mean())
-        print(
-            f"Seed {seed}: {right.sum()} of {len(labels)} are what was asked for "
-            f"({right.mean():.1%}; of 0 to 9: {by_digit.tolist()}), {seconds:.1f} s"
-        )
-    return shares
 
 
 if __name__ == "__main__":

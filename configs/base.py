@@ -118,6 +118,10 @@ def get_config() -> ConfigDict:
     # Workdir of a weaker run to guide with, in place of the null class; empty: none.
     config.sampling.autoguidance = ""
     config.sampling.autoguidance_checkpoint = 0  # its step; 0: the newest
+    # Workdir of a classifier of noisy images, and s of its guidance; empty: none.
+    config.sampling.classifier = ""
+    config.sampling.classifier_checkpoint = 0  # its step; 0: the newest
+    config.sampling.classifier_scale = 1.0
     config.sampling.clip = True  # the predicted x0 to [-1, 1]
     config.sampling.dynamic_threshold = 0.0  # in place of clip: a quantile such as 0.995; 0: off
     config.sampling.grid_rows = 8  # one class each

@@ -30,7 +30,10 @@ def get_config(network: str = "unet") -> ConfigDict:
         config.model.label_dim = 128
     else:
         config.model = model_section(network)
-        if not build.make_model(config).learns_variance:
+        model = build.make_model(config)
+        if model.classifies:
+            config.loss.kind = "cross_entropy"
+        elif not model.learns_variance:
             config.loss.kind = "simple"
     config.model.channels = 1
     config.model.num_classes = 10

@@ -75,7 +75,14 @@ def main(command: str) -> int:
     import jax
 
     from diffusion_jax import parallel
-    from diffusion_jax.runs import edit_files, editing, edits, run_folder, sampling_settings
+    from diffusion_jax.runs import (
+        edit_files,
+        editing,
+        edits,
+        guides,
+        run_folder,
+        sampling_settings,
+    )
     from diffusion_jax.runs.pixels import Origin
     from diffusion_jax.runs.trained import load_params
 
@@ -88,7 +95,9 @@ def main(command: str) -> int:
     files = given_files(command)
     size = side_of_images(command, config)
     images = edit_files.read_images(files, config, size=size) if files else None
-    labels = given_labels(command, len(files), config.model.num_classes, workdir)
+    labels = given_labels(
+        command, len(files), *guides.classes_of(config, run_folder.class_names(workdir))
+    )
     out = flag_values.results_folder(_OUT.value, workdir / "edited")
     count = _COUNT.value or (8 if command == "interpolate" else 4)
     drawn = dict.fromkeys(("image", "enlarge", "inpaint"), len(files) * count)
@@ -191,14 +200,13 @@ def given_masks(files: list[Path]) -> list[Path]:
     return masks if len(masks) == len(files) else masks * len(files)
 
 
-def given_labels(command: str, images: int, classes: int, workdir: Path) -> np.ndarray:
+def given_labels(command: str, images: int, classes: int, names: list[str]) -> np.ndarray:
     """A label for each row: of an image, or for `vary` as many as --labels has."""
-    from diffusion_jax.runs import labels, run_folder
+    from diffusion_jax.runs import labels
 
     rows = {"vary": None, "interpolate": 2}.get(command, images)
     if not classes or _LABELS.value == "none":
         return labels.parse_labels(_LABELS.value, rows or 4, classes, [], _SEED.value)
-    names = run_folder.class_names(workdir)
     given = labels.parse_labels(_LABELS.value, None, classes, names, _SEED.value)
     if rows is None or len(given) == rows:
         return given

@@ -26,8 +26,15 @@ _AUTOGUIDANCE = flags.DEFINE_string(
 _AUTOGUIDANCE_CHECKPOINT = flags.DEFINE_integer(
     "autoguidance_checkpoint", None, "Its step; default: the newest.", 1
 )
+_CLASSIFIER = flags.DEFINE_string(
+    "classifier", None, "Workdir of a classifier of noisy images to guide with."
+)
+_CLASSIFIER_CHECKPOINT = flags.DEFINE_integer(
+    "classifier_checkpoint", None, "Its step; default: the newest.", 1
+)
 # All flags above, for tables of commands.
 FLAGS = (_INTERVAL, _RESCALE, _THRESHOLD, _AUTOGUIDANCE, _AUTOGUIDANCE_CHECKPOINT)
+FLAGS += (_CLASSIFIER, _CLASSIFIER_CHECKPOINT)
 
 
 def given() -> dict[str, Any]:
@@ -40,6 +47,8 @@ def given() -> dict[str, Any]:
         "dynamic_threshold": _THRESHOLD.value,
         "autoguidance": _AUTOGUIDANCE.value,
         "autoguidance_checkpoint": _AUTOGUIDANCE_CHECKPOINT.value,
+        "classifier": _CLASSIFIER.value,
+        "classifier_checkpoint": _CLASSIFIER_CHECKPOINT.value,
     }
 
 

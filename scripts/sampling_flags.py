@@ -12,6 +12,9 @@ flags.adopt_module_key_flags(guidance_flags)  # shown by --help
 
 _GUIDANCE = flags.DEFINE_float("guidance", None, "w in (1+w) conditional - w unconditional.", 0.0)
 _CFG_SCALE = flags.DEFINE_float("cfg_scale", None, "Instead of --guidance: s = 1 + w.")
+_CLASSIFIER_SCALE = flags.DEFINE_float(
+    "classifier_scale", None, "s: the weight of the gradient of --classifier.", 0.0
+)
 _STEPS = flags.DEFINE_integer("steps", None, "Sampling steps.", 1)
 _STRIDE = flags.DEFINE_integer("stride", None, "In place of --steps: every stride-th step.", 1)
 _SOLVER = flags.DEFINE_string(
@@ -43,7 +46,16 @@ _CLIP = flags.DEFINE_bool(
 )
 
 # All but those that say which levels are visited.
-OF_DRAWING = (_GUIDANCE, _CFG_SCALE, _SOLVER, _ETA, _DDIM_SCALE, _CLIP, *guidance_flags.FLAGS)
+OF_DRAWING = (
+    _GUIDANCE,
+    _CFG_SCALE,
+    _CLASSIFIER_SCALE,
+    _SOLVER,
+    _ETA,
+    _DDIM_SCALE,
+    _CLIP,
+    *guidance_flags.FLAGS,
+)
 
 
 def change(config: ConfigDict) -> dict[str, Any]:
@@ -65,6 +77,7 @@ def change(config: ConfigDict) -> dict[str, Any]:
         "stride": _STRIDE.value,
         "spacing": _SPACING.value,
         "guidance": guidance_flags.scale(_GUIDANCE.value, _CFG_SCALE.value),
+        "classifier_scale": _CLASSIFIER_SCALE.value,
         "clip": _CLIP.value,
         **guidance_flags.given(),
     }

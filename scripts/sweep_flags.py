@@ -13,6 +13,9 @@ _STRIDE = flags.DEFINE_list("stride", None, "In place of --steps: every stride-t
 _ETA = flags.DEFINE_list("eta", None, "0: DDIM; 1: DDPM.")
 _GUIDANCE = flags.DEFINE_list("guidance", None, "w in (1+w) conditional - w unconditional.")
 _CFG_SCALE = flags.DEFINE_list("cfg_scale", None, "Instead of --guidance: s = 1 + w.")
+_CLASSIFIER_SCALE = flags.DEFINE_list(
+    "classifier_scale", None, "s: the weight of the gradient of --classifier."
+)
 _SOLVER = flags.DEFINE_list("solver", None, "Such as ddim, heun or dpmpp_2m.")
 _SPACING = flags.DEFINE_list("spacing", None, "Of the steps, such as ends or karras.")
 _OPTION = flags.DEFINE_multi_string(
@@ -22,7 +25,16 @@ _CLIP = flags.DEFINE_bool("clip", None, "Clip the predicted x0 to [-1, 1].")
 
 # Which levels are visited and with how much fresh noise, and what else decides how images come out.
 OF_STEPS = (_STEPS, _STRIDE, _ETA)
-OF_DRAWING = (_GUIDANCE, _CFG_SCALE, _SOLVER, _SPACING, _OPTION, _CLIP, *guidance_flags.FLAGS)
+OF_DRAWING = (
+    _GUIDANCE,
+    _CFG_SCALE,
+    _CLASSIFIER_SCALE,
+    _SOLVER,
+    _SPACING,
+    _OPTION,
+    _CLIP,
+    *guidance_flags.FLAGS,
+)
 
 
 def lists() -> dict[str, list[Any]]:
@@ -38,6 +50,7 @@ def lists() -> dict[str, list[Any]]:
         "stride": flag_values.numbers(_STRIDE, int),
         "eta": flag_values.numbers(_ETA, float),
         "guidance": scales or flag_values.numbers(_GUIDANCE, float),
+        "classifier_scale": flag_values.numbers(_CLASSIFIER_SCALE, float),
         "clip": [] if _CLIP.value is None else [_CLIP.value],
         **{name: [] if value is None else [value] for name, value in given.items()},
     }

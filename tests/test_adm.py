@@ -11,9 +11,17 @@ from forks import run_each
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 
-from configs import adm64, adm128, adm256, adm512, emnist_digits, emnist_letters, iddpm64
+from configs import (
+    adm64,
+    adm64_classifier,
+    adm128,
+    adm256,
+    adm512,
+    emnist_digits,
+    emnist_letters,
+    iddpm64,
+)
 from diffusion_jax.files import torch_writer
-from diffusion_jax.importers.adm import read_classifier
 from diffusion_jax.importers.imported import shapes_of, with_settings
 from diffusion_jax.importers.programs import PROGRAMS
 from diffusion_jax.models import ADM
@@ -98,13 +106,16 @@ def test_a_classifier_computes_what_openai_s_does(arrays, tmp_path, pool, multip
     torch_writer.write(tmp_path / "model.pt", state)
     fields = {"blocks": 1, "multipliers": multipliers, "attention": "8", "head_channels": 16}
     fields |= {"pool": "mean" if pool == "adaptive" else pool}
-    model, params = read_classifier(tmp_path / "model.pt", 16, **fields)
+    config = config_of(fields, adm64_classifier)
+    imported = PROGRAMS["openai"].read(tmp_path / "model.pt", config)
+    model = build.make_model(with_settings(config, imported.settings))
+    params = imported.params
     x, t = jnp.asarray(arrays["x"]), jnp.asarray(arrays["t"], jnp.float32)
     logits = jax.jit(lambda x, t: model.apply({"params": params}, x, t))(x, t)
     assert_allclose(logits, arrays[f"{pool}_y"], atol=2e-5)
-    fields["pool"] = "mean" if pool == "attention" else "attention"
+    config.model.pool = "mean" if pool == "attention" else "attention"
     with pytest.raises(ValueError, match=r"model\.pt has no out"):
-        read_classifier(tmp_path / "model.pt", 16, **fields)
+        PROGRAMS["openai"].read(tmp_path / "model.pt", config)
 
 
 def test_orders_of_queries_keys_and_values():

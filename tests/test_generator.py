@@ -13,9 +13,10 @@ from diffusion_jax import parallel
 from diffusion_jax.diffusion import paths
 from diffusion_jax.runs import build
 from diffusion_jax.runs.generator import Generator
+from diffusion_jax.runs.guides import Guides
 from diffusion_jax.runs.sections import model_section
 from diffusion_jax.runs.train import train
-from diffusion_jax.runs.trained import load_params
+from diffusion_jax.runs.trained import Trained, load_params
 from diffusion_jax.runs.validation import validate
 from diffusion_jax.training.state import init_params
 
@@ -27,6 +28,10 @@ def params_of(config, seed=0):
     model = build.make_model(config)
     params = jax.jit(lambda: init_params(model, seed, config.data.resolution))()
     return parallel.replicate(params)
+
+
+def weakened(config):
+    return Guides(weak=Trained.from_config(config))
 
 
 @pytest.fixture(scope="module")
@@ -125,11 +130,13 @@ def test_autoguidance_takes_a_model_of_another_schedule_and_parametrisation():
         **blocks, schedule__name="edm", parametrisation="edm", loss__kind="simple", model__width=4
     )
     validate(weak)
-    generator = Generator.from_config(config, batch_size=8, weak=weak)
+    generator = Generator.from_config(config, batch_size=8, guides=weakened(weak))
     params, weak_params = params_of(config), params_of(weak, seed=1)
-    guided, _ = generator(params, LABELS, seed=1, weak_params=weak_params)
+    guided, _ = generator(params, LABELS, seed=1, guide_params={"weak": weak_params})
     assert np.isfinite(guided).all()
-    left, _ = generator(params, LABELS, seed=1, weak_params=weak_params, guidance_scale=-1.0)
+    left, _ = generator(
+        params, LABELS, seed=1, guide_params={"weak": weak_params}, guidance_scale=-1.0
+    )
     # The weak model alone, on the same levels in its own scale, where x = x0 + sigma eps.
     alone = Generator.from_config(weak, batch_size=8)
     levels = build.make_sampling_path(config).levels()
@@ -139,7 +146,7 @@ def test_autoguidance_takes_a_model_of_another_schedule_and_parametrisation():
     unguided, _ = alone(weak_params, LABELS, seed=1, guidance_scale=0.0)
     # Both start from equal noise: sigma z there, noise z in the strong model's scale.
     assert_allclose(left, unguided, atol=2e-3 * np.abs(unguided).max())
-    with pytest.raises(ValueError, match="weak_params belong to"):
+    with pytest.raises(ValueError, match="guide_params of this generator must be of weak"):
         generator(params, LABELS, seed=1)
 
 
@@ -151,8 +158,8 @@ def test_the_config_can_name_a_weaker_run(tmp_path, ordinary_promotion):
     images = {}
     for step in (2, 3):
         _, weak_params = load_params(tmp_path / "weak", weak, checkpoint=step)
-        by_hand = Generator.from_config(config, batch_size=8, weak=weak)
-        images[step], _ = by_hand(params, LABELS, seed=1, weak_params=weak_params)
+        by_hand = Generator.from_config(config, batch_size=8, guides=weakened(weak))
+        images[step], _ = by_hand(params, LABELS, seed=1, guide_params={"weak": weak_params})
         config.sampling.autoguidance = str(tmp_path / "weak")
         config.sampling.autoguidance_checkpoint = step if step == 2 else 0  # 0: the newest
         named = Generator.from_config(config, batch_size=8)
@@ -196,8 +203,8 @@ def test_every_setting_of_guidance_reaches_the_program(drawn, number):
 def test_an_unconditional_model_guides_one_with_classes():
     config = tiny_transformer_config(sampling__steps=3, sampling__guidance=1.0)
     weak = tiny_transformer_config(model__num_classes=0)
-    generator = Generator.from_config(config, batch_size=8, weak=weak)
-    images, _ = generator(params_of(config), LABELS, seed=1, weak_params=params_of(weak))
+    generator = Generator.from_config(config, batch_size=8, guides=weakened(weak))
+    images, _ = generator(params_of(config), LABELS, seed=1, guide_params={"weak": params_of(weak)})
     assert np.isfinite(images).all()
 
 

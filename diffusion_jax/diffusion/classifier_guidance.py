@@ -9,10 +9,13 @@ import jax.numpy as jnp
 from diffusion_jax.diffusion.process import per_image
 from diffusion_jax.diffusion.types import Denoiser, Images, Level, PerExample, Prediction, Scalar
 
+# (x, level) -> log p(y given x) of each image (batch,), for the y asked for, up to a constant.
+LogProbability = Callable[[Images, Level], PerExample]
+
 
 def classifier_guidance(
     denoiser: Denoiser,
-    log_probability: Callable[[Images, Level], PerExample],
+    log_probability: LogProbability,
     guidance_scale: Scalar,
 ) -> Denoiser:
     """Towards images that a classifier of noisy images takes for what was asked for.
@@ -20,8 +23,7 @@ def classifier_guidance(
     eps - s noise g and x0 + s noise^2 / signal g, with g = grad_x log p(y | x). Diffusion models
     beat GANs (arXiv:2105.05233), algorithm 2, at any level: it adds s g to the score.
 
-    log_probability: (x, level) -> log p(y | x) of each image, (batch,), for the y asked for, up to
-    a constant. guidance_scale: s; with 1 and an exact classifier, this is the conditional denoiser.
+    guidance_scale: s; with 1 and an exact classifier, this is the conditional denoiser.
     """
 
     def guided(x: Images, level: Level) -> Prediction:

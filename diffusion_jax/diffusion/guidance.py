@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from diffusion_jax.diffusion.classifier_guidance import LogProbability, classifier_guidance
 from diffusion_jax.diffusion.process import per_image
 from diffusion_jax.diffusion.thresholding import clip_x0, clip_x0_alone, dynamic_threshold
 from diffusion_jax.diffusion.types import (
@@ -176,7 +177,8 @@ class Guidance:
     scale: w of `classifier_free` or `autoguidance`; None for neither, at half the cost. interval:
     where to guide, see `within`; None is everywhere. rescale: phi of `rescaled`; None for none.
     clip: whether the predicted x0 is clipped to [-1, 1]. quantile: see `dynamic_threshold`, which
-    takes the place of clipping; None for none. learned_variance: whether the network's learned
+    takes the place of clipping; None for none. classifier_scale: of `classifier_guidance`, on top
+    of the others; None for none. learned_variance: whether the network's learned
     variance is used. clip_alone, guide_variance: as in the original, see `clip_x0_alone` and
     `classifier_free`.
     """
@@ -186,6 +188,7 @@ class Guidance:
     rescale: Any = None
     clip: bool = True
     quantile: Any = None
+    classifier_scale: Any = None
     learned_variance: bool = True
     clip_alone: bool = False
     guide_variance: bool = False
@@ -197,11 +200,13 @@ def guide(
     condition: Condition,
     null: Condition = None,
     weak: ConditionalDenoiser | None = None,
+    log_probability: LogProbability | None = None,
 ) -> Denoiser:
     """The denoiser that a solver is given.
 
     null: the null condition, for classifier-free guidance; None if the model has none. weak: a
-    weaker model to guide with in place of the null condition. With neither, nothing is guided.
+    weaker model to guide with in place of the null condition. log_probability: of what was asked
+    for, by a classifier of noisy images. With none of them, nothing is guided.
     """
     told = with_condition(denoiser, condition)
     if settings.scale is None or (weak is None and null is None):
@@ -222,6 +227,8 @@ def guide(
             )
         if settings.interval is not None:
             guided = within(settings.interval, guided, told)
+    if settings.classifier_scale is not None and log_probability is not None:
+        guided = classifier_guidance(guided, log_probability, settings.classifier_scale)
     if not settings.learned_variance:
         guided = fixed_variance(guided)
     if settings.quantile is not None:

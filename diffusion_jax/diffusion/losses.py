@@ -9,12 +9,14 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 from jax.scipy.special import ndtr
+from jaxtyping import Array, Float
 
 from diffusion_jax.diffusion.original import original_vlb
 from diffusion_jax.diffusion.process import mean_per_example, p_distribution, q_posterior
 from diffusion_jax.diffusion.types import (
     Gaussian,
     Images,
+    Labels,
     PerExample,
     Prediction,
     Scalar,
@@ -76,7 +78,8 @@ class Loss:
     total: (squared error, term of the bound, vlb_weight) -> loss. bound: the term. error: the
     distance of the estimate from its target. uses_error: whether `total` depends on it.
     bound_trains_mean: whether the bound's gradient reaches the mean, too. needs_bound,
-    needs_variance: whether the loss needs a discrete schedule, or a learned variance.
+    needs_variance: whether the loss needs a discrete schedule, or a learned variance. of_classes:
+    whether it is `classification_loss` instead, of a network that classifies.
     """
 
     total: Callable[[PerExample, PerExample | None, Scalar], PerExample]
@@ -86,6 +89,7 @@ class Loss:
     bound_trains_mean: bool = False
     needs_bound: bool = True
     needs_variance: bool = True
+    of_classes: bool = False
 
 
 def simple() -> Loss:
@@ -116,13 +120,39 @@ def original() -> Loss:
     return Loss(lambda error, bound, weight: error + weight * bound, original_vlb)
 
 
+def cross_entropy() -> Loss:
+    """-log p(label given x), of a classifier of noisy images."""
+    return Loss(
+        lambda error, bound, weight: error,
+        uses_error=False,
+        needs_bound=False,
+        needs_variance=False,
+        of_classes=True,
+    )
+
+
 # What `config.loss.kind` can be. Options are keyword arguments, and a section of the config.
 LOSSES: dict[str, Callable[..., Loss]] = {
     "simple": simple,
     "vlb": bound_alone,
     "hybrid": hybrid,
     "original": original,
+    "cross_entropy": cross_entropy,
 }
+
+
+def log_probability(logits: Float[Array, "batch classes"], labels: Labels) -> PerExample:
+    """log p(label given x) of each image; 0 for the null label, which is no class."""
+    chosen = jax.nn.one_hot(labels, logits.shape[1])
+    return jnp.sum(chosen * jax.nn.log_softmax(logits.astype(jnp.float32)), axis=1)
+
+
+def classification_loss(
+    logits: Float[Array, "batch classes"], labels: Labels
+) -> dict[str, PerExample]:
+    """The cross-entropy, in nats, as "loss", and "accuracy", whether the label is the likeliest."""
+    right = jnp.argmax(logits, axis=1) == labels
+    return {"loss": -log_probability(logits, labels), "accuracy": right.astype(jnp.float32)}
 
 
 def with_uncertainty(loss: PerExample, uncertainty: PerExample) -> PerExample:

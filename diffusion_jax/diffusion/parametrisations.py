@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from diffusion_jax.diffusion.options import check_positive
 from diffusion_jax.diffusion.process import noise_from_x0, per_image, x0_from_noise
 from diffusion_jax.diffusion.types import (
+    Clock,
     Condition,
     ConditionalDenoiser,
     Images,
@@ -146,10 +147,15 @@ def ask(
     level: Level,
     condition: Condition,
 ) -> NetworkOutput:
-    """The network's output for x, in the dtype of x. A single clock is broadcast to the batch."""
-    clock = jnp.broadcast_to(jnp.asarray(level.clock, jnp.float32), x.shape[:1])
-    output = network(x * parametrisation.scale_input(level), clock, condition)
+    """The network's output for x, in the dtype of x."""
+    output = network(*shown(parametrisation, x, level), condition)
     return jax.tree.map(lambda array: array.astype(x.dtype), output)
+
+
+def shown(parametrisation: Parametrisation, x: Images, level: Level) -> tuple[Images, Clock]:
+    """What a network sees of x: (x in its scale, the clock of each image)."""
+    clock = jnp.broadcast_to(jnp.asarray(level.clock, jnp.float32), x.shape[:1])
+    return x * parametrisation.scale_input(level), clock
 
 
 def predict(

@@ -10,15 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
-from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 from diffusion_jax.importers.imported import Imported, shapes_of, with_settings
 from diffusion_jax.importers.tensors import Layout, Source, dense, fill, plain, read_state_dict
-from diffusion_jax.models import ADM
-from diffusion_jax.models.noisy_classifier import NoisyClassifier
+from diffusion_jax.models import ADM, NoisyClassifier
 from diffusion_jax.runs import build
 
 ARRAYS = {"kernel": "weight", "scale": "weight", "bias": "bias", "table": "weight"}
@@ -77,7 +74,9 @@ NICE = Names(
 
 
 def read_openai(path: Path, config: ConfigDict) -> Imported:
-    """A model of improved-diffusion or guided-diffusion."""
+    """A model of improved-diffusion or guided-diffusion; if the config says so, a classifier."""
+    if config.model.name == "noisy_classifier":
+        return _read_classifier(path, config)
     return _read(path, config, OPENAI)
 
 
@@ -87,49 +86,6 @@ def read_nice_diffusion(path: Path, config: ConfigDict) -> Imported:
     With model.learned_null its class 0 is the null class, and class i + 1 is our class i.
     """
     return _read(path, config, NICE)
-
-
-def read_classifier(
-    path: Path, resolution: int, *, pool: str = "attention", **fields: Any
-) -> tuple[NoisyClassifier, PyTree]:
-    """(classifier, its parameters) from a file of guided-diffusion, such as 64x64_classifier.pt.
-
-    resolution: side of the images. pool: "attention", or "mean" (its "adaptive"). fields: of
-    `NoisyClassifier`, where they differ from its defaults and the file does not tell them.
-    Raises FileNotFoundError if there is no such file, ValueError if it is damaged or does not fit.
-    """
-    state = read_state_dict(path)
-    head = {"attention": "out.2.c_proj", "mean": "out.3"}.get(pool, pool)
-    for name in (f"{OPENAI.down}.0.0.weight", f"{OPENAI.time}.0.weight", f"{head}.weight"):
-        if name not in state or state[name].ndim < 2:
-            raise ValueError(f"{path} has no {name}; a classifier with pool={pool} was expected")
-    told = {
-        "channels": state[f"{OPENAI.down}.0.0.weight"].shape[1],
-        "width": state[f"{OPENAI.time}.0.weight"].shape[1],
-        "num_classes": state[f"{head}.weight"].shape[0],
-    }
-    model = NoisyClassifier(**told, pool=pool, **fields)
-    model.check(resolution)
-    image = jax.ShapeDtypeStruct((1, resolution, resolution, model.channels), np.float32)
-    clock = jax.ShapeDtypeStruct((1,), np.float32)
-    like = jax.eval_shape(model.init, jax.random.key(0), image, clock)["params"]
-    places = places_of(model, resolution, OPENAI)
-    return model, fill(like, state, lambda ours: _source_in_classifier(ours, places), path)
-
-
-def _source_in_classifier(path: tuple[str, ...], places: Mapping[str, str]) -> Source:
-    array = ARRAYS.get(path[-1], "weight")
-    if path == ("pool", "positions"):
-        return Source("out.2.positional_embedding", dense)
-    if path[0] in ("pool", "head"):
-        name = "out.3" if path[0] == "head" else f"out.2.{path[1].replace('head', 'c')}_proj"
-        # Convolutions with a window of one pixel.
-        return Source(f"{name}.{array}", _product if array == "weight" else plain)
-    return source_of(path, places, OPENAI)
-
-
-def _product(array: np.ndarray) -> np.ndarray:
-    return array.reshape(array.shape[0], -1).T
 
 
 def _read(path: Path, config: ConfigDict, names: Names) -> Imported:
@@ -170,6 +126,42 @@ def _settings(
         "model.learn_variance": outputs == 2 * channels,
         "model.learned_null": bool(rows) and config.model.learned_null,
     }
+
+
+def _read_classifier(path: Path, config: ConfigDict) -> Imported:
+    state = read_state_dict(path)
+    pool = config.model.pool
+    head = {"attention": "out.2.c_proj", "mean": "out.3"}.get(pool, pool)
+    sides = {"channels": (f"{OPENAI.down}.0.0", 1), "width": (f"{OPENAI.time}.0", 1)}
+    sides["num_classes"] = (head, 0)
+    settings = {}
+    for field, (name, axis) in sides.items():
+        if f"{name}.weight" not in state or state[f"{name}.weight"].ndim < 2:
+            raise ValueError(
+                f"{path} has no {name}.weight; a classifier with model.pool={pool} was expected"
+            )
+        settings[f"model.{field}"] = state[f"{name}.weight"].shape[axis]
+    config = with_settings(config, settings)
+    model = build.make_model(config)
+    model.check(config.data.resolution)
+    places = places_of(model, config.data.resolution, OPENAI)
+    params = fill(shapes_of(config), state, lambda ours: _in_classifier(ours, places), path)
+    return Imported(params, settings=settings)
+
+
+def _in_classifier(path: tuple[str, ...], places: Mapping[str, str]) -> Source:
+    array = ARRAYS.get(path[-1], "weight")
+    if path == ("pool", "positions"):
+        return Source("out.2.positional_embedding", dense)
+    if path[0] in ("pool", "head"):
+        name = "out.3" if path[0] == "head" else f"out.2.{path[1].replace('head', 'c')}_proj"
+        # Convolutions with a window of one pixel.
+        return Source(f"{name}.{array}", _product if array == "weight" else plain)
+    return source_of(path, places, OPENAI)
+
+
+def _product(array: np.ndarray) -> np.ndarray:
+    return array.reshape(array.shape[0], -1).T
 
 
 def places_of(model: ADM | NoisyClassifier, resolution: int, names: Names) -> dict[str, str]:

@@ -5,6 +5,7 @@ from diffusion_jax.models.attention_unet import AttentionUNet
 from diffusion_jax.models.dit import DiT
 from diffusion_jax.models.edm2 import EDM2
 from diffusion_jax.models.network import Network
+from diffusion_jax.models.noisy_classifier import NoisyClassifier
 from diffusion_jax.models.plain_unet import PlainUNet
 from diffusion_jax.models.song import SongUNet
 from diffusion_jax.models.unet import UNet
@@ -17,6 +18,7 @@ MODELS: dict[str, type[Network]] = {
     "attention_unet": AttentionUNet,
     "plain_unet": PlainUNet,
     "edm2": EDM2,
+    "noisy_classifier": NoisyClassifier,
     "song": SongUNet,
 }
 
@@ -27,6 +29,7 @@ __all__ = [
     "AttentionUNet",
     "DiT",
     "Network",
+    "NoisyClassifier",
     "PlainUNet",
     "SongUNet",
     "UNet",

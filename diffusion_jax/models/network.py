@@ -57,6 +57,14 @@ class Network(nn.Module):
         return False
 
     @property
+    def classifies(self) -> bool:
+        """Whether the output is logits of the classes (batch, num_classes), and no NetworkOutput.
+
+        Such a network draws nothing; it guides others.
+        """
+        return False
+
+    @property
     def clock_period(self) -> int:
         """The number of ways in which a clock is told: example i is told it as i modulo this is."""
         return 1

@@ -13,19 +13,20 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from diffusion_jax.diffusion.types import Clock, Images
+from diffusion_jax.diffusion.types import Clock, Condition, Images
 from diffusion_jax.models.adm import ADM, check_blocks
 from diffusion_jax.models.adm_layers import split_heads
 from diffusion_jax.models.adm_parts import Parts, embedding
 from diffusion_jax.models.attention import attention
 from diffusion_jax.models.layers import TORCH_KERNEL
+from diffusion_jax.models.network import Network
 
 Logits = Float[Array, "batch classes"]
 POOLS = ("attention", "mean")
 
 
-class NoisyClassifier(nn.Module):
-    """(x, clock) -> logits of the classes.
+class NoisyClassifier(Network):
+    """(x, clock) -> logits of the classes, (batch, num_classes). It is told no condition.
 
     Fields: see `ADM`. pool: "attention", a query made from the mean of all pixels (CLIP's,
     arXiv:2103.00020, section 2.4), or "mean".
@@ -57,6 +58,13 @@ class NoisyClassifier(nn.Module):
 
     widths, attends = ADM.widths, ADM.attends
 
+    @property
+    def classifies(self) -> bool:
+        return True
+
+    def example_condition(self, rows: int) -> Condition:
+        return None
+
     def check(self, resolution: int) -> None:
         """Raises ValueError if the fields do not fit each other, or images of this side."""
         check_blocks(self, resolution)
@@ -68,6 +76,7 @@ class NoisyClassifier(nn.Module):
         self,
         x: Images,
         clock: Clock,
+        condition: Condition = None,
         *,
         train: bool = False,
         examples: Int[Array, "batch"] | None = None,

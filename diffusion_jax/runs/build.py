@@ -115,6 +115,7 @@ def make_guidance(config: ConfigDict) -> guidance.Guidance:
         rescale=sampling.guidance_rescale,
         clip=sampling.clip,
         quantile=sampling.dynamic_threshold,
+        classifier_scale=sampling.classifier_scale if sampling.classifier else 0.0,
         learned_variance=make_loss(config).needs_bound,
     )
 

@@ -10,8 +10,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from diffusion_jax import images, parallel
+from diffusion_jax.runs import guides, results, run_folder, sampling_settings
 from diffusion_jax.runs import labels as class_labels
-from diffusion_jax.runs import results, run_folder, sampling_settings
 from diffusion_jax.runs.generator import Generator
 from diffusion_jax.runs.image_shards import Shards, check_free
 from diffusion_jax.runs.pixels import Origin, finite_pixels
@@ -54,7 +54,7 @@ def draw_into(
     that are not finite.
     """
     validate(config)
-    classes, names = config.model.num_classes, run_folder.class_names(workdir)
+    classes, names = guides.classes_of(config, run_folder.class_names(workdir))
     chosen = class_labels.parse_labels(labels, count, classes, names, seed)
     choice.check_count(len(chosen))
     out = out or run_folder.next_folder(workdir / "generated")
@@ -73,8 +73,7 @@ def draw_into(
         **({"frames": frames, "film_of": list(choice.film_of)} if frames else {}),
         **class_labels.described(chosen, classes, names),
     }
-    if generator.weak_params is not None:
-        settings["autoguidance_sha256"] = digest(generator.weak_params)
+    settings |= guides.digests(generator.guide_params)
     origin = Origin(workdir, step, config.sampling.guidance)
 
     def draw(first: int, number: int) -> dict[str, np.ndarray]:

@@ -170,4 +170,5 @@ def inverting(config: ConfigDict, inverter: str) -> ConfigDict:
     with back.unlocked():
         back.sampling.update(solver=inverter, clip=False, dynamic_threshold=0.0, guidance=0.0)
         back.sampling.update(autoguidance="", autoguidance_checkpoint=0)
+        back.sampling.update(classifier="", classifier_checkpoint=0)
     return back

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from diffusion_jax import parallel
 from diffusion_jax.evaluation.image_sets import ImageSet
 from diffusion_jax.images import Uint8Images
-from diffusion_jax.runs import build, sampling_settings
+from diffusion_jax.runs import build, guides, sampling_settings
 from diffusion_jax.runs.generator import Generator
 from diffusion_jax.runs.pixels import Origin, finite_pixels
 from diffusion_jax.runs.trained import digest, load_params
@@ -58,7 +58,7 @@ def of_run(
         "checkpoint": step,
         "parameters": "ema" if ema else "raw",
         "parameters_sha256": digest(params),
-        "labels": labels if config.model.num_classes else "the model has no classes",
+        "labels": labels if guides.classes_of(config, [])[0] else "the model has no classes",
         "quantizer": "truncate" if truncate else "round",
         "seed": seed,
         "sampling": sampling_settings.in_use(config),
@@ -68,8 +68,7 @@ def of_run(
         "parametrisations": config.parametrisations.to_dict(),
         "loss": config.loss.kind,  # decides whether sampling uses a learned variance
     }
-    if generator.weak_params is not None:
-        about["autoguidance_sha256"] = digest(generator.weak_params)
+    about |= guides.digests(generator.guide_params)
     trained_on = workdir / "dataset.json"
     data = json.loads(trained_on.read_text()) if trained_on.is_file() else {}
     shape = (config.data.resolution, config.data.resolution, config.model.channels)
@@ -79,12 +78,12 @@ def of_run(
 def choose_labels(
     policy: str, count: int, config: ConfigDict, seed: int
 ) -> Int[np.ndarray, "count"]:
-    """One label for each image: 0 if the model has no classes, otherwise by policy.
+    """One label for each image: 0 if there are no classes to ask for, otherwise by policy.
 
     "uniform": drawn uniformly. "balanced": the same number of each. "data": drawn with the
     frequencies of the training data. "none": the null class.
     """
-    classes = config.model.num_classes
+    classes, _ = guides.classes_of(config, [])
     if not classes:
         return np.zeros(count, np.int32)
     generator = np.random.default_rng([seed, 2])

@@ -15,10 +15,11 @@ from diffusion_jax import parallel
 from diffusion_jax.diffusion import guidance, keys, paths
 from diffusion_jax.models import Network
 from diffusion_jax.runs import build
+from diffusion_jax.runs.guides import Guides, load_guides, log_probability_of
 from diffusion_jax.runs.ready import Ready
 from diffusion_jax.runs.sampling_settings import like
 from diffusion_jax.runs.sections import options_in
-from diffusion_jax.runs.trained import Trained, load_weak
+from diffusion_jax.runs.trained import Trained
 from diffusion_jax.sampling import SOLVERS, Film, Solver
 from diffusion_jax.sampling.editing import edit
 from diffusion_jax.sampling.loop import starting_noise
@@ -27,7 +28,8 @@ HostImages = Float[np.ndarray, "count height width channels"]
 Rows = Shaped[Array, "count ..."] | Shaped[np.ndarray, "count ..."]
 
 # Settings of guidance that are numbers, which a call can change, and that 0 switches off.
-NUMBERS = ("scale", "rescale", "quantile")
+NUMBERS = ("scale", "rescale", "quantile", "classifier_scale")
+NO_GUIDES = Guides()
 
 
 class Generator:
@@ -39,9 +41,8 @@ class Generator:
 
     path: the levels to visit, in float64. solver: one of `SOLVERS`, with `options` of its own.
     batch_size: global, divisible by the number of devices. settings: of guidance; its scale and the
-    other `NUMBERS` may be 0 for off, or None. frames: how many states on the way to return. weak: a
-    weaker model to guide with in place of the null condition; its schedule and parametrisation may
-    differ. weak_params: its parameters; None if each call brings them.
+    other `NUMBERS` may be 0 for off, or None. frames: how many states on the way to return.
+    guide_params: the parameters of the guides, by field of `Guides`; None if each call brings them.
     """
 
     def __init__(
@@ -55,16 +56,16 @@ class Generator:
         options: dict[str, Any] | None = None,
         settings: guidance.Guidance,
         frames: int = 0,
-        weak: Trained | None = None,
-        weak_params: PyTree = None,
+        guides: Guides = NO_GUIDES,
+        guide_params: Mapping[str, PyTree] | None = None,
     ):
         parallel.check_batch_size(batch_size)
         self.batch_size = batch_size
         self.settings = settings
         self.options = dict(options or {})
         self._path = path
-        self._trained, self._weak, self._solver = trained, weak, solver
-        self._weak_params = weak_params
+        self._trained, self._guides, self._solver = trained, guides, solver
+        self._guide_params = guide_params
         self._shape = (resolution, resolution, trained.model.channels)
         self._frames = frames
         self._programs: dict[tuple, Callable] = {}
@@ -76,21 +77,26 @@ class Generator:
         *,
         batch_size: int,
         frames: int = 0,
-        weak: ConfigDict | None = None,
+        guides: Guides | None = None,
     ) -> "Generator":
         """With a config's model and sampling settings; at most one frame a step.
 
-        weak: the config of the run to guide with, whose parameters each call brings; None is the
-        one that the config names, if any, which is loaded.
-        Raises FileNotFoundError or ValueError if that cannot be loaded.
+        guides: whose parameters each call brings; None: those that the config names, if any, which
+        are loaded. Raises FileNotFoundError or ValueError if they cannot be, and ValueError if the
+        config's model is a classifier, which draws nothing.
         """
         sampling = config.sampling
         path = build.make_sampling_path(config)
-        weak_params = None
-        if weak is None and sampling.autoguidance:
-            weak, weak_params = load_weak(config)
+        trained, guide_params = Trained.from_config(config), None
+        if trained.model.classifies:
+            raise ValueError(
+                f"A run of model.name={config.model.name} draws no images; it guides another run: "
+                "--classifier=ITS_WORKDIR"
+            )
+        if guides is None:
+            guides, guide_params = load_guides(config)
         return cls(
-            Trained.from_config(config),
+            trained,
             path,
             solver=SOLVERS[sampling.solver],
             options=options_in(sampling, sampling.solver),
@@ -98,8 +104,8 @@ class Generator:
             batch_size=batch_size,
             settings=build.make_guidance(config),
             frames=min(frames, path.num_steps),
-            weak=None if weak is None else Trained.from_config(weak),
-            weak_params=weak_params,
+            guides=guides,
+            guide_params=guide_params,
         )
 
     @property
@@ -113,9 +119,9 @@ class Generator:
         return self._trained.model
 
     @property
-    def weak_params(self) -> PyTree:
-        """The parameters of the weak model that the config names, or None."""
-        return self._weak_params
+    def guide_params(self) -> dict[str, PyTree]:
+        """The parameters of the guides that the config names."""
+        return dict(self._guide_params or {})
 
     def __call__(
         self,
@@ -124,9 +130,10 @@ class Generator:
         *,
         seed: int,
         start: int = 0,
-        weak_params: PyTree = None,
+        guide_params: Mapping[str, PyTree] | None = None,
         progress: Callable[[Iterable], Iterable] = iter,
         guidance_scale: float | None = None,
+        classifier_scale: float | None = None,
         path: paths.Path | None = None,
         inputs: Mapping[str, Rows] | None = None,
         **options: Any,
@@ -135,19 +142,22 @@ class Generator:
 
         Image i depends on seed, i and its own row alone, where i counts from start. condition:
         labels (count,) in 0 .. num_classes (the null class), or any pytree of rows that the model
-        takes; only their number counts in a model without a condition. progress: wraps the
-        iteration over batches (tqdm, say). guidance_scale, path, options: in place of the
-        generator's own. inputs: rows to start from or to keep, see `editing.edit`. The film's
-        arrays are (count, frames, height, width, channels).
+        takes; a classifier takes labels; without either only their number counts. progress: wraps
+        the iteration over batches (tqdm, say). guidance_scale, classifier_scale, path, options: in
+        place of the generator's own. inputs: rows to start from or to keep, see `editing.edit`. The
+        film's arrays are (count, frames, height, width, channels).
         Raises ValueError for an option that the solver does not have.
         """
         settings = self.settings
         if guidance_scale is not None:
             settings = replace(settings, scale=guidance_scale)
+        if classifier_scale is not None:
+            settings = replace(settings, classifier_scale=classifier_scale)
         options = self._all_options(options)
-        weak_params = self._weak_params if weak_params is None else weak_params
-        if (self._weak is None) != (weak_params is None):
-            raise ValueError("weak_params belong to a generator with a weak model, and to no other")
+        guide_params = self.guide_params if guide_params is None else dict(guide_params)
+        if guide_params.keys() != self._guides.names():
+            wanted = ", ".join(sorted(self._guides.names())) or "nothing"
+            raise ValueError(f"guide_params of this generator must be of {wanted}")
         fixed, numbers = self._numbers(settings, options, path or self._path, seed)
         draw = self._program(fixed)
         count = len(jax.tree.leaves(condition)[0])
@@ -158,7 +168,7 @@ class Generator:
             index = np.arange(first, first + self.batch_size, dtype=np.int32)
             batch = jax.tree.map(lambda row: row[np.minimum(index, count - 1)], rows)  # noqa: B023
             batch["index"] = index + start
-            x, film = draw((params, weak_params), numbers, parallel.local_rows(batch))
+            x, film = draw((params, guide_params), numbers, parallel.local_rows(batch))
             images.append(x)
             films.append(film)
         film = jax.tree.map(lambda *parts: np.concatenate(parts)[:count], *films)
@@ -215,17 +225,20 @@ class Generator:
             clip_alone=solver.conventions.clip_alone,
             guide_variance=solver.conventions.guide_variance,
         )
-        own, weak_params = params
+        own, of_guides = params
         network = Ready(self._trained, own, examples, self._shape)
-        weak = None
-        if self._weak is not None:
-            weak = Ready(self._weak, weak_params, examples, self._shape).weak(condition)
+        weak, classifier = self._guides.weak, self._guides.classifier
+        if weak is not None:
+            weak = Ready(weak, of_guides["weak"], examples, self._shape).weak(condition)
+        if classifier is not None:
+            classifier = log_probability_of(classifier, of_guides["classifier"], condition)
         denoiser = guidance.guide(
             settings,
             network.denoiser,
             network.condition(condition),
             network.condition(self._trained.model.null_condition(condition)),
             weak,
+            classifier,
         )
         image_keys = keys.per_example(numbers["key"], examples)
         path = numbers["path"].with_clocks(network.clocks)

@@ -27,6 +27,9 @@ ADDED = {
     "sampling.dynamic_threshold": 0.0,
     "sampling.autoguidance": "",
     "sampling.autoguidance_checkpoint": 0,
+    "sampling.classifier": "",
+    "sampling.classifier_checkpoint": 0,
+    "sampling.classifier_scale": 1.0,
     "data.smallest_crop": 0.8,
     "data.drop_last": False,
 }

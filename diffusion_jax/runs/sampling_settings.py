@@ -17,6 +17,8 @@ OFF_AT_ZERO = (
     "guidance_rescale",
     "autoguidance",
     "autoguidance_checkpoint",
+    "classifier",
+    "classifier_checkpoint",
     "dynamic_threshold",
 )
 
@@ -44,6 +46,11 @@ def change(
     if solver not in (None, sampling.solver) and given.get("clip") is None:
         sampling.clip = SOLVERS[solver]().conventions.clip
     sampling.update({name: value for name, value in given.items() if value is not None})
+    if given.get("classifier_scale") is not None and not sampling.classifier:
+        raise ValueError(
+            f"classifier_scale={given['classifier_scale']} was given without a classifier; add "
+            "--classifier=WORKDIR"
+        )
     _set_options(sampling, options or {})
     own = options_in(sampling, sampling.spacing)
     if given.get("steps") is not None and has_own_number(sampling.spacing, **own):
@@ -101,6 +108,8 @@ def in_use(config: ConfigDict) -> dict[str, Any]:
     chosen = {name: sampling[name] for name in names}
     chosen["steps"] = build.make_sampling_path(config).num_steps
     chosen |= {name: sampling[name] for name in OFF_AT_ZERO if sampling[name]}
+    if sampling.classifier:
+        chosen["classifier_scale"] = sampling.classifier_scale
     for name in _with_options(sampling):
         chosen |= options_in(sampling, name)
     return chosen

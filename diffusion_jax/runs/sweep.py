@@ -17,7 +17,7 @@ from diffusion_jax.training.checkpoints import Checkpoints
 
 # The sampling settings that a table shows, and its columns beside the metrics. evaluations: of the
 # network for an image. options: those of the solver without a column that are not its defaults.
-SAMPLING = ("solver", "spacing", "steps", "stride", "eta", "guidance")
+SAMPLING = ("solver", "spacing", "steps", "stride", "eta", "guidance", "classifier_scale")
 OPTIONS = ("eta",)  # of these, what is the solver's own
 SETTINGS = ("workdir", "checkpoint", *SAMPLING, "options", "evaluations", "seed")
 

@@ -5,21 +5,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 from clu import parameter_overview
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
-from diffusion_jax import images, parallel
+from diffusion_jax import parallel
 from diffusion_jax.data import Source
-from diffusion_jax.pictures.captions import captioned
 from diffusion_jax.runs import build, run_folder
-from diffusion_jax.runs.generator import Generator
-from diffusion_jax.runs.labels import captions
+from diffusion_jax.runs.previews import make_preview
 from diffusion_jax.runs.trained import load_params
 from diffusion_jax.runs.validation import validate
-from diffusion_jax.training import fine_tuning
+from diffusion_jax.training import fine_tuning, objectives
 from diffusion_jax.training.checkpoints import Checkpoints
 from diffusion_jax.training.interruption import interruptible
 from diffusion_jax.training.loop import run_steps
@@ -88,7 +84,7 @@ def train(config: ConfigDict, workdir: Path) -> TrainState:
 
         step = parallel.data_parallel(make_step(config))
         data = build.training_batches(config, source, seen)
-        draw = _grid_of_samples(config, source)
+        draw = make_preview(config, source)
 
         def save(number: int, state: TrainState) -> None:
             images_seen = seen + (number - start) * config.batch_size
@@ -117,48 +113,33 @@ def train(config: ConfigDict, workdir: Path) -> TrainState:
 def make_step(config: ConfigDict) -> Callable[[TrainState, PyTree], tuple[TrainState, Metrics]]:
     """The training step of a config, for `parallel.data_parallel`."""
     return make_train_step(
-        build.make_model(config),
-        build.make_schedule(config),
-        build.make_parametrisation(config),
+        _make_objective(config),
         build.make_optimizer(config),
         build.make_timesteps(config),
         seed=config.seed,
+        micro_batches=config.micro_batches,
+        average=build.make_average(config),
+        constrain=build.make_model(config).constrained,
+    )
+
+
+def _make_objective(config: ConfigDict) -> objectives.Objective:
+    model = build.make_model(config)
+    parts = (
+        model,
+        build.make_schedule(config),
+        build.make_parametrisation(config),
+        build.make_timesteps(config),
+    )
+    if model.classifies:
+        return objectives.classification(*parts)
+    return objectives.denoising(
+        *parts,
         loss=build.make_loss(config),
         weight=build.make_weight(config),
         vlb_weight=config.loss.vlb_weight,
         label_dropout=config.label_dropout,
-        micro_batches=config.micro_batches,
-        average=build.make_average(config),
     )
-
-
-def _grid_of_samples(config: ConfigDict, source: Source) -> Callable[[PyTree], np.ndarray]:
-    """Maps parameters to a picture: a row for each class (at most grid_rows), named at its left."""
-    sampling, classes = config.sampling, config.model.num_classes
-    rows, columns = sampling.grid_rows, sampling.grid_columns
-    if not classes:
-        shown = np.zeros(rows, np.int32)
-    else:
-        shown = np.rint(np.linspace(0, classes - 1, min(rows, classes))).astype(np.int32)
-    condition = shown.repeat(columns)
-    batch_size = min(config.batch_size, parallel.round_up(len(condition)))
-    generator = Generator.from_config(config, batch_size=batch_size)
-    model = generator.model
-    if model.told_by_images:  # the first of the training data
-        indices = np.arange(len(condition)) % len(source)
-        x0 = images.normalize(jnp.asarray(build.read_squares(config, source, indices)))
-        of_images = jnp.asarray(source.labels[indices], jnp.int32)
-        condition = jax.device_get(model.training_condition(x0, of_images))
-
-    def draw(params: PyTree) -> np.ndarray:
-        drawn, _ = generator(params, condition, seed=config.seed)
-        upscale = max(1, 32 // config.data.resolution)
-        picture = images.grid(images.to_uint8(drawn), columns, upscale=upscale)
-        if not classes or model.told_by_images:
-            return picture
-        return captioned(picture, captions(shown, classes, source.class_names))
-
-    return draw
 
 
 def _from_another_run(state: TrainState, init_from: str) -> tuple[TrainState, list[str]]:

@@ -41,34 +41,6 @@ def digest(params: PyTree) -> str:
     return total.hexdigest()
 
 
-def load_weak(config: ConfigDict) -> tuple[ConfigDict, PyTree]:
-    """(config, averaged parameters) of the run that `sampling.autoguidance` names.
-
-    Raises FileNotFoundError or ValueError, which name it, if there is no such run or checkpoint, or
-    it makes other images.
-    """
-    name = config.sampling.autoguidance
-    workdir = Path(name).expanduser()
-    try:
-        weak = run_folder.load(workdir)
-        _, params = load_params(
-            workdir, weak, checkpoint=config.sampling.autoguidance_checkpoint or None
-        )
-    except (FileNotFoundError, ValueError) as error:
-        raise type(error)(f"sampling.autoguidance={name}: {error}") from None
-    for field, own, other in (
-        ("resolution", config.data.resolution, weak.data.resolution),
-        ("channels", config.model.channels, weak.model.channels),
-        ("classes", config.model.num_classes, weak.model.num_classes or config.model.num_classes),
-    ):
-        if own != other:
-            raise ValueError(
-                f"sampling.autoguidance={name} has {other} for {field}, and the run to be guided "
-                f"{own}; choose a run on the same images"
-            )
-    return weak, params
-
-
 @dataclass(frozen=True)
 class Trained:
     """A network, with the schedule and the parametrisation that it was trained with."""

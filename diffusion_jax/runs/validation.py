@@ -49,6 +49,7 @@ def _known_fields(section: str, config: ConfigDict) -> set[str]:
         case "sampling":
             own = {"solver", "steps", "stride", "spacing", "guidance", "guidance_low"}
             own |= {"guidance_high", "guidance_rescale", "dynamic_threshold", "autoguidance"}
+            own |= {"classifier", "classifier_checkpoint", "classifier_scale"}
             own |= {"autoguidance_checkpoint", "clip", "grid_rows", "grid_columns"}
             return own | options
     return options
@@ -81,11 +82,11 @@ RULES: list[tuple[str, Callable[[Any], bool], str]] = [
     ("loss.error", lambda v: v in ERRORS, f"one of {', '.join(ERRORS)}"),
     ("loss.weight", lambda v: v in WEIGHTS, f"one of {', '.join(WEIGHTS)}"),
     (
-        "init_from sampling.autoguidance",
+        "init_from sampling.autoguidance sampling.classifier",
         lambda v: isinstance(v, str),
         "the workdir of a run, or empty",
     ),
-    ("sampling.guidance", lambda v: 0 <= v <= 1000, "in [0, 1000]"),
+    ("sampling.guidance sampling.classifier_scale", lambda v: 0 <= v <= 1000, "in [0, 1000]"),
     ("sampling.guidance_rescale", lambda v: 0 <= v <= 1, "in [0, 1]"),
     ("sampling.dynamic_threshold", lambda v: 0 <= v <= 1, "in [0, 1], such as 0.995; 0 is off"),
     ("seed", lambda v: 0 <= v < 2**32, "in [0, 2^32)"),
@@ -100,8 +101,8 @@ RULES: list[tuple[str, Callable[[Any], bool], str]] = [
     ),
     (
         "keep_every ema_start loss.vlb_weight sampling.stride sampling.autoguidance_checkpoint "
-        "optimizer.warmup_steps optimizer.decay_steps optimizer.clip_norm "
-        "optimizer.weight_decay data.shorter_side",
+        "sampling.classifier_checkpoint optimizer.warmup_steps optimizer.decay_steps "
+        "optimizer.clip_norm optimizer.weight_decay data.shorter_side",
         lambda v: v >= 0,
         "at least 0",
     ),
@@ -164,11 +165,13 @@ def _check_sections(config: ConfigDict) -> None:
     _built(f"timesteps.{config.timesteps.name}", build.make_timesteps, config)
     _built(f"averages.{config.average}", build.make_average, config)
     sampling = config.sampling
-    if sampling.autoguidance_checkpoint and not sampling.autoguidance:
-        raise ValueError(
-            f"sampling.autoguidance_checkpoint={sampling.autoguidance_checkpoint} needs "
-            "sampling.autoguidance, the workdir of a run"
-        )
+    for guide in ("autoguidance", "classifier"):
+        checkpoint = sampling[f"{guide}_checkpoint"]
+        if checkpoint and not sampling[guide]:
+            raise ValueError(
+                f"sampling.{guide}_checkpoint={checkpoint} needs sampling.{guide}, the workdir of "
+                "a run"
+            )
     smallest, largest = schedule.sigma_range
     if sampling.guidance_low >= largest or 0 < sampling.guidance_high < smallest:
         raise ValueError(
@@ -180,6 +183,11 @@ def _check_sections(config: ConfigDict) -> None:
         raise ValueError(
             f"loss.weight={config.loss.weight} weighs the squared error, which "
             f"loss.kind={config.loss.kind} does not have. Set loss.weight=uniform"
+        )
+    if config.loss.error != "squared" and not loss.uses_error:
+        raise ValueError(
+            f"loss.error={config.loss.error} is of an estimate, which "
+            f"loss.kind={config.loss.kind} does not look at. Set loss.error=squared"
         )
     if config.loss.error != "squared" and config.loss.weight != "uniform":
         raise ValueError(
@@ -194,6 +202,13 @@ def _check_sections(config: ConfigDict) -> None:
     MODELS[config.model.name].check_fields(config.model.to_dict())
     model = build.make_model(config)
     model.check(config.data.resolution)
+    if loss.of_classes != model.classifies:
+        kind = "cross_entropy" if model.classifies else "simple"
+        verb = "classifies" if model.classifies else "draws"
+        raise ValueError(
+            f"model.name={config.model.name} {verb} images, and "
+            f"loss.kind={config.loss.kind} does not train that. Set loss.kind={kind}"
+        )
     if loss.needs_variance and not model.learns_variance:
         raise ValueError(
             f"loss.kind={config.loss.kind} trains a variance, which this model does not have. Set "

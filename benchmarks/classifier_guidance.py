@@ -1,0 +1,53 @@
+"""Does a classifier of noisy images guide a model without classes to what was asked for?
+
+Trains `configs/digits_unconditional.py` and `configs/digits_classifier.py`, unless they are there,
+draws 60 images of each digit at several weights of the guidance, and prints the share that a
+support vector machine, which has seen real digits only, takes for the digit that was asked for.
+
+    python -m benchmarks.classifier_guidance
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from absl import flags
+
+from benchmarks import digit_judge
+from scripts import cli
+
+_WORKDIR = flags.DEFINE_string("workdir", "runs/unconditional", "Folder of the run that draws.")
+_CLASSIFIER = flags.DEFINE_string("classifier", "runs/classifier", "Folder of the classifier.")
+_SCALES = flags.DEFINE_list("scales", "0,1,2,4,8", "Weights of the guidance.")
+_JSON = flags.DEFINE_string("json", None, "File to write the figures to, too.")
+
+
+def main() -> None:
+    from configs import digits_classifier, digits_unconditional
+    from diffusion_jax.runs import run_folder
+    from diffusion_jax.runs.train import train
+    from diffusion_jax.runs.trained import load_params
+
+    for module, workdir in (
+        (digits_unconditional, _WORKDIR.value),
+        (digits_classifier, _CLASSIFIER.value),
+    ):
+        train(module.get_config(), Path(workdir))
+    config = run_folder.load(Path(_WORKDIR.value))
+    config.sampling.classifier = _CLASSIFIER.value
+    judge, accuracy = digit_judge.judge()
+    print(f"The judge on real digits that it has not seen: {accuracy:.1%}")
+    _, params = load_params(Path(_WORKDIR.value), config)
+    shares = {}
+    for scale in map(float, _SCALES.value):
+        config.sampling.classifier_scale = scale
+        print(f"Weight {scale:g}:")
+        found = digit_judge.recognised(config, params, judge, per_digit=20, seeds=(0, 1, 2))
+        shares[scale] = found
+        print(f"  {np.mean(list(found.values())):.1%} are what was asked for")
+    if _JSON.value:
+        Path(_JSON.value).write_text(json.dumps(shares, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    cli.run(main)
