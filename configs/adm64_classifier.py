@@ -1,7 +1,7 @@
 """ADM's classifier of noisy ImageNet 64x64 images, 65,438,568 parameters. arXiv:2105.05233.
 
-The network and training of OpenAI's 64x64_classifier.pt, which guides 64x64_diffusion.pt with s = 1
-in its paper (FID 2.07 with 250 steps). FID and time of this implementation: not measured yet.
+The network and training of OpenAI's 64x64_classifier.pt, by which its program guides
+64x64_diffusion.pt with s = 1. Accuracy and time of this implementation: not measured yet.
 
     python -m scripts.convert --from openai --config configs/adm64_classifier.py \
         --model 64x64_classifier.pt --workdir runs/adm64_classifier

@@ -3,7 +3,6 @@
 U-Net (arXiv:1505.04597) with the timestep added between the two convolutions of each level.
 """
 
-import math
 from collections.abc import Mapping
 from functools import partial
 from typing import ClassVar
@@ -28,7 +27,8 @@ class PlainUNet(Network):
     Level i = 0 .. levels has width * 2^i channels, the last at the bottom. Maxima of 2x2 pixels
     halve the sides, transposed convolutions double them.
 
-    norm: "group" is group norm, with at most 32 groups. "affine" only scales and shifts each
+    norm: "group" is group norm, with at most 32 groups of at least 4 channels: smaller ones would
+    forget how bright an image is. "affine" only scales and shifts each
     channel; that is what the batch norm of an imported model amounts to once it is trained.
     time_dim: width of the timestep embedding. dtype: "float32" or "bfloat16", for convolutions;
     parameters, norms, embeddings and the output are float32. Sides must be divisible by 2^levels.
@@ -116,7 +116,13 @@ class TwoConvs(nn.Module):
     def _norm(self, name: str) -> nn.Module:
         if self.norm == "affine":
             return Affine(name=name)
-        return GroupNorm(math.gcd(32, self.features), name=name)
+        return GroupNorm(groups_of(self.features), name=name)
+
+
+def groups_of(features: int) -> int:
+    """At most 32 groups, of at least 4 channels each if there are so many."""
+    fitting = (n for n in (32, 16, 8, 4, 2) if features % n == 0 and features >= 4 * n)
+    return next(fitting, 1)
 
 
 class Affine(nn.Module):
