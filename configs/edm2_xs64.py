@@ -5,8 +5,10 @@ G, with its settings for this resolution. FID and time of this implementation: n
 
     python -m scripts.train --config configs/edm2_xs64.py --workdir runs/edm2_xs64
 
-The average has a power function's profile of the width 0.05; for another, such as the paper's 0.10,
-say --config.averages.power.sigma_rel=0.1.
+Averages of a power function's profile, of the widths 0.05 and 0.1, are kept in 16 checkpoints. One
+of any other width can be made of them afterwards:
+
+    python -m scripts.average --workdir runs/edm2_xs64 --sigma_rel 0.07 --out runs/edm2_xs64_007
 """
 
 from ml_collections import ConfigDict
@@ -25,6 +27,9 @@ def get_config() -> ConfigDict:
     config.steps = 524_288  # 2^30 images
     config.average = "power"
     config.averages.power.sigma_rel = 0.05
+    config.averages.power.second_sigma_rel = 0.1
+    config.checkpoint_every = 8192
+    config.keep_every = 32_768
     config.optimizer.learning_rate = 0.012
     config.optimizer.warmup_steps = 4883  # 10 million images
     config.optimizer.decay = "inverse_sqrt"

@@ -51,6 +51,13 @@ def make_average(config: ConfigDict) -> Decay:
     return AVERAGES[name](**shared, **options_in(config.averages, name))
 
 
+def make_second_average(config: ConfigDict) -> Decay | None:
+    """The decay of the second average; None if there is none."""
+    options = options_in(config.averages, config.average)
+    width = options.get("second_sigma_rel", 0.0)
+    return AVERAGES[config.average](sigma_rel=width) if width else None
+
+
 def make_schedule(config: ConfigDict) -> schedules.Schedule:
     """The schedule to train with."""
     schedule = config.schedule

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 from clu import parameter_overview
@@ -53,7 +54,10 @@ def train(config: ConfigDict, workdir: Path) -> TrainState:
 
     def fresh_state() -> TrainState:
         history = build.make_timesteps(config).init()
-        return init_state(model, optimizer, config.seed, config.data.resolution, history)
+        second = build.make_second_average(config) is not None
+        return init_state(
+            model, optimizer, config.seed, config.data.resolution, history, second=second
+        )
 
     with Checkpoints(
         workdir / run_folder.CHECKPOINTS,
@@ -76,6 +80,7 @@ def train(config: ConfigDict, workdir: Path) -> TrainState:
         if config.data.drop_last:  # after another batch size, from the next whole batch of this one
             seen = -(-seen // config.batch_size) * config.batch_size
         known = source.description.provenance()
+        averaged = _about_average(config, start, about.get("average", {}))
         if jax.process_index() == 0 and start < config.steps:
             run_folder.save(config, workdir, source.class_names)
             table = parameter_overview.get_parameter_overview(state.params, include_stats=False)
@@ -88,7 +93,8 @@ def train(config: ConfigDict, workdir: Path) -> TrainState:
 
         def save(number: int, state: TrainState) -> None:
             images_seen = seen + (number - start) * config.batch_size
-            checkpoints.save(number, state, about={"images_seen": images_seen, "data": known})
+            position = {"images_seen": images_seen, "data": known, "average": averaged}
+            checkpoints.save(number, state, about=position)
 
         with (
             Reporter(
@@ -119,6 +125,7 @@ def make_step(config: ConfigDict) -> Callable[[TrainState, PyTree], tuple[TrainS
         seed=config.seed,
         micro_batches=config.micro_batches,
         average=build.make_average(config),
+        second_average=build.make_second_average(config),
         constrain=build.make_model(config).constrained,
     )
 
@@ -199,6 +206,15 @@ def _check_classes(config: ConfigDict, workdir: Path, source: Source) -> None:
             f"{workdir} holds a run of other classes ({'; '.join(changed[:5])}); name them as they "
             "were, or choose another --workdir"
         )
+
+
+def _about_average(config: ConfigDict, start: int, before: dict[str, Any]) -> dict[str, Any]:
+    """What a checkpoint says of its averages. before: what that of step `start` said."""
+    options = config.averages.get("power", {})
+    widths = [options.sigma_rel, options.second_sigma_rel] if config.average == "power" else []
+    of = {"name": config.average, "sigma_rels": [width for width in widths if width]}
+    same = before.get("of") == of
+    return {"of": of, "since": before["since"] if same else start}
 
 
 def _changes_of_data(about: dict, now: dict) -> list[str]:

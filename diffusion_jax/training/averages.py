@@ -48,12 +48,15 @@ def half_life(batch_size: int, *, images: float = 50e6, rampup: float = 0.05) ->
     return decay_at
 
 
-def power(*, sigma_rel: float = 0.05) -> Decay:
+def power(*, sigma_rel: float = 0.05, second_sigma_rel: float = 0.0) -> Decay:
     """(1 - 1 / t)^(gamma + 1), with t counting this update: the weight of update s is s^gamma.
 
     EDM2 (arXiv:2312.02696), section 3.1. sigma_rel: the width of that profile, relative to t; see
-    `gamma_of`.
+    `gamma_of`. second_sigma_rel: of one more average of the same run, from which `post_hoc` makes
+    averages of other widths; 0: none.
     """
+    if second_sigma_rel:
+        gamma_of(second_sigma_rel)  # knows its own limits
     exponent = gamma_of(sigma_rel) + 1
 
     def decay_at(step: Int[Array, ""]) -> Float[Array, ""]:

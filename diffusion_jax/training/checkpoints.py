@@ -12,9 +12,14 @@ from jaxtyping import PyTree
 
 from diffusion_jax.training.state import TrainState
 
+# Parts of the state that not every run has.
+OPTIONAL = ("history", "second_ema_params")
+
 
 class Checkpoints:
     """The checkpoints of a run, one folder for each step: params, ema_params, opt_state, about.
+
+    And history and second_ema_params, if the state has them.
 
     Writing is asynchronous and atomic: a folder that carries a step's number is complete. Use it as
     a context manager: leaving it waits for the last write.
@@ -40,7 +45,7 @@ class Checkpoints:
             create=create,
             cleanup_tmp_directories=create,
         )
-        items = ("params", "ema_params", "opt_state", "history")
+        items = ("params", "ema_params", "opt_state", *OPTIONAL)
         self._manager = ocp.CheckpointManager(
             self.folder,
             options=options,
@@ -95,25 +100,33 @@ class Checkpoints:
                 ema_params=save(state.ema_params),
                 opt_state=save(state.opt_state),
                 about=ocp.args.JsonSave(about or {}),
-                **({} if state.history is None else {"history": save(state.history)}),
+                **{
+                    name: save(part)
+                    for name in OPTIONAL
+                    if (part := getattr(state, name)) is not None
+                },
             ),
         )
 
     def restore(self, step: int, like: TrainState) -> TrainState:
         """The state at `step`, as host arrays. like: arrays, or their shapes, in its structure.
 
-        A history of losses that the checkpoint does not have begins empty.
+        A history of losses that the checkpoint does not have begins empty, and a second average as
+        a copy of the first.
         """
         items = {
             "params": like.params,
             "ema_params": like.ema_params,
             "opt_state": like.opt_state,
         }
-        if like.history is not None and (self.folder / str(step) / "history").exists():
-            items["history"] = like.history
-        found = self._restore(step, items)
-        if like.history is not None and "history" not in found:
+        wanted = {name: getattr(like, name) for name in OPTIONAL}
+        wanted = {name: part for name, part in wanted.items() if part is not None}
+        there = {name for name in wanted if (self.folder / str(step) / name).exists()}
+        found = self._restore(step, items | {name: wanted[name] for name in there})
+        if "history" in wanted.keys() - there:
             found["history"] = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like.history)
+        if "second_ema_params" in wanted.keys() - there:
+            found["second_ema_params"] = jax.tree.map(np.copy, found["ema_params"])
         return TrainState(step=np.array(step, np.int32), **found)
 
     def about(self, step: int) -> dict[str, Any]:
@@ -128,6 +141,13 @@ class Checkpoints:
     def restore_params(self, step: int, like: PyTree, *, ema: bool) -> PyTree:
         """The averaged or the raw parameters alone, as host arrays."""
         name = "ema_params" if ema else "params"
+        return self._restore(step, {name: like})[name]
+
+    def restore_second_average(self, step: int, like: PyTree) -> PyTree | None:
+        """The second average alone, as host arrays; None if the checkpoint has none."""
+        name = "second_ema_params"
+        if not (self.folder / str(step) / name).exists():
+            return None
         return self._restore(step, {name: like})[name]
 
     def _restore(self, step: int, items: dict[str, PyTree]) -> dict[str, PyTree]:

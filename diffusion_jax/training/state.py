@@ -21,6 +21,7 @@ class TrainState:
     """step: int32, updates made so far. params, ema_params: float32. opt_state: of optax.
 
     history: of the losses, from which a `TimestepSampler` draws; None if it needs none.
+    second_ema_params: a second average of another width; None for none.
     """
 
     step: Leaf
@@ -28,6 +29,7 @@ class TrainState:
     ema_params: Leaf
     opt_state: Leaf
     history: Leaf = None
+    second_ema_params: Leaf = None
 
 
 def init_params(model: Network, seed: int, resolution: int) -> PyTree:
@@ -44,8 +46,13 @@ def init_state(
     seed: int,
     resolution: int,
     history: PyTree = None,
+    *,
+    second: bool = False,
 ) -> TrainState:
-    """The state before the first step; the average starts as a copy of the parameters."""
+    """The state before the first step; averages start as copies of the parameters.
+
+    second: whether there are two.
+    """
     params = model.constrained(init_params(model, seed, resolution))
     return TrainState(
         step=jnp.zeros((), jnp.int32),
@@ -53,6 +60,7 @@ def init_state(
         ema_params=jax.tree.map(jnp.copy, params),
         opt_state=optimizer.init(params),
         history=history,
+        second_ema_params=jax.tree.map(jnp.copy, params) if second else None,
     )
 
 
@@ -62,21 +70,28 @@ def apply_gradients(
     optimizer: optax.GradientTransformation,
     average: averages.Decay,
     constrain: Callable[[PyTree], PyTree] = lambda params: params,
+    second: averages.Decay | None = None,
 ) -> TrainState:
-    """One update of the parameters and of their average.
+    """One update of the parameters and of their averages.
 
     Parameters whose name begins with "fixed_" stay as they are. constrain: what becomes of the
-    others after the update, see `Network.constrained`; the average is of them before that.
+    others after the update, see `Network.constrained`; the averages are of them before that.
+    second: the decay of the second average, which the state then has to have.
     """
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
     updates = jax.tree_util.tree_map_with_path(_unless_fixed, updates)
     params = optax.apply_updates(state.params, updates)
+    second_ema_params = None
+    if second is not None:
+        before = state.second_ema_params
+        second_ema_params = averages.update(before, params, second(state.step))
     return TrainState(
         step=state.step + 1,
         params=constrain(params),
         ema_params=averages.update(state.ema_params, params, average(state.step)),
         opt_state=opt_state,
         history=state.history,
+        second_ema_params=second_ema_params,
     )
 
 

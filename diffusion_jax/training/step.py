@@ -26,13 +26,14 @@ def make_train_step(
     seed: int,
     micro_batches: int,
     average: averages.Decay,
+    second_average: averages.Decay | None,
     constrain: Callable[[PyTree], PyTree],
 ) -> Callable[[TrainState, PyTree], tuple[TrainState, Metrics]]:
     """The step that `parallel.data_parallel` runs on every device.
 
     Its batch is this device's rows, see `Objective`. The rows are taken in micro_batches equal
     parts, one after the other, whose gradients are averaged: one step is one update, whatever
-    micro_batches is. constrain: see `apply_gradients`.
+    micro_batches is. second_average, constrain: see `apply_gradients`.
     """
     root = keys.derive(seed, "train")
 
@@ -59,7 +60,9 @@ def make_train_step(
         )
         gradients = parallel.mean(gradients)
         now = metrics.gathered({**parts, "gradient_norm": optax.tree.norm(gradients)})
-        new = apply_gradients(state, gradients, optimizer, average, constrain=constrain)
+        new = apply_gradients(
+            state, gradients, optimizer, average, constrain=constrain, second=second_average
+        )
         observed = parallel.gather(observed)
         history = timesteps.update(state.history, observed["position"], observed["loss"])
         return replace(new, history=history), now

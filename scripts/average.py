@@ -1,0 +1,43 @@
+"""Makes a run with another average of the parameters, after training.
+
+python -m scripts.average --workdir runs/edm2 --sigma_rel 0.15 --out runs/edm2_015
+
+The run must have been trained with --config.average=power, best with a second average
+(--config.averages.power.second_sigma_rel=0.1), and must have kept some checkpoints (keep_every).
+"""
+
+from functools import partial
+from pathlib import Path
+
+from absl import flags
+
+from scripts import cli
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
+_SIGMA_REL = flags.DEFINE_float(
+    "sigma_rel", None, "Width of the average, relative to the length of training: 0.01 to 0.25.", 0
+)
+_CHECKPOINT = flags.DEFINE_integer("checkpoint", None, "Its step; default: the newest.", 1)
+_OUT = flags.DEFINE_string("out", None, "Folder of the run to write.")
+
+
+def main() -> None:
+    from diffusion_jax.importers.averages import reaverage
+
+    for flag in (_WORKDIR, _SIGMA_REL, _OUT):
+        if flag.value is None:
+            raise ValueError(f"--{flag.name} is missing; see --help")
+    saved = reaverage(
+        Path(_WORKDIR.value),
+        Path(_OUT.value),
+        sigma_rel=_SIGMA_REL.value,
+        checkpoint=_CHECKPOINT.value,
+        progress=partial(cli.progress, unit="average"),
+    )
+    for average in saved:
+        print(f"{average.weight:+.4f} of step {average.step}, width {average.sigma_rel:g}")
+    print(f"Draw images: python -m scripts.sample --workdir {_OUT.value}")
+
+
+if __name__ == "__main__":
+    cli.run(main)
