@@ -4,6 +4,8 @@ import os
 import tempfile
 from pathlib import Path
 
+import quick
+
 # Before JAX is imported. With fewer threads than virtual devices a collective may wait for ever.
 os.environ.setdefault("NPROC", "16")
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -14,9 +16,7 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
 os.environ["XLA_FLAGS"] = " ".join(
     [
-        "--xla_force_host_platform_device_count=8",
-        # Compiling takes longer than running, so the compiler is told not to try hard.
-        "--xla_backend_optimization_level=0",
+        quick.flags(8),
         "--xla_cpu_collective_call_warn_stuck_timeout_seconds=30",
         "--xla_cpu_collective_call_terminate_timeout_seconds=120",
     ]

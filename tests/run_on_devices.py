@@ -6,11 +6,10 @@ python tests/run_on_devices.py OUT.npz DEVICES MICRO_BATCHES [COORDINATOR PROCES
 import os
 import sys
 
+import quick
+
 out, devices, micro_batches, *distributed = sys.argv[1:]
-# Compiling takes longer than running, so the compiler is told not to try hard.
-os.environ["XLA_FLAGS"] = (
-    f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
-)
+os.environ["XLA_FLAGS"] = quick.flags(int(devices))
 
 import jax
 

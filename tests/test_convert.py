@@ -12,6 +12,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+import quick
 from absl import flags
 from numpy.testing import assert_allclose, assert_array_equal
 from original_golden import FOLDER
@@ -30,7 +31,7 @@ TFDS = FOLDER.parent / "tfds"
 
 def run(script, *arguments):
     command = [sys.executable, "-m", f"scripts.{script}", *map(str, arguments)]
-    env = os.environ | {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
+    env = os.environ | {"XLA_FLAGS": quick.COMPILER}
     return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=600)
 
 

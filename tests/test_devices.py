@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import quick
 from numpy.testing import assert_allclose
 
 from diffusion_jax.training.checkpoints import Checkpoints
@@ -76,7 +77,7 @@ def test_two_processes_train_save_and_resume(coordinator, tmp_path):
     small += ["--config.batch_size=4", "--config.sampling.steps=2", "--config.log_every=1"]
     common = [sys.executable, "-m", "scripts.train", "--config=configs/digits.py", *small]
     common += [f"--workdir={tmp_path}", f"--coordinator={coordinator}", "--num_processes=2"]
-    flags = "--xla_force_host_platform_device_count=1 --xla_backend_optimization_level=0"
+    flags = quick.flags(1)
     for steps in (2, 3):
         processes = [
             subprocess.Popen(

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import quick
 from PIL import Image
 from tiny import tiny_transformer_config
 
@@ -264,7 +265,7 @@ def test_a_network_gone_wrong_leaves_nothing(workdir, tmp_path, monkeypatch):
 def start(workdir, out):
     arguments = ["--count=3000", "--batch_size=200", "--steps=20", "--save=npz,grid"]
     arguments += [f"--workdir={workdir}", f"--out={out}"]
-    flags = "--xla_force_host_platform_device_count=1 --xla_backend_optimization_level=0"
+    flags = quick.flags(1)
     return subprocess.Popen(
         [sys.executable, "-m", "scripts.sample", *arguments],
         cwd=ROOT,

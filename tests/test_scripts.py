@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import quick
 from PIL import Image
 from tiny import tiny_transformer_config
 
@@ -21,7 +22,7 @@ DIGITS = "--config=configs/digits.py"
 
 
 def run(module, *arguments, devices=1):
-    flags = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
+    flags = quick.flags(devices)
     return subprocess.run(
         [sys.executable, "-m", module, *map(str, arguments)],
         cwd=ROOT,

@@ -11,6 +11,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+import quick
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 from tiny import tiny_transformer_config
@@ -245,7 +246,7 @@ def workdir(tmp_path_factory):
 
 
 def sample(*arguments):
-    flags = "--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0"
+    flags = quick.flags(2)
     return subprocess.run(
         [sys.executable, "-m", "scripts.sample", *map(str, arguments)],
         cwd=ROOT,

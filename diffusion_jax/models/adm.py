@@ -18,6 +18,7 @@ from diffusion_jax.models.adm_parts import Parts, embedding
 from diffusion_jax.models.embeddings import LabelEmbedding
 from diffusion_jax.models.levels import attending, channels_by_side, widths
 from diffusion_jax.models.network import Network
+from diffusion_jax.models.remat import check_sides
 
 
 class ADM(Network):
@@ -35,8 +36,9 @@ class ADM(Network):
     of which there are at most 32. learned_null: the null class has an embedding of its own;
     otherwise it is 0. learn_variance: a second output, v of Improved DDPM. low_resolution: side
     of the images to enlarge, for a model of super-resolution, whose condition is {"label":
-    labels or None, "image": those images}; 0: none. dtype: "float32" or "bfloat16", for
-    convolutions and matrix products; parameters, norms, embeddings and the output are float32.
+    labels or None, "image": those images}; 0: none. remat: see `apply_block`. dtype: "float32" or
+    "bfloat16", for convolutions and matrix products; parameters, norms, embeddings and the output
+    are float32.
     """
 
     channels: int
@@ -56,6 +58,7 @@ class ADM(Network):
     learn_variance: bool = True
     dropout: float = 0.0
     low_resolution: int = 0
+    remat: str = ""
     dtype: str = "float32"
 
     FIELDS: ClassVar[Mapping[str, tuple[str, ...]]] = {
@@ -165,6 +168,7 @@ class ADM(Network):
 def check_blocks(network: Any, resolution: int) -> None:
     """Raises ValueError if the fields of blocks do not fit each other, or images of this side."""
     sides = channels_by_side(network, resolution)
+    check_sides(network.remat, list(sides))
     if network.qkv_order not in ORDERS:
         raise ValueError(f"model.qkv_order={network.qkv_order} must be one of {', '.join(ORDERS)}")
     if network.width % 2:

@@ -101,7 +101,7 @@ class ResidualBlock(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """x + attention among all pixels of norm(x). order: one of ORDERS."""
+    """x + attention among all pixels of norm(x), in training or not. order: one of ORDERS."""
 
     heads: int
     norm: type | partial
@@ -109,7 +109,7 @@ class SelfAttention(nn.Module):
     dtype: DTypeLike
 
     @nn.compact
-    def __call__(self, x: Images) -> Images:
+    def __call__(self, x: Images, *, train: bool = False) -> Images:
         batch, height, width, channels = x.shape
         h = square_conv(3 * channels, 1, "qkv", self.dtype)(self.norm(name="norm")(x))
         query, key, value = split_heads(

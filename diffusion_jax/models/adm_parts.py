@@ -7,7 +7,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, DTypeLike, Float, Int
+from jaxtyping import Array, DTypeLike, Float, Int, PyTree
 
 from diffusion_jax.diffusion.types import Clock, Images, Labels
 from diffusion_jax.models.adm_layers import (
@@ -22,9 +22,7 @@ from diffusion_jax.models.adm_layers import (
 from diffusion_jax.models.ahead import OF_CONDITION, OF_LEVEL, ahead
 from diffusion_jax.models.embeddings import LabelEmbedding, sinusoidal
 from diffusion_jax.models.layers import TORCH_KERNEL
-
-# Maps of any size and number of channels.
-Maps = Float[Array, "batch _ _ _"]
+from diffusion_jax.models.remat import Maps, apply_block
 
 
 @dataclass(frozen=True)
@@ -50,15 +48,20 @@ class Parts:
     def residual(self, x: Images, features: int, name: str, resample: str = "none") -> Maps:
         network = self.network
         options = (self.norm, network.scale_shift, network.dropout, self.dtype, resample)
-        block = ResidualBlock(features, *options, name=name)
-        return block(x, self.cond, self.examples, train=self.train)
+        return self._apply(
+            ResidualBlock(features, *options, name=name), x, self.cond, self.examples
+        )
 
     def attend(self, x: Images, name: str) -> Maps:
         network, channels = self.network, x.shape[-1]
         heads = network.num_heads
         if network.head_channels:
             heads = channels // network.head_channels
-        return SelfAttention(heads, self.norm, network.qkv_order, self.dtype, name=name)(x)
+        options = (self.norm, network.qkv_order, self.dtype)
+        return self._apply(SelfAttention(heads, *options, name=name), x)
+
+    def _apply(self, block: nn.Module, x: Images, *told: PyTree) -> Maps:
+        return apply_block(block, x, *told, remat=self.network.remat, train=self.train)
 
     def resampled(self, x: Images, way: str, name: str) -> Maps:
         """x with halved ("down") or doubled ("up") sides."""

@@ -9,6 +9,7 @@ from diffusion_jax.diffusion.types import Features, Images
 from diffusion_jax.models.attention import ChannelAttention, ClassAttention, WindowAttention
 from diffusion_jax.models.blocks import Block, Conditioning
 from diffusion_jax.models.convnext import ConvNeXtBlock
+from diffusion_jax.models.remat import apply_block
 from diffusion_jax.models.residual import ResBlock
 
 BLOCKS: dict[str, type[Block]] = {
@@ -41,20 +42,22 @@ def parse_blocks(blocks: str) -> tuple[str, ...]:
 class Blocks(nn.Module):
     """The chain of blocks at one place of the U-Net; the first one maps to `features` channels.
 
-    shared: options of every block. own: further ones of some blocks, by name.
+    shared: options of every block. own: further ones of some blocks, by name. remat: see
+    `apply_block`.
     """
 
     names: tuple[str, ...]
     features: int
     shared: Mapping[str, Any]
     own: Mapping[str, Mapping[str, Any]]
+    remat: str = ""
 
     @nn.compact
     def __call__(self, x: Images, cond: Conditioning, *, train: bool) -> Features:
         for index, name in enumerate(self.names):
             options = {**self.shared, **self.own.get(name, {})}
             block = BLOCKS[name](self.features, **options, name=f"{index}_{name}")
-            x = block(x, cond, train=train)
+            x = apply_block(block, x, cond, remat=self.remat, train=train)
         return x
 
 

@@ -47,6 +47,7 @@ class NoisyClassifier(Network):
     smallest_group: int = 1
     dropout: float = 0.0
     pool: str = "attention"
+    remat: str = ""
     dtype: str = "float32"
 
     FIELDS: ClassVar[Mapping[str, tuple[str, ...]]] = {

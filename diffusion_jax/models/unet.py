@@ -39,7 +39,7 @@ class UNet(Network):
     {"conv": {"expansion": 4}}. time_embedding: "standard", or a kind of `original_sinusoidal`;
     "auto" is "standard" for corrected and "head" for original behaviour. dtype: "float32" or
     "bfloat16", for convolutions and matrix products; parameters, norms, embeddings and the output
-    are float32. The images' sides must be divisible by 2^levels.
+    are float32. remat: see `apply_block`. The images' sides must be divisible by 2^levels.
     """
 
     channels: int
@@ -56,6 +56,7 @@ class UNet(Network):
     behaviour: str = "corrected"
     time_embedding: str = "auto"
     dtype: str = "float32"
+    remat: str = ""
     options: Mapping[str, Mapping[str, Any]] = FrozenDict()
 
     FIELDS: ClassVar[Mapping[str, tuple[str, ...]]] = {
@@ -99,7 +100,8 @@ class UNet(Network):
             "dropout": self.dropout,
             "dtype": dtype,
         }
-        level = partial(Blocks, parse_blocks(self.blocks), shared=shared, own=self.options)
+        names = parse_blocks(self.blocks)
+        level = partial(Blocks, names, shared=shared, own=self.options, remat=self.remat)
         widths = self.widths()
         cond = self._conditioning(clock, condition, examples)
 

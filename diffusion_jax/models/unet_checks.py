@@ -7,6 +7,7 @@ from diffusion_jax.models.embeddings import TIME_EMBEDDINGS, time_embedding_kind
 from diffusion_jax.models.layers import quarter_groups
 from diffusion_jax.models.network import Network
 from diffusion_jax.models.original import original_frequencies
+from diffusion_jax.models.remat import check_sides
 
 
 def check(unet: Network, resolution: int) -> None:
@@ -35,8 +36,9 @@ def check(unet: Network, resolution: int) -> None:
             f"data.resolution={resolution} is not divisible by 2^model.levels = "
             f"{2**unet.levels}; lower model.levels or choose another resolution"
         )
-    for level in range(unet.levels + 1):
-        side = resolution // 2**level
+    sides = [resolution // 2**level for level in range(unet.levels + 1)]
+    check_sides(unet.remat, sides)
+    for level, side in enumerate(sides):
         if "atn" in blocks and side > unet.window and side % unet.window:
             raise ValueError(
                 f"The block 'atn' cuts maps of {side}x{side} (level {level}) into squares of "

@@ -27,7 +27,7 @@ from diffusion_jax.training.step import make_train_step
 
 # What a run cannot change once it has parameters.
 FIXED = ("behaviour", "model.", "schedule.", "data.resolution", "parametrisation")
-FREE = ("model.dtype", "model.dropout")
+FREE = ("model.dtype", "model.dropout", "model.remat")
 # Of the EDM schedule, what only sampling reads.
 FREE += ("schedule.edm.sigma_min", "schedule.edm.sigma_max", "schedule.edm.rho")
 

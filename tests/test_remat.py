@@ -1,0 +1,77 @@
+"""Blocks that are computed again in the backward pass."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from diffusion_jax.models import ADM, UNet
+from diffusion_jax.training.state import init_params
+
+UNET = {"width": 8, "levels": 1, "blocks": "res", "time_dim": 16, "label_dim": 16}
+SMALL_ADM = {"width": 32, "multipliers": "1,2", "blocks": 1, "attention": "4", "head_channels": 16}
+NETWORKS = {"unet": (UNet, UNET), "adm": (ADM, SMALL_ADM)}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_gradients_are_the_same_with_dropout(name):
+    network, fields = NETWORKS[name]
+    examples = jnp.arange(4)
+
+    @jax.jit
+    def gradients(params, for_dropout):
+        return [jax.grad(loss)(params, remat, for_dropout) for remat in ("", "8,4")]
+
+    def loss(params, remat, for_dropout):
+        model = network(1, 10, **fields, dropout=0.5, remat=remat)
+        x = jax.random.normal(jax.random.key(1), (4, 8, 8, 1))
+        told = {"train": True, "examples": examples, "rngs": {"dropout": for_dropout}}
+        output = model.apply({"params": params}, x, jnp.ones(4), examples, **told)
+        return jnp.sum(jnp.sin(output.estimate))
+
+    params = jax.jit(lambda: init_params(network(1, 10, **fields), 0, 8))()
+    # Parameters that say something: a fresh head would be silent.
+    params = jax.tree.map(
+        lambda p: p + 0.1 * jnp.sin(1.7 * jnp.arange(float(p.size))).reshape(p.shape), params
+    )
+    plain, *again = gradients(params, jax.random.key(0))
+    other, *_ = gradients(params, jax.random.key(1))
+    largest = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(plain))
+    for found in again:
+        for leaf, wanted in zip(jax.tree.leaves(found), jax.tree.leaves(plain)):
+            assert_allclose(leaf, wanted, atol=1e-6 * largest)
+    apart = (np.abs(a - b).max() for a, b in zip(*map(jax.tree.leaves, (plain, other))))
+    assert max(apart) > 1e-2 * largest  # dropout it was
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_less_is_kept_for_the_backward_pass(name):
+    """In bytes, besides the parameters."""
+    network, fields = NETWORKS[name]
+    x, examples = jax.ShapeDtypeStruct((32, 8, 8, 1), jnp.float32), jnp.arange(32)
+    params = jax.eval_shape(lambda: init_params(network(1, 10, **fields), 0, 8))
+    kept = {}
+    for remat in ("", "8", "8,4"):
+        model = network(1, 10, **fields, remat=remat)
+
+        def backward(params, x, model=model):
+            told = {"train": True, "examples": examples}
+            return jax.vjp(
+                lambda params: model.apply({"params": params}, x, jnp.ones(32), examples, **told),
+                params,
+            )[1]
+
+        leaves = jax.tree.leaves(jax.eval_shape(backward, params, x))
+        kept[remat] = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
+        kept[remat] -= sum(leaf.size * 4 for leaf in jax.tree.leaves(params))
+    assert kept["8,4"] < 0.8 * kept["8"] < 0.6 * kept[""]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_sides_that_no_map_has(name):
+    network, fields = NETWORKS[name]
+    with pytest.raises(ValueError, match="remat=16 has 16, which is not the side of a level: 8, 4"):
+        network(1, 10, **fields, remat="16").check(8)
+    with pytest.raises(ValueError, match=r"model\.remat='x' must be numbers"):
+        network(1, 10, **fields, remat="x").check(8)
