@@ -18,7 +18,7 @@ from PIL import Image
 from scripts import cli
 
 _WORKDIR = flags.DEFINE_string("workdir", "runs/grey", "Folder of the run; images beside it.")
-_STEPS = flags.DEFINE_integer("steps", 2000, "Of training.", 100)
+_STEPS = flags.DEFINE_integer("steps", 3000, "Of training.", 100)
 _SAMPLES = flags.DEFINE_integer("samples", 500, "Images for each distance.", 100)
 
 FIRST = 20  # the step of the first checkpoint

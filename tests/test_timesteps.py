@@ -13,7 +13,9 @@ from tiny import tiny_transformer_config
 from diffusion_jax.diffusion.schedules import make_schedule
 from diffusion_jax.diffusion.timesteps import TIMESTEPS
 from diffusion_jax.runs.train import train
+from diffusion_jax.runs.validation import validate
 from diffusion_jax.training.checkpoints import Checkpoints
+from diffusion_jax.training.reporting import read_metrics
 from diffusion_jax.training.state import TrainState
 
 SCHEDULE = make_schedule("linear", 5)
@@ -51,6 +53,10 @@ def test_steps_are_drawn_by_the_root_of_their_mean_squared_loss():
     assert_allclose(np.bincount(t, minlength=6)[1:] / 4000, p, atol=0.03)
     # The weighted mean of anything over t is its uniform mean.
     assert_allclose(weights, 1 / (5 * p[np.asarray(t) - 1]), rtol=1e-5)
+    plain = TIMESTEPS["loss_second_moment"](SCHEDULE, uniform_part=0.1, memory=3, reweight=False)
+    same, weights = jax.jit(plain.draw)(keys, history)
+    assert_array_equal(same, t)
+    assert_array_equal(weights, 1)
     almost = history | {"seen": jnp.array([3, 4, 2, 9, 3])}
     assert_allclose(draw(keys, almost)[1], 1, rtol=1e-6)
 
@@ -61,6 +67,8 @@ def test_options_out_of_range():
         make(make_schedule("edm"))
     with pytest.raises(ValueError, match="memory=0 must be at least 1"):
         make(SCHEDULE, memory=0)
+    with pytest.raises(ValueError, match="part=simple must be loss or vlb"):
+        make(SCHEDULE, part="simple")
     with pytest.raises(ValueError, match=r"uniform_part=2.0 must be in \[0, 1\]"):
         make(SCHEDULE, uniform_part=2.0)
 
@@ -77,6 +85,24 @@ def test_a_continued_run_remembers_the_losses(tmp_path):
         config.steps = step
         parts = train(config, tmp_path / "parts")
     jax.tree.map(assert_array_equal, whole, parts)
+
+
+@pytest.mark.usefixtures("ordinary_promotion")
+def test_the_history_can_be_of_the_bound(tmp_path):
+    """The rule of gmongaras's program; the history then has the values that are logged as vlb."""
+    fields = {"name": "loss_second_moment", "loss_second_moment__part": "vlb"}
+    fields |= {"loss_second_moment__memory": 16, "loss_second_moment__reweight": False}
+    fields = {f"timesteps__{name}": value for name, value in fields.items()}
+    config = tiny_transformer_config(steps=1, log_every=1, schedule__num_steps=3, **fields)
+    config.sampling.steps = 2
+    history = train(config, tmp_path / "run").history
+    (line,) = read_metrics(tmp_path / "run")
+    mean = float(history["losses"].sum() / history["seen"].sum())
+    assert_allclose(mean, line["vlb"], rtol=1e-5)
+    assert abs(line["vlb"] - line["loss"]) > 0.01
+    config.update_from_flattened_dict({"model.learn_variance": False, "loss.kind": "simple"})
+    with pytest.raises(ValueError, match=r"part=vlb is of a bound, which loss\.kind=simple"):
+        validate(config)
 
 
 def test_a_checkpoint_without_a_history_begins_an_empty_one(tmp_path):

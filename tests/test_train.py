@@ -98,7 +98,7 @@ def test_another_batch_size_goes_on_with_the_images_that_come_next(tmp_path, mon
     no_picture = np.zeros((8, 8, 1), np.uint8)
     monkeypatch.setattr(
         sys.modules["diffusion_jax.runs.train"],
-        "_grid_of_samples",
+        "make_preview",
         lambda *_: lambda params: no_picture,
     )
     train(tiny_config(steps=3), tmp_path)

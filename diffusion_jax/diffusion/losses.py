@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax.scipy.special import ndtr
 from jaxtyping import Array, Float
 
+from diffusion_jax.diffusion.options import check_positive
 from diffusion_jax.diffusion.original import original_vlb
 from diffusion_jax.diffusion.process import mean_per_example, p_distribution, q_posterior
 from diffusion_jax.diffusion.types import (
@@ -97,10 +98,14 @@ def simple() -> Loss:
     return Loss(lambda error, bound, weight: error, needs_bound=False, needs_variance=False)
 
 
-def bound_alone() -> Loss:
-    """L_vlb: a term of the variational bound for the level that was drawn."""
+def bound_alone(*, scale: float = 1.0) -> Loss:
+    """scale * L_vlb: a term of the variational bound for the level that was drawn.
+
+    scale: T makes the mean over t an estimate of the whole bound, in mean nats ("rescaled").
+    """
+    check_positive(scale=scale)
     return Loss(
-        lambda error, bound, weight: bound,
+        lambda error, bound, weight: scale * bound,
         uses_error=False,
         bound_trains_mean=True,
         needs_variance=False,

@@ -21,12 +21,14 @@ class TimestepSampler:
     """init: () -> what is known of the losses at the start; None if nothing is ever known.
 
     draw: (keys, history) -> (positions of the schedule, weights of the loss), (batch,) each.
-    update: (history, positions, losses) -> history, for a whole batch of all devices.
+    update: (history, positions, losses) -> history, for a whole batch of all devices. part: which
+    of the values of `diffusion_loss` those losses are.
     """
 
     init: Callable[[], PyTree]
     draw: Callable[[Keys, PyTree], tuple[Leaf, PerExample]]
     update: Callable[[PyTree, Leaf, PerExample], PyTree]
+    part: str = "loss"
 
 
 def uniform(schedule: Schedule) -> TimestepSampler:
@@ -39,12 +41,19 @@ def uniform(schedule: Schedule) -> TimestepSampler:
 
 
 def loss_second_moment(
-    schedule: Schedule, *, memory: int = 10, uniform_part: float = 0.001
+    schedule: Schedule,
+    *,
+    memory: int = 10,
+    uniform_part: float = 0.001,
+    part: str = "loss",
+    reweight: bool = True,
 ) -> TimestepSampler:
     """p_t proportional to sqrt(E[L_t^2]), and L_t / (T p_t) as the loss. Improved DDPM, eq. 18.
 
     E[L_t^2] is the mean of the last `memory` losses of each step; until all steps have so many, t
-    is uniform. uniform_part: of the probability, spread evenly.
+    is uniform. uniform_part: of the probability, spread evenly. part: what L_t is, "loss" or "vlb".
+    reweight: False leaves out the division by T p_t, as gmongaras/Diffusion_models_from_scratch
+    does; what is minimised is then another loss.
     Raises ValueError for a continuous schedule, which has no steps.
     """
     if not isinstance(schedule, DiscreteSchedule):
@@ -52,6 +61,8 @@ def loss_second_moment(
     if memory < 1:
         raise ValueError(f"memory={memory} must be at least 1")
     check_range("uniform_part", uniform_part, 0, 1)
+    if part not in ("loss", "vlb"):
+        raise ValueError(f"part={part} must be loss or vlb")
     count = schedule.num_steps
 
     def init() -> PyTree:
@@ -63,7 +74,8 @@ def loss_second_moment(
         known = jnp.all(history["seen"] >= memory)
         p = jnp.where(known, by_loss, 1 / count)
         index = jax.vmap(lambda key: jax.random.categorical(key, jnp.log(p)))(keys)
-        return index + 1, 1 / (count * p[index])
+        weights = 1 / (count * p[index])
+        return index + 1, weights if reweight else jnp.ones_like(weights)
 
     def update(history: PyTree, t: Steps, losses: PerExample) -> PyTree:
         index = t - 1
@@ -79,7 +91,7 @@ def loss_second_moment(
             "seen": history["seen"].at[index].add(1),
         }
 
-    return TimestepSampler(init, draw, update)
+    return TimestepSampler(init, draw, update, part)
 
 
 # What `config.timesteps.name` can be. Options are keyword arguments, and a section of the config.

@@ -162,7 +162,7 @@ def _check_sections(config: ConfigDict) -> None:
     _built(f"loss.{config.loss.weight}", _try_weight, config)
     _built(f"sampling.{config.sampling.solver}", build.make_solver, config)
     _built("sampling", build.make_sampling_path, config)
-    _built(f"timesteps.{config.timesteps.name}", build.make_timesteps, config)
+    timesteps = _built(f"timesteps.{config.timesteps.name}", build.make_timesteps, config)
     _built(f"averages.{config.average}", build.make_average, config)
     sampling = config.sampling
     for guide in ("autoguidance", "classifier"):
@@ -202,6 +202,11 @@ def _check_sections(config: ConfigDict) -> None:
     MODELS[config.model.name].check_fields(config.model.to_dict())
     model = build.make_model(config)
     model.check(config.data.resolution)
+    if timesteps.part == "vlb" and not (loss.needs_bound or model.learns_variance):
+        raise ValueError(
+            f"timesteps.{config.timesteps.name}.part=vlb is of a bound, which "
+            f"loss.kind={config.loss.kind} of this model does not have. Set part=loss"
+        )
     if loss.of_classes != model.classifies:
         kind = "cross_entropy" if model.classifies else "simple"
         verb = "classifies" if model.classifies else "draws"

@@ -45,7 +45,7 @@ def make_train_step(
         history: PyTree,
     ) -> tuple[Array, tuple[dict[str, Array], PyTree]]:
         parts, drawn = objective(params, batch, examples, key, history)
-        observed = {"position": drawn.position, "loss": parts["loss"]}
+        observed = {"position": drawn.position, "loss": parts[timesteps.part]}
         # Means over what was drawn are then those over uniform levels.
         parts = {name: drawn.importance * values for name, values in parts.items()}
         return jnp.mean(parts["loss"]), (parts, observed)
