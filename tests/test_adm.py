@@ -138,11 +138,19 @@ def test_the_files_of_nice_diffusion(arrays, tmp_path):
     assert_array_equal(table[0], state["class_embedding.weight"][1])
     model = build.make_model(config)
     x, t = jnp.asarray(arrays["x"]), jnp.asarray(arrays["t"], jnp.float32)
-    run = jax.jit(lambda labels: model.apply({"params": imported.params}, x, t, labels))
+
+    def run(labels):
+        return jax.jit(model.apply)({"params": imported.params}, x, t, labels)
+
     null = 5
     output = run(jnp.array([label - 1 if label else null for label in NICE_LABELS]))
     assert_allclose(output.estimate, arrays["nice_y"][..., :3], atol=2e-5)
     assert_allclose(2 * output.variance_fraction - 1, arrays["nice_y"][..., 3:], atol=2e-5)
+    config.model.direct_variance = True  # its variance "learned": log sigma^2 itself
+    model = build.make_model(config)
+    output = run(jnp.array([label - 1 if label else null for label in NICE_LABELS]))
+    assert output.variance_fraction is None
+    assert_allclose(output.log_variance, arrays["nice_y"][..., 3:], atol=2e-5)
 
 
 def test_letters_in_their_real_format_are_trained_on(golden, tmp_path, ordinary_promotion):

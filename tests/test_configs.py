@@ -113,6 +113,14 @@ def test_one_switch_for_model_and_schedule():
         ),
         ({"loss__weight": "min_snr", "loss__min_snr__gamma": "x"}, "loss.min_snr"),
         ({"loss__kind": "vlb", "loss__vlb__scale": 0.0}, r"loss\.vlb: scale=0.0 must be positive"),
+        (
+            {"loss__kind": "vlb", "loss__vlb__variance": "tiny"},
+            r"loss\.vlb: variance=tiny must be small or large",
+        ),
+        (
+            {"loss__kind": "vlb", "loss__vlb__variance": "large"},
+            r"variance=large is of models that learn no variance.*variance=small",
+        ),
         ({"loss__kind": "vlb", "loss__weight": "min_snr"}, "which loss.kind=vlb does not have"),
         ({"model__blocks": 3}, "model.blocks=3 must be of type str"),
         ({"model__levels": 1.0}, "model.levels=1.0 must be of type int"),

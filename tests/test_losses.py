@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -76,6 +78,70 @@ def test_the_bound_is_kl_and_at_the_first_step_the_decoder(example):
     q = process.q_posterior(SCHEDULE.after(t), x0, x_t)
     assert_allclose(terms[1:], losses.kl_divergence(q, p).mean((1, 2, 3))[1:], rtol=1e-6)
     assert_allclose(terms[0], losses.decoder_nll(x0, p).mean((1, 2, 3))[0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["small", "large"])
+def test_the_bound_with_a_fixed_variance_in_float64(kind, example):
+    """KL of two normals whose variances are beta-tilde and beta-tilde or beta; DDPM eq. 5 to 7."""
+    x0, x_t, t, noise, guess, _ = example
+    prediction = replace(predict(x_t, t, guess, None), variance_fraction=None)
+    terms = losses.LOSSES["vlb"](variance=kind).bound(SCHEDULE.after(t), x0, x_t, prediction)
+    signal = np.cos((np.arange(1001) / 1000 + 0.008) / 1.008 * np.pi / 2) ** 2
+    beta = np.minimum(1 - signal[1:] / signal[:-1], 0.999)
+    left = np.concatenate([[1.0], np.cumprod(1 - beta)])
+    for row, step in enumerate(np.asarray(t)):
+        if step == 1:
+            continue  # the decoder's
+        now, before, b = left[step], left[step - 1], beta[step - 1]
+        tilde = (1 - before) / (1 - now) * b
+        eps, guessed = (np.asarray(a[row], np.float64) for a in (noise, guess))
+        error = np.sqrt(1 - now) / np.sqrt(now) * (guessed - eps)
+        distance = np.mean((np.sqrt(before) * b / (1 - now) * error) ** 2)
+        variance = {"small": tilde, "large": b}[kind]
+        ratio = tilde / variance
+        expected = 0.5 * (ratio - 1 - np.log(ratio) + distance / variance)
+        assert_allclose(terms[row], expected, rtol=2e-4)
+    with pytest.raises(ValueError, match="small or large"):
+        losses.LOSSES["vlb"](variance="tiny")
+
+
+def test_the_decoder_has_the_same_variance_with_small_and_large(example):
+    """OpenAI's programs: the likelihood of the last step is better with the small one."""
+    x0, x_t, t, _, guess, _ = example
+    prediction = replace(predict(x_t, t, guess, None), variance_fraction=None)
+    next = SCHEDULE.after(t)
+    small, large = (
+        losses.vlb(next, x0, x_t, prediction, fixed=kind) for kind in ("small", "large")
+    )
+    assert small[0] == large[0]
+    assert np.all(small[1:] != large[1:])
+
+
+def test_a_variance_learned_directly_is_trained(example):
+    x0, x_t, t, noise, guess, _ = example
+    plain = replace(predict(x_t, t, guess, None), variance_fraction=None)
+
+    def total(log_variance):
+        prediction = replace(plain, log_variance=log_variance)
+        parts = losses.diffusion_loss(
+            losses.hybrid(),
+            losses.squared_error(noise, guess),
+            SCHEDULE.after(t),
+            x0,
+            x_t,
+            prediction,
+            vlb_weight=1.0,
+        )
+        return parts["vlb"].sum()
+
+    # d KL / d log variance = (1 - (var_q + distance^2) / var_p) / 2, averaged over the image.
+    said = jnp.full(x0.shape, -3.0)
+    slope = jax.grad(total)(said)
+    q = process.q_posterior(SCHEDULE.after(t), x0, x_t)
+    mean = process.posterior_mean(SCHEDULE.after(t), plain.x0, x_t)
+    spread = jnp.exp(q.log_variance) + jnp.square(q.mean - mean)
+    expected = 0.5 * (1 - spread * np.exp(3.0)) / x0[0].size
+    assert_allclose(slope[1:], expected[1:], rtol=1e-4, atol=1e-7)
 
 
 def total_loss(kind, example, guess, fraction, weight=0.1):

@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 
 from diffusion_jax.diffusion import parametrisations, process
 from diffusion_jax.diffusion.discrete import respace, steps_by_stride
@@ -87,10 +87,23 @@ def test_posterior_of_the_first_step_is_the_image(x0, noise):
 
 def test_learned_variance_lies_between_its_bounds(schedule, t):
     zeros = jnp.zeros((5, 1, 1, 1))
-    lower = process.learned_log_variance(schedule.after(t), zeros)
+
+    def learned(fraction):
+        prediction = Prediction(zeros, zeros, variance_fraction=fraction)
+        return process.learned_log_variance(schedule.after(t), prediction)
+
+    lower = learned(zeros)
     assert_allclose(lower[:, 0, 0, 0], schedule.log_posterior_variance[t], rtol=1e-5, atol=1e-6)
-    upper = process.learned_log_variance(schedule.after(t), zeros + 1)
+    upper = learned(zeros + 1)
     assert_allclose(upper[:, 0, 0, 0], np.log(schedule.betas[t]), rtol=1e-5, atol=1e-6)
+
+
+def test_a_variance_learned_directly_is_taken_as_it_is(schedule, t, x0, noise):
+    said = jnp.linspace(-9, 2, x0.size).reshape(x0.shape)
+    prediction = Prediction(x0, noise, log_variance=said)
+    p = process.p_distribution(schedule.after(t), prediction, noise)
+    assert_array_equal(p.log_variance, said)
+    assert process.learned_log_variance(schedule.after(t), Prediction(x0, noise)) is None
 
 
 def test_a_perfect_network_makes_p_the_posterior(schedule, t, x0, noise):

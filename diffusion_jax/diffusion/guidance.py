@@ -48,16 +48,15 @@ def extrapolate(
 ) -> Prediction:
     """good + w (good - bad), for x0 and noise alike; the variance stays the good one's.
 
-    guide_variance: extrapolate the variance fraction, too.
+    guide_variance: extrapolate the learned variance, too.
     """
 
     def away(good: Leaf, bad: Leaf) -> Leaf:
         return good + guidance_scale * (good - bad)
 
-    variance = good.variance_fraction
-    if guide_variance and variance is not None:
-        variance = away(variance, bad.variance_fraction)
-    return Prediction(away(good.x0, bad.x0), away(good.noise, bad.noise), variance)
+    if guide_variance:
+        return jax.tree.map(away, good, bad)
+    return replace(good, x0=away(good.x0, bad.x0), noise=away(good.noise, bad.noise))
 
 
 def classifier_free(
@@ -77,7 +76,7 @@ def classifier_free(
     null: the null condition, in the shape of `condition`. guidance_scale: w in
     noise = (1 + w) conditional - w unconditional. 0 is no guidance; the other convention,
     unconditional + s (conditional - unconditional), has s = 1 + w. guide_variance: extrapolate the
-    variance fraction, too, as the original does; otherwise the variance is the conditional pass's
+    learned variance, too, as the original does; otherwise the variance is the conditional pass's
     own. rescale: phi of `rescaled`, or None.
     """
 
@@ -150,7 +149,7 @@ def rescaled(guided: Prediction, conditional: Prediction, level: Level, phi: Sca
 
 def fixed_variance(denoiser: Denoiser) -> Denoiser:
     """The denoiser without its learned variance, which a loss without L_vlb does not train."""
-    return lambda x, level: replace(denoiser(x, level), variance_fraction=None)
+    return lambda x, level: replace(denoiser(x, level), variance_fraction=None, log_variance=None)
 
 
 def at_levels_of(

@@ -4,7 +4,8 @@
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,13 @@ from jaxtyping import Array, Float
 
 from diffusion_jax.diffusion.options import check_positive
 from diffusion_jax.diffusion.original import original_vlb
-from diffusion_jax.diffusion.process import mean_per_example, p_distribution, q_posterior
+from diffusion_jax.diffusion.process import (
+    FIXED_VARIANCES,
+    learned_log_variance,
+    mean_per_example,
+    p_distribution,
+    q_posterior,
+)
 from diffusion_jax.diffusion.types import (
     Gaussian,
     Images,
@@ -56,12 +63,15 @@ def decoder_nll(x0: Images, p: Gaussian) -> Images:
     return -jnp.log(jnp.maximum(mass, 1e-12))
 
 
-def vlb(next: Waypoint, x0: Images, x: Images, prediction: Prediction) -> PerExample:
+def vlb(
+    next: Waypoint, x0: Images, x: Images, prediction: Prediction, *, fixed: str = "small"
+) -> PerExample:
     """One term of the variational bound: KL(q(x_next | x, x0) || p(x_next | x)), mean nats.
 
-    In the last step it is the decoder's negative log-likelihood. DDPM eq. 5.
+    In the last step it is the decoder's negative log-likelihood. DDPM eq. 5. fixed: the variance of
+    p where none is learned, one of `FIXED_VARIANCES`.
     """
-    p = p_distribution(next, prediction, x)
+    p = p_distribution(next, prediction, x, fixed=fixed)
     divergence = mean_per_example(kl_divergence(q_posterior(next, x0, x), p))
     return jnp.where(next.last, mean_per_example(decoder_nll(x0, p)), divergence)
 
@@ -69,7 +79,7 @@ def vlb(next: Waypoint, x0: Images, x: Images, prediction: Prediction) -> PerExa
 def stop_mean(prediction: Prediction) -> Prediction:
     """The same prediction, through which a gradient reaches the variance only."""
     stop = jax.lax.stop_gradient
-    return Prediction(stop(prediction.x0), stop(prediction.noise), prediction.variance_fraction)
+    return replace(prediction, x0=stop(prediction.x0), noise=stop(prediction.noise))
 
 
 @dataclass(frozen=True)
@@ -98,14 +108,19 @@ def simple() -> Loss:
     return Loss(lambda error, bound, weight: error, needs_bound=False, needs_variance=False)
 
 
-def bound_alone(*, scale: float = 1.0) -> Loss:
+def bound_alone(*, scale: float = 1.0, variance: str = "small") -> Loss:
     """scale * L_vlb: a term of the variational bound for the level that was drawn.
 
     scale: T makes the mean over t an estimate of the whole bound, in mean nats ("rescaled").
+    variance: where the network learns none, one of `FIXED_VARIANCES`. Raises ValueError for
+    another, or a scale that is not positive.
     """
     check_positive(scale=scale)
+    if variance not in FIXED_VARIANCES:
+        raise ValueError(f"variance={variance} must be {' or '.join(FIXED_VARIANCES)}")
     return Loss(
         lambda error, bound, weight: scale * bound,
+        partial(vlb, fixed=variance),
         uses_error=False,
         bound_trains_mean=True,
         needs_variance=False,
@@ -194,7 +209,7 @@ def diffusion_loss(
     0.001.
     """
     parts, bound = {"simple": error}, None
-    learned = prediction.variance_fraction is not None
+    learned = next is not None and learned_log_variance(next, prediction) is not None
     if next is not None and (loss.needs_bound or learned):
         through = prediction if loss.bound_trains_mean else stop_mean(prediction)
         bound = parts["vlb"] = loss.bound(next, x0, x, through)

@@ -161,9 +161,9 @@ def shown(parametrisation: Parametrisation, x: Images, level: Level) -> tuple[Im
 def predict(
     parametrisation: Parametrisation, x: Images, level: Level, output: NetworkOutput
 ) -> Prediction:
-    """x0 and noise from the network's output, with its variance fraction."""
+    """x0 and noise from the network's output, with the variance that it has learned."""
     x0, noise = parametrisation.solve(level, x, output.estimate)
-    return Prediction(x0, noise, output.variance_fraction)
+    return Prediction(x0, noise, output.variance_fraction, output.log_variance)
 
 
 def denoiser_from_network(

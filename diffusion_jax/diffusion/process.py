@@ -64,23 +64,48 @@ def q_posterior(next: Waypoint, x0: Images, x: Images) -> Gaussian:
     return Gaussian(posterior_mean(next, x0, x), per_image(next.log_posterior_variance))
 
 
-def learned_log_variance(next: Waypoint, fraction: Images) -> Images:
+def learned_log_variance(next: Waypoint, prediction: Prediction) -> Images | None:
     """log sigma^2 = v log beta_t + (1 - v) log beta-tilde_t. Improved DDPM eq. 15.
 
-    fraction: v, unbounded; the result is kept within +-30, where exp is still harmless.
+    Or what the network says of it directly; None if it has learned no variance. v is unbounded; the
+    result is kept within +-30, where exp is still harmless.
     """
-    largest = jnp.log(per_image(next.beta))
-    smallest = per_image(next.log_posterior_variance)
-    return jnp.clip(fraction * largest + (1 - fraction) * smallest, -30, 30)
+    log_variance, v = prediction.log_variance, prediction.variance_fraction
+    if v is not None:
+        largest = jnp.log(per_image(next.beta))
+        smallest = per_image(next.log_posterior_variance)
+        log_variance = v * largest + (1 - v) * smallest
+    return None if log_variance is None else jnp.clip(log_variance, -30, 30)
 
 
-def p_distribution(next: Waypoint, prediction: Prediction, x: Images) -> Gaussian:
-    """p(x_next | x): the posterior with the predicted x0, and the learned variance if any."""
-    posterior = q_posterior(next, prediction.x0, x)
-    if prediction.variance_fraction is None:
-        return posterior
-    log_variance = learned_log_variance(next, prediction.variance_fraction)
-    return Gaussian(posterior.mean, log_variance)
+def small_log_variance(next: Waypoint) -> PerImage:
+    """log beta-tilde, of q(x_next | x, x0): right for data that are one image. DDPM section 3.2."""
+    return per_image(next.log_posterior_variance)
+
+
+def large_log_variance(next: Waypoint) -> PerImage:
+    """log beta, of q(x | x_next): right for data that are standard normal. DDPM section 3.2.
+
+    At the clean image it is the small one, with which the decoder is more likely.
+    """
+    log_beta = jnp.log(per_image(next.beta))
+    return jnp.where(per_image(next.noise) > 0, log_beta, small_log_variance(next))
+
+
+# What the variance of p can be where none is learned.
+FIXED_VARIANCES = {"small": small_log_variance, "large": large_log_variance}
+
+
+def p_distribution(
+    next: Waypoint, prediction: Prediction, x: Images, *, fixed: str = "small"
+) -> Gaussian:
+    """p(x_next | x): the posterior with the predicted x0, and the learned variance if any.
+
+    fixed: one of `FIXED_VARIANCES`, where none is learned.
+    """
+    mean = posterior_mean(next, prediction.x0, x)
+    log_variance = learned_log_variance(next, prediction)
+    return Gaussian(mean, FIXED_VARIANCES[fixed](next) if log_variance is None else log_variance)
 
 
 def clip_prediction(prediction: Prediction) -> Prediction:

@@ -73,13 +73,15 @@ class NetworkOutput:
 
     estimate: of the parametrisation's target (the noise, say), (batch, height, width, channels).
     variance_fraction: v of Improved DDPM (arXiv:2102.09672, eq. 15), the place of log sigma^2
-        between log beta-tilde (0) and log beta (1), unbounded; None if the variance is not learned.
+        between log beta-tilde (0) and log beta (1), unbounded; None if it is not what is learned.
+    log_variance: log sigma^2 itself, where the network learns that instead.
     uncertainty: u of EDM2 (arXiv:2312.02696, eq. 14), (batch,), the logarithm of the loss that the
     network expects; None if it has no idea.
     """
 
     estimate: Leaf
     variance_fraction: Leaf = None
+    log_variance: Leaf = None
     uncertainty: Leaf = None
 
 
@@ -88,12 +90,14 @@ class NetworkOutput:
 class Prediction:
     """What a denoiser returns: estimates of x0 and eps in x = signal x0 + noise eps.
 
-    Both are kept, so that a wrapper can change one of them alone (clip x0, for example).
+    Both are kept, so that a wrapper can change one of them alone (clip x0, for example). A learned
+    variance is as in `NetworkOutput`.
     """
 
     x0: Leaf
     noise: Leaf
     variance_fraction: Leaf = None
+    log_variance: Leaf = None
 
 
 @jax.tree_util.register_dataclass

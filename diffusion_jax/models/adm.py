@@ -34,11 +34,11 @@ class ADM(Network):
     resample_blocks: residual blocks halve and double the sides; otherwise convolutions do.
     conv_resample: whether these learn anything. smallest_group: channels in a group of group norm,
     of which there are at most 32. learned_null: the null class has an embedding of its own;
-    otherwise it is 0. learn_variance: a second output, v of Improved DDPM. low_resolution: side
-    of the images to enlarge, for a model of super-resolution, whose condition is {"label":
-    labels or None, "image": those images}; 0: none. remat: see `apply_block`. dtype: "float32" or
-    "bfloat16", for convolutions and matrix products; parameters, norms, embeddings and the output
-    are float32.
+    otherwise it is 0. learn_variance: a second output, v of Improved DDPM, or with direct_variance
+    log sigma^2 itself. low_resolution: side of the images to enlarge, for a model of
+    super-resolution, whose condition is {"label": labels or None, "image": those images}; 0: none.
+    remat: see `apply_block`. dtype: "float32" or "bfloat16", for convolutions and matrix products;
+    parameters, norms, embeddings and the output are float32.
     """
 
     channels: int
@@ -56,6 +56,7 @@ class ADM(Network):
     smallest_group: int = 1
     learned_null: bool = False
     learn_variance: bool = True
+    direct_variance: bool = False
     dropout: float = 0.0
     low_resolution: int = 0
     remat: str = ""
@@ -86,6 +87,8 @@ class ADM(Network):
 
     def check(self, resolution: int) -> None:
         check_blocks(self, resolution)
+        if self.direct_variance and not self.learn_variance:
+            raise ValueError("model.direct_variance=True needs model.learn_variance=True")
         if self.low_resolution and resolution % self.low_resolution:
             raise ValueError(
                 f"data.resolution={resolution} is not divisible by "
@@ -160,9 +163,11 @@ class ADM(Network):
         x = square_conv(outputs * self.channels, 3, "head", jnp.float32, zero=True)(x)
         if not self.learn_variance:
             return NetworkOutput(x)
-        estimate, place = jnp.split(x, 2, axis=-1)
+        estimate, variance = jnp.split(x, 2, axis=-1)
+        if self.direct_variance:
+            return NetworkOutput(estimate, log_variance=variance)
         # Improved DDPM's program has the place between the variances in [-1, 1].
-        return NetworkOutput(estimate, (place + 1) / 2)
+        return NetworkOutput(estimate, variance_fraction=(variance + 1) / 2)
 
 
 def check_blocks(network: Any, resolution: int) -> None:

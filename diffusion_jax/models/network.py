@@ -53,7 +53,7 @@ class Network(nn.Module):
 
     @property
     def learns_variance(self) -> bool:
-        """Whether the output has a variance fraction, which some losses train."""
+        """Whether the output has a learned variance, which some losses train."""
         return False
 
     @property

@@ -207,6 +207,11 @@ def _check_sections(config: ConfigDict) -> None:
             f"timesteps.{config.timesteps.name}.part=vlb is of a bound, which "
             f"loss.kind={config.loss.kind} of this model does not have. Set part=loss"
         )
+    if config.loss.kind == "vlb" and config.loss.vlb.variance != "small" and model.learns_variance:
+        raise ValueError(
+            f"loss.vlb.variance={config.loss.vlb.variance} is of models that learn no variance, "
+            "and this one does. Set loss.vlb.variance=small"
+        )
     if loss.of_classes != model.classifies:
         kind = "cross_entropy" if model.classifies else "simple"
         verb = "classifies" if model.classifies else "draws"

@@ -36,8 +36,8 @@ def ddim_step(
     prediction = denoiser(x, now)
     variance = per_image(next.posterior_variance)
     sigma = jnp.sqrt(variance)
-    if prediction.variance_fraction is not None:
-        log_variance = learned_log_variance(next, prediction.variance_fraction)
+    log_variance = learned_log_variance(next, prediction)
+    if log_variance is not None:
         sigma = jnp.where(variance > 0, jnp.exp(0.5 * log_variance), 0.0)
     # noise_next^2 - eta^2 beta-tilde, whose digits a difference in float32 would lose.
     left = (1 - eta**2) * jnp.square(per_image(next.noise)) + eta**2 * per_image(next.variance_left)

@@ -14,9 +14,8 @@ from diffusion_jax.sampling.solver import Solver, memoryless
 
 def learned(next: Waypoint, prediction: Prediction) -> Images | PerImage:
     """What the network has learned, or else the small one. Improved DDPM, eq. 15."""
-    if prediction.variance_fraction is None:
-        return small(next, prediction)
-    return jnp.exp(0.5 * learned_log_variance(next, prediction.variance_fraction))
+    log_variance = learned_log_variance(next, prediction)
+    return small(next, prediction) if log_variance is None else jnp.exp(0.5 * log_variance)
 
 
 def small(next: Waypoint, prediction: Prediction) -> PerImage:

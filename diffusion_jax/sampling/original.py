@@ -39,8 +39,9 @@ def original_step(
     scale = jnp.square(eta)
     variance = per_image(next.posterior_variance)
     left = jnp.square(per_image(next.noise)) - scale * variance
-    if prediction.variance_fraction is not None:
-        variance = jnp.exp(learned_log_variance(next, prediction.variance_fraction))
+    log_variance = learned_log_variance(next, prediction)
+    if log_variance is not None:
+        variance = jnp.exp(log_variance)
     return (
         per_image(next.signal) * prediction.x0
         + jnp.sqrt(jnp.maximum(left, 0.0)) * prediction.noise
