@@ -9,7 +9,9 @@ from PIL import Image
 from tiny import tiny_config
 
 from configs import adm_128_512
-from diffusion_jax.runs import build
+from diffusion_jax.runs import build, run_folder
+from diffusion_jax.runs.draw import draw_into
+from diffusion_jax.runs.results import Choice
 from diffusion_jax.runs.sections import model_section
 from diffusion_jax.runs.train import train
 from diffusion_jax.runs.validation import validate
@@ -62,6 +64,12 @@ def test_small_images_become_large_ones(run, tmp_path):
         assert message in failed.stderr
         assert len(failed.stderr.strip().splitlines()) == 1, failed.stderr
     assert not (tmp_path / "none").exists()
+
+
+def test_labels_alone_are_too_little(run, tmp_path):
+    with pytest.raises(ValueError, match=r"enlarges images of 4x4: use `scripts\.edit enlarge"):
+        draw_into(tmp_path / "out", run, run_folder.load(run), Choice(["grid"]), count=1)
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_result_listens_to_the_small_image(run):

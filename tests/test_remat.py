@@ -17,11 +17,13 @@ NETWORKS = {"unet": (UNet, UNET), "adm": (ADM, SMALL_ADM)}
 @pytest.mark.parametrize("name", NETWORKS)
 def test_gradients_are_the_same_with_dropout(name):
     network, fields = NETWORKS[name]
-    examples = jnp.arange(4)
+    sides, examples = "8,4", jnp.arange(4)
+    if network is ADM:  # one level compiles faster
+        sides, fields = "8", fields | {"multipliers": "1", "attention": "8"}
 
     @jax.jit
     def gradients(params, for_dropout):
-        return [jax.grad(loss)(params, remat, for_dropout) for remat in ("", "8,4")]
+        return [jax.grad(loss)(params, remat, for_dropout) for remat in ("", sides)]
 
     def loss(params, remat, for_dropout):
         model = network(1, 10, **fields, dropout=0.5, remat=remat)

@@ -62,6 +62,8 @@ def draw_into(
     frames = choice.film_frames
     batch_size = batch_size or parallel.round_up(min(len(chosen), BATCH))
     generator = Generator.from_config(config, batch_size=batch_size, frames=frames)
+    if generator.model.told_by_images:
+        generator.model.check_condition(chosen)  # labels alone do not tell it enough
     step, params = load_params(workdir, config, checkpoint=checkpoint, ema=ema)
     settings = {
         **sampling_settings.in_use(config),
