@@ -15,7 +15,11 @@ from scripts import cli
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
 _SIGMA_REL = flags.DEFINE_float(
-    "sigma_rel", None, "Width of the average, relative to the length of training: 0.01 to 0.25.", 0
+    "sigma_rel",
+    None,
+    "Width of the average, relative to the length of training: 0.01 to 0.25.",
+    0.01,
+    0.25,
 )
 _CHECKPOINT = flags.DEFINE_integer("checkpoint", None, "Its step; default: the newest.", 1)
 _OUT = flags.DEFINE_string("out", None, "Folder of the run to write.")
@@ -27,7 +31,7 @@ def main() -> None:
     for flag in (_WORKDIR, _SIGMA_REL, _OUT):
         if flag.value is None:
             raise ValueError(f"--{flag.name} is missing; see --help")
-    saved = reaverage(
+    saved, misfit = reaverage(
         Path(_WORKDIR.value),
         Path(_OUT.value),
         sigma_rel=_SIGMA_REL.value,
@@ -36,6 +40,7 @@ def main() -> None:
     )
     for average in saved:
         print(f"{average.weight:+.4f} of step {average.step}, width {average.sigma_rel:g}")
+    print(f"Off the wanted average by {misfit:.1%}, in L2 of the profiles")
     print(f"Draw images: python -m scripts.sample --workdir {_OUT.value}")
 
 

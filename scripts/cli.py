@@ -13,6 +13,8 @@ from typing import Any
 
 from absl import app, flags
 
+from scripts import mistakes
+
 ROOT = Path(__file__).resolve().parent.parent
 QUIET = ("orbax", "jax", "tensorflow_datasets")
 
@@ -124,7 +126,11 @@ def _parse(argv: list[str], commands: Commands) -> list[str]:
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
         # An error raised by a config's own code has the traceback in its text.
         flag, _, trace = str(error).partition(": Error whilst parsing config file:")
-        _fail(ValueError(f"{flag}: {trace.strip().splitlines()[-1]}") if trace else error)
+        _fail(
+            ValueError(f"{flag}: {trace.strip().splitlines()[-1]}")
+            if trace
+            else mistakes.explained(error, argv)
+        )
     names = dict.fromkeys(name.split()[0] for name in commands if not name.startswith("-"))
     if names and (len(rest) < 2 or rest[1] not in names):
         given = repr(rest[1]) if len(rest) > 1 else "nothing"

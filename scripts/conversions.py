@@ -20,6 +20,8 @@ def import_program(
     from diffusion_jax.importers.programs import PROGRAMS
 
     imported_run.check_free(workdir)
+    if not model.is_file():
+        raise FileNotFoundError(f"--model={model}: there is no such file")
     program = PROGRAMS[name]
     print(f"Reading {model}", flush=True)
     imported = program.read(model, config)
@@ -41,7 +43,13 @@ def import_safetensors(model: Path, workdir: Path) -> None:
     from diffusion_jax.runs import run_folder
 
     imported_run.check_free(workdir)
+    model = model / safetensors.FILE if model.is_dir() else model
     print(f"Reading {model}", flush=True)
+    if not (model.parent / run_folder.CONFIG_FILE).is_file():
+        raise FileNotFoundError(
+            f"{model.parent} has no {run_folder.CONFIG_FILE}, which belongs beside {model.name}; "
+            "--to safetensors writes both"
+        )
     config = run_folder.load(model.parent)
     step, params = safetensors.read(model, config)
     config = _valid(config, step)
@@ -176,10 +184,15 @@ def _valid(config: ConfigDict, step: int) -> ConfigDict:
     return config
 
 
+CIFAR10 = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+
+
 def _class_names(config: ConfigDict) -> list[str]:
-    """The names of ImageNet's classes for a model of 1,000."""
+    """The names of ImageNet's classes for a model of 1,000, or of those of CIFAR-10."""
     from diffusion_jax.data import imagenet
 
+    if config.data.name == "tfds:cifar10" and config.model.num_classes == len(CIFAR10):
+        return CIFAR10
     return imagenet.class_names() if config.model.num_classes == 1000 else []
 
 

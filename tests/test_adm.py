@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -54,7 +55,7 @@ def config_of(fields, module=adm64):
 
 
 def parameters(config):
-    return sum(leaf.size for leaf in jax.tree.leaves(shapes_of(config)))
+    return sum(leaf.size for leaf in jax.tree.leaves(shapes_of(config, Path("model.pt"))))
 
 
 def test_parameters_of_the_published_networks():
@@ -132,6 +133,7 @@ def test_the_files_of_nice_diffusion(arrays, tmp_path):
     state = {key: weights_of(key, shape) for key, shape in json.loads(str(arrays["nice_shapes"]))}
     torch_writer.write(tmp_path / "model.pt", state)
     imported = PROGRAMS["nice-diffusion"].read(tmp_path / "model.pt", config)
+    assert imported.notes == ("its class 0 is the null class, and its class i is i - 1 here.",)
     assert imported.settings["model.num_classes"] == 5
     table = imported.params["label_embedding"]["table"]
     assert_array_equal(table[-1], state["class_embedding.weight"][0])
@@ -196,6 +198,7 @@ def test_a_model_that_enlarges_is_trained_on_shrunk_images():
         ({"qkv_order": "old"}, "must be one of legacy, new, interleaved"),
         ({"head_channels": 48}, "does not divide the 64 channels"),
         ({"width": 40}, "cannot be cut into groups"),
+        ({"multipliers": "1.5,3", "smallest_group": 4}, "144 channels, of a level or of two"),
     ],
 )
 def test_networks_that_cannot_be(fields, message):
@@ -209,6 +212,8 @@ def test_mistakes_are_one_line_and_write_nothing(arrays, tmp_path):
     whole = (tmp_path / "good.pt").read_bytes()
     (tmp_path / "cut.pt").write_bytes(whole[: len(whole) // 2])
     torch_writer.write(tmp_path / "more.pt", state | {"extra.bias": np.ones(2, np.float32)})
+    thin = state | {"time_embed.0.weight": np.ones((28, 7), np.float32)}
+    torch_writer.write(tmp_path / "thin.pt", thin)
     few = {name: array for name, array in state.items() if name != "out.0.bias"}
     torch_writer.write(tmp_path / "few.pt", few)
     config = "--config=configs/adm64.py"
@@ -218,6 +223,7 @@ def test_mistakes_are_one_line_and_write_nothing(arrays, tmp_path):
         (["--from=openai", *small, f"--model={tmp_path / 'cut.pt'}"], "is damaged"),
         (["--from=openai", *small, f"--model={tmp_path / 'more.pt'}"], "has a extra.bias"),
         (["--from=openai", *small, f"--model={tmp_path / 'few.pt'}"], "has no out.0.bias"),
+        (["--from=openai", config, f"--model={tmp_path / 'thin.pt'}"], "does not fit the config"),
         (
             [
                 "--from=openai",
@@ -229,7 +235,7 @@ def test_mistakes_are_one_line_and_write_nothing(arrays, tmp_path):
         ),
         (
             ["--from=openai", config, f"--model={tmp_path / 'good.pt'}"],
-            "does not divide the 96 channels",
+            "does not fit the config: model.head_channels=64 does not divide the 96 channels",
         ),
         (
             ["--from=openai", *small, "--config.model.width=64", f"--model={tmp_path / 'good.pt'}"],

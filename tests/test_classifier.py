@@ -1,6 +1,7 @@
 """A classifier of noisy images: its training, and guidance by its run."""
 
 import json
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -70,7 +71,7 @@ def test_parameters_of_the_published_classifiers():
     }
     for (side, blocks, multipliers), count in counts.items():
         fields = {"data.resolution": side, "model.blocks": blocks, "model.multipliers": multipliers}
-        shapes = shapes_of(with_settings(config, fields))
+        shapes = shapes_of(with_settings(config, fields), Path("model.pt"))
         assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == count
 
 
@@ -276,6 +277,8 @@ def test_mistakes_are_one_line(runs):
             ([plain, "--classifier_scale=2"], "was given without a classifier"),
             ([plain, by, "--classifier_checkpoint=7"], "No checkpoint of step 7"),
             ([plain, by, "--labels=11"], "Unknown label '11'"),
+            ([plain, by, "--labels=none"], "which can only guide to classes"),
+            ([plain, "--guidance=2"], "guidance=2.0 was given, but the model has no classes"),
             ([plain, "--labels=3"], "the model has no classes"),
         ],
         "train": [

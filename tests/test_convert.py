@@ -16,6 +16,7 @@ import quick
 from absl import flags
 from numpy.testing import assert_allclose, assert_array_equal
 from original_golden import FOLDER
+from tiny import tiny_transformer_config
 
 from configs import original as original_config
 from diffusion_jax.data import imagenet
@@ -340,6 +341,8 @@ def test_a_run_that_computes_otherwise_is_not_exported(imported, tmp_path):
         changed.model[field] = value
         with pytest.raises(ValueError, match=value):
             original.check_exportable(changed)
+    with pytest.raises(ValueError, match=r"model\.name=dit: the original has no such network"):
+        original.check_exportable(tiny_transformer_config())
 
 
 def test_saved_statistics_become_an_npz(tmp_path):

@@ -14,6 +14,7 @@ from test_stochastic_solvers import CHURN, algorithm_2, walk
 from configs import edm2_s64, edm2_xs64, edm64, edm_cifar10
 from diffusion_jax.diffusion import losses
 from diffusion_jax.diffusion.parametrisations import ask, denoiser_from_network, predict
+from diffusion_jax.files import torch_writer
 from diffusion_jax.importers.imported import with_settings
 from diffusion_jax.importers.programs import PROGRAMS
 from diffusion_jax.models import EDM2, SongUNet, magnitude
@@ -212,6 +213,7 @@ def test_mistakes_are_one_line_and_write_nothing(golden, tmp_path):
     assert evil != whole
     (tmp_path / "evil.pkl").write_bytes(evil)
     (tmp_path / "text.pkl").write_text("no pickle")
+    torch_writer.write(tmp_path / "saved.pkl", {"ema": {}})
     write(tmp_path / "more.pkl", "Precond", PRECOND, state | {"unet.extra": np.ones(2, "f")})
     lost = {name: array for name, array in state.items() if name != "unet.out_gain"}
     write(tmp_path / "lost.pkl", "Precond", PRECOND, lost)
@@ -219,10 +221,26 @@ def test_mistakes_are_one_line_and_write_nothing(golden, tmp_path):
     write(tmp_path / "odd.pkl", "Precond", PRECOND | {"teeth": 3}, state)
     write(tmp_path / "filter.pkl", "Precond", PRECOND | {"resample_filter": [1, 3]}, state)
     write(tmp_path / "edm.pkl", "EDMPrecond", SONG, state)
+    odd_arguments = {
+        "text": ({"model_channels": "big"}, "model_channels=big of its network must be a whole"),
+        "part": ({"model_channels": 4.0}, "model_channels=4.0 of its network must be a whole"),
+        "zero": ({"model_channels": 0}, "model.width=0 must be at least 1"),
+        "side": ({"img_resolution": 7}, "data.resolution=7 is not divisible"),
+        "sideless": ({"img_resolution": None}, "img_resolution=None of its network must be"),
+        "flat": ({"channel_mult": 2}, "channel_mult=2 of its network must be a list"),
+        "sigma": ({"sigma_data": "x"}, "sigma_data=x of its network must be a number"),
+        "endless": ({"num_blocks": 10**9}, "blocks are said to be in its"),
+        "latent": ({"img_channels": 4}, "It draws latents"),
+    }
+    for name, (arguments, _) in odd_arguments.items():
+        write(tmp_path / f"{name}_.pkl", "Precond", PRECOND | arguments, state)
+    nowhere = {name: value for name, value in PRECOND.items() if name != "img_resolution"}
+    write(tmp_path / "nowhere.pkl", "Precond", nowhere, state)
     cases = [
         ("cut", "is damaged"),
         ("evil", "asks for"),
         ("text", "text.pkl"),
+        ("saved", "is a file of torch.save, which EDM's are not"),
         ("more", "has a unet.extra"),
         ("lost", "has no unet.out_gain"),
         ("wide", "does not fit"),
@@ -230,6 +248,8 @@ def test_mistakes_are_one_line_and_write_nothing(golden, tmp_path):
         ("filter", "resample_filter=[1, 3] is not supported"),
         ("edm", "of the class EDMPrecond, not Precond"),
         ("none", "none.pkl"),
+        ("nowhere", "has no img_resolution"),
+        *((f"{name}_", message) for name, (_, message) in odd_arguments.items()),
     ]
     before = sorted(tmp_path.iterdir())
     common = ["--from=edm2", "--config=configs/edm2_s64.py", f"--workdir={tmp_path / 'run'}"]

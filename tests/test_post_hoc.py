@@ -28,6 +28,10 @@ def test_an_average_that_was_saved_is_itself():
     assert_allclose(post_hoc.weights(TIMES, WIDTHS, 3, 0.1), np.eye(8)[5], atol=1e-9)
     with pytest.raises(ValueError, match="Two averages of the same width and time"):
         post_hoc.weights(np.array([1, 1]), np.array([0.1, 0.1]), 1, 0.1)
+    found = post_hoc.weights(TIMES, WIDTHS, 3, 0.1)
+    assert post_hoc.misfit(TIMES, WIDTHS, found, 3, 0.1) < 1e-6
+    with pytest.raises(ValueError, match=r"second_sigma_rel=0\.05 must differ"):
+        averages.power(sigma_rel=0.05, second_sigma_rel=0.05)
     with pytest.raises(ValueError, match=r"must be above 0 and less than 0\.28"):
         post_hoc.weights(TIMES, WIDTHS, 4, 0.3)
 
@@ -38,6 +42,16 @@ def test_inner_products_are_integrals():
     product = np.mean(3 * s**2 * (4 * s**3 / 2**4))
     assert_allclose(post_hoc.inner_product(1, 2, 2, 3), product, rtol=1e-8)
     assert_allclose(post_hoc.inner_product(2, 3, 1, 2), product, rtol=1e-8)
+
+
+def test_how_far_a_combination_is_off():
+    """Half of 3 s^2 on [0, 1], for the profile 4 s^3 / 2^4 on [0, 2], by the midpoint rule."""
+    s = (np.arange(200_000) + 0.5) / 100_000
+    wanted, made = 4 * s**3 / 16, np.where(s < 1, 1.5 * s**2, 0)
+    expected = np.sqrt(np.sum((made - wanted) ** 2) / np.sum(wanted**2))
+    widths = [np.sqrt((g + 1) / ((g + 2) ** 2 * (g + 3))) for g in (2, 3)]
+    found = post_hoc.misfit(np.array([1]), np.array(widths[:1]), np.array([0.5]), 2, widths[1])
+    assert_allclose(found, expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("wanted", [0.04, 0.07, 0.12, 0.2])
@@ -94,10 +108,11 @@ def test_a_second_average_is_trained_and_resumed(runs):
 
 
 def test_a_run_is_made_of_the_averages_of_another(runs):
-    parts = reaverage(runs / "two", runs / "new", sigma_rel=0.15, checkpoint=3)
+    parts, misfit = reaverage(runs / "two", runs / "new", sigma_rel=0.15, checkpoint=3)
     assert [(part.step, part.sigma_rel) for part in parts] == [
         (step, width) for step in (1, 2, 3) for width in (0.05, 0.1)
     ]
+    assert 0.1 < misfit < 0.2
     _, params = load_params(runs / "new", run_folder.load(runs / "new"))
     weights = post_hoc.weights(np.repeat([1, 2, 3], 2), np.tile([0.05, 0.1], 3), 3, 0.15)
     trees = [
@@ -112,7 +127,11 @@ def test_the_command_and_its_mistakes(runs):
     cases = [
         ([*given, f"--out={runs / 'again'}"], None),
         ([*given, f"--out={runs / 'two'}"], "already exists"),
-        ([given[0], "--sigma_rel=0.5", f"--out={runs / 'x'}"], "sigma_rel=0.5 must be above 0"),
+        ([given[0], "--sigma_rel=0.5", f"--out={runs / 'x'}"], "0.5"),
+        (
+            [given[0], "--sigma_rel=0.01", f"--out={runs / 'x'}"],
+            "cannot be combined to the width 0.01: the nearest combination is",
+        ),
         ([*given, f"--out={runs / 'x'}", "--checkpoint=5"], "No checkpoint of step 5"),
         (
             [f"--workdir={runs / 'constant'}", "--sigma_rel=0.1", f"--out={runs / 'x'}"],
@@ -124,6 +143,7 @@ def test_the_command_and_its_mistakes(runs):
         if message is None:
             assert done.returncode == 0, done.stderr
             assert "+1.0000 of step 4, width 0.1" in done.stdout
+            assert "Off the wanted average by 0.0%" in done.stdout
             continue
         assert done.returncode == 1, (arguments, done.stdout)
         assert message in done.stderr, (arguments, done.stderr)

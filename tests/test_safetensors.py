@@ -39,6 +39,7 @@ def test_there_and_back_again(run, tmp_path):
     back = tmp_path / "back"
     model = tmp_path / "ema" / safetensors.FILE
     cases.append(["--from=safetensors", f"--model={model}", f"--workdir={back}"])
+    cases.append(["--from=safetensors", f"--model={model.parent}", f"--workdir={back}_too"])
     for done in run_each("convert", cases):
         assert done.returncode == 0, done.stderr
     config = run_folder.load(run)
@@ -89,7 +90,11 @@ def test_mistakes_are_one_line_and_write_nothing(run, tmp_path):
         (changed("huge", struct.pack("<Q", 2**60)), "is damaged, or not a file of safetensors"),
         (changed("empty", header()), "which this network has; "),
         (["--from=safetensors", f"--model={other / safetensors.FILE}"], "does not fit"),
-        (["--from=safetensors", f"--model={tmp_path / 'no.safetensors'}"], "config.json"),
+        (
+            ["--from=safetensors", f"--model={tmp_path / 'no.safetensors'}"],
+            "has no config.json, which belongs beside no.safetensors",
+        ),
+        (["--to=safetensors", f"--workdir={run}", f"--out={run}"], "--out="),
         (["--from=safetensors"], "--model is missing"),
         (["--to=safetensors", f"--workdir={run}", f"--out={good}"], "already exists"),
         (["--from=safetensors", "--out=x"], "--out belongs to"),
@@ -109,6 +114,6 @@ def test_values_that_are_not_finite_are_refused(run, tmp_path):
     config = run_folder.load(run)
     _, params = load_params(run, config)
     broken = jax.tree.map(lambda x: np.full_like(x, np.nan), jax.device_get(params))
-    safetensors.write(tmp_path, config, broken, step=3, class_names=[])
+    safetensors.write(tmp_path / "out", config, broken, step=3, class_names=[])
     with pytest.raises(ValueError, match="non-finite"):
-        safetensors.read(tmp_path / safetensors.FILE, config)
+        safetensors.read(tmp_path / "out" / safetensors.FILE, config)

@@ -64,6 +64,18 @@ MISTAKES = {
         ["scripts.train", "--config=configs/nothing.py"],
         "--config=configs/nothing.py: there is no such file",
     ),
+    "a field without its section": (
+        ["scripts.train", DIGITS, "--learning_rate=1"],
+        "is changed by --config.optimizer.learning_rate=VALUE",
+    ),
+    "a misspelt field": (
+        ["scripts.train", DIGITS, "--config.model.widht=3"],
+        "There is no config.model.widht; did you mean config.model.width?",
+    ),
+    "a field of another network": (
+        ["scripts.train", "--config=configs/digits_dit.py", "--config.model.remat=8"],
+        "There is no config.model.remat; --dry_run shows the fields",
+    ),
     "unknown flag": (["scripts.train", DIGITS, "--workdri=x"], "workdri"),
     "stray word": (["scripts.train", DIGITS, "configs/res.py"], "configs/res.py"),
     "missing workdir": (

@@ -78,6 +78,7 @@ def test_mistakes_are_one_line_and_write_nothing(golden, tmp_path, program):
         "more": ({"extra.weight": np.zeros(2, np.float32)}, "has a extra.weight"),
         "shape": ({head + ".bias": np.zeros(9, np.float32)}, f"{head}.bias has the shape (9,)"),
         "flat": ({head + ".weight": np.full(3, 1, np.float32)}, f"no {head}.weight"),
+        "odd": ({head + ".weight": np.ones((3, 7, 1, 1), np.float32)}, "odd.pt"),
         "nan": ({norm + ".bias": state[norm + ".bias"] * np.nan}, "non-finite"),
         "empty": (dict.fromkeys(state), "no state dict"),
     }

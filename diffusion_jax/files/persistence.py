@@ -60,6 +60,9 @@ def read(path: Path, class_name: str) -> Module:
     """
     with path.open("rb") as file:
         machine = _Reader(path)
+        if file.read(2) == b"PK":
+            raise machine.refused("is a file of torch.save, which EDM's are not")
+        file.seek(0)
         content = machine.run(file)
     network = content.get("ema") if isinstance(content, dict) else None
     if not isinstance(network, Object) or "_modules" not in network.attributes:

@@ -28,7 +28,7 @@ def write(path: Path, tree: Any) -> None:
         archive.writestr(zipfile.ZipInfo(f"{root}/byteorder"), b"little")
         for key, array in enumerate(arrays):
             with archive.open(zipfile.ZipInfo(f"{root}/data/{key}"), "w") as member:
-                member.write(np.ascontiguousarray(array, "<f4").data.cast("B"))
+                member.write(np.ascontiguousarray(array, "<f4").reshape(-1).view(np.uint8).data)
         archive.writestr(zipfile.ZipInfo(f"{root}/version"), b"3\n")
 
 

@@ -5,18 +5,23 @@ so on; edogariu/nice-diffusion, whose names differ, saves EMNIST_model_params.pt
 is has to be said by a config.
 """
 
+import string
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from diffusion_jax.importers.imported import Imported, shapes_of, with_settings
+from diffusion_jax.importers.imported import (
+    Imported,
+    network_of,
+    shapes_of,
+    with_settings,
+)
 from diffusion_jax.importers.tensors import Layout, Source, dense, fill, plain, read_state_dict
 from diffusion_jax.models import ADM, NoisyClassifier
-from diffusion_jax.runs import build
 
 ARRAYS = {"kernel": "weight", "scale": "weight", "bias": "bias", "table": "weight"}
 
@@ -85,7 +90,14 @@ def read_nice_diffusion(path: Path, config: ConfigDict) -> Imported:
 
     With model.learned_null its class 0 is the null class, and class i + 1 is our class i.
     """
-    return _read(path, config, NICE)
+    imported = _read(path, config, NICE)
+    characters = {26: string.ascii_uppercase, 10: string.digits}
+    names = characters.get(imported.settings["model.num_classes"], "")
+    notes = ()
+    if imported.settings["model.learned_null"]:
+        notes = ("its class 0 is the null class, and its class i is i - 1 here.",)
+    known = config.data.name.startswith("tfds:emnist")
+    return replace(imported, class_names=tuple(names) if known else (), notes=notes)
 
 
 def _read(path: Path, config: ConfigDict, names: Names) -> Imported:
@@ -94,9 +106,7 @@ def _read(path: Path, config: ConfigDict, names: Names) -> Imported:
     state = read_state_dict(path, "ema", "model", "state_dict")
     settings = _settings(state, config, names, path)
     config = with_settings(config, settings)
-    like = shapes_of(config)
-    model = build.make_model(config)
-    model.check(config.data.resolution)
+    like, model = shapes_of(config, path), network_of(config, path)
     if model.learned_null and names is NICE:
         state[f"{names.label}.weight"] = np.roll(state[f"{names.label}.weight"], -1, axis=0)
     places = places_of(model, config.data.resolution, names)
@@ -111,7 +121,10 @@ def _settings(
 
     def side(name: str, axis: int) -> int:
         if name not in state or state[name].ndim <= axis:
-            raise ValueError(f"{path} has no {name}; another program's model was expected")
+            raise ValueError(
+                f"{path} has no {name}; another program's model was expected. A classifier needs "
+                "--config=configs/adm64_classifier.py"
+            )
         return state[name].shape[axis]
 
     channels, outputs = side(f"{names.down}.0.0.weight", 1), side("out.2.weight", 0)
@@ -138,14 +151,14 @@ def _read_classifier(path: Path, config: ConfigDict) -> Imported:
     for field, (name, axis) in sides.items():
         if f"{name}.weight" not in state or state[f"{name}.weight"].ndim < 2:
             raise ValueError(
-                f"{path} has no {name}.weight; a classifier with model.pool={pool} was expected"
+                f"{path} has no {name}.weight; a classifier with model.pool={pool} was expected. "
+                "Another may be described by --config.model.pool=mean, or --config"
             )
         settings[f"model.{field}"] = state[f"{name}.weight"].shape[axis]
     config = with_settings(config, settings)
-    model = build.make_model(config)
-    model.check(config.data.resolution)
+    model = network_of(config, path)
     places = places_of(model, config.data.resolution, OPENAI)
-    params = fill(shapes_of(config), state, lambda ours: _in_classifier(ours, places), path)
+    params = fill(shapes_of(config, path), state, lambda ours: _in_classifier(ours, places), path)
     return Imported(params, settings=settings)
 
 

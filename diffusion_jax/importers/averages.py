@@ -14,6 +14,9 @@ from diffusion_jax.training import post_hoc
 from diffusion_jax.training.checkpoints import Checkpoints
 from diffusion_jax.training.state import init_params
 
+# How far the combination may be from the wanted average, relative, in L2 of the profiles.
+LARGEST_MISFIT = 0.25
+
 
 @dataclass(frozen=True)
 class Saved:
@@ -32,14 +35,15 @@ def reaverage(
     sigma_rel: float,
     checkpoint: int | None = None,
     progress: Callable[[Iterable], Iterable] = iter,
-) -> list[Saved]:
+) -> tuple[list[Saved], float]:
     """Writes the run `out`: of the run in workdir, with an average of the width sigma_rel.
 
     checkpoint: its step, which is also the last that is used; None: the newest. Returns what the
-    average is made of. See `post_hoc.weights`. Raises FileNotFoundError or ValueError if there is
-    no such run or checkpoint, or if its averages are of no power function.
+    average is made of, and how far that is off: see `post_hoc.weights` and `misfit`. Raises
+    FileNotFoundError or ValueError if there is no such run or checkpoint, if its averages are of
+    no power function, or if no combination of them is near enough to the wanted one.
     """
-    imported_run.check_free(out)
+    imported_run.check_free(out, "out")
     config = run_folder.load(workdir)
     model = build.make_model(config)
     like = jax.eval_shape(lambda: init_params(model, config.seed, config.data.resolution))
@@ -63,6 +67,14 @@ def reaverage(
         times = np.array([average.step for average in saved])
         widths = np.array([average.sigma_rel for average in saved])
         found = post_hoc.weights(times, widths, last, sigma_rel)
+        misfit = post_hoc.misfit(times, widths, found, last, sigma_rel)
+        if misfit > LARGEST_MISFIT:
+            raise ValueError(
+                f"The {len(saved)} averages in {workdir} cannot be combined to the width "
+                f"{sigma_rel}: the nearest combination is {misfit:.0%} off. Choose a width between "
+                f"those that were trained ({', '.join(f'{w:g}' for w in sorted(set(widths)))}), or "
+                "train with more checkpoints (keep_every)"
+            )
         saved = [Saved(s.step, s.sigma_rel, s.second, float(w)) for s, w in zip(saved, found)]
         total = jax.tree.map(lambda leaf: np.zeros(leaf.shape), like)
         for average in progress(saved):
@@ -77,7 +89,7 @@ def reaverage(
     origin |= {"sigma_rel": sigma_rel, "epoch": 0, "step": last, "imported_as": last}
     state = imported_run.imported_state(config, params, last)
     imported_run.write_workdir(out, config, state, origin, run_folder.class_names(workdir))
-    return saved
+    return saved, misfit
 
 
 def _averages_in(step: int, about: Mapping[str, Any]) -> list[Saved]:

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from diffusion_jax.files import persistence
 from diffusion_jax.importers.imported import Imported, shapes_of, with_settings
+from diffusion_jax.importers.nvidia_arguments import check_kinds, check_size
 from diffusion_jax.importers.tensors import Source, conv, dense, fill, plain
 
 ARRAYS = {"kernel": "weight", "scale": "weight", "bias": "bias"}
@@ -85,8 +86,9 @@ def read(path: Path, config: ConfigDict) -> Imported:
     """The average in a file. Raises ValueError if it is damaged or of another network."""
     module = persistence.read(path, "EDMPrecond")
     settings = settings_of(module.arguments, path)
-    like = shapes_of(with_settings(config, settings))
     state = {name: np.asarray(array, np.float32) for name, array in module.tensors.items()}
+    check_size(settings, state, path)
+    like = shapes_of(with_settings(config, settings), path)
     filters = [name for name in state if name.endswith(".resample_filter")]
     side, levels = settings["data.resolution"], len(settings["model.multipliers"].split(","))
     network = settings["model.name"]
@@ -100,11 +102,10 @@ def read(path: Path, config: ConfigDict) -> Imported:
 
 def settings_of(given: dict[str, Any], path: Path) -> dict[str, Any]:
     """Fields of the config from the constructor's arguments."""
+    check_kinds(given, {*IDLE, *FIELDS, *LISTS, *ONLY, "sigma_data"}, path)
     kind = given.get("model_type", "DhariwalUNet")
     if kind not in NETWORKS:
         raise ValueError(f"{path} has a {kind}; known networks: {', '.join(NETWORKS)}")
-    if unknown := given.keys() - {*IDLE, *FIELDS, *LISTS, *ONLY, "sigma_data"}:
-        raise ValueError(f"{path}: its network has an unknown argument, {min(unknown)[:50]}")
     for name, value in ONLY.items():
         if given.get(name, value) != value:
             raise ValueError(f"{path}: {name}={given[name]} is not supported, {value} is")

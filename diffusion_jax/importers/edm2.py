@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from diffusion_jax.files import persistence
 from diffusion_jax.importers.imported import Imported, shapes_of, with_settings
+from diffusion_jax.importers.nvidia_arguments import check_kinds, check_size
 from diffusion_jax.importers.tensors import Layout, Source, conv, dense, fill
 
 BLOCK = {
@@ -54,7 +55,8 @@ def read(path: Path, config: ConfigDict) -> Imported:
     module = persistence.read(path, "Precond")
     state = {name: np.asarray(array, np.float32) for name, array in module.tensors.items()}
     settings = settings_of(module.arguments, path)
-    like = shapes_of(with_settings(config, settings))
+    check_size(settings, state, path)
+    like = shapes_of(with_settings(config, settings), path)
     side = settings["data.resolution"]
     levels = len(settings["model.multipliers"].split(","))
     params = fill(like, state, lambda ours: source(ours, side, levels), path)
@@ -63,9 +65,7 @@ def read(path: Path, config: ConfigDict) -> Imported:
 
 def settings_of(arguments: dict, path: Path) -> dict:
     """Fields of the config from the constructor's arguments."""
-    known = {*ARGUMENTS, *LISTS, *OTHERS, *ONLY}
-    if unknown := arguments.keys() - known:
-        raise ValueError(f"{path}: its network has an unknown argument, {min(unknown)[:50]}")
+    check_kinds(arguments, {*ARGUMENTS, *LISTS, *OTHERS, *ONLY}, path)
     for name, value in ONLY.items():
         if arguments.get(name, value) != value:
             raise ValueError(f"{path}: {name}={arguments[name]} is not supported, {value} is")

@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import jax
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
+from diffusion_jax.models import MODELS, Network
 from diffusion_jax.runs import build
 from diffusion_jax.runs.sections import model_section
 from diffusion_jax.training.state import init_params
@@ -31,9 +33,26 @@ class Imported:
     notes: tuple[str, ...] = ()
 
 
-def shapes_of(config: ConfigDict) -> PyTree:
-    """The shapes of the parameters of a config's network; costs neither memory nor time."""
-    model = build.make_model(config)
+def network_of(config: ConfigDict, path: Path) -> Network:
+    """The config's network. Raises ValueError, which names the file, if there can be none."""
+    try:
+        MODELS[config.model.name].check_fields(config.model.to_dict())
+        model = build.make_model(config)
+        model.check(config.data.resolution)
+    except ValueError as error:
+        raise ValueError(
+            f"{path} does not fit the config: {error}; say --config=CONFIG or "
+            "--config.model.FIELD=VALUE as the model was trained"
+        ) from None
+    return model
+
+
+def shapes_of(config: ConfigDict, path: Path) -> PyTree:
+    """The shapes of the parameters of a config's network; costs neither memory nor time.
+
+    Raises what `network_of` does.
+    """
+    model = network_of(config, path)
     return jax.eval_shape(lambda: init_params(model, config.seed, config.data.resolution))
 
 

@@ -87,10 +87,10 @@ def write_workdir(
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def check_free(workdir: Path) -> None:
-    """Raises ValueError if the workdir is a file or a folder that is not empty."""
-    if workdir.is_file() or (workdir.is_dir() and any(workdir.iterdir())):
-        raise ValueError(f"--workdir={workdir} already exists; choose another, or delete it")
+def check_free(folder: Path, flag: str = "workdir") -> None:
+    """Raises ValueError if the folder, which the flag names, is a file or not empty."""
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        raise ValueError(f"--{flag}={folder} already exists; choose another, or delete it")
 
 
 def read_weights(

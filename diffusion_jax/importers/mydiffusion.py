@@ -41,7 +41,7 @@ def read(path: Path, config: ConfigDict) -> Imported:
             settings[field] = state[name].shape[axis]
         elif field != "model.num_classes":
             raise ValueError(f"{path} has no {name}; a model of MyDiffusionModel was expected")
-    like = shapes_of(with_settings(config, settings))
+    like = shapes_of(with_settings(config, settings), path)
     return Imported(fill(like, state, source, path), settings=settings)
 
 

@@ -48,7 +48,7 @@ def read(path: Path, config: ConfigDict) -> Imported:
         if name not in state or state[name].ndim <= axis:
             raise ValueError(f"{path} has no {name}; a model of the OASIS system was expected")
         settings[field] = state[name].shape[axis]
-    like = shapes_of(with_settings(config, settings))
+    like = shapes_of(with_settings(config, settings), path)
     state = _with_fixed_norms(state, path)
     return Imported(fill(like, state, source, path), settings=settings)
 

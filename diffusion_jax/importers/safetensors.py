@@ -16,6 +16,7 @@ from safetensors import SafetensorError, numpy, safe_open
 
 from diffusion_jax.files import atomic
 from diffusion_jax.importers.imported import shapes_of
+from diffusion_jax.importers.imported_run import check_free
 from diffusion_jax.importers.tensors import Source, fill
 from diffusion_jax.runs import run_folder
 
@@ -27,11 +28,10 @@ def write(
 ) -> list[Path]:
     """Writes model.safetensors, config.json and, with classes, classes.txt; returns their paths.
 
-    Raises FileExistsError if the folder has a model already.
+    Raises ValueError if there is a file of that name, or a folder that is not empty.
     """
+    check_free(folder, "out")
     path = folder / FILE
-    if path.exists():
-        raise FileExistsError(f"{path} already exists; choose another --out, or delete it")
     leaves = jax.tree_util.tree_leaves_with_path(params)
     tensors = {_name(tuple(k.key for k in key)): np.ascontiguousarray(x) for key, x in leaves}
     folder.mkdir(parents=True, exist_ok=True)
@@ -57,7 +57,8 @@ def read(path: Path, config: ConfigDict) -> tuple[int, PyTree]:
     step = metadata.get("step", "0")
     if not step.isdecimal():
         raise ValueError(f"{path} is damaged: step={step[:20]} is not a number")
-    return int(step), fill(shapes_of(config), state, lambda ours: Source(_name(ours)), path)
+    like = shapes_of(config, path)
+    return int(step), fill(like, state, lambda ours: Source(_name(ours)), path)
 
 
 def _name(path: tuple[str, ...]) -> str:

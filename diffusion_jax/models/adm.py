@@ -4,7 +4,8 @@ Diffusion Models Beat GANs (arXiv:2105.05233), section 3; Improved DDPM (arXiv:2
 options of `configs/edm64.py` it is the network that EDM (arXiv:2206.00364) has on ImageNet.
 """
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 import flax.linen as nn
@@ -87,6 +88,9 @@ class ADM(Network):
 
     def check(self, resolution: int) -> None:
         check_blocks(self, resolution)
+        widths = self.widths()
+        joined = [low + high for low, high in itertools.pairwise(widths)]  # by skip connections
+        check_groups(joined, self.smallest_group)
         if self.direct_variance and not self.learn_variance:
             raise ValueError("model.direct_variance=True needs model.learn_variance=True")
         if self.low_resolution and resolution % self.low_resolution:
@@ -186,12 +190,7 @@ def check_blocks(network: Any, resolution: int) -> None:
                 f"model.{name}={getattr(network, name)} does not divide the {width} channels of "
                 "a level with attention"
             )
-    for width in sides.values():
-        if width % min(32, max(1, width // network.smallest_group)):
-            raise ValueError(
-                f"The {width} channels of a level cannot be cut into groups of at least "
-                f"model.smallest_group={network.smallest_group}; choose a multiple of 32"
-            )
+    check_groups(sides.values(), network.smallest_group)
 
 
 def shrunk(images: Images, side: int) -> Float[Array, "batch side side channels"]:
@@ -199,3 +198,13 @@ def shrunk(images: Images, side: int) -> Float[Array, "batch side side channels"
     batch, height, _, channels = images.shape
     factor = height // side
     return images.reshape(batch, side, factor, side, factor, channels).mean((2, 4))
+
+
+def check_groups(widths: Iterable[int], smallest_group: int) -> None:
+    """Raises ValueError if so many channels cannot be cut into groups of one size."""
+    for width in widths:
+        if width % min(32, max(1, width // smallest_group)):
+            raise ValueError(
+                f"{width} channels, of a level or of two joined ones, cannot be cut into groups of "
+                f"at least model.smallest_group={smallest_group}; choose multiples of 32"
+            )

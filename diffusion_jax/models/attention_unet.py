@@ -19,6 +19,7 @@ from diffusion_jax.models.attention import attention
 from diffusion_jax.models.embeddings import LabelEmbedding, sinusoidal
 from diffusion_jax.models.layers import TORCH_KERNEL, Conv, GroupNorm, conv, dense, gelu
 from diffusion_jax.models.network import Network
+from diffusion_jax.models.remat import apply_block, check_sides
 
 Embedding = Float[Array, "batch time_dim"]
 HEADS = 4
@@ -30,14 +31,16 @@ class AttentionUNet(Network):
 
     Three levels down to 4 width channels, three convolutions twice as wide, three levels up. The
     embedding of timestep and class is added to what each level makes. time_dim: its width, even.
-    dtype: "float32" or "bfloat16", for convolutions and matrix products; parameters, norms,
-    embeddings and the output are float32. The images' sides must be divisible by 8.
+    remat: see `apply_block`; stem and middle are left out. dtype: "float32" or "bfloat16", for
+    convolutions and matrix products; parameters, norms, embeddings and the output are float32. The
+    images' sides must be divisible by 8.
     """
 
     channels: int
     num_classes: int
     width: int = 64
     time_dim: int = 256
+    remat: str = ""
     dtype: str = "float32"
 
     FIELDS: ClassVar[Mapping[str, tuple[str, ...]]] = {
@@ -49,6 +52,7 @@ class AttentionUNet(Network):
     def check(self, resolution: int) -> None:
         if resolution % 2**HALVINGS:
             raise ValueError(f"data.resolution={resolution} is not divisible by {2**HALVINGS}")
+        check_sides(self.remat, [resolution >> i for i in range(HALVINGS + 1)])
         if self.width % HEADS:
             raise ValueError(f"model.width={self.width} is not divisible by {HEADS}, the heads")
         if self.time_dim % 2:
@@ -72,8 +76,9 @@ class AttentionUNet(Network):
             cond += ahead(self, OF_CONDITION, "label", lambda: table(condition))
 
         def level(x: Images, features: int, middle: int, name: str) -> Features:
-            x = Level(features, middle, dtype, name=name)(x, cond)
-            return SelfAttention(dtype, name=f"{name}_attention")(x)
+            how = {"remat": self.remat, "train": train, "is_told": False}
+            x = apply_block(Level(features, middle, dtype, name=name), x, cond, **how)
+            return apply_block(SelfAttention(dtype, name=f"{name}_attention"), x, **how)
 
         x = DoubleConv(width, width, dtype, name="stem")(x)
         kept = [x]

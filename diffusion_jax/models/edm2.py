@@ -28,6 +28,7 @@ from diffusion_jax.models.magnitude import (
     normalized_kernel,
 )
 from diffusion_jax.models.network import Network
+from diffusion_jax.models.remat import apply_block, check_sides
 
 
 class EDM2(Network):
@@ -38,8 +39,9 @@ class EDM2(Network):
     multipliers, blocks, attention: as in `ADM`. head_channels: of an attention head. label_balance,
     concat_balance, residual_balance, attention_balance: t of the sums and concatenations of class,
     skip connection, residual and attention. clip: activations beyond it are cut off.
-    uncertainty_dim: width of the embedding from which the uncertainty is estimated. dtype:
-    "float32" or "bfloat16", for what convolutions and matrix products take in; the rest is float32.
+    uncertainty_dim: width of the embedding from which the uncertainty is estimated. remat:
+    see `apply_block`. dtype: "float32" or "bfloat16", for what convolutions and matrix products
+    take in; the rest is float32.
     """
 
     channels: int
@@ -56,6 +58,7 @@ class EDM2(Network):
     attention_balance: float = 0.3
     clip: float = 256.0
     uncertainty_dim: int = 128
+    remat: str = ""
     dtype: str = "float32"
 
     FIELDS: ClassVar[Mapping[str, tuple[str, ...]]] = {
@@ -74,6 +77,7 @@ class EDM2(Network):
 
     def check(self, resolution: int) -> None:
         sides = channels_by_side(self, resolution)
+        check_sides(self.remat, list(sides))
         for side in {*attending(self), min(sides)}:
             if sides[side] % self.head_channels:
                 raise ValueError(
@@ -114,11 +118,11 @@ class EDM2(Network):
 
         def encode(x: Images, features: int, name: str, **options: str | bool) -> Maps:
             layer = block(features, encoder=True, name=name, **options)
-            return layer(x, cond, examples, train=train)
+            return apply_block(layer, x, cond, examples, remat=self.remat, train=train)
 
         def decode(x: Images, features: int, name: str, **options: str | bool) -> Maps:
             layer = block(features, encoder=False, name=name, **options)
-            return layer(x, cond, examples, train=train)
+            return apply_block(layer, x, cond, examples, remat=self.remat, train=train)
 
         # A channel of ones takes the place of biases.
         x = jnp.concatenate([x, jnp.ones_like(x[..., :1])], axis=-1)

@@ -17,6 +17,7 @@ from diffusion_jax.models.ahead import OF_CONDITION, OF_LEVEL, ahead
 from diffusion_jax.models.embeddings import LabelEmbedding, sinusoidal
 from diffusion_jax.models.layers import TORCH_KERNEL, ConvTranspose, GroupNorm, conv
 from diffusion_jax.models.network import Network
+from diffusion_jax.models.remat import apply_block, check_sides
 
 NORMS = ("group", "affine")
 
@@ -28,9 +29,9 @@ class PlainUNet(Network):
     halve the sides, transposed convolutions double them.
 
     norm: "group" is group norm, with at most 32 groups of at least 4 channels: smaller ones would
-    forget how bright an image is. "affine" only scales and shifts each
-    channel; that is what the batch norm of an imported model amounts to once it is trained.
-    time_dim: width of the timestep embedding. dtype: "float32" or "bfloat16", for convolutions;
+    forget how bright an image is. "affine" only scales and shifts each channel; that is what the
+    batch norm of an imported model amounts to once it is trained. time_dim: width of the timestep
+    embedding. remat: see `apply_block`. dtype: "float32" or "bfloat16", for convolutions;
     parameters, norms, embeddings and the output are float32. Sides must be divisible by 2^levels.
     """
 
@@ -40,6 +41,7 @@ class PlainUNet(Network):
     levels: int = 4
     time_dim: int = 32
     norm: str = "group"
+    remat: str = ""
     dtype: str = "float32"
 
     FIELDS: ClassVar[Mapping[str, tuple[str, ...]]] = {
@@ -54,6 +56,7 @@ class PlainUNet(Network):
                 f"data.resolution={resolution} is not divisible by {2**self.levels}, which "
                 f"model.levels={self.levels} needs"
             )
+        check_sides(self.remat, [resolution >> i for i in range(self.levels + 1)])
         if self.norm not in NORMS:
             raise ValueError(f"model.norm={self.norm} must be one of {', '.join(NORMS)}")
         if self.time_dim % 2 or self.time_dim < 4:
@@ -81,19 +84,24 @@ class PlainUNet(Network):
             table = LabelEmbedding(self.num_classes, self.time_dim, name="label_embedding")
             cond += ahead(self, OF_CONDITION, "label", lambda: table(condition))
 
-        level = partial(TwoConvs, norm=self.norm, dtype=dtype)
+        block = partial(TwoConvs, norm=self.norm, dtype=dtype)
+
+        def level(x: Images, features: int, name: str) -> Features:
+            how = {"remat": self.remat, "train": train, "is_told": False}
+            return apply_block(block(features, name=name), x, cond, **how)
+
         widths = [self.width * 2**i for i in range(self.levels + 1)]
         kept = []
         for i, features in enumerate(widths[:-1]):
-            x = level(features, name=f"down_{i}")(x, cond)
+            x = level(x, features, f"down_{i}")
             kept.append(x)
             x = nn.max_pool(x, (2, 2), (2, 2))
-        x = level(widths[-1], name="bottom")(x, cond)
+        x = level(x, widths[-1], "bottom")
         for i, features in reversed(list(enumerate(widths[:-1]))):
             grow = partial(ConvTranspose, kernel_init=TORCH_KERNEL, dtype=dtype)
             x = grow(features, (2, 2), strides=(2, 2), name=f"up_{i}_double")(x)
             x = jnp.concatenate([kept.pop(), x], axis=-1)
-            x = level(features, name=f"up_{i}")(x, cond)
+            x = level(x, features, f"up_{i}")
         return NetworkOutput(conv(self.channels, 1, "head", jnp.float32)(x))
 
 

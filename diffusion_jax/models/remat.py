@@ -13,14 +13,18 @@ from diffusion_jax.models.levels import numbers
 Maps = Float[Array, "batch _ _ _"]
 
 
-def apply_block(block: nn.Module, x: Images, *told: PyTree, remat: str, train: bool) -> Maps:
+def apply_block(
+    block: nn.Module, x: Images, *told: PyTree, remat: str, train: bool, is_told: bool = True
+) -> Maps:
     """block(x, *told, train=train); in training again in the backward pass, where `remat` says so.
 
-    remat: sides of the maps whose blocks are computed again, "64,32".
+    remat: sides of the maps whose blocks are computed again, "64,32". is_told: whether the block
+    takes `train`, as those with dropout do.
     """
+    options = {"train": train} if is_told else {}
 
     def apply(block: nn.Module, x: Images, *told: PyTree) -> Maps:
-        return block(x, *told, train=train)
+        return block(x, *told, **options)
 
     again = train and x.shape[1] in sides_of(remat)
     return (nn.remat(apply) if again else apply)(block, x, *told)

@@ -20,6 +20,7 @@ from diffusion_jax.models.embeddings import sinusoidal
 from diffusion_jax.models.layers import Conv
 from diffusion_jax.models.levels import attending, channels_by_side, numbers, widths
 from diffusion_jax.models.network import Network
+from diffusion_jax.models.remat import apply_block, check_sides
 from diffusion_jax.models.song_layers import (
     ALMOST_ZERO,
     HALF,
@@ -45,8 +46,8 @@ class SongUNet(Network):
     multipliers, blocks, attention: as in `ADM`; the stem has width channels. embedding: of the
     clock, with noise_multiple * width numbers. taps: of the filter that halves and doubles.
     augment_dim: numbers that tell how an image was augmented, for a condition {"label": labels or
-    None, "augment": (batch, augment_dim)}; other conditions mean images as they are. dtype:
-    "float32" or "bfloat16", for convolutions and matrix products.
+    None, "augment": (batch, augment_dim)}; other conditions mean images as they are. remat: see
+    `apply_block`. dtype: "float32" or "bfloat16", for convolutions and matrix products.
     """
 
     channels: int
@@ -61,6 +62,7 @@ class SongUNet(Network):
     taps: str = "1,1"
     augment_dim: int = 0
     dropout: float = 0.0
+    remat: str = ""
     dtype: str = "float32"
 
     FIELDS: ClassVar[Mapping[str, tuple[str, ...]]] = {
@@ -75,7 +77,7 @@ class SongUNet(Network):
         return widths(self)
 
     def check(self, resolution: int) -> None:
-        channels_by_side(self, resolution)
+        check_sides(self.remat, list(channels_by_side(self, resolution)))
         for field, known in (("embedding", EMBEDDINGS), ("encoder", ENCODERS)):
             if getattr(self, field) not in known:
                 raise ValueError(
@@ -113,7 +115,8 @@ class SongUNet(Network):
         block = partial(SongBlock, dropout=self.dropout, taps=taps, dtype=dtype)
 
         def apply(x: Images, features: int, name: str, **options: str | bool) -> Maps:
-            return block(features, name=name, **options)(x, cond, examples, train=train)
+            layer = block(features, name=name, **options)
+            return apply_block(layer, x, cond, examples, remat=self.remat, train=train)
 
         image = x
         x = conv(self.width, 3, "stem", dtype)(x)

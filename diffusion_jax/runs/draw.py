@@ -62,6 +62,10 @@ def draw_into(
     frames = choice.film_frames
     batch_size = batch_size or parallel.round_up(min(len(chosen), BATCH))
     generator = Generator.from_config(config, batch_size=batch_size, frames=frames)
+    if config.sampling.classifier and (chosen == classes).all():
+        raise ValueError(
+            "--labels=none was given with a classifier, which can only guide to classes; name some"
+        )
     if generator.model.told_by_images:
         generator.model.check_condition(chosen)  # labels alone do not tell it enough
     step, params = load_params(workdir, config, checkpoint=checkpoint, ema=ema)

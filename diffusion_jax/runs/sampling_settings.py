@@ -51,6 +51,12 @@ def change(
             f"classifier_scale={given['classifier_scale']} was given without a classifier; add "
             "--classifier=WORKDIR"
         )
+    scale = given.get("guidance")
+    if scale and not (config.model.num_classes or sampling.autoguidance):
+        raise ValueError(
+            f"guidance={scale} was given, but the model has no classes to be guided to; leave it "
+            "out, or guide by a weaker run with --autoguidance=WORKDIR"
+        )
     _set_options(sampling, options or {})
     own = options_in(sampling, sampling.spacing)
     if given.get("steps") is not None and has_own_number(sampling.spacing, **own):

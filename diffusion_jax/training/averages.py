@@ -57,6 +57,8 @@ def power(*, sigma_rel: float = 0.05, second_sigma_rel: float = 0.0) -> Decay:
     """
     if second_sigma_rel:
         gamma_of(second_sigma_rel)  # knows its own limits
+        if second_sigma_rel == sigma_rel:
+            raise ValueError(f"second_sigma_rel={second_sigma_rel} must differ from sigma_rel")
     exponent = gamma_of(sigma_rel) + 1
 
     def decay_at(step: Int[Array, ""]) -> Float[Array, ""]:

@@ -34,6 +34,27 @@ def weights(
     return found / found.sum()
 
 
+def misfit(
+    times: Num[np.ndarray, "count"],
+    sigma_rels: Float[np.ndarray, "count"],
+    weights: Weights,
+    time: float | int,
+    sigma_rel: float,
+) -> float:
+    """The L2 distance of the combination from the wanted profile, relative to that profile's norm.
+
+    The arguments are those of `weights`, with its result.
+    """
+    gammas = np.array([gamma_of(width) for width in sigma_rels])
+    wanted = gamma_of(sigma_rel)
+    times = np.asarray(times, np.float64)
+    among = inner_product(times[:, None], gammas[:, None], times[None], gammas[None])
+    whole = inner_product(time, wanted, time, wanted)
+    crossed = weights @ inner_product(times, gammas, time, wanted)
+    square = weights @ among @ weights - 2 * crossed + whole
+    return float(np.sqrt(max(square, 0) / whole))
+
+
 def inner_product(
     t: ArrayLike, gamma: ArrayLike, u: ArrayLike, delta: ArrayLike
 ) -> Float[np.ndarray, "*shape"] | np.floating:

@@ -18,6 +18,11 @@ from diffusion_jax.runs import build
 def check_exportable(config: ConfigDict) -> None:
     """Raises ValueError for a run whose model the original would compute differently."""
     model = config.model
+    if model.name != "unet":
+        raise ValueError(
+            f"model.name={model.name}: the original has no such network; only runs of unet can be "
+            "exported to it. --to safetensors takes any"
+        )
     if model.behaviour != "original":
         raise ValueError(
             f"behaviour={model.behaviour}: the original computes a different result from the same "
