@@ -1,0 +1,109 @@
+"""The report of several runs side by side."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from diffusion_jax.pictures.curves import Curve
+from diffusion_jax.pictures.html import Html, document, element, note, section, table
+from diffusion_jax.runs.report import page
+from diffusion_jax.runs.report.environment import Environment
+from diffusion_jax.runs.report.gather import RunReport, differing
+
+
+def comparison(reports: Sequence[RunReport], environment: Environment) -> Html:
+    names = _names(reports)
+    return document(
+        "Runs " + ", ".join(names),
+        _overview(names, reports),
+        section("Settings that differ", *_settings(names, reports)),
+        section("Curves", *_curves(names, reports)),
+        section("Last samples", _samples(names, reports)),
+        section("Evaluations", *_evaluations(names, reports)),
+        section("Environment", *page.environment_of(environment, *reports)),
+        note(f"Written {environment.time:%Y-%m-%d %H:%M} UTC."),
+    )
+
+
+def _names(reports: Sequence[RunReport]) -> list[str]:
+    """The names of the folders, or their paths where two have the same name."""
+    names = [report.name for report in reports]
+    if len(set(names)) == len(names):
+        return names
+    return [str(report.workdir) for report in reports]
+
+
+def _overview(names: Sequence[str], reports: Sequence[RunReport]) -> Html:
+    head = ("run", "steps", "parameters", "started", "last metrics", "last loss", "data")
+    rows = []
+    for name, report in zip(names, reports):
+        data = report.data.recorded
+        rows.append(
+            [
+                name,
+                f"{report.steps_done:,} of {report.fields.get('steps', '')}",
+                report.parameters or "not recorded",
+                *page.times(report),
+                page.last_loss(report),
+                f"{data.get('name', '')} {str(data.get('fingerprint', ''))[:16]}",
+            ]
+        )
+    return table(head, rows)
+
+
+def _settings(names: Sequence[str], reports: Sequence[RunReport]) -> list[Html]:
+    rows = differing([report.fields for report in reports])
+    return [table(("field", *names), rows)] if rows else [note("There are none.")]
+
+
+def _curves(names: Sequence[str], reports: Sequence[RunReport]) -> list[Html]:
+    """One plot for each key, with a curve for each run that has it."""
+    parts = [part for report in reports for part in page.damaged(report)]
+    keys = dict.fromkeys(curve.name for report in reports for curve in report.curves)
+    plots = []
+    for key in keys:
+        # A run keeps its colour in all plots, also where another lacks the key.
+        found = [_curve(report, key, name) for name, report in zip(names, reports)]
+        plot = page.plots(found, page.group_of(key))
+        plots.append(element("div", element("h3", key), plot))
+    curves = [curve for report in reports for curve in report.curves]
+    if not plots:
+        return [*parts, note("There are no metrics yet.")]
+    return [*parts, element("div", *plots, class_="plots"), *page.thinning(curves)]
+
+
+def _curve(report: RunReport, key: str, name: str) -> Curve:
+    """The curve of this key under the name of its run; an empty one if there is none."""
+    for curve in report.curves:
+        if curve.name == key:
+            return Curve(name, curve.x, curve.y)
+    return Curve(f"{name} (none)", report.curves[0].x[:0], report.curves[0].y[:0])
+
+
+def _samples(names: Sequence[str], reports: Sequence[RunReport]) -> Html:
+    cells = []
+    for name, report in zip(names, reports):
+        notes = [note(line) for line in report.sample_notes]
+        for sample in report.samples[-1:]:
+            cells.append(page.sample_figure(sample, f"{name}, {page.name_of(sample)}"))
+        if not report.samples:
+            cells.append(element("div", element("p", name), *notes, note("There are none yet.")))
+    return element("div", *cells, class_="side")
+
+
+def _evaluations(names: Sequence[str], reports: Sequence[RunReport]) -> list[Html]:
+    """One table; a sweep over several runs leaves all its results in the folder of the first."""
+    of_path = {str(report.workdir.resolve()): name for name, report in zip(names, reports)}
+    found = {}
+    for name, report in zip(names, reports):
+        for result in report.evaluations.results:
+            path = str(result.settings.get("workdir", ""))
+            # A folder that has been moved is called otherwise by its own results.
+            own = Path(path).name in ("", report.name)
+            found[result.name] = (of_path.get(path, name if own else Path(path).name), result)
+    notes = [note(line) for report in reports for line in report.evaluations.notes]
+    if not found:
+        return [*notes, note("There are none yet.")]
+    order = {name: place for place, name in enumerate(names)}
+    pairs = sorted(found.values(), key=lambda pair: order.get(pair[0], len(order)))
+    runs, results = zip(*pairs)
+    return [*notes, page.results_table(results, runs)]
