@@ -6,6 +6,7 @@ Whatever is put into an element is escaped, unless it is `Html`, which only thes
 import base64
 import hashlib
 import html
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -57,12 +58,20 @@ def element(tag: str, *children: Any, **attributes: Any) -> Html:
 
 
 def table(head: Sequence[Any], rows: Iterable[Sequence[Any]]) -> Html:
-    """A table that can be scrolled sideways where it is wider than the page."""
-    body = [element("tr", *(element("td", cell) for cell in row)) for row in rows]
+    """A table that can be scrolled sideways where it is wider than the page.
+
+    Numbers stay on one line.
+    """
+    body = [element("tr", *map(_cell, row)) for row in rows]
     top = element("tr", *(element("th", cell) for cell in head))
     return element(
         "div", element("table", element("thead", top), element("tbody", *body)), class_="scroll"
     )
+
+
+def _cell(value: Any) -> Html:
+    number = re.fullmatch(r"[-+\d.,:e%]*", str(value))
+    return element("td", value, class_="number" if number else None)
 
 
 def facts(pairs: Iterable[tuple[str, Any]]) -> Html:

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from diffusion_jax.pictures.curves import Curve
 from diffusion_jax.pictures.html import Html, document, element, note, section, table
 from diffusion_jax.runs.report import page
@@ -58,7 +60,8 @@ def _settings(names: Sequence[str], reports: Sequence[RunReport]) -> list[Html]:
 def _curves(names: Sequence[str], reports: Sequence[RunReport]) -> list[Html]:
     """One plot for each key, with a curve for each run that has it."""
     parts = [part for report in reports for part in page.damaged(report)]
-    keys = dict.fromkeys(curve.name for report in reports for curve in report.curves)
+    keys = list(dict.fromkeys(curve.name for report in reports for curve in report.curves))
+    keys.sort(key=lambda key: key != "loss")
     plots = []
     for key in keys:
         # A run keeps its colour in all plots, also where another lacks the key.
@@ -76,17 +79,17 @@ def _curve(report: RunReport, key: str, name: str) -> Curve:
     for curve in report.curves:
         if curve.name == key:
             return Curve(name, curve.x, curve.y)
-    return Curve(f"{name} (none)", report.curves[0].x[:0], report.curves[0].y[:0])
+    return Curve(f"{name} (none)", np.zeros(0), np.zeros(0))
 
 
 def _samples(names: Sequence[str], reports: Sequence[RunReport]) -> Html:
     cells = []
     for name, report in zip(names, reports):
-        notes = [note(line) for line in report.sample_notes]
+        notes = [note(line) for line in report.sample_notes or ["There are none yet."]]
         for sample in report.samples[-1:]:
             cells.append(page.sample_figure(sample, f"{name}, {page.name_of(sample)}"))
         if not report.samples:
-            cells.append(element("div", element("p", name), *notes, note("There are none yet.")))
+            cells.append(element("div", element("p", name), *notes))
     return element("div", *cells, class_="side")
 
 

@@ -220,7 +220,7 @@ def _classes(workdir: Path) -> list[str]:
 def _starts(workdir: Path) -> list[Start]:
     names = (path.name for path in (workdir / "tensorboard").glob("events.out.tfevents.*"))
     found = [re.fullmatch(r"events\.out\.tfevents\.(\d{9,10})\.(.+)", name) for name in names]
-    starts = [Start(_time(int(match[1])), match[2]) for match in found if match]
+    starts = [Start(_time(float(match[1])), match[2]) for match in found if match]
     return sorted(starts, key=lambda start: start.time)
 
 

@@ -144,7 +144,7 @@ def _curves(report: RunReport) -> list[Html]:
 def _samples(report: RunReport) -> list[Html]:
     samples, parts = report.samples, [note(line) for line in report.sample_notes]
     if not samples:
-        return [*parts, note("There are none yet.")]
+        return parts or [note("There are none yet.")]
     if len(samples) + len(report.sample_notes) < report.samples_there:
         parts.append(note(f"{len(samples)} of {report.samples_there} grids, evenly chosen."))
     last = len(samples) - 1
@@ -185,7 +185,9 @@ def results_table(
 
 def _config(report: RunReport) -> list[Html]:
     whole = json.dumps(report.config.to_dict(), indent=2)
-    parts = [note("What differs from configs/base.py; of another network, from its defaults:")]
+    other = any(field == "model.name" for field, *_ in report.changed)
+    more = ", and of this network from its own defaults" if other else ""
+    parts = [note(f"What differs from configs/base.py{more}:")]
     if report.changed:
         parts.append(table(("field", "base", "here"), report.changed))
     else:
