@@ -453,7 +453,7 @@ def test_the_commands_of_other_runs(tmp_path):
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory):
-    """Two runs, of which the first has the evaluations of both."""
+    """Two runs, of which the first has the evaluations of both, and of a third."""
     parent = tmp_path_factory.mktemp("pair")
     metrics = [(step, {"loss": 1.0 / step, "vlb": 0.1}) for step in (1, 2)]
     a = write_run(parent / "a", tiny_config(seed=1), metrics=metrics, samples=[3, 4])
@@ -461,6 +461,7 @@ def pair(tmp_path_factory):
     b = write_run(parent / "b", tiny_config(**changes), metrics=[(1, {"loss": 5.0})], samples=[6])
     write_result(a, "a")
     write_result(a, "b", of=b, fd=8.0)
+    write_result(a, "c", of=parent / "c", fd=9.0)
     return a, b
 
 
@@ -499,7 +500,7 @@ def test_a_comparison_has_the_last_samples_side_by_side(pair):
 def test_evaluations_are_of_the_run_they_drew_from_wherever_they_are(pair):
     head, *rows = compared(*pair).tables["Evaluations"]
     assert (head[0], head[-1]) == ("run", "FD")
-    assert [(row[0], row[-1]) for row in rows] == [("a", "1.5"), ("b", "8")]
+    assert [(row[0], row[-1]) for row in rows] == [("a", "1.5"), ("b", "8"), ("c", "9")]
 
 
 def test_a_run_that_was_moved_has_its_evaluations(tmp_path):
