@@ -1,13 +1,14 @@
 """The report of several runs side by side."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from diffusion_jax.pictures.curves import Curve
 from diffusion_jax.pictures.html import Html, document, element, note, section, table
-from diffusion_jax.runs.report import page
+from diffusion_jax.runs.report import parts
 from diffusion_jax.runs.report.environment import Environment
 from diffusion_jax.runs.report.gather import RunReport, differing
 
@@ -21,7 +22,7 @@ def comparison(reports: Sequence[RunReport], environment: Environment) -> Html:
         section("Curves", *_curves(names, reports)),
         section("Last samples", _samples(names, reports)),
         section("Evaluations", *_evaluations(names, reports)),
-        section("Environment", *page.environment_of(environment, *reports)),
+        section("Environment", *parts.environment_of(environment, *reports)),
         note(f"Written {environment.time:%Y-%m-%d %H:%M} UTC."),
     )
 
@@ -44,8 +45,8 @@ def _overview(names: Sequence[str], reports: Sequence[RunReport]) -> Html:
                 name,
                 f"{report.steps_done:,} of {report.fields.get('steps', '')}",
                 report.parameters or "not recorded",
-                *page.times(report),
-                page.last_loss(report),
+                *parts.times(report),
+                parts.last_loss(report),
                 f"{data.get('name', '')} {str(data.get('fingerprint', ''))[:16]}",
             ]
         )
@@ -59,19 +60,18 @@ def _settings(names: Sequence[str], reports: Sequence[RunReport]) -> list[Html]:
 
 def _curves(names: Sequence[str], reports: Sequence[RunReport]) -> list[Html]:
     """One plot for each key, with a curve for each run that has it."""
-    parts = [part for report in reports for part in page.damaged(report)]
+    said = [line for report in reports for line in parts.damaged(report)]
     keys = list(dict.fromkeys(curve.name for report in reports for curve in report.curves))
     keys.sort(key=lambda key: key != "loss")
     plots = []
     for key in keys:
         # A run keeps its colour in all plots, also where another lacks the key.
         found = [_curve(report, key, name) for name, report in zip(names, reports)]
-        plot = page.plots(found, page.group_of(key))
-        plots.append(element("div", element("h3", key), plot))
+        plots.append(element("div", element("h3", key), parts.plot(found, key)))
     curves = [curve for report in reports for curve in report.curves]
     if not plots:
-        return [*parts, note("There are no metrics yet.")]
-    return [*parts, element("div", *plots, class_="plots"), *page.thinning(curves)]
+        return [*said, note("There are no metrics yet.")]
+    return [*said, element("div", *plots, class_="plots"), *parts.thinning(curves)]
 
 
 def _curve(report: RunReport, key: str, name: str) -> Curve:
@@ -87,7 +87,7 @@ def _samples(names: Sequence[str], reports: Sequence[RunReport]) -> Html:
     for name, report in zip(names, reports):
         notes = [note(line) for line in report.sample_notes or ["There are none yet."]]
         for sample in report.samples[-1:]:
-            cells.append(page.sample_figure(sample, f"{name}, {page.name_of(sample)}"))
+            cells.append(parts.figure(sample.picture, f"{name}, {parts.name_of(sample)}"))
         if not report.samples:
             cells.append(element("div", element("p", name), *notes))
     return element("div", *cells, class_="side")
@@ -100,13 +100,21 @@ def _evaluations(names: Sequence[str], reports: Sequence[RunReport]) -> list[Htm
     for name, report in zip(names, reports):
         for result in report.evaluations.results:
             path = str(result.settings.get("workdir", ""))
+            settings = {key: v for key, v in result.settings.items() if key != "workdir"}
             # A folder that has been moved is called otherwise by its own results.
             own = Path(path).name in ("", report.name)
-            found[result.name] = (of_path.get(path, name if own else Path(path).name), result)
+            run = of_path.get(path, name if own else Path(path).name)
+            found[result.name] = (run, replace(result, settings=settings))
     notes = [note(line) for report in reports for line in report.evaluations.notes]
+    plots = [
+        parts.figure(plot, f"{name}: {file}")
+        for name, report in zip(names, reports)
+        for file, plot in report.evaluations.plots
+    ]
+    pictures = element("div", *plots, class_="plots")
     if not found:
-        return [*notes, note("There are none yet.")]
+        return [*notes, pictures if plots else note("There are none yet.")]
     order = {name: place for place, name in enumerate(names)}
     pairs = sorted(found.values(), key=lambda pair: order.get(pair[0], len(order)))
     runs, results = zip(*pairs)
-    return [*notes, page.results_table(results, runs)]
+    return [*notes, parts.results_table(results, runs), pictures]

@@ -12,7 +12,7 @@ from diffusion_jax.pictures.embedded import Embedded, embed_file
 
 FOLDER = "evaluations"
 MOST_ROWS = 300
-# The columns beside the metrics, and where a result has them.
+# What is shown beside the metrics, and where a result has it.
 SETTINGS = {
     "workdir": ("images", "workdir"),
     "checkpoint": ("images", "checkpoint"),
@@ -28,8 +28,6 @@ SETTINGS = {
     "features": ("features", "features"),
     "reference": ("reference", "file"),
 }
-# Shown though all rows agree in them; of the others, what varies is shown.
-ALWAYS = ("checkpoint", "solver", "steps", "guidance", "images", "features", "reference")
 
 
 @dataclass(frozen=True)
@@ -76,22 +74,24 @@ def read(folder: Path, most_bytes: int) -> Evaluations:
 
 
 def as_table(results: Sequence[Evaluation]) -> tuple[list[str], list[list[str]]]:
-    """The head and the rows: metrics, and the settings that vary or are always shown."""
+    """The head and the rows: the settings that vary, and the metrics."""
     metrics = list(dict.fromkeys(name for result in results for name in result.metrics))
-    values = {name: [r.settings.get(name, "") for r in results] for name in SETTINGS}
-    chosen = [
-        name
-        for name, column in values.items()
-        if (name in ALWAYS and any(v != "" for v in column)) or len(set(map(str, column))) > 1
-    ]
     if any(result.note for result in results):
         metrics.append("note")
+    same = in_common(results)
+    varying = [n for n in SETTINGS if n not in same and any(n in r.settings for r in results)]
     rows = []
     for result in results:
         found = {**result.metrics, "note": result.note}
-        own = [shown(result.settings.get(name, "")) for name in chosen]
+        own = [shown(result.settings.get(name, "")) for name in varying]
         rows.append(own + [shown(found.get(name, "")) for name in metrics])
-    return [*chosen, *metrics], rows
+    return [*varying, *metrics], rows
+
+
+def in_common(results: Sequence[Evaluation]) -> dict[str, str]:
+    """The settings in which all results agree."""
+    values = {name: {shown(r.settings.get(name, "")) for r in results} for name in SETTINGS}
+    return {name: found.pop() for name, found in values.items() if len(found) == 1 and any(found)}
 
 
 def _of_result(name: str, result: Any) -> Evaluation:
