@@ -125,7 +125,7 @@ def _data(data: DataReport, classes: Sequence[str]) -> list[Html]:
 def _commands(report: RunReport) -> list[Html]:
     said = []
     for purpose, lines in commands.of_run(report).items():
-        said += [element("p", purpose), element("pre", "\n".join(lines))]
+        said += [element("p", purpose), *(element("pre", line) for line in lines)]
     return said
 
 
