@@ -192,9 +192,7 @@ def make_with_tfds(name: str, manual_dir: Path | None) -> None:
 
 def check() -> int:
     from diffusion_jax import images
-    from diffusion_jax.pictures.captions import captioned
     from diffusion_jax.runs import datasets
-    from diffusion_jax.runs.labels import captions
 
     cli.check_flags("check --config" if _CONFIG.present else "check --name", COMMANDS)
     if not _OUT.value.endswith(".png"):
@@ -216,19 +214,7 @@ def check() -> int:
     print(json.dumps({"fingerprint": about.fingerprint, **about.origin}, indent=2))
     if about.skipped:
         print(f"{len(about.skipped)} left out, e.g. {about.skipped[0]}")
-    rows = np.unique(np.linspace(0, max(0, len(names) - 1), 8).astype(int))
-    chosen = [np.flatnonzero(source.labels == label)[:8] for label in rows]
-    if not names:
-        chosen = list(np.linspace(0, len(source) - 1, 64).astype(int).reshape(8, 8))
-    shape = dataset.read(looked_at[:1]).shape[1:]
-    grid = np.zeros((len(chosen), 8, *shape), np.uint8)
-    for row, places in enumerate(chosen):
-        if len(places):
-            grid[row, : len(places)] = dataset.read(places)
-    picture = images.grid(grid.reshape(-1, *shape), 8, upscale=max(1, 32 // shape[0]))
-    if names:
-        picture = captioned(picture, captions(rows, len(names), names))
-    images.save_png(Path(_OUT.value), picture)
+    images.save_png(Path(_OUT.value), datasets.examples(dataset))
     print(f"Picture: {_OUT.value}")
     return 0
 

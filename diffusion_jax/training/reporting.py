@@ -109,15 +109,17 @@ def draw_loss_curve(workdir: Path) -> None:
     plt.close(figure)
 
 
-def read_metrics(workdir: Path) -> list[dict[str, float | int]]:
-    """The lines of the metrics file, oldest first."""
+def read_metrics(workdir: Path) -> list[dict[str, Any]]:
+    """The lines of the metrics file, oldest first, without those that are damaged."""
     path = workdir / METRICS_FILE
     lines = []
-    for text in path.read_text().splitlines() if path.exists() else []:
+    for text in path.read_text(errors="replace").splitlines() if path.exists() else []:
         try:
-            lines.append(json.loads(text))
+            line = json.loads(text)
         except json.JSONDecodeError:  # half a line, from a process that was killed
             continue
+        if isinstance(line, dict) and "step" in line:
+            lines.append(line)
     return lines
 
 
