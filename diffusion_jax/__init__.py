@@ -6,6 +6,8 @@ from diffusion_jax.diffusion.parametrisations import denoiser_from_network
 from diffusion_jax.diffusion.schedules import make_schedule
 from diffusion_jax.diffusion.types import Denoiser, Gaussian, Level, NetworkOutput, Prediction
 from diffusion_jax.models import MODELS, DiT, UNet
+from diffusion_jax.runs.experiments import config, train
+from diffusion_jax.runs.run import Run, load
 
 __all__ = [
     "MODELS",
@@ -15,14 +17,18 @@ __all__ = [
     "Level",
     "NetworkOutput",
     "Prediction",
+    "Run",
     "UNet",
+    "config",
     "denoiser_from_network",
     "guidance",
     "keys",
+    "load",
     "losses",
     "make_schedule",
     "parametrisations",
     "paths",
     "process",
     "sampling",
+    "train",
 ]

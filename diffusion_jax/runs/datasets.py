@@ -13,6 +13,7 @@ from diffusion_jax.data import Source, make_source
 from diffusion_jax.images import Picture, Uint8Images, grid
 from diffusion_jax.pictures.captions import captioned
 from diffusion_jax.runs import build
+from diffusion_jax.runs.found_classes import settled
 from diffusion_jax.runs.labels import captions
 from diffusion_jax.runs.validation import validate
 
@@ -28,6 +29,7 @@ class Dataset:
 
 def of_config(config: ConfigDict) -> Dataset:
     """The training data of a config; images that training crops at random are cropped once."""
+    config = settled(config)
     validate(config)
     source = build.open_source(config)
     provenance = source.description.provenance()
