@@ -6,6 +6,7 @@ from diffusion_jax.diffusion.parametrisations import denoiser_from_network
 from diffusion_jax.diffusion.schedules import make_schedule
 from diffusion_jax.diffusion.types import Denoiser, Gaussian, Level, NetworkOutput, Prediction
 from diffusion_jax.models import MODELS, DiT, UNet
+from diffusion_jax.pictures.shown import Pictures
 from diffusion_jax.runs.experiments import config, train
 from diffusion_jax.runs.run import Run, load
 
@@ -16,6 +17,7 @@ __all__ = [
     "Gaussian",
     "Level",
     "NetworkOutput",
+    "Pictures",
     "Prediction",
     "Run",
     "UNet",

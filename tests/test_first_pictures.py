@@ -11,6 +11,7 @@ from PIL import Image
 from tiny import tiny_transformer_config
 
 from configs import folder
+from diffusion_jax.data import glance
 from diffusion_jax.runs import datasets, run_folder
 from diffusion_jax.runs.found_classes import settled
 from diffusion_jax.runs.train import train
@@ -52,6 +53,25 @@ def test_a_run_goes_on_with_the_classes_that_it_found(tmp_path):
     assert run_folder.load(tmp_path).model.num_classes == 10
     config.steps = 2
     assert train(config, tmp_path).step == 2
+
+
+def test_what_was_found_is_said(tmp_path, capsys):
+    config = folder.get_config("small")
+    config.data.cache_dir = str(tmp_path / "cache")
+    config.data.name = pictures_in(tmp_path / "two", "cats/a.png", "cats/b.png", "dogs/a.png")
+    Image.new("RGBA", (90, 50), (9, 9, 9, 0)).save(tmp_path / "two" / "dogs" / "clear.png")
+    settled(config)
+    assert capsys.readouterr().out.splitlines()[:2] == [
+        "Found 4 images; 2 classes: cats (2), dogs (2)",
+        "Sizes: 36x40 to 90x50 pixels, 1 with transparency",
+    ]
+    pictures_in(tmp_path / "two", "loose.png")
+    (line,) = glance.lines(tmp_path, ["cats/a.png", "loose.png"], [0, 0], [])
+    assert line.startswith("Found 2 images; no classes, since 1 of them lie outside the sub-")
+    assert "such as loose.png" in line
+    many = [f"c{i}" for i in range(12)]
+    (line,) = glance.lines(tmp_path, [f"{name}/a.png" for name in many], list(range(12)), many)
+    assert line.endswith("c9 (1), ... 2 more")
 
 
 def grids(workdir):
