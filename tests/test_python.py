@@ -12,6 +12,7 @@ from PIL import Image
 from tiny import tiny_transformer_config
 
 import diffusion_jax
+from diffusion_jax import command
 from diffusion_jax.evaluation import references
 from diffusion_jax.evaluation.features import make_extractor
 from diffusion_jax.pictures.shown import Pictures
@@ -204,3 +205,26 @@ def test_everything_is_packaged():
     files = [p for p in (ROOT / "diffusion_jax").rglob("*") if p.is_file()]
     others = {p for p in files if p.suffix not in (".py", ".pyc")}
     assert others <= set(covered)
+
+
+def test_the_command_runs_the_scripts(monkeypatch, capsys):
+    """As an installed package does, with the script's own arguments and exit code."""
+    ran = []
+    monkeypatch.setattr(command.runpy, "run_module", lambda name, **how: ran.append((name, how)))
+    monkeypatch.setattr(command.sys, "path", list(command.sys.path))
+    for given, module in (("sample", "scripts.sample"), ("data", "scripts.prepare_data")):
+        monkeypatch.setattr(command.sys, "argv", ["diffusion-jax", given, "--workdir", "x"])
+        command.main()
+        assert ran[-1] == (module, {"run_name": "__main__", "alter_sys": True})
+        assert command.sys.argv == [f"diffusion-jax {given}", "--workdir", "x"]
+        assert command.sys.path[0] == str(experiments.ROOT)
+    scripts = {path.stem for path in (ROOT / "scripts").glob("*.py")}
+    assert {command.MODULES.get(name, name) for name in command.COMMANDS} <= scripts | {"play"}
+    monkeypatch.setattr(command.sys, "argv", ["diffusion-jax", "sampel"])
+    with pytest.raises(SystemExit) as stopped:
+        command.main()
+    assert stopped.value.code == 1
+    assert "'sampel' was given, one of these was expected: train, sample" in capsys.readouterr().err
+    monkeypatch.setattr(command.sys, "argv", ["diffusion-jax"])
+    command.main()
+    assert "sample   draw images" in capsys.readouterr().out

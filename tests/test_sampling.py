@@ -64,10 +64,10 @@ def test_the_full_chain_reproduces_the_data(eta):
     """1,000 steps: mean and standard deviation of the data within 1 %."""
     mean, std = moments_in_closed_form(TRAINED, eta)
     assert_allclose([mean, std], [MEAN, STD], rtol=0.01)
-    images = draw(TRAINED, eta)
-    # 2048 * 64 values: the mean is known to 0.0014, the standard deviation to 0.2 %.
-    assert_allclose(images.mean(), mean, atol=0.006)
-    assert_allclose(images.std(), std, rtol=0.008)
+    images = draw(TRAINED, eta, count=768)
+    # 768 * 64 values: the mean is known to 0.0023, the standard deviation to 0.3 %.
+    assert_allclose(images.mean(), mean, atol=0.008)
+    assert_allclose(images.std(), std, rtol=0.01)
 
 
 @pytest.mark.parametrize(("steps", "error"), [(10, 0.16), (50, 0.032)])
