@@ -24,17 +24,17 @@ def get_config() -> ConfigDict:
     config.micro_batches = 1  # parts that a batch is taken in, where it does not fit in memory
     config.steps = 100_000  # updates
     config.label_dropout = 0.2  # probability of the null class, for classifier-free guidance
-    # The average of the parameters: constant, or half_life, power; see the README.
+    # The average of the parameters: constant, or half_life, power; see docs/choices.md.
     config.average = "constant"
     config.ema_decay = 0.9999  # of constant
     config.ema_start = 0  # steps in which it is a mere copy; of constant
-    # What the network estimates: noise, x0, v, ... (see the README). A run cannot change it.
+    # What the network estimates: noise, x0, v, ... (see docs/choices.md). A run cannot change it.
     config.parametrisation = "noise"
     # Workdir of a run whose averaged parameters to start from, as far as names and shapes agree.
     config.init_from = ""
 
     config.data = ConfigDict()
-    config.data.name = "digits"  # or imagenet64, tfds:NAME, folder:PATH, ...; see the README
+    config.data.name = "digits"  # or imagenet64, folder:PATH, ...; see docs/guides/data.md
     config.data.split = "train"  # of folders: train, heldout or all
     config.data.data_dir = ""  # empty: ~/diffusion_jax_data, or tfds's own ~/tensorflow_datasets
     config.data.cache_dir = ""  # where tfds and folders are decoded to; empty: cache in data_dir
@@ -58,7 +58,7 @@ def get_config() -> ConfigDict:
 
     config.model = ConfigDict()
     config.model.name = "unet"  # dit has other fields: see digits_dit.py
-    config.model.blocks = "res,clsAtn,chnAtn"  # of each level; see the README for the names
+    config.model.blocks = "res,clsAtn,chnAtn"  # of each level; see docs/choices.md
     config.model.channels = 3
     config.model.width = 128  # channels after the stem
     config.model.growth = 1  # each level has 2^growth times the channels of the one before
@@ -79,7 +79,7 @@ def get_config() -> ConfigDict:
     config.model.options = block_options()  # of single blocks, such as options.conv.expansion
 
     config.schedule = ConfigDict()
-    config.schedule.name = "cosine"  # or linear, flow, edm, ...; see the README
+    config.schedule.name = "cosine"  # or linear, flow, edm, ...; see docs/choices.md
     config.schedule.num_steps = 1000  # of cosine and linear
     config.schedule.first_timestep = 1  # what a network is told in their step 1: 1, or 0
     config.schedule.rescale_timesteps = False  # it is told that times 1000 / num_steps
@@ -89,9 +89,9 @@ def get_config() -> ConfigDict:
     config.timesteps.name = "uniform"  # or loss_second_moment: which levels training draws
 
     config.loss = ConfigDict()
-    config.loss.kind = "hybrid"  # or simple, vlb, ...; see the README
+    config.loss.kind = "hybrid"  # or simple, vlb, ...; see docs/choices.md
     config.loss.error = "squared"  # or absolute: the distance of the estimate from its target
-    config.loss.weight = "uniform"  # of the squared error; or min_snr, edm, ...; see the README
+    config.loss.weight = "uniform"  # of the squared error; or edm, ...; see docs/choices.md
     config.loss.vlb_weight = 0.001  # of L_vlb in hybrid and original, for mean nats of one step
 
     config.optimizer = ConfigDict()
@@ -108,10 +108,10 @@ def get_config() -> ConfigDict:
 
     # How sample grids are drawn during training, and what the sampling script does by default.
     config.sampling = ConfigDict()
-    config.sampling.solver = "ddim"  # or heun, dpmpp_2m, ...; see the README
+    config.sampling.solver = "ddim"  # or heun, dpmpp_2m, ...; see docs/choices.md
     config.sampling.steps = 100  # of spacings without a number of their own (sections, list)
     config.sampling.stride = 0  # if not 0, in place of steps: every stride-th of the chain
-    config.sampling.spacing = "ends"  # or karras, trailing, ...; see the README
+    config.sampling.spacing = "ends"  # or karras, trailing, ...; see docs/choices.md
     config.sampling.guidance = 1.0  # w in (1 + w) conditional - w unconditional
     # Guidance only where low < noise / signal <= high; elsewhere one pass. high = 0: no limit.
     config.sampling.guidance_low = 0.0

@@ -1,0 +1,79 @@
+"""Of Sphinx: python -m sphinx -W --keep-going -b html docs build/docs"""
+
+import inspect
+import re
+import sys
+from pathlib import Path
+
+DOCS = Path(__file__).resolve().parent
+sys.path[:0] = [str(DOCS.parent), str(DOCS)]
+
+import generate
+
+generate.main()
+
+project = "diffusion_jax"
+author = "the authors of diffusion_jax"
+copyright = "the authors of diffusion_jax"
+
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.mathjax", "sphinx_copybutton"]
+exclude_patterns = ["_build"]
+suppress_warnings = ["toc.empty_glob"]  # of pages that a checkout may not have
+
+myst_enable_extensions = ["dollarmath", "colon_fence", "attrs_inline"]
+myst_heading_anchors = 4
+nb_execution_mode = "off"
+
+# Types stand in the source; jaxtyping's would fill a page for each signature.
+autodoc_typehints = "none"
+autodoc_preserve_defaults = True
+default_role = "code"
+
+html_theme = "sphinx_book_theme"
+html_title = "diffusion_jax"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_theme_options = {
+    "show_toc_level": 2,
+    "home_page_in_toc": True,
+    "use_download_button": False,
+    "use_fullscreen_button": False,
+}
+
+
+def plain_docstring(app, what, name, thing, options, lines: list[str]) -> None:
+    """Docstrings are plain prose: what reStructuredText would take for markup is escaped.
+
+    Indented paragraphs are equations. "name: what it is", continued with an indent, is a list.
+    """
+    paragraphs = inspect.cleandoc("\n".join(lines)).split("\n\n")
+    lines[:] = []
+    for paragraph in paragraphs:
+        rows = paragraph.splitlines()
+        if not rows:
+            continue
+        if all(row.startswith("    ") for row in rows):
+            lines += ["::", "", *rows, ""]
+            continue
+        items: list[str] = []
+        for row in rows:
+            if row.startswith((" ", "\t")) and items:
+                items[-1] += " " + row.strip()
+            else:
+                items.append(row.strip())
+        if len(items) == len(rows):  # no indents: one paragraph
+            lines += [escaped(" ".join(items)), ""]
+        else:
+            lines += [f"- {escaped(item)}" for item in items] + [""]
+
+
+def escaped(text: str) -> str:
+    parts = re.split(r"(`[^`]+`)", text)
+    return "".join(
+        f"`{part}`" if part.startswith("`") else re.sub(r"([\\*|_`])", r"\\\1", part)
+        for part in parts
+    )
+
+
+def setup(app) -> None:
+    app.connect("autodoc-process-docstring", plain_docstring)
