@@ -18,7 +18,7 @@ copyright = "the authors of diffusion_jax"
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.mathjax", "sphinx_copybutton"]
 exclude_patterns = ["_build"]
-suppress_warnings = ["toc.empty_glob"]  # of pages that a checkout may not have
+nitpick_ignore = [("py:class", "jax.numpy.float32")]
 
 myst_enable_extensions = ["dollarmath", "colon_fence", "attrs_inline"]
 myst_heading_anchors = 4
@@ -68,12 +68,29 @@ def plain_docstring(app, what, name, thing, options, lines: list[str]) -> None:
 
 
 def escaped(text: str) -> str:
+    """Names in single backticks become code, all other signs stay as they are."""
     parts = re.split(r"(`[^`]+`)", text)
-    return "".join(
+    text = "".join(
         f"`{part}`" if part.startswith("`") else re.sub(r"([\\*|_`])", r"\\\1", part)
         for part in parts
     )
+    return re.sub(r"(?<=\w``)(?=\w)", r"\\ ", text)  # the end of "`name`s"
+
+
+def without_empty_globs(app, docname: str, source: list[str]) -> None:
+    """Leaves out what `index.md` names and a checkout does not have, such as the notebook."""
+    if docname != "index":
+        return
+    lines = source[0].splitlines(keepends=True)
+    source[0] = "".join(
+        line for line in lines if not re.fullmatch(r"\S*\w\*\S*\s*", line) or found(line.strip())
+    )
+
+
+def found(pattern: str) -> bool:
+    return any(path.suffix in (".md", ".ipynb") for path in DOCS.glob(pattern))
 
 
 def setup(app) -> None:
     app.connect("autodoc-process-docstring", plain_docstring)
+    app.connect("source-read", without_empty_globs)

@@ -201,7 +201,10 @@ def api() -> dict[str, str]:
         text = [f"# {package}", ""]
         for module in modules:
             text += [f"## {module}", "", "```{eval-rst}", f".. automodule:: {module}"]
-            text += ["   :members:", "   :member-order: bysource", "```", ""]
+            # What a package merely passes on is documented where it is defined.
+            if not hasattr(importlib.import_module(module), "__all__"):
+                text += ["   :members:", "   :member-order: bysource"]
+            text += ["```", ""]
         if package == "diffusion_jax":
             text.insert(2, exported(diffusion_jax))
         pages[f"reference/api/{page}.md"] = "\n".join(text)
