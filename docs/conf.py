@@ -27,6 +27,7 @@ nb_execution_mode = "off"
 # Types stand in the source; jaxtyping's would fill a page for each signature.
 autodoc_typehints = "none"
 autodoc_preserve_defaults = True
+add_module_names = False  # the heading has it
 default_role = "code"
 
 html_theme = "sphinx_book_theme"

@@ -200,13 +200,14 @@ def api() -> dict[str, str]:
         rows.append([f"[{package}](api/{page}.md)", cell(about[0] if about else "")])
         text = [f"# {package}", ""]
         for module in modules:
-            text += [f"## {module}", "", "```{eval-rst}", f".. automodule:: {module}"]
+            title = [] if module == package else [f"## {module.removeprefix('diffusion_jax.')}", ""]
+            text += [*title, "```{eval-rst}", f".. automodule:: {module}"]
             # What a package merely passes on is documented where it is defined.
             if not hasattr(importlib.import_module(module), "__all__"):
                 text += ["   :members:", "   :member-order: bysource"]
             text += ["```", ""]
         if package == "diffusion_jax":
-            text.insert(2, exported(diffusion_jax))
+            text.insert(text.index("```", 3) + 1, "\n" + exported(diffusion_jax))
         pages[f"reference/api/{page}.md"] = "\n".join(text)
     hidden = ["```{toctree}", ":hidden:", "", *(f"api/{Path(page).stem}" for page in pages), "```"]
     text = ["# Python", "", "Made from the docstrings.", "", table(["part", "what"], rows), ""]
@@ -247,8 +248,12 @@ def shown(value: Any) -> str:
 
 
 def cell(text: str) -> str:
-    """Text in a table: on one line, with nothing that Markdown would take for its own."""
-    return escaped(" ".join(text.split()))
+    """Text in a table: on one line, with nothing that Markdown would take for its own.
+
+    Names of pages become links.
+    """
+    text = escaped(" ".join(text.split()))
+    return re.sub(r"\bdocs/([\w/]+)\.md", r"[\1](../\1.md)", text)
 
 
 def prose(docstring: str) -> str:
