@@ -161,7 +161,8 @@ SBATCH |= {"sample.sbatch": "scripts.sample"}
 def commands(page: Path) -> Iterator[list[str]]:
     """The commands of this project in the page's blocks of bash, and those in its sentences."""
     texts = [text for kind in ("bash", "", "text") for _, text in blocks(page, kind)]
-    texts += re.findall(r"`((?:python|sbatch|scripts|benchmarks)[^`]+)`", prose(page))
+    inline = re.findall(r"`((?:python|sbatch|scripts|benchmarks)[^`]+)`", prose(page))
+    texts += [" ".join(text.split()) for text in inline]
     for text in texts:
         for line in re.split(r"\n|&&|;", text.replace("\\\n", " ")):
             words = shlex.split(line.replace("...", ""), comments=True)
@@ -250,6 +251,29 @@ EXAMPLE_FIELDS = {
     "block": {"model.options.se.reduction"},
     "loss": {"loss.p2.gamma", "loss.joint.share"},
 }
+
+
+def test_readme_counts_what_there_is():
+    from diffusion_jax.diffusion.parametrisations import PARAMETRISATIONS
+    from diffusion_jax.diffusion.schedules import SCHEDULES
+    from diffusion_jax.diffusion.weights import WEIGHTS
+    from diffusion_jax.models import MODELS
+    from diffusion_jax.sampling import SOLVERS, SPACINGS
+    from diffusion_jax.training.averages import AVERAGES
+
+    text = (ROOT / "README.md").read_text()
+    drawing = [name for name in MODELS if name != "noisy_classifier"]
+    for table, noun in (
+        (SOLVERS, "solvers"),
+        (SPACINGS, "spacings"),
+        (SCHEDULES, "schedules"),
+        (PARAMETRISATIONS, "parametrisations"),
+        (WEIGHTS, "weights"),
+        (drawing, "networks"),
+        (AVERAGES, "kinds of averages"),
+    ):
+        assert f"{len(table)} {noun}" in " ".join(text.split()), f"{len(table)} {noun}"
+    assert len(text.splitlines()) <= 130
 
 
 # The pages that are made.
