@@ -193,6 +193,21 @@ def test_flags_of_commands_exist(page):
                 assert any(flag in taken for taken in taking), f"{where}: --{flag} is of {owners}"
 
 
+# Pages that have the flags of other programs beside ours.
+COMPARED = ("from_other_programs.md", "importing_the_original.md")
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if p.name not in COMPARED], ids=name_of)
+def test_flags_in_sentences_exist(page):
+    known = {
+        "help",
+        *(flag for name in generate.scripts() for flag in generate.describe(name)["flags"]),
+    }
+    for flag in re.findall(r"`--(\w+)\b(?!\.)", prose(page)):
+        there = flag in known or flag.removeprefix("no") in known
+        assert there, f"{name_of(page)} names --{flag}, which no script has"
+
+
 def config_of(module: str, words: list[str]) -> str:
     """The config that a command starts from."""
     for word, following in zip(words, [*words[1:], ""]):
