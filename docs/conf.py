@@ -29,6 +29,7 @@ autodoc_typehints = "none"
 autodoc_preserve_defaults = True
 add_module_names = False  # the heading has it
 default_role = "code"
+smartquotes = False  # flags begin with two hyphens
 
 html_theme = "sphinx_book_theme"
 html_title = "diffusion_jax"

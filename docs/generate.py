@@ -27,14 +27,17 @@ PROBE = """
 import importlib, json, sys
 from absl import flags
 module = importlib.import_module(sys.argv[1])
-commands = getattr(module, "COMMANDS", None) or getattr(module, "WAYS", None) or {}
+commands = getattr(module, "COMMANDS", None) or getattr(module, "WAYS", None)
+commands = commands if isinstance(commands, dict) else {}
 found = {
     flag.name: {"default": flag.default, "help": flag.help or "", "kind": flag.flag_type()}
     for name, known in flags.FLAGS.flags_by_module_dict().items()
     for flag in known
     if name.startswith(("scripts.", "benchmarks.", "diffusion_jax.")) or name == sys.argv[1]
 }
-commands = {name: [flag.name for flag in taken] for name, taken in commands.items()}
+commands = {
+    name: [getattr(flag, "name", None) for flag in taken] for name, taken in commands.items()
+}
 print(json.dumps({"doc": module.__doc__, "flags": found, "commands": commands}, default=str))
 """
 

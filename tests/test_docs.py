@@ -156,18 +156,21 @@ EXAMPLES = {
 
 SBATCH = {"train.sbatch": "scripts.train", "train_nodes.sbatch": "scripts.train"}
 SBATCH |= {"sample.sbatch": "scripts.sample"}
+INSTALLED = {"data": "prepare_data"}  # commands of `diffusion-jax` that have another name
 
 
 def commands(page: Path) -> Iterator[list[str]]:
     """The commands of this project in the page's blocks of bash, and those in its sentences."""
     texts = [text for kind in ("bash", "", "text") for _, text in blocks(page, kind)]
-    inline = re.findall(r"`((?:python|sbatch|scripts|benchmarks)[^`]+)`", prose(page))
+    inline = re.findall(r"`((?:python|sbatch|diffusion-jax )[^`]+)`", prose(page))
     texts += [" ".join(text.split()) for text in inline]
     for text in texts:
         for line in re.split(r"\n|&&|;", text.replace("\\\n", " ")):
             words = shlex.split(line.replace("...", ""), comments=True)
             if "-m" in words[:3] and words[words.index("-m") + 1].startswith(("scripts.", "bench")):
                 yield words[words.index("-m") + 1 :]
+            elif len(words) > 1 and words[0] == "diffusion-jax":
+                yield [f"scripts.{INSTALLED.get(words[1], words[1])}", *words[2:]]
             elif words and words[0] == "sbatch" and "scripts/slurm/" in line:
                 script = next(word for word in words if word.endswith(".sbatch"))
                 rest = words[words.index(script) + 1 :]
