@@ -63,7 +63,7 @@ def get_config() -> ConfigDict:
     config.model.width = 128  # channels after the stem
     config.model.growth = 1  # each level has 2^growth times the channels of the one before
     config.model.levels = 3  # how often the sides are halved
-    config.model.num_classes = 0  # 0: a model without classes
+    config.model.num_classes = 0  # 0: a model without classes; -1: as many as the data has
     config.model.time_dim = 512  # width of the embedding of the timestep
     config.model.label_dim = 512  # and of the class
     config.model.window = 16  # side of the squares of "atn", in pixels
@@ -131,6 +131,8 @@ def get_config() -> ConfigDict:
 
     config.log_every = 100  # steps: a line of metrics.jsonl
     config.sample_every = 10_000  # steps: a grid in samples/
+    # If not 0, a first grid after so many minutes of training, besides (one process only).
+    config.first_sample_minutes = 0.0
     config.checkpoint_every = 10_000  # steps
     config.keep_latest = 3  # checkpoints
     config.keep_every = 0  # if not 0, checkpoints of its multiples stay for ever

@@ -6,6 +6,9 @@ from diffusion_jax.diffusion.parametrisations import denoiser_from_network
 from diffusion_jax.diffusion.schedules import make_schedule
 from diffusion_jax.diffusion.types import Denoiser, Gaussian, Level, NetworkOutput, Prediction
 from diffusion_jax.models import MODELS, DiT, UNet
+from diffusion_jax.pictures.shown import Pictures
+from diffusion_jax.runs.experiments import config, train
+from diffusion_jax.runs.run import Run, load
 
 __all__ = [
     "MODELS",
@@ -14,15 +17,20 @@ __all__ = [
     "Gaussian",
     "Level",
     "NetworkOutput",
+    "Pictures",
     "Prediction",
+    "Run",
     "UNet",
+    "config",
     "denoiser_from_network",
     "guidance",
     "keys",
+    "load",
     "losses",
     "make_schedule",
     "parametrisations",
     "paths",
     "process",
     "sampling",
+    "train",
 ]

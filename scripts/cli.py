@@ -1,6 +1,7 @@
 """Shared by the scripts: flags and commands, one line for each mistake, and JAX's set-up."""
 
 import contextlib
+import importlib.util
 import itertools
 import logging
 import os
@@ -13,7 +14,7 @@ from typing import Any
 
 from absl import app, flags
 
-from scripts import mistakes
+from scripts import help, mistakes
 
 ROOT = Path(__file__).resolve().parent.parent
 QUIET = ("orbax", "jax", "tensorflow_datasets")
@@ -76,6 +77,25 @@ def with_config_of_workdir(argv: list[str]) -> list[str]:
     return argv
 
 
+def with_config_by_name(argv: list[str]) -> list[str]:
+    """The arguments, with the path of our config in place of its name: --config digits.
+
+    Also for configs/digits.py in a folder that has no such file.
+    """
+    given = value_of("config", argv)
+    name, colon, argument = (given or "").partition(":")
+    ours = ROOT / "configs" / f"{Path(name).stem}.py"
+    if not name or Path(name).exists() or not ours.is_file():
+        return argv
+    if Path(name).parent not in (Path(), Path("configs")) or Path(name).suffix not in ("", ".py"):
+        return argv
+    path = f"{ours}{colon}{argument}"
+    at = next(i for i, text in enumerate(argv) if text.lstrip("-").partition("=")[0] == "config")
+    if "=" in argv[at]:
+        return [*argv[:at], f"--config={path}", *argv[at + 1 :]]
+    return [*argv[:at], "--config", path, *argv[at + 2 :]]
+
+
 def value_of(flag: str, argv: list[str]) -> str | None:
     """The value of a flag before flags are parsed: --flag VALUE or --flag=VALUE; None without."""
     for argument, following in zip(argv, [*argv[1:], ""]):
@@ -121,6 +141,12 @@ def _describe(commands: Commands) -> None:
 
 
 def _parse(argv: list[str], commands: Commands) -> list[str]:
+    if {"--help", "-h", "-help", "--helpfull", "--helpshort"} & set(argv[1:]):
+        about = sys.modules["__main__"].__doc__ or ""
+        with contextlib.suppress(BrokenPipeError):  # of `| head`
+            print(help.text(about, argv[0], ROOT / "configs" / "base.py"), flush=True)
+        os._exit(0)
+    argv = with_config_by_name(argv)
     try:
         rest = flags.FLAGS(argv)
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
@@ -174,9 +200,9 @@ def _fail(error: Exception) -> None:
 def _raised_by_us(error: Exception) -> bool:
     """Whether the error was raised by this project's code rather than by a library."""
     origin = Path(traceback.extract_tb(error.__traceback__)[-1].filename).resolve()
-    return any(
-        origin.is_relative_to(ROOT / part) for part in ("diffusion_jax", "scripts", "benchmarks")
-    )
+    library = Path(importlib.util.find_spec("diffusion_jax").origin).resolve().parent
+    ours = (library, ROOT / "scripts", ROOT / "benchmarks")
+    return any(origin.is_relative_to(folder) for folder in ours)
 
 
 def _be_quiet() -> None:

@@ -39,6 +39,7 @@ _OUT = flags.DEFINE_string(
     "out", None, "The reference to write, or a folder for results; default: WORKDIR/evaluations."
 )
 _NUM = flags.DEFINE_integer("num_samples", None, "Images; default: 50,000 of a run, or all.", 2)
+flags.DEFINE_alias("count", "num_samples")
 _KEEP = flags.DEFINE_integer(
     "keep_images", 10_000, "Real images to store, for KID, precision and recall.", 0
 )

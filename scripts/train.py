@@ -21,9 +21,10 @@ _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print config and parameter count
 
 
 def main() -> int:
+    from diffusion_jax.runs.found_classes import settled
     from diffusion_jax.runs.validation import validate
 
-    config = flag_values.config_of("config", "configs/digits.py")
+    config = settled(flag_values.config_of("config", "configs/digits.py"))
     validate(config)
     if _DRY_RUN.value:
         print(describe(config))

@@ -31,6 +31,7 @@ MAY_IMPORT = {
         "parallel",
         "pictures",
     },
+    "command": {"runs"},
     "importers": {"diffusion", "models", "training", "runs", "files"},
 }
 # What the mathematics may import besides. Of the mathematics, networks import the types alone.
@@ -93,8 +94,11 @@ def test_a_file_imports_only_what_it_may(path):
 
 
 def test_the_root_holds_few_entries():
-    entries = {path.name for path in (ROOT / "diffusion_jax").iterdir()} - {"__pycache__"}
-    modules = {"images", "parallel"}
+    entries = {path.name for path in (ROOT / "diffusion_jax").iterdir()} - {
+        "__pycache__",
+        "pretrained",
+    }
+    modules = {"images", "parallel", "command"}
     assert entries == {"__init__.py"} | {f"{m}.py" for m in modules} | (set(MAY_IMPORT) - modules)
 
 

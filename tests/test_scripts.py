@@ -1,5 +1,6 @@
 """The command line: what users type, and what they are told when it is wrong."""
 
+import contextlib
 import json
 import os
 import re
@@ -14,8 +15,11 @@ import quick
 from PIL import Image
 from tiny import tiny_transformer_config
 
+from configs import base
+from diffusion_jax.runs import run_folder
 from diffusion_jax.runs.labels import parse_labels
 from diffusion_jax.runs.train import train
+from scripts.cli import with_config_by_name
 
 ROOT = Path(__file__).parent.parent
 DIGITS = "--config=configs/digits.py"
@@ -126,14 +130,44 @@ FOR_ALL = {("convert", "from"), ("convert", "to")}
 @pytest.mark.parametrize("script", ["fid", "prepare_data", "convert"])
 def test_help_says_of_each_flag_what_it_does_and_which_commands_take_it(script):
     """A flag missing from the table of commands would be accepted by all of them."""
-    text = run(f"scripts.{script}", "--help").stdout
-    flags = text.partition(f"scripts/{script}.py:")[2].partition("Try --helpfull")[0]
-    entries = [" ".join(entry.split()) for entry in flags.split("\n  --")[1:]]
+    done = run(f"scripts.{script}", "--help")
+    assert done.returncode == 0
+    text, _, machines = done.stdout.partition("\nSeveral machines:")
+    assert "--coordinator TEXT" in machines
+    entries = [" ".join(entry.split()) for entry in text.split("\n  --")[1:]]
     assert len(entries) > 7
     for entry in entries:
-        name, _, about = entry.removeprefix("[no]").partition(": ")
+        name, _, about = entry.removeprefix("[no]").partition(" ")
+        about = about if entry.startswith("[no]") else about.partition(" ")[2]
         if not about.startswith("Alias") and (script, name) not in FOR_ALL:
-            assert re.match(r"\([a-z0-9, -]+\) (<[a-z|]+>: )?\w", about), entry
+            assert re.match(r"\([a-z0-9, -]+\) \w", about), entry
+
+
+def test_help_shows_the_fields_of_a_config_with_their_comments():
+    text = " ".join(run("scripts.train", "--help").stdout.split())
+    values = run_folder.flatten(base.get_config())
+    lacking = [name for name in values if f"--config.{name}=" not in text]
+    # Sections of options follow from the tables, and these from each other.
+    kept = [name for name in lacking if name.count(".") < 2]
+    assert kept == ["model.behaviour", "schedule.behaviour"]
+    assert "--config.label_dropout=0.2 probability of the null class, for" in text
+    assert "--config.data.shorter_side=0 random-resized-crop cuts from this" in text
+
+
+def test_configs_are_found_by_name(tmp_path):
+    """In any folder; a file of one's own comes first."""
+    ours = str(Path(base.__file__).parent / "digits.py")
+    for given in (["--config", "digits"], ["--config=configs/digits.py"], ["-config=digits.py"]):
+        with contextlib.chdir(tmp_path):
+            found = with_config_by_name(["train", *given, "--workdir=x"])
+        assert found[0] == "train"
+        assert found[-1] == "--workdir=x"
+        assert f"--config={ours}" in " ".join(found).replace("--config ", "--config=")
+    argument = with_config_by_name(["train", "--config=digits:dit"])
+    assert argument == ["train", f"--config={ours}:dit"]
+    for own in ("configs/digits.py", "nothing", "elsewhere/digits.py"):
+        argv = ["train", f"--config={own}"]
+        assert with_config_by_name(argv) == argv
 
 
 def check_mistake(result, message):

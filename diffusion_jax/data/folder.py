@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image
 
+from diffusion_jax.data import glance
 from diffusion_jax.data.cache import CachedSource, Description
 from diffusion_jax.data.decoder import Decoder, formats
 from diffusion_jax.data.preparation import Cut, prepared
@@ -207,6 +208,8 @@ def read_folder(
         origin=origin | {name: "yes" for name, is_on in settings.items() if is_on},
     )
 
+    for line in glance.lines(listing.root, listing.files, listing.labels, listing.class_names):
+        print(line)
     description.require_classes(num_classes)
     if listing.class_names and {name.lower() for name in listing.class_names} <= SPLIT_NAMES:
         names = ", ".join(listing.class_names)

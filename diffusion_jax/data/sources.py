@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Int
 
-from diffusion_jax.data import crops, imagenet
+from diffusion_jax.data import crops, imagenet, mnist
 from diffusion_jax.data.cache import ArraySource, Batch, CachedSource, Description, in_memory
 from diffusion_jax.data.decoder import Decoder
 from diffusion_jax.data.folder import find_images, read_folder, split_off
@@ -28,6 +28,13 @@ class Source(Protocol):
     def read(self, indices: Int[np.ndarray, "batch"]) -> Batch:
         """The examples with these indices."""
         ...
+
+
+# What `scripts.prepare_data` prepares: its splits, and what its command needs besides.
+PREPARED = {
+    "imagenet64": (tuple(imagenet.COUNTS), " --source FOLDER_OF_THE_ZIPS"),
+    "mnist": (tuple(mnist.COUNTS), ""),
+}
 
 
 def make_source(
@@ -53,7 +60,8 @@ def make_source(
     """Opens the dataset that a config selects.
 
     name: "digits", the 1,797 handwritten digits of 8x8 pixels that come with scikit-learn (split
-    "all"); "imagenet64", prepared by `scripts.prepare_data` (splits train and validation);
+    "all"); "imagenet64" (splits train and validation) and "mnist" (train and test), prepared by
+    `scripts.prepare_data`;
     "tfds:NAME", any tfds dataset with an `image` feature, prepared as array_record; or
     "folder:PATH", a folder of image files (splits train, heldout, all). The last two are decoded
     into `cache_dir` on first use; "prepared:PATH" opens such a decoded dataset directly, which may
@@ -86,8 +94,8 @@ def make_source(
         source = _digits(split)
         source.description.require_classes(num_classes)
         return source
-    if name == "imagenet64":
-        source = _imagenet64(split, data_dir)
+    if name in PREPARED:
+        source = _prepared(name, split, data_dir)
     elif kind == "prepared" and rest:
         source = CachedSource(Path(rest).expanduser())
         if split != source.description.split:
@@ -116,7 +124,7 @@ def make_source(
             skip_broken=skip_broken,
         )
     else:
-        known = "digits, imagenet64, tfds:NAME, folder:PATH, prepared:PATH"
+        known = "digits, mnist, imagenet64, tfds:NAME, folder:PATH, prepared:PATH"
         raise ValueError(f"Unknown data.name {name!r}; known: {known}")
     source.description.require_classes(num_classes)
     return in_memory(source) if load_into_memory else source
@@ -127,18 +135,18 @@ def default_data_dir() -> Path:
     return Path.home() / "diffusion_jax_data"
 
 
-def _imagenet64(split: str, data_dir: str) -> CachedSource:
-    if split not in imagenet.COUNTS:
-        known = ", ".join(imagenet.COUNTS)
-        raise ValueError(f"imagenet64 has no split {split!r} (data.split); it has: {known}")
-    folder = Path(data_dir or default_data_dir()).expanduser() / "imagenet64" / split
+def _prepared(name: str, split: str, data_dir: str) -> CachedSource:
+    splits, more = PREPARED[name]
+    if split not in splits:
+        known = ", ".join(splits)
+        raise ValueError(f"{name} has no split {split!r} (data.split); it has: {known}")
+    folder = Path(data_dir or default_data_dir()).expanduser() / name / split
     try:
         return CachedSource(folder)
     except FileNotFoundError:
         raise FileNotFoundError(
-            f"The split {split} of imagenet64 is not prepared in {folder.parent.parent}; run "
-            "python -m scripts.prepare_data imagenet64 --source FOLDER_OF_THE_ZIPS, or set "
-            "data.data_dir"
+            f"The split {split} of {name} is not prepared in {folder.parent.parent}; run "
+            f"python -m scripts.prepare_data {name}{more}, or set data.data_dir"
         ) from None
 
 

@@ -5,11 +5,8 @@ The published weights are those of the PyTorch port that pytorch-fid and torch-f
 
 import hashlib
 import os
-import shutil
-import urllib.request
 import zlib
 from collections.abc import Callable, Mapping
-from http.client import HTTPException
 from pathlib import Path
 
 import jax
@@ -17,7 +14,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from diffusion_jax.evaluation.inception import InceptionV3
-from diffusion_jax.files import atomic, npz, torch_reader
+from diffusion_jax.files import download, npz, torch_reader
 
 NAME = "pt_inception-2015-12-05-6726825d.pth"
 ADDRESS = f"https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/{NAME}"
@@ -136,20 +133,6 @@ def _default_cache() -> Path:
 
 
 def _downloaded(cache: Path) -> Path:
-    path = cache / NAME
-    if path.is_file():  # downloaded by hand
-        _check(path)
-        return path
-    cache.mkdir(parents=True, exist_ok=True)
-    print(f"Downloading {ADDRESS} (96 MB)", flush=True)
-    try:
-        with atomic.replacing(path) as partial:
-            with urllib.request.urlopen(ADDRESS, timeout=60) as answer, partial.open("wb") as file:
-                shutil.copyfileobj(answer, file)
-            _check(partial)
-    except (OSError, HTTPException, ValueError) as error:
-        raise FileNotFoundError(
-            f"{ADDRESS} cannot be fetched ({error}); fetch it elsewhere and give its path, "
-            f"--weights PATH, or put it into {cache}"
-        ) from None
-    return path
+    return download.fetched(
+        ADDRESS, cache / NAME, _check, size="96 MB", instead="give its path, --weights PATH"
+    )

@@ -10,8 +10,11 @@ from jaxtyping import Int
 from ml_collections import ConfigDict
 
 from diffusion_jax.data import Source, make_source
-from diffusion_jax.images import Uint8Images
+from diffusion_jax.images import Picture, Uint8Images, grid
+from diffusion_jax.pictures.captions import captioned
 from diffusion_jax.runs import build
+from diffusion_jax.runs.found_classes import settled
+from diffusion_jax.runs.labels import captions
 from diffusion_jax.runs.validation import validate
 
 
@@ -26,6 +29,7 @@ class Dataset:
 
 def of_config(config: ConfigDict) -> Dataset:
     """The training data of a config; images that training crops at random are cropped once."""
+    config = settled(config)
     validate(config)
     source = build.open_source(config)
     provenance = source.description.provenance()
@@ -53,3 +57,19 @@ def of_name(name: str, *, split: str | None, data_dir: str) -> Dataset:
         return source.read(indices)["image"]
 
     return Dataset(source, read, source.description.provenance())
+
+
+def examples(dataset: Dataset) -> Picture:
+    """A grid of eight rows of eight: a captioned row of each of eight classes, or all alike."""
+    source, names = dataset.source, list(dataset.source.class_names)
+    rows = np.unique(np.linspace(0, max(0, len(names) - 1), 8).astype(int))
+    chosen = [np.flatnonzero(source.labels == label)[:8] for label in rows]
+    if not names:
+        chosen = list(np.linspace(0, len(source) - 1, 64).astype(int).reshape(8, 8))
+    shape = dataset.read(np.zeros(1, int)).shape[1:]
+    cells = np.zeros((len(chosen), 8, *shape), np.uint8)
+    for row, places in enumerate(chosen):
+        if len(places):
+            cells[row, : len(places)] = dataset.read(places)
+    picture = grid(cells.reshape(-1, *shape), 8, upscale=max(1, 32 // shape[0]))
+    return captioned(picture, captions(rows, len(names), names)) if names else picture

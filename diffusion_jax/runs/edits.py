@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+from jaxtyping import Float
 
 from diffusion_jax.runs.editing import Editor, Labels, Masks, SmallImages
 from diffusion_jax.runs.generator import HostImages
@@ -109,7 +110,9 @@ def invert(editor: Editor, images: HostImages, labels: Labels) -> Edited:
     return Edited(columns, ["again"], {"noise": noises, "error": error})
 
 
-def _numbered(drawn: HostImages, count: int) -> dict[str, HostImages]:
+def _numbered(
+    drawn: HostImages, count: int
+) -> dict[str, Float[np.ndarray, "rows height width channels"]]:
     """Columns "1" .. "count" of images that vary fastest over the columns."""
     rows = drawn.reshape(-1, count, *drawn.shape[1:])
     return {str(column + 1): rows[:, column] for column in range(count)}

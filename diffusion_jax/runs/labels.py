@@ -11,6 +11,9 @@ from jaxtyping import Int
 
 from diffusion_jax.pictures import fonts
 
+# The labels of some images: as `parse_labels` has them, or a name or number for each.
+Asked = str | int | Sequence[str | int] | Int[np.ndarray, "count"]
+
 NO_CLASS = "none"  # the name of the null class
 DEFAULT_COUNT = 64
 

@@ -13,6 +13,7 @@ ADDED = {
     "init_from": "",
     "model.name": "unet",
     "average": "constant",
+    "first_sample_minutes": 0.0,
     "timesteps.name": "uniform",
     "ema_start": 0,
     "optimizer.decay": "cosine",

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from diffusion_jax import parallel
 from diffusion_jax.data import Source
 from diffusion_jax.runs import build, run_folder
+from diffusion_jax.runs.found_classes import settled
 from diffusion_jax.runs.previews import make_preview
 from diffusion_jax.runs.trained import load_params
 from diffusion_jax.runs.validation import validate
@@ -42,6 +43,7 @@ def train(config: ConfigDict, workdir: Path) -> TrainState:
     Raises ValueError for a mistake in the config or if `workdir` holds a run of another model, and
     FloatingPointError when loss or gradient are no longer finite.
     """
+    config = settled(config)
     validate(config)
     parallel.check_batch_size(config.batch_size, config.micro_batches)
     changes = _changes_since(config, workdir)

@@ -60,7 +60,7 @@ SECTIONS += ("timesteps", "sampling")
 TOP = {"behaviour", "seed", "batch_size", "micro_batches", "steps", "label_dropout", "ema_decay"}
 TOP |= {"ema_start", "average"}
 TOP |= {"log_every", "sample_every", "checkpoint_every", "keep_latest", "keep_every"}
-TOP |= {"parametrisation", "init_from"}
+TOP |= {"parametrisation", "init_from", "first_sample_minutes"}
 
 # (names, test, what the value must be)
 RULES: list[tuple[str, Callable[[Any], bool], str]] = [
@@ -100,9 +100,10 @@ RULES: list[tuple[str, Callable[[Any], bool], str]] = [
         "at least 1",
     ),
     (
-        "keep_every ema_start loss.vlb_weight sampling.stride sampling.autoguidance_checkpoint "
-        "sampling.classifier_checkpoint optimizer.warmup_steps optimizer.decay_steps "
-        "optimizer.clip_norm optimizer.weight_decay data.shorter_side",
+        "keep_every first_sample_minutes ema_start loss.vlb_weight sampling.stride "
+        "sampling.autoguidance_checkpoint sampling.classifier_checkpoint "
+        "optimizer.warmup_steps optimizer.decay_steps optimizer.clip_norm "
+        "optimizer.weight_decay data.shorter_side",
         lambda v: v >= 0,
         "at least 0",
     ),

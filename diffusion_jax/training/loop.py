@@ -1,6 +1,7 @@
 """The training loop: step after step, metrics, pictures and checkpoints in between."""
 
 import math
+import time
 from collections.abc import Callable, Iterator
 
 import jax
@@ -28,10 +29,12 @@ def run_steps(
     """Trains from state.step to config.steps, or until `interrupted`; returns the last state.
 
     step: as `parallel.data_parallel` returns it. data: batches of this process. draw: parameters ->
-    picture. save: writes a checkpoint of (step, state). Raises FloatingPointError when loss or
-    gradient are not finite.
+    picture. save: writes a checkpoint of (step, state). A run that is interrupted ends with a
+    picture, too, once its checkpoint is saved. Raises FloatingPointError when loss or gradient are
+    not finite.
     """
     first = int(state.step) + 1
+    early = _after(60 * config.first_sample_minutes if first == 1 else 0.0)
     total: Metrics | None = None
     pending: tuple[int, Metrics] | None = None
 
@@ -58,7 +61,8 @@ def run_steps(
 
         stop = interrupted()
         keep = stop or number % config.checkpoint_every == 0 or number == config.steps
-        show = number % config.sample_every == 0 or number == config.steps
+        show = stop or number % config.sample_every == 0 or number == config.steps
+        show |= early()
         if keep or show:
             read(*pending)
             pending = None
@@ -70,3 +74,22 @@ def run_steps(
         if stop:
             break
     return state
+
+
+def _after(seconds: float) -> Callable[[], bool]:
+    """A function that returns True once, so many seconds after its first call; 0: never.
+
+    With several processes never, since their clocks differ and all must draw at the same step.
+    """
+    since = None
+    done = not seconds or jax.process_count() > 1
+
+    def passed() -> bool:
+        nonlocal since, done
+        now = time.monotonic()
+        since = now if since is None else since
+        due = not done and now >= since + seconds
+        done |= due
+        return due
+
+    return passed

@@ -29,6 +29,7 @@ class Reporter:
         self.write = write
         self.batch_size = batch_size
         self._steps_since = 0
+        self._told = False
         self._since = time.monotonic()
         self._bar = tqdm(total=steps, initial=start_step, unit="step", disable=not write)
         if write:
@@ -68,6 +69,7 @@ class Reporter:
             return
         if self._steps_since:
             values = {**values, "images_per_second": self._images_per_second()}
+            self._say_how_long(step, values["images_per_second"])
         self.restart_clock()
         for name, value in values.items():
             self._board.add_scalar(name, value, step)
@@ -81,6 +83,14 @@ class Reporter:
             images.save_png(path, picture)
             self._board.add_image("samples", picture, step, dataformats="HWC")
             draw_loss_curve(self.workdir)
+
+    def _say_how_long(self, step: int, speed: float) -> None:
+        """Once: how long the rest takes, where that is minutes."""
+        left = (self._bar.total - step) * self.batch_size / speed
+        if not self._told and left > 60:
+            length = f"{left / 60:.0f} minutes" if left < 5400 else f"{left / 3600:.1f} hours"
+            self.say(f"{speed:.0f} images a second here: about {length} to step {self._bar.total}")
+        self._told = True
 
     def _images_per_second(self) -> float:
         return self._steps_since * self.batch_size / max(time.monotonic() - self._since, 1e-9)
@@ -109,15 +119,17 @@ def draw_loss_curve(workdir: Path) -> None:
     plt.close(figure)
 
 
-def read_metrics(workdir: Path) -> list[dict[str, float | int]]:
-    """The lines of the metrics file, oldest first."""
+def read_metrics(workdir: Path) -> list[dict[str, Any]]:
+    """The lines of the metrics file, oldest first, without those that are damaged."""
     path = workdir / METRICS_FILE
     lines = []
-    for text in path.read_text().splitlines() if path.exists() else []:
+    for text in path.read_text(errors="replace").splitlines() if path.exists() else []:
         try:
-            lines.append(json.loads(text))
+            line = json.loads(text)
         except json.JSONDecodeError:  # half a line, from a process that was killed
             continue
+        if isinstance(line, dict) and "step" in line:
+            lines.append(line)
     return lines
 
 

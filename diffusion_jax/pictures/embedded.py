@@ -1,0 +1,74 @@
+"""Pictures as data URIs, which take no more than a given number of bytes."""
+
+import base64
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from diffusion_jax.images import Picture, to_pil
+
+LONGEST_SIDE = 1600  # pixels
+UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """A picture within a page. change: what was done to make it small, in words; or nothing."""
+
+    uri: str
+    width: int
+    height: int
+    change: str = ""
+
+
+def embed_file(path: Path, most_bytes: int) -> Embedded:
+    """The picture in a file. Raises ValueError if it cannot be read."""
+    try:
+        content = path.read_bytes()
+        with Image.open(io.BytesIO(content)) as image:
+            image.load()
+            if image.format == "PNG" and len(content) <= most_bytes and _fits(image):
+                return Embedded(_uri(content, "png"), *image.size)
+            return embed(image, most_bytes)
+    except UNREADABLE as error:
+        raise ValueError(f"{path.name} cannot be read as a picture: {error}") from None
+
+
+def embed_picture(picture: Picture, most_bytes: int) -> Embedded:
+    return embed(to_pil(picture), most_bytes)
+
+
+def embed(image: Image.Image, most_bytes: int) -> Embedded:
+    """As a PNG, if that is small enough; or else as a WebP, which is halved until it is."""
+    before, changes = image.size, []
+    if image.mode not in ("L", "RGB", "RGBA"):
+        image = image.convert("RGBA" if "transparency" in image.info else "RGB")
+    if not _fits(image):
+        image = image.copy()
+        image.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
+    content, kind = _encoded(image, "PNG"), "png"
+    if len(content) > most_bytes:
+        content, kind = _encoded(image, "WEBP", quality=85), "webp"
+        changes.append("compressed")
+    while len(content) > most_bytes and max(image.size) > 64:
+        image = image.reduce(2)
+        content = _encoded(image, "WEBP", quality=85)
+    if image.size != before:
+        changes.append(f"scaled down from {before[0]}x{before[1]} pixels")
+    return Embedded(_uri(content, kind), *image.size, " and ".join(changes))
+
+
+def _fits(image: Image.Image) -> bool:
+    return max(image.size) <= LONGEST_SIDE
+
+
+def _encoded(image: Image.Image, kind: str, **options: int) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def _uri(content: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

@@ -1,0 +1,86 @@
+"""Training in Python, from configs by name, by path or by value."""
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from diffusion_jax.runs import train as training
+from diffusion_jax.runs.run import Run, load
+
+PACKAGE = Path(__file__).parent.parent
+# The folder that holds `configs` and `scripts`: in an installed package, or in a checkout.
+ROOT = PACKAGE / "bundled" if (PACKAGE / "bundled").is_dir() else PACKAGE.parent
+
+
+def config(name: str | Path, changes: Mapping[str, Any] | None = None) -> ConfigDict:
+    """The config of an experiment: "digits", "tfds:cifar10", or the path of a file.
+
+    What follows a colon is the argument of its `get_config`. changes: fields by dotted name, such
+    as {"model.width": 64}. Raises FileNotFoundError if there is no such config, and KeyError or
+    TypeError for changes that do not fit it.
+    """
+    name, _, argument = str(name).partition(":")
+    found = _module(name).get_config(*([argument] if argument else []))
+    found.update_from_flattened_dict(dict(changes or {}))
+    return found
+
+
+def train(
+    experiment: ConfigDict | str | Path,
+    workdir: str | Path,
+    changes: Mapping[str, Any] | None = None,
+) -> Run:
+    """Trains as `scripts.train` does, or goes on from the newest checkpoint; returns the run.
+
+    experiment: a config, or what `config` takes, with changes.
+    """
+    if isinstance(experiment, ConfigDict):
+        experiment = experiment.copy_and_resolve_references()
+        experiment.update_from_flattened_dict(dict(changes or {}))
+    else:
+        experiment = config(experiment, changes)
+    folder = Path(workdir).expanduser()
+    training.train(experiment, folder)
+    return load(folder)
+
+
+def names() -> list[str]:
+    """The experiments that can be named."""
+    found = sorted(path.stem for path in (ROOT / "configs").glob("*.py"))
+    return [name for name in found if name not in ("__init__", "of_workdir")]
+
+
+def path_of(name: str) -> Path:
+    """The file of an experiment: of its name ("digits"), or of a path.
+
+    A path such as configs/digits.py that does not exist here is looked up among those that come
+    along. Raises FileNotFoundError.
+    """
+    path = Path(name).expanduser()
+    if path.is_file():
+        return path
+    known = ROOT / "configs" / f"{path.stem}.py"
+    if known.is_file() and str(path.parent) in (".", "configs") and path.suffix in ("", ".py"):
+        return known
+    raise FileNotFoundError(
+        f"There is no config {name}: neither a file nor one of {', '.join(names())}"
+    )
+
+
+def _module(name: str) -> ModuleType:
+    """The module in a file, which may import `configs`."""
+    path = path_of(name)
+    if str(ROOT) not in sys.path:
+        sys.path.append(str(ROOT))
+    if path.resolve().parent == ROOT / "configs":
+        return importlib.import_module(f"configs.{path.stem}")
+    spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
