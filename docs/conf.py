@@ -18,7 +18,8 @@ copyright = "the authors of diffusion_jax"
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.mathjax", "sphinx_copybutton"]
 exclude_patterns = ["_build"]
-nitpick_ignore = [("py:class", "jax.numpy.float32")]
+# Types of other libraries, whose pages are not linked.
+nitpick_ignore_regex = [("py:class", r"(jax|jaxtyping|numpy|np)\..*|ndarray")]
 
 myst_enable_extensions = ["dollarmath", "colon_fence", "attrs_inline"]
 myst_heading_anchors = 4

@@ -5,6 +5,7 @@ import importlib.util
 import re
 import shlex
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -169,7 +170,7 @@ def commands(page: Path) -> Iterator[list[str]]:
             words = shlex.split(line.replace("...", ""), comments=True)
             if "-m" in words[:3] and words[words.index("-m") + 1].startswith(("scripts.", "bench")):
                 yield words[words.index("-m") + 1 :]
-            elif len(words) > 1 and words[0] == "diffusion-jax":
+            elif len(words) > 1 and words[0] == "diffusion-jax" and words[1].isalpha():
                 yield [f"scripts.{INSTALLED.get(words[1], words[1])}", *words[2:]]
             elif words and words[0] == "sbatch" and "scripts/slurm/" in line:
                 script = next(word for word in words if word.endswith(".sbatch"))
@@ -180,7 +181,10 @@ def commands(page: Path) -> Iterator[list[str]]:
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_flags_of_commands_exist(page):
-    for module, *words in commands(page):
+    found = list(commands(page))
+    with ThreadPoolExecutor() as pool:  # a process for each script
+        list(pool.map(generate.describe, {module for module, *_ in found}))
+    for module, *words in found:
         about = generate.describe(module)
         given = [word.lstrip("-").partition("=")[0] for word in words if word.startswith("--")]
         taking = [taken for name, taken in about["commands"].items() if name.split()[0] == words[0]]
