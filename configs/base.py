@@ -18,34 +18,34 @@ def get_config() -> ConfigDict:
     # "corrected", or "original": what gmongaras/Diffusion_models_from_scratch computes, its quirks
     # included. Model and schedule follow this one switch.
     config.behaviour = "corrected"
-    config.seed = 0
+    config.seed = 0  # of parameters, noise, labels left out and the order of the data
 
     config.batch_size = 128  # global, divisible by the number of devices times micro_batches
     config.micro_batches = 1  # parts that a batch is taken in, where it does not fit in memory
     config.steps = 100_000  # updates
     config.label_dropout = 0.2  # probability of the null class, for classifier-free guidance
-    # The average of the parameters: constant, or half_life, power; see the README.
+    # The average of the parameters: constant, or half_life, power; see docs/choices.md.
     config.average = "constant"
     config.ema_decay = 0.9999  # of constant
     config.ema_start = 0  # steps in which it is a mere copy; of constant
-    # What the network estimates: noise, x0, v, ... (see the README). A run cannot change it.
+    # What the network estimates: noise, x0, v, ... (see docs/choices.md). A run cannot change it.
     config.parametrisation = "noise"
     # Workdir of a run whose averaged parameters to start from, as far as names and shapes agree.
     config.init_from = ""
 
     config.data = ConfigDict()
-    config.data.name = "digits"  # or imagenet64, tfds:NAME, folder:PATH, ...; see the README
+    config.data.name = "digits"  # or imagenet64, folder:PATH, ...; see docs/guides/data.md
     config.data.split = "train"  # of folders: train, heldout or all
     config.data.data_dir = ""  # empty: ~/diffusion_jax_data, or tfds's own ~/tensorflow_datasets
     config.data.cache_dir = ""  # where tfds and folders are decoded to; empty: cache in data_dir
-    config.data.resolution = 64
+    config.data.resolution = 64  # side of the square images
     # How images become square: stretch, center-crop, center-crop-dhariwal, random-resized-crop.
     config.data.crop = "center-crop"
     config.data.shorter_side = 0  # random-resized-crop cuts from this; 0: 5/4 of resolution
     config.data.smallest_crop = 0.8  # random-resized-crop takes this part of the area at the least
     config.data.flip = False  # mirror images at random, anew in each epoch
     config.data.drop_last = False  # True: no batch has images of two epochs; some are left out
-    config.data.load_into_memory = False
+    config.data.load_into_memory = False  # all at the start, instead of reading from disk
     config.data.threads = 4  # that read ahead
     # Of folders. Patterns are comma-separated, for paths within the folder: "*seg*,*_old/*".
     config.data.include = ""  # patterns; empty: all images
@@ -58,64 +58,64 @@ def get_config() -> ConfigDict:
 
     config.model = ConfigDict()
     config.model.name = "unet"  # dit has other fields: see digits_dit.py
-    config.model.blocks = "res,clsAtn,chnAtn"  # of each level; see the README for the names
-    config.model.channels = 3
+    config.model.blocks = "res,clsAtn,chnAtn"  # of each level; see docs/choices.md
+    config.model.channels = 3  # of the images: 1 is grey, 3 is RGB
     config.model.width = 128  # channels after the stem
     config.model.growth = 1  # each level has 2^growth times the channels of the one before
-    config.model.levels = 3
+    config.model.levels = 3  # how often the sides are halved
     config.model.num_classes = 0  # 0: a model without classes; -1: as many as the data has
-    config.model.time_dim = 512
-    config.model.label_dim = 512
+    config.model.time_dim = 512  # width of the embedding of the timestep
+    config.model.label_dim = 512  # and of the class
     config.model.window = 16  # side of the squares of "atn", in pixels
     config.model.num_heads = 8  # of "atn"
     config.model.dropout = 0.0  # in "res" and "conv"
     config.model.dtype = "float32"  # or bfloat16: of convolutions and matrix products
     # Sides of the maps whose blocks are computed again in the backward pass, "64,32"; saves memory.
     config.model.remat = ""
-    config.model.behaviour = config.get_ref("behaviour")
+    config.model.behaviour = config.get_ref("behaviour")  # follows config.behaviour
     # auto: standard if corrected, head if original; or standard, head, published, sin.
     config.model.time_embedding = "auto"
 
     config.model.options = block_options()  # of single blocks, such as options.conv.expansion
 
     config.schedule = ConfigDict()
-    config.schedule.name = "cosine"  # or linear, flow, edm, ...; see the README
+    config.schedule.name = "cosine"  # or linear, flow, edm, ...; see docs/choices.md
     config.schedule.num_steps = 1000  # of cosine and linear
     config.schedule.first_timestep = 1  # what a network is told in their step 1: 1, or 0
     config.schedule.rescale_timesteps = False  # it is told that times 1000 / num_steps
-    config.schedule.behaviour = config.get_ref("behaviour")
+    config.schedule.behaviour = config.get_ref("behaviour")  # follows config.behaviour
 
     config.timesteps = ConfigDict()
     config.timesteps.name = "uniform"  # or loss_second_moment: which levels training draws
 
     config.loss = ConfigDict()
-    config.loss.kind = "hybrid"  # or simple, vlb, ...; see the README
+    config.loss.kind = "hybrid"  # or simple, vlb, ...; see docs/choices.md
     config.loss.error = "squared"  # or absolute: the distance of the estimate from its target
-    config.loss.weight = "uniform"  # of the squared error; or min_snr, edm, ...; see the README
+    config.loss.weight = "uniform"  # of the squared error; or edm, ...; see docs/choices.md
     config.loss.vlb_weight = 0.001  # of L_vlb in hybrid and original, for mean nats of one step
 
     config.optimizer = ConfigDict()
-    config.optimizer.learning_rate = 3e-4
-    config.optimizer.warmup_steps = 0
+    config.optimizer.learning_rate = 3e-4  # the largest, after warm-up
+    config.optimizer.warmup_steps = 0  # in which the rate rises from 0
     config.optimizer.decay = "cosine"  # or linear, inverse_sqrt: how the rate falls
     # Where cosine and linear reach 0, and inverse_sqrt begins; 0: the rate stays constant.
     config.optimizer.decay_steps = 0
-    config.optimizer.b1 = 0.9
-    config.optimizer.b2 = 0.999
-    config.optimizer.eps = 1e-8
-    config.optimizer.weight_decay = 0.01
+    config.optimizer.b1 = 0.9  # decay of the mean of the gradient in Adam
+    config.optimizer.b2 = 0.999  # and of its square
+    config.optimizer.eps = 1e-8  # added to its root
+    config.optimizer.weight_decay = 0.01  # of AdamW; 0 is Adam
     config.optimizer.clip_norm = 0.0  # largest gradient norm; 0: no clipping
 
     # How sample grids are drawn during training, and what the sampling script does by default.
     config.sampling = ConfigDict()
-    config.sampling.solver = "ddim"  # or heun, dpmpp_2m, ...; see the README
+    config.sampling.solver = "ddim"  # or heun, dpmpp_2m, ...; see docs/choices.md
     config.sampling.steps = 100  # of spacings without a number of their own (sections, list)
     config.sampling.stride = 0  # if not 0, in place of steps: every stride-th of the chain
-    config.sampling.spacing = "ends"  # or karras, trailing, ...; see the README
+    config.sampling.spacing = "ends"  # or karras, trailing, ...; see docs/choices.md
     config.sampling.guidance = 1.0  # w in (1 + w) conditional - w unconditional
     # Guidance only where low < noise / signal <= high; elsewhere one pass. high = 0: no limit.
     config.sampling.guidance_low = 0.0
-    config.sampling.guidance_high = 0.0
+    config.sampling.guidance_high = 0.0  # the upper end of that
     config.sampling.guidance_rescale = 0.0  # phi in [0, 1]: back to the unguided contrast
     # Workdir of a weaker run to guide with, in place of the null class; empty: none.
     config.sampling.autoguidance = ""
@@ -123,17 +123,17 @@ def get_config() -> ConfigDict:
     # Workdir of a classifier of noisy images, and s of its guidance; empty: none.
     config.sampling.classifier = ""
     config.sampling.classifier_checkpoint = 0  # its step; 0: the newest
-    config.sampling.classifier_scale = 1.0
+    config.sampling.classifier_scale = 1.0  # s, the weight of its gradient
     config.sampling.clip = True  # the predicted x0 to [-1, 1]
     config.sampling.dynamic_threshold = 0.0  # in place of clip: a quantile such as 0.995; 0: off
     config.sampling.grid_rows = 8  # one class each
-    config.sampling.grid_columns = 8
+    config.sampling.grid_columns = 8  # images of each
 
-    config.log_every = 100  # steps
-    config.sample_every = 10_000
+    config.log_every = 100  # steps: a line of metrics.jsonl
+    config.sample_every = 10_000  # steps: a grid in samples/
     # If not 0, a first grid after so many minutes of training, besides (one process only).
     config.first_sample_minutes = 0.0
-    config.checkpoint_every = 10_000
+    config.checkpoint_every = 10_000  # steps
     config.keep_latest = 3  # checkpoints
     config.keep_every = 0  # if not 0, checkpoints of its multiples stay for ever
     add_defaults(config)
