@@ -52,7 +52,7 @@ class Run:
     def __repr__(self) -> str:
         side, model = self.config.data.resolution, self.config.model
         classes = f", {model.num_classes} classes" if model.num_classes else ""
-        return f"Run({str(self.workdir)!r}: {model.name}, {side}x{side}{classes}, step {self.step})"
+        return f"Run({self.workdir.name!r}: {model.name}, {side}x{side}{classes}, step {self.step})"
 
     def sample(
         self,
