@@ -1,0 +1,53 @@
+"""Opens a page in the browser to draw and edit images on, with a trained model.
+
+python -m scripts.play --workdir runs/digits
+python -m scripts.play --workdir digits --port 7861 --open
+
+The page can be reached from this machine alone, unless --host says otherwise; it takes nothing from
+the internet, and nothing leaves the machine.
+"""
+
+import importlib.util
+import os
+import sys
+
+from absl import flags
+
+from scripts import cli
+
+_WORKDIR = flags.DEFINE_string(
+    "workdir", "digits", "Folder of the run, or the name of a model that comes along."
+)
+_PARAMS = flags.DEFINE_enum("params", "ema", ["ema", "raw"], "Averaged or raw parameters.")
+_CHECKPOINT = flags.DEFINE_integer("checkpoint", None, "Its step; default: the newest.")
+_HOST = flags.DEFINE_string(
+    "host",
+    "127.0.0.1",
+    "The address to listen on; 0.0.0.0 lets everyone on the network use the page.",
+)
+_PORT = flags.DEFINE_integer("port", 7860, "0: any that is free.", 0, 65535)
+_OPEN = flags.DEFINE_bool("open", False, "Open the page in a browser.")
+
+
+def main() -> int:
+    if importlib.util.find_spec("gradio") is None:
+        raise ValueError(
+            "Gradio, which the page is made with, is missing; type: pip install -r "
+            "requirements-play.txt"
+        )
+    from diffusion_jax.runs.run import load
+    from scripts import play_server
+
+    try:
+        # The port comes first, since loading the model takes longer.
+        with play_server.listening(_HOST.value, _PORT.value) as socket, play_server.offline():
+            run = load(_WORKDIR.value, checkpoint=_CHECKPOINT.value, ema=_PARAMS.value == "ema")
+            play_server.serve(run, socket, open_browser=_OPEN.value)
+    except KeyboardInterrupt:
+        print("\nInterrupted.", file=sys.stderr, flush=True)
+        os._exit(130)  # a usual exit would wait for what is being drawn
+    return 0
+
+
+if __name__ == "__main__":
+    cli.run(main)
