@@ -171,7 +171,10 @@ def test_configs_by_name(tmp_path):
 
 def test_a_model_comes_along():
     run = diffusion_jax.load("digits")
-    assert "digits" in pretrained.names()
+    assert pretrained.names() == ["digits", "mnist"]
+    larger = diffusion_jax.load("mnist")
+    assert (larger.config.data.resolution, larger.step) == (28, 3000)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(larger.params))
     assert run.class_names == [str(i) for i in range(10)]
     images = run.sample("all", steps=10)
     real = datasets.of_config(run.config)

@@ -97,7 +97,7 @@ MISTAKES = {
     "no workdir": (["scripts.sample"], "--workdir runs/digits"),
     "a flag of another command": (
         ["scripts.prepare_data", "tfds", "--source=x"],
-        "--source belongs to `imagenet64`; `tfds` does not take it",
+        "--source belongs to `mnist` and `imagenet64`; `tfds` does not take it",
     ),
     "a config of another command": (
         ["scripts.prepare_data", "imagenet64", DIGITS, "--config.seed=3"],
