@@ -5,6 +5,7 @@ import os
 import signal
 from types import SimpleNamespace
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -12,7 +13,7 @@ from tiny import tiny_transformer_config
 
 from configs import folder
 from diffusion_jax.data import glance
-from diffusion_jax.runs import datasets, run_folder
+from diffusion_jax.runs import datasets, environment, run_folder
 from diffusion_jax.runs.found_classes import settled
 from diffusion_jax.runs.train import train
 from diffusion_jax.runs.validation import validate
@@ -53,6 +54,10 @@ def test_a_run_goes_on_with_the_classes_that_it_found(tmp_path):
     assert run_folder.load(tmp_path).model.num_classes == 10
     config.steps = 2
     assert train(config, tmp_path).step == 2
+    first, second = environment.recorded(tmp_path)  # of both starts
+    assert (first["step"], second["step"]) == ("0", "1")
+    assert first["jax"] == jax.__version__
+    assert first["devices"] == "8 x cpu"
 
 
 def test_what_was_found_is_said(tmp_path, capsys):

@@ -425,6 +425,17 @@ def test_the_environment_says_whose_it_is(page):
     assert page.tables["Environment"][1] == ["one", "2023-11-14 22:13:20 UTC", "node-7.example"]
 
 
+def test_what_a_run_recorded_stands_in_its_report(tmp_path):
+    workdir = write_run(tmp_path / "one", tiny_config())
+    start = {"step": 3, "started": "2026-01-01 00:00:00 UTC", "jax": "0.9.9", "host": ATTACK}
+    (workdir / "environment.json").write_text(json.dumps([start, {"step": 8, "jax": "0.10.2"}]))
+    said = page_of(workdir).sections["Environment"]
+    assert said.index("0.9.9") < said.index("0.10.2") < said.index("Of the machine that wrote")
+    assert ATTACK in said  # as text
+    (workdir / "environment.json").write_text("{")
+    assert "0.9.9" not in page_of(workdir).sections["Environment"]
+
+
 def test_the_commands_of_an_unfinished_run(tmp_path):
     workdir = write_run(tmp_path / "my run", tiny_config(steps=80))
     quoted = f"'{workdir}'"

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from diffusion_jax import parallel
 from diffusion_jax.data import Source
-from diffusion_jax.runs import build, run_folder
+from diffusion_jax.runs import build, environment, run_folder
 from diffusion_jax.runs.found_classes import settled
 from diffusion_jax.runs.previews import make_preview
 from diffusion_jax.runs.trained import load_params
@@ -88,6 +88,7 @@ def train(config: ConfigDict, workdir: Path) -> TrainState:
             table = parameter_overview.get_parameter_overview(state.params, include_stats=False)
             (workdir / "parameters.txt").write_text(table + "\n")
             (workdir / "dataset.json").write_text(json.dumps(known, indent=2) + "\n")
+            environment.record(workdir, start)
 
         step = parallel.data_parallel(make_step(config))
         data = build.training_batches(config, source, seen)

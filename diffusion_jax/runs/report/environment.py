@@ -1,15 +1,10 @@
 """The machine that writes a report."""
 
-import platform
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 
-import jax
-
-PACKAGES = ("jax", "jaxlib", "flax", "optax")
+from diffusion_jax.runs import environment
 
 
 @dataclass(frozen=True)
@@ -21,14 +16,4 @@ class Environment:
 
 
 def here() -> Environment:
-    kinds = Counter(device.device_kind for device in jax.devices())
-    devices = ", ".join(f"{count} x {kind}" for kind, count in kinds.items())
-    facts = [("Python", platform.python_version()), *((name, _version(name)) for name in PACKAGES)]
-    return Environment([*facts, ("devices", devices), ("host", platform.node())], datetime.now(UTC))
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"
+    return Environment(list(environment.here().items()), datetime.now(UTC))

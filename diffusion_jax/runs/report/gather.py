@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from diffusion_jax.models import MODELS
 from diffusion_jax.pictures.curves import Curve
 from diffusion_jax.pictures.embedded import Embedded, embed_file
-from diffusion_jax.runs import run_folder
+from diffusion_jax.runs import environment, run_folder
 from diffusion_jax.runs.report import data, evaluations
 from diffusion_jax.runs.sections import model_section
 from diffusion_jax.training.reporting import METRICS_FILE, SAMPLES, read_metrics
@@ -51,7 +51,8 @@ class RunReport:
 
     changed: (field, its value in the defaults, its value here). skipped: lines of the metrics that
     cannot be read. samples_there: how many grids there are, of which samples are some. parameters:
-    as parameters.txt has them, or "". last_written: when the metrics were.
+    as parameters.txt has them, or "". starts, recorded: what event files tell of the starts of
+    training, and what environment.json does. last_written: when the metrics were.
     """
 
     workdir: Path
@@ -62,6 +63,7 @@ class RunReport:
     steps_done: int
     parameters: str
     starts: Sequence[Start]
+    recorded: Sequence[environment.Facts]
     last_written: datetime | None
     curves: Sequence[Curve]
     skipped: int
@@ -108,6 +110,7 @@ def gather(
         steps_done=max([line["step"] for line in lines[-1:]] + _checkpoints(workdir), default=0),
         parameters=_parameters(workdir),
         starts=_starts(workdir),
+        recorded=environment.recorded(workdir),
         last_written=_time(metrics.stat().st_mtime) if metrics.is_file() else None,
         curves=_curves(lines),
         skipped=_count_lines(metrics) - len(lines),

@@ -66,20 +66,24 @@ def name_of(sample: Sample) -> str:
 
 
 def environment_of(environment: Environment, *reports: RunReport) -> list[Html]:
-    """The starts that workdirs record; all else is of the machine that writes the report."""
-    parts = [
-        note("Of the machine that wrote this report; a workdir does not record these:"),
-        facts(environment.facts),
-    ]
+    """What workdirs record of each start of their training, and the machine of this report."""
+    parts = []
+    for report in reports:
+        for start in report.recorded:
+            parts += [
+                note(f"{report.name}, as recorded when training started:"),
+                facts(start.items()),
+            ]
     rows = [
         (report.name, f"{start.time:%Y-%m-%d %H:%M:%S} UTC", start.host)
         for report in reports
         for start in report.starts
+        if not report.recorded
     ]
     if rows:
         parts.append(note("Recorded in the workdir, for each start of the training:"))
         parts.append(table(("run", "started", "host"), rows))
-    return parts
+    return [*parts, note("Of the machine that wrote this report:"), facts(environment.facts)]
 
 
 def results_table(
