@@ -1,5 +1,6 @@
 """What flags say: configs, numbers, options and folders, with one line for each mistake."""
 
+import difflib
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +22,11 @@ def config_of(flag: str, example: str) -> ConfigDict:
         config.keys()
     except OSError:
         name = config_flags.get_config_filename(flags.FLAGS[flag])
-        raise FileNotFoundError(f"--{flag}={name}: there is no such file") from None
+        configs = Path(__file__).resolve().parent.parent / "configs"
+        known = [path.stem for path in configs.glob("*.py")]
+        near = difflib.get_close_matches(Path(name).stem, known, n=1)
+        guess = f"; did you mean {near[0]}?" if near else ""
+        raise FileNotFoundError(f"--{flag}={name}: there is no such file{guess}") from None
     return config
 
 

@@ -16,7 +16,7 @@ from absl import flags
 from scripts import cli
 
 _WORKDIR = flags.DEFINE_string(
-    "workdir", "digits", "Folder of the run, or the name of a model that comes along."
+    "workdir", "digits", "Folder of the run, or the name of a model that comes with the package."
 )
 _PARAMS = flags.DEFINE_enum("params", "ema", ["ema", "raw"], "Averaged or raw parameters.")
 _CHECKPOINT = flags.DEFINE_integer("checkpoint", None, "Its step; default: the newest.")

@@ -90,6 +90,8 @@ def test_edits(run, tmp_path):
     assert np.any(painted[0] != painted[1])
     diffusion_jax.images.save_png(tmp_path / "a.png", np.asarray(images[0]))
     of_file = run.edit.image_to_image([tmp_path / "a.png"], "2", strength=0.5, steps=2)
+    of_path = run.edit.image_to_image(str(tmp_path / "a.png"), "2", strength=0.5, steps=2)
+    assert_array_equal(of_path, of_file)
     assert_array_equal(of_file, run.edit.image_to_image(images[:1], 2, strength=0.5, steps=2))
     assert run.edit.vary("1,2", count=3, steps=2).shape == (8, 8, 8, 1)
     assert run.edit.interpolate(labels="1,2", count=5, steps=2).shape == (5, 8, 8, 1)
@@ -120,6 +122,23 @@ def test_evaluation_is_that_of_the_script(run, tmp_path):
     ("call", "message"),
     [
         (lambda run: run.sample(["10"]), "Unknown label '10'"),
+        (lambda run: run.sample([]), "No labels were given"),
+        (lambda run: run.sample("7", count=0), "count=0 must be at least 1"),
+        (lambda run: run.edit.interpolate(np.zeros((1, 8, 8, 1), np.uint8)), "give a second one"),
+        (
+            lambda run: run.edit.inpaint(np.zeros((1, 8, 8, 1), np.uint8), np.ones((4, 8))),
+            r"A mask of the shape \(4, 8\) was given; \(8, 8\) is expected",
+        ),
+        (lambda run: diffusion_jax.load("digits", checkpoint=9), "leave out checkpoint and ema"),
+        (
+            lambda run: diffusion_jax.config("digits", {"model.widht": 3}),
+            r"There is no field model\.widht; did you mean model\.width\?",
+        ),
+        (
+            lambda run: diffusion_jax.config("digits", {"config.steps": "many"}),
+            "steps='many' must be of type int",
+        ),
+        (lambda run: run.evaluate("nothing.npz"), "The reference nothing.npz does not exist"),
         (lambda run: run.sample([11]), "Unknown label 11; known: 0 to 9, and 10: none"),
         (lambda run: run.sample(["1,2"]), "'1,2' names 2 classes"),
         (lambda run: run.sample([1, 2], count=3), "count=3 was given with 2 labels"),
@@ -185,7 +204,9 @@ def test_a_model_comes_along():
     # Each is nearest to the mean of its own class.
     apart = ((images[:, None].astype(float) - means) ** 2).sum(axis=(2, 3, 4))
     assert np.mean(apart.argmin(axis=1) == np.arange(10)) >= 0.8
-    with pytest.raises(FileNotFoundError, match=r"nor a model that comes along \(.*digits"):
+    with pytest.raises(
+        FileNotFoundError, match=r"nor a model that comes with the package \(.*digits"
+    ):
         diffusion_jax.load("digit")
 
 

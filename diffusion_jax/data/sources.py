@@ -80,6 +80,8 @@ def make_source(
     """
     if crop not in crops.KNOWN:
         raise ValueError(f"Unknown data.crop {crop!r}; known: {', '.join(crops.KNOWN)}")
+    if "/" in name and ":" not in name and Path(name).expanduser().is_dir():
+        raise ValueError(f"data.name={name} is a folder; write folder:{name}")
     of_folders = {"include": include, "exclude": exclude, "holdout": holdout, "convert": convert}
     of_folders |= {"upright": upright, "skip_broken": skip_broken, "labels": labels != "auto"}
     if not name.startswith("folder:") and any(of_folders.values()):

@@ -15,7 +15,7 @@ from diffusion_jax.runs.generator import Generator
 from diffusion_jax.runs.labels import Asked
 
 # Files, or uint8 images (count, height, width, channels) of the model's own size.
-Given = Sequence[str | Path] | Shaped[np.ndarray, "count height width channels"]
+Given = str | Path | Sequence[str | Path] | Shaped[np.ndarray, "count height width channels"]
 
 
 @runtime_checkable
@@ -67,7 +67,7 @@ class Edit:
     def inpaint(
         self,
         images: Given,
-        masks: Sequence[str | Path] | Shaped[np.ndarray, "..."],
+        masks: str | Path | Sequence[str | Path] | Shaped[np.ndarray, "..."],
         labels: Asked = "none",
         *,
         resample: int = 1,
@@ -107,6 +107,8 @@ class Edit:
         first, second: one image each. labels: of the ends.
         """
         ends = None
+        if (first is None) != (second is None):
+            raise ValueError("One image was given; give a second one, too, or neither")
         if first is not None and second is not None:
             ends = np.concatenate([self._read(first), self._read(second)])
             if len(ends) != 2:
@@ -168,6 +170,8 @@ class Edit:
     def _read(self, images: Given, side: int | None = None) -> np.ndarray:
         config = self._run.config
         side = side or config.data.resolution
+        if isinstance(images, str | Path):
+            images = [images]
         if not isinstance(images, np.ndarray):
             return edit_files.read_images([Path(path) for path in images], config, size=side)
         wanted = (side, side, config.model.channels)
@@ -191,9 +195,16 @@ class Edit:
         if not isinstance(masks, np.ndarray):
             if isinstance(images, np.ndarray):
                 raise ValueError("Masks in files go with images in files; give an array of both")
+            masks = [masks] if isinstance(masks, str | Path) else masks
+            images = [images] if isinstance(images, str | Path) else images
             paths = [Path(path) for path in masks]
             paths = paths * len(images) if len(paths) == 1 else paths
             return edit_files.read_masks(paths, [Path(p) for p in images], self._run.config)
+        if masks.size % (given.shape[1] * given.shape[2]):
+            raise ValueError(
+                f"A mask of the shape {masks.shape} was given; {given.shape[1:3]} is expected, or "
+                "one of these for each image"
+            )
         drawn = np.asarray(masks).reshape(-1, *given.shape[1:3], 1) > 0
         if len(drawn) not in (1, len(given)):
             raise ValueError(f"{len(drawn)} masks for {len(given)} images; give one, or one each")

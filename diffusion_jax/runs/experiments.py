@@ -1,5 +1,6 @@
 """Training in Python, from configs by name, by path or by value."""
 
+import difflib
 import importlib
 import importlib.util
 import sys
@@ -12,6 +13,7 @@ from ml_collections import ConfigDict
 
 from diffusion_jax.runs import train as training
 from diffusion_jax.runs.run import Run, load
+from diffusion_jax.runs.run_folder import flatten
 
 PACKAGE = Path(__file__).parent.parent
 # The folder that holds `configs` and `scripts`: in an installed package, or in a checkout.
@@ -22,13 +24,12 @@ def config(name: str | Path, changes: Mapping[str, Any] | None = None) -> Config
     """The config of an experiment: "digits", "tfds:cifar10", or the path of a file.
 
     What follows a colon is the argument of its `get_config`. changes: fields by dotted name, such
-    as {"model.width": 64}. Raises FileNotFoundError if there is no such config, and KeyError or
-    TypeError for changes that do not fit it.
+    as {"model.width": 64}. Raises FileNotFoundError if there is no such config, and ValueError for
+    changes that do not fit it.
     """
     name, _, argument = str(name).partition(":")
     found = _module(name).get_config(*([argument] if argument else []))
-    found.update_from_flattened_dict(dict(changes or {}))
-    return found
+    return changed(found, changes or {})
 
 
 def train(
@@ -41,13 +42,29 @@ def train(
     experiment: a config, or what `config` takes, with changes.
     """
     if isinstance(experiment, ConfigDict):
-        experiment = experiment.copy_and_resolve_references()
-        experiment.update_from_flattened_dict(dict(changes or {}))
+        experiment = changed(experiment.copy_and_resolve_references(), changes or {})
     else:
         experiment = config(experiment, changes)
     folder = Path(workdir).expanduser()
     training.train(experiment, folder)
     return load(folder)
+
+
+def changed(config: ConfigDict, changes: Mapping[str, Any]) -> ConfigDict:
+    """The config, with these fields set. Raises ValueError for an unknown field or a wrong type."""
+    known = flatten(config)
+    for given, value in changes.items():
+        name = given.removeprefix("config.")
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            guess = f"; did you mean {near[0]}?" if near else ""
+            raise ValueError(f"There is no field {name}{guess}")
+        try:
+            config.update_from_flattened_dict({name: value})
+        except (TypeError, ValueError):
+            kind = type(known[name]).__name__
+            raise ValueError(f"{name}={value!r} must be of type {kind}") from None
+    return config
 
 
 def names() -> list[str]:

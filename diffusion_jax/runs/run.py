@@ -122,6 +122,9 @@ class Run:
         ValueError if the reference cannot be read or does not fit.
         """
         config = self.configured(settings)
+        for file in str(reference).split(","):
+            if not Path(file).expanduser().is_file():
+                raise FileNotFoundError(f"The reference {file} does not exist")
         extract = make_extractor(features, batch_size=batch_size)
         judge = Judge.of_file(self.workdir / "evaluations", extract, str(reference))
         drawn = evaluate.of_run(
@@ -155,8 +158,12 @@ class Run:
     ) -> Int[np.ndarray, "count"]:
         """A label for each image, see `sample`."""
         classes, names = guides.classes_of(self.config, self.class_names)
+        if count is not None and count < 1:
+            raise ValueError(f"count={count} must be at least 1")
         if isinstance(labels, str | int):
             return class_labels.parse_labels(str(labels), count, classes, names, seed)
+        if not len(labels):
+            raise ValueError("No labels were given; name some, or say count=")
         if count not in (None, len(labels)):
             raise ValueError(f"count={count} was given with {len(labels)} labels; leave it out")
         if not classes:
@@ -198,7 +205,7 @@ class Run:
         if label == class_labels.NO_CLASS:
             return classes
         if not isinstance(label, str):
-            if 0 <= label <= classes:
+            if isinstance(label, int | np.integer) and 0 <= label <= classes:
                 return int(label)
             raise ValueError(
                 f"Unknown label {label}; known: 0 to {classes - 1}, and {classes}: none"
@@ -232,13 +239,19 @@ def load(workdir: str | Path, *, checkpoint: int | None = None, ema: bool = True
     FileNotFoundError or ValueError if there is no such run or checkpoint, or it cannot be read.
     """
     folder = Path(workdir).expanduser()
-    if not folder.exists() and str(workdir) in pretrained.names():
+    if not (folder / run_folder.CONFIG_FILE).is_file():
+        if str(workdir) not in pretrained.names():
+            known = ", ".join(pretrained.names())
+            raise FileNotFoundError(
+                f"{workdir} is neither the workdir of a run nor a model that comes with the "
+                f"package ({known})"
+            )
+        if checkpoint is not None or not ema:
+            raise ValueError(
+                f"{workdir} comes with the package, with its averaged parameters alone; leave out "
+                "checkpoint and ema"
+            )
         return Run(*pretrained.load(str(workdir)))
-    if not folder.exists():
-        known = ", ".join(pretrained.names())
-        raise FileNotFoundError(
-            f"{workdir} is neither the workdir of a run nor a model that comes along ({known})"
-        )
     config = run_folder.load(folder)
     validate(config)
     step, params = load_params(folder, config, checkpoint=checkpoint, ema=ema)
