@@ -4,15 +4,19 @@ import errno
 import logging
 import os
 import socket
+import sys
 import tempfile
 import threading
+import time
 import webbrowser
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from diffusion_jax.runs.run import Run
 
 LARGEST_FILE = "5mb"  # of a picture that is given
+PATIENCE = 5  # seconds that an interrupted server may take to end
 # What browsers may load: nothing but what this server has.
 POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' "
@@ -76,7 +80,17 @@ def serve(run: Run, listener: socket.socket, *, open_browser: bool = False) -> N
     server = uvicorn.Server(config)
     # At the end connections of browsers are cut, each of which would be reported at length.
     logging.getLogger("uvicorn.error").addFilter(lambda record: not server.should_exit)
+    threading.Thread(target=_end_in_time, args=(server,), daemon=True).start()
     server.run(sockets=[listener])
+
+
+def _end_in_time(server: Any) -> None:
+    """Ends the process where the server, once it is interrupted, waits for what is being drawn."""
+    while not server.should_exit:
+        time.sleep(0.2)
+    time.sleep(PATIENCE)
+    print("\nInterrupted.", file=sys.stderr, flush=True)
+    os._exit(130)
 
 
 def application(run: Run, host: str) -> Callable[..., Awaitable[None]]:
