@@ -51,7 +51,7 @@ def check_same(run, reference):
     assert_allclose(run["images"], reference["images"], atol=1e-4)
 
 
-@pytest.mark.parametrize(("devices", "micro_batches"), [(8, 1), (1, 4)])
+@pytest.mark.parametrize(("devices", "micro_batches"), [(2, 1), (8, 1), (1, 4)])
 def test_devices_and_micro_batches(devices, micro_batches, one_device, tmp_path):
     out = tmp_path / "run.npz"
     check_same(finish(start(out, devices, micro_batches), out), one_device)

@@ -296,7 +296,7 @@ def server(tmp_path):
             assert found, errors.read()
             yield found[0], hosts
             process.send_signal(signal.SIGINT)
-            assert process.wait(90) in (0, 130)
+            assert process.wait(20) in (0, 130)
             errors.seek(0)
             assert errors.read().strip() in ("", "Interrupted.")
         finally:

@@ -64,10 +64,10 @@ def test_the_full_chain_reproduces_the_data(eta):
     """1,000 steps: mean and standard deviation of the data within 1 %."""
     mean, std = moments_in_closed_form(TRAINED, eta)
     assert_allclose([mean, std], [MEAN, STD], rtol=0.01)
-    images = draw(TRAINED, eta, count=768)
-    # 768 * 64 values: the mean is known to 0.0023, the standard deviation to 0.3 %.
-    assert_allclose(images.mean(), mean, atol=0.008)
-    assert_allclose(images.std(), std, rtol=0.01)
+    images = draw(TRAINED, eta)
+    # 2048 * 64 values: the mean is known to 0.0014, the standard deviation to 0.2 %.
+    assert_allclose(images.mean(), mean, atol=0.006)
+    assert_allclose(images.std(), std, rtol=0.008)
 
 
 @pytest.mark.parametrize(("steps", "error"), [(10, 0.16), (50, 0.032)])
@@ -127,7 +127,9 @@ def test_frames_are_states_of_the_chain_and_end_with_the_image():
         assert_allclose(states, all_states[jnp.array([2, 4, 7, 9])])
     before = every.x[8]  # which the last step started from
     level = jax.tree.map(lambda row: row[9], schedule.path().levels())
-    assert_allclose(every.x0[-1], exact_denoiser()(before, level).x0, rtol=1e-5, atol=1e-6)
+    # Compiled as in the chain: x0 is a difference, which has few digits where it is nearly 0.
+    predicted = jax.jit(exact_denoiser())(before, level)
+    assert_allclose(every.x0[-1], predicted.x0, rtol=1e-5)
     with pytest.raises(ValueError, match=r"0\.\.10"):
         run(image_keys, SHAPE, frames=11)
 
