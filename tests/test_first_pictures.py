@@ -66,7 +66,10 @@ def test_what_was_found_is_said(tmp_path, capsys):
     config.data.name = pictures_in(tmp_path / "two", "cats/a.png", "cats/b.png", "dogs/a.png")
     Image.new("RGBA", (90, 50), (9, 9, 9, 0)).save(tmp_path / "two" / "dogs" / "clear.png")
     settled(config)
-    assert capsys.readouterr().out.splitlines()[:2] == [
+    said = capsys.readouterr().out.splitlines()
+    settled(config)
+    assert not capsys.readouterr().out  # once is enough
+    assert said[:2] == [
         "Found 4 images; 2 classes: cats (2), dogs (2)",
         "Sizes: 36x40 to 90x50 pixels, 1 with transparency",
     ]

@@ -208,8 +208,7 @@ def read_folder(
         origin=origin | {name: "yes" for name, is_on in settings.items() if is_on},
     )
 
-    for line in glance.lines(listing.root, listing.files, listing.labels, listing.class_names):
-        print(line)
+    _say_once(listing)
     description.require_classes(num_classes)
     if listing.class_names and {name.lower() for name in listing.class_names} <= SPLIT_NAMES:
         names = ", ".join(listing.class_names)
@@ -238,6 +237,18 @@ def read_folder(
             "data.upright=True applies it"
         )
     return source
+
+
+# Lines about a folder, which a process says once, however often it opens the folder.
+_SAID: set[tuple[str, ...]] = set()
+
+
+def _say_once(listing: Listing) -> None:
+    lines = glance.lines(listing.root, listing.files, listing.labels, listing.class_names)
+    key = (str(listing.root.resolve()), *lines)
+    if key not in _SAID:
+        print(*lines, sep="\n")
+    _SAID.add(key)
 
 
 def _first_of(files: Sequence[str | Path]) -> str:
