@@ -116,6 +116,10 @@ def test_evaluation_is_that_of_the_script(run, tmp_path):
     before = result.stat().st_mtime_ns
     assert run.evaluate(reference, **settings) == found
     assert result.stat().st_mtime_ns == before
+    raw = diffusion_jax.load(run.workdir, ema=False).evaluate(reference, **settings)
+    assert raw != found
+    with pytest.raises(ValueError, match="has no workdir to keep results in"):
+        diffusion_jax.load("digits").evaluate(reference, **settings)
 
 
 @pytest.mark.parametrize(

@@ -38,12 +38,20 @@ class Run:
     guidance=1.5, eta=0.3. Changing a number compiles nothing anew; another solver does.
 
     workdir: where it comes from. config: may be changed. class_names: in the order of the labels.
-    step: of the checkpoint.
+    step: of the checkpoint. ema: whether params are the averaged ones.
     """
 
     def __init__(
-        self, workdir: Path, config: ConfigDict, class_names: list[str], step: int, params: PyTree
+        self,
+        workdir: Path,
+        config: ConfigDict,
+        class_names: list[str],
+        step: int,
+        params: PyTree,
+        *,
+        ema: bool = True,
     ):
+        self.ema = ema
         self.workdir, self.config, self.step = workdir, config, step
         self.class_names = class_names
         self.params = params
@@ -121,6 +129,11 @@ class Run:
         the run's evaluations, and the same call returns it again. Raises FileNotFoundError or
         ValueError if the reference cannot be read or does not fit.
         """
+        if not (self.workdir / run_folder.CHECKPOINTS).is_dir():
+            raise ValueError(
+                f"{self!r} comes with the package and has no workdir to keep results in; evaluate "
+                "a run, or images with `scripts.fid evaluate --images`"
+            )
         config = self.configured(settings)
         for file in str(reference).split(","):
             if not Path(file).expanduser().is_file():
@@ -132,7 +145,7 @@ class Run:
             config,
             count=count,
             checkpoint=self.step,
-            ema=True,
+            ema=self.ema,
             labels=labels,
             seed=seed,
             truncate=False,
@@ -255,4 +268,4 @@ def load(workdir: str | Path, *, checkpoint: int | None = None, ema: bool = True
     config = run_folder.load(folder)
     validate(config)
     step, params = load_params(folder, config, checkpoint=checkpoint, ema=ema)
-    return Run(folder, config, run_folder.class_names(folder), step, params)
+    return Run(folder, config, run_folder.class_names(folder), step, params, ema=ema)
