@@ -113,9 +113,6 @@ def inner(words: Sequence[str]) -> list[str]:
 def forked(call: Callable[[], object], folder: Path) -> str:
     """Calls a function in a fork and a folder; returns what it prints. Raises Failed."""
     log = folder / "output.txt"
-    import time
-
-    BEGIN = time.monotonic()
     sys.stdout.flush()
     with log.open("wb") as file:
         child = os.fork()
@@ -125,14 +122,6 @@ def forked(call: Callable[[], object], folder: Path) -> str:
             os._exit(code_of(call, folder))
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     output = log.read_text(errors="replace")
-    if "BLOCKS_TIMES" in os.environ:
-        import time, resource
-
-        r = resource.getrusage(resource.RUSAGE_CHILDREN)
-        with open(os.environ["BLOCKS_TIMES"], "a") as f:
-            f.write(
-                f"{time.monotonic() - BEGIN:.1f} s, cpu so far {r.ru_utime + r.ru_stime:.1f} {[l for l in output.splitlines() if l.startswith('+')][:1]}\n"
-            )
     if code:
         lines = output.replace("\r", "\n").splitlines()
         raise Failed("\n".join([f"exit code {code}", *lines[:1], *lines[1:][-20:]]))

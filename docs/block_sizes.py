@@ -38,7 +38,7 @@ TRAINING = {
     "config.batch_size": "4",
     "config.optimizer.warmup_steps": "0",
     "config.data.threads": "1",
-    "config.sampling.steps": "20",
+    "config.sampling.steps": "2",
     "config.sampling.sections.sections": "2",
     "config.sampling.grid_rows": "2",
     "config.sampling.grid_columns": "2",
@@ -83,6 +83,10 @@ def reduced(module: str, words: Sequence[str]) -> list[str]:
     config = flags.get("config") or {"openai": "configs/adm64.py"}.get(flags.get("from"))
     if config and module in ("scripts.train", "scripts.convert"):
         added |= TRAINING | small_network(config)
+    elif module == "scripts.train":
+        added |= continuing(Path(flags["workdir"]))
+    elif module == "scripts.convert" and "hyperparameters" in flags:
+        added["resolution"] = str(SIDE)
     elif config and module.startswith("benchmarks."):
         added |= small_network(config)
     flags = added | {name: limited(name, value) for name, value in flags.items()}
@@ -109,6 +113,13 @@ def small_network(given: str) -> Flags:
     if fields is LEVELS and config.data.resolution > SIDE:
         flags["config.data.resolution"] = str(SIDE)
     return flags
+
+
+def continuing(workdir: Path) -> Flags:
+    """The fields with which a run goes on for two steps."""
+    done = max(int(path.name) for path in (workdir / "checkpoints").iterdir())
+    small = ("config.batch_size", "config.data.threads", "config.sample_every")
+    return {"config.steps": str(done + 2)} | {name: TRAINING[name] for name in small}
 
 
 def quarters(images: np.ndarray) -> np.ndarray:
