@@ -119,6 +119,7 @@ def forked(call: Callable[[], object], folder: Path) -> str:
         if child == 0:
             os.dup2(file.fileno(), 1)
             os.dup2(file.fileno(), 2)
+            sys.stdout, sys.stderr = (os.fdopen(number, "w") for number in (1, 2))
             os._exit(code_of(call, folder))
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     output = log.read_text(errors="replace")

@@ -187,9 +187,8 @@ def report(results: Sequence[Result], unused: set[str]) -> int:
     failures = [result.failure for result in results if result.failure]
     left_out = [where for result in results for where in result.left_out]
     total, small = (sum(getattr(r, name) for r in results) for name in ("run", "reduced"))
-    print(
-        f"{total} blocks run, {small} with reduced sizes, {len(left_out)} not run. Commands left out:"
-    )
+    print(f"{total} blocks run, {small} with reduced sizes, {len(left_out)} not run:", *left_out)
+    print("Commands that are not run:")
     for key in sorted(set().union(*(result.not_run for result in results))):
         print(f"  {key}: {block_commands.NOT_RUN[key]}")
     for name in sorted(unused):
