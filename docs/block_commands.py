@@ -27,6 +27,7 @@ NOT_RUN = {
     "scripts.prepare_data mnist": "it downloads",
     "scripts.prepare_data imagenet64 --tfds": "it needs TensorFlow",
     "scripts.prepare_data tfds": "it downloads, and needs TensorFlow",
+    "benchmarks.digits_quality": "it trains for three minutes",
     "scripts.fid check": "it needs files that are published, and the weights of Inception",
 }
 # What srun sets, for a job of one process.
