@@ -91,7 +91,7 @@ class Generator:
         if trained.model.classifies:
             raise ValueError(
                 f"A run of model.name={config.model.name} draws no images; it guides another run: "
-                "--classifier=ITS_WORKDIR"
+                "classifier=ITS_WORKDIR"
             )
         if guides is None:
             guides, guide_params = load_guides(config)

@@ -15,7 +15,7 @@ from diffusion_jax.images import Picture, Uint8Images
 from diffusion_jax.pictures import films
 from diffusion_jax.pictures.captions import captioned_grid
 from diffusion_jax.pictures.shown import Pictures
-from diffusion_jax.runs import build, edit_files, guides, pretrained, sampling_settings
+from diffusion_jax.runs import build, edit_files, guides, sampling_settings
 from diffusion_jax.runs import labels as class_labels
 from diffusion_jax.runs.editing import Editor
 from diffusion_jax.runs.run import Run, at_each_call
@@ -98,12 +98,10 @@ def described(run: Run, wanted: Settings) -> str:
 
 def call(run: Run, wanted: Settings) -> str:
     """The line of Python that draws the same images."""
-    bundled = run.workdir.parent == pretrained.FOLDER
-    name = run.workdir.name if bundled else str(run.workdir)
     given = [repr(wanted.labels)] if wanted.labels != "random" else []
     others = {"count": wanted.count, "seed": wanted.seed, **changes(run, wanted)}
     given += [f"{key}={value!r}" for key, value in others.items()]
-    return f"diffusion_jax.load({name!r}).sample({', '.join(given)})"
+    return f"diffusion_jax.load({str(run.workdir)!r}).sample({', '.join(given)})"
 
 
 def draw(run: Run, wanted: Settings) -> Drawn:

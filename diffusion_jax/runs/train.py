@@ -202,7 +202,8 @@ def _changes_since(config: ConfigDict, workdir: Path) -> list[str]:
 
 def _check_classes(config: ConfigDict, workdir: Path, source: Source) -> None:
     """Raises ValueError if the labels of the run in `workdir` stand for other classes."""
-    before = run_folder.class_names(workdir)
+    started = (workdir / run_folder.CONFIG_FILE).is_file()
+    before = run_folder.class_names(workdir) if started else []
     if config.model.num_classes and before and before != list(source.class_names):
         changed = [f"{old} -> {new}" for old, new in zip(before, source.class_names) if old != new]
         raise ValueError(
