@@ -1,7 +1,8 @@
 """What the playground does with a run: settings in, pictures out. The page is in the scripts."""
 
 import math
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,17 +105,38 @@ def call(run: Run, wanted: Settings) -> str:
     return f"diffusion_jax.load({str(run.workdir)!r}).sample({', '.join(given)})"
 
 
-def draw(run: Run, wanted: Settings) -> Drawn:
-    """The images of `run.sample`, and the film of what the network takes them for on the way."""
+def draw(
+    run: Run, wanted: Settings, watch: Callable[[int, int, Picture], None] | None = None
+) -> Drawn:
+    """The images of `run.sample`, and the film of what the network takes them for on the way.
+
+    watch: is told (number from 1, number of frames, frame) as soon as a frame is there.
+    """
     config = run.configured(changes(run, wanted))
     chosen = run.labels(wanted.labels, wanted.count, seed=wanted.seed)
     values = wanted.count * config.data.resolution**2 * config.model.channels
     frames = max(1, min(FRAMES, FILM_VALUES // values))
-    generator = run.generator(config, len(chosen), frames=frames)
-    drawn, shots = generator(run.params, chosen, seed=wanted.seed, **at_each_call(config))
-    pixels = run.pictures(drawn, config)
+    generator = run.generator(config, len(chosen), frames=frames, watched=watch is not None)
     captions = class_labels.captions(chosen, *classes(run))
-    columns, upscale = layout(len(pixels), pixels.shape[1])
+    columns, upscale = layout(len(chosen), config.data.resolution)
+    parts: dict[int, dict[int, np.ndarray]] = defaultdict(dict)  # image by image
+
+    def see(examples: np.ndarray, number: int, predicted: np.ndarray) -> None:
+        known = parts[number]
+        known |= {i: row for i, row in zip(examples.tolist(), predicted) if i < len(chosen)}
+        if len(known) == len(chosen):
+            found = images.to_uint8(np.nan_to_num(np.stack([known[i] for i in sorted(known)])))
+            count = min(frames, config.sampling.steps)
+            watch(number + 1, count, captioned_grid(found, captions, columns, upscale=upscale))
+
+    drawn, shots = generator(
+        run.params,
+        chosen,
+        seed=wanted.seed,
+        watch=see if watch else None,
+        **at_each_call(config),
+    )
+    pixels = run.pictures(drawn, config)
     picture = captioned_grid(np.asarray(pixels), captions, columns, upscale=upscale)
     predicted = images.to_uint8(np.nan_to_num(shots.x0))
     return Drawn(pixels, picture, films.animation(predicted, captions, columns, upscale=upscale))

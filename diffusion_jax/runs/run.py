@@ -182,9 +182,18 @@ class Run:
         return np.array(chosen, np.int32)
 
     def generator(
-        self, config: ConfigDict, count: int, *, batch_size: int | None = None, frames: int = 0
+        self,
+        config: ConfigDict,
+        count: int,
+        *,
+        batch_size: int | None = None,
+        frames: int = 0,
+        watched: bool = False,
     ) -> Generator:
-        """What draws with these settings; the same one again for settings of the same kind."""
+        """What draws with these settings; the same one again for settings of the same kind.
+
+        frames, watched: see `Generator`.
+        """
         if build.make_model(config).told_by_images:
             raise ValueError("This model enlarges images; use run.edit.enlarge(images)")
         frames = min(frames, build.make_sampling_path(config).num_steps)
@@ -193,23 +202,33 @@ class Run:
             for name, value in config.sampling.items()
             if name not in AT_EACH_CALL and not isinstance(value, ConfigDict)
         }
-        return self._generator(config, count, batch_size, frames, str(sorted(fixed.items())))
+        settings = str(sorted(fixed.items()))
+        return self._generator(config, count, batch_size, settings, frames=frames, watched=watched)
 
     def editing_generator(self, config: ConfigDict, count: int) -> Generator:
         """What draws with exactly these settings, for edits."""
-        return self._generator(config, count, None, 0, config.sampling.to_json())
+        return self._generator(config, count, None, config.sampling.to_json())
 
     def _generator(
-        self, config: ConfigDict, count: int, batch_size: int | None, frames: int, settings: str
+        self,
+        config: ConfigDict,
+        count: int,
+        batch_size: int | None,
+        settings: str,
+        *,
+        frames: int = 0,
+        watched: bool = False,
     ) -> Generator:
         if batch_size is not None and batch_size < 1:
             raise ValueError(f"batch_size={batch_size} must be at least 1")
         # A few sizes only, since each is compiled once.
         wanted = batch_size or min(LARGEST_BATCH, 2 ** max(0, count - 1).bit_length())
         batch_size = parallel.round_up(wanted)
-        key = (batch_size, frames, settings)
+        key = (batch_size, frames, watched, settings)
         if key not in self._generators:
-            made = Generator.from_config(config, batch_size=batch_size, frames=frames)
+            made = Generator.from_config(
+                config, batch_size=batch_size, frames=frames, watched=watched
+            )
             self._generators[key] = made
         return self._generators[key]
 
