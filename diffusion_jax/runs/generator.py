@@ -155,7 +155,8 @@ class Generator:
         takes; a classifier takes labels; without either only their number counts. progress: wraps
         the iteration over batches (tqdm, say). watch: for a generator that is watched.
         guidance_scale, classifier_scale, path, options: in place of the generator's own. inputs:
-        rows to start from or to keep, see `editing.edit`. The film's arrays are (count, frames, height, width, channels).
+        rows to start from or to keep, see `editing.edit`. The film's arrays are (count, frames,
+        height, width, channels).
         Raises ValueError for an option that the solver does not have.
         """
         settings = self.settings

@@ -1,7 +1,7 @@
 """What the playground does with a run: settings in, pictures out. The page is in the scripts."""
 
 import math
-from collections import defaultdict
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,22 +119,29 @@ def draw(
     generator = run.generator(config, len(chosen), frames=frames, watched=watch is not None)
     captions = class_labels.captions(chosen, *classes(run))
     columns, upscale = layout(len(chosen), config.data.resolution)
-    parts: dict[int, dict[int, np.ndarray]] = defaultdict(dict)  # image by image
+    given = at_each_call(config)
+    count = min(frames, given["path"].num_steps)
+    rows: list[dict[int, np.ndarray]] = [{} for _ in range(count)]  # of each frame, by image
+    one_at_a_time, seen = threading.Lock(), 0
 
     def see(examples: np.ndarray, number: int, predicted: np.ndarray) -> None:
-        known = parts[number]
-        known |= {i: row for i, row in zip(examples.tolist(), predicted) if i < len(chosen)}
-        if len(known) == len(chosen):
-            found = images.to_uint8(np.nan_to_num(np.stack([known[i] for i in sorted(known)])))
-            count = min(frames, config.sampling.steps)
-            watch(number + 1, count, captioned_grid(found, captions, columns, upscale=upscale))
+        """Devices tell of their own images, in any order."""
+        nonlocal seen
+        with one_at_a_time:
+            known = zip(examples.tolist(), predicted)
+            rows[number] |= {i: row for i, row in known if i < len(chosen)}
+            while seen < count and len(rows[seen]) == len(chosen):
+                found = np.stack([rows[seen][i] for i in range(len(chosen))])
+                found = images.to_uint8(np.nan_to_num(found))
+                seen += 1
+                watch(seen, count, captioned_grid(found, captions, columns, upscale=upscale))
 
     drawn, shots = generator(
         run.params,
         chosen,
         seed=wanted.seed,
         watch=see if watch else None,
-        **at_each_call(config),
+        **given,
     )
     pixels = run.pictures(drawn, config)
     picture = captioned_grid(np.asarray(pixels), captions, columns, upscale=upscale)
