@@ -120,7 +120,7 @@ def operations(
     def of_parameters(dims: tuple[int, ...]) -> bool:
         if _without_ones(dims) in shapes:
             return True
-        if dims[:1] and dims[0] in rows:
+        if math.prod(dims[:1]) in rows or math.prod(dims[:2]) in rows:  # or (2, rows, ...)
             return False
         return math.prod(dims) in sizes or all(side % min(rows) for side in dims)
 

@@ -223,6 +223,7 @@ true_computation=%one.1, false_computation=%two.1""",
         ("f32[144,32]", hlo.PARAMETERS),  # for a sum over all but the outputs
         ("f32[4,8,8,16]", hlo.ACTIVATIONS),
         ("f32[8,8,8,16]", hlo.ACTIVATIONS),  # with and without its condition
+        ("f32[2,4,24,24]", hlo.ACTIVATIONS),  # the same; as many numbers as the kernel
         ("f32[4,8,8,18]", hlo.ACTIVATIONS),  # as many numbers as the kernel
         ("f32[256,16]", hlo.ACTIVATIONS),  # the places of all images in one row
         ("s32[]", hlo.PARAMETERS),
