@@ -1,7 +1,6 @@
 """Devices that are not here but can be compiled for: their data sheets, their compilers."""
 
 import importlib.util
-import os
 import sys
 import tomllib
 from dataclasses import dataclass
@@ -20,13 +19,6 @@ COMPILERS = Path("build") / "compilers"
 # By platform: the packages, what they are pinned to, and the module that tells that they are there.
 PACKAGES = {
     "cuda": (("jax-cuda13-plugin=={jax}", "jax-cuda13-pjrt=={jax}"), "jax_plugins.xla_cuda13"),
-    "tpu": (("libtpu", "requests"), "libtpu"),
-}
-# libtpu asks a server of the cloud about its host, unless it is told.
-NO_TPU_HOST = {
-    "TPU_SKIP_MDS_QUERY": "1",
-    "TPU_ACCELERATOR_TYPE": "v5litepod-4",
-    "TPU_WORKER_HOSTNAMES": "localhost",
 }
 
 
@@ -52,9 +44,6 @@ class Device:
         jax.config.update("jax_platforms", "cpu")
         sys.path.append(str(ROOT / COMPILERS))
         _check_compiler(self.platform)
-        if self.platform == "tpu":
-            os.environ.update(NO_TPU_HOST)
-            return topologies.get_topology_desc(self.topology, "tpu").devices[:1]
         options = {"topology": self.topology, "target_config": self.compiler["target"]}
         return topologies.get_topology_desc(self.name, self.platform, **options).devices[:1]
 
@@ -63,7 +52,7 @@ def device(name: str) -> Device:
     """The device of a file in benchmarks/devices/."""
     sheet = tomllib.loads((SHEETS / f"{name}.toml").read_text())
     rates = {kind: Rates(**sheet.pop(kind)) for kind in ("peak", "realistic")}
-    return Device(rates=rates, **{"compiler": {}, **sheet})
+    return Device(rates=rates, **sheet)
 
 
 def names() -> list[str]:
