@@ -11,7 +11,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Jaxpr
+from jax.interpreters.partial_eval import dce_jaxpr
+from jaxtyping import PyTree
+from ml_collections import ConfigDict
 
 # Dense bfloat16 peak, TFLOP/s, by a part of JAX's device_kind; from the makers' data sheets.
 PEAK_TFLOPS = {
@@ -30,9 +34,24 @@ PEAK_TFLOPS = {
 }
 
 
-def count_flops(function: Callable, *args: Any) -> int:
-    """Floating-point operations of function(*args); shapes (jax.ShapeDtypeStruct) suffice."""
-    return _count(jax.make_jaxpr(function)(*args).jaxpr)
+def count_flops(function: Callable, *args: Any, unused: bool = True) -> int:
+    """Floating-point operations of function(*args); shapes (jax.ShapeDtypeStruct) suffice.
+
+    unused: whether to count what its result does not depend on, too.
+    """
+    jaxpr = jax.make_jaxpr(function)(*args).jaxpr
+    return _count(jaxpr if unused else dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))[0])
+
+
+def forward_flops(config: ConfigDict, params: PyTree) -> int:
+    """Of one image through the network."""
+    from diffusion_jax.runs import build
+
+    model, side = build.make_model(config), config.data.resolution
+    image = jax.ShapeDtypeStruct((1, side, side, model.channels), jnp.float32)
+    clock = jax.ShapeDtypeStruct((1,), jnp.float32)
+    labels = jax.ShapeDtypeStruct((1,), jnp.int32) if model.num_classes else None
+    return count_flops(model.apply, {"params": params}, image, clock, labels)
 
 
 def peak_tflops(device: jax.Device) -> int | None:

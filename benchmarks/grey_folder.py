@@ -58,7 +58,7 @@ def main() -> None:
     run(
         *("fid", "evaluate", f"--workdir={workdir}", f"--reference={reference}"),
         *("--features=pixels", f"--checkpoint={FIRST},{_STEPS.value}"),
-        *("--solver=ddim", "--steps=50", f"--num_samples={_SAMPLES.value}", "--batch_size=100"),
+        *("--solver=ddim", "--steps=50", f"--count={_SAMPLES.value}", "--batch_size=100"),
     )
     with (workdir / "evaluations" / "table.csv").open() as file:
         distances = {int(row["checkpoint"]): float(row["FD"]) for row in csv.DictReader(file)}

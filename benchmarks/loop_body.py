@@ -8,7 +8,6 @@ as it runs.
 
 import re
 from collections import Counter
-from dataclasses import dataclass
 from functools import partial
 
 import jax
@@ -16,6 +15,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from benchmarks import measure
+from benchmarks.hlo import Instruction, parse
 from diffusion_jax.runs import build
 from diffusion_jax.runs.generator import Generator
 from diffusion_jax.training.state import init_params
@@ -26,49 +26,9 @@ FREE = (
     *("parameter", "get-tuple-element", "tuple", "constant", "iota", "copy", "bitcast"),
     *("bitcast-convert", "reshape", "transpose", "broadcast", "slice", "dynamic-slice", "pad"),
 )
-INSTRUCTION = re.compile(r"\s*(ROOT )?%?([\w.\-]+) = (\(.*?\)|\S+) ([\w\-]+)\(([^()]*)\)?(.*)$")
-CALLED = re.compile(r"(?:calls|to_apply|true_computation|false_computation)=%([\w.\-]+)")
-BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
 
 # What goes into a value, or into each element of a tuple.
 Origins = frozenset | list
-
-
-@dataclass(frozen=True)
-class Instruction:
-    """One line of a computation; `rest` has its attributes."""
-
-    name: str
-    shape: str
-    opcode: str
-    operands: tuple[str, ...]
-    argument: str
-    rest: str
-    is_root: bool
-
-    @property
-    def scope(self) -> str:
-        """Where in the model it comes from; "" for what the compiler has added."""
-        found = re.search(r'op_name="([^"]*)"', self.rest)
-        return found[1].rpartition("while/body/")[2].removeprefix("closed_call/") if found else ""
-
-    @property
-    def index(self) -> int:
-        """Of a parameter, or of an element of a tuple."""
-        is_parameter = self.opcode == "parameter"
-        return int(self.argument if is_parameter else re.search(r"index=(\d+)", self.rest)[1])
-
-    @property
-    def called(self) -> list[str]:
-        """The computations of a fusion, a call or a condition."""
-        branches = "".join(BRANCHES.findall(self.rest))
-        return CALLED.findall(self.rest) + re.findall(r"%([\w.\-]+)", branches)
-
-    @property
-    def is_free(self) -> bool:
-        """Whether it does not count: it only moves numbers, or there is a single one."""
-        sides = re.search(r"\[([\d,]*)\]", self.shape)
-        return self.opcode in FREE or sides is None or set(sides[1].split(",")) <= {"", "1"}
 
 
 def sampler(config: ConfigDict, batch_size: int, without_passes: str = "") -> str:
@@ -116,19 +76,6 @@ def repeated(program: str) -> list[Instruction]:
     return found
 
 
-def parse(program: str) -> dict[str, list[Instruction]]:
-    """The lines of each computation."""
-    computations: dict[str, list[Instruction]] = {}
-    for line in program.splitlines():
-        if opening := re.match(r"(?:ENTRY )?%([\w.\-]+) .*\{$", line):
-            lines = computations.setdefault(opening[1], [])
-        elif found := INSTRUCTION.match(line):
-            root, name, shape, opcode, inside, rest = found.groups()
-            operands = tuple(re.findall(r"%([\w.\-]+)", inside))
-            lines.append(Instruction(name, shape, opcode, operands, inside, rest, bool(root)))
-    return computations
-
-
 def _follow(
     computations: dict[str, list[Instruction]],
     lines: list[Instruction],
@@ -153,13 +100,19 @@ def _follow(
         elif line.opcode == "conditional":
             for name, operand in zip(line.called, operands[1:], strict=True):
                 _follow(computations, computations[name], [operand], found)
-        elif "fixed" in together and together <= {"fixed", "step"} and not line.is_free:
+        elif "fixed" in together and together <= {"fixed", "step"} and not _is_free(line):
             found.append(line)
     return origins[next(line.name for line in lines if line.is_root)]
 
 
 def _all(origins: Origins) -> frozenset:
     return frozenset().union(*map(_all, origins)) if isinstance(origins, list) else origins
+
+
+def _is_free(line: Instruction) -> bool:
+    """Whether it does not count: it only moves numbers, or there is a single one."""
+    sides = re.search(r"\[([\d,]*)\]", line.shape)
+    return line.opcode in FREE or sides is None or set(sides[1].split(",")) <= {"", "1"}
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from benchmarks import measure
-from benchmarks.train_step import forward_flops
+from benchmarks.flops import forward_flops
 from scripts import cli
 
 

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from benchmarks import measure
-from benchmarks.flops import count_flops
+from benchmarks.flops import forward_flops
 from scripts import cli
 
 
@@ -44,17 +44,6 @@ def main() -> None:
     timing = measure.seconds_per_call(call)
     flops = 3 * forward * config.batch_size
     measure.report("train_step", config, timing, flops, forward_gflops_per_image=forward / 1e9)
-
-
-def forward_flops(config, params) -> int:
-    """Of one image through the network."""
-    from diffusion_jax.runs import build
-
-    model, side = build.make_model(config), config.data.resolution
-    image = jax.ShapeDtypeStruct((1, side, side, model.channels), np.float32)
-    clock = jax.ShapeDtypeStruct((1,), np.float32)
-    labels = jax.ShapeDtypeStruct((1,), np.int32) if model.num_classes else None
-    return count_flops(model.apply, {"params": params}, image, clock, labels)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import runpy
 import sys
+from importlib import metadata
 
 from diffusion_jax.runs.experiments import ROOT
 
@@ -28,6 +29,9 @@ def main() -> None:
         for command, what in COMMANDS.items():
             print(f"  {command:8} {what}")
         print("\ndiffusion-jax COMMAND --help shows the flags of a command.")
+        return
+    if name in ("--version", "version"):
+        print(f"diffusion-jax {metadata.version('diffusion_jax')}")
         return
     if name not in COMMANDS:
         print(

@@ -4,7 +4,7 @@ Batches are sharded over all devices of all machines; state and metrics are repl
 passed and returned without a leading device axis, so callers never replicate or unreplicate it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -47,13 +47,24 @@ def replicate(tree: PyTree) -> PyTree:
     return place(tree, np.zeros(jax.local_device_count()))
 
 
-def data_parallel(step: Callable[[Any, PyTree], tuple[Any, PyTree]]) -> Callable:
+def data_parallel(
+    step: Callable[[Any, PyTree], tuple[Any, PyTree]],
+    devices: Sequence[jax.Device] | None = None,
+) -> Callable:
     """Runs step(state, batch) -> (state, metrics) on all devices in parallel.
 
     The state's buffers are donated. `step` must return equal values on all devices: it has to
-    reduce gradients with `mean`, and metrics with `gather` or `mean`.
+    reduce gradients with `mean`, and metrics with `gather` or `mean`. devices: those to compile
+    for, if the program is not to run here.
     """
-    return jax.pmap(step, axis_name=AXIS, in_axes=(None, 0), out_axes=None, donate_argnums=0)
+    return jax.pmap(
+        step,
+        axis_name=AXIS,
+        in_axes=(None, 0),
+        out_axes=None,
+        donate_argnums=0,
+        devices=devices,
+    )
 
 
 def spread(function: Callable[[PyTree, PyTree, PyTree], PyTree]) -> Callable:
@@ -62,17 +73,29 @@ def spread(function: Callable[[PyTree, PyTree, PyTree], PyTree]) -> Callable:
     Each process passes its own rows of the batch; all get the rows of the whole batch, in order, on
     the host.
     """
-    mapped = jax.pmap(
+    program = spread_program(function)
+
+    def run(params: PyTree, numbers: PyTree, batch: PyTree) -> PyTree:
+        return jax.device_get(program(params, numbers, shard(batch)))
+
+    return run
+
+
+def spread_program(
+    function: Callable[[PyTree, PyTree, PyTree], PyTree],
+    devices: Sequence[jax.Device] | None = None,
+) -> Callable:
+    """What `spread` runs: its batch is sharded, its rows stay on the devices.
+
+    devices: those to compile for, if the program is not to run here.
+    """
+    return jax.pmap(
         lambda params, numbers, batch: gather(function(params, numbers, batch)),
         axis_name=AXIS,
         in_axes=(None, None, 0),
         out_axes=None,
+        devices=devices,
     )
-
-    def run(params: PyTree, numbers: PyTree, batch: PyTree) -> PyTree:
-        return jax.device_get(mapped(params, numbers, shard(batch)))
-
-    return run
 
 
 def local_rows(batch: PyTree) -> PyTree:

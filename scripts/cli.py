@@ -85,7 +85,7 @@ def with_config_by_name(argv: list[str]) -> list[str]:
     given = value_of("config", argv)
     name, colon, argument = (given or "").partition(":")
     ours = ROOT / "configs" / f"{Path(name).stem}.py"
-    if not name or Path(name).exists() or not ours.is_file():
+    if not name or Path(name).is_file() or not ours.is_file():
         return argv
     if Path(name).parent not in (Path(), Path("configs")) or Path(name).suffix not in ("", ".py"):
         return argv

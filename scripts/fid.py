@@ -38,8 +38,8 @@ _REFERENCE = flags.DEFINE_string("reference", None, "An .npz, or mean.npy,covari
 _OUT = flags.DEFINE_string(
     "out", None, "The reference to write, or a folder for results; default: WORKDIR/evaluations."
 )
-_NUM = flags.DEFINE_integer("num_samples", None, "Images; default: 50,000 of a run, or all.", 2)
-flags.DEFINE_alias("count", "num_samples")
+_COUNT = flags.DEFINE_integer("count", None, "Images; default: 50,000 of a run, or all.", 2)
+flags.DEFINE_alias("num_samples", "count")
 _KEEP = flags.DEFINE_integer(
     "keep_images", 10_000, "Real images to store, for KID, precision and recall.", 0
 )
@@ -55,12 +55,11 @@ _BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "Images at a time, on all d
 _ALLOW = flags.DEFINE_bool("allow_mismatch", False, "Accept a reference of another crop or size.")
 _BOOTSTRAP = flags.DEFINE_integer("bootstrap", 0, "Resamples for the deviation of FID.", 0)
 
-_LABELS = flags.DEFINE_enum(
+_LABELS = flags.DEFINE_string(
     "labels",
-    "uniform",
-    ["uniform", "balanced", "data", "none"],
-    "Drawn uniformly, the same number of each, as frequent as in the training data, or the null "
-    "class.",
+    "random",
+    "random, all (the same number of each), none (the null class), data (as frequent as in the "
+    "training data), or a list of numbers and class names, as many of each.",
 )
 _CHECKPOINT = flags.DEFINE_list("checkpoint", None, "Steps, or all; default: the newest.")
 flags.DEFINE_alias("checkpoints", "checkpoint")
@@ -81,8 +80,8 @@ _X = flags.DEFINE_string(
 )
 
 OF_FEATURES = (_FEATURES, _WEIGHTS, _RESIZE, _BATCH_SIZE)
-OF_REFERENCE = (_OUT, _NUM, _KEEP, *OF_FEATURES)
-OF_EVALUATION = (_REFERENCE, _OUT, _NUM, _ALLOW, _BOOTSTRAP, *OF_FEATURES)
+OF_REFERENCE = (_OUT, _COUNT, _KEEP, *OF_FEATURES)
+OF_EVALUATION = (_REFERENCE, _OUT, _COUNT, _ALLOW, _BOOTSTRAP, *OF_FEATURES)
 OF_PROTOCOL = (_WORKDIR, _CHECKPOINT, _PARAMS, _SEED, _PROTOCOL, _PLOT, _X, *sweep_flags.OF_STEPS)
 COMMANDS = {
     "reference --config": (_CONFIG, *OF_REFERENCE),
@@ -127,7 +126,7 @@ def reference() -> int:
         dataset,
         extractor(),
         _OUT.value,
-        count=_NUM.value,
+        count=_COUNT.value,
         keep_images=_KEEP.value,
         progress=partial(cli.progress, unit="shard"),
     )
@@ -163,7 +162,7 @@ def evaluate() -> int:
         evaluated = sweep.evaluate(judge, points, drawing(), batch_size=_BATCH_SIZE.value)
     else:
         channels = references.channels(judge.reference)
-        images = of_files(Path(_IMAGES.value).expanduser(), _NUM.value, channels)
+        images = of_files(Path(_IMAGES.value).expanduser(), _COUNT.value, channels)
         evaluated = iter([({}, judge(images))])
     rows = []
     for settings, result in evaluated:
@@ -205,7 +204,7 @@ def drawing():
         chosen = sweep.ORIGINAL
     else:
         chosen = sweep.Protocol(labels=_LABELS.value, truncate=_QUANTIZER.value == "truncate")
-    count = _NUM.value or chosen.count
+    count = _COUNT.value or chosen.count
     options = sweep_flags.options()
     return dataclasses.replace(chosen, count=count, ema=_PARAMS.value == "ema", options=options)
 

@@ -21,7 +21,10 @@ KINDS = {flags.IntegerParser: "N", flags.FloatParser: "X", flags.ListParser: "A,
 
 def text(about: str, program: str, base_config: Path) -> str:
     """The help of a script. about: its docstring. base_config: the file of all fields."""
-    lines = [about.strip()]
+    about = about.strip()
+    if program.startswith("diffusion-jax"):
+        about = re.sub(r"python -m scripts\.\w+", program, about)
+    lines = [about]
     for title, found in groups(program).items():
         lines += [f"\n{title}:", *map(described, found)]
     if "config" in flags.FLAGS:

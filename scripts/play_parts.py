@@ -3,8 +3,11 @@
 import functools
 import html
 import inspect
+import queue
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from typing import Any
 
 import gradio as gr
@@ -139,6 +142,26 @@ def text_of(labels: Sequence[str] | None, nothing: str) -> str:
 def shown(picture: np.ndarray) -> Any:
     """A picture for Gradio."""
     return images.to_pil(picture)
+
+
+def told(function: Callable[[Callable[..., None]], Any]) -> Iterator[Any]:
+    """What function(tell) tells while it runs, as tuples, and at last its result.
+
+    It runs in a thread of its own, which does not keep the program from ending.
+    """
+    heard: queue.Queue = queue.Queue()
+    done = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(function(lambda *found: heard.put(found)))
+        except BaseException as error:
+            done.set_exception(error)
+        heard.put(None)
+
+    threading.Thread(target=run, daemon=True).start()
+    yield from iter(heard.get, None)
+    yield done.result()
 
 
 def reported(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -43,10 +43,14 @@ def draw_tab(run: Run, drawn: gr.State) -> None:
 
     def draw(before: list, *values: Any) -> Iterator[tuple]:
         wanted = parts.settings("random", values)
-        made = playground.draw(run, wanted)
         rest = [gr.skip()] * 3
-        for number, frame in enumerate(made.frames, 1):
-            yield shown(frame), f"Denoising: {number} of {len(made.frames)}", *rest
+        made = None
+        for found in parts.told(lambda tell: playground.draw(run, wanted, tell)):
+            if isinstance(found, playground.Drawn):
+                made = found
+                break
+            number, count, frame = found
+            yield shown(frame), f"Denoising: {number} of {count}", *rest
             time.sleep(PAUSE)
         picture = shown(made.picture)
         results = [(picture, playground.described(run, wanted)), *before][:KEPT]

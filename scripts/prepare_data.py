@@ -218,6 +218,7 @@ def check() -> int:
     cli.check_flags("check --config" if _CONFIG.present else "check --name", COMMANDS)
     if not _OUT.value.endswith(".png"):
         raise ValueError(f"--out={_OUT.value} must end with .png")
+    Path(_OUT.value).parent.mkdir(parents=True, exist_ok=True)
     if _CONFIG.present:
         dataset = datasets.of_config(flag_values.config_of("config", "configs/folder.py"))
     else:

@@ -3,7 +3,8 @@
 python -m scripts.report --workdir runs/digits
 python -m scripts.report --workdir runs/a,runs/b --out comparison.html
 
-Several runs are compared: their settings, curves, last samples and evaluations.
+Several runs are compared: their settings, curves, last samples and evaluations, and what they draw
+from equal noises.
 """
 
 from pathlib import Path
@@ -17,12 +18,18 @@ flags.DEFINE_alias("workdirs", "workdir")
 _OUT = flags.DEFINE_string(
     "out", None, "The file to write; default: WORKDIR/report.html. To compare runs, it is required."
 )
+_DRAW = flags.DEFINE_integer(
+    "draw", 16, "To compare runs: images that each draws from equal noises; 0: none.", 0, 64
+)
+
+MOST_BYTES = 3_000_000  # of all pictures from equal noises
 
 
 def main() -> int:
     from configs import base
     from diffusion_jax.files import atomic
     from diffusion_jax.runs import report
+    from diffusion_jax.runs.report import equal_seeds
     from diffusion_jax.runs.report.environment import here
 
     workdirs, out = [Path(path).expanduser() for path in _WORKDIR.value or []], out_of_flags()
@@ -33,7 +40,12 @@ def main() -> int:
         share = 1 / len(workdirs)
         options = {"most_samples": 1, "draw_data": False, "share": share}
         found = [report.gather(workdir, defaults, **options) for workdir in workdirs]
-        text = report.comparison(found, here())
+        drawn = []
+        if _DRAW.value:
+            most = int(share * MOST_BYTES)
+            wanted = cli.progress(workdirs, unit="run")
+            drawn = [equal_seeds.draw(workdir, _DRAW.value, most) for workdir in wanted]
+        text = report.comparison(found, here(), drawn)
     out.parent.mkdir(parents=True, exist_ok=True)
     atomic.write_text(out, text)
     print(f"{out} ({out.stat().st_size / 1e6:.1f} MB)")

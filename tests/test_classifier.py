@@ -270,7 +270,7 @@ def test_mistakes_are_one_line(runs):
     train_digits = [f"--workdir={runs / 'new'}", "--config=configs/digits.py"]
     cases = {
         "sample": [
-            ([classifier], "draws no images; it guides another run: --classifier=ITS_WORKDIR"),
+            ([classifier], "draws no images; it guides another run: classifier=ITS_WORKDIR"),
             ([plain, f"--classifier={runs / 'plain'}"], "is no classifier of noisy images"),
             ([plain, f"--classifier={runs / 'none'}"], "sampling.classifier="),
             ([classes, f"--autoguidance={runs / 'classifier'}"], "is no model that draws"),

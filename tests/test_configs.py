@@ -208,8 +208,8 @@ def test_a_run_gets_the_younger_options_of_its_blocks(tmp_path):
 @pytest.mark.parametrize(
     ("given", "options", "message"),
     [
-        ({"steps": 5, "stride": 5}, {}, "--steps and --stride were both given"),
-        ({"spacing": "karras", "stride": 5}, {}, "--spacing and --stride were both given"),
+        ({"steps": 5, "stride": 5}, {}, "steps and stride were both given"),
+        ({"spacing": "karras", "stride": 5}, {}, "spacing and stride were both given"),
         ({"solver": "rk4"}, {}, "Unknown solver 'rk4'; known solvers: ddim, heun"),
         ({"solver": "dpmpp_2m"}, {"eta": 0.5}, "solver dpmpp_2m does not know; its options: none"),
         ({"solver": "heun"}, {"eta": 0.5}, "its options: s_churn, s_noise, s_tmax, s_tmin"),

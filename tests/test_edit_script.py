@@ -164,7 +164,7 @@ def test_mistakes_are_one_line(run, files, tmp_path):
         (["inpaint", "--images={f}/large.png", "--mask={f}/mask.png"], "has 8 x 8 pixels"),
         (["interpolate", "--images={f}/a.png"], "--images names 1 files"),
         (["invert", "--images={f}/a.png", "--steps=1"], "there are not two with noise / signal"),
-        (["invert", "--images={f}/a.png", "--inverter=ddpm"], "--inverter=ddpm must be one of"),
+        (["invert", "--images={f}/a.png", "--inverter=ddpm"], "inverter=ddpm must be one of"),
         (["vary", "--guidance=1e38"], "sampling.guidance=1e+38 must be in [0, 1000]"),
         (["vary", "--guidance=1", "--cfg_scale=2"], "--guidance and --cfg_scale were both given"),
         (["invert", "--images={f}/a.png", "--guidance=2"], "--guidance belongs to `image` and"),

@@ -105,7 +105,7 @@ def test_a_run_is_evaluated(run, reference, tmp_path):
         expected = frechet_distance(pixels.mean(0), np.cov(pixels.T), arrays["mu"], arrays["sigma"])
     assert found["metrics"]["FD"] == pytest.approx(expected, rel=1e-4)
     assert found["images"]["checkpoint"] == step == 6
-    assert found["images"]["labels"] == "uniform"
+    assert found["images"]["labels"] == "random"
     assert found["images"]["quantizer"] == "round"
     assert found["images"]["sampling"]["steps"] == 2
     assert found["note"].startswith("40 images for 64 features")
@@ -288,7 +288,7 @@ def test_mistakes_get_one_line(run, reference, pictures, tmp_path):
         ([*files, "--plot=fd.png"], "; `evaluate --images` does not take it"),
         (["check", f"--reference={reference}"], "--images is missing"),
         (["reference", "--data=folder:/tmp", pixels, out + ".npz"], "A folder needs a size"),
-        ([*files, "--num_samples=100"], "has 12 images; --num_samples=100"),
+        ([*files, "--num_samples=100"], "has 12 images; --count=100"),
         ([*of_run, "--weights=random"], "features: pixels; here it is: InceptionV3"),
         ([*of_run, pixels, "--eta=a"], "--eta=a"),
         ([*of_run, pixels, "--checkpoint=5"], "No checkpoint of step 5"),

@@ -205,7 +205,7 @@ def test_bad_references(tmp_path, arrays, message):
 
 
 def test_other_bad_references(tmp_path):
-    with pytest.raises(FileNotFoundError, match="There is no reference"):
+    with pytest.raises(FileNotFoundError, match=r"The reference .*none.npz does not exist"):
         references.load(str(tmp_path / "none.npz"), "pool")
     (tmp_path / "a.npz").write_text("no zip")
     with pytest.raises(ValueError, match="damaged"):
@@ -290,14 +290,19 @@ def test_all_metrics_in_one_pass(features):
 
 def test_labels_are_drawn_as_asked():
     config = tiny_config()
-    balanced = choose_labels("balanced", 1000, config, 0)
+    balanced = choose_labels("all", 1000, config, 0)
     assert set(np.bincount(balanced)) == {100}
-    uniform = choose_labels("uniform", 1000, config, 0)
+    uniform = choose_labels("random", 1000, config, 0)
     assert 60 < np.bincount(uniform).min() < np.bincount(uniform).max() < 140
-    assert_array_equal(uniform, choose_labels("uniform", 1000, config, 0))
+    assert_array_equal(uniform, choose_labels("random", 1000, config, 0))
     assert set(choose_labels("none", 5, config, 0)) == {10}
     assert np.bincount(choose_labels("data", 1797, config, 0)).min() > 140
-    assert set(choose_labels("uniform", 5, tiny_config(model__num_classes=0), 0)) == {0}
+    names = [f"class {i}" for i in range(10)]
+    listed = choose_labels("3, class 7", 5, config, 0, names)
+    assert listed.tolist() == [3, 7, 3, 7, 3]
+    with pytest.raises(ValueError, match=r"Unknown label 'uniform'; known: 0 to 9"):
+        choose_labels("uniform", 5, config, 0)
+    assert set(choose_labels("random", 5, tiny_config(model__num_classes=0), 0)) == {0}
 
 
 def test_a_sweep_becomes_a_table_and_a_plot(tmp_path):

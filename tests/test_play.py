@@ -111,6 +111,12 @@ def test_what_is_drawn_is_what_python_draws(run, wanted):
     assert len(drawn.frames) == 3
     for number, frame in enumerate(drawn.frames):
         assert_array_equal(frame, grid_of(run, film[:, number], "3,8"))
+    told = []
+    watched = playground.draw(run, wanted, lambda *found: told.append(found))
+    assert [(number, count) for number, count, _ in told] == [(1, 3), (2, 3), (3, 3)]
+    for (_, _, frame), expected in zip(told, drawn.frames, strict=True):
+        assert_array_equal(frame, expected)
+    assert_array_equal(watched.images, drawn.images)
     assert playground.described(run, wanted).endswith("seed 5 · heun, 3 steps · guidance 2.5")
 
 

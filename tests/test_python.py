@@ -16,7 +16,7 @@ from diffusion_jax import command
 from diffusion_jax.evaluation import references
 from diffusion_jax.evaluation.features import make_extractor
 from diffusion_jax.pictures.shown import Pictures
-from diffusion_jax.runs import datasets, experiments, pretrained, run_folder
+from diffusion_jax.runs import datasets, experiments, run_folder
 from diffusion_jax.runs.draw import draw_into
 from diffusion_jax.runs.reference import make_reference
 from diffusion_jax.runs.results import Choice
@@ -93,13 +93,14 @@ def test_edits(run, tmp_path):
     of_path = run.edit.image_to_image(str(tmp_path / "a.png"), "2", strength=0.5, steps=2)
     assert_array_equal(of_path, of_file)
     assert_array_equal(of_file, run.edit.image_to_image(images[:1], 2, strength=0.5, steps=2))
+    assert_array_equal(of_file, run.edit.image_to_image(images[0], 2, strength=0.5, steps=2))
     assert run.edit.vary("1,2", count=3, steps=2).shape == (8, 8, 8, 1)
     assert run.edit.interpolate(labels="1,2", count=5, steps=2).shape == (5, 8, 8, 1)
     assert run.edit.interpolate(images[:1], images[1:], "1,2", count=5, steps=4).shape[0] == 5
     assert run.edit.invert(images, "1,2", steps=4).shape == (2, 8, 8, 1)
 
 
-def test_evaluation_is_that_of_the_script(run, tmp_path):
+def test_evaluation_is_that_of_the_script(run, tmp_path, monkeypatch):
     reference = tmp_path / "digits.npz"
     make_reference(
         datasets.of_config(run.config),
@@ -118,8 +119,10 @@ def test_evaluation_is_that_of_the_script(run, tmp_path):
     assert result.stat().st_mtime_ns == before
     raw = diffusion_jax.load(run.workdir, ema=False).evaluate(reference, **settings)
     assert raw != found
-    with pytest.raises(ValueError, match="has no workdir to keep results in"):
-        diffusion_jax.load("digits").evaluate(reference, **settings)
+    monkeypatch.chdir(tmp_path)
+    packaged = diffusion_jax.load("digits").evaluate(reference, **settings)
+    assert packaged["FD"] < found["FD"]
+    assert len(list(tmp_path.glob("digits/evaluations/result-*.json"))) == 1
 
 
 @pytest.mark.parametrize(
@@ -133,7 +136,16 @@ def test_evaluation_is_that_of_the_script(run, tmp_path):
             lambda run: run.edit.inpaint(np.zeros((1, 8, 8, 1), np.uint8), np.ones((4, 8))),
             r"A mask of the shape \(4, 8\) was given; \(8, 8\) is expected",
         ),
-        (lambda run: diffusion_jax.load("digits", checkpoint=9), "leave out checkpoint and ema"),
+        (
+            lambda run: diffusion_jax.load("digits", checkpoint=9),
+            r"No checkpoint of step 9 in digits; there: 2000",
+        ),
+        (lambda run: diffusion_jax.load("digits", ema=False), "there are no raw ones"),
+        (
+            lambda run: run.sample([1], seed=-1),
+            r"seed=-1 must be a whole number in \[0, 2\^32\)",
+        ),
+        (lambda run: run.sample([1], steps="many"), "steps='many' must be of type int"),
         (
             lambda run: diffusion_jax.config("digits", {"model.widht": 3}),
             r"There is no field model\.widht; did you mean model\.width\?",
@@ -144,6 +156,7 @@ def test_evaluation_is_that_of_the_script(run, tmp_path):
         ),
         (lambda run: run.evaluate("nothing.npz"), "The reference nothing.npz does not exist"),
         (lambda run: run.sample([11]), "Unknown label 11; known: 0 to 9, and 10: none"),
+        (lambda run: run.sample([1], batch_size=0), "batch_size=0 must be at least 1"),
         (lambda run: run.sample(["1,2"]), "'1,2' names 2 classes"),
         (lambda run: run.sample([1, 2], count=3), "count=3 was given with 2 labels"),
         (lambda run: run.sample([1], solver="dim"), "Unknown solver 'dim'"),
@@ -190,11 +203,13 @@ def test_configs_by_name(tmp_path):
     assert experiments.path_of("configs/digits.py").samefile(ROOT / "configs" / "digits.py")
     with pytest.raises(FileNotFoundError, match=r"neither a file nor one of adm128, .*digits"):
         diffusion_jax.config("digit")
+    with pytest.raises(ValueError, match="mnist:x: the config mnist takes no argument"):
+        diffusion_jax.config("mnist:x")
 
 
 def test_a_model_comes_along():
     run = diffusion_jax.load("digits")
-    assert pretrained.names() == ["digits", "mnist"]
+    assert run_folder.pretrained() == ["digits", "mnist"]
     larger = diffusion_jax.load("mnist")
     assert (larger.config.data.resolution, larger.step) == (28, 3000)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(larger.params))
@@ -209,7 +224,7 @@ def test_a_model_comes_along():
     apart = ((images[:, None].astype(float) - means) ** 2).sum(axis=(2, 3, 4))
     assert np.mean(apart.argmin(axis=1) == np.arange(10)) >= 0.8
     with pytest.raises(
-        FileNotFoundError, match=r"nor a model that comes with the package \(.*digits"
+        FileNotFoundError, match="Nor is it a model that comes with the package: digits, mnist"
     ):
         diffusion_jax.load("digit")
 

@@ -24,11 +24,14 @@ from diffusion_jax import images
 from diffusion_jax.data.cache import Description
 from diffusion_jax.data.cache_writer import CacheWriter
 from diffusion_jax.pictures import curves, embedded
+from diffusion_jax.pictures.captions import captioned_grid
 from diffusion_jax.pictures.curves import Curve
 from diffusion_jax.pictures.html import element
 from diffusion_jax.runs import report, run_folder
-from diffusion_jax.runs.report import commands
+from diffusion_jax.runs.report import commands, equal_seeds
 from diffusion_jax.runs.report.environment import Environment
+from diffusion_jax.runs.run import load
+from diffusion_jax.runs.train import train
 
 HERE = Environment([("Python", "3.11.0"), ("host", "writer")], datetime(2026, 1, 2, tzinfo=UTC))
 DIGITS = [str(digit) for digit in range(10)]
@@ -505,6 +508,21 @@ def test_a_comparison_has_the_last_samples_side_by_side(pair):
     assert found == [file.read_bytes() for file in files]
     assert "a, step 4" in page.text
     assert "b, step 6" in page.text
+
+
+def test_a_comparison_has_images_of_equal_seeds(pair, tmp_path, ordinary_promotion):
+    drawing = tmp_path / "drawing"
+    train(tiny_transformer_config(steps=1, sampling__steps=2), drawing)
+    found = [equal_seeds.draw(folder, 6, 100_000) for folder in (drawing, pair[0])]
+    assert found[1].startswith("Nothing was drawn: ")
+    expected = load(drawing).sample("random", count=6, seed=0)
+    names = [str(label) for label in np.random.default_rng(0).integers(10, size=6, dtype=np.int32)]
+    grid = captioned_grid(np.asarray(expected), names, 3, upscale=400 // 24)
+    assert found[0].uri == embedded.embed_picture(grid, 100_000).uri
+    reports = [gathered(folder, most_samples=1, draw_data=False) for folder in (drawing, pair[0])]
+    page = Page(report.comparison(reports, HERE, found))
+    assert page.pictures("side")[0][1] == base64.b64decode(found[0].uri.partition(",")[2])
+    assert "Nothing was drawn" in page.sections["Equal seeds"]
 
 
 def test_evaluations_are_of_the_run_they_drew_from_wherever_they_are(pair):

@@ -134,6 +134,27 @@ def test_frames_are_states_of_the_chain_and_end_with_the_image():
         run(image_keys, SHAPE, frames=11)
 
 
+def test_frames_are_told_while_later_steps_are_computed():
+    events, exact = [], exact_denoiser()
+
+    def denoiser(x, level):
+        jax.debug.callback(lambda: events.append("step"), ordered=True)
+        return exact(x, level)
+
+    def watch(number, x0):
+        jax.debug.callback(lambda *found: events.append(found), number, x0, ordered=True)
+
+    image_keys = keys.per_example(keys.derive(0, "sample"), jnp.arange(2))
+    options = {"frames": 3, "watch": watch}
+    draw = jax.jit(lambda k: sample(ddim(), denoiser, short(7).path(), k, SHAPE, **options))
+    _, film = draw(image_keys)
+    jax.effects_barrier()
+    kinds = [event if event == "step" else int(event[0]) for event in events]
+    assert kinds == [*["step"] * 3, 0, *["step"] * 2, 1, *["step"] * 2, 2]
+    for number, x0 in (event for event in events if event != "step"):
+        np.testing.assert_array_equal(x0, film.x0[int(number)])
+
+
 def test_an_image_does_not_depend_on_its_neighbours():
     schedule = short(10)
     run = partial(sample, ddim(eta=1.0), exact_denoiser(), schedule.path())

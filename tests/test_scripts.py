@@ -309,6 +309,26 @@ def test_mistakes_in_sampling(workdir, arguments, message):
     assert not (workdir / "generated").exists()
 
 
+def test_a_model_of_the_package_is_named_like_a_run(tmp_path):
+    """Where no run of that name is; results are in a folder of the name, here."""
+    arguments = ["--workdir=digits", "--labels=7", "--count=4", "--steps=3", "--upscale=1"]
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-m", "scripts.sample", *arguments],
+        **{"cwd": tmp_path, "capture_output": True, "text": True},
+        env=os.environ | {"PYTHONPATH": path},
+    )
+    assert done.returncode == 0, done.stderr
+    with Image.open(tmp_path / "digits" / "generated" / "0001" / "grid.png") as grid:
+        assert grid.width > 2 * 8
+    raw = run("scripts.sample", "--workdir=digits", "--params=raw")
+    check_mistake(raw, "digits comes with the package, with its averaged parameters alone")
+    # A run of the name comes first.
+    config = tiny_transformer_config(steps=1, sampling__steps=2)
+    train(config, tmp_path / "digits")
+    assert run_folder.load(tmp_path / "digits").model.name == "dit"
+
+
 def test_labels():
     names = ["cat", "dog", "7"]
 

@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -363,3 +364,14 @@ def test_metrics_of_lost_steps_are_dropped(tmp_path):
     with Reporter(Path(tmp_path), start_step=4, steps=8, batch_size=1, write=True):
         pass
     assert [line["step"] for line in read_metrics(tmp_path)] == [2, 4]
+
+
+def test_the_time_left_is_that_of_compiled_steps(tmp_path):
+    with Reporter(Path(tmp_path), start_step=0, steps=8, batch_size=1, write=True) as report:
+        bar = report._bar
+        bar.start_t = bar.last_print_t = 0.0
+        for now in (100.0, 101.0, 102.0, 103.0):  # the first is compiled
+            bar._time = partial(float, now)
+            report.advance(1.0)
+        assert bar.format_dict["elapsed"] == 3.0
+        assert bar.n == 4

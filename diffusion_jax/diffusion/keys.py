@@ -7,13 +7,19 @@ and the same example gets the same noise however many devices share the batch.
 import zlib
 
 import jax
+import numpy as np
 from jaxtyping import Array, Int, Key
 
 from diffusion_jax.diffusion.types import Keys
 
 
 def derive(seed: int, purpose: str) -> Key[Array, ""]:
-    """The key of `seed` for one purpose ("init", "train", "sample")."""
+    """The key of `seed` for one purpose ("init", "train", "sample").
+
+    Raises ValueError unless the seed is a whole number in [0, 2^32).
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:
+        raise ValueError(f"seed={seed!r} must be a whole number in [0, 2^32)")
     return jax.random.fold_in(jax.random.key(seed), zlib.crc32(purpose.encode()))
 
 

@@ -44,7 +44,7 @@ class Extractor:
             if rows.shape[0] != len(images) or rows.ndim != 2 or rows.shape[1] > LARGEST:
                 raise ValueError(
                     f"{len(images)} images gave {name} of shape {rows.shape}; ({len(images)}, up "
-                    f"to {LARGEST}) was expected; --features MODULE:FUNCTION can make fewer"
+                    f"to {LARGEST}) was expected; features=MODULE:FUNCTION can make fewer"
                 )
             if not np.isfinite(rows).all():
                 raise ValueError(f"The {name} of some images are not finite")
@@ -69,7 +69,7 @@ def make_extractor(
     if ":" in kind:
         return _of_user(kind, batch_size)
     raise ValueError(
-        f"Unknown --features {kind!r}; known: inception, random, pixels, MODULE:FUNCTION"
+        f"Unknown features {kind!r}; known: inception, random, pixels, MODULE:FUNCTION"
     )
 
 
@@ -113,7 +113,7 @@ def _of_user(kind: str, batch_size: int) -> Extractor:
     try:
         function = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
-        raise ValueError(f"--features {kind}: {error}") from None
+        raise ValueError(f"features={kind}: {error}") from None
 
     def extract(images: Uint8Images) -> Features:
         parts = range(0, len(images), batch_size)

@@ -49,7 +49,7 @@ def of_files(path: Path, count: int | None, channels: int) -> ImageSet:
     else:
         raise FileNotFoundError(f"--images={path} is neither a folder nor an .npz file")
     if count is not None and count > found:
-        raise ValueError(f"{path} has {found} images; --num_samples={count} was asked for")
+        raise ValueError(f"{path} has {found} images; --count={count} was asked for")
     shape = read(0, 1).shape[1:]
     return ImageSet(count or found, shape, read, about, {"shape": list(shape)})
 

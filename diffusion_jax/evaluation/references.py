@@ -83,14 +83,14 @@ def load(text: str, main: str) -> Reference:
     paths = [Path(part).expanduser() for part in text.split(",")]
     for path in paths:
         if not path.is_file():
-            raise FileNotFoundError(f"There is no reference {path} (--reference)")
+            raise FileNotFoundError(f"The reference {path} does not exist")
     if len(paths) == 2 and all(path.suffix == ".npy" for path in paths):
         mean, covariance = (np.squeeze(npz.read_array(path)) for path in paths)
         reference = Reference({main: (mean, covariance)})
     elif len(paths) == 1 and paths[0].suffix == ".npz":
         reference = _from_npz(paths[0], main)
     else:
-        raise ValueError(f"--reference={text} is neither an .npz nor mean.npy,covariance.npy")
+        raise ValueError(f"reference={text} is neither an .npz nor mean.npy,covariance.npy")
     for mean, covariance in reference.statistics.values():
         if mean.ndim != 1 or covariance.shape != 2 * mean.shape:
             raise ValueError(

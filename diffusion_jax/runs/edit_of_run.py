@@ -14,8 +14,8 @@ from diffusion_jax.runs.editing import Editor, inverting
 from diffusion_jax.runs.generator import Generator
 from diffusion_jax.runs.labels import Asked
 
-# Files, or uint8 images (count, height, width, channels) of the model's own size.
-Given = str | Path | Sequence[str | Path] | Shaped[np.ndarray, "count height width channels"]
+# Files, or uint8 images of the model's own size: (count, height, width, channels), or one of them.
+Given = str | Path | Sequence[str | Path] | Shaped[np.ndarray, "..."]
 
 
 @runtime_checkable
@@ -175,6 +175,7 @@ class Edit:
         if not isinstance(images, np.ndarray):
             return edit_files.read_images([Path(path) for path in images], config, size=side)
         wanted = (side, side, config.model.channels)
+        images = images[None] if images.shape == wanted else images
         if images.dtype != np.uint8 or images.shape[1:] != wanted:
             raise ValueError(
                 f"Images of the type {images.dtype} and the shape {images.shape} were given; uint8 "

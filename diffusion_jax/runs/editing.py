@@ -136,7 +136,7 @@ def invertible(path: Path) -> Path:
     if np.sum((sigma > 0) & (sigma <= LARGEST_SIGMA)) < 2:
         raise ValueError(
             f"Of {path.num_steps} sampling steps there are not two with noise / signal up to "
-            f"{LARGEST_SIGMA:.0f}, which an inversion needs; choose more --steps"
+            f"{LARGEST_SIGMA:.0f}, which an inversion needs; choose more steps"
         )
     return path.since(int(np.flatnonzero(sigma <= LARGEST_SIGMA)[0]))
 
@@ -165,7 +165,7 @@ def inverting(config: ConfigDict, inverter: str) -> ConfigDict:
     inverter: the solver, one of `INVERTERS`. Raises ValueError for another.
     """
     if inverter not in INVERTERS:
-        raise ValueError(f"--inverter={inverter} must be one of {', '.join(INVERTERS)}")
+        raise ValueError(f"inverter={inverter} must be one of {', '.join(INVERTERS)}")
     back = config.copy_and_resolve_references()
     with back.unlocked():
         back.sampling.update(solver=inverter, clip=False, dynamic_threshold=0.0, guidance=0.0)

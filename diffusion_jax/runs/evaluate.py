@@ -1,6 +1,7 @@
 """The images that a run's model draws, as a set to be evaluated."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,11 @@ from ml_collections import ConfigDict
 from diffusion_jax import parallel
 from diffusion_jax.evaluation.image_sets import ImageSet
 from diffusion_jax.images import Uint8Images
-from diffusion_jax.runs import build, guides, sampling_settings
+from diffusion_jax.runs import build, guides, run_folder, sampling_settings
 from diffusion_jax.runs.generator import Generator
+from diffusion_jax.runs.labels import parse_list
 from diffusion_jax.runs.pixels import Origin, finite_pixels
 from diffusion_jax.runs.trained import digest, load_params
-
-LABELS = ("uniform", "balanced", "data", "none")
 
 
 def of_run(
@@ -32,16 +32,15 @@ def of_run(
 ) -> ImageSet:
     """`count` images of a run, with the sampling settings of `config`.
 
-    Image i depends only on the arguments and i, not on how many are drawn at a time. labels: one of
-    `LABELS`, see `choose_labels`. truncate: see `images.to_uint8`. batch_size: global, rounded up
+    Image i depends only on the arguments and i, not on how many are drawn at a time. labels: see
+    `choose_labels`. truncate: see `images.to_uint8`. batch_size: global, rounded up
     to a multiple of the number of devices. Raises FileNotFoundError or ValueError if there is no
     such checkpoint, or it is of another model.
     """
     batch_size = parallel.round_up(batch_size)
     generator = Generator.from_config(config, batch_size=batch_size)
     step, params = load_params(workdir, config, checkpoint=checkpoint, ema=ema)
-    chosen = choose_labels(labels, count, config, seed)
-
+    chosen = choose_labels(labels, count, config, seed, run_folder.class_names(workdir))
     origin = Origin(workdir, step, config.sampling.guidance)
 
     def read(first: int, number: int) -> Uint8Images:
@@ -76,24 +75,26 @@ def of_run(
 
 
 def choose_labels(
-    policy: str, count: int, config: ConfigDict, seed: int
+    asked: str, count: int, config: ConfigDict, seed: int, names: Sequence[str] = ()
 ) -> Int[np.ndarray, "count"]:
-    """One label for each image: 0 if there are no classes to ask for, otherwise by policy.
+    """One label for each image; 0 if there are no classes to ask for.
 
-    "uniform": drawn uniformly. "balanced": the same number of each. "data": drawn with the
-    frequencies of the training data. "none": the null class.
+    asked: "random", drawn uniformly; "all", each class in turn; "data", drawn with the frequencies
+    of the training data; "none", the null class; or a list, see `labels.parse_list`, each in turn.
+    names: of the run's own classes. Raises ValueError for a class that there is not.
     """
-    classes, _ = guides.classes_of(config, [])
+    classes, names = guides.classes_of(config, list(names))
     if not classes:
         return np.zeros(count, np.int32)
     generator = np.random.default_rng([seed, 2])
-    match policy:
-        case "uniform":
+    match asked:
+        case "random":
             return generator.integers(classes, size=count, dtype=np.int32)
-        case "balanced":
+        case "all":
             return np.arange(count, dtype=np.int32) % classes
         case "data":
             return generator.choice(build.open_source(config).labels, count)
         case "none":
             return np.full(count, classes, np.int32)
-    raise ValueError(f"Unknown --labels {policy!r}; known: {', '.join(LABELS)}")
+    listed = np.array(parse_list(asked, classes, names), np.int32)
+    return listed[np.arange(count) % len(listed)]

@@ -3,6 +3,7 @@
 import difflib
 import importlib
 import importlib.util
+import inspect
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,7 +29,10 @@ def config(name: str | Path, changes: Mapping[str, Any] | None = None) -> Config
     changes that do not fit it.
     """
     name, _, argument = str(name).partition(":")
-    found = _module(name).get_config(*([argument] if argument else []))
+    make = _module(name).get_config
+    if argument and not inspect.signature(make).parameters:
+        raise ValueError(f"{name}:{argument}: the config {name} takes no argument")
+    found = make(*([argument] if argument else []))
     return changed(found, changes or {})
 
 

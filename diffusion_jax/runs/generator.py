@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PyTree, Shaped
+from jaxtyping import Array, Float, Int, PyTree, Shaped
 from ml_collections import ConfigDict
 
 from diffusion_jax import parallel
@@ -27,6 +27,9 @@ from diffusion_jax.sampling.loop import starting_noise
 HostImages = Float[np.ndarray, "count height width channels"]
 Rows = Shaped[Array, "count ..."] | Shaped[np.ndarray, "count ..."]
 
+# Is told (indices of images, number of the frame, their predicted x0), of a device's images.
+Watch = Callable[[Int[np.ndarray, "rows"], int, Float[np.ndarray, "rows ..."]], None]
+
 # Settings of guidance that are numbers, which a call can change, and that 0 switches off.
 NUMBERS = ("scale", "rescale", "quantile", "classifier_scale")
 NO_GUIDES = Guides()
@@ -42,6 +45,7 @@ class Generator:
     path: the levels to visit, in float64. solver: one of `SOLVERS`, with `options` of its own.
     batch_size: global, divisible by the number of devices. settings: of guidance; its scale and the
     other `NUMBERS` may be 0 for off, or None. frames: how many states on the way to return.
+    watched: whether calls are told of the frames while later steps are computed, see `Watch`.
     guide_params: the parameters of the guides, by field of `Guides`; None if each call brings them.
     """
 
@@ -56,6 +60,7 @@ class Generator:
         options: dict[str, Any] | None = None,
         settings: guidance.Guidance,
         frames: int = 0,
+        watched: bool = False,
         guides: Guides = NO_GUIDES,
         guide_params: Mapping[str, PyTree] | None = None,
     ):
@@ -68,6 +73,8 @@ class Generator:
         self._guide_params = guide_params
         self._shape = (resolution, resolution, trained.model.channels)
         self._frames = frames
+        self._watched = watched
+        self._watch: Watch | None = None
         self._programs: dict[tuple, Callable] = {}
 
     @classmethod
@@ -77,6 +84,7 @@ class Generator:
         *,
         batch_size: int,
         frames: int = 0,
+        watched: bool = False,
         guides: Guides | None = None,
     ) -> "Generator":
         """With a config's model and sampling settings; at most one frame a step.
@@ -91,7 +99,7 @@ class Generator:
         if trained.model.classifies:
             raise ValueError(
                 f"A run of model.name={config.model.name} draws no images; it guides another run: "
-                "--classifier=ITS_WORKDIR"
+                "classifier=ITS_WORKDIR"
             )
         if guides is None:
             guides, guide_params = load_guides(config)
@@ -104,6 +112,7 @@ class Generator:
             batch_size=batch_size,
             settings=build.make_guidance(config),
             frames=min(frames, path.num_steps),
+            watched=watched,
             guides=guides,
             guide_params=guide_params,
         )
@@ -132,6 +141,7 @@ class Generator:
         start: int = 0,
         guide_params: Mapping[str, PyTree] | None = None,
         progress: Callable[[Iterable], Iterable] = iter,
+        watch: Watch | None = None,
         guidance_scale: float | None = None,
         classifier_scale: float | None = None,
         path: paths.Path | None = None,
@@ -143,9 +153,10 @@ class Generator:
         Image i depends on seed, i and its own row alone, where i counts from start. condition:
         labels (count,) in 0 .. num_classes (the null class), or any pytree of rows that the model
         takes; a classifier takes labels; without either only their number counts. progress: wraps
-        the iteration over batches (tqdm, say). guidance_scale, classifier_scale, path, options: in
-        place of the generator's own. inputs: rows to start from or to keep, see `editing.edit`. The
-        film's arrays are (count, frames, height, width, channels).
+        the iteration over batches (tqdm, say). watch: for a generator that is watched.
+        guidance_scale, classifier_scale, path, options: in place of the generator's own. inputs:
+        rows to start from or to keep, see `editing.edit`. The film's arrays are (count, frames,
+        height, width, channels).
         Raises ValueError for an option that the solver does not have.
         """
         settings = self.settings
@@ -168,7 +179,10 @@ class Generator:
             index = np.arange(first, first + self.batch_size, dtype=np.int32)
             batch = jax.tree.map(lambda row: row[np.minimum(index, count - 1)], rows)  # noqa: B023
             batch["index"] = index + start
+            self._watch = watch
             x, film = draw((params, guide_params), numbers, parallel.local_rows(batch))
+            if watch is not None:
+                jax.effects_barrier()
             images.append(x)
             films.append(film)
         film = jax.tree.map(lambda *parts: np.concatenate(parts)[:count], *films)
@@ -213,6 +227,11 @@ class Generator:
             self._programs[key] = parallel.spread(partial(self._draw, fixed))
         return self._programs[key]
 
+    def _tell(self, examples: jax.Array, frame: jax.Array, x0: jax.Array) -> None:
+        """What a running program calls on the host, once for each device and frame."""
+        if self._watch is not None:
+            self._watch(np.asarray(examples), int(frame), np.asarray(x0))
+
     def _draw(
         self, fixed: dict[str, Any], params: PyTree, numbers: PyTree, batch: PyTree
     ) -> tuple[jax.Array, Film]:
@@ -249,6 +268,7 @@ class Generator:
             image_keys,
             self._shape,
             frames=self._frames,
+            watch=partial(jax.debug.callback, self._tell, examples) if self._watched else None,
             **batch["inputs"],
         )
         return x, jax.tree.map(lambda frames: jnp.moveaxis(frames, 0, 1), film)

@@ -29,7 +29,7 @@ def parse_labels(
     """
     if not num_classes:
         if text not in ("random", NO_CLASS):
-            raise ValueError(f"--labels {text} was given, but the model has no classes")
+            raise ValueError(f"labels={text} was given, but the model has no classes")
         return np.zeros(count or DEFAULT_COUNT, np.int32)
     if text == "random":
         generator = np.random.default_rng(seed)
@@ -39,7 +39,7 @@ def parse_labels(
     chosen = list(range(num_classes)) if text == "all" else parse_list(text, num_classes, names)
     count = count or len(chosen)
     if count < len(chosen):
-        raise ValueError(f"--count={count} is less than the {len(chosen)} labels asked for")
+        raise ValueError(f"count={count} is less than the {len(chosen)} labels asked for")
     return np.array(chosen, np.int32)[np.arange(count) * len(chosen) // count]
 
 

@@ -1,7 +1,8 @@
 """What the playground does with a run: settings in, pictures out. The page is in the scripts."""
 
 import math
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from diffusion_jax.images import Picture, Uint8Images
 from diffusion_jax.pictures import films
 from diffusion_jax.pictures.captions import captioned_grid
 from diffusion_jax.pictures.shown import Pictures
-from diffusion_jax.runs import build, edit_files, guides, pretrained, sampling_settings
+from diffusion_jax.runs import build, edit_files, guides, sampling_settings
 from diffusion_jax.runs import labels as class_labels
 from diffusion_jax.runs.editing import Editor
 from diffusion_jax.runs.run import Run, at_each_call
@@ -98,25 +99,51 @@ def described(run: Run, wanted: Settings) -> str:
 
 def call(run: Run, wanted: Settings) -> str:
     """The line of Python that draws the same images."""
-    bundled = run.workdir.parent == pretrained.FOLDER
-    name = run.workdir.name if bundled else str(run.workdir)
     given = [repr(wanted.labels)] if wanted.labels != "random" else []
     others = {"count": wanted.count, "seed": wanted.seed, **changes(run, wanted)}
     given += [f"{key}={value!r}" for key, value in others.items()]
-    return f"diffusion_jax.load({name!r}).sample({', '.join(given)})"
+    return f"diffusion_jax.load({str(run.workdir)!r}).sample({', '.join(given)})"
 
 
-def draw(run: Run, wanted: Settings) -> Drawn:
-    """The images of `run.sample`, and the film of what the network takes them for on the way."""
+def draw(
+    run: Run, wanted: Settings, watch: Callable[[int, int, Picture], None] | None = None
+) -> Drawn:
+    """The images of `run.sample`, and the film of what the network takes them for on the way.
+
+    watch: is told (number from 1, number of frames, frame) as soon as a frame is there.
+    """
     config = run.configured(changes(run, wanted))
     chosen = run.labels(wanted.labels, wanted.count, seed=wanted.seed)
     values = wanted.count * config.data.resolution**2 * config.model.channels
     frames = max(1, min(FRAMES, FILM_VALUES // values))
-    generator = run.generator(config, len(chosen), frames=frames)
-    drawn, shots = generator(run.params, chosen, seed=wanted.seed, **at_each_call(config))
-    pixels = run.pictures(drawn, config)
+    generator = run.generator(config, len(chosen), frames=frames, watched=watch is not None)
     captions = class_labels.captions(chosen, *classes(run))
-    columns, upscale = layout(len(pixels), pixels.shape[1])
+    columns, upscale = layout(len(chosen), config.data.resolution)
+    given = at_each_call(config)
+    count = min(frames, given["path"].num_steps)
+    rows: list[dict[int, np.ndarray]] = [{} for _ in range(count)]  # of each frame, by image
+    one_at_a_time, seen = threading.Lock(), 0
+
+    def see(examples: np.ndarray, number: int, predicted: np.ndarray) -> None:
+        """Devices tell of their own images, in any order."""
+        nonlocal seen
+        with one_at_a_time:
+            known = zip(examples.tolist(), predicted)
+            rows[number] |= {i: row for i, row in known if i < len(chosen)}
+            while seen < count and len(rows[seen]) == len(chosen):
+                found = np.stack([rows[seen][i] for i in range(len(chosen))])
+                found = images.to_uint8(np.nan_to_num(found))
+                seen += 1
+                watch(seen, count, captioned_grid(found, captions, columns, upscale=upscale))
+
+    drawn, shots = generator(
+        run.params,
+        chosen,
+        seed=wanted.seed,
+        watch=see if watch else None,
+        **given,
+    )
+    pixels = run.pictures(drawn, config)
     picture = captioned_grid(np.asarray(pixels), captions, columns, upscale=upscale)
     predicted = images.to_uint8(np.nan_to_num(shots.x0))
     return Drawn(pixels, picture, films.animation(predicted, captions, columns, upscale=upscale))

@@ -1,4 +1,4 @@
-"""Small trained models that come with the package."""
+"""The parameters of the small trained models that come with the package."""
 
 from pathlib import Path
 
@@ -7,39 +7,30 @@ import numpy as np
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
-from diffusion_jax import parallel
 from diffusion_jax.files import npz
-from diffusion_jax.runs import build, run_folder
-from diffusion_jax.training.state import init_params
+from diffusion_jax.runs import run_folder
 
-# A folder for each, with config.json, classes.txt and the averaged parameters in float16.
-FOLDER = Path(__file__).parent.parent / "pretrained"
-PARAMS = "params.npz"
-STEP = "step"  # an entry beside the parameters
+PARAMS = "params.npz"  # the averaged parameters, in float16
+STEP = "step"  # an entry beside them
 
 
-def names() -> list[str]:
-    return sorted(path.name for path in FOLDER.iterdir() if (path / PARAMS).is_file())
+def read_step(folder: Path) -> int:
+    """The training steps of a model."""
+    return int(npz.read(folder / PARAMS)[STEP])
 
 
-def load(name: str) -> tuple[Path, ConfigDict, list[str], int, PyTree]:
-    """(folder, config, names of the classes, step, parameters on every device) of a model."""
-    folder = FOLDER / name
-    config = run_folder.load(folder)
+def read_params(folder: Path, like: PyTree) -> PyTree:
+    """The parameters of a model, in the shapes and types of `like`, on the host."""
     arrays = npz.read(folder / PARAMS)
-    model = build.make_model(config)
-    like = jax.eval_shape(lambda: init_params(model, config.seed, config.data.resolution))
-    params = jax.tree_util.tree_map_with_path(
+    return jax.tree_util.tree_map_with_path(
         lambda path, leaf: arrays[_name(path)].astype(leaf.dtype), like
     )
-    step = int(arrays[STEP])
-    return folder, config, run_folder.class_names(folder), step, parallel.replicate(params)
 
 
 def write(
     folder: Path, config: ConfigDict, class_names: list[str], step: int, params: PyTree
 ) -> None:
-    """Writes such a folder."""
+    """Writes the folder of such a model."""
     folder.mkdir(parents=True, exist_ok=True)
     run_folder.save(config, folder, class_names)
     leaves = jax.tree_util.tree_leaves_with_path(jax.device_get(params))

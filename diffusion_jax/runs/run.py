@@ -15,7 +15,7 @@ from diffusion_jax import parallel
 from diffusion_jax.evaluation.features import make_extractor
 from diffusion_jax.evaluation.judge import Judge
 from diffusion_jax.pictures.shown import Pictures
-from diffusion_jax.runs import build, evaluate, guides, pretrained, run_folder, sampling_settings
+from diffusion_jax.runs import build, evaluate, guides, run_folder, sampling_settings
 from diffusion_jax.runs import labels as class_labels
 from diffusion_jax.runs.edit_of_run import Edit
 from diffusion_jax.runs.generator import Generator
@@ -118,7 +118,7 @@ class Run:
         *,
         features: str = "inception",
         count: int = 50_000,
-        labels: str = "uniform",
+        labels: str = "random",
         seed: int = 0,
         batch_size: int = 64,
         **settings: Any,
@@ -129,11 +129,6 @@ class Run:
         the run's evaluations, and the same call returns it again. Raises FileNotFoundError or
         ValueError if the reference cannot be read or does not fit.
         """
-        if not (self.workdir / run_folder.CHECKPOINTS).is_dir():
-            raise ValueError(
-                f"{self!r} comes with the package and has no workdir to keep results in; evaluate "
-                "a run, or images with `scripts.fid evaluate --images`"
-            )
         config = self.configured(settings)
         for file in str(reference).split(","):
             if not Path(file).expanduser().is_file():
@@ -173,6 +168,8 @@ class Run:
         classes, names = guides.classes_of(self.config, self.class_names)
         if count is not None and count < 1:
             raise ValueError(f"count={count} must be at least 1")
+        if not isinstance(labels, str | int | Sequence | np.ndarray):
+            raise ValueError(f"labels={labels!r} must be a list of names or numbers, or a text")
         if isinstance(labels, str | int):
             return class_labels.parse_labels(str(labels), count, classes, names, seed)
         if not len(labels):
@@ -185,9 +182,18 @@ class Run:
         return np.array(chosen, np.int32)
 
     def generator(
-        self, config: ConfigDict, count: int, *, batch_size: int | None = None, frames: int = 0
+        self,
+        config: ConfigDict,
+        count: int,
+        *,
+        batch_size: int | None = None,
+        frames: int = 0,
+        watched: bool = False,
     ) -> Generator:
-        """What draws with these settings; the same one again for settings of the same kind."""
+        """What draws with these settings; the same one again for settings of the same kind.
+
+        frames, watched: see `Generator`.
+        """
         if build.make_model(config).told_by_images:
             raise ValueError("This model enlarges images; use run.edit.enlarge(images)")
         frames = min(frames, build.make_sampling_path(config).num_steps)
@@ -196,21 +202,33 @@ class Run:
             for name, value in config.sampling.items()
             if name not in AT_EACH_CALL and not isinstance(value, ConfigDict)
         }
-        return self._generator(config, count, batch_size, frames, str(sorted(fixed.items())))
+        settings = str(sorted(fixed.items()))
+        return self._generator(config, count, batch_size, settings, frames=frames, watched=watched)
 
     def editing_generator(self, config: ConfigDict, count: int) -> Generator:
         """What draws with exactly these settings, for edits."""
-        return self._generator(config, count, None, 0, config.sampling.to_json())
+        return self._generator(config, count, None, config.sampling.to_json())
 
     def _generator(
-        self, config: ConfigDict, count: int, batch_size: int | None, frames: int, settings: str
+        self,
+        config: ConfigDict,
+        count: int,
+        batch_size: int | None,
+        settings: str,
+        *,
+        frames: int = 0,
+        watched: bool = False,
     ) -> Generator:
+        if batch_size is not None and batch_size < 1:
+            raise ValueError(f"batch_size={batch_size} must be at least 1")
         # A few sizes only, since each is compiled once.
         wanted = batch_size or min(LARGEST_BATCH, 2 ** max(0, count - 1).bit_length())
         batch_size = parallel.round_up(wanted)
-        key = (batch_size, frames, settings)
+        key = (batch_size, frames, watched, settings)
         if key not in self._generators:
-            made = Generator.from_config(config, batch_size=batch_size, frames=frames)
+            made = Generator.from_config(
+                config, batch_size=batch_size, frames=frames, watched=watched
+            )
             self._generators[key] = made
         return self._generators[key]
 
@@ -248,23 +266,11 @@ def at_each_call(config: ConfigDict) -> dict[str, Any]:
 def load(workdir: str | Path, *, checkpoint: int | None = None, ema: bool = True) -> Run:
     """The run in a workdir, or a model that comes with the package: load("digits").
 
-    checkpoint: its step; None: the newest. ema: the averaged parameters, or the raw ones. Raises
-    FileNotFoundError or ValueError if there is no such run or checkpoint, or it cannot be read.
+    Results of the latter, such as evaluations, are kept in a folder of its name. checkpoint: its
+    step; None: the newest. ema: the averaged parameters, or the raw ones. Raises FileNotFoundError
+    or ValueError if there is no such run or checkpoint, or it cannot be read.
     """
     folder = Path(workdir).expanduser()
-    if not (folder / run_folder.CONFIG_FILE).is_file():
-        if str(workdir) not in pretrained.names():
-            known = ", ".join(pretrained.names())
-            raise FileNotFoundError(
-                f"{workdir} is neither the workdir of a run nor a model that comes with the "
-                f"package ({known})"
-            )
-        if checkpoint is not None or not ema:
-            raise ValueError(
-                f"{workdir} comes with the package, with its averaged parameters alone; leave out "
-                "checkpoint and ema"
-            )
-        return Run(*pretrained.load(str(workdir)))
     config = run_folder.load(folder)
     validate(config)
     step, params = load_params(folder, config, checkpoint=checkpoint, ema=ema)

@@ -1,4 +1,7 @@
-"""The folder of a run: its config and the names of its classes, written whole or not at all."""
+"""The folder of a run: its config and the names of its classes, written whole or not at all.
+
+A model that comes with the package is read like a run whose folder has the model's name.
+"""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -14,6 +17,8 @@ CONFIG_FILE = "config.json"
 CLASSES_FILE = "classes.txt"
 FILES = (CONFIG_FILE, CLASSES_FILE)
 CHECKPOINTS = "checkpoints"
+# A folder for each model that comes with the package: its FILES, and its parameters.
+PRETRAINED = Path(__file__).parent.parent / "pretrained"
 
 
 def save(config: ConfigDict, workdir: Path, class_names: Sequence[str]) -> None:
@@ -27,15 +32,19 @@ def save(config: ConfigDict, workdir: Path, class_names: Sequence[str]) -> None:
 
 def class_names(workdir: Path) -> list[str]:
     """The names of the classes of a run, in the order of their labels; none if it has none."""
-    path = workdir / CLASSES_FILE
+    path = source(workdir) / CLASSES_FILE
     return path.read_text().split("\n")[:-1] if path.exists() else []
 
 
 def load(workdir: Path) -> ConfigDict:
     """The config of a run. Raises FileNotFoundError or ValueError if there is none to read."""
-    path = workdir / CONFIG_FILE
+    path = source(workdir) / CONFIG_FILE
     if not path.is_file():
-        raise FileNotFoundError(f"{workdir} is not the workdir of a run: it has no {CONFIG_FILE}")
+        what = "it has no config.json" if workdir.is_dir() else "there is no such folder"
+        raise FileNotFoundError(
+            f"{workdir} is not the workdir of a run: {what}. Nor is it a model that comes with the "
+            f"package: {', '.join(pretrained())}"
+        )
     try:
         values = json.loads(path.read_text())
     except ValueError as error:
@@ -43,6 +52,18 @@ def load(workdir: Path) -> ConfigDict:
     if not isinstance(values, dict):
         raise ValueError(f"{path} does not hold a config: it is no JSON object")
     return upgraded(values).lock()
+
+
+def pretrained() -> list[str]:
+    """The names of the models that come with the package."""
+    return sorted(path.parent.name for path in PRETRAINED.glob(f"*/{CONFIG_FILE}"))
+
+
+def source(workdir: Path) -> Path:
+    """Where a run is read: its workdir, or the package's folder of the model of that name."""
+    if not (workdir / CONFIG_FILE).is_file() and str(workdir) in pretrained():
+        return PRETRAINED / workdir
+    return workdir
 
 
 def next_folder(parent: Path) -> Path:

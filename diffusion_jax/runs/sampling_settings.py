@@ -38,14 +38,21 @@ def change(
         if given.get(name) is None:
             continue
         if given.get("stride") is not None:
-            raise ValueError(f"--{name} and --stride were both given; choose one")
+            raise ValueError(f"{name} and stride were both given; choose one")
         sampling.stride = 0
     solver = given.get("solver")
     if solver is not None and solver not in SOLVERS:
         raise ValueError(f"Unknown solver {solver!r}; known solvers: {', '.join(SOLVERS)}")
     if solver not in (None, sampling.solver) and given.get("clip") is None:
         sampling.clip = SOLVERS[solver]().conventions.clip
-    sampling.update({name: value for name, value in given.items() if value is not None})
+    for name, value in given.items():
+        if value is None:
+            continue
+        try:
+            sampling[name] = value
+        except TypeError:
+            kind = type(sampling[name]).__name__
+            raise ValueError(f"{name}={value!r} must be of type {kind}") from None
     if given.get("classifier_scale") is not None and not sampling.classifier:
         raise ValueError(
             f"classifier_scale={given['classifier_scale']} was given without a classifier; add "

@@ -11,9 +11,9 @@ from ml_collections import ConfigDict
 from diffusion_jax.evaluation.judge import Judge
 from diffusion_jax.runs import build, run_folder, sampling_settings
 from diffusion_jax.runs.evaluate import of_run
+from diffusion_jax.runs.trained import find_steps
 from diffusion_jax.runs.validation import validate
 from diffusion_jax.sampling import count_evaluations
-from diffusion_jax.training.checkpoints import Checkpoints
 
 # The sampling settings that a table shows, and its columns beside the metrics. evaluations: of the
 # network for an image. options: those of the solver without a column that are not its defaults.
@@ -42,7 +42,7 @@ class Protocol:
     """
 
     count: int = 50_000
-    labels: str = "uniform"
+    labels: str = "random"
     truncate: bool = False
     ema: bool = True
     sampling: Mapping[str, Any] = field(default_factory=dict)
@@ -82,14 +82,7 @@ def points(
     found = []
     for workdir in dict.fromkeys(workdirs):
         run_folder.load(workdir)
-        with Checkpoints(workdir / run_folder.CHECKPOINTS) as saved:
-            newest, steps = saved.newest(), saved.steps()
-        wanted = steps if checkpoints == "all" else list(dict.fromkeys(checkpoints)) or [newest]
-        if missing := set(wanted) - set(steps):
-            known = ", ".join(map(str, steps))
-            raise FileNotFoundError(
-                f"No checkpoint of step {min(missing)} in {workdir}; there: {known}"
-            )
+        wanted = find_steps(workdir, checkpoints)
         for step, *values, seed in itertools.product(wanted, *lists, dict.fromkeys(seeds)):
             found.append(Point(workdir, step, dict(zip(sampling, values)), seed))
     return found

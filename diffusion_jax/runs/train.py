@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,15 +52,7 @@ def train(config: ConfigDict, workdir: Path) -> TrainState:
         _config_to_start_from(config.init_from)  # which a run that goes on no longer needs
     source = build.open_source(config)
     _check_classes(config, workdir, source)
-    model = build.make_model(config)
-    optimizer = build.make_optimizer(config)
-
-    def fresh_state() -> TrainState:
-        history = build.make_timesteps(config).init()
-        second = build.make_second_average(config) is not None
-        return init_state(
-            model, optimizer, config.seed, config.data.resolution, history, second=second
-        )
+    fresh = partial(fresh_state, config)
 
     with Checkpoints(
         workdir / run_folder.CHECKPOINTS,
@@ -69,12 +62,12 @@ def train(config: ConfigDict, workdir: Path) -> TrainState:
     ) as checkpoints:
         about, news = {}, []
         if steps := checkpoints.steps():
-            state = checkpoints.restore(steps[-1], jax.eval_shape(fresh_state))
+            state = checkpoints.restore(steps[-1], jax.eval_shape(fresh))
             about = checkpoints.about(steps[-1])
         elif config.init_from:
-            state, news = _from_another_run(jax.jit(fresh_state)(), config.init_from)
+            state, news = _from_another_run(jax.jit(fresh)(), config.init_from)
         else:
-            state = jax.jit(fresh_state)()
+            state = jax.jit(fresh)()
         state = parallel.replicate(state)
         start = int(state.step)
         # Images seen so far, which is where the stream of examples goes on.
@@ -117,6 +110,18 @@ def train(config: ConfigDict, workdir: Path) -> TrainState:
             if start:
                 report.say(f"Continuing from the checkpoint of step {start}")
             return run_steps(config, step, state, data, draw, save, report, interrupted)
+
+
+def fresh_state(config: ConfigDict) -> TrainState:
+    """The state before a config's first step; under jax.eval_shape it costs nothing."""
+    return init_state(
+        build.make_model(config),
+        build.make_optimizer(config),
+        config.seed,
+        config.data.resolution,
+        build.make_timesteps(config).init(),
+        second=build.make_second_average(config) is not None,
+    )
 
 
 def make_step(config: ConfigDict) -> Callable[[TrainState, PyTree], tuple[TrainState, Metrics]]:
@@ -202,7 +207,8 @@ def _changes_since(config: ConfigDict, workdir: Path) -> list[str]:
 
 def _check_classes(config: ConfigDict, workdir: Path, source: Source) -> None:
     """Raises ValueError if the labels of the run in `workdir` stand for other classes."""
-    before = run_folder.class_names(workdir)
+    started = (workdir / run_folder.CONFIG_FILE).is_file()
+    before = run_folder.class_names(workdir) if started else []
     if config.model.num_classes and before and before != list(source.class_names):
         changed = [f"{old} -> {new}" for old, new in zip(before, source.class_names) if old != new]
         raise ValueError(

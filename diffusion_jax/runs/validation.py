@@ -147,7 +147,8 @@ def validate(config: ConfigDict) -> None:
     warmup, decay = config.optimizer.warmup_steps, config.optimizer.decay_steps
     if decay and warmup >= decay:
         raise ValueError(
-            f"optimizer.warmup_steps={warmup} must be less than optimizer.decay_steps={decay}"
+            f"optimizer.warmup_steps={warmup} must be less than optimizer.decay_steps={decay}, "
+            "which may be as many as config.steps; set optimizer.warmup_steps=0, say"
         )
 
 

@@ -8,6 +8,8 @@ An edit is a path, and what `edit` is given besides:
 - interpolation: `x`, a `slerp` between two noises or two inverted images, on a whole path.
 """
 
+from collections.abc import Callable
+
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -15,7 +17,7 @@ from diffusion_jax.diffusion.paths import Path
 from diffusion_jax.diffusion.process import q_sample
 from diffusion_jax.diffusion.types import Denoiser, Images, Keys, PerImage
 from diffusion_jax.sampling.inpainting import inpainting
-from diffusion_jax.sampling.loop import Film, sample, starting_noise
+from diffusion_jax.sampling.loop import Film, Index, sample, starting_noise
 from diffusion_jax.sampling.solver import Solver
 
 
@@ -27,6 +29,7 @@ def edit(
     shape: tuple[int, int, int],
     *,
     frames: int = 0,
+    watch: Callable[[Index, Images], None] | None = None,
     x: Images | None = None,
     image: Images | None = None,
     known: Images | None = None,
@@ -47,7 +50,7 @@ def edit(
         solver = inpainting(solver, known, mask)
     if image is not None:
         x = noised(path, keys, image)
-    return sample(solver, denoiser, path, keys, shape, frames=frames, x=x)
+    return sample(solver, denoiser, path, keys, shape, frames=frames, watch=watch, x=x)
 
 
 def part_of(path: Path, strength: float) -> Path:

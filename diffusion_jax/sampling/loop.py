@@ -1,16 +1,20 @@
 """The sampling loop: any solver, along any path, as one `lax.scan`."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Int
 
 from diffusion_jax.diffusion import keys as random_keys
 from diffusion_jax.diffusion.paths import Path
 from diffusion_jax.diffusion.process import per_image
 from diffusion_jax.diffusion.types import Denoiser, Images, Keys, Leaf, Level, Prediction, Waypoint
 from diffusion_jax.sampling.solver import History, Solver
+
+Index = Int[Array, ""]
 
 
 @jax.tree_util.register_dataclass
@@ -34,6 +38,7 @@ def sample(
     shape: tuple[int, int, int],
     *,
     frames: int = 0,
+    watch: Callable[[Index, Images], None] | None = None,
     x: Images | None = None,
 ) -> tuple[Images, Film]:
     """Follows the path from its first level to its last.
@@ -41,7 +46,9 @@ def sample(
     path: as the solver has prepared it, see `Solver`. keys: one for each image, the only source of
     its randomness, so that an image depends neither on its neighbours in the batch nor on the
     number of devices. shape: (height, width, channels). frames: how many states on the way to
-    return, evenly spaced and ending with the last. x: where to start; None is `starting_noise`.
+    return, evenly spaced and ending with the last. watch: what the program does besides with the
+    number and the x0 of each frame, such as a `jax.debug.callback`. x: where to start; None is
+    `starting_noise`.
 
     Returns x at the last level (about [-1, 1] for a clean image, not clipped) and the film (without
     frames, arrays with a leading dimension of 0).
@@ -61,6 +68,7 @@ def sample(
     counts = np.arange(num_steps, 0, -1)
     # One place for each frame; within a frame's stretch of steps the last state stays.
     places = np.arange(num_steps) * frames // num_steps
+    ends = np.diff(places, append=frames) > 0
     blank = jnp.zeros((frames, *x.shape), x.dtype)
     film = Film(blank, blank)
 
@@ -85,9 +93,12 @@ def sample(
         x = ratio * x + jnp.sqrt(per_image(next.beta)) * fresh_noise
         return x, solver.init(x), x0
 
+    def told(film: Film, place: Index) -> None:
+        watch(place, film.x0[place])
+
     def body(carry: tuple, row: tuple) -> tuple[tuple, None]:
         x, history, x0, film = carry
-        now, next, climbs, count, place = row
+        now, next, climbs, count, place, end = row
         fresh_noise = random_keys.normal(random_keys.at_step(keys, count), shape)
         step = now, next, x, fresh_noise, history, x0
         if climbs is None:
@@ -96,9 +107,11 @@ def sample(
             x, history, x0 = jax.lax.cond(climbs, noised, stepped, *step)
         if frames:
             film = Film(film.x.at[place].set(x), film.x0.at[place].set(x0))
+        if frames and watch is not None:
+            jax.lax.cond(end, told, lambda film, place: None, film, place)
         return (x, history, x0, film), None
 
-    rows = jax.tree.map(jnp.asarray, (*path.steps(), path.noised, counts, places))
+    rows = jax.tree.map(jnp.asarray, (*path.steps(), path.noised, counts, places, ends))
     (x, _, _, film), _ = jax.lax.scan(body, (x, solver.init(x), jnp.zeros_like(x), film), rows)
     return x, film
 

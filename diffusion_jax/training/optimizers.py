@@ -20,10 +20,10 @@ def learning_rate_schedule(
         return optax.constant_schedule(learning_rate)
     if not decay_steps:
         return optax.linear_schedule(0.0, learning_rate, warmup_steps)
+    if decay == "cosine" and not warmup_steps:
+        return optax.cosine_decay_schedule(learning_rate, decay_steps)
     if decay == "cosine":
-        return optax.warmup_cosine_decay_schedule(
-            0.0 if warmup_steps else learning_rate, learning_rate, warmup_steps, decay_steps
-        )
+        return optax.warmup_cosine_decay_schedule(0.0, learning_rate, warmup_steps, decay_steps)
 
     def schedule(step: ArrayLike) -> Float[Array, ""]:
         step = jnp.asarray(step, jnp.float32)

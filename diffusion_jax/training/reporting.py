@@ -30,6 +30,7 @@ class Reporter:
         self.batch_size = batch_size
         self._steps_since = 0
         self._told = False
+        self._started = False
         self._since = time.monotonic()
         self._bar = tqdm(total=steps, initial=start_step, unit="step", disable=not write)
         if write:
@@ -48,6 +49,9 @@ class Reporter:
 
     def advance(self, loss: float) -> None:
         """One more step is done."""
+        if not self._started:  # that step was compiled, which says nothing of the others
+            self._bar.unpause()
+            self._started = True
         self._steps_since += 1
         speed = self._images_per_second()
         self._bar.set_postfix_str(f"loss {loss:.4f}, {speed:.0f} images/s", refresh=False)

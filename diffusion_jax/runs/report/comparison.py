@@ -7,19 +7,26 @@ from pathlib import Path
 import numpy as np
 
 from diffusion_jax.pictures.curves import Curve
+from diffusion_jax.pictures.embedded import Embedded
 from diffusion_jax.pictures.html import Html, document, element, note, section, table
 from diffusion_jax.runs.report import parts
 from diffusion_jax.runs.report.environment import Environment
 from diffusion_jax.runs.report.gather import RunReport, differing
 
 
-def comparison(reports: Sequence[RunReport], environment: Environment) -> Html:
+def comparison(
+    reports: Sequence[RunReport],
+    environment: Environment,
+    drawn: Sequence[Embedded | str] = (),
+) -> Html:
+    """drawn: for each run what `equal_seeds.draw` returns, if it is to be shown."""
     names = _names(reports)
     return document(
         "Runs " + ", ".join(names),
         _overview(names, reports),
         section("Settings that differ", *_settings(names, reports)),
         section("Curves", *_curves(names, reports)),
+        *([section("Equal seeds", *_equal_seeds(names, drawn))] if drawn else []),
         section("Last samples", _samples(names, reports)),
         section("Evaluations", *_evaluations(names, reports)),
         section("Environment", *parts.environment_of(environment, *reports)),
@@ -80,6 +87,18 @@ def _curve(report: RunReport, key: str, name: str) -> Curve:
         if curve.name == key:
             return Curve(name, curve.x, curve.y)
     return Curve(f"{name} (none)", np.zeros(0), np.zeros(0))
+
+
+def _equal_seeds(names: Sequence[str], drawn: Sequence[Embedded | str]) -> list[Html]:
+    cells = []
+    for name, found in zip(names, drawn, strict=True):
+        if isinstance(found, Embedded):
+            cells.append(parts.figure(found, name))
+        else:
+            cells.append(element("div", element("p", name), note(found)))
+    about = "Drawn by the newest checkpoints, each with its own settings, from equal noises; the "
+    about += "classes are equal, too, where there are as many."
+    return [note(about), element("div", *cells, class_="side")]
 
 
 def _samples(names: Sequence[str], reports: Sequence[RunReport]) -> Html:
