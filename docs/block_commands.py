@@ -28,6 +28,7 @@ NOT_RUN = {
     "scripts.prepare_data imagenet64 --tfds": "it needs TensorFlow",
     "scripts.prepare_data tfds": "it downloads, and needs TensorFlow",
     "benchmarks.digits_quality": "it trains for three minutes",
+    "benchmarks.compile": "it needs the compilers of GPUs",
     "scripts.fid check": "it needs files that are published, and the weights of Inception",
 }
 # What srun sets, for a job of one process.
@@ -95,7 +96,7 @@ def run(words: Sequence[str], folder: Path, before: str = "") -> str:
 
 def check_requirements(words: Sequence[str]) -> None:
     for word in words:
-        if word.startswith("requirements") and not (ROOT / word).is_file():
+        if Path(word).name.startswith("requirements") and not (ROOT / word).is_file():
             raise Failed(f"There is no {word}")
 
 

@@ -79,7 +79,8 @@ def make_models(folder: Path) -> None:
     state["c_emb.weight"] = np.tile(state["c_emb.weight"], (1, 100))
     optimizer = torch_reader.read(original / "train_tiny_optim.pkl")
     torch_writer.write(folder / "model_438e_550000s.pkl", state)
-    settings = json.loads((original / "train_tiny.json").read_text()) | {"num_classes": 1000}
+    settings = json.loads((original / "train_tiny.json").read_text())
+    settings |= {"num_classes": 1000, "T": 20}
     (folder / "model_params_438e_550000s.json").write_text(json.dumps(settings))
     index = list(state).index("c_emb.weight")
     for moment in ("exp_avg", "exp_avg_sq"):
@@ -122,8 +123,8 @@ def make_mnist(data_dir: Path) -> None:
 
     rng = np.random.default_rng(0)
     names = [str(digit) for digit in range(10)]
-    description = Description("mnist", "train", (28, 28, 1), names, {"files": "made"})
+    description = Description("mnist", "train", (16, 16, 1), names, {"files": "made"})
     with CacheWriter(data_dir / "mnist" / "train", description, ["all"]) as writer:
-        images = rng.integers(256, size=(40, 28, 28, 1), dtype=np.uint8)
+        images = rng.integers(256, size=(40, 16, 16, 1), dtype=np.uint8)
         writer.write("all", [(images, np.arange(40) % 10)])
         writer.finish()

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 # Numbers that are not exceeded.
-LIMITS = {"config.steps": 2, "config.batch_size": 4, "count": 20, "num_samples": 30}
+LIMITS = {"config.steps": 2, "config.batch_size": 4, "count": 20}
 LIMITS |= {"batch": 2, "resample": 2, "num_processes": 1}
 # Lists of which the first so many are taken.
 FIRST = {"steps": 2, "seed": 1, "solver": 2}
@@ -25,7 +25,7 @@ INSTEAD = {
 # What is added to the commands of a script.
 FEATURES = {"features": "docs.block_sizes:quarters"}
 ADDED = {
-    "scripts.fid evaluate": FEATURES | {"num_samples": "30"},
+    "scripts.fid evaluate": FEATURES | {"count": "20"},
     "scripts.fid reference": FEATURES,
     "scripts.prepare_data imagenet64": {"any_count": None},
     "benchmarks.train_step": {"blocks": "1", "calls": "1"},

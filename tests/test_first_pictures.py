@@ -47,6 +47,19 @@ def test_the_small_preset_finds_the_classes(tmp_path):
         settled(config)
 
 
+def test_blocks_that_need_classes_get_those_of_the_data(tmp_path):
+    config = folder.get_config()
+    config.data.cache_dir = str(tmp_path / "cache")
+    config.model.num_classes, config.model.blocks = -1, "res,clsAtn"
+    config.data.name = pictures_in(tmp_path / "two", "cats/a.png", "dogs/a.png")
+    found = settled(config)
+    assert found.model.num_classes == 2
+    validate(found)
+    config.data.name = pictures_in(tmp_path / "none", "a.png", "b.png")
+    with pytest.raises(ValueError, match="'clsAtn', which needs classes"):
+        validate(settled(config))
+
+
 @pytest.mark.usefixtures("ordinary_promotion")
 def test_a_run_goes_on_with_the_classes_that_it_found(tmp_path):
     config = tiny_transformer_config(model__num_classes=-1, steps=1)

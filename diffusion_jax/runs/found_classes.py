@@ -17,8 +17,9 @@ def settled(config: ConfigDict) -> ConfigDict:
     if config.model.get("num_classes") != FROM_DATA:
         return config
     found = config.copy_and_resolve_references()
-    found.model.num_classes = 0
+    found.model.num_classes = 1  # stands for any number: some blocks need classes
     validate(found)
+    found.model.num_classes = 0
     found.model.num_classes = len(build.open_source(found).class_names)
     if not found.model.num_classes:
         found.sampling.guidance = 0.0
