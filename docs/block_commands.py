@@ -10,6 +10,7 @@ import runpy
 import shlex
 import subprocess
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -114,17 +115,17 @@ def inner(words: Sequence[str]) -> list[str]:
 
 def forked(call: Callable[[], object], folder: Path) -> str:
     """Calls a function in a fork and a folder; returns what it prints. Raises Failed."""
-    log = folder / "output.txt"
     sys.stdout.flush()
-    with log.open("wb") as file:
+    with tempfile.TemporaryFile() as file:
         child = os.fork()
         if child == 0:
             os.dup2(file.fileno(), 1)
             os.dup2(file.fileno(), 2)
             sys.stdout, sys.stderr = (os.fdopen(number, "w") for number in (1, 2))
             os._exit(code_of(call, folder))
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    output = log.read_text(errors="replace")
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        file.seek(0)
+        output = file.read().decode(errors="replace")
     if code:
         lines = output.replace("\r", "\n").splitlines()
         raise Failed("\n".join([f"exit code {code}", *lines[:1], *lines[1:][-20:]]))
@@ -149,11 +150,11 @@ def code_of(call: Callable[[], object], folder: Path) -> int:
 
 
 def run_python(blocks: Sequence[tuple[int, str]], page: Path, folder: Path) -> None:
-    """Runs blocks of Python in one namespace, with the page's lines in tracebacks."""
+    """Runs blocks of Python, (line before it, text), in one namespace. Raises Failed."""
 
     def call() -> None:
         namespace = {"__name__": f"docs.{page.stem}"}
-        for line, text in blocks:
+        for line, text in blocks:  # with the page's lines in tracebacks
             exec(compile("\n" * line + text, str(page), "exec"), namespace)
 
     forked(call, folder)

@@ -5,6 +5,7 @@ a small network and for a few steps.
 """
 
 import importlib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -93,6 +94,11 @@ def reduced(module: str, words: Sequence[str]) -> list[str]:
     written = [f"--{name}" + (f"={value}" if value else "") for name, value in flags.items()]
     # The config comes before its fields.
     return others + sorted(written, key=lambda flag: not flag.startswith("--config="))
+
+
+def reduced_python(text: str) -> str:
+    """Python that draws fewer images."""
+    return re.sub(r"\bcount=(\d+)", lambda match: f"count={min(int(match[1]), 10)}", text)
 
 
 def limited(flag: str, value: str | None) -> str | None:

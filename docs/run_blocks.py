@@ -20,7 +20,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from docs import block_commands, block_ground, generate
+from docs import block_commands, block_ground, block_sizes, generate
 
 ROOT = Path(__file__).resolve().parent.parent
 BLOCK = re.compile(r"^```(?P<kind>[^\n]*)\n(?P<text>.*?)^```$", re.M | re.S)
@@ -63,7 +63,9 @@ def pages() -> list[Path]:
     """README and the pages of docs, but those that are made from the code."""
     made = ("docs/reference/api/", *(f"docs/{page}" for page in generate.PAGES))
     found = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-    return [path for path in found if not name_of(path).startswith(made)]
+    found = [path for path in found if not name_of(path).startswith(made)]
+    # Those with most to do come first, so that both processes end at the same time.
+    return sorted(found, key=lambda path: -path.read_text().count("python -m scripts.train"))
 
 
 def name_of(path: Path) -> str:
@@ -97,8 +99,11 @@ def run_page(path: Path, folder: Path, ground: Path) -> Result:
                     line = run_commands(block, result, folder, before)
             if kind == "python":
                 line = several[0].line
-                block_commands.run_python([(b.line - 1, b.text) for b in several], path, folder)
+                texts = [block_sizes.reduced_python(block.text) for block in several]
+                before_each = [(block.line - 1, text) for block, text in zip(several, texts)]
+                block_commands.run_python(before_each, path, folder)
                 result.run += len(several)
+                result.reduced += sum(text != b.text for text, b in zip(texts, several))
                 if result.page in ADDS:
                     before += "\n".join(block.text for block in several)
     except (block_commands.Failed, ValueError) as error:
@@ -172,7 +177,9 @@ def main(names: Sequence[str]) -> int:
             for result in pool.map(run_page, chosen, folders, itertools.repeat(ground)):
                 results.append(result)
                 print(f"{result.seconds:6.1f} s  {result.page}  {result.failure}", flush=True)
-        names_given = {path.name for path in ground.glob("*.*")} | {*block_ground.COPIES}
+        used_by_runs = " ".join(block_ground.RUNS.values()).split()
+        names_given = {path.name for path in ground.glob("*.*")} - {*used_by_runs}
+        names_given |= {*block_ground.RUNS, *block_ground.COPIES}
     return report(results, unused=set() if names else stale(results, names_given))
 
 
