@@ -32,7 +32,7 @@ ENVIRONMENT = {
     "JAX_PLATFORMS": "cpu",
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     "XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false",
-    "TQDM_DISABLE": "1",
+    "PYTHONWARNINGS": "ignore:resource_tracker",  # of the locks of progress bars, in forks
 }
 
 
