@@ -136,9 +136,11 @@ def show(figures: dict[str, Any], before: dict[str, Any] | None) -> None:
         idle = loop["of_parameters"]
         print(f"\nA step of the loop of {loop['steps']}:")
         show_classes(loop["classes"], figures["batch"])
+        # Between parts of a batch gradients are added, which belongs there.
+        outside = ", which could be outside" if WHAT.value == "sample" else ""
         print(
-            f"    {idle['operations']} operations of parameters' size in it, which could be "
-            f"outside: {idle['bytes'] / 1e9:.3f} GB a step"
+            f"    {idle['operations']} operations of parameters' size in it{outside}: "
+            f"{idle['bytes'] / 1e9:.3f} GB a step"
         )
         for source, moved in idle["sources"].items():
             print(f"{moved / 1e6:12.1f} MB  {source[-80:]}")

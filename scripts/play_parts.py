@@ -147,7 +147,8 @@ def shown(picture: np.ndarray) -> Any:
 def told(function: Callable[[Callable[..., None]], Any]) -> Iterator[Any]:
     """What function(tell) tells while it runs, as tuples, and at last its result.
 
-    It runs in a thread of its own, which does not keep the program from ending.
+    It runs in a thread of its own, which does not keep the program from ending. Who stops listening
+    waits until it is done, so that two jobs never use the model together.
     """
     heard: queue.Queue = queue.Queue()
     done = Future()
@@ -159,9 +160,13 @@ def told(function: Callable[[Callable[..., None]], Any]) -> Iterator[Any]:
             done.set_exception(error)
         heard.put(None)
 
-    threading.Thread(target=run, daemon=True).start()
-    yield from iter(heard.get, None)
-    yield done.result()
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        yield from iter(heard.get, None)
+        yield done.result()
+    finally:
+        thread.join()
 
 
 def reported(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -128,6 +128,25 @@ def test_the_line_of_python(run, wanted):
     )
 
 
+def test_a_job_of_the_page_that_nobody_waits_for_ends_before_the_next():
+    pytest.importorskip("gradio")
+    from scripts.play_parts import told
+
+    done = []
+
+    def job(tell):
+        tell(1, "frame")
+        time.sleep(0.3)
+        done.append(True)
+        return "result"
+
+    assert list(told(job)) == [(1, "frame"), "result"]
+    listening = told(job)
+    assert next(listening) == (1, "frame")
+    listening.close()
+    assert done == [True, True]
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [

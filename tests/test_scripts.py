@@ -157,6 +157,7 @@ def test_help_shows_the_fields_of_a_config_with_their_comments():
 def test_configs_are_found_by_name(tmp_path):
     """In any folder; a file of one's own comes first."""
     ours = str(Path(base.__file__).parent / "digits.py")
+    (tmp_path / "digits").mkdir()  # which is no config
     for given in (["--config", "digits"], ["--config=configs/digits.py"], ["-config=digits.py"]):
         with contextlib.chdir(tmp_path):
             found = with_config_by_name(["train", *given, "--workdir=x"])
