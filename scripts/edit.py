@@ -24,7 +24,9 @@ from scripts import cli, flag_values, sampling_flags
 
 flags.adopt_module_key_flags(sampling_flags)  # shown by --help
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Folder of the run, or the name of a model that comes with the package."
+)
 _IMAGES = flags.DEFINE_list(
     "images", None, "Image files; other sizes are cut to the central square and resized."
 )

@@ -13,7 +13,9 @@ from scripts import cli, sampling_flags
 
 flags.adopt_module_key_flags(sampling_flags)  # shown by --help
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Folder of the run, or the name of a model that comes with the package."
+)
 _OUT = flags.DEFINE_string(
     "out",
     None,
