@@ -106,12 +106,13 @@ def storage_bytes(array, names):
     about = {"protocol_version": 1001, "little_endian": True, "type_sizes": {"int": 4}}
     for part in (0x1950A86A20F9469CFC6C, 1001, about):
         pickle.dump(part, file, protocol=2)
-    pickler = pickle.Pickler(file, protocol=2)
     kind = names[STORAGES[str(array.dtype)]]
-    pickler.persistent_id = lambda part: (
-        ("storage", kind, "0", "cpu", array.size, None) if part is array else None
-    )
-    pickler.dump(array)
+
+    class Pickler(pickle.Pickler):
+        def persistent_id(self, part):
+            return ("storage", kind, "0", "cpu", array.size, None) if part is array else None
+
+    Pickler(file, protocol=2).dump(array)
     pickle.dump(["0"], file, protocol=2)
     file.write(struct.pack("<q", array.size) + array.tobytes())
     return file.getvalue()

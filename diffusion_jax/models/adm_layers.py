@@ -10,7 +10,8 @@ from jaxtyping import Array, DTypeLike, Float, Int
 
 from diffusion_jax.diffusion.types import Images
 from diffusion_jax.models.attention import attention
-from diffusion_jax.models.layers import TORCH_KERNEL, Conv, Dropout, GroupNorm
+from diffusion_jax.models.layers import TORCH_KERNEL, Conv, Dropout
+from diffusion_jax.models.normalisation import Activation, GroupNorm, PerChannel, identity
 
 Embedding = Float[Array, "batch embedding"]
 ZERO = nn.initializers.zeros_init()
@@ -55,11 +56,15 @@ class Norm(nn.Module):
     groups: int
     smallest_group: int
     epsilon: float = 1e-5
+    activation: Activation = identity
 
     @nn.compact
-    def __call__(self, x: Images) -> Images:
+    def __call__(
+        self, x: Images, scale: PerChannel | None = None, shift: PerChannel | None = None
+    ) -> Images:
         groups = max(1, min(self.groups, x.shape[-1] // self.smallest_group))
-        return GroupNorm(groups, self.epsilon, name="group")(x)
+        norm = GroupNorm(groups, self.epsilon, self.activation, name="group")
+        return norm(x, scale, shift)
 
 
 class ResidualBlock(nn.Module):
@@ -82,17 +87,17 @@ class ResidualBlock(nn.Module):
         self, x: Images, cond: Embedding, examples: Int[Array, "batch"] | None, *, train: bool
     ) -> Float[Array, "batch new_height new_width features"]:
         resample = RESAMPLE[self.resample]
-        h = resample(jax.nn.silu(self.norm(name="norm_0")(x)))
+        norm = partial(self.norm, activation=jax.nn.silu)
+        h = resample(norm(name="norm_0")(x))
         h = square_conv(self.features, 3, "conv_0", self.dtype)(h)
         parts = 2 if self.scale_shift else 1
         told = nn.Dense(parts * self.features, kernel_init=TORCH_KERNEL, name="embedding")(cond)
-        told = told[:, None, None, :].astype(h.dtype)
         if self.scale_shift:
             scale, shift = jnp.split(told, 2, axis=-1)
-            h = self.norm(name="norm_1")(h) * (1 + scale) + shift
+            h = norm(name="norm_1")(h, 1 + scale, shift)
         else:
-            h = self.norm(name="norm_1")(h + told)
-        h = Dropout(self.dropout, name="dropout")(jax.nn.silu(h), examples, train=train)
+            h = norm(name="norm_1")(h + told[:, None, None, :].astype(h.dtype))
+        h = Dropout(self.dropout, name="dropout")(h, examples, train=train)
         h = square_conv(self.features, 3, "conv_1", self.dtype, zero=True)(h)
         x = resample(x)
         if x.shape[-1] != self.features:

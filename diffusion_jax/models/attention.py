@@ -12,7 +12,8 @@ from diffusion_jax.diffusion.types import Images
 from diffusion_jax.models import original
 from diffusion_jax.models.ahead import OF_CONDITION, ahead
 from diffusion_jax.models.blocks import Block, Conditioning
-from diffusion_jax.models.layers import TORCH_KERNEL, GroupNorm, conv, dense, quarter_groups
+from diffusion_jax.models.layers import TORCH_KERNEL, conv, dense, quarter_groups
+from diffusion_jax.models.normalisation import GroupNorm
 
 
 class ClassAttention(Block):

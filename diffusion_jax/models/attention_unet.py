@@ -17,8 +17,9 @@ from diffusion_jax.diffusion.types import Clock, Condition, Features, Images, Ne
 from diffusion_jax.models.ahead import OF_CONDITION, OF_LEVEL, ahead
 from diffusion_jax.models.attention import attention
 from diffusion_jax.models.embeddings import LabelEmbedding, sinusoidal
-from diffusion_jax.models.layers import TORCH_KERNEL, Conv, GroupNorm, conv, dense, gelu
+from diffusion_jax.models.layers import TORCH_KERNEL, Conv, conv, dense, gelu
 from diffusion_jax.models.network import Network
+from diffusion_jax.models.normalisation import GroupNorm
 from diffusion_jax.models.remat import apply_block, check_sides
 
 Embedding = Float[Array, "batch time_dim"]

@@ -10,13 +10,12 @@ from diffusion_jax.models.ahead import OF_CONDITION, OF_LEVEL, ahead
 from diffusion_jax.models.blocks import Block, Conditioning
 from diffusion_jax.models.layers import (
     Dropout,
-    GroupNorm,
     conv,
     dense,
     gelu,
     quarter_groups,
-    scale_and_shift,
 )
+from diffusion_jax.models.normalisation import GroupNorm
 
 
 class ConvNeXtBlock(Block):
@@ -36,14 +35,15 @@ class ConvNeXtBlock(Block):
     def __call__(self, x: Images, cond: Conditioning | None, *, train: bool) -> Features:
         old, new = x.shape[-1], self.features
         h = conv(old, 7, "depthwise", self.dtype, feature_group_count=old)(x)
-        h = GroupNorm(quarter_groups(old), name="norm")(h)
+        scale = shift = None
         if cond is not None:
             time, label = dense(old, "time", self.dtype), dense(old, "label", self.dtype)
-            scale = ahead(self, OF_LEVEL, "scale", lambda: time(cond.time))
-            shift = None
-            if cond.label is not None:
-                shift = ahead(self, OF_CONDITION, "shift", lambda: label(cond.label))
-            h = scale_and_shift(h, scale, shift)
+            scale = ahead(self, OF_LEVEL, "scale", lambda: time(cond.time).astype(jnp.float32))
+        if cond is not None and cond.label is not None:
+            shift = ahead(
+                self, OF_CONDITION, "shift", lambda: label(cond.label).astype(jnp.float32)
+            )
+        h = GroupNorm(quarter_groups(old), name="norm")(h, scale, shift)
         h = gelu(conv(self.expansion * old, 1, "expand", self.dtype)(h))
         h = conv(new, 1, "project", self.dtype)(h)
         if cond is not None:

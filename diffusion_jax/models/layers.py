@@ -13,6 +13,7 @@ from jaxtyping import Array, DTypeLike, Float, Int
 
 from diffusion_jax.diffusion.types import Features, Images
 from diffusion_jax.models.ahead import OF_PARAMS, ahead
+from diffusion_jax.models.transposed import ConvTranspose, row_major
 
 # PyTorch's default for kernels, U(+-1/sqrt(fan_in)).
 TORCH_KERNEL = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
@@ -26,12 +27,11 @@ class CastAhead:
 
     def param(self, name: str, *args: Any, **options: Any) -> Array:
         value = super().param(name, *args, **options)
-        return ahead(self, OF_PARAMS, name, lambda: jnp.asarray(value, self.dtype))
+        return row_major(ahead(self, OF_PARAMS, name, lambda: jnp.asarray(value, self.dtype)))
 
 
 # By `type`, since jaxtyping cannot check the annotations that a class statement would inherit.
 Conv = type("Conv", (CastAhead, nn.Conv), {})
-ConvTranspose = type("ConvTranspose", (CastAhead, nn.ConvTranspose), {})
 Dense = type("Dense", (CastAhead, nn.Dense), {})
 
 
@@ -52,31 +52,13 @@ def conv(features: int, size: int, name: str, dtype: DTypeLike, **options: int) 
     )
 
 
-def double(features: int, name: str, dtype: DTypeLike) -> nn.ConvTranspose:
-    """The 4x4 transposed convolution of stride 2 that doubles both sides of a map."""
-    return ConvTranspose(
-        features, (4, 4), strides=(2, 2), kernel_init=TORCH_KERNEL, dtype=dtype, name=name
-    )
+def double(features: int, size: int, name: str, dtype: DTypeLike) -> ConvTranspose:
+    """The transposed convolution of stride 2 that doubles both sides of a map. size: of kernels."""
+    return ConvTranspose(features, size, 2, dtype, TORCH_KERNEL, name=name)
 
 
 def dense(features: int, name: str, dtype: DTypeLike) -> nn.Dense:
     return Dense(features, kernel_init=TORCH_KERNEL, dtype=dtype, name=name)
-
-
-class GroupNorm(nn.Module):
-    """GroupNorm, computed in float32, returned in the type of its input.
-
-    The variance is the mean of (x - mean)^2: mean(x^2) - mean^2, Flax's default, loses digits.
-    """
-
-    groups: int
-    epsilon: float = 1e-5
-
-    @nn.compact
-    def __call__(self, x: Images) -> Images:
-        options = {"epsilon": self.epsilon, "dtype": jnp.float32, "use_fast_variance": False}
-        norm = nn.GroupNorm(self.groups, name="norm", **options)
-        return norm(x.astype(jnp.float32)).astype(x.dtype)
 
 
 def quarter_groups(channels: int) -> int:
@@ -99,6 +81,7 @@ class WeightStandardizedConv(nn.Module):
         raw = jnp.asarray(raw)  # NumPy's in an imported model
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
         kernel = ahead(self, OF_PARAMS, "kernel", lambda: standardized(raw).astype(self.dtype))
+        kernel = row_major(kernel)
         shift = ahead(self, OF_PARAMS, "bias", lambda: jnp.asarray(bias, self.dtype))
         y = jax.lax.conv_general_dilated(
             x.astype(self.dtype),
@@ -115,7 +98,9 @@ def standardized(
 ) -> Float[Array, "height width channels features"]:
     """The kernel with mean 0 and variance 1 for each output channel; epsilon 1e-5 in the root."""
     mean = jnp.mean(kernel, axis=(0, 1, 2), keepdims=True)
-    variance = jnp.var(kernel, axis=(0, 1, 2), keepdims=True)
+    # Around its mean a variance has no slope in it: to stop that gradient changes nothing.
+    distance = kernel - jax.lax.stop_gradient(mean)
+    variance = jnp.mean(distance**2, axis=(0, 1, 2), keepdims=True)
     return (kernel - mean) * jax.lax.rsqrt(variance + 1e-5)
 
 
@@ -136,11 +121,3 @@ class Dropout(nn.Module):
         keys = jax.vmap(jax.random.fold_in, (None, 0))(self.make_rng("dropout"), examples)
         keep = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - self.rate, shape))(keys)
         return jnp.where(keep, x / (1 - self.rate), 0)
-
-
-def scale_and_shift(
-    x: Images, scale: Float[Array, "batch channels"], shift: Float[Array, "batch channels"] | None
-) -> Images:
-    """x * scale + shift, channel by channel: the time scales, the class shifts."""
-    x = x * scale[:, None, None, :]
-    return x if shift is None else x + shift[:, None, None, :]

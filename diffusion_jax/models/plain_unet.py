@@ -15,8 +15,9 @@ from jaxtyping import Array, DTypeLike, Float, Int
 from diffusion_jax.diffusion.types import Clock, Condition, Features, Images, NetworkOutput
 from diffusion_jax.models.ahead import OF_CONDITION, OF_LEVEL, ahead
 from diffusion_jax.models.embeddings import LabelEmbedding, sinusoidal
-from diffusion_jax.models.layers import TORCH_KERNEL, ConvTranspose, GroupNorm, conv
+from diffusion_jax.models.layers import TORCH_KERNEL, conv, double
 from diffusion_jax.models.network import Network
+from diffusion_jax.models.normalisation import GroupNorm
 from diffusion_jax.models.remat import apply_block, check_sides
 
 NORMS = ("group", "affine")
@@ -98,8 +99,7 @@ class PlainUNet(Network):
             x = nn.max_pool(x, (2, 2), (2, 2))
         x = level(x, widths[-1], "bottom")
         for i, features in reversed(list(enumerate(widths[:-1]))):
-            grow = partial(ConvTranspose, kernel_init=TORCH_KERNEL, dtype=dtype)
-            x = grow(features, (2, 2), strides=(2, 2), name=f"up_{i}_double")(x)
+            x = double(features, 2, f"up_{i}_double", dtype)(x)
             x = jnp.concatenate([kept.pop(), x], axis=-1)
             x = level(x, features, f"up_{i}")
         return NetworkOutput(conv(self.channels, 1, "head", jnp.float32)(x))

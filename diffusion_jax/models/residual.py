@@ -5,18 +5,18 @@ from typing import ClassVar
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from diffusion_jax.diffusion.types import Features, Images
 from diffusion_jax.models.ahead import OF_CONDITION, OF_LEVEL, ahead
 from diffusion_jax.models.blocks import Block, Conditioning
 from diffusion_jax.models.layers import (
     Dropout,
-    GroupNorm,
     WeightStandardizedConv,
     conv,
     dense,
-    scale_and_shift,
 )
+from diffusion_jax.models.normalisation import GroupNorm
 
 
 class ResBlock(Block):
@@ -33,18 +33,24 @@ class ResBlock(Block):
         old, new = x.shape[-1], self.features
         groups = 8 if old > 4 and old % 8 == 0 and new % 8 == 0 else 1
         time, label = dense(new, "time", self.dtype), dense(new, "label", self.dtype)
-        scale = ahead(self, OF_LEVEL, "scale", lambda: time(jax.nn.silu(cond.time)))
+
+        def scale_by_time() -> Float[Array, "batch features"]:
+            return time(jax.nn.silu(cond.time)).astype(jnp.float32)
+
+        def shift_by_label() -> Float[Array, "batch features"]:
+            return label(jax.nn.silu(cond.label)).astype(jnp.float32)
+
+        scale = ahead(self, OF_LEVEL, "scale", scale_by_time)
         shift = None
         if cond.label is not None:
-            shift = ahead(self, OF_CONDITION, "shift", lambda: label(jax.nn.silu(cond.label)))
+            shift = ahead(self, OF_CONDITION, "shift", shift_by_label)
 
         h = WeightStandardizedConv(new, self.dtype, name="conv_0")(x)
-        h = GroupNorm(groups, name="norm_0")(h)
-        h = jax.nn.silu(scale_and_shift(h, scale, shift))
+        h = GroupNorm(groups, activation=jax.nn.silu, name="norm_0")(h, scale, shift)
         h = Dropout(self.dropout, name="dropout")(h, cond.examples, train=train)
         h = WeightStandardizedConv(new, self.dtype, name="conv_1")(h)
         groups = 8 if new > 4 and new % 8 == 0 else 1
-        h = jax.nn.silu(GroupNorm(groups, name="norm_1")(h))
+        h = GroupNorm(groups, activation=jax.nn.silu, name="norm_1")(h)
 
         shortcut = x if old == new else conv(new, 1, "shortcut", self.dtype)(x)
         return jnp.asarray(shortcut, self.dtype) + h

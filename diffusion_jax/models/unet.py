@@ -117,7 +117,7 @@ class UNet(Network):
         x = level(features=widths[-1], name="middle_2")(x, cond, train=train)
 
         for i in reversed(range(self.levels)):
-            x = double(widths[i + 1], f"up_{i}_double", dtype)(x)
+            x = double(widths[i + 1], 4, f"up_{i}_double", dtype)(x)
             x = jnp.concatenate([x, kept.pop()], axis=-1)
             x = level(features=widths[i], name=f"up_{i}")(x, cond, train=train)
 
