@@ -69,6 +69,8 @@ def _count(jaxpr: Jaxpr) -> int:
             total += _convolution(equation)
         elif equation.primitive.name == "dot_general":
             total += _product(equation)
+        elif equation.primitive.name == "cond":  # of its branches one is run
+            total += max(map(_count, _inner(equation.params)))
         else:
             repeats = equation.params.get("length", 1) if equation.primitive.name == "scan" else 1
             total += repeats * sum(map(_count, _inner(equation.params)))

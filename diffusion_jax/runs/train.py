@@ -65,9 +65,9 @@ def train(config: ConfigDict, workdir: Path) -> TrainState:
             state = checkpoints.restore(steps[-1], jax.eval_shape(fresh))
             about = checkpoints.about(steps[-1])
         elif config.init_from:
-            state, news = _from_another_run(jax.jit(fresh)(), config.init_from)
+            state, news = _from_another_run(run_once(fresh), config.init_from)
         else:
-            state = jax.jit(fresh)()
+            state = run_once(fresh)
         state = parallel.replicate(state)
         start = int(state.step)
         # Images seen so far, which is where the stream of examples goes on.
@@ -122,6 +122,11 @@ def fresh_state(config: ConfigDict) -> TrainState:
         build.make_timesteps(config).init(),
         second=build.make_second_average(config) is not None,
     )
+
+
+def run_once(function: Callable[[], PyTree]) -> PyTree:
+    """function(), compiled in less time than `jax.jit` takes, to a program that may be slower."""
+    return jax.jit(function, compiler_options={"xla_backend_optimization_level": 1})()
 
 
 def make_step(config: ConfigDict) -> Callable[[TrainState, PyTree], tuple[TrainState, Metrics]]:
