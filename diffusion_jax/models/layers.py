@@ -27,7 +27,7 @@ class CastAhead:
 
     def param(self, name: str, *args: Any, **options: Any) -> Array:
         value = super().param(name, *args, **options)
-        return row_major(ahead(self, OF_PARAMS, name, lambda: jnp.asarray(value, self.dtype)))
+        return ahead(self, OF_PARAMS, name, lambda: row_major(jnp.asarray(value, self.dtype)))
 
 
 # By `type`, since jaxtyping cannot check the annotations that a class statement would inherit.
@@ -80,8 +80,11 @@ class WeightStandardizedConv(nn.Module):
         raw = self.param("kernel", TORCH_KERNEL, (3, 3, x.shape[-1], self.features))
         raw = jnp.asarray(raw)  # NumPy's in an imported model
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
-        kernel = ahead(self, OF_PARAMS, "kernel", lambda: standardized(raw).astype(self.dtype))
-        kernel = row_major(kernel)
+
+        def prepared() -> Float[Array, "height width channels features"]:
+            return row_major(standardized(raw).astype(self.dtype))
+
+        kernel = ahead(self, OF_PARAMS, "kernel", prepared)
         shift = ahead(self, OF_PARAMS, "bias", lambda: jnp.asarray(bias, self.dtype))
         y = jax.lax.conv_general_dilated(
             x.astype(self.dtype),

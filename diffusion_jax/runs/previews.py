@@ -41,7 +41,8 @@ def grid_of_samples(config: ConfigDict, source: Source) -> Preview:
     else:
         shown = np.rint(np.linspace(0, classes - 1, min(rows, classes))).astype(np.int32)
     condition = shown.repeat(columns)
-    batch_size = min(config.batch_size, parallel.round_up(len(condition)))
+    batches = -(-len(condition) // config.batch_size)  # of equal sizes
+    batch_size = parallel.round_up(-(-len(condition) // batches))
     generator = Generator.from_config(config, batch_size=batch_size)
     model = generator.model
     if model.told_by_images:  # the first of the training data
