@@ -20,6 +20,7 @@ from diffusion_jax.runs.trained import load_params
 from diffusion_jax.runs.validation import validate
 from diffusion_jax.training import fine_tuning, objectives
 from diffusion_jax.training.checkpoints import Checkpoints
+from diffusion_jax.training.fallback import restore_newest
 from diffusion_jax.training.interruption import interruptible
 from diffusion_jax.training.loop import run_steps
 from diffusion_jax.training.metrics import Metrics
@@ -61,9 +62,8 @@ def train(config: ConfigDict, workdir: Path) -> TrainState:
         create=True,
     ) as checkpoints:
         about, news = {}, []
-        if steps := checkpoints.steps():
-            state = checkpoints.restore(steps[-1], jax.eval_shape(fresh))
-            about = checkpoints.about(steps[-1])
+        if checkpoints.steps():
+            state, about, news = restore_newest(checkpoints, jax.eval_shape(fresh))
         elif config.init_from:
             state, news = _from_another_run(jax.jit(fresh)(), config.init_from)
         else:
