@@ -136,5 +136,8 @@ def get_config() -> ConfigDict:
     config.checkpoint_every = 10_000  # steps
     config.keep_latest = 3  # checkpoints
     config.keep_every = 0  # if not 0, checkpoints of its multiples stay for ever
+    config.max_skipped = 3  # steps in a row that are not finite; after so many a run stops
+    # Then it goes on from the state of the newest checkpoint instead, once from each.
+    config.roll_back = False
     add_defaults(config)
     return config.lock()

@@ -22,7 +22,7 @@ from diffusion_jax.models import MODELS, Network
 from diffusion_jax.runs.sections import options_in
 from diffusion_jax.sampling import SOLVERS, Solver, make_path
 from diffusion_jax.training.averages import AVERAGES, Decay
-from diffusion_jax.training.optimizers import adamw
+from diffusion_jax.training.optimizers import adamw, learning_rate_schedule
 
 # What `make_source` is not told: these belong to the order of the examples.
 OF_THE_PIPELINE = ("flip", "drop_last", "smallest_crop", "threads")
@@ -36,6 +36,12 @@ def make_model(config: ConfigDict) -> Network:
 
 def make_optimizer(config: ConfigDict) -> optax.GradientTransformation:
     return adamw(**config.optimizer)
+
+
+def make_learning_rate(config: ConfigDict) -> optax.Schedule:
+    """The number of updates made before -> the learning rate of the next."""
+    of = config.optimizer
+    return learning_rate_schedule(of.learning_rate, of.warmup_steps, of.decay_steps, of.decay)
 
 
 def make_average(config: ConfigDict) -> Decay:

@@ -33,6 +33,8 @@ ADDED = {
     "sampling.classifier_scale": 1.0,
     "data.smallest_crop": 0.8,
     "data.drop_last": False,
+    "max_skipped": 1,
+    "roll_back": False,
 }
 # Fields whose value "reference" is called "original" by now.
 RENAMED = ("behaviour", "model.behaviour", "schedule.behaviour", "loss.kind", "sampling.sampler")

@@ -16,10 +16,12 @@ from diffusion_jax.data import Source
 from diffusion_jax.runs import build, environment, run_folder
 from diffusion_jax.runs.found_classes import settled
 from diffusion_jax.runs.previews import make_preview
+from diffusion_jax.runs.recovery import Recovery
 from diffusion_jax.runs.trained import load_params
 from diffusion_jax.runs.validation import validate
 from diffusion_jax.training import fine_tuning, objectives
 from diffusion_jax.training.checkpoints import Checkpoints
+from diffusion_jax.training.fallback import restore_newest
 from diffusion_jax.training.interruption import interruptible
 from diffusion_jax.training.loop import run_steps
 from diffusion_jax.training.metrics import Metrics
@@ -41,8 +43,9 @@ def train(config: ConfigDict, workdir: Path) -> TrainState:
     Ctrl-C ends the run after the current step, with a checkpoint; the state that is returned then
     has fewer steps.
 
-    Raises ValueError for a mistake in the config or if `workdir` holds a run of another model, and
-    FloatingPointError when loss or gradient are no longer finite.
+    Raises ValueError for a mistake in the config or if `workdir` holds a run of another model,
+    FloatingPointError after config.max_skipped steps in a row that are not finite, and SaveFailed
+    if a checkpoint cannot be written.
     """
     config = settled(config)
     validate(config)
@@ -61,9 +64,8 @@ def train(config: ConfigDict, workdir: Path) -> TrainState:
         create=True,
     ) as checkpoints:
         about, news = {}, []
-        if steps := checkpoints.steps():
-            state = checkpoints.restore(steps[-1], jax.eval_shape(fresh))
-            about = checkpoints.about(steps[-1])
+        if checkpoints.steps():
+            state, about, news = restore_newest(checkpoints, jax.eval_shape(fresh))
         elif config.init_from:
             state, news = _from_another_run(run_once(fresh), config.init_from)
         else:
@@ -109,7 +111,9 @@ def train(config: ConfigDict, workdir: Path) -> TrainState:
                 report.say(f"Changed since the last start: {change}")
             if start:
                 report.say(f"Continuing from the checkpoint of step {start}")
-            return run_steps(config, step, state, data, draw, save, report, interrupted)
+            recover = Recovery(config, checkpoints, report.say)
+            rest = (report, interrupted, checkpoints.check, recover)
+            return run_steps(config, step, state, data, draw, save, *rest)
 
 
 def fresh_state(config: ConfigDict) -> TrainState:

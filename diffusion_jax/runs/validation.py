@@ -60,7 +60,7 @@ SECTIONS += ("timesteps", "sampling")
 TOP = {"behaviour", "seed", "batch_size", "micro_batches", "steps", "label_dropout", "ema_decay"}
 TOP |= {"ema_start", "average"}
 TOP |= {"log_every", "sample_every", "checkpoint_every", "keep_latest", "keep_every"}
-TOP |= {"parametrisation", "init_from", "first_sample_minutes"}
+TOP |= {"parametrisation", "init_from", "first_sample_minutes", "max_skipped", "roll_back"}
 
 # (names, test, what the value must be)
 RULES: list[tuple[str, Callable[[Any], bool], str]] = [
@@ -95,6 +95,7 @@ RULES: list[tuple[str, Callable[[Any], bool], str]] = [
     ("label_dropout ema_decay optimizer.b1 optimizer.b2", lambda v: 0 <= v < 1, "in [0, 1)"),
     (
         "batch_size micro_batches steps log_every sample_every checkpoint_every keep_latest "
+        "max_skipped "
         "data.resolution data.threads sampling.steps sampling.grid_rows sampling.grid_columns",
         lambda v: v >= 1,
         "at least 1",

@@ -1,5 +1,6 @@
 """Checkpoints; the only file that uses Orbax."""
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,19 +11,27 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 
+from diffusion_jax import parallel
+from diffusion_jax.training.damage import DamagedCheckpoint, SaveFailed
+from diffusion_jax.training.digests import Digests, first_not_finite, named
 from diffusion_jax.training.state import TrainState
 
 # Parts of the state that not every run has.
 OPTIONAL = ("history", "second_ema_params")
+DIGESTS = "digests"
+# What a checkpoint takes besides its arrays, in bytes.
+OVERHEAD = 2**20
 
 
 class Checkpoints:
     """The checkpoints of a run, one folder for each step: params, ema_params, opt_state, about.
 
-    And history and second_ema_params, if the state has them.
+    And history and second_ema_params, if the state has them. `digests` of all that is in it are
+    compared whenever something is read; checkpoints of older versions have none.
 
     Writing is asynchronous and atomic: a folder that carries a step's number is complete. Use it as
-    a context manager: leaving it waits for the last write.
+    a context manager: leaving it waits for the last write. What cannot be written raises
+    SaveFailed, what cannot be read DamagedCheckpoint. All that is written or read is finite.
 
     keep_latest: how many of the newest stay. keep_every: steps divisible by it stay for ever; 0
     keeps no others. Raises FileNotFoundError if the folder has to exist and does not.
@@ -50,15 +59,16 @@ class Checkpoints:
             self.folder,
             options=options,
             item_handlers={name: ocp.StandardCheckpointHandler() for name in items}
-            | {"about": ocp.JsonCheckpointHandler()},
+            | {name: ocp.JsonCheckpointHandler() for name in ("about", DIGESTS)},
         )
+        self._under_way: int | None = None
 
     def __enter__(self) -> "Checkpoints":
         return self
 
     def __exit__(self, *exception: Any) -> None:
         try:
-            self._manager.wait_until_finished()
+            self.wait()
         finally:
             self._manager.close()
 
@@ -83,30 +93,55 @@ class Checkpoints:
         """Starts writing; the state may be donated as soon as this returns. Repeats are ignored.
 
         about: metadata, as JSON: the data and the position in it. constant: the state
-        is of host arrays that will not change, so that none is copied.
+        is of host arrays that will not change, so that none is copied. Raises FloatingPointError
+        for a state that is not finite, SaveFailed if there is too little space, and what `check`
+        raises for the save before.
         """
+        self.wait()
         if step in self._manager.all_steps():
             return
-        save = ocp.args.StandardSave
         if constant:
             state = jax.tree.map(lambda array: array.view(_Constant), state)
         else:
             # With several processes Orbax takes host arrays, but not those that `pmap` leaves.
             state = jax.device_get(state)
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                params=save(state.params),
-                ema_params=save(state.ema_params),
-                opt_state=save(state.opt_state),
-                about=ocp.args.JsonSave(about or {}),
-                **{
-                    name: save(part)
-                    for name in OPTIONAL
-                    if (part := getattr(state, name)) is not None
-                },
-            ),
-        )
+        names = ("params", "ema_params", "opt_state", *OPTIONAL)
+        items = {name: part for name in names if (part := getattr(state, name)) is not None}
+        if spoiled := first_not_finite(items):
+            raise FloatingPointError(
+                f"{spoiled} is not finite after step {step}, which is not saved; the last good "
+                f"checkpoint in {self.folder} is {self._last()}"
+            )
+        self._check_space(step, sum(array.nbytes for array in jax.tree.leaves(items)))
+        arguments = {name: ocp.args.StandardSave(part) for name, part in items.items()}
+        arguments["about"] = ocp.args.JsonSave(about or {})
+        arguments[DIGESTS] = ocp.args.JsonSave(Digests.of(items, about or {}).to_json())
+        with self._writing(step):
+            self._manager.save(step, args=ocp.args.Composite(**arguments))
+        self._under_way = step
+
+    def check(self) -> None:
+        """Raises SaveFailed if the last save has ended, and failed; waits for nothing."""
+        if self._under_way is not None and not self._manager.is_saving_in_progress():
+            self.wait()
+
+    def wait(self) -> None:
+        """Until what `save` has started is written. Raises SaveFailed if that fails."""
+        step, self._under_way = self._under_way, None
+        if step is not None:
+            with self._writing(step):
+                self._manager.wait_until_finished()
+
+    def set_aside(self, step: int) -> Path:
+        """Renames a checkpoint to STEP.damaged, in place of an older one of that name."""
+        path = self.folder / str(step)
+        aside = path.with_name(f"{path.name}.damaged")
+        if jax.process_index() == 0:
+            shutil.rmtree(aside, ignore_errors=True)
+            path.rename(aside)
+        parallel.wait_for_all(f"{path.name} is set aside")
+        self._manager.reload()
+        return aside
 
     def restore(self, step: int, like: TrainState) -> TrainState:
         """The state at `step`, as host arrays. like: arrays, or their shapes, in its structure.
@@ -121,7 +156,7 @@ class Checkpoints:
         }
         wanted = {name: getattr(like, name) for name in OPTIONAL}
         wanted = {name: part for name, part in wanted.items() if part is not None}
-        there = {name for name in wanted if (self.folder / str(step) / name).exists()}
+        there = {name for name in wanted if self._has(step, name)}
         found = self._restore(step, items | {name: wanted[name] for name in there})
         if "history" in wanted.keys() - there:
             found["history"] = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like.history)
@@ -132,11 +167,15 @@ class Checkpoints:
     def about(self, step: int) -> dict[str, Any]:
         """What `save` was told about the checkpoint; nothing if it was written without."""
         path = self.folder / str(step)
+        known = self._digests(step)
         if not (path / "about").exists():
-            return {}
-        with _readable(path):
-            items = ocp.args.Composite(about=ocp.args.JsonRestore())
-            return self._manager.restore(step, args=items)["about"]
+            if known is None:
+                return {}
+            raise DamagedCheckpoint(path, "it has no about")
+        about = self._read_json(step, "about")
+        if known and not known.has_about(about):
+            raise DamagedCheckpoint(path, "about is not what was written")
+        return about
 
     def restore_params(self, step: int, like: PyTree, *, ema: bool) -> PyTree:
         """The averaged or the raw parameters alone, as host arrays."""
@@ -146,22 +185,30 @@ class Checkpoints:
     def restore_second_average(self, step: int, like: PyTree) -> PyTree | None:
         """The second average alone, as host arrays; None if the checkpoint has none."""
         name = "second_ema_params"
-        if not (self.folder / str(step) / name).exists():
+        if not self._has(step, name):
             return None
         return self._restore(step, {name: like})[name]
+
+    def _has(self, step: int, name: str) -> bool:
+        """Whether the checkpoint was written with that part of the state."""
+        known = self._digests(step) if step in self.steps() else None
+        return (self.folder / str(step) / name).exists() or bool(known and known.shapes(name))
 
     def _restore(self, step: int, items: dict[str, PyTree]) -> dict[str, PyTree]:
         path = self.folder / str(step)
         if step not in self._manager.all_steps():
-            known = ", ".join(map(str, self.steps())) or "none"
+            there = ", ".join(map(str, self.steps())) or "none"
             raise FileNotFoundError(
-                f"No checkpoint of step {step} in {self.folder}; there: {known}"
+                f"No checkpoint of step {step} in {self.folder}; there: {there}"
             )
+        known = self._digests(step)
         with _readable(path):
             stored = self._manager.item_metadata(step)
         for name, like in items.items():
             if stored.get(name) is None:
-                raise ValueError(_damaged(path, f"it has no {name}"))
+                raise DamagedCheckpoint(path, f"it has no {name}")
+            if known and _shapes(name, stored[name]) != known.shapes(name):
+                raise DamagedCheckpoint(path, f"the list of arrays in {name} has changed")
             _check_same_shapes(path, name, stored[name], like)
 
         def to_target(leaf: Any) -> np.ndarray:
@@ -173,7 +220,48 @@ class Checkpoints:
         }
         with _readable(path):
             restored = self._manager.restore(step, args=ocp.args.Composite(**arguments))
-        return {name: restored[name] for name in items}
+        found = {name: restored[name] for name in items}
+        if known and (changed := known.first_changed(found)):
+            raise DamagedCheckpoint(path, f"{changed} is not what was written")
+        if spoiled := first_not_finite(found):
+            raise DamagedCheckpoint(path, f"{spoiled} is not finite")
+        return found
+
+    def _digests(self, step: int) -> Digests | None:
+        """Those of arrays and about; None for a checkpoint of an older version."""
+        path = self.folder / str(step)
+        if not (path / DIGESTS).exists():
+            with _readable(path):
+                listed = (path / "_CHECKPOINT_METADATA").read_text(errors="replace")
+            if DIGESTS in listed:
+                raise DamagedCheckpoint(path, f"it has no {DIGESTS}")
+            return None
+        found = self._read_json(step, DIGESTS)
+        with _readable(path):
+            return Digests.from_json(found)
+
+    def _read_json(self, step: int, name: str) -> dict[str, Any]:
+        with _readable(self.folder / str(step)):
+            items = ocp.args.Composite(**{name: ocp.args.JsonRestore()})
+            return self._manager.restore(step, args=items)[name]
+
+    def _check_space(self, step: int, needed: int) -> None:
+        """Raises SaveFailed if so many bytes are more than the disk has, as process 0 sees it."""
+        free = shutil.disk_usage(self.folder).free
+        if not parallel.from_first(np.array(free >= needed + OVERHEAD, np.int32)):
+            reason = f"it takes {needed / 1e6:,.0f} MB, and {free / 1e6:,.0f} MB are free"
+            raise SaveFailed(self.folder / str(step), reason, self._last())
+
+    def _last(self) -> str:
+        return f"of step {self.steps()[-1]}" if self.steps() else "none"
+
+    @contextmanager
+    def _writing(self, step: int) -> Iterator[None]:
+        """Turns what Orbax raises for a failed write into one clear line."""
+        try:
+            yield
+        except Exception as error:  # tensorstore's, OSError, those of threads and event loops
+            raise SaveFailed(self.folder / str(step), error, self._last()) from None
 
 
 class _Constant(np.ndarray):
@@ -188,34 +276,20 @@ def _readable(path: Path) -> Iterator[None]:
     """Turns what Orbax raises for a damaged checkpoint into one clear line."""
     try:
         yield
-    except (ValueError, KeyError, OSError) as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise ValueError(_damaged(path, reason)) from None
+    except Exception as error:  # a file of wrong content makes it raise almost anything
+        raise DamagedCheckpoint(path, error) from None
 
 
-def _damaged(path: Path, reason: str) -> str:
-    return (
-        f"The checkpoint {path} cannot be read ({reason[:200]}); delete that folder to go on from "
-        "the one before"
-    )
+def _shapes(item: str, tree: PyTree) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(leaf.shape) for name, leaf in named({item: tree}).items()}
 
 
 def _check_same_shapes(path: Path, item: str, stored: Any, like: PyTree) -> None:
     """Raises ValueError that names the first array in which checkpoint and model differ."""
-
-    def shapes(tree: PyTree) -> dict[str, tuple[int, ...]]:
-        leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-        return {_name(key): tuple(leaf.shape) for key, leaf in leaves}
-
-    there, here = shapes(stored), shapes(like)
+    there, here = _shapes(item, stored), _shapes(item, like)
     for name in sorted(there.keys() | here.keys()):
         if there.get(name) != here.get(name):
             raise ValueError(
-                f"The checkpoint {path} is of another model than the config: {item}/{name} has "
+                f"The checkpoint {path} is of another model than the config: {name} has "
                 f"shape {there.get(name, 'none')} there and {here.get(name, 'none')} here"
             )
-
-
-def _name(key: tuple) -> str:
-    parts = (getattr(k, "key", getattr(k, "idx", getattr(k, "name", None))) for k in key)
-    return "/".join(str(part) for part in parts)

@@ -1,6 +1,5 @@
 """The training loop: step after step, metrics, pictures and checkpoints in between."""
 
-import math
 import time
 from collections.abc import Callable, Iterator
 
@@ -13,6 +12,7 @@ from diffusion_jax import parallel
 from diffusion_jax.training import metrics as step_metrics
 from diffusion_jax.training.metrics import Metrics
 from diffusion_jax.training.reporting import Reporter
+from diffusion_jax.training.skipping import Recover, SkippedInARow, what_is_wrong
 from diffusion_jax.training.state import TrainState
 
 
@@ -25,25 +25,36 @@ def run_steps(
     save: Callable[[int, TrainState], None],
     report: Reporter,
     interrupted: Callable[[], bool],
+    check_saved: Callable[[], None],
+    recover: Recover,
 ) -> TrainState:
     """Trains from state.step to config.steps, or until `interrupted`; returns the last state.
 
     step: as `parallel.data_parallel` returns it. data: batches of this process. draw: parameters ->
     picture. save: writes a checkpoint of (step, state). A run that is interrupted ends with a
-    picture, too, once its checkpoint is saved. Raises FloatingPointError when loss or gradient are
-    not finite.
+    picture, too, once its checkpoint is saved. check_saved: raises an error if that has failed.
+    recover: called after config.max_skipped steps in a row that were skipped; between those, no
+    checkpoint is written.
     """
     first = int(state.step) + 1
     early = _after(60 * config.first_sample_minutes if first == 1 else 0.0)
     total: Metrics | None = None
     pending: tuple[int, Metrics] | None = None
+    skipped = SkippedInARow()
+    keep = False
 
     def read(number: int, metrics: Metrics) -> None:
-        nonlocal total
+        nonlocal total, state
         metrics = jax.device_get(metrics)
         now = step_metrics.means(metrics)
-        if not all(math.isfinite(value) for value in now.values()):
-            raise FloatingPointError(f"Not finite at step {number}: {now}")
+        skipped.add(metrics)
+        if skipped.count:
+            wrong = what_is_wrong(metrics)
+            report.say(f"Not finite at step {number}, which is skipped: {wrong}")
+            metrics = step_metrics.without_losses(metrics)
+        if skipped.count >= config.max_skipped:
+            state = recover(number, state, wrong)
+            skipped.count = 0
         report.advance(now["loss"])
         if number == first:
             report.restart_clock()  # that step was compiled, too
@@ -59,15 +70,17 @@ def run_steps(
             read(*pending)
         pending = number, metrics
 
+        check_saved()
         stop = interrupted()
-        keep = stop or number % config.checkpoint_every == 0 or number == config.steps
+        keep |= stop or number % config.checkpoint_every == 0 or number == config.steps
         show = stop or number % config.sample_every == 0 or number == config.steps
         show |= early()
         if keep or show:
             read(*pending)
             pending = None
-        if keep:
+        if keep and (not skipped.count or stop or number == config.steps):
             save(number, state)
+            keep = False
         if show:
             report.picture(number, draw(state.ema_params))
             report.restart_clock()

@@ -113,7 +113,7 @@ def draw_loss_curve(workdir: Path) -> None:
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
     steps = [line["step"] for line in lines]
     for name in ("loss", "simple", "vlb"):
-        if name in lines[-1]:
+        if any(name in line for line in lines):
             values = [line.get(name, np.nan) for line in lines]
             axes.plot(steps, values, label=name, linewidth=1)
     axes.set(xlabel="step", ylabel="mean over the examples", yscale="log")

@@ -12,7 +12,7 @@ from jaxtyping import Array, Int, Key, PyTree
 from diffusion_jax import parallel
 from diffusion_jax.diffusion import keys
 from diffusion_jax.diffusion.timesteps import TimestepSampler
-from diffusion_jax.training import averages, metrics
+from diffusion_jax.training import averages, metrics, skipping
 from diffusion_jax.training.metrics import Metrics
 from diffusion_jax.training.objectives import Objective
 from diffusion_jax.training.state import TrainState, apply_gradients
@@ -34,6 +34,9 @@ def make_train_step(
     Its batch is this device's rows, see `Objective`. The rows are taken in micro_batches equal
     parts, one after the other, whose gradients are averaged: one step is one update, whatever
     micro_batches is. second_average, constrain: see `apply_gradients`.
+
+    If the losses, the gradient's norm, the new parameters or their averages are not finite, the
+    step is skipped: all but the number of steps stays as it was, and the metric "skipped" is 1.
     """
     root = keys.derive(seed, "train")
 
@@ -65,7 +68,11 @@ def make_train_step(
         )
         observed = parallel.gather(observed)
         history = timesteps.update(state.history, observed["position"], observed["loss"])
-        return replace(new, history=history), now
+        new = replace(new, history=history)
+        averaged = (new.ema_params, new.second_ema_params)
+        good = skipping.all_finite((now, new.params, averaged))
+        new = skipping.select(good, new, replace(state, step=new.step))
+        return new, now | {"skipped": metrics.single(1 - good)}
 
     return step
 

@@ -1,0 +1,54 @@
+"""What a run does after too many steps that are not finite."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import jax
+import numpy as np
+import optax
+from ml_collections import ConfigDict
+
+from diffusion_jax import parallel
+from diffusion_jax.runs import build
+from diffusion_jax.training.checkpoints import Checkpoints
+from diffusion_jax.training.state import TrainState
+
+
+class Recovery:
+    """Stops the run, or, if config.roll_back, goes back to the state of the newest checkpoint.
+
+    What was done since is as if it had been skipped: the number of steps goes on, and with it the
+    data and the noise are others. From one checkpoint a run goes on once.
+    """
+
+    def __init__(self, config: ConfigDict, checkpoints: Checkpoints, say: Callable[[str], None]):
+        self._config = config
+        self._checkpoints = checkpoints
+        self._say = say
+        self._used: set[int] = set()
+
+    def __call__(self, number: int, state: TrainState, wrong: str) -> TrainState:
+        """The state to go on with after step `number`, at the step that `state` has.
+
+        wrong: what is not finite in that step. Raises FloatingPointError if the run has to stop.
+        """
+        self._checkpoints.wait()
+        newest = max(self._checkpoints.steps(), default=None)
+        if not self._config.roll_back or newest is None or newest in self._used:
+            raise FloatingPointError(self._why_it_stops(number, newest, wrong, state))
+        self._used.add(newest)
+        self._say(f"Back to the state of step {newest}, after step {number}")
+        like = jax.eval_shape(lambda: state)
+        step = np.array(state.step)
+        return parallel.replicate(replace(self._checkpoints.restore(newest, like), step=step))
+
+    def _why_it_stops(self, number: int, newest: int | None, wrong: str, state: TrainState) -> str:
+        updates = optax.tree.get_all_with_path(state.opt_state, "count")[0][1]
+        rate = build.make_learning_rate(self._config)(updates)
+        last = f"of step {newest}" if newest else "none"
+        return (
+            f"Not finite at step {number}, {self._config.max_skipped} in a row by now: {wrong}; "
+            f"the learning rate is {float(rate):.3g}, and the last good checkpoint in "
+            f"{self._checkpoints.folder} is {last}. Lower optimizer.learning_rate or set "
+            "optimizer.clip_norm; the same command then goes on from there"
+        )
