@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from diffusion_jax import parallel
 from diffusion_jax.training import metrics as step_metrics
-from diffusion_jax.training.metrics import Metrics
+from diffusion_jax.training.metrics import Metrics, Running
 from diffusion_jax.training.reporting import Reporter
 from diffusion_jax.training.state import TrainState
 
@@ -25,21 +25,21 @@ def run_steps(
     save: Callable[[int, TrainState], None],
     report: Reporter,
     interrupted: Callable[[], bool],
+    since_line: Running,
 ) -> TrainState:
     """Trains from state.step to config.steps, or until `interrupted`; returns the last state.
 
     step: as `parallel.data_parallel` returns it. data: batches of this process. draw: parameters ->
-    picture. save: writes a checkpoint of (step, state). A run that is interrupted ends with a
-    picture, too, once its checkpoint is saved. Raises FloatingPointError when loss or gradient are
+    picture. save: writes a checkpoint of (step, state). since_line: the metrics since the last line
+    of them. A picture of state.step that is due and was never drawn is drawn first. A run that is
+    interrupted ends with a picture, too, once its checkpoint is saved. Raises FloatingPointError when loss or gradient are
     not finite.
     """
     first = int(state.step) + 1
     early = _after(60 * config.first_sample_minutes if first == 1 else 0.0)
-    total: Metrics | None = None
     pending: tuple[int, Metrics] | None = None
 
     def read(number: int, metrics: Metrics) -> None:
-        nonlocal total
         metrics = jax.device_get(metrics)
         now = step_metrics.means(metrics)
         if not all(math.isfinite(value) for value in now.values()):
@@ -47,10 +47,15 @@ def run_steps(
         report.advance(now["loss"])
         if number == first:
             report.restart_clock()  # that step was compiled, too
-        total = step_metrics.merge(total, metrics)
+        since_line.add(metrics)
         if number % config.log_every == 0 or number == config.steps:
-            report.scalars(number, step_metrics.means(total))
-            total = None
+            report.scalars(number, since_line.take())
+
+    def shows(number: int) -> bool:
+        return number % config.sample_every == 0 or number == config.steps
+
+    if first > 1 and shows(first - 1) and report.lacks_picture(first - 1):
+        report.picture(first - 1, draw(state.ema_params))
 
     for number in range(first, config.steps + 1):
         state, metrics = step(state, parallel.shard(next(data)))
@@ -61,8 +66,7 @@ def run_steps(
 
         stop = interrupted()
         keep = stop or number % config.checkpoint_every == 0 or number == config.steps
-        show = stop or number % config.sample_every == 0 or number == config.steps
-        show |= early()
+        show = stop or shows(number) or early()
         if keep or show:
             read(*pending)
             pending = None

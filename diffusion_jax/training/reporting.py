@@ -9,7 +9,7 @@ import numpy as np
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
-from diffusion_jax import images
+from diffusion_jax import images, parallel
 from diffusion_jax.files import atomic
 
 METRICS_FILE = "metrics.jsonl"
@@ -82,11 +82,18 @@ class Reporter:
 
     def picture(self, step: int, picture: np.ndarray) -> None:
         """Writes a sample grid and redraws the loss curve."""
-        path = self.workdir / SAMPLES / f"step_{step:07d}.png"
         if self.write:
-            images.save_png(path, picture)
+            with atomic.replacing(self._picture(step)) as partial:
+                images.save_png(partial, picture)
             self._board.add_image("samples", picture, step, dataformats="HWC")
             draw_loss_curve(self.workdir)
+
+    def lacks_picture(self, step: int) -> bool:
+        """Whether the grid of this step is missing; the same in all processes."""
+        return bool(parallel.from_first(np.array(not self._picture(step).exists())))
+
+    def _picture(self, step: int) -> Path:
+        return self.workdir / SAMPLES / f"step_{step:07d}.png"
 
     def _say_how_long(self, step: int, speed: float) -> None:
         """Once: how long the rest takes, where that is minutes."""
