@@ -32,8 +32,8 @@ def run_steps(
     step: as `parallel.data_parallel` returns it. data: batches of this process. draw: parameters ->
     picture. save: writes a checkpoint of (step, state). since_line: the metrics since the last line
     of them. A picture of state.step that is due and was never drawn is drawn first. A run that is
-    interrupted ends with a picture, too, once its checkpoint is saved. Raises FloatingPointError when loss or gradient are
-    not finite.
+    interrupted ends with a picture, too, once its checkpoint is saved. Raises FloatingPointError
+    when loss or gradient are not finite.
     """
     first = int(state.step) + 1
     early = _after(60 * config.first_sample_minutes if first == 1 else 0.0)
