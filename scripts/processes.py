@@ -13,7 +13,7 @@ from typing import Any
 from scripts.explained_aborts import LAST_WORDS
 
 LOST = (
-    "Error: Another process of this command has ended, or cannot be reached; its own output may say "
+    "Error: Another process of this command has ended, or cannot be reached; what it wrote may say "
     "why. The same command goes on where it can."
 )
 HEARTBEAT = 40  # seconds without a sign of a process, after which the others end

@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 from clu.metrics import Average
+from reliability.runs import Run, left_behind
 from tiny import tiny_transformer_config as tiny_config
 
 from diffusion_jax import parallel
@@ -18,7 +19,6 @@ from diffusion_jax.training import loop
 from diffusion_jax.training.checkpoints import Checkpoints
 from diffusion_jax.training.interruption import SIGNALS, interruptible
 from diffusion_jax.training.metrics import Running
-from diffusion_jax.training.reporting import read_metrics
 
 pytestmark = pytest.mark.usefixtures("ordinary_promotion")
 
@@ -64,16 +64,6 @@ def test_a_second_signal_during_the_last_write_loses_nothing(tmp_path, monkeypat
         assert checkpoints.steps() == [1]
 
 
-def what_is_compared(workdir):
-    """(lines of the metrics without times, pictures, what each checkpoint says of itself)."""
-    lines = read_metrics(workdir)
-    for line in lines:
-        line.pop("images_per_second", None)
-    pictures = {path.name: path.read_bytes() for path in (workdir / "samples").iterdir()}
-    with Checkpoints(workdir / "checkpoints") as checkpoints:
-        return lines, pictures, {step: checkpoints.about(step) for step in checkpoints.steps()}
-
-
 def test_a_run_with_kills_leaves_what_one_without_leaves(tmp_path, monkeypatch):
     """Killed in step 5, with a line's first step in the checkpoint, and between the checkpoint of
     step 6 and its picture."""
@@ -93,7 +83,7 @@ def test_a_run_with_kills_leaves_what_one_without_leaves(tmp_path, monkeypatch):
             train(config, tmp_path / "run")
     with Checkpoints(tmp_path / "run" / "checkpoints") as checkpoints:
         assert checkpoints.newest() == 3
-        ((loss, count),) = [checkpoints.about(3)["since_line"]["loss"]]
+        _, count = checkpoints.about(3)["since_line"]["loss"]
         assert count == 16  # of step 3 alone, since the line of step 2
     with monkeypatch.context() as patch:
         patch.setattr("diffusion_jax.runs.train.make_preview", lambda *_: lambda _: sys.exit())
@@ -101,7 +91,7 @@ def test_a_run_with_kills_leaves_what_one_without_leaves(tmp_path, monkeypatch):
             train(config, tmp_path / "run")
     assert [path.name for path in (tmp_path / "run" / "samples").iterdir()] == ["step_0000003.png"]
     train(config, tmp_path / "run")
-    assert what_is_compared(tmp_path / "run") == what_is_compared(tmp_path / "whole")
+    assert left_behind(tmp_path / "run") == left_behind(tmp_path / "whole")
 
 
 def test_means_go_on_exactly():
@@ -122,9 +112,12 @@ def test_means_go_on_exactly():
 
 def test_a_folder_is_locked_for_others(tmp_path):
     held = f"trained by process {os.getpid()} on {os.uname().nodename}; wait"
-    with lock.only_one(tmp_path, "trained"):
-        with pytest.raises(ValueError, match=held), lock.only_one(tmp_path, "trained"):
-            pass
+    with (
+        lock.only_one(tmp_path, "trained"),
+        pytest.raises(ValueError, match=held),
+        lock.only_one(tmp_path, "trained"),
+    ):
+        raise AssertionError("two hold the lock")
     with lock.only_one(tmp_path, "trained"):
         pass
 
@@ -154,3 +147,27 @@ def test_a_disk_without_locks_refuses_nobody(tmp_path, monkeypatch):
     monkeypatch.setattr(lock.fcntl, "flock", none)
     with lock.only_one(tmp_path, "trained"), lock.only_one(tmp_path, "trained"):
         pass
+
+
+def test_two_processes_stop_together_and_do_not_wait_for_a_dead_one(tmp_path):
+    """The second one is told to stop; then the first, which all talk to, is killed."""
+    endless = {"steps": 100_000, "checkpoint_every": 100_000, "sample_every": 100_000}
+    run = Run(tmp_path / "run", 2, endless)
+    run.wait_for_lines(3)
+    run.send(signal.SIGUSR1, 1)
+    run.send(signal.SIGTERM, 1)
+    codes, seconds = run.end()
+    assert codes == [os.EX_TEMPFAIL] * 2, run.said(0)
+    assert seconds < 60
+    with Checkpoints(tmp_path / "run" / "checkpoints") as checkpoints:
+        (step,) = checkpoints.steps()
+    assert f"Interrupted after step {step} of 100000; the same" in run.said(0)
+
+    run = Run(tmp_path / "run", 2, endless)
+    run.wait_for_lines(step + 2)
+    run.send(signal.SIGKILL, 0)
+    codes, seconds = run.end()
+    assert codes[1] not in (0, os.EX_TEMPFAIL, -signal.SIGKILL)
+    assert seconds < 60
+    (line,) = [line for line in run.said(1).splitlines() if "[Gloo]" not in line and line]
+    assert line.startswith("Error: Another process of this command has ended")
