@@ -16,7 +16,7 @@ LAST_WORDS = (
 def main(line: str) -> None:
     for text in sys.stdin.buffer:
         if any(words in text for words in LAST_WORDS):
-            print(line, flush=True)
+            print("\n" + line, flush=True)  # below a progress bar
             break
         sys.stdout.buffer.write(text)
         sys.stdout.buffer.flush()

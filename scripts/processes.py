@@ -45,7 +45,7 @@ def ending_together() -> Iterator[None]:
         if not _connected():
             raise
         if any(words in str(error) for words in OF_COLLECTIVES):
-            os.write(2, b"\n" + LAST_WORDS[0] + b"\n")
+            os.write(2, LAST_WORDS[0] + b"\n")
             _leave(1, 0)
         traceback.print_exc()
         _leave(1, PATIENCE)

@@ -15,8 +15,8 @@ from forks import run_each
 from PIL import Image
 from tiny import tiny_transformer_config
 
-from diffusion_jax.evaluation.features import make_extractor
 from diffusion_jax.evaluation import shards
+from diffusion_jax.evaluation.features import make_extractor
 from diffusion_jax.evaluation.image_sets import ImageSet, of_files
 from diffusion_jax.evaluation.judge import Judge
 from diffusion_jax.evaluation.moments import frechet_distance
