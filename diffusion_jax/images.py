@@ -57,7 +57,7 @@ def to_pil(picture: Picture) -> Image.Image:
 
 
 def save_png(path: Path, picture: Picture) -> None:
-    to_pil(picture).save(path)
+    to_pil(picture).save(path, format="PNG")
 
 
 def save_gif(path: Path, pictures: Sequence[Picture], *, milliseconds: int = 60) -> None:

@@ -4,7 +4,8 @@ Batches are sharded over all devices of all machines; state and metrics are repl
 passed and returned without a leading device axis, so callers never replicate or unreplicate it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 import jax
@@ -119,6 +120,40 @@ def wait_for_all(name: str) -> None:
     """Blocks until all processes have reached this call; name: of this barrier."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(name)
+
+
+@contextmanager
+def entered_by_first(context: AbstractContextManager) -> Iterator[None]:
+    """Enters the context in process 0 alone. If it raises ValueError there, all processes do."""
+    refused = None
+    with ExitStack() as stack:
+        if jax.process_index() == 0:
+            try:
+                stack.enter_context(context)
+            except ValueError as error:
+                refused = error
+        if from_first(np.array(refused is not None)):
+            raise refused or ValueError("Process 0 was refused, and says why")
+        yield
+
+
+def in_any_process() -> Callable[[bool], bool]:
+    """A function that all processes call with a flag, once a step: whether one of them was set.
+
+    With several processes the answer is that of the call before, and so the same in all of them
+    without a wait: the flags follow the step to the devices, and are read when the next is there.
+    """
+    if jax.process_count() == 1:
+        return lambda flag: flag
+    largest = jax.pmap(lambda flag: jax.lax.pmax(flag, AXIS), axis_name=AXIS, out_axes=None)
+    before: Array | None = None
+
+    def asked(flag: bool) -> bool:
+        nonlocal before
+        last, before = before, largest(np.full(jax.local_device_count(), flag, np.int32))
+        return last is not None and bool(jax.device_get(last))
+
+    return asked
 
 
 def global_rows(rows: int) -> Int[Array, "rows"]:

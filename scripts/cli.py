@@ -14,7 +14,7 @@ from typing import Any
 
 from absl import app, flags
 
-from scripts import help, mistakes
+from scripts import help, mistakes, processes
 
 ROOT = Path(__file__).resolve().parent.parent
 QUIET = ("orbax", "jax", "tensorflow_datasets")
@@ -49,7 +49,8 @@ def run(main: Callable[..., int | None], commands: Commands | None = None) -> No
         os.environ.setdefault("TQDM_MININTERVAL", "10")
 
     def call(argv: list[str]) -> None:
-        sys.exit(_call(partial(main, *argv[1:]), argv))
+        with processes.ending_together():
+            sys.exit(_call(partial(main, *argv[1:]), argv))
 
     app.run(call, flags_parser=partial(_parse, commands=commands))
 
@@ -230,9 +231,9 @@ def _set_up_jax() -> None:
             "three, or --coordinator=auto"
         )
     if _COORDINATOR.value == "auto":
-        jax.distributed.initialize()
+        processes.connect()
     elif _COORDINATOR.value is not None:
-        jax.distributed.initialize(
+        processes.connect(
             coordinator_address=_COORDINATOR.value,
             num_processes=_NUM_PROCESSES.value,
             process_id=_PROCESS_ID.value,

@@ -2,9 +2,12 @@
 
 python -m scripts.train --config configs/digits.py --workdir runs/digits [--config.seed=1 ...]
 
-Without --config, a run goes on with the config in its workdir.
+Without --config, a run goes on with the config in its workdir. SIGTERM, SIGUSR1 or Ctrl-C end it
+after a checkpoint, with exit code 75.
 """
 
+import os
+import signal
 import sys
 from pathlib import Path
 
@@ -37,17 +40,19 @@ def main() -> int:
     from diffusion_jax.runs.train import train
     from diffusion_jax.training.reporting import LOSS_CURVE, SAMPLES
 
+    for number in (signal.SIGTERM, signal.SIGUSR1):  # before the steps, where nothing can be lost
+        signal.signal(number, lambda *_: sys.exit(os.EX_TEMPFAIL))
     workdir = Path(_WORKDIR.value)
     step = int(train(config, workdir).step)
+    code = 0 if step >= config.steps else os.EX_TEMPFAIL
     if jax.process_index() > 0:
-        return 0
+        return code
     print(f"Samples:    {workdir / SAMPLES}/")
     print(f"Loss curve: {workdir / LOSS_CURVE}")
     print(f"All curves: tensorboard --logdir {workdir}  (pip install tensorboard)")
     if step < config.steps:
         print(f"Interrupted after step {step} of {config.steps}; the same command continues.")
-        return 1
-    return 0
+    return code
 
 
 def describe(config) -> str:

@@ -15,14 +15,17 @@ from forks import run_each
 from PIL import Image
 from tiny import tiny_transformer_config
 
+from diffusion_jax.evaluation import shards
 from diffusion_jax.evaluation.features import make_extractor
-from diffusion_jax.evaluation.image_sets import of_files
+from diffusion_jax.evaluation.image_sets import ImageSet, of_files
 from diffusion_jax.evaluation.judge import Judge
 from diffusion_jax.evaluation.moments import frechet_distance
 from diffusion_jax.evaluation.references import Reference
+from diffusion_jax.files import lock
 from diffusion_jax.images import to_uint8
-from diffusion_jax.runs import build, run_folder, sweep
+from diffusion_jax.runs import build, datasets, run_folder, sweep
 from diffusion_jax.runs.generator import Generator
+from diffusion_jax.runs.reference import make_reference
 from diffusion_jax.runs.train import train
 from diffusion_jax.runs.trained import load_params
 from diffusion_jax.sampling import SOLVERS, memoryless
@@ -243,6 +246,37 @@ def test_images_from_anywhere_with_the_network(pictures, tmp_path):
     assert found["precision"] == found["recall"] == 1
     one, other = (of_files(path, None, 3) for path in (pictures, pictures.parent / "pictures.npz"))
     np.testing.assert_array_equal(one.read(0, 12), other.read(0, 12))
+
+
+def test_two_evaluations_into_one_folder_are_refused(reference, tmp_path):
+    extract = make_extractor("pixels")
+    judge = Judge.of_file(tmp_path, extract, str(reference))
+    pixels = np.random.default_rng(0).integers(0, 256, (70, 8, 8, 1), np.uint8)
+    images = ImageSet(70, (8, 8, 1), lambda first, count: pixels[first : first + count], {}, {})
+    with lock.only_one(tmp_path, "evaluated into"):
+        with pytest.raises(ValueError, match="is being evaluated into by process"):
+            judge(images)
+        assert not list(tmp_path.glob("features-*"))
+    found = judge(images)
+    with lock.only_one(tmp_path, "evaluated into"):
+        assert judge(images) == found  # which is only read
+
+
+def test_one_process_makes_a_reference(tmp_path, monkeypatch):
+    def make():
+        made = make_reference(data, extract, str(tmp_path / "r.npz"), count=9, keep_images=0)
+        assert made == 9
+
+    def asking_again(*arguments, **options):
+        with pytest.raises(ValueError, match="is being filled by process"):
+            make()
+        return accumulate(*arguments, **options)
+
+    data, extract = datasets.of_name("digits", split="all", data_dir=""), make_extractor("pixels")
+    accumulate = shards.accumulate
+    monkeypatch.setattr(shards, "accumulate", asking_again)
+    make()
+    assert [path.name for path in tmp_path.iterdir()] == ["r.npz"]
 
 
 def test_images_of_several_sizes_are_refused(pictures, tmp_path):

@@ -16,7 +16,7 @@ from diffusion_jax.evaluation import measure, references, shards
 from diffusion_jax.evaluation.features import Extractor, Features
 from diffusion_jax.evaluation.image_sets import ImageSet
 from diffusion_jax.evaluation.references import Reference
-from diffusion_jax.files import atomic
+from diffusion_jax.files import atomic, lock
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,8 @@ class Judge:
         """{"metrics": {...}, ...}, with everything the metrics depend on.
 
         "note", if present, is a warning to show. Metrics are empty except in process 0. Raises
-        ValueError if images and reference do not fit together.
+        ValueError if images and reference do not fit together, or while another process evaluates
+        into the folder.
         """
         if not self.allow_mismatch:
             references.check_same_data(self.reference, images.data, "the images")
@@ -75,6 +76,12 @@ class Judge:
         first = jax.process_index() == 0
         if parallel.from_first(np.array(path.is_file())):
             return json.loads(path.read_text()) if first else {"metrics": {}, **known}
+        with parallel.entered_by_first(lock.only_one(self.folder, "evaluated into")):
+            return self._judged(images, known, path)
+
+    def _judged(self, images: ImageSet, known: dict[str, Any], path: Path) -> dict[str, Any]:
+        """The result, computed and written to `path`."""
+        first = jax.process_index() == 0
         self._check_sizes(images.shape)
         of_images = ("num_samples", "images", "features")
         folder = shards.shard_folder(self.folder, {key: known[key] for key in of_images})
@@ -93,7 +100,6 @@ class Judge:
                 f"{images.count} images for {size} features: the covariance is singular, and the "
                 "distance far above that of more images"
             )
-        self.folder.mkdir(parents=True, exist_ok=True)
         atomic.write_text(path, json.dumps(result, indent=2, allow_nan=False) + "\n")
         shutil.rmtree(folder, ignore_errors=True)
         return result

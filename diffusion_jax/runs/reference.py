@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterable
 import jax
 import numpy as np
 
+from diffusion_jax import parallel
 from diffusion_jax.evaluation import references, shards
 from diffusion_jax.evaluation.features import Extractor
 from diffusion_jax.evaluation.references import Reference
+from diffusion_jax.files import lock
 from diffusion_jax.runs.datasets import Dataset
 
 
@@ -25,7 +27,8 @@ def make_reference(
 
     out: see `references.out_paths`. count: of evenly spaced images, so that every class is
     represented; None is all. keep_images: how many images to store in the reference. The same call
-    resumes after an interruption. Raises ValueError for fewer than two images.
+    resumes after an interruption. Raises ValueError for fewer than two images, or while another
+    process makes the same reference.
     """
     path = references.out_paths(out)[0]
     size = len(dataset.source)
@@ -36,17 +39,18 @@ def make_reference(
     chosen = np.linspace(0, size - 1, count).astype(int)
     first = jax.process_index() == 0
     folder = shards.shard_folder(path.parent, about)
-    statistics = shards.accumulate(
-        folder,
-        count,
-        lambda start, number: dataset.read(chosen[start : start + number]),
-        extract,
-        progress=progress,
-        write=first,
-    )
-    if first:
-        kept = chosen[np.unique(np.linspace(0, count - 1, min(keep_images, count)).astype(int))]
-        images = dataset.read(kept) if keep_images else None
-        Reference(statistics, images, about).save(out)
-        shutil.rmtree(folder, ignore_errors=True)
+    with parallel.entered_by_first(lock.only_one(folder, "filled")):
+        statistics = shards.accumulate(
+            folder,
+            count,
+            lambda start, number: dataset.read(chosen[start : start + number]),
+            extract,
+            progress=progress,
+            write=first,
+        )
+        if first:
+            kept = chosen[np.unique(np.linspace(0, count - 1, min(keep_images, count)).astype(int))]
+            images = dataset.read(kept) if keep_images else None
+            Reference(statistics, images, about).save(out)
+            shutil.rmtree(folder, ignore_errors=True)
     return count

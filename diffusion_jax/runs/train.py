@@ -1,6 +1,7 @@
 """Training: the loop around one compiled step, from a config to a finished workdir."""
 
 import json
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from ml_collections import ConfigDict
 
 from diffusion_jax import parallel
 from diffusion_jax.data import Source
+from diffusion_jax.files import lock
 from diffusion_jax.runs import build, environment, run_folder
 from diffusion_jax.runs.found_classes import settled
 from diffusion_jax.runs.previews import make_preview
@@ -24,7 +26,7 @@ from diffusion_jax.training.checkpoints import Checkpoints
 from diffusion_jax.training.fallback import restore_newest
 from diffusion_jax.training.interruption import interruptible
 from diffusion_jax.training.loop import run_steps
-from diffusion_jax.training.metrics import Metrics
+from diffusion_jax.training.metrics import Metrics, Running
 from diffusion_jax.training.reporting import Reporter
 from diffusion_jax.training.state import TrainState, init_state
 from diffusion_jax.training.step import make_train_step
@@ -39,14 +41,15 @@ FREE += ("schedule.edm.sigma_min", "schedule.edm.sigma_max", "schedule.edm.rho")
 def train(config: ConfigDict, workdir: Path) -> TrainState:
     """Trains until config.steps, from the newest checkpoint in `workdir` if there is one.
 
-    A continued run takes the same steps, bit for bit, as one that was never stopped. SIGTERM or
-    Ctrl-C ends the run after the current step, with a checkpoint; the state that is returned then
-    has fewer steps.
+    A continued run takes the same steps, bit for bit, as one that was never stopped. SIGTERM,
+    SIGUSR1 or Ctrl-C ends the run after the current step, with a checkpoint; the state that is
+    returned then has fewer steps.
 
-    Raises ValueError for a mistake in the config or if `workdir` holds a run of another model,
-    FloatingPointError after config.max_skipped steps in a row that are not finite, and SaveFailed
-    if a checkpoint cannot be written.
+    Raises ValueError for a mistake in the config, if `workdir` holds a run of another model, or
+    while another process trains there, FloatingPointError after config.max_skipped steps in a row
+    that are not finite, and SaveFailed if a checkpoint cannot be written.
     """
+    begun = time.monotonic()
     config = settled(config)
     validate(config)
     parallel.check_batch_size(config.batch_size, config.micro_batches)
@@ -57,12 +60,16 @@ def train(config: ConfigDict, workdir: Path) -> TrainState:
     _check_classes(config, workdir, source)
     fresh = partial(fresh_state, config)
 
-    with Checkpoints(
-        workdir / run_folder.CHECKPOINTS,
-        keep_latest=config.keep_latest,
-        keep_every=config.keep_every,
-        create=True,
-    ) as checkpoints:
+    with (
+        interruptible() as interrupted,
+        parallel.entered_by_first(lock.only_one(workdir, "trained")),
+        Checkpoints(
+            workdir / run_folder.CHECKPOINTS,
+            keep_latest=config.keep_latest,
+            keep_every=config.keep_every,
+            create=True,
+        ) as checkpoints,
+    ):
         about, news = {}, []
         if checkpoints.steps():
             state, about, news = restore_newest(checkpoints, jax.eval_shape(fresh))
@@ -88,22 +95,22 @@ def train(config: ConfigDict, workdir: Path) -> TrainState:
         step = parallel.data_parallel(make_step(config))
         data = build.training_batches(config, source, seen)
         draw = make_preview(config, source)
+        since_line = Running(about.get("since_line"))
 
         def save(number: int, state: TrainState) -> None:
             images_seen = seen + (number - start) * config.batch_size
             position = {"images_seen": images_seen, "data": known, "average": averaged}
+            position["since_line"] = since_line.saved()
             checkpoints.save(number, state, about=position)
 
-        with (
-            Reporter(
-                workdir,
-                start_step=start,
-                steps=config.steps,
-                batch_size=config.batch_size,
-                write=jax.process_index() == 0,
-            ) as report,
-            interruptible() as interrupted,
-        ):
+        with Reporter(
+            workdir,
+            start_step=start,
+            steps=config.steps,
+            batch_size=config.batch_size,
+            begun=begun,
+            write=jax.process_index() == 0,
+        ) as report:
             report.say(f"Data: {source.description.summary()}")
             for line in news:
                 report.say(line)
@@ -112,7 +119,7 @@ def train(config: ConfigDict, workdir: Path) -> TrainState:
             if start:
                 report.say(f"Continuing from the checkpoint of step {start}")
             recover = Recovery(config, checkpoints, report.say)
-            rest = (report, interrupted, checkpoints.check, recover)
+            rest = (report, interrupted, checkpoints.check, recover, since_line)
             return run_steps(config, step, state, data, draw, save, *rest)
 
 

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from diffusion_jax import parallel
 from diffusion_jax.training import metrics as step_metrics
-from diffusion_jax.training.metrics import Metrics
+from diffusion_jax.training.metrics import Metrics, Running
 from diffusion_jax.training.reporting import Reporter
 from diffusion_jax.training.skipping import Recover, SkippedInARow, what_is_wrong
 from diffusion_jax.training.state import TrainState
@@ -27,24 +27,25 @@ def run_steps(
     interrupted: Callable[[], bool],
     check_saved: Callable[[], None],
     recover: Recover,
+    since_line: Running,
 ) -> TrainState:
     """Trains from state.step to config.steps, or until `interrupted`; returns the last state.
 
     step: as `parallel.data_parallel` returns it. data: batches of this process. draw: parameters ->
-    picture. save: writes a checkpoint of (step, state). A run that is interrupted ends with a
-    picture, too, once its checkpoint is saved. check_saved: raises an error if that has failed.
-    recover: called after config.max_skipped steps in a row that were skipped; between those, no
-    checkpoint is written.
+    picture. save: writes a checkpoint of (step, state). check_saved: raises an error if that has
+    failed. recover: called after config.max_skipped steps in a row that were skipped; between
+    those, no checkpoint is written. since_line: the metrics since the last line of them. A picture
+    of state.step that is due and was never drawn is drawn first. A run that is interrupted ends
+    with a picture, too, once its checkpoint is saved.
     """
     first = int(state.step) + 1
     early = _after(60 * config.first_sample_minutes if first == 1 else 0.0)
-    total: Metrics | None = None
     pending: tuple[int, Metrics] | None = None
     skipped = SkippedInARow()
     keep = False
 
     def read(number: int, metrics: Metrics) -> None:
-        nonlocal total, state
+        nonlocal state
         metrics = jax.device_get(metrics)
         now = step_metrics.means(metrics)
         skipped.add(metrics)
@@ -56,15 +57,21 @@ def run_steps(
             state = recover(number, state, wrong)
             skipped.count = 0
         report.advance(now["loss"])
-        if number == first:
-            report.restart_clock()  # that step was compiled, too
-        total = step_metrics.merge(total, metrics)
+        since_line.add(metrics)
         if number % config.log_every == 0 or number == config.steps:
-            report.scalars(number, step_metrics.means(total))
-            total = None
+            report.scalars(number, since_line.take())
+
+    def shows(number: int) -> bool:
+        return number % config.sample_every == 0 or number == config.steps
+
+    if first > 1 and shows(first - 1) and report.lacks_picture(first - 1):
+        report.picture(first - 1, draw(state.ema_params))
 
     for number in range(first, config.steps + 1):
-        state, metrics = step(state, parallel.shard(next(data)))
+        since = time.monotonic()
+        batch = next(data)
+        report.waited(time.monotonic() - since)
+        state, metrics = step(state, parallel.shard(batch))
         # The metrics of the step before are there by now, or soon: the device always has work.
         if pending:
             read(*pending)
@@ -73,8 +80,7 @@ def run_steps(
         check_saved()
         stop = interrupted()
         keep |= stop or number % config.checkpoint_every == 0 or number == config.steps
-        show = stop or number % config.sample_every == 0 or number == config.steps
-        show |= early()
+        show = stop or shows(number) or early()
         if keep or show:
             read(*pending)
             pending = None

@@ -9,7 +9,7 @@ import numpy as np
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
-from diffusion_jax import images
+from diffusion_jax import images, parallel
 from diffusion_jax.files import atomic
 
 METRICS_FILE = "metrics.jsonl"
@@ -21,17 +21,28 @@ class Reporter:
     """Use as a context manager. Only the first of several processes writes.
 
     start_step: where this run begins. Metrics of later steps, from an earlier run, are removed, so
-    that the file has each step once.
+    that the file has each step once. begun: when, by `time.monotonic`.
     """
 
-    def __init__(self, workdir: Path, *, start_step: int, steps: int, batch_size: int, write: bool):
+    def __init__(
+        self,
+        workdir: Path,
+        *,
+        start_step: int,
+        steps: int,
+        batch_size: int,
+        begun: float,
+        write: bool,
+    ):
         self.workdir = workdir
         self.write = write
         self.batch_size = batch_size
         self._steps_since = 0
         self._told = False
         self._started = False
+        self._begun = begun
         self._since = time.monotonic()
+        self._waited = 0.0
         self._bar = tqdm(total=steps, initial=start_step, unit="step", disable=not write)
         if write:
             (workdir / SAMPLES).mkdir(parents=True, exist_ok=True)
@@ -49,13 +60,19 @@ class Reporter:
 
     def advance(self, loss: float) -> None:
         """One more step is done."""
-        if not self._started:  # that step was compiled, which says nothing of the others
-            self._bar.unpause()
-            self._started = True
         self._steps_since += 1
         speed = self._images_per_second()
         self._bar.set_postfix_str(f"loss {loss:.4f}, {speed:.0f} images/s", refresh=False)
         self._bar.update()
+        if not self._started:
+            self._bar.unpause()  # that step was compiled, which says nothing of the others
+            self.restart_clock()
+            self._started = True
+            self.say(f"First step after {time.monotonic() - self._begun:.1f} seconds")
+
+    def waited(self, seconds: float) -> None:
+        """So long the loop waited for data."""
+        self._waited += seconds
 
     def say(self, text: str) -> None:
         """A line above the bar."""
@@ -65,14 +82,16 @@ class Reporter:
     def restart_clock(self) -> None:
         """Keeps what is not training (compilation, sampling) out of the images per second."""
         self._since = time.monotonic()
-        self._steps_since = 0
+        self._steps_since, self._waited = 0, 0.0
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
-        """Writes the values of this step, with the images per second since the last time."""
+        """Writes the values of this step, with speed and share of waiting since the last time."""
         if not self.write:
             return
         if self._steps_since:
-            values = {**values, "images_per_second": self._images_per_second()}
+            share = self._waited / max(time.monotonic() - self._since, 1e-9)
+            speed = self._images_per_second()
+            values = {**values, "images_per_second": speed, "waiting_for_data": share}
             self._say_how_long(step, values["images_per_second"])
         self.restart_clock()
         for name, value in values.items():
@@ -82,11 +101,18 @@ class Reporter:
 
     def picture(self, step: int, picture: np.ndarray) -> None:
         """Writes a sample grid and redraws the loss curve."""
-        path = self.workdir / SAMPLES / f"step_{step:07d}.png"
         if self.write:
-            images.save_png(path, picture)
+            with atomic.replacing(self._picture(step)) as partial:
+                images.save_png(partial, picture)
             self._board.add_image("samples", picture, step, dataformats="HWC")
             draw_loss_curve(self.workdir)
+
+    def lacks_picture(self, step: int) -> bool:
+        """Whether the grid of this step is missing; the same in all processes."""
+        return bool(parallel.from_first(np.array(not self._picture(step).exists())))
+
+    def _picture(self, step: int) -> Path:
+        return self.workdir / SAMPLES / f"step_{step:07d}.png"
 
     def _say_how_long(self, step: int, speed: float) -> None:
         """Once: how long the rest takes, where that is minutes."""

@@ -35,8 +35,8 @@ def make_train_step(
     parts, one after the other, whose gradients are averaged: one step is one update, whatever
     micro_batches is. second_average, constrain: see `apply_gradients`.
 
-    If the losses, the gradient's norm, the new parameters or their averages are not finite, the
-    step is skipped: all but the number of steps stays as it was, and the metric "skipped" is 1.
+    If a loss or the gradient's norm is not finite, the step is skipped: all but the number of steps
+    stays as it was, and the metric "skipped" is 1.
     """
     root = keys.derive(seed, "train")
 
@@ -69,8 +69,8 @@ def make_train_step(
         observed = parallel.gather(observed)
         history = timesteps.update(state.history, observed["position"], observed["loss"])
         new = replace(new, history=history)
-        averaged = (new.ema_params, new.second_ema_params)
-        good = skipping.all_finite((now, new.params, averaged))
+        # From numbers that are known before the update, so that it stays one pass over the state.
+        good = skipping.all_finite(now)
         new = skipping.select(good, new, replace(state, step=new.step))
         return new, now | {"skipped": metrics.single(1 - good)}
 

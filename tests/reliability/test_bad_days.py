@@ -1,0 +1,17 @@
+"""The long forms: python -m pytest -n 0 -s -m long tests/reliability"""
+
+import pytest
+
+from reliability import kills, signals
+
+pytestmark = pytest.mark.long
+
+
+def test_random_kills():
+    """DURATION1"""
+    assert kills.main(30) == 0
+
+
+def test_random_signals():
+    """DURATION2"""
+    assert signals.main(20) == 0
