@@ -14,7 +14,7 @@ from typing import Any
 
 from absl import app, flags
 
-from scripts import help, mistakes, processes
+from scripts import help, mistakes, processes, terminal
 
 ROOT = Path(__file__).resolve().parent.parent
 QUIET = ("orbax", "jax", "tensorflow_datasets")
@@ -44,7 +44,7 @@ def run(main: Callable[..., int | None], commands: Commands | None = None) -> No
     """
     commands = commands or {}
     _describe(commands)
-    sys.stdout.reconfigure(errors="backslashreplace")  # for file names that are not valid text
+    terminal.make_plain()
     if not sys.stderr.isatty():  # progress bars in the log of a cluster: not ten lines a second
         os.environ.setdefault("TQDM_MININTERVAL", "10")
 
@@ -150,14 +150,9 @@ def _parse(argv: list[str], commands: Commands) -> list[str]:
     argv = with_config_by_name(argv)
     try:
         rest = flags.FLAGS(argv)
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-        # An error raised by a config's own code has the traceback in its text.
-        flag, _, trace = str(error).partition(": Error whilst parsing config file:")
-        _fail(
-            ValueError(f"{flag}: {trace.strip().splitlines()[-1]}")
-            if trace
-            else mistakes.explained(error, argv)
-        )
+    except Exception as error:  # the code of a config may raise anything
+        config = (value_of("config", argv) or "").partition(":")[0]
+        _fail(mistakes.explained(error, argv, config))
     names = dict.fromkeys(name.split()[0] for name in commands if not name.startswith("-"))
     if names and (len(rest) < 2 or rest[1] not in names):
         given = repr(rest[1]) if len(rest) > 1 else "nothing"
@@ -182,7 +177,7 @@ def _call(main: Callable[[], int | None], argv: list[str]) -> int:
         print("\nInterrupted.", file=sys.stderr)
         return 130
     except OSError as error:
-        _fail(error)
+        _fail(mistakes.of_system(error))
     except (ValueError, FloatingPointError) as error:
         if not _raised_by_us(error):
             raise

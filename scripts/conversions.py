@@ -145,6 +145,8 @@ def export_original(workdir: Path, out: Path, *, checkpoint: int | None, raw: bo
     )
     for path in paths:
         print(path)
+    if raw and adam is None:
+        print("Note: no file of the optimizer: none was imported, and nothing was trained since.")
     since_may = config.model.time_embedding in ("auto", "head")
     stood = "stands since 17 May 2024" if since_may else "stood before 17 May 2024"
     print(f"Note: only the original's code as it {stood} computes this model.")
@@ -205,4 +207,25 @@ def _write(workdir: Path, config: ConfigDict, state, origin: dict, class_names, 
     for note in notes:
         print(f"Note: {note}")
     print(f"Draw images: python -m scripts.sample --workdir {workdir}")
-    print(f"Train on:    python -m scripts.train --workdir {workdir}")
+    print(f"Train on:    python -m scripts.train --workdir {workdir}{data_to_name(config)}")
+
+
+# Resolution, channels and classes of the data that a config may name by default.
+KNOWN = {
+    "tfds:imagenet_resized/64x64": (64, 3, 1000),
+    "imagenet64": (64, 3, 1000),
+    "mnist": (28, 1, 10),
+    "digits": (8, 1, 10),
+}
+
+
+def data_to_name(config: ConfigDict) -> str:
+    """The flag that training needs besides, where the config's data are not the model's."""
+    model, resolution = config.model, config.data.resolution
+    channels, classes = model.channels, model.num_classes
+    known = KNOWN.get(config.data.name, (resolution, channels, classes))
+    fits = known[:2] == (resolution, channels) and classes in (0, known[2])
+    if fits and not config.data.name.startswith("folder:"):
+        return ""
+    needed = f"  (a folder with {classes:,} sub-folders, its classes)" if classes else ""
+    return f" --config.data.name=folder:PATH{needed}"

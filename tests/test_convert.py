@@ -1,5 +1,6 @@
 """Checkpoints of the PyTorch original become runs, and runs its checkpoints."""
 
+import importlib
 import json
 import os
 import shutil
@@ -23,6 +24,7 @@ from diffusion_jax.data import imagenet
 from diffusion_jax.files import torch_reader, torch_writer
 from diffusion_jax.importers import original
 from diffusion_jax.runs import run_folder
+from scripts import conversions
 from scripts.cli import with_config_of_workdir
 from scripts.sampling_flags import change as changed_settings
 
@@ -119,6 +121,39 @@ def test_averaged_weights_are_exported_without_the_optimizer(imported, tmp_path)
         "model_1e_1s.pkl",
         "model_params_1e_1s.json",
     ]
+
+
+def test_an_optimizer_that_was_not_imported_is_not_exported(tmp_path, capsys):
+    """AdamW's zeros of no update would be taken for its state."""
+    files = FOLDER / "train_tiny.pkl", FOLDER / "train_tiny.json", None
+    settings = {"time_embedding": "published", "resolution": 64, "grad_acc_steps": 1}
+    conversions.import_original(*files, tmp_path / "run", **settings)
+    printed = capsys.readouterr().out
+    assert printed.endswith(
+        "--config.data.name=folder:PATH  (a folder with 10 sub-folders, its classes)\n"
+    )
+    out = tmp_path / "out"
+    conversions.export_original(tmp_path / "run", out, checkpoint=None, raw=True)
+    assert "Note: no file of the optimizer: none was imported" in capsys.readouterr().out
+    assert sorted(path.suffix for path in out.iterdir()) == [".json", ".pkl"]
+
+
+@pytest.mark.parametrize(
+    ("config", "needed"),
+    [
+        ("imagenet64", ""),
+        ("edm_cifar10", ""),
+        ("adm128", " --config.data.name=folder:PATH  (a folder with 1,000 sub-folders"),
+        ("landscape64", " --config.data.name=folder:PATH"),
+    ],
+)
+def test_the_command_to_train_on_names_data_of_the_models_classes(config, needed):
+    config = importlib.import_module(f"configs.{config}").get_config()
+    text = conversions.data_to_name(config)
+    assert text.startswith(needed)
+    assert bool(text) == bool(needed)
+    config.data.name, config.model.num_classes = "imagenet64", 47
+    assert "a folder with 47 sub-folders" in conversions.data_to_name(config)
 
 
 def test_models_of_1000_classes_know_their_names(tmp_path):

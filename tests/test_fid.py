@@ -24,6 +24,7 @@ from diffusion_jax.evaluation.references import Reference
 from diffusion_jax.files import lock
 from diffusion_jax.images import to_uint8
 from diffusion_jax.runs import build, datasets, run_folder, sweep
+from diffusion_jax.runs.evaluate import trained_on
 from diffusion_jax.runs.generator import Generator
 from diffusion_jax.runs.reference import make_reference
 from diffusion_jax.runs.train import train
@@ -91,6 +92,13 @@ def test_the_reference_of_a_run_is_that_of_its_data(run, reference, tmp_path):
     with np.load(reference) as one, np.load(tmp_path / "a.npz") as other:
         assert one.keys() == other.keys()
         assert all(np.array_equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("text", ['{"name": "dig', '{"shape": "8x8"}', "[]", "[" * 100_000])
+def test_a_damaged_file_about_the_data_is_named(tmp_path, text):
+    (tmp_path / "dataset.json").write_text(text)
+    with pytest.raises(ValueError, match=r"dataset\.json .*; delete it to evaluate without"):
+        trained_on(tmp_path)
 
 
 def test_a_run_is_evaluated(run, reference, tmp_path):

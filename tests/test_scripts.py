@@ -345,3 +345,6 @@ def test_labels():
     assert parse("random", 5, classes=0) == [0] * 5
     with pytest.raises(ValueError, match="no classes"):
         parse("0", classes=0)
+    for text in ("0,none", "random,1"):
+        with pytest.raises(ValueError, match=r"labels: '(none|random)' stands alone, not in a l"):
+            parse(text)

@@ -361,13 +361,15 @@ def test_metrics_of_lost_steps_are_dropped(tmp_path):
     lines = [{"step": step, "loss": 1.0, "simple": 1.0, "vlb": 1.0} for step in (2, 4, 6)]
     text = "".join(json.dumps(line) + "\n" for line in lines)
     (tmp_path / "metrics.jsonl").write_text(text + '{"step": 7, "lo')
-    with Reporter(Path(tmp_path), start_step=4, steps=8, batch_size=1, write=True):
+    with Reporter(Path(tmp_path), start_step=4, steps=8, batch_size=1, begun=0.0, write=True):
         pass
     assert [line["step"] for line in read_metrics(tmp_path)] == [2, 4]
 
 
 def test_the_time_left_is_that_of_compiled_steps(tmp_path):
-    with Reporter(Path(tmp_path), start_step=0, steps=8, batch_size=1, write=True) as report:
+    with Reporter(
+        Path(tmp_path), start_step=0, steps=8, batch_size=1, begun=0.0, write=True
+    ) as report:
         bar = report._bar
         bar.start_t = bar.last_print_t = 0.0
         for now in (100.0, 101.0, 102.0, 103.0):  # the first is compiled

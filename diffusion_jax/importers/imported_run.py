@@ -14,6 +14,7 @@ import optax
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
+from diffusion_jax.files import json_object
 from diffusion_jax.runs import build, run_folder
 from diffusion_jax.training.checkpoints import Checkpoints
 from diffusion_jax.training.state import TrainState, init_state
@@ -98,8 +99,8 @@ def read_weights(
 ) -> tuple[int, PyTree, AdamState | None]:
     """(step, parameters, AdamW state) of a checkpoint, on the host.
 
-    checkpoint: its step; None: the newest. raw: the raw parameters and their optimizer state;
-    otherwise the EMA parameters and None.
+    checkpoint: its step; None: the newest. raw: the raw parameters and their optimizer state, None
+    if it has made no update; otherwise the EMA parameters and None.
     """
 
     def fresh() -> TrainState:
@@ -114,7 +115,8 @@ def read_weights(
         state = checkpoints.restore(step, like)
     parts = jax.tree.leaves(state.opt_state, is_leaf=_is_adam)
     (adam,) = filter(_is_adam, parts)
-    return step, state.params, AdamState(int(adam.count), adam.mu, adam.nu)
+    updates = int(adam.count)
+    return step, state.params, AdamState(updates, adam.mu, adam.nu) if updates else None
 
 
 def _is_adam(part: Any) -> bool:
@@ -122,15 +124,17 @@ def _is_adam(part: Any) -> bool:
 
 
 def origin_of(workdir: Path) -> dict[str, int]:
-    """The original epoch and step of an imported run, and its step here; {} for other runs.
+    """The original epoch and step of an imported run, if it had them, and its step here.
+
+    {} for other runs.
 
     Raises ValueError if the file that records them is damaged.
     """
     path = workdir / ORIGIN_FILE
     if not path.exists():
         return {}
-    try:
-        origin = json.loads(path.read_text())
-        return {name: origin[name] for name in ("epoch", "step", "imported_as")}
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is damaged: {error}; delete it, or restore it") from None
+    origin = json_object.read(path, remedy="delete it, or restore it")
+    found = {name: origin[name] for name in ("epoch", "step", "imported_as") if name in origin}
+    if not all(isinstance(number, int) for number in found.values()):
+        raise ValueError(f"{path} is damaged: it has {found}; delete it, or restore it")
+    return found

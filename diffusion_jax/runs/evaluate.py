@@ -1,8 +1,8 @@
 """The images that a run's model draws, as a set to be evaluated."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from diffusion_jax import parallel
 from diffusion_jax.evaluation.image_sets import ImageSet
+from diffusion_jax.files import json_object
 from diffusion_jax.images import Uint8Images
 from diffusion_jax.runs import build, guides, run_folder, sampling_settings
 from diffusion_jax.runs.generator import Generator
@@ -68,10 +69,25 @@ def of_run(
         "loss": config.loss.kind,  # decides whether sampling uses a learned variance
     }
     about |= guides.digests(generator.guide_params)
-    trained_on = workdir / "dataset.json"
-    data = json.loads(trained_on.read_text()) if trained_on.is_file() else {}
     shape = (config.data.resolution, config.data.resolution, config.model.channels)
-    return ImageSet(count, shape, read, about, data)
+    return ImageSet(count, shape, read, about, trained_on(workdir))
+
+
+def trained_on(workdir: Path) -> dict[str, Any]:
+    """What a run was trained on, as in `Description.provenance`; {} if it does not say.
+
+    Raises ValueError, which names the file, if it is damaged.
+    """
+    path = workdir / "dataset.json"
+    if not path.is_file():
+        return {}
+    remedy = "delete it to evaluate without comparing the reference with the training data"
+    data = json_object.read(path, remedy=remedy)
+    sides, origin = data.get("shape", []), data.get("origin", {})
+    whole = isinstance(sides, list) and all(isinstance(side, int) for side in sides)
+    if not whole or not isinstance(origin, dict):
+        raise ValueError(f"{path} does not describe a dataset; {remedy}")
+    return data
 
 
 def choose_labels(

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from diffusion_jax import parallel
-from diffusion_jax.files import atomic, npz
+from diffusion_jax.files import atomic, json_object, npz
 
 UNFINISHED = "unfinished"
 SETTINGS = "settings.json"
@@ -45,7 +45,8 @@ class Shards:
         """
         check_free(out)
         file = out / UNFINISHED / SETTINGS
-        if file.is_file() and (changes := _changes(json.loads(file.read_text()), settings)):
+        before = json_object.read(file, remedy=f"delete {out}") if file.is_file() else None
+        if before is not None and (changes := _changes(before, settings)):
             raise ValueError(
                 f"--out={out} holds unfinished images with other settings ({changes}); give the "
                 "same, choose another folder, or delete it"

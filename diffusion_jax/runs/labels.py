@@ -16,6 +16,7 @@ Asked = str | int | Sequence[str | int] | Int[np.ndarray, "count"]
 
 NO_CLASS = "none"  # the name of the null class
 DEFAULT_COUNT = 64
+ALONE = ("random", "all", "data", NO_CLASS)  # words for the labels of all images
 
 
 def parse_labels(
@@ -134,6 +135,8 @@ def _number(text: str, num_classes: int, names: Sequence[str]) -> int:
             return int(text)
         near = []
     else:
+        if text in ALONE:
+            raise ValueError(f"labels: {text!r} stands alone, not in a list; draw it on its own")
         whole = {name.casefold(): name for name in names}
         known = {name.partition(",")[0].casefold(): name for name in names} | whole
         near = difflib.get_close_matches(text.casefold(), known, n=1)

@@ -10,7 +10,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from diffusion_jax.files import atomic
+from diffusion_jax.files import atomic, json_object
 from diffusion_jax.runs.older_configs import upgraded
 
 CONFIG_FILE = "config.json"
@@ -45,13 +45,7 @@ def load(workdir: Path) -> ConfigDict:
             f"{workdir} is not the workdir of a run: {what}. Nor is it a model that comes with the "
             f"package: {', '.join(pretrained())}"
         )
-    try:
-        values = json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path} is not readable as JSON: {error}") from None
-    if not isinstance(values, dict):
-        raise ValueError(f"{path} does not hold a config: it is no JSON object")
-    return upgraded(values).lock()
+    return upgraded(json_object.read(path, remedy="restore it from a copy")).lock()
 
 
 def pretrained() -> list[str]:

@@ -45,15 +45,17 @@ def train(config: ConfigDict, workdir: Path) -> TrainState:
     SIGUSR1 or Ctrl-C ends the run after the current step, with a checkpoint; the state that is
     returned then has fewer steps.
 
-    Raises ValueError for a mistake in the config, if `workdir` holds a run of another model, or
-    while another process trains there, FloatingPointError after config.max_skipped steps in a row
-    that are not finite, and SaveFailed if a checkpoint cannot be written.
+    Raises ValueError for a mistake in the config, if `workdir` holds a run of another model, of
+    another seed or with more steps than were asked for, or while another process trains there,
+    FloatingPointError after config.max_skipped steps in a row that are not finite, and SaveFailed
+    if a checkpoint cannot be written.
     """
     begun = time.monotonic()
     config = settled(config)
     validate(config)
     parallel.check_batch_size(config.batch_size, config.micro_batches)
     changes = _changes_since(config, workdir)
+    _check_steps(config, workdir)
     if config.init_from and not (workdir / run_folder.CHECKPOINTS).is_dir():
         _config_to_start_from(config.init_from)  # which a run that goes on no longer needs
     source = build.open_source(config)
@@ -117,7 +119,9 @@ def train(config: ConfigDict, workdir: Path) -> TrainState:
             for change in changes + _changes_of_data(about, known):
                 report.say(f"Changed since the last start: {change}")
             if start:
-                report.say(f"Continuing from the checkpoint of step {start}")
+                over = start == config.steps
+                going_on = f"Continuing from the checkpoint of step {start}"
+                report.say(f"All {start} steps are done already" if over else going_on)
             recover = Recovery(config, checkpoints, report.say)
             rest = (report, interrupted, checkpoints.check, recover, since_line)
             return run_steps(config, step, state, data, draw, save, *rest)
@@ -198,7 +202,7 @@ def _config_to_start_from(init_from: str) -> ConfigDict:
 def _changes_since(config: ConfigDict, workdir: Path) -> list[str]:
     """What differs from the config that the run in `workdir` was last started with.
 
-    Raises ValueError if something differs that shapes the network or the schedule.
+    Raises ValueError if something differs that shapes the network or the schedule, or the seed.
     """
     if workdir.exists() and not workdir.is_dir():
         raise ValueError(f"The workdir {workdir} is a file; choose another --workdir")
@@ -218,7 +222,24 @@ def _changes_since(config: ConfigDict, workdir: Path) -> list[str]:
         raise ValueError(
             f"{workdir} holds a run of another model ({'; '.join(fixed)}); choose another --workdir"
         )
+    if seeds := [change for change in changes if change.startswith("seed:")]:
+        before = seeds[0].removeprefix("seed: ").partition(" ->")[0]
+        raise ValueError(
+            f"{workdir} holds a run of seed={before}, which would draw other noise and batches "
+            f"with seed={config.seed}; give seed={before} to go on, or choose another workdir"
+        )
     return changes
+
+
+def _check_steps(config: ConfigDict, workdir: Path) -> None:
+    """Raises ValueError if the run in `workdir` is beyond the steps that were asked for."""
+    folders = (workdir / run_folder.CHECKPOINTS).glob("[0-9]*")
+    done = max((int(path.name) for path in folders if path.name.isdecimal()), default=0)
+    if done > config.steps:
+        raise ValueError(
+            f"{workdir} has taken {done} steps already, and steps={config.steps} was asked for; "
+            f"give steps={done} or more, or choose another workdir"
+        )
 
 
 def _check_classes(config: ConfigDict, workdir: Path, source: Source) -> None:

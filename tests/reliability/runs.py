@@ -98,6 +98,7 @@ def left_behind(workdir: Path) -> tuple[list, dict, dict]:
     lines = read_metrics(workdir)
     for line in lines:
         line.pop("images_per_second", None)
+        line.pop("waiting_for_data", None)
     pictures = {path.name: path.read_bytes() for path in (workdir / "samples").glob("*.png")}
     with Checkpoints(workdir / "checkpoints") as checkpoints:
         return lines, pictures, {step: checkpoints.about(step) for step in checkpoints.steps()}
