@@ -367,9 +367,8 @@ def test_metrics_of_lost_steps_are_dropped(tmp_path):
 
 
 def test_the_time_left_is_that_of_compiled_steps(tmp_path):
-    with Reporter(
-        Path(tmp_path), start_step=0, steps=8, batch_size=1, begun=0.0, write=True
-    ) as report:
+    options = {"start_step": 0, "steps": 8, "batch_size": 1, "begun": 0.0, "write": True}
+    with Reporter(Path(tmp_path), **options) as report:
         bar = report._bar
         bar.start_t = bar.last_print_t = 0.0
         for now in (100.0, 101.0, 102.0, 103.0):  # the first is compiled

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +69,17 @@ class Checkpoints:
     def __exit__(self, *exception: Any) -> None:
         try:
             self.wait()
-        finally:
+        except SaveFailed:
+            self._close_after_failure()
+            raise
+        if exception[0] is None:
+            self._manager.close()
+        else:
+            self._close_after_failure()
+
+    def _close_after_failure(self) -> None:
+        """Orbax may say once more what has failed, in lines of its own."""
+        with suppress(Exception):
             self._manager.close()
 
     def steps(self) -> list[int]:

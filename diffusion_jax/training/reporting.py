@@ -2,6 +2,8 @@
 
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -55,19 +57,21 @@ class Reporter:
     def __exit__(self, *exception: Any) -> None:
         self._bar.close()
         if self.write:
-            self._board.close()
-            draw_loss_curve(self.workdir)
+            with self._or_warning("The loss curve"):
+                self._board.close()
+                draw_loss_curve(self.workdir)
 
     def advance(self, loss: float) -> None:
         """One more step is done."""
+        first, self._started = not self._started, True
+        if first:  # it was compiled, too, which says nothing of the others
+            self._bar.unpause()
         self._steps_since += 1
         speed = self._images_per_second()
         self._bar.set_postfix_str(f"loss {loss:.4f}, {speed:.0f} images/s", refresh=False)
         self._bar.update()
-        if not self._started:
-            self._bar.unpause()  # that step was compiled, which says nothing of the others
+        if first:
             self.restart_clock()
-            self._started = True
             self.say(f"First step after {time.monotonic() - self._begun:.1f} seconds")
 
     def waited(self, seconds: float) -> None:
@@ -94,14 +98,17 @@ class Reporter:
             values = {**values, "images_per_second": speed, "waiting_for_data": share}
             self._say_how_long(step, values["images_per_second"])
         self.restart_clock()
-        for name, value in values.items():
-            self._board.add_scalar(name, value, step)
-        with (self.workdir / METRICS_FILE).open("a") as file:
-            file.write(json.dumps({"step": step, **values}) + "\n")
+        with self._or_warning(f"The metrics of step {step}"):
+            for name, value in values.items():
+                self._board.add_scalar(name, value, step)
+            with (self.workdir / METRICS_FILE).open("a") as file:
+                file.write(json.dumps({"step": step, **values}) + "\n")
 
     def picture(self, step: int, picture: np.ndarray) -> None:
         """Writes a sample grid and redraws the loss curve."""
-        if self.write:
+        if not self.write:
+            return
+        with self._or_warning(f"The picture of step {step}"):
             with atomic.replacing(self._picture(step)) as partial:
                 images.save_png(partial, picture)
             self._board.add_image("samples", picture, step, dataformats="HWC")
@@ -110,6 +117,14 @@ class Reporter:
     def lacks_picture(self, step: int) -> bool:
         """Whether the grid of this step is missing; the same in all processes."""
         return bool(parallel.from_first(np.array(not self._picture(step).exists())))
+
+    @contextmanager
+    def _or_warning(self, what: str) -> Iterator[None]:
+        """A run goes on without what only shows how it goes, as on a full disk."""
+        try:
+            yield
+        except OSError as error:
+            self.say(f"Warning: {what} could not be written ({error})")
 
     def _picture(self, step: int) -> Path:
         return self.workdir / SAMPLES / f"step_{step:07d}.png"

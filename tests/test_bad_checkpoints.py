@@ -1,0 +1,219 @@
+"""Damage to checkpoints, full disks, and numbers that are not finite."""
+
+import os
+import shutil
+import sys
+from collections import namedtuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from reliability import flips
+from reliability.runs import left_behind
+from tiny import tiny_transformer_config as tiny_config
+
+from diffusion_jax.runs import build
+from diffusion_jax.runs.train import fresh_state, run_once, train
+from diffusion_jax.runs.trained import load_params
+from diffusion_jax.training import checkpoints as checkpoints_module
+from diffusion_jax.training.checkpoints import Checkpoints
+from diffusion_jax.training.damage import DamagedCheckpoint, SaveFailed
+from diffusion_jax.training.reporting import read_metrics
+
+pytestmark = pytest.mark.usefixtures("ordinary_promotion")
+OURS = sys.modules["diffusion_jax.runs.train"]
+
+
+def equal(one, other):
+    pairs = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
+    return all(np.array_equal(a, b) for a, b in pairs)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, ordinary_promotion):
+    """(final state, workdir) of six steps, with checkpoints of steps 3 and 6."""
+    workdir = tmp_path_factory.mktemp("runs") / "whole"
+    return train(tiny_config(), workdir), workdir
+
+
+@pytest.fixture
+def copy(finished, tmp_path):
+    return shutil.copytree(finished[1], tmp_path / "copy")
+
+
+def spoil(workdir, step=6):
+    """Flips a bit in each quarter of each file of arrays of a checkpoint's average."""
+    folder = workdir / "checkpoints" / str(step) / "ema_params"
+    for path in (path for path in folder.rglob("d/*") if path.is_file()):
+        for quarter in range(4):
+            flips.flip(path, path.stat().st_size * (1 + 2 * quarter))
+
+
+def test_no_flipped_bit_is_silent(tmp_path):
+    tried, silent = flips.main(24, tmp_path)
+    assert (tried, silent) == (24, [])
+
+
+def test_training_sets_a_damaged_checkpoint_aside_and_goes_on(finished, copy, capsys):
+    spoil(copy)
+    state = train(tiny_config(), copy)
+    said = capsys.readouterr().out
+    assert "6 is damaged" in said
+    assert "was renamed to 6.damaged; going on from that of step 3" in said
+    assert equal(state, finished[0])
+    assert (copy / "checkpoints" / "6.damaged").is_dir()
+    assert left_behind(copy) == left_behind(finished[1])
+
+
+def test_if_all_are_damaged_none_is_moved(copy):
+    for step in (3, 6):
+        spoil(copy, step)
+    with pytest.raises(DamagedCheckpoint, match=r"checkpoints/6 cannot be read"):
+        train(tiny_config(), copy)
+    assert sorted(path.name for path in (copy / "checkpoints").iterdir()) == ["3", "6"]
+
+
+def test_sampling_from_a_damaged_checkpoint_is_refused(copy):
+    spoil(copy)
+    with pytest.raises(DamagedCheckpoint, match=r"6 cannot be read \(.*not what was written"):
+        load_params(copy, tiny_config(), checkpoint=6)
+
+
+def test_checkpoints_without_digests_are_read(copy, finished):
+    """As older versions wrote them."""
+    folder = copy / "checkpoints" / "6"
+    shutil.rmtree(folder / "digests")
+    with pytest.raises(DamagedCheckpoint, match="it has no digests"):
+        load_params(copy, tiny_config())
+    listed = folder / "_CHECKPOINT_METADATA"
+    listed.write_text(listed.read_text().replace("digests", "d"))
+    assert equal(load_params(copy, tiny_config())[1], jax.device_get(finished[0].ema_params))
+
+
+def test_what_is_not_finite_is_never_saved_nor_read(finished, tmp_path):
+    state = jax.device_get(finished[0])
+    spoiled = jax.tree.map(np.array, state.params)
+    jax.tree.leaves(spoiled)[3].flat[0] = np.inf
+    bad = checkpoints_module.TrainState(
+        state.step, state.params, spoiled, state.opt_state, state.history
+    )
+    with Checkpoints(tmp_path / "checkpoints", create=True) as checkpoints:
+        with pytest.raises(FloatingPointError, match=r"^ema_params/.* is not finite after step 9"):
+            checkpoints.save(9, bad)
+        assert checkpoints.steps() == []
+
+
+class Poisoned:
+    """Makes the losses of some steps infinite: the rows of their batches say so."""
+
+    def __init__(self, monkeypatch, steps):
+        batches, objective = build.training_batches, OURS._make_objective
+
+        def training_batches(config, source, start):
+            first = start // config.batch_size + 1
+            for number, batch in enumerate(batches(config, source, start), first):
+                yield batch | {"bad": np.full(len(batch["label"]), number in steps)}
+
+        def make_objective(config):
+            of_config = objective(config)
+
+            def poisoned(params, batch, *rest):
+                parts, drawn = of_config(params, batch, *rest)
+                poison = jnp.where(batch["bad"], jnp.float32(np.inf), 0)
+                return {name: values + poison for name, values in parts.items()}, drawn
+
+            return poisoned
+
+        monkeypatch.setattr(build, "training_batches", training_batches)
+        monkeypatch.setattr(OURS, "_make_objective", make_objective)
+
+
+def test_a_step_that_is_not_finite_is_skipped_and_counted(tmp_path, monkeypatch, capsys):
+    Poisoned(monkeypatch, steps={3, 4})
+    config = tiny_config(log_every=1, checkpoint_every=1)
+    state = train(config, tmp_path)
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        before = checkpoints.restore(2, state)
+        # Neither in a row of bad steps, nor lost: after the next good one.
+        assert not {3, 4} & set(checkpoints.steps())
+        after = checkpoints.restore(5, state)
+    assert int(after.step) == 5
+    # One update more than at step 2, of which AdamW counts each.
+    (count,) = {int(x) for x in jax.tree.leaves(after.opt_state) if x.dtype == np.int32}
+    assert count == 3
+    assert not equal(after.params, before.params)
+    lines = {line["step"]: line for line in read_metrics(tmp_path)}
+    assert [lines[step]["skipped"] for step in (2, 3, 4, 5)] == [0, 1, 1, 0]
+    assert all(np.isfinite(value) for line in lines.values() for value in line.values())
+    said = capsys.readouterr().out
+    assert "Not finite at step 3, which is skipped: " in said
+    assert "loss inf" in said
+
+
+def test_a_skipped_step_leaves_all_but_the_number_of_steps(tmp_path, monkeypatch):
+    Poisoned(monkeypatch, steps={1})
+    config = tiny_config(steps=1)
+    state = jax.device_get(train(config, tmp_path))
+    fresh = jax.device_get(run_once(lambda: fresh_state(config)))
+    assert int(state.step) == 1
+    for name in ("params", "ema_params", "opt_state"):
+        assert equal(getattr(state, name), getattr(fresh, name))
+
+
+def test_after_some_in_a_row_the_run_stops(tmp_path, monkeypatch):
+    Poisoned(monkeypatch, steps={4, 5, 6})
+    config = tiny_config(steps=9)
+    config.optimizer.learning_rate = 0.002
+    with pytest.raises(
+        FloatingPointError,
+        match=r"step 6, 3 in a row by now: .*loss inf.*rate is 0\.002, .* is of step 3",
+    ):
+        train(config, tmp_path)
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        assert checkpoints.steps() == [3]
+
+
+def test_or_it_goes_back_by_itself(tmp_path, monkeypatch, capsys):
+    Poisoned(monkeypatch, steps={4, 5, 6})
+    state = train(tiny_config(steps=9, roll_back=True), tmp_path)
+    assert int(state.step) == 9
+    assert "Back to the state of step 3" in capsys.readouterr().out
+
+
+def test_a_full_disk_is_noticed_before_a_save(tmp_path, monkeypatch):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(
+        checkpoints_module.shutil, "disk_usage", lambda path: usage(10**9, 10**9, 1000)
+    )
+    with pytest.raises(SaveFailed, match=r"checkpoints/3 could not be .* free\); .* is none\."):
+        train(tiny_config(), tmp_path)
+
+
+def test_a_write_that_fails_is_noticed_within_a_few_steps(tmp_path, monkeypatch):
+    done = []
+    write = checkpoints_module.ocp.CheckpointManager.wait_until_finished
+
+    def full(manager):
+        write(manager)
+        if manager.all_steps() and max(manager.all_steps()) == 4:
+            raise OSError(28, "No space left on device")
+
+    shard = OURS.parallel.shard
+    monkeypatch.setattr(OURS.parallel, "shard", lambda rows: done.append(1) or shard(rows))
+    monkeypatch.setattr(checkpoints_module.ocp.CheckpointManager, "wait_until_finished", full)
+    with pytest.raises(SaveFailed, match=r"checkpoints/4 could not be written \(.*No space left"):
+        train(tiny_config(steps=5000, checkpoint_every=4, sample_every=5000), tmp_path)
+    assert len(done) < 100
+
+
+def test_pictures_and_curves_that_cannot_be_written_are_only_warned_of(
+    tmp_path, monkeypatch, capsys
+):
+    def full(path, picture):
+        raise OSError(28, "No space left on device", os.fspath(path))
+
+    monkeypatch.setattr("diffusion_jax.images.save_png", full)
+    assert int(train(tiny_config(), tmp_path).step) == 6
+    said = capsys.readouterr().out
+    assert "Warning: The picture of step 6 could not be written ([Errno 28] No space left" in said
