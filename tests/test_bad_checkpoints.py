@@ -76,7 +76,7 @@ def test_if_all_are_damaged_none_is_moved(copy):
 
 def test_sampling_from_a_damaged_checkpoint_is_refused(copy):
     spoil(copy)
-    with pytest.raises(DamagedCheckpoint, match=r"6 cannot be read \(.*not what was written"):
+    with pytest.raises(DamagedCheckpoint, match=r"6 cannot be read"):
         load_params(copy, tiny_config(), checkpoint=6)
 
 

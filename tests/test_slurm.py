@@ -30,6 +30,19 @@ def test_training(tmp_path, name):
     assert (FOLDER / name).read_text().count("#SBATCH") >= 6
 
 
+@pytest.mark.parametrize("name", ["train.sbatch", "train_nodes.sbatch"])
+@pytest.mark.parametrize(("code", "again"), [(75, True), (0, False), (1, False)])
+def test_an_interrupted_job_queues_again(tmp_path, name, code, again):
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    stand_ins = f"srun() {{ return {code}; }}\nscontrol() {{ echo $@ > scontrol; }}\n"
+    (tmp_path / ".venv" / "bin" / "activate").write_text(stand_ins)
+    arguments = ["bash", FOLDER / name, "configs/a.py", "runs/a"]
+    done = subprocess.run(arguments, cwd=tmp_path, env={"SLURM_JOB_ID": "7"}, check=False)
+    assert done.returncode == code
+    asked = tmp_path / "scontrol"
+    assert (asked.read_text() if asked.exists() else None) == ("requeue 7\n" if again else None)
+
+
 def test_sampling(tmp_path):
     run = command(tmp_path, "sample.sbatch", "runs/a", "out", "--count", "9")
     expected = ["python", "-m", "scripts.sample", "--workdir", "runs/a", "--out", "out"]

@@ -2,9 +2,14 @@
 
 import pytest
 
-from reliability import kills, signals
+from reliability import flips, kills, signals
 
 pytestmark = pytest.mark.long
+
+
+def test_random_flips():
+    """Half a minute."""
+    assert flips.main(200) == (200, [])
 
 
 def test_random_kills():
