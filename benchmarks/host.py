@@ -1,0 +1,81 @@
+"""What the host does for a training step, on 1, 2, 4 and 8 virtual devices of this machine.
+
+python -m benchmarks.host
+
+The network is trivial, so that the devices take little of the time. `dispatch` is how long the call
+of the step takes before it returns, `shard` how long the batch's way to the devices takes to start,
+and `step` the whole, with the wait for its end.
+"""
+
+import json
+import os
+import subprocess
+import sys
+
+from absl import flags
+
+from scripts import cli
+
+DEVICES = flags.DEFINE_list("devices", "1,2,4,8", "How many virtual devices, one after the other.")
+PER_DEVICE = flags.DEFINE_integer("per_device", 8, "Images of each device.", 1)
+STEPS = flags.DEFINE_integer("steps", 200, "Of each measurement.", 1)
+HERE = flags.DEFINE_bool("here", False, "Measure in this process, on the devices that it has.")
+
+
+def main() -> None:
+    if HERE.value:
+        print(json.dumps(measured(PER_DEVICE.value, STEPS.value)))
+        return
+    print(f"{'devices':>8}{'images':>8}{'dispatch ms':>13}{'shard ms':>10}{'step ms':>9}")
+    for devices in DEVICES.value:
+        environment = {
+            **os.environ,
+            "JAX_PLATFORMS": "cpu",
+            "NPROC": "16",
+            "XLA_FLAGS": f"--xla_force_host_platform_device_count={int(devices)}",
+        }
+        command = [sys.executable, "-m", "benchmarks.host", "--here"]
+        command += [f"--per_device={PER_DEVICE.value}", f"--steps={STEPS.value}"]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        found = json.loads(done.stdout.splitlines()[-1])
+        numbers = (found[name] for name in ("dispatch", "shard", "step"))
+        dispatch, shard, step = (1e3 * seconds for seconds in numbers)
+        print(f"{devices:>8}{found['images']:>8}{dispatch:13.2f}{shard:10.2f}{step:9.2f}")
+
+
+def measured(per_device: int, steps: int) -> dict[str, float]:
+    """Medians over the steps, in seconds."""
+    import statistics
+    import time
+
+    import jax
+    import numpy as np
+
+    from configs import digits_dit
+    from diffusion_jax import parallel
+    from diffusion_jax.runs.train import fresh_state, make_step, run_once
+
+    config = digits_dit.get_config()
+    config.model.width, config.model.depth, config.model.num_heads = 8, 1, 2
+    config.batch_size = per_device * jax.device_count()
+    state = parallel.replicate(run_once(lambda: fresh_state(config)))
+    step = parallel.data_parallel(make_step(config))
+    images = np.zeros((config.batch_size, 8, 8, 1), np.uint8)
+    batch = {"image": images, "label": np.zeros(config.batch_size, np.int32)}
+    times: dict[str, list[float]] = {"shard": [], "dispatch": [], "step": []}
+    for _ in range(steps + 3):
+        begin = time.perf_counter()
+        sharded = parallel.shard(batch)
+        there = time.perf_counter()
+        state, metrics = step(state, sharded)
+        returned = time.perf_counter()
+        jax.block_until_ready((state, metrics))
+        ends = (there, begin), (returned, there), (time.perf_counter(), begin)
+        for name, (end, start) in zip(times, ends):
+            times[name].append(end - start)
+    found = {name: statistics.median(seconds[3:]) for name, seconds in times.items()}
+    return found | {"images": config.batch_size}
+
+
+if __name__ == "__main__":
+    cli.run(main)
