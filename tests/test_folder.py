@@ -125,6 +125,7 @@ def test_held_out_images(classes, tmp_path):
         ({"include": "*.gif"}, r"data\.include: .* matches none"),
         ({"include": "*.txt"}, "has no images"),
         ({"resolution": 0}, "set data.resolution"),
+        ({"channels": 4, "skip_broken": True}, "model.channels=4: .* set model.channels=3"),
         ({"crop": "middle"}, "known: stretch, center-crop"),
     ],
 )

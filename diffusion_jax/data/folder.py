@@ -196,6 +196,11 @@ def read_folder(
     """
     if not cut.resolution:
         raise ValueError("Images from a folder need a size; set data.resolution")
+    if decoder.channels not in (1, 3):
+        raise ValueError(
+            f"model.channels={decoder.channels}: images of a folder are read as grey (1) or RGB "
+            "(3); set model.channels=3, and data.convert=True to composite transparency on white"
+        )
     if listing.ignored:
         print(f"Ignored, not an image by its extension: {_first_of(listing.ignored)}")
     origin = {"files": f"folder {listing.root.resolve().name}", **cut.origin()}

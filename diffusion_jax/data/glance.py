@@ -30,7 +30,7 @@ def _none(files: Sequence[str]) -> str:
         return "no classes"
     return (
         f"no classes, since {len(loose):,} of them lie outside the sub-folders, such as {loose[0]} "
-        "(data.labels=parents takes them as a class of their own)"
+        f"(move them, or data.exclude={loose[0]} leaves one out)"
     )
 
 
