@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 from ml_collections import config_flags
@@ -40,10 +41,10 @@ def main() -> int:
     from diffusion_jax.runs.train import train
     from diffusion_jax.training.reporting import LOSS_CURVE, SAMPLES
 
-    for number in (signal.SIGTERM, signal.SIGUSR1):  # before the steps, where nothing can be lost
-        signal.signal(number, lambda *_: sys.exit(os.EX_TEMPFAIL))
+    _at_signals(_stop)  # before the steps, where nothing can be lost
     workdir = Path(_WORKDIR.value)
     step = int(train(config, workdir).step)
+    _at_signals(signal.SIG_IGN)  # one that comes now must not change the exit code
     code = 0 if step >= config.steps else os.EX_TEMPFAIL
     if jax.process_index() > 0:
         return code
@@ -53,6 +54,16 @@ def main() -> int:
     if step < config.steps:
         print(f"Interrupted after step {step} of {config.steps}; the same command continues.")
     return code
+
+
+def _at_signals(handler: Any) -> None:
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, handler)
+
+
+def _stop(number: int, frame: Any) -> None:
+    _at_signals(signal.SIG_IGN)
+    sys.exit(os.EX_TEMPFAIL)
 
 
 def describe(config) -> str:

@@ -1,5 +1,6 @@
 """The batch files, with stand-ins for srun and python."""
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -8,16 +9,23 @@ import pytest
 FOLDER = Path(__file__).parent.parent / "scripts" / "slurm"
 
 
-def command(tmp_path, name, *arguments):
-    """What a batch file runs."""
+def command(tmp_path, name, *arguments, code=0):
+    """What a batch file runs. code: with which its program ends, and then the file."""
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
-    (tmp_path / ".venv" / "bin" / "activate").write_text("srun() { printf '%s\\n' \"$@\"; }\n")
+    (tmp_path / ".venv" / "bin" / "activate").write_text(
+        f"srun() {{ printf '%s\\n' \"$@\"; return {code}; }}\n"
+        "scontrol() { printf 'scontrol %s\\n' \"$*\"; }\n"
+    )
     # exec would look for a program.
     script = (FOLDER / name).read_text().replace("exec srun", "srun")
     done = subprocess.run(
-        ["bash", "-c", script, name, *arguments], cwd=tmp_path, capture_output=True, text=True
+        ["bash", "-c", script, name, *arguments],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"SLURM_JOB_ID": "17"},
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == code, done.stderr
     return done.stdout.splitlines()
 
 
@@ -32,15 +40,10 @@ def test_training(tmp_path, name):
 
 @pytest.mark.parametrize("name", ["train.sbatch", "train_nodes.sbatch"])
 @pytest.mark.parametrize(("code", "again"), [(75, True), (0, False), (1, False)])
-def test_an_interrupted_job_queues_again(tmp_path, name, code, again):
-    (tmp_path / ".venv" / "bin").mkdir(parents=True)
-    stand_ins = f"srun() {{ return {code}; }}\nscontrol() {{ echo $@ > scontrol; }}\n"
-    (tmp_path / ".venv" / "bin" / "activate").write_text(stand_ins)
-    arguments = ["bash", FOLDER / name, "configs/a.py", "runs/a"]
-    done = subprocess.run(arguments, cwd=tmp_path, env={"SLURM_JOB_ID": "7"}, check=False)
-    assert done.returncode == code
-    asked = tmp_path / "scontrol"
-    assert (asked.read_text() if asked.exists() else None) == ("requeue 7\n" if again else None)
+def test_a_job_that_was_stopped_is_queued_again(tmp_path, name, code, again):
+    run = command(tmp_path, name, "configs/a.py", "runs/a", code=code)
+    assert (run[-1] == "scontrol requeue 17") == again
+    assert "#SBATCH --requeue" in (FOLDER / name).read_text()
 
 
 def test_sampling(tmp_path):
