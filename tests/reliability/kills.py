@@ -38,7 +38,8 @@ def main(kills: int = 30, seed: int = 0) -> int:
         run = Run(killed, 1, CHANGES)
         assert run.end(600)[0] == [0], run.said(0)
         lost = _differences(whole, killed)
-    print(f"| kills at random moments | {done} | {done if not lost else 0} | {lost} |")
+    survived = 0 if lost else done
+    print(f"| a kill (SIGKILL) at a random moment of training | {done} | {survived} | {lost} |")
     return lost
 
 

@@ -48,7 +48,7 @@ def _signalled(processes: int, count: int, seed: int) -> int:
             print(f"{number.name} to {index}: {codes} after {seconds:.1f} s, step {step}")
             if not kept:
                 print(run.said(0)[-2000:], run.said(index)[-2000:])
-    what = "one process" if processes == 1 else f"{processes} processes"
+    what = "one process" if processes == 1 else "two processes"
     print(
         f"| signals to {what}; longest wait {longest:.0f} s | {count} | {count - lost} | {lost} |"
     )

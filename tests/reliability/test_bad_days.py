@@ -13,10 +13,10 @@ def test_random_flips():
 
 
 def test_random_kills():
-    """DURATION1"""
+    """5 minutes on two cores that others use, too."""
     assert kills.main(30) == 0
 
 
 def test_random_signals():
-    """DURATION2"""
+    """5 minutes on two cores that others use, too."""
     assert signals.main(20) == 0
