@@ -206,12 +206,16 @@ def _raised_by_us(error: Exception) -> bool:
 
 
 def _be_quiet() -> None:
-    """Hides the libraries' log messages below warnings: dozens of lines per checkpoint."""
+    """Hides the libraries' log messages below warnings: dozens of lines per checkpoint.
+
+    And all of Orbax's: of a save that fails, which is an error in one line, it prints hundreds.
+    """
     from absl import logging as absl_logging
 
     def wanted(record: logging.LogRecord) -> bool:
         ours = not any(f"/{name}/" in record.pathname for name in QUIET)
-        return ours or record.levelno >= logging.WARNING
+        loud = record.levelno >= logging.WARNING and "/orbax/" not in record.pathname
+        return ours or loud
 
     absl_logging.get_absl_handler().addFilter(wanted)
 

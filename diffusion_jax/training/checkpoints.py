@@ -12,7 +12,7 @@ import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 
 from diffusion_jax import parallel
-from diffusion_jax.training.damage import DamagedCheckpoint, SaveFailed
+from diffusion_jax.training.damage import DamagedCheckpoint, SaveFailed, hush_late_callbacks
 from diffusion_jax.training.digests import Digests, first_not_finite, named
 from diffusion_jax.training.state import TrainState
 
@@ -45,6 +45,7 @@ class Checkpoints:
         keep_every: int = 0,
         create: bool = False,
     ):
+        hush_late_callbacks()
         self.folder = folder.resolve()
         if not create and not self.folder.is_dir():
             raise FileNotFoundError(f"No checkpoints in {folder.parent}: {folder} does not exist")
@@ -249,7 +250,8 @@ class Checkpoints:
         """Raises SaveFailed if so many bytes are more than the disk has, as process 0 sees it."""
         free = shutil.disk_usage(self.folder).free
         if not parallel.from_first(np.array(free >= needed + OVERHEAD, np.int32)):
-            reason = f"it takes {needed / 1e6:,.0f} MB, and {free / 1e6:,.0f} MB are free"
+            needed = (needed + OVERHEAD) / 1e6
+            reason = f"it takes up to {needed:,.1f} MB, and {free / 1e6:,.1f} MB are free"
             raise SaveFailed(self.folder / str(step), reason, self._last())
 
     def _last(self) -> str:
