@@ -218,6 +218,7 @@ def _be_quiet() -> None:
         return ours or loud
 
     absl_logging.get_absl_handler().addFilter(wanted)
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # tasks that nobody asks any more
 
 
 def _set_up_jax() -> None:

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -67,11 +67,16 @@ class Checkpoints:
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(self, *exception: Any) -> None:
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         try:
             self.wait()
+        except SaveFailed as failure:
+            error = failure
+            raise
         finally:
-            self._manager.close()
+            # After a failed save closing repeats in other words what was wrong.
+            with suppress(Exception) if isinstance(error, SaveFailed) else nullcontext():
+                self._manager.close()
 
     def steps(self) -> list[int]:
         """The steps of which there is a complete checkpoint, in increasing order."""

@@ -1,6 +1,8 @@
 """What is said of checkpoints that cannot be read or written, in one line."""
 
+import errno
 import functools
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,6 +44,8 @@ def writing_into(folder: Path) -> Iterator[None]:
 
 
 def _first_line(reason: Exception | str) -> str:
+    if os.strerror(errno.ENOSPC) in str(reason):  # at the end of several lines about the array
+        return os.strerror(errno.ENOSPC)
     lines = str(reason).splitlines() or [type(reason).__name__]
     return lines[0][:200]
 

@@ -2,15 +2,17 @@
 
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 from diffusion_jax import images
 from diffusion_jax.files import atomic
+from diffusion_jax.training.board import Board
 
 METRICS_FILE = "metrics.jsonl"
 LOSS_CURVE = "loss.png"
@@ -21,7 +23,8 @@ class Reporter:
     """Use as a context manager. Only the first of several processes writes.
 
     start_step: where this run begins. Metrics of later steps, from an earlier run, are removed, so
-    that the file has each step once.
+    that the file has each step once. What cannot be written, such as on a full disk, is left out,
+    with a line of warning for the first of its kind.
     """
 
     def __init__(self, workdir: Path, *, start_step: int, steps: int, batch_size: int, write: bool):
@@ -30,13 +33,16 @@ class Reporter:
         self.batch_size = batch_size
         self._steps_since = 0
         self._told = False
+        self._failed: set[str] = set()
+        self._board: Board | None = None
         self._started = False
         self._since = time.monotonic()
         self._bar = tqdm(total=steps, initial=start_step, unit="step", disable=not write)
         if write:
-            (workdir / SAMPLES).mkdir(parents=True, exist_ok=True)
-            _drop_after(workdir, start_step)
-            self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=start_step + 1)
+            with self._warning("metrics"):
+                _drop_after(workdir, start_step)
+            with self._warning("TensorBoard's file"):
+                self._board = Board(workdir / "tensorboard", start_step=start_step + 1)
 
     def __enter__(self) -> "Reporter":
         return self
@@ -44,8 +50,10 @@ class Reporter:
     def __exit__(self, *exception: Any) -> None:
         self._bar.close()
         if self.write:
-            self._board.close()
-            draw_loss_curve(self.workdir)
+            with self._warning("TensorBoard's file"):
+                if self._board:
+                    self._board.close()
+            self._draw_curve()
 
     def advance(self, loss: float) -> None:
         """One more step is done."""
@@ -75,18 +83,40 @@ class Reporter:
             values = {**values, "images_per_second": self._images_per_second()}
             self._say_how_long(step, values["images_per_second"])
         self.restart_clock()
-        for name, value in values.items():
-            self._board.add_scalar(name, value, step)
-        with (self.workdir / METRICS_FILE).open("a") as file:
+        with self._warning("TensorBoard's file"):
+            for name, value in values.items() if self._board else ():
+                self._board.scalar(name, value, step)
+        path = self.workdir / METRICS_FILE
+        with self._warning("metrics"), path.open("a") as file:
             file.write(json.dumps({"step": step, **values}) + "\n")
 
     def picture(self, step: int, picture: np.ndarray) -> None:
         """Writes a sample grid and redraws the loss curve."""
         path = self.workdir / SAMPLES / f"step_{step:07d}.png"
-        if self.write:
+        if not self.write:
+            return
+        with self._warning("pictures"):
+            path.parent.mkdir(parents=True, exist_ok=True)
             images.save_png(path, picture)
-            self._board.add_image("samples", picture, step, dataformats="HWC")
+        with self._warning("TensorBoard's file"):
+            if self._board:
+                self._board.image("samples", picture, step)
+                self._board.flush()
+        self._draw_curve()
+
+    def _draw_curve(self) -> None:
+        with self._warning("the loss curve"):
             draw_loss_curve(self.workdir)
+
+    @contextmanager
+    def _warning(self, what: str) -> Iterator[None]:
+        """Turns an error of the file system into a line, once for each kind of file."""
+        try:
+            yield
+        except OSError as error:
+            if what not in self._failed:
+                self.say(f"Warning: {what} of {self.workdir} cannot be written ({error.strerror})")
+            self._failed.add(what)
 
     def _say_how_long(self, step: int, speed: float) -> None:
         """Once: how long the rest takes, where that is minutes."""
