@@ -204,20 +204,17 @@ def _raised_by_us(error: Exception) -> bool:
 def _be_quiet() -> None:
     """Hides the libraries' log messages below warnings: dozens of lines per checkpoint.
 
-    And what Orbax logs and leaves behind when it fails, which is said in one line of ours.
+    And all of Orbax's: of a save that fails, which is an error in one line, it prints hundreds.
     """
     from absl import logging as absl_logging
 
     def wanted(record: logging.LogRecord) -> bool:
         ours = not any(f"/{name}/" in record.pathname for name in QUIET)
-        return ours or (record.levelno >= logging.WARNING and "/orbax/" not in record.pathname)
-
-    def unraisable(error: Any) -> None:
-        if str(error.exc_value) != "Event loop is closed":
-            sys.__unraisablehook__(error)
+        loud = record.levelno >= logging.WARNING and "/orbax/" not in record.pathname
+        return ours or loud
 
     absl_logging.get_absl_handler().addFilter(wanted)
-    sys.unraisablehook = unraisable
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # tasks that nobody asks any more
 
 
 def _set_up_jax() -> None:

@@ -216,4 +216,4 @@ def test_pictures_and_curves_that_cannot_be_written_are_only_warned_of(
     monkeypatch.setattr("diffusion_jax.images.save_png", full)
     assert int(train(tiny_config(), tmp_path).step) == 6
     said = capsys.readouterr().out
-    assert "Warning: The picture of step 6 could not be written ([Errno 28] No space left" in said
+    assert f"Warning: pictures of {tmp_path} cannot be written (No space left on device)" in said

@@ -23,6 +23,7 @@ from diffusion_jax.runs.trained import load_params
 from diffusion_jax.runs.validation import validate
 from diffusion_jax.training import fine_tuning, objectives
 from diffusion_jax.training.checkpoints import Checkpoints
+from diffusion_jax.training.damage import writing_into
 from diffusion_jax.training.fallback import restore_newest
 from diffusion_jax.training.interruption import interruptible
 from diffusion_jax.training.loop import run_steps
@@ -88,11 +89,12 @@ def train(config: ConfigDict, workdir: Path) -> TrainState:
         known = source.description.provenance()
         averaged = _about_average(config, start, about.get("average", {}))
         if jax.process_index() == 0 and start < config.steps:
-            run_folder.save(config, workdir, source.class_names)
             table = parameter_overview.get_parameter_overview(state.params, include_stats=False)
-            (workdir / "parameters.txt").write_text(table + "\n")
-            (workdir / "dataset.json").write_text(json.dumps(known, indent=2) + "\n")
-            environment.record(workdir, start)
+            with writing_into(workdir):
+                run_folder.save(config, workdir, source.class_names)
+                (workdir / "parameters.txt").write_text(table + "\n")
+                (workdir / "dataset.json").write_text(json.dumps(known, indent=2) + "\n")
+                environment.record(workdir, start)
 
         step = parallel.data_parallel(make_step(config))
         data = build.training_batches(config, source, seen)

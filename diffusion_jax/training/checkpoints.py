@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 
 from diffusion_jax import parallel
-from diffusion_jax.training.damage import DamagedCheckpoint, SaveFailed
+from diffusion_jax.training.damage import DamagedCheckpoint, SaveFailed, hush_late_callbacks
 from diffusion_jax.training.digests import Digests, first_not_finite, named
 from diffusion_jax.training.state import TrainState
 
@@ -45,6 +45,7 @@ class Checkpoints:
         keep_every: int = 0,
         create: bool = False,
     ):
+        hush_late_callbacks()
         self.folder = folder.resolve()
         if not create and not self.folder.is_dir():
             raise FileNotFoundError(f"No checkpoints in {folder.parent}: {folder} does not exist")
@@ -66,21 +67,16 @@ class Checkpoints:
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(self, *exception: Any) -> None:
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         try:
             self.wait()
-        except SaveFailed:
-            self._close_after_failure()
+        except SaveFailed as failure:
+            error = failure
             raise
-        if exception[0] is None:
-            self._manager.close()
-        else:
-            self._close_after_failure()
-
-    def _close_after_failure(self) -> None:
-        """Orbax may say once more what has failed, in lines of its own."""
-        with suppress(Exception):
-            self._manager.close()
+        finally:
+            # After a failed save closing repeats in other words what was wrong.
+            with suppress(Exception) if isinstance(error, SaveFailed) else nullcontext():
+                self._manager.close()
 
     def steps(self) -> list[int]:
         """The steps of which there is a complete checkpoint, in increasing order."""
@@ -259,7 +255,8 @@ class Checkpoints:
         """Raises SaveFailed if so many bytes are more than the disk has, as process 0 sees it."""
         free = shutil.disk_usage(self.folder).free
         if not parallel.from_first(np.array(free >= needed + OVERHEAD, np.int32)):
-            reason = f"it takes {needed / 1e6:,.0f} MB, and {free / 1e6:,.0f} MB are free"
+            needed = (needed + OVERHEAD) / 1e6
+            reason = f"it takes up to {needed:,.1f} MB, and {free / 1e6:,.1f} MB are free"
             raise SaveFailed(self.folder / str(step), reason, self._last())
 
     def _last(self) -> str:

@@ -1,6 +1,13 @@
 """What is said of checkpoints that cannot be read or written, in one line."""
 
+import errno
+import functools
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 class DamagedCheckpoint(ValueError):
@@ -25,6 +32,34 @@ class SaveFailed(OSError):
         )
 
 
+@contextmanager
+def writing_into(folder: Path) -> Iterator[None]:
+    """Raises OSError that names the folder for one that does not say which file it is of."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None or error.strerror is None:
+            raise
+        raise OSError(f"{folder} cannot be written to: {error.strerror}") from None
+
+
 def _first_line(reason: Exception | str) -> str:
+    if os.strerror(errno.ENOSPC) in str(reason):  # at the end of several lines about the array
+        return os.strerror(errno.ENOSPC)
     lines = str(reason).splitlines() or [type(reason).__name__]
     return lines[0][:200]
+
+
+@functools.cache
+def hush_late_callbacks() -> None:
+    """Hides tracebacks of reads and writes that end after another one's failure was raised.
+
+    TensorStore calls back into an event loop that Orbax has closed by then; Python prints each.
+    """
+    before = sys.unraisablehook
+
+    def hook(unraisable: Any) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            before(unraisable)
+
+    sys.unraisablehook = hook

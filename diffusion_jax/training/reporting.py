@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 from diffusion_jax import images, parallel
 from diffusion_jax.files import atomic
+from diffusion_jax.training.board import Board
 
 METRICS_FILE = "metrics.jsonl"
 LOSS_CURVE = "loss.png"
@@ -23,7 +23,8 @@ class Reporter:
     """Use as a context manager. Only the first of several processes writes.
 
     start_step: where this run begins. Metrics of later steps, from an earlier run, are removed, so
-    that the file has each step once. begun: when, by `time.monotonic`.
+    that the file has each step once. begun: when, by `time.monotonic`. What cannot be written, such
+    as on a full disk, is left out, with a line of warning for the first of its kind.
     """
 
     def __init__(
@@ -41,15 +42,18 @@ class Reporter:
         self.batch_size = batch_size
         self._steps_since = 0
         self._told = False
+        self._failed: set[str] = set()
+        self._board: Board | None = None
         self._started = False
         self._begun = begun
         self._since = time.monotonic()
         self._waited = 0.0
         self._bar = tqdm(total=steps, initial=start_step, unit="step", disable=not write)
         if write:
-            (workdir / SAMPLES).mkdir(parents=True, exist_ok=True)
-            _drop_after(workdir, start_step)
-            self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=start_step + 1)
+            with self._warning("metrics"):
+                _drop_after(workdir, start_step)
+            with self._warning("TensorBoard's file"):
+                self._board = Board(workdir / "tensorboard", start_step=start_step + 1)
 
     def __enter__(self) -> "Reporter":
         return self
@@ -57,9 +61,10 @@ class Reporter:
     def __exit__(self, *exception: Any) -> None:
         self._bar.close()
         if self.write:
-            with self._or_warning("The loss curve"):
-                self._board.close()
-                draw_loss_curve(self.workdir)
+            with self._warning("TensorBoard's file"):
+                if self._board:
+                    self._board.close()
+            self._draw_curve()
 
     def advance(self, loss: float) -> None:
         """One more step is done."""
@@ -98,36 +103,48 @@ class Reporter:
             values = {**values, "images_per_second": speed, "waiting_for_data": share}
             self._say_how_long(step, values["images_per_second"])
         self.restart_clock()
-        with self._or_warning(f"The metrics of step {step}"):
-            for name, value in values.items():
-                self._board.add_scalar(name, value, step)
-            with (self.workdir / METRICS_FILE).open("a") as file:
-                file.write(json.dumps({"step": step, **values}) + "\n")
+        with self._warning("TensorBoard's file"):
+            for name, value in values.items() if self._board else ():
+                self._board.scalar(name, value, step)
+        path = self.workdir / METRICS_FILE
+        with self._warning("metrics"), path.open("a") as file:
+            file.write(json.dumps({"step": step, **values}) + "\n")
 
     def picture(self, step: int, picture: np.ndarray) -> None:
         """Writes a sample grid and redraws the loss curve."""
         if not self.write:
             return
-        with self._or_warning(f"The picture of step {step}"):
-            with atomic.replacing(self._picture(step)) as partial:
+        path = self._picture(step)
+        with self._warning("pictures"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with atomic.replacing(path) as partial:
                 images.save_png(partial, picture)
-            self._board.add_image("samples", picture, step, dataformats="HWC")
+        with self._warning("TensorBoard's file"):
+            if self._board:
+                self._board.image("samples", picture, step)
+                self._board.flush()
+        self._draw_curve()
+
+    def _draw_curve(self) -> None:
+        with self._warning("the loss curve"):
             draw_loss_curve(self.workdir)
 
     def lacks_picture(self, step: int) -> bool:
         """Whether the grid of this step is missing; the same in all processes."""
         return bool(parallel.from_first(np.array(not self._picture(step).exists())))
 
+    def _picture(self, step: int) -> Path:
+        return self.workdir / SAMPLES / f"step_{step:07d}.png"
+
     @contextmanager
-    def _or_warning(self, what: str) -> Iterator[None]:
-        """A run goes on without what only shows how it goes, as on a full disk."""
+    def _warning(self, what: str) -> Iterator[None]:
+        """Turns an error of the file system into a line, once for each kind of file."""
         try:
             yield
         except OSError as error:
-            self.say(f"Warning: {what} could not be written ({error})")
-
-    def _picture(self, step: int) -> Path:
-        return self.workdir / SAMPLES / f"step_{step:07d}.png"
+            if what not in self._failed:
+                self.say(f"Warning: {what} of {self.workdir} cannot be written ({error.strerror})")
+            self._failed.add(what)
 
     def _say_how_long(self, step: int, speed: float) -> None:
         """Once: how long the rest takes, where that is minutes."""
