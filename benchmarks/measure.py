@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 from absl import flags
@@ -51,6 +52,18 @@ def seconds_per_call(call: Callable[[], object]) -> tuple[float, float, list[flo
     return max(first - median, 0.0), median, blocks
 
 
+def described(config: ConfigDict) -> dict[str, Any]:
+    """What the figures are of."""
+    return {
+        "blocks": config.model.blocks,
+        "width": config.model.width,
+        "levels": config.model.levels,
+        "resolution": config.data.resolution,
+        "dtype": config.model.dtype,
+        "batch": config.batch_size,
+    }
+
+
 def report(name: str, config: ConfigDict, timing: tuple, flops: float, **more: object) -> None:
     """Prints the figures, and writes them as JSON if asked to. flops: of one call."""
     compile_seconds, seconds, blocks = timing
@@ -67,11 +80,7 @@ def report(name: str, config: ConfigDict, timing: tuple, flops: float, **more: o
         "device": device.device_kind,
         "devices": jax.device_count(),
         "jax": jax.__version__,
-        "blocks": config.model.blocks,
-        "width": config.model.width,
-        "resolution": config.data.resolution,
-        "dtype": config.model.dtype,
-        "batch": config.batch_size,
+        **described(config),
         "seconds_per_call": seconds,
         "seconds_per_call_of_each_block": blocks,
         "images_per_second": config.batch_size / seconds,

@@ -1,0 +1,125 @@
+"""A training step of `pytorch_unet.UNet`, as ours is: the same loss, optimizer and average."""
+
+from contextlib import AbstractContextManager
+
+import numpy as np
+import torch
+from ml_collections import ConfigDict
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from benchmarks import pytorch_unet
+from diffusion_jax.diffusion.discrete import DiscreteSchedule
+from diffusion_jax.runs import build
+
+
+class HybridLoss(nn.Module):
+    """L_simple + vlb_weight L_vlb of a network that estimates the noise, see `losses.hybrid`."""
+
+    def __init__(self, schedule: DiscreteSchedule, vlb_weight: float) -> None:
+        super().__init__()
+        self.vlb_weight = vlb_weight
+        before, whole = schedule.one_minus_alphas_bar[:-1], schedule.one_minus_alphas_bar[1:]
+        beta = schedule.betas[1:]
+        tables = {
+            "clock": schedule.timesteps[1:],
+            "signal": np.sqrt(schedule.alphas_bar[1:]),
+            "noise": np.sqrt(whole),
+            "of_x0": np.sqrt(schedule.alphas_bar[:-1]) * beta / whole,
+            "of_x": np.sqrt(schedule.alphas[1:]) * before / whole,
+            "log_beta": np.log(beta),
+            "log_posterior": schedule.log_posterior_variance[1:],
+        }
+        for name, table in tables.items():
+            self.register_buffer(name, torch.tensor(table, dtype=torch.float32))
+
+    def forward(
+        self, network: nn.Module, x0: Tensor, labels: Tensor, t: Tensor, noise: Tensor
+    ) -> Tensor:
+        """The mean over the batch. t: (batch,), from 0, which is the least noisy step."""
+        signal, of_noise, of_x0, of_x, log_beta, log_posterior = (
+            table[t][:, None, None, None]
+            for table in (
+                *(self.signal, self.noise, self.of_x0),
+                *(self.of_x, self.log_beta, self.log_posterior),
+            )
+        )
+        x = signal * x0 + of_noise * noise
+        estimate, fraction = network(x, self.clock[t], labels)
+        error = (estimate - noise).square().mean((1, 2, 3))
+
+        predicted = (x - of_noise * estimate.detach()) / signal
+        log_variance = (fraction * log_beta + (1 - fraction) * log_posterior).clamp(-30, 30)
+        mean, true_mean = of_x0 * predicted + of_x * x, of_x0 * x0 + of_x * x
+        kl = gaussian_kl(true_mean, log_posterior, mean, log_variance).mean((1, 2, 3))
+        nll = decoder_nll(x0, mean, log_variance).mean((1, 2, 3))
+        return (error + self.vlb_weight * torch.where(t == 0, nll, kl)).mean()
+
+
+def gaussian_kl(mean: Tensor, log_variance: Tensor, mean_p: Tensor, log_variance_p: Tensor):
+    """KL(N(mean, ...) || N(mean_p, ...)), per dimension."""
+    difference = log_variance - log_variance_p
+    distance = (mean - mean_p).square() * torch.exp(-log_variance_p)
+    return 0.5 * (torch.exp(difference) - 1 - difference + distance)
+
+
+def decoder_nll(x0: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
+    """-log of the mass of the 8-bit bin of x0, per dimension."""
+    rate, cdf = torch.exp(-0.5 * log_variance), torch.special.ndtr
+    upper, lower = (x0 + 1 / 255 - mean) * rate, (x0 - 1 / 255 - mean) * rate
+    inside = torch.where(x0 > mean, cdf(-lower) - cdf(-upper), cdf(upper) - cdf(lower))
+    mass = torch.where(x0 < -0.999, cdf(upper), torch.where(x0 > 0.999, cdf(-lower), inside))
+    return -torch.log(mass.clamp(min=1e-12))
+
+
+class Trainer:
+    """A network with its optimizer (AdamW) and the average of its parameters.
+
+    layout: torch.contiguous_format or torch.channels_last. compiled: with torch.compile.
+    """
+
+    def __init__(
+        self, config: ConfigDict, device: str, layout: torch.memory_format, *, compiled: bool
+    ) -> None:
+        self.config, self.device, self.layout = config, device, layout
+        self.network = pytorch_unet.from_config(config.model).to(device, memory_format=layout)
+        loss = HybridLoss(build.make_schedule(config), config.loss.vlb_weight).to(device)
+        decay = get_ema_multi_avg_fn(config.ema_decay)
+        self.average = AveragedModel(self.network, multi_avg_fn=decay)
+        options = config.optimizer
+        self.optimizer = torch.optim.AdamW(
+            self.network.parameters(),
+            lr=options.learning_rate,
+            betas=(options.b1, options.b2),
+            eps=options.eps,
+            weight_decay=options.weight_decay,
+            fused=True,
+        )
+        self.called = torch.compile(self.network) if compiled else self.network
+        self.loss = torch.compile(loss) if compiled else loss
+
+    def precision(self) -> AbstractContextManager:
+        wanted = self.config.model.dtype == "bfloat16"
+        return torch.autocast(self.device, torch.bfloat16, enabled=wanted)
+
+    @torch.inference_mode()
+    def forward(self, x: Tensor, clock: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """x: float32 (batch, channels, height, width)."""
+        with self.precision():
+            return self.called(x, clock, labels)
+
+    def step(self, pixels: Tensor, labels: Tensor) -> Tensor:
+        """The loss. pixels: uint8 (batch, channels, height, width)."""
+        x0 = (pixels.float() / 127.5 - 1).contiguous(memory_format=self.layout)
+        dropped = torch.rand(len(x0), device=self.device) < self.config.label_dropout
+        labels = torch.where(dropped, self.config.model.num_classes, labels)
+        t = torch.randint(len(self.loss.clock), (len(x0),), device=self.device)
+        with self.precision():
+            loss = self.loss(self.called, x0, labels, t, torch.randn_like(x0))
+        self.optimizer.zero_grad()
+        loss.backward()
+        if self.config.optimizer.clip_norm:
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.config.optimizer.clip_norm)
+        self.optimizer.step()
+        self.average.update_parameters(self.network)
+        return loss.detach()

@@ -1,0 +1,213 @@
+"""What `against_pytorch` measures: the same programs in JAX and in PyTorch, each in a process."""
+
+import multiprocessing
+import os
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+# (calls) -> seconds of one call, after a first call that may compile.
+Timed = Callable[[int], float]
+PROGRAMS = ("forward", "step")
+
+
+@dataclass
+class Side:
+    """One of the processes. about: versions, device and, once measured, layouts.
+
+    seconds: of a call in each block, by program. first: of the first call, by program.
+    """
+
+    name: str
+    process: multiprocessing.process.BaseProcess
+    connection: Connection
+    about: dict[str, Any] = field(default_factory=dict)
+    first: dict[str, float] = field(default_factory=dict)
+    seconds: dict[str, list[float]] = field(default_factory=dict)
+
+    @classmethod
+    def start(cls, name: str, config: ConfigDict) -> "Side":
+        """A process that has one of `SIDES`, and waits."""
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        process = context.Process(target=_serve, args=(name, config, theirs), daemon=True)
+        process.start()
+        theirs.close()
+        return cls(name, process, ours)
+
+    def prepare(self, program: str) -> None:
+        """Compiles and warms up."""
+        self.first[program], self.about = self._ask("prepare", program)
+
+    def measure(self, program: str, calls: int) -> None:
+        """One block."""
+        self.seconds.setdefault(program, []).append(self._ask("measure", program, calls))
+
+    def median(self, program: str) -> float:
+        return statistics.median(self.seconds[program])
+
+    def stop(self) -> None:
+        self.connection.close()
+        self.process.join(10)
+        self.process.kill()
+
+    def _ask(self, *request: object) -> Any:
+        try:
+            self.connection.send(request)
+            return self.connection.recv()
+        except (EOFError, OSError):
+            raise ValueError(f"The process of {self.name} has ended; see above") from None
+
+
+def _serve(name: str, config: ConfigDict, connection: Connection) -> None:
+    """Answers one process's requests until it hangs up."""
+    side = SIDES[name](config)
+    timed: dict[str, Timed] = {}
+    while True:
+        try:
+            request, program, *rest = connection.recv()
+        except EOFError:
+            return
+        if request == "prepare":
+            begin = time.perf_counter()
+            timed[program] = side.prepare(program)
+            connection.send((time.perf_counter() - begin, side.about()))
+        else:
+            connection.send(timed[program](*rest))
+
+
+class Ours:
+    """This project's network and training step."""
+
+    def __init__(self, config: ConfigDict) -> None:
+        import jax
+
+        from diffusion_jax import parallel
+        from diffusion_jax.runs.train import fresh_state
+
+        self.config, self.jax, self.parallel = config, jax, parallel
+        self.state = parallel.replicate(jax.jit(lambda: fresh_state(config))())
+
+    def about(self) -> dict[str, Any]:
+        device = self.jax.devices()[0].device_kind
+        return {"version": f"JAX {self.jax.__version__}", "device": device}
+
+    def prepare(self, program: str) -> Timed:
+        call = {"forward": self._forward, "step": self._step}[program]()
+
+        def timed(calls: int) -> float:
+            begin = time.perf_counter()
+            for _ in range(calls):
+                result = call()
+            self.jax.block_until_ready(result)
+            return (time.perf_counter() - begin) / calls
+
+        timed(1)
+        timed(1)
+        return timed
+
+    def _forward(self) -> Callable[[], Any]:
+        from diffusion_jax.runs import build
+
+        model, params = build.make_model(self.config), self.state.params
+        apply = self.jax.jit(lambda params, *told: model.apply({"params": params}, *told))
+        images, labels = _batch(self.config)
+        x = self.jax.device_put(images / np.float32(127.5) - 1)
+        told = self.jax.device_put((np.arange(1, len(x) + 1, dtype=np.float32), labels))
+        return lambda: apply(params, x, *told)
+
+    def _step(self) -> Callable[[], Any]:
+        from diffusion_jax.runs.train import make_step
+
+        step = self.parallel.data_parallel(make_step(self.config))
+        images, labels = _batch(self.config)
+        batch = self.parallel.shard({"image": images, "label": labels})
+
+        def call() -> Any:
+            self.state, metrics = step(self.state, batch)
+            return metrics
+
+        return call
+
+
+class Theirs:
+    """The same in PyTorch. Of both layouts of images the faster one is measured."""
+
+    compiled = False
+
+    def __init__(self, config: ConfigDict) -> None:
+        import torch
+
+        self.config, self.torch = config, torch
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.layouts: dict[str, dict[str, float]] = {}
+        # As JAX: products of float32 may be made of TF32, where the device has it.
+        torch.set_float32_matmul_precision("high")
+        torch.backends.cudnn.benchmark = True
+        if self.device == "cpu":
+            torch.set_num_threads(len(os.sched_getaffinity(0)))
+
+    def about(self) -> dict[str, Any]:
+        on_gpu = self.device == "cuda"
+        return {
+            "version": f"PyTorch {self.torch.__version__}",
+            "device": self.torch.cuda.get_device_name() if on_gpu else "cpu",
+            "seconds_by_layout": self.layouts,
+        }
+
+    def prepare(self, program: str) -> Timed:
+        layouts = {"NCHW": self.torch.contiguous_format, "NHWC": self.torch.channels_last}
+        if self.compiled and self.device == "cuda":
+            del layouts["NCHW"]  # which the compiler would change
+        found = {}
+        self.layouts[program] = {}
+        for name, layout in layouts.items():
+            found[name] = self._timed(program, layout)
+            found[name](1)
+            found[name](1)
+            self.layouts[program][name] = min(found[name](1) for _ in range(3))
+        return found[min(found, key=self.layouts[program].__getitem__)]
+
+    def _timed(self, program: str, layout: Any) -> Timed:
+        from benchmarks.pytorch_step import Trainer
+
+        trainer = Trainer(self.config, self.device, layout, compiled=self.compiled)
+        images, labels = _batch(self.config)
+        pixels = self.torch.tensor(images.transpose(0, 3, 1, 2), device=self.device)
+        labels = self.torch.tensor(labels.astype(np.int64), device=self.device)
+        x = (pixels.float() / 127.5 - 1).contiguous(memory_format=layout)
+        clock = self.torch.arange(1.0, len(x) + 1, device=self.device)
+
+        def timed(calls: int) -> float:
+            begin = time.perf_counter()
+            for _ in range(calls):
+                if program == "step":
+                    trainer.step(pixels, labels)
+                else:
+                    trainer.forward(x, clock, labels)
+            if self.device == "cuda":
+                self.torch.cuda.synchronize()
+            return (time.perf_counter() - begin) / calls
+
+        return timed
+
+
+class TheirsCompiled(Theirs):
+    compiled = True
+
+
+SIDES = {"JAX": Ours, "PyTorch": Theirs, "PyTorch compiled": TheirsCompiled}
+
+
+def _batch(config: ConfigDict) -> tuple[np.ndarray, np.ndarray]:
+    """Random uint8 images and labels."""
+    generator = np.random.default_rng(0)
+    side, rows = config.data.resolution, config.batch_size
+    images = generator.integers(256, size=(rows, side, side, config.model.channels), dtype=np.uint8)
+    return images, generator.integers(config.model.num_classes, size=rows, dtype=np.int32)
