@@ -19,6 +19,12 @@ class Plain:
     def write(self, text: str) -> int:
         return self._stream.write(self._obeyed.sub("?", text))
 
+    def __eq__(self, other: object) -> bool:
+        """So that absl finds, and removes, a second handler that logs to the same stream."""
+        return other is self or other is self._stream
+
+    __hash__ = object.__hash__
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 

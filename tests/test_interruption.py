@@ -40,6 +40,15 @@ def test_any_of_the_signals_ends_a_run(number):
     assert [signal.getsignal(each) for each in SIGNALS] == before
 
 
+@pytest.fixture
+def ctrl_c():
+    """Ctrl-C raises KeyboardInterrupt, as it does unless the tests run in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 def test_only_a_second_ctrl_c_forces():
     with interruptible() as interrupted:
         send(signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)

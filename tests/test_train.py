@@ -56,6 +56,7 @@ def test_a_run_explains_itself(finished):
     assert [line["step"] for line in metrics] == [2, 4, 6]
     for name in ("loss", "simple", "vlb", "gradient_norm", "images_per_second"):
         assert all(np.isfinite(line[name]) and line[name] > 0 for line in metrics)
+    assert all(0 <= line["waiting_for_data"] < 1 and line["skipped"] == 0 for line in metrics)
     for picture in ("loss.png", "samples/step_0000006.png"):
         with Image.open(workdir / picture) as image:
             assert np.asarray(image).std() > 0

@@ -68,10 +68,7 @@ def run_steps(
         report.picture(first - 1, draw(state.ema_params))
 
     for number in range(first, config.steps + 1):
-        since = time.monotonic()
-        batch = next(data)
-        report.waited(time.monotonic() - since)
-        state, metrics = step(state, parallel.shard(batch))
+        state, metrics = step(state, parallel.shard(report.next_of(data)))
         # The metrics of the step before are there by now, or soon: the device always has work.
         if pending:
             read(*pending)

@@ -79,9 +79,12 @@ class Reporter:
             self.restart_clock()
             self.say(f"First step after {time.monotonic() - self._begun:.1f} seconds")
 
-    def waited(self, seconds: float) -> None:
-        """So long the loop waited for data."""
-        self._waited += seconds
+    def next_of(self, data: Iterator[Any]) -> Any:
+        """The next batch; how long that takes is waiting for data."""
+        since = time.monotonic()
+        batch = next(data)
+        self._waited += time.monotonic() - since
+        return batch
 
     def say(self, text: str) -> None:
         """A line above the bar."""
