@@ -17,7 +17,7 @@ from absl import app, flags
 from scripts import help, mistakes, processes, terminal
 
 ROOT = Path(__file__).resolve().parent.parent
-QUIET = ("orbax", "jax", "tensorflow_datasets")
+QUIET = ("orbax", "jax", "tensorflow_datasets", "matplotlib")
 
 # The flags of each command, or of each way to use it: "evaluate --workdir", "evaluate --images".
 Commands = Mapping[str, Sequence[flags.FlagHolder]]
