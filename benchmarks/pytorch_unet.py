@@ -3,6 +3,7 @@
 Of its blocks `res`, `clsAtn` and `chnAtn`, with the same parameters: `state_dict_of` maps ours.
 """
 
+import itertools
 import math
 import re
 from collections.abc import Mapping
@@ -120,7 +121,7 @@ class UNet(nn.Module):
         super().__init__()
         names = [name.strip() for name in blocks.split(",")]
         widths = [width * 2 ** (growth * i) for i in range(levels + 1)]
-        pairs = list(zip(widths, widths[1:]))
+        pairs = list(itertools.pairwise(widths))
 
         def chain(old: int, new: int) -> Chain:
             return Chain(names, old, new, time_dim, label_dim)

@@ -12,8 +12,8 @@ from diffusion_jax.runs import build
 from diffusion_jax.training.state import init_params
 
 torch = pytest.importorskip("torch")
-
-from benchmarks import pytorch_step, pytorch_unet
+pytorch_step = pytest.importorskip("benchmarks.pytorch_step")
+pytorch_unet = pytest.importorskip("benchmarks.pytorch_unet")
 
 
 @pytest.fixture(scope="module")
