@@ -30,7 +30,7 @@ part() {
     local name=$1 limit=$2 module=$3 left=$((end - SECONDS)) status
     shift 3
     [[ $(cat "$results/$name.status" 2> /dev/null) == done ]] && return
-    if ((left < 10)); then
+    if ((left < 2)); then
         echo "no time left" > "$results/$name.status"
     else
         ((limit < left)) || limit=$left
