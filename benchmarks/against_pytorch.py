@@ -1,9 +1,9 @@
-r"""Our network and training step next to the same ones in PyTorch.
+"""Our network and training step next to the same ones in PyTorch.
 
 python -m benchmarks.against_pytorch --config configs/res_res.py --config.model.width=32 \
     --config.model.levels=2 --batch 8
-python -m benchmarks.against_pytorch --config configs/res_res.py --batch 32 --dtype bfloat16 \
-    --compile
+python -m benchmarks.against_pytorch --config configs/res_res.py --batch 32 \
+    --dtype bfloat16 --compile
 
 Each is in a process of its own; blocks of calls take turns, and medians count. PyTorch is measured
 in the faster of both layouts of images. It takes pip install -r benchmarks/requirements_torch.txt
@@ -87,10 +87,10 @@ def show(sides: list[Side], program: str, batch: int) -> None:
         layouts = about.get("seconds_by_layout", {}).get(program, {})
         layout = f", {min(layouts, key=layouts.get)}" if layouts else ""
         ratio = f"   JAX {found[side.name]:.2f}x" if side.name in found else ""
-        speed = f"{1e3 * seconds:9.1f} ms  {batch / seconds:9.2f} images/s"
         print(
-            f"{program:>8}  {side.name:16}  {speed}"
-            f"{ratio}   ({about['version']}, {about['device']}{layout})",
+            f"{program:>8}  {side.name:16}  {1e3 * seconds:9.1f} ms"
+            f"  {batch / seconds:9.2f} images/s{ratio}"
+            f"   ({about['version']}, {about['device']}{layout})",
             flush=True,
         )
 

@@ -7,8 +7,10 @@ torch). The weights are random ones, which take as long as others.
 """
 
 import importlib.util
+import json
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -21,6 +23,7 @@ from scripts import cli
 _IMAGES = flags.DEFINE_integer("images", 128, "Of 64x64 pixels.", 1)
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Images at a time.", 1)
 _TORCH = flags.DEFINE_bool("torch", False, "PyTorch, too.")
+_JSON = flags.DEFINE_string("json", None, "File to write the figures to, too.")
 
 
 def main() -> None:
@@ -28,7 +31,12 @@ def main() -> None:
     images = generator.integers(0, 256, (_IMAGES.value, 64, 64, 3), np.uint8)
     extract = make_extractor("random", batch_size=_BATCH_SIZE.value)
     print(f"{jax.default_backend()}, {jax.device_count()} devices")
-    show("features", extract, images)
+    speed = show("features", extract, images)
+    if _JSON.value:
+        device = jax.local_devices()[0].device_kind
+        figures = {"benchmark": "features", "device": device, "jax": jax.__version__}
+        figures |= {"batch": _BATCH_SIZE.value, "images_per_second": speed}
+        Path(_JSON.value).write_text(json.dumps(figures, indent=2) + "\n")
     if _TORCH.value:
         show("PyTorch", in_torch(), images)
     roots = generator.standard_normal((2, 2048, 4096))
@@ -38,11 +46,14 @@ def main() -> None:
     print(f"{'distance, 2048':>16}  {time.perf_counter() - start:>8.1f} s")
 
 
-def show(name: str, extract: Callable, images: np.ndarray) -> None:
+def show(name: str, extract: Callable, images: np.ndarray) -> float:
+    """Prints, and returns, how many images a second are described."""
     extract(images[: _BATCH_SIZE.value])  # compiles
     start = time.perf_counter()
     extract(images)
-    print(f"{name:>16}  {len(images) / (time.perf_counter() - start):>8.1f} images/s", flush=True)
+    speed = len(images) / (time.perf_counter() - start)
+    print(f"{name:>16}  {speed:>8.1f} images/s", flush=True)
+    return speed
 
 
 def in_torch() -> Callable:

@@ -1,0 +1,58 @@
+"""Does this device compute in float32 what a CPU computes? Of one pass of a config's network.
+
+python -m benchmarks.parity --config configs/res_res.py --batch 4
+
+Products are computed in full float32 ("highest"), since a GPU's default rounds them to TF32, which
+is measured, too. Errors are of the largest value of the CPU's result.
+"""
+
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+from absl import flags
+
+from benchmarks import measure
+from scripts import cli
+
+flags.set_default(measure.DTYPE, "float32")
+
+
+def main() -> None:
+    from diffusion_jax.runs import build
+    from diffusion_jax.runs.validation import validate
+    from diffusion_jax.training.state import init_params
+
+    config = measure.config_from_flags()
+    validate(config)
+    model, side, rows = build.make_model(config), config.data.resolution, config.batch_size
+    device, host = jax.devices()[0], jax.devices("cpu")[0]
+    generator = np.random.default_rng(0)
+    x = generator.standard_normal((rows, side, side, model.channels), np.float32)
+    clock = generator.integers(1, 1000, rows).astype(np.float32)
+    labels = np.arange(rows, dtype=np.int32) % model.num_classes if model.num_classes else None
+    with jax.default_device(host):
+        params = jax.jit(lambda: init_params(model, config.seed, side))()
+
+    def output(where: jax.Device, precision: str) -> np.ndarray:
+        arrays = jax.device_put((params, x, clock, labels), where)
+        with jax.default_matmul_precision(precision):
+            network = jax.jit(lambda params, *told: model.apply({"params": params}, *told))
+            return np.asarray(network(*arrays).estimate)
+
+    wanted = output(host, "highest")
+    errors = {
+        precision: float(np.abs(output(device, precision) - wanted).max() / np.abs(wanted).max())
+        for precision in ("highest", "default")
+    }
+    figures = {"benchmark": "parity", "device": device.device_kind, "jax": jax.__version__}
+    figures |= {**measure.described(config), "relative_error": errors}
+    for key, value in figures.items():
+        print(f"{key:>32}  {value}")
+    if measure.JSON.value:
+        Path(measure.JSON.value).write_text(json.dumps(figures, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    cli.run(main)
