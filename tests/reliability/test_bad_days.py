@@ -1,8 +1,10 @@
 """The long forms: python -m pytest -n 0 -s -m long tests/reliability"""
 
+import os
+
 import pytest
 
-from reliability import flips, kills, signals
+from reliability import flips, full_disk, kills, signals
 
 pytestmark = pytest.mark.long
 
@@ -20,3 +22,9 @@ def test_random_kills():
 def test_random_signals():
     """5 minutes on two cores that others use, too."""
     assert signals.main(20) == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting takes root")
+def test_fill_levels_of_a_small_disk():
+    """7 minutes on two cores that others use, too."""
+    assert full_disk.main() == 0
