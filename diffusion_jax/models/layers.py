@@ -13,7 +13,8 @@ from jaxtyping import Array, DTypeLike, Float, Int
 
 from diffusion_jax.diffusion.types import Features, Images
 from diffusion_jax.models.ahead import OF_PARAMS, ahead
-from diffusion_jax.models.transposed import ConvTranspose, row_major
+from diffusion_jax.models.layout import row_major
+from diffusion_jax.models.transposed import ConvTranspose
 
 # PyTorch's default for kernels, U(+-1/sqrt(fan_in)).
 TORCH_KERNEL = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")

@@ -2,8 +2,9 @@
 
     y = activation(gain (x - mean) / sqrt(variance + epsilon) + bias)
 
-x is read once for its statistics and once for y; for the gradient, x and dy are read once for two
-sums and once for dx. Everything is computed in float32 and nothing between is written to memory.
+x is read once for its statistics and once for y. For the gradient, that of the activation is
+written once, in the type of x, and read with x once for two sums and once for dx. All is computed
+in float32.
 """
 
 from collections.abc import Callable

@@ -10,10 +10,10 @@ from functools import partial
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax.experimental.layout import Layout, with_layout_constraint
 from jaxtyping import Array, DTypeLike, Float
 
 from diffusion_jax.models.ahead import OF_PARAMS, ahead
+from diffusion_jax.models.layout import row_major
 
 Small = Float[Array, "batch height width channels"]
 Large = Float[Array, "batch tall wide features"]
@@ -42,15 +42,6 @@ class ConvTranspose(nn.Module):
         kernel = ahead(self, OF_PARAMS, "kernel", lambda: _prepared(cast))
         shift = ahead(self, OF_PARAMS, "bias", lambda: jnp.asarray(bias, self.dtype))
         return _adjoint(self.stride, x.astype(self.dtype), kernel) + shift[None, None, None, :]
-
-
-def row_major(x: Array) -> Array:
-    """x, whose last axis is the one without gaps in memory; so is that of its gradient.
-
-    On the way from parameters in float32 to kernels in bfloat16 this keeps the layout that cuDNN
-    prefers, and the copies that it takes, from reaching the optimizer's arrays.
-    """
-    return with_layout_constraint(x, Layout(tuple(range(x.ndim))))
 
 
 def _prepared(kernel: Kernel) -> Kernel:

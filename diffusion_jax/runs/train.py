@@ -13,9 +13,8 @@ from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 from diffusion_jax import parallel
-from diffusion_jax.data import Source
 from diffusion_jax.files import lock
-from diffusion_jax.runs import build, environment, run_folder
+from diffusion_jax.runs import build, continuing, environment, run_folder
 from diffusion_jax.runs.found_classes import settled
 from diffusion_jax.runs.previews import make_preview
 from diffusion_jax.runs.recovery import Recovery
@@ -31,12 +30,6 @@ from diffusion_jax.training.metrics import Metrics, Running
 from diffusion_jax.training.reporting import Reporter
 from diffusion_jax.training.state import TrainState, init_state
 from diffusion_jax.training.step import make_train_step
-
-# What a run cannot change once it has parameters.
-FIXED = ("behaviour", "model.", "schedule.", "data.resolution", "parametrisation")
-FREE = ("model.dtype", "model.dropout", "model.remat")
-# Of the EDM schedule, what only sampling reads.
-FREE += ("schedule.edm.sigma_min", "schedule.edm.sigma_max", "schedule.edm.rho")
 
 
 def train(config: ConfigDict, workdir: Path) -> TrainState:
@@ -55,12 +48,12 @@ def train(config: ConfigDict, workdir: Path) -> TrainState:
     config = settled(config)
     validate(config)
     parallel.check_batch_size(config.batch_size, config.micro_batches)
-    changes = _changes_since(config, workdir)
-    _check_steps(config, workdir)
+    changes = continuing.changes_since(config, workdir)
+    continuing.check_steps(config, workdir)
     if config.init_from and not (workdir / run_folder.CHECKPOINTS).is_dir():
         _config_to_start_from(config.init_from)  # which a run that goes on no longer needs
     source = build.open_source(config)
-    _check_classes(config, workdir, source)
+    continuing.check_classes(config, workdir, source)
     fresh = partial(fresh_state, config)
 
     with (
@@ -118,7 +111,7 @@ def train(config: ConfigDict, workdir: Path) -> TrainState:
             report.say(f"Data: {source.description.summary()}")
             for line in news:
                 report.say(line)
-            for change in changes + _changes_of_data(about, known):
+            for change in changes + continuing.changes_of_data(about, known):
                 report.say(f"Changed since the last start: {change}")
             if start:
                 over = start == config.steps
@@ -201,61 +194,6 @@ def _config_to_start_from(init_from: str) -> ConfigDict:
         raise ValueError(f"init_from={init_from}: {error}") from None
 
 
-def _changes_since(config: ConfigDict, workdir: Path) -> list[str]:
-    """What differs from the config that the run in `workdir` was last started with.
-
-    Raises ValueError if something differs that shapes the network or the schedule, or the seed.
-    """
-    if workdir.exists() and not workdir.is_dir():
-        raise ValueError(f"The workdir {workdir} is a file; choose another --workdir")
-    if not (workdir / run_folder.CONFIG_FILE).exists():
-        return []
-    changes = run_folder.differences(run_folder.load(workdir), config)
-    chosen = {"schedule": config.schedule.name, "parametrisations": config.parametrisation}
-
-    def is_fixed(change: str) -> bool:
-        section, *rest = change.split(":")[0].split(".")
-        # Options of what was not chosen are free.
-        idle = len(rest) == 2 and section in chosen and rest[0] != chosen[section]
-        return change.startswith(FIXED) and not change.startswith(FREE) and not idle
-
-    fixed = [change for change in changes if is_fixed(change)]
-    if fixed:
-        raise ValueError(
-            f"{workdir} holds a run of another model ({'; '.join(fixed)}); choose another --workdir"
-        )
-    if seeds := [change for change in changes if change.startswith("seed:")]:
-        before = seeds[0].removeprefix("seed: ").partition(" ->")[0]
-        raise ValueError(
-            f"{workdir} holds a run of seed={before}, which would draw other noise and batches "
-            f"with seed={config.seed}; give seed={before} to go on, or choose another workdir"
-        )
-    return changes
-
-
-def _check_steps(config: ConfigDict, workdir: Path) -> None:
-    """Raises ValueError if the run in `workdir` is beyond the steps that were asked for."""
-    folders = (workdir / run_folder.CHECKPOINTS).glob("[0-9]*")
-    done = max((int(path.name) for path in folders if path.name.isdecimal()), default=0)
-    if done > config.steps:
-        raise ValueError(
-            f"{workdir} has taken {done} steps already, and steps={config.steps} was asked for; "
-            f"give steps={done} or more, or choose another workdir"
-        )
-
-
-def _check_classes(config: ConfigDict, workdir: Path, source: Source) -> None:
-    """Raises ValueError if the labels of the run in `workdir` stand for other classes."""
-    started = (workdir / run_folder.CONFIG_FILE).is_file()
-    before = run_folder.class_names(workdir) if started else []
-    if config.model.num_classes and before and before != list(source.class_names):
-        changed = [f"{old} -> {new}" for old, new in zip(before, source.class_names) if old != new]
-        raise ValueError(
-            f"{workdir} holds a run of other classes ({'; '.join(changed[:5])}); name them as they "
-            "were, or choose another --workdir"
-        )
-
-
 def _about_average(config: ConfigDict, start: int, before: dict[str, Any]) -> dict[str, Any]:
     """What a checkpoint says of its averages. before: what that of step `start` said."""
     options = config.averages.get("power", {})
@@ -263,12 +201,3 @@ def _about_average(config: ConfigDict, start: int, before: dict[str, Any]) -> di
     of = {"name": config.average, "sigma_rels": [width for width in widths if width]}
     same = before.get("of") == of
     return {"of": of, "since": before["since"] if same else start}
-
-
-def _changes_of_data(about: dict, now: dict) -> list[str]:
-    before = about.get("data", now)
-    return [
-        f"the data's {name}: {before[name]} -> {now[name]}"
-        for name in now
-        if name in before and before[name] != now[name]
-    ]
