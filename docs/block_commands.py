@@ -105,7 +105,8 @@ def inner(words: Sequence[str]) -> list[str]:
     """The command that a batch file passes to srun."""
     script = next(index for index, word in enumerate(words) if word.endswith(".sbatch"))
     text = (ROOT / words[script]).read_text()
-    text = text.replace("source .venv/bin/activate\n", "").replace("exec srun", "printf '%s\\n'")
+    text = text.replace("source .venv/bin/activate\n", "").replace("exec srun", "srun")
+    text = "srun() { printf '%s\\n' \"$@\"; }\n" + text
     shell = ["bash", "-c", text, *words[script:]]
     done = subprocess.run(shell, capture_output=True, text=True)
     if done.returncode:
