@@ -117,8 +117,13 @@ def from_levels(levels: Level) -> Path:
         beta, variance = (np.where(down, row, 0) for row in (beta, shrink * beta))
         posterior_x0 = np.where(down, signal[1:] * beta / noise[:-1] ** 2, 0)
         posterior_x = np.where(down, ratio * shrink, 0)
-    if np.any(log_snr_step == 0) or np.any(np.isnan(log_snr_step)):
-        raise ValueError("Two neighbouring levels of a path are the same")
+    same = (log_snr_step == 0) | np.isnan(log_snr_step)
+    if same.any():
+        place = int(same.argmax())
+        raise ValueError(
+            f"Levels {place} and {place + 1} of the path, of {len(signal)}, are the same: signal "
+            f"{signal[place]:.3g}, noise {noise[place]:.3g}. Take fewer steps or another spacing"
+        )
     return Path(
         waypoints(
             levels,

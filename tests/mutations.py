@@ -1,0 +1,384 @@
+"""Changes the code in one place at a time, and shows whether a test notices.
+
+    python tests/mutations.py [--only WORD] [--out TABLE.md]
+
+Each change is made in a copy of the repository, where the tests named with it are run until one
+fails. The exit code is 1 if a change survives. All take about 40 minutes on two cores.
+"""
+
+import argparse
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+COPIED = ("configs", "diffusion_jax", "scripts", "tests", "docs", "benchmarks", "pyproject.toml")
+LONGEST = 600  # seconds that the tests of a change may take
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """old becomes new in a file, where it occurs once. tests: files, or what pytest is given."""
+
+    file: str
+    old: str
+    new: str
+    tests: str
+
+
+def of(file: str, *changes: tuple[str, str, str]) -> list[Mutation]:
+    return [Mutation(f"diffusion_jax/{file}.py", *change) for change in changes]
+
+
+STEP = "tests/test_training_step.py"
+MUTATIONS = [
+    *of(
+        "training/step",
+        ("lambda x: x / parts, total", "lambda x: x, total", STEP),
+        ("jax.random.fold_in(root, state.step)", "jax.random.fold_in(root, 0)", STEP),
+        ("gradients = parallel.mean(gradients)", "gradients = gradients", STEP),
+        ('keys.derive(seed, "train")', 'keys.derive(seed, "sample")', STEP),
+        ("parallel.global_rows(", "jnp.arange(", STEP),
+        (
+            "replace(state, step=new.step)",
+            "state",
+            "tests/test_bad_checkpoints.py -k skipped",
+        ),
+        (
+            "parts = {name: drawn.importance * values",
+            "parts = {name: values",
+            "tests/test_timesteps.py",
+        ),
+        (
+            'timesteps.update(state.history, observed["position"]',
+            'timesteps.update(state.history, observed["position"] + 1',
+            "tests/test_timesteps.py",
+        ),
+    ),
+    *of(
+        "training/objectives",
+        (
+            "noise = keys.normal(for_noise, x0.shape[1:])",
+            "noise = keys.normal(for_level, x0.shape[1:])",
+            STEP,
+        ),
+        (
+            'drawn.keys, batch["label"], label_dropout',
+            'drawn.keys, batch["label"], 1 - label_dropout',
+            STEP,
+        ),
+        (
+            'drop_labels(drawn.keys, batch["label"],',
+            'drop_labels(drawn.keys, batch["label"][::-1],',
+            STEP,
+        ),
+        ("label_dropout, model.num_classes)", "label_dropout, model.num_classes - 1)", STEP),
+        (
+            "next = schedule.after(drawn.position)",
+            "next = schedule.after(jnp.maximum(drawn.position - 1, 1))",
+            STEP,
+        ),
+    ),
+    *of(
+        "diffusion/keys",
+        (
+            "jax.random.fold_in, (None, 0))(key, examples)",
+            "jax.random.fold_in, (None, 0))(key, examples // 2)",
+            STEP,
+        ),
+        ("(None, 0))(key, examples)", "(None, 0))(key, examples % 4)", STEP),
+    ),
+    *of(
+        "training/averages",
+        ("lambda ema, new: ema + (1 - decay)", "lambda ema, new: ema + decay", STEP),
+        ("short = (1 + step", "short = (2 + step", STEP),
+        ("(1 - 1 / (step.astype(jnp.float32) + 1))", "(1 - 1 / (step + 2))", "tests/test_train.py"),
+    ),
+    *of(
+        "training/state",
+        ("averages.update(before, params, ", "averages.update(before, state.params, ", STEP),
+        ("average(state.step)),", "average(state.step + 1)),", STEP),
+        ("second(state.step))", "second(state.step + 1))", STEP),
+        (
+            'path[-1].key.startswith("fixed_")',
+            'path[-1].key.startswith("nothing_")',
+            "tests/test_edm_networks.py tests/test_adm.py",
+        ),
+    ),
+    *of(
+        "training/optimizers",
+        ("optax.clip_by_global_norm(clip_norm)", "optax.clip_by_global_norm(2 * clip_norm)", STEP),
+        ("weight_decay=weight_decay)", "weight_decay=0.0)", STEP),
+        (
+            "optax.linear_schedule(0.0, learning_rate, warmup_steps)",
+            "optax.linear_schedule(0.0, learning_rate, warmup_steps + 1)",
+            STEP,
+        ),
+    ),
+    *of(
+        "training/loop",
+        ("number % config.log_every == 0", "number % config.log_every == 1", "tests/test_train.py"),
+        (
+            "number % config.checkpoint_every == 0",
+            "number % config.checkpoint_every == 1",
+            "tests/test_train.py",
+        ),
+        (
+            "first = int(state.step) + 1",
+            "first = int(state.step)",
+            "tests/test_train.py",
+        ),
+    ),
+    *of(
+        "training/checkpoints",
+        ("max_to_keep=keep_latest", "max_to_keep=None", "tests/test_train.py -k newest"),
+        (
+            'name = "ema_params" if ema else "params"',
+            'name = "params"',
+            "tests/test_train.py -k averaged",
+        ),
+        (
+            "if known and (changed := known.first_changed(found)):",
+            "if known and (changed := None):",
+            "tests/test_bad_checkpoints.py",
+        ),
+        (
+            "if known and not known.has_about(about):",
+            "if False:",
+            "tests/test_bad_checkpoints.py",
+        ),
+        (
+            "if spoiled := first_not_finite(items):",
+            "if spoiled := None:",
+            "tests/test_bad_checkpoints.py",
+        ),
+    ),
+    *of(
+        "data/pipeline",
+        (
+            "own = slice(process_index * rows, (process_index + 1) * rows)",
+            "own = slice(0, rows)",
+            "tests/test_data.py",
+        ),
+        (
+            "for epoch in range(first // self.length, (last - 1) // self.length + 1)",
+            "for epoch in range(first // self.length, last // self.length + 1)",
+            "tests/test_data.py",
+        ),
+        ("default_rng([self.seed, epoch])", "default_rng([self.seed, 0])", "tests/test_data.py"),
+        (
+            'batch["image"][mirrored][:, :, ::-1]',
+            'batch["image"][mirrored][:, ::-1]',
+            "tests/test_data.py",
+        ),
+        (
+            "default_rng([seed, epoch, index, 1])",
+            "default_rng([seed, index, 1])",
+            "tests/test_folder.py",
+        ),
+    ),
+    *of(
+        "data/crops",
+        ("(image.height - side) // 2", "(image.height - side + 1) // 2", "tests/test_folder.py"),
+        (
+            "round(image.height * scale)), BICUBIC)",
+            "int(image.height * scale)), BICUBIC)",
+            "tests/test_folder.py",
+        ),
+    ),
+    *of(
+        "data/imagenet",
+        ("transpose(0, 2, 3, 1)", "transpose(0, 3, 2, 1)", "tests/test_imagenet.py"),
+        ("    return labels - 1", "    return labels", "tests/test_imagenet.py"),
+    ),
+    *of(
+        "images",
+        ("/ 127.5 - 1", "/ 128 - 1", f"tests/test_images.py {STEP}"),
+    ),
+    *of(
+        "diffusion/losses",
+        ("x0 > p.mean, ndtr(-lower)", "x0 > p.mean, ndtr(lower)", "tests/test_losses.py"),
+        ("-jnp.log(jnp.maximum(mass, 1e-12))", "-jnp.log(mass)", "tests/test_losses.py"),
+        (
+            "return 0.5 * (jnp.exp(difference) - 1 - difference + squared_distance)",
+            "return 0.5 * (jnp.exp(difference) - 1 + difference + squared_distance)",
+            "tests/test_losses.py",
+        ),
+        ("if loss.bound_trains_mean else stop_mean(prediction)", "", STEP),
+    ),
+    *of(
+        "diffusion/discrete",
+        ("noise=np.sqrt(self.one_minus_alphas_bar)", "noise=self.one_minus_alphas_bar", STEP),
+        ("randint(key, (), 1, self.num_steps + 1)", "randint(key, (), 1, self.num_steps)", STEP),
+        ("_cosine(np.arange(num_steps + 1)", "_cosine(np.arange(1, num_steps + 2)", STEP),
+    ),
+    *of(
+        "diffusion/timesteps",
+        ("* (1 - uniform_part) + uniform_part / count", "", "tests/test_timesteps.py"),
+        ("(count * p[index])", "p[index]", "tests/test_timesteps.py"),
+    ),
+    *of(
+        "diffusion/guidance",
+        (
+            "good + guidance_scale * (good - bad)",
+            "good + guidance_scale * bad",
+            "tests/test_guidance.py",
+        ),
+        (
+            "(low < sigma) & (sigma <= high)",
+            "(low <= sigma) & (sigma < high)",
+            "tests/test_guidance_variants.py",
+        ),
+        (
+            "phi * (factor - 1) * v / size",
+            "phi * (factor - 1) * v",
+            "tests/test_guidance_variants.py",
+        ),
+        (
+            "denoiser(x * (own.noise / noise), own, condition)",
+            "denoiser(x, own, condition)",
+            "tests/test_guidance_variants.py",
+        ),
+    ),
+    *of(
+        "sampling/ddim",
+        (
+            "jnp.where(variance > 0, jnp.exp(0.5 * log_variance), 0.0)",
+            "jnp.exp(0.5 * log_variance)",
+            "tests/test_sampling.py tests/test_schedulers.py",
+        ),
+        ("(1 - eta**2) * jnp.square", "(1 - eta) * jnp.square", "tests/test_sampling.py"),
+    ),
+    *of(
+        "sampling/loop",
+        (
+            "random_keys.at_step(keys, count)",
+            "random_keys.at_step(keys, 1)",
+            "tests/test_sampling.py",
+        ),
+        (
+            "starting_noise(keys, shape) * path.start_std",
+            "starting_noise(keys, shape)",
+            "tests/test_sampling.py tests/test_solvers.py",
+        ),
+    ),
+    *of(
+        "sampling/heun",
+        ("jnp.asarray(next.noise) > 0", "jnp.asarray(next.noise) >= 0", "tests/test_solvers.py"),
+    ),
+    *of(
+        "sampling/multistep",
+        ("nodes[-1] - arrived", "nodes[-1] + arrived", "tests/test_multistep_solvers.py"),
+        ("or arrived == 0", "", "tests/test_multistep_solvers.py tests/test_editing.py"),
+    ),
+    *of(
+        "evaluation/moments",
+        (
+            "self.scatter / (self.count - 1)",
+            "self.scatter / self.count",
+            "tests/test_fid.py tests/test_metrics.py",
+        ),
+        ("self.count * other.count / count)", "self.count * other.count)", "tests/test_fid.py"),
+        ("- 2 * trace)", "- trace)", "tests/test_fid.py"),
+    ),
+    *of(
+        "evaluation/scores",
+        ("/ (size * (size - 1))", "/ (size * size)", "tests/test_metrics.py"),
+        (
+            "np.partition(block, neighbours, axis=1)",
+            "np.partition(block, neighbours - 1, axis=1)",
+            "tests/test_metrics.py",
+        ),
+        ("block <= radii", "block < radii", "tests/test_metrics.py"),
+    ),
+    *of(
+        "runs/labels",
+        (
+            "np.full(count or DEFAULT_COUNT, num_classes, np.int32)",
+            "np.full(count or DEFAULT_COUNT, 0, np.int32)",
+            "tests/test_generator.py",
+        ),
+        (
+            "np.arange(count) * len(chosen) // count",
+            "np.arange(count) % len(chosen)",
+            "tests/test_generator.py tests/test_scripts.py",
+        ),
+    ),
+    *of(
+        "runs/generator",
+        (
+            'batch["index"] = index + start',
+            'batch["index"] = index',
+            "tests/test_generator.py tests/test_scripts.py",
+        ),
+    ),
+]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", default="", help="changes whose file or text has this")
+    parser.add_argument("--out", type=Path, help="a Markdown table of what was found")
+    chosen = parser.parse_args()
+    mutations = [m for m in MUTATIONS if chosen.only in f"{m.file} {m.old}"]
+    rows = []
+    with tempfile.TemporaryDirectory() as temporary:
+        copy = Path(temporary) / "copy"
+        for name in COPIED:
+            source = ROOT / name
+            (shutil.copytree if source.is_dir() else shutil.copy)(source, _made(copy) / name)
+        for row in tried(copy, mutations):
+            rows.append(row)
+            print(*row, sep="  ", flush=True)
+    survived = [row for row in rows if row[0] != "noticed"]
+    print(f"{len(rows)} changes, {len(survived)} survived")
+    if chosen.out:
+        lines = ["| | file | from | to | seconds |", "|---|---|---|---|---|"]
+        lines += [
+            "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows
+        ]
+        chosen.out.write_text("\n".join(lines) + "\n")
+    return int(bool(survived))
+
+
+def tried(copy: Path, mutations: list[Mutation]) -> Iterator[tuple[str, str, str, str, str]]:
+    """(outcome, file, old, new, seconds) of each; the copy is as it was after each."""
+    for mutation in mutations:
+        path = copy / mutation.file
+        text = path.read_text()
+        if text.count(mutation.old) != 1:
+            raise ValueError(
+                f"{mutation.file} has {mutation.old!r} {text.count(mutation.old)} times"
+            )
+        path.write_text(text.replace(mutation.old, mutation.new))
+        begin = time.monotonic()
+        outcome = tests_fail(copy, mutation.tests.split())
+        path.write_text(text)
+        seconds = f"{time.monotonic() - begin:.0f}"
+        yield outcome, mutation.file, mutation.old, mutation.new or "(nothing)", seconds
+
+
+def tests_fail(copy: Path, tests: list[str]) -> str:
+    """ "noticed" if a test fails, "SURVIVED" if none does."""
+    command = [sys.executable, "-m", "pytest", "-n", "0", "-x", "-q", "--no-header", *tests]
+    try:
+        done = subprocess.run(command, cwd=copy, capture_output=True, text=True, timeout=LONGEST)
+    except subprocess.TimeoutExpired:
+        return "noticed"
+    if done.returncode not in (0, 1):
+        raise RuntimeError(f"pytest ended with {done.returncode}: {done.stdout[-2000:]}")
+    return "noticed" if done.returncode else "SURVIVED"
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,159 @@
+"""Configs at random: each is refused in one line before any work, or makes a finite step."""
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tiny import tiny_config
+
+from diffusion_jax import parallel
+from diffusion_jax.diffusion.losses import LOSSES
+from diffusion_jax.diffusion.parametrisations import PARAMETRISATIONS
+from diffusion_jax.diffusion.schedules import SCHEDULES
+from diffusion_jax.diffusion.weights import WEIGHTS
+from diffusion_jax.models.chain import BLOCKS
+from diffusion_jax.runs import build
+from diffusion_jax.runs.generator import Generator
+from diffusion_jax.runs.run_folder import flatten
+from diffusion_jax.runs.sections import model_section
+from diffusion_jax.runs.train import make_step
+from diffusion_jax.runs.validation import validate
+from diffusion_jax.sampling import SOLVERS, SPACINGS
+from diffusion_jax.training.metrics import means
+from diffusion_jax.training.state import init_state
+
+pytestmark = pytest.mark.usefixtures("ordinary_promotion")
+
+# Networks that are small enough to be made by the hundred.
+SMALL = {
+    "unet": {"width": 8, "levels": 2, "time_dim": 8, "label_dim": 8, "num_heads": 2, "window": 2},
+    "dit": {"patch_size": 4, "width": 8, "depth": 1, "num_heads": 2},
+    "adm": {"width": 8, "multipliers": "1,2", "blocks": 1, "attention": "4", "num_heads": 2},
+    "attention_unet": {"width": 4, "time_dim": 8},
+    "plain_unet": {"width": 8, "levels": 2},
+    "edm2": {"width": 8, "multipliers": "1,2", "blocks": 1, "attention": "4", "head_channels": 4},
+    "noisy_classifier": {
+        "width": 8,
+        "multipliers": "1,2",
+        "blocks": 1,
+        "attention": "4",
+        "head_channels": 4,
+    },
+    "song": {"width": 8, "multipliers": "1,2", "blocks": 1, "attention": "4"},
+}
+NAMES = {
+    "parametrisation": [*PARAMETRISATIONS],
+    "schedule.name": [*SCHEDULES],
+    "loss.kind": [*LOSSES],
+    "loss.weight": [*WEIGHTS],
+    "loss.error": ["squared", "absolute"],
+    "timesteps.name": ["uniform", "loss_second_moment"],
+    "sampling.solver": [*SOLVERS],
+    "sampling.spacing": [*SPACINGS],
+    "average": ["constant", "half_life", "power"],
+    "behaviour": ["corrected", "original"],
+}
+# Sizes of what is computed: other numbers would only take long.
+BOUNDED = ("steps", "batch_size", "width", "depth", "levels", "growth", "resolution", "dim", "rows")
+BOUNDED += ("columns", "blocks", "multiple", "expansion")
+
+
+def values_for(name: str, value):
+    """Values of the same type, among them some that can't be right."""
+    if name in NAMES:
+        return st.sampled_from([*NAMES[name], "no such name"])
+    if isinstance(value, bool):
+        return st.booleans()
+    if isinstance(value, int):
+        few = [-1, 0, 1, 2, 3, 4, 8, 12]
+        large = [] if name.endswith(BOUNDED) else [1000, 2**31, 2**63]
+        return st.sampled_from([*few, *large])
+    if isinstance(value, float):
+        return st.sampled_from([-1.0, 0.0, 1e-30, 0.1, 0.5, 1.0, 3.0, 1e30, np.inf, np.nan])
+    return st.sampled_from(["", "x", "1", "1,2", "4", "-1", "0.5", "original", "\x1b[31m", "8,4"])
+
+
+@st.composite
+def configs(draw):
+    """A small network with all that is chosen by name, and a few fields changed at random."""
+    config = tiny_config()
+    name = draw(st.sampled_from(["unet", "unet", *sorted(SMALL)]))
+    with config.unlocked(), config.ignore_type():
+        config.model = model_section(name, channels=1, num_classes=10, **SMALL[name])
+        if name == "unet":
+            others = st.lists(st.sampled_from(sorted(BLOCKS)), max_size=2)
+            first = draw(st.sampled_from(["res", "conv", *BLOCKS]))
+            config.model.blocks = ",".join([first, *draw(others)])
+        changes = {"loss.kind": "cross_entropy" if name == "noisy_classifier" else "simple"}
+        for field in draw(st.lists(st.sampled_from(sorted(NAMES)), unique=True, max_size=5)):
+            changes[field] = draw(st.sampled_from(NAMES[field]))
+        known = {k: v for k, v in flatten(config).items() if not k.startswith("data.")}
+        for field in draw(st.lists(st.sampled_from(sorted(known)), unique=True, max_size=4)):
+            if field not in ("model.name", "init_from") and "sampling.auto" not in field:
+                changes[field] = draw(values_for(field, known[field]))
+        config.update_from_flattened_dict(changes)
+    return config, changes
+
+
+def refused(config) -> bool:
+    """Whether it is refused, in one line that a terminal shows as it is."""
+    try:
+        validate(config)
+        parallel.check_batch_size(config.batch_size, config.micro_batches)
+    except ValueError as error:
+        message = str(error)
+    else:
+        return False
+    assert message
+    assert "\n" not in message
+    return True
+
+
+def batch_of(config) -> dict[str, np.ndarray]:
+    generator = np.random.default_rng(0)
+    side = config.data.resolution
+    shape = (config.batch_size, side, side, config.model.channels)
+    images = generator.integers(256, size=shape, dtype=np.uint8)
+    labels = generator.integers(max(config.model.num_classes, 1), size=config.batch_size)
+    return parallel.shard({"image": images, "label": labels.astype(np.int32)})
+
+
+def fresh(config):
+    history = build.make_timesteps(config).init()
+    second = build.make_second_average(config) is not None
+    model, optimizer = build.make_model(config), build.make_optimizer(config)
+    return init_state(model, optimizer, config.seed, config.data.resolution, history, second=second)
+
+
+@settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=[*HealthCheck])
+@given(configs())
+def test_a_config_is_refused_in_a_line_or_has_a_step(drawn):
+    config, _ = drawn
+    if refused(config):
+        return
+    state = jax.eval_shape(lambda: fresh(config))
+    step = parallel.data_parallel(make_step(config))
+    new, metrics = jax.eval_shape(step, state, batch_of(config))
+    assert jax.tree.structure(new) == jax.tree.structure(state)
+    assert "loss" in metrics
+
+
+@pytest.mark.long
+@settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=[*HealthCheck])
+@given(configs())
+def test_a_config_is_refused_in_a_line_or_its_step_and_its_images_are_finite(drawn):
+    config, _ = drawn
+    if refused(config):
+        return
+    state = parallel.replicate(jax.jit(lambda: fresh(config))())
+    step = parallel.data_parallel(make_step(config))
+    state, metrics = step(state, batch_of(config))
+    metrics = means(metrics)
+    assert metrics["skipped"] == 0, metrics
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.device_get(state)))
+    if not build.make_model(config).classifies:
+        generator = Generator.from_config(config, batch_size=8)
+        labels = np.arange(8, dtype=np.int32) % max(config.model.num_classes, 1)
+        images, _ = generator(state.ema_params, labels, seed=0)
+        assert np.isfinite(images).all()
