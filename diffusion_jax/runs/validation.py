@@ -1,6 +1,7 @@
 """Checks of a whole config, before data or devices are touched."""
 
 import inspect
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -117,6 +118,9 @@ def validate(config: ConfigDict) -> None:
     for section in SECTIONS:
         _same_keys(f"config.{section}", config[section], _known_fields(section, config))
     values = flatten(config)
+    for name, value in values.items():
+        if isinstance(value, int) and not abs(value) < 2**31 and name != "seed":
+            raise ValueError(f"{name}={value} must be less than 2^31")
     for names, holds, wanted in RULES:
         for name in names.split():
             if not _holds(holds, values[name]):
@@ -151,6 +155,9 @@ def validate(config: ConfigDict) -> None:
             f"optimizer.warmup_steps={warmup} must be less than optimizer.decay_steps={decay}, "
             "which may be as many as config.steps; set optimizer.warmup_steps=0, say"
         )
+    for name, value in values.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{name}={value} must be finite")
 
 
 def _check_sections(config: ConfigDict) -> None:
