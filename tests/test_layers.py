@@ -5,8 +5,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax.errors import ScopeParamShapeError
 
-from diffusion_jax.models import normalisation, transposed
+from diffusion_jax.models import layers, normalisation, transposed
 from diffusion_jax.models.layers import standardized
 from diffusion_jax.models.normalisation import GroupNorm
 from diffusion_jax.models.transposed import ConvTranspose
@@ -129,3 +130,15 @@ def test_no_slope_is_lost_in_weight_standardisation():
         for f in (standardized, with_all_slopes)
     )
     np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_parameters_of_another_shape_are_refused():
+    """By layers of Flax and by our own, as Flax itself would say it."""
+    for layer, wrong in (
+        (layers.dense(3, "dense", jnp.float32), {"kernel": (5, 3), "bias": (3,)}),
+        (GroupNorm(1), {"norm": {"scale": (5,), "bias": (4,)}}),
+    ):
+        x = jnp.ones((2, 4))
+        params = jax.tree.map(jnp.ones, wrong, is_leaf=lambda shape: isinstance(shape, tuple))
+        with pytest.raises(ScopeParamShapeError, match=r'"(kernel|scale)" in "/(norm)?".*\(5'):
+            layer.apply({"params": params}, x)

@@ -14,6 +14,7 @@ from jaxtyping import Array, DTypeLike, Float, Int
 from diffusion_jax.diffusion.types import Features, Images
 from diffusion_jax.models.ahead import OF_PARAMS, ahead
 from diffusion_jax.models.layout import row_major
+from diffusion_jax.models.parameters import LookedUp
 from diffusion_jax.models.transposed import ConvTranspose
 
 # PyTorch's default for kernels, U(+-1/sqrt(fan_in)).
@@ -23,7 +24,7 @@ TORCH_KERNEL = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 gelu = partial(jax.nn.gelu, approximate=False)
 
 
-class CastAhead:
+class CastAhead(LookedUp):
     """What makes a layer of Flax with a dtype cast its parameters ahead of a loop."""
 
     def param(self, name: str, *args: Any, **options: Any) -> Array:
@@ -67,7 +68,7 @@ def quarter_groups(channels: int) -> int:
     return channels // 4 if channels > 4 else 1
 
 
-class WeightStandardizedConv(nn.Module):
+class WeightStandardizedConv(LookedUp, nn.Module):
     """3x3 convolution whose kernel has mean 0 and variance 1 for each output channel.
 
     Weight Standardization (arXiv:1903.10520), without a gain; see `standardized`.

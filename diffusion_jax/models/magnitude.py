@@ -12,6 +12,7 @@ from jaxtyping import Array, DTypeLike, Float
 
 from diffusion_jax.diffusion.types import Clock, Features, Images, Labels, Leaf
 from diffusion_jax.models.ahead import OF_PARAMS, ahead
+from diffusion_jax.models.parameters import LookedUp
 
 NORMAL = nn.initializers.normal(1.0)
 EPSILON = 1e-4
@@ -48,7 +49,7 @@ def mp_concatenate(a: Features, b: Images, t: float) -> Float[Array, "batch heig
     return jnp.concatenate(parts, axis=-1)
 
 
-class MPConv(nn.Module):
+class MPConv(LookedUp, nn.Module):
     """A convolution without bias, whose normalized kernel is divided by sqrt(fan in). Eq. 47.
 
     size: of the window; 0 is a product with vectors.

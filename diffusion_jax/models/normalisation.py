@@ -16,6 +16,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from diffusion_jax.models.parameters import LookedUp
+
 PerChannel = Float[Array, "batch channels"]
 Steps = tuple[tuple[Array | None, Array | None], ...]  # (scale, shift), of (batch or 1, channels)
 Activation = Callable[[Array], Array]
@@ -42,11 +44,11 @@ class GroupNorm(nn.Module):
     ) -> Array:
         steps = Affine(x.shape[-1], name="norm")(), (scale, shift)
         flat = x.reshape(x.shape[0], -1, x.shape[-1])
-        y = _normalised(self.groups, self.epsilon, self.activation, flat, steps)
+        y = _traced_once(self.groups, self.epsilon, self.activation, flat, steps)
         return y.reshape(x.shape)
 
 
-class Affine(nn.Module):
+class Affine(LookedUp, nn.Module):
     """The learned gain and bias of each channel."""
 
     channels: int
@@ -156,3 +158,5 @@ def _group_means(x: PerChannel, groups: int) -> PerChannel:
 
 
 _normalised.defvjp(_forward, _backward)
+# Python runs once for arrays of the same shapes, and what it made is put wherever it is called.
+_traced_once = jax.jit(_normalised, static_argnums=(0, 1, 2), inline=True)

@@ -14,13 +14,14 @@ from jaxtyping import Array, DTypeLike, Float
 
 from diffusion_jax.models.ahead import OF_PARAMS, ahead
 from diffusion_jax.models.layout import row_major
+from diffusion_jax.models.parameters import LookedUp
 
 Small = Float[Array, "batch height width channels"]
 Large = Float[Array, "batch tall wide features"]
 Kernel = Float[Array, "size size channels features"]
 
 
-class ConvTranspose(nn.Module):
+class ConvTranspose(LookedUp, nn.Module):
     """Transposed convolution with parameters and result of `nn.ConvTranspose(padding="SAME")`.
 
     The sides of a map grow by the stride. size: of the square kernel; the stride, or more by an
