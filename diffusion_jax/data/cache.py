@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
+from diffusion_jax.files import json_object
+
 IMAGES, LABELS, SIZES, DESCRIPTION = "images.bin", "labels.bin", "sizes.bin", "dataset.json"
 HASHED_IMAGES = 1000
 
@@ -49,6 +51,16 @@ class Description:
         short |= {"shape": list(self.shape), "origin": dict(self.origin)}
         return short | {"fingerprint": self.fingerprint}
 
+    def check(self) -> None:
+        """Raises ValueError for values of a wrong kind, which a damaged file may have."""
+        numbers = (*self.shape, self.count)
+        texts = (self.name, self.split, self.fingerprint, *self.class_names, *self.skipped)
+        lists = isinstance(self.class_names, list) and isinstance(self.skipped, list)
+        if len(numbers) != 4 or not all(type(n) is int and 0 <= n < 2**40 for n in numbers):
+            raise ValueError(f"shape and count are {str(numbers)[:100]}")
+        if not lists or not isinstance(self.origin, dict) or any(type(t) is not str for t in texts):
+            raise ValueError("names, classes, origin or fingerprint are not texts")
+
     def summary(self) -> str:
         """A one-line summary for printing."""
         height, width, channels = self.shape
@@ -75,8 +87,9 @@ class CachedSource:
         if not path.is_file():
             raise FileNotFoundError(f"{folder} is not a prepared dataset: it has no {DESCRIPTION}")
         try:
-            values = json.loads(path.read_text())
+            values = json_object.any_of(path)
             description = Description(**values | {"shape": tuple(values["shape"])})
+            description.check()
         except (ValueError, TypeError, KeyError) as error:
             raise ValueError(
                 f"{folder} is damaged: {error}; delete it and prepare it again"
@@ -94,18 +107,18 @@ class CachedSource:
         self.description, self.class_names = description, description.class_names
         count, (height, width, channels) = description.count, description.shape
         try:
-            self._labels = np.fromfile(folder / LABELS, np.int32)
+            self._labels = _numbers(folder / LABELS, count)
             if height:
                 shape = (count, height, width, channels)
                 self._images = np.memmap(folder / IMAGES, np.uint8, "r", shape=shape)
             else:
-                self._sizes = np.fromfile(folder / SIZES, np.int32).reshape(count, 2)
+                self._sizes = _numbers(folder / SIZES, 2 * count).reshape(count, 2)
+                if (self._sizes < 1).any():
+                    raise ValueError(f"{SIZES} has sizes that no image has")
                 ends = np.cumsum(self._sizes.astype(np.int64).prod(1) * channels)
                 self._starts = np.concatenate([[0], ends])
                 self._images = np.memmap(folder / IMAGES, np.uint8, "r", shape=(ends[-1],))
-            if len(self._labels) != count:
-                raise ValueError(f"{LABELS} is too short")
-        except (ValueError, OSError, IndexError) as error:
+        except (ValueError, OSError, IndexError, OverflowError, TypeError) as error:
             raise ValueError(
                 f"{folder} is damaged: {error}; delete it and prepare it again"
             ) from None
@@ -138,6 +151,13 @@ class CachedSource:
             pixels = self._images[self._starts[index] : self._starts[index + 1]]
             images[place] = pixels.reshape(*self._sizes[index], self.description.shape[2])
         return {"image": images, "label": self._labels[indices]}
+
+
+def _numbers(path: Path, count: int) -> Int[np.ndarray, "count"]:
+    """The int32 numbers in a file. Raises ValueError, before it is read, if it has not as many."""
+    if path.stat().st_size != 4 * count:
+        raise ValueError(f"{path.name} has {path.stat().st_size:,} bytes, not {4 * count:,}")
+    return np.fromfile(path, np.int32)
 
 
 class ArraySource:

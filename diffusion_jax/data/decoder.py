@@ -1,14 +1,18 @@
 """Decoding of image files to 8-bit greyscale or RGB, without ambiguous conversions."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from diffusion_jax.data import large
+
 ALPHA = ("LA", "PA", "RGBA", "La", "RGBa")
 # Pillow decodes EPS with Ghostscript, which executes PostScript programs.
 NOT_OPENED = {"EPS"}
+_EIGHT_BITS = np.rint(np.arange(2**16) / 257).astype(np.uint8)
 
 
 def formats() -> list[str]:
@@ -41,19 +45,34 @@ class Decoder:
     upright: bool = False
     turned: list[Path] = field(default_factory=list)
 
-    def __call__(self, path: Path) -> Image.Image:
-        """Decodes one file. Raises ValueError, which names the file, if it cannot be used."""
+    def __call__(
+        self, path: Path, then: Callable[[Image.Image], Image.Image] = lambda image: image
+    ) -> Image.Image:
+        """Decodes one file. Raises ValueError, which names the file, if it cannot be used.
+
+        then: what to make of the image, such as a crop. Of several threads with large images, see
+        `large`, one decodes and crops at a time; the size is known from the file's header.
+        """
         if not path.is_file():
             raise ValueError(f"{path} is not a file, or is a broken link")
         try:
             with Image.open(path, formats=formats()) as image:
-                return self._plain(image, path)
+                large.check_pixels(*image.size)
+                with large.turn(*image.size):
+                    return then(self._plain(image, path))
         except Unusable:
             raise
+        except large.TooLarge as error:
+            raise ValueError(f"{path} {error}") from None
+        except Image.DecompressionBombError:
+            raise ValueError(
+                f"{path} has far more than the {large.MOST_PIXELS:,} pixels that are read at most. "
+                "Make it smaller, or leave it out"
+            ) from None
         except UnidentifiedImageError:
             raise ValueError(f"{path} cannot be read as an image: its format is unknown") from None
         except Exception as error:  # Pillow's decoders raise almost anything
-            reason = str(error) or type(error).__name__
+            reason = " ".join(str(error).split()) or type(error).__name__
             raise ValueError(f"{path} cannot be read as an image: {reason}") from None
 
     def _plain(self, image: Image.Image, path: Path) -> Image.Image:
@@ -70,8 +89,7 @@ class Decoder:
         if image.mode in ALPHA or "transparency" in image.info:
             image = self._opaque(image.convert("RGBA"), path)
         elif image.mode.startswith("I;16"):
-            levels = np.rint(np.asarray(image, np.float64) / 257).astype(np.uint8)
-            image = Image.fromarray(levels)
+            image = Image.fromarray(_EIGHT_BITS[np.asarray(image)])
         elif image.mode in ("I", "F"):
             raise ValueError("it has 32 bits per pixel and no defined white level")
         elif image.mode not in ("1", "L", "P", "RGB") and not self.convert:

@@ -31,9 +31,23 @@ def save(config: ConfigDict, workdir: Path, class_names: Sequence[str]) -> None:
 
 
 def class_names(workdir: Path) -> list[str]:
-    """The names of the classes of a run, in the order of their labels; none if it has none."""
+    """The names of the classes of a run, in the order of their labels; none if it has none.
+
+    Raises ValueError if the file is no text, or far too long for names.
+    """
     path = source(workdir) / CLASSES_FILE
-    return path.read_text().split("\n")[:-1] if path.exists() else []
+    if not path.exists():
+        return []
+    with path.open("rb") as file:
+        text = file.read(json_object.LONGEST + 1)
+    try:
+        if len(text) > json_object.LONGEST:
+            raise ValueError(f"it is longer than {json_object.LONGEST:,} bytes")
+        return text.decode().split("\n")[:-1]
+    except ValueError as error:
+        raise ValueError(
+            f"{path} does not hold the names of classes: {error}; restore it from a copy"
+        ) from None
 
 
 def load(workdir: Path) -> ConfigDict:
