@@ -9,7 +9,7 @@ image after the other.
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,15 +51,29 @@ class Description:
         short |= {"shape": list(self.shape), "origin": dict(self.origin)}
         return short | {"fingerprint": self.fingerprint}
 
-    def check(self) -> None:
-        """Raises ValueError for values of a wrong kind, which a damaged file may have."""
-        numbers = (*self.shape, self.count)
-        texts = (self.name, self.split, self.fingerprint, *self.class_names, *self.skipped)
-        lists = isinstance(self.class_names, list) and isinstance(self.skipped, list)
-        if len(numbers) != 4 or not all(type(n) is int and 0 <= n < 2**40 for n in numbers):
-            raise ValueError(f"shape and count are {str(numbers)[:100]}")
-        if not lists or not isinstance(self.origin, dict) or any(type(t) is not str for t in texts):
-            raise ValueError("names, classes, origin or fingerprint are not texts")
+    @classmethod
+    def of_json(cls, values: Any) -> "Description":
+        """What a file holds. Raises ValueError for what no description has, such as texts of lists.
+
+        Fields that older versions did not write may be missing.
+        """
+        names = {field.name for field in fields(cls)}
+        if not isinstance(values, dict) or not {"name", "split", "shape"} <= values.keys() <= names:
+            raise ValueError(f"a description has the fields {', '.join(sorted(names))}")
+        sides, count = values["shape"], values.get("count", 0)
+        if not isinstance(sides, list) or len(sides) != 3:
+            raise ValueError("its shape is not that of images")
+        if not all(type(n) is int and 0 <= n < 2**40 for n in (*sides, count)):
+            raise ValueError("its shape or count are no numbers of pixels and images")
+        lists = [values.get(name, []) for name in ("class_names", "skipped")]
+        origin = values.get("origin", {})
+        if not all(isinstance(names, list) for names in lists) or not isinstance(origin, dict):
+            raise ValueError("its class_names, skipped or origin are of a wrong kind")
+        texts = [values.get(name, "") for name in ("name", "split", "fingerprint")]
+        texts += [*lists[0], *lists[1], *origin.values()]
+        if not all(isinstance(text, str) for text in texts):
+            raise ValueError("its names, origin or fingerprint are not texts")
+        return cls(**{"class_names": [], **values, "shape": tuple(sides)})
 
     def summary(self) -> str:
         """A one-line summary for printing."""
@@ -87,10 +101,8 @@ class CachedSource:
         if not path.is_file():
             raise FileNotFoundError(f"{folder} is not a prepared dataset: it has no {DESCRIPTION}")
         try:
-            values = json_object.any_of(path)
-            description = Description(**values | {"shape": tuple(values["shape"])})
-            description.check()
-        except (ValueError, TypeError, KeyError) as error:
+            description = Description.of_json(json_object.any_of(path))
+        except (ValueError, OSError) as error:
             raise ValueError(
                 f"{folder} is damaged: {error}; delete it and prepare it again"
             ) from None

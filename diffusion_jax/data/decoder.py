@@ -1,5 +1,6 @@
 """Decoding of image files to 8-bit greyscale or RGB, without ambiguous conversions."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,8 @@ from diffusion_jax.data import large
 ALPHA = ("LA", "PA", "RGBA", "La", "RGBa")
 # Pillow decodes EPS with Ghostscript, which executes PostScript programs.
 NOT_OPENED = {"EPS"}
+# Pillow warns of damage, in two lines each, and goes on.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 _EIGHT_BITS = np.rint(np.arange(2**16) / 257).astype(np.uint8)
 
 
@@ -37,21 +40,21 @@ class Decoder:
     CMYK and other colour spaces are converted to RGB without a colour profile, 16-bit values are
     scaled so that 65535 becomes 255, and the first frame of an animation is used. upright: rotates
     images according to their EXIF orientation; otherwise the orientation is ignored, as the usual
-    pipelines do, and files that have one are collected in `turned`.
+    pipelines do, and files that have one are collected in `turned`. then: what is made of each
+    image, such as a crop.
     """
 
     channels: int
     convert: bool = False
     upright: bool = False
     turned: list[Path] = field(default_factory=list)
+    then: Callable[[Image.Image], Image.Image] | None = None
 
-    def __call__(
-        self, path: Path, then: Callable[[Image.Image], Image.Image] = lambda image: image
-    ) -> Image.Image:
+    def __call__(self, path: Path) -> Image.Image:
         """Decodes one file. Raises ValueError, which names the file, if it cannot be used.
 
-        then: what to make of the image, such as a crop. Of several threads with large images, see
-        `large`, one decodes and crops at a time; the size is known from the file's header.
+        The size is known from the file's header. Images with more than `large.MOST_PIXELS` are
+        refused, and of several threads with large ones, one decodes (and crops) at a time.
         """
         if not path.is_file():
             raise ValueError(f"{path} is not a file, or is a broken link")
@@ -59,7 +62,8 @@ class Decoder:
             with Image.open(path, formats=formats()) as image:
                 large.check_pixels(*image.size)
                 with large.turn(*image.size):
-                    return then(self._plain(image, path))
+                    plain = self._plain(image, path)
+                    return self.then(plain) if self.then else plain
         except Unusable:
             raise
         except large.TooLarge as error:

@@ -206,8 +206,10 @@ def read_folder(
             "none, and data.holdout"
         )
 
+    decoder = replace(decoder, then=cut)
+
     def load(index: int) -> tuple[np.ndarray, int]:
-        image = np.asarray(decoder(listing.root / listing.files[index], cut))
+        image = np.asarray(decoder(listing.root / listing.files[index]))
         return image.reshape(*image.shape[:2], decoder.channels), listing.labels[index]
 
     source = prepared(

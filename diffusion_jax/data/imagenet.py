@@ -113,7 +113,8 @@ def read(part: Part, spool: Path) -> Iterator[tuple[ImageNetImages, Int[np.ndarr
             else:
                 yield from _read_pickle(stream, part.name, spool, part.size)
     except DAMAGE as error:
-        raise ValueError(f"{part.name} is damaged: {error}; download it again") from None
+        reason = archive.reason(error)
+        raise ValueError(f"{part.name} is damaged: {reason}; download it again") from None
 
 
 def _members(path: Path) -> list[zipfile.ZipInfo]:
@@ -123,7 +124,8 @@ def _members(path: Path) -> list[zipfile.ZipInfo]:
             archive.check(members.infolist(), path.stat().st_size)
             return members.infolist()
     except (*DAMAGE, ValueError) as error:
-        raise ValueError(f"{path} is damaged or no zip file: {error}; download it again") from None
+        reason = archive.reason(error)
+        raise ValueError(f"{path} is damaged or no zip file: {reason}; download it again") from None
 
 
 def _read_pickle(

@@ -14,6 +14,7 @@ from pathlib import Path
 MOST_TIMES = 20  # an archive unpacks to at most so many times its length ...
 AT_LEAST = 2**28  # ... or to so many bytes, whichever is more
 LONGEST_LIST = 2**24  # bytes of the list of members, which is about 200,000 of them
+LONGEST_REASON = 200  # characters
 METHODS = {zipfile.ZIP_STORED: "stored", zipfile.ZIP_DEFLATED: "deflated"}
 
 
@@ -52,6 +53,12 @@ def check(members: Iterable[zipfile.ZipInfo], length: int) -> None:
             f"it unpacks to {total:,} bytes from {length:,}; at most {most:,} are read (if that is "
             "right, write it uncompressed)"
         )
+
+
+def reason(error: Exception) -> str:
+    """What an error says, in a line that is not too long; of damage, zipfile quotes many bytes."""
+    line = next(iter(str(error).splitlines()), "") or type(error).__name__
+    return line if len(line) <= LONGEST_REASON else f"{line[:LONGEST_REASON]}..."
 
 
 def length_of(stream: BufferedIOBase) -> int:

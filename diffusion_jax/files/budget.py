@@ -1,9 +1,9 @@
 """What reading one pickle may take: instructions, and bytes of text and numbers."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-MOST_OPCODES = 2**20  # the pickles of real files have below 200,000, and one takes up to 300 bytes
+MOST_OPCODES = 2**19  # the pickles of real files have below 200,000, and one takes up to 300 bytes
 LONGEST_LINE = 2**16  # bytes; of a name or a number that ends with its line
 
 
@@ -12,7 +12,7 @@ class Budget:
     """What is left. nbytes: of texts, byte strings and copies of them, or numbers, together."""
 
     nbytes: int
-    opcodes: int = MOST_OPCODES
+    opcodes: int = field(default_factory=lambda: MOST_OPCODES)
 
     def take_opcode(self) -> None:
         """Raises ValueError if none is left."""

@@ -1,11 +1,15 @@
 """The header of an .npy array, read from a stream and compared with the bytes that follow it."""
 
 import math
+import zipfile
+import zlib
 from dataclasses import dataclass
 from io import BufferedIOBase
 
 import numpy as np
 from numpy.lib import format as npy
+
+from diffusion_jax.files import archive
 
 READERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 LONGEST = 10_000  # bytes; numpy's own limit, above which parsing could crash Python
@@ -36,12 +40,13 @@ def read(stream: BufferedIOBase, length: int | None = None) -> Header:
     try:
         version = npy.read_magic(stream)
         shape, fortran, dtype = READERS[version](stream, max_header_size=LONGEST)
-    # Python's parser raises MemoryError and RecursionError for brackets within brackets.
     except KeyError:
         raise ValueError(f"its version {version} of NumPy's format is unknown") from None
-    except (SyntaxError, TypeError, RecursionError, MemoryError, OverflowError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"its header is no description of an array: {reason}") from None
+    # Python's parser raises almost anything, MemoryError for brackets within brackets, say.
+    except (zipfile.BadZipFile, zlib.error, EOFError):
+        raise
+    except Exception as error:
+        raise ValueError(f"its header describes no array: {archive.reason(error)}") from None
     if dtype.hasobject:
         raise ValueError("Object arrays, which hold Python objects, are not read")
     if not all(0 <= side < MOST_SIDE for side in shape) or len(shape) > 32:

@@ -95,7 +95,7 @@ def _one_line(path: Path, remedy: str) -> Iterator[None]:
     except FileNotFoundError:
         raise
     except Exception as error:  # zipfile, zlib and NumPy raise almost anything for damaged files
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = archive.reason(error)
         if remedy:
             raise ValueError(f"{path} is damaged: {reason}; {remedy}") from None
         raise ValueError(f"{path} is damaged, or no file of NumPy's: {reason}") from None

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from diffusion_jax.files import nesting
+from diffusion_jax.files.archive import reason
 from diffusion_jax.files.budget import Budget, Metered
 
 
@@ -80,7 +81,7 @@ class Machine:
         except Refused:
             raise
         except (ValueError, OverflowError, MemoryError) as error:
-            raise self.refused(f"is damaged: {_first_line(error)}") from None
+            raise self.refused(f"is damaged: {reason(error)}") from None
         raise self.refused("is damaged: its pickle has no end")
 
     def _do(self, opcode: str, argument: Any) -> None:
@@ -172,7 +173,3 @@ class Machine:
         if name not in self.globals:
             raise self.refused(f"asks for {name.replace(' ', '.')[:200]!r}")
         return Global(name)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]

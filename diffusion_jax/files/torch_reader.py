@@ -42,7 +42,8 @@ def read(path: Path) -> Any:
         except Refused:
             raise
         except DAMAGE as error:
-            raise ValueError(f"{path} is damaged, or not a file of torch.save: {error}") from None
+            reason = archive.reason(error)
+            raise ValueError(f"{path} is damaged, or not a file of torch.save: {reason}") from None
 
 
 class _Reader(TensorMachine):

@@ -10,7 +10,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from diffusion_jax.files import atomic, json_object
+from diffusion_jax.files import archive, atomic, json_object
 from diffusion_jax.runs.older_configs import upgraded
 
 CONFIG_FILE = "config.json"
@@ -59,7 +59,14 @@ def load(workdir: Path) -> ConfigDict:
             f"{workdir} is not the workdir of a run: {what}. Nor is it a model that comes with the "
             f"package: {', '.join(pretrained())}"
         )
-    return upgraded(json_object.read(path, remedy="restore it from a copy")).lock()
+    values = json_object.read(path, remedy="restore it from a copy")
+    try:
+        return upgraded(values).lock()
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        reason = archive.reason(error)
+        raise ValueError(
+            f"{path} is no config of a run: {reason}; restore it from a copy"
+        ) from None
 
 
 def pretrained() -> list[str]:
