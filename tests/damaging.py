@@ -81,7 +81,7 @@ def revalued(content, generator):
         values = json.loads(lines[at])
     except (ValueError, RecursionError):
         return reworded(content, generator)
-    spots = list(_spots(values))
+    spots = list(_spots(values)) if isinstance(values, dict | list) else []
     if spots:
         holder, key = spots[generator.integers(len(spots))]
         if generator.random() < 0.2:

@@ -12,11 +12,12 @@ from pathlib import Path
 import imagenet_zips
 import numpy as np
 import nvidia_pickles
+from memory import MB
 from ml_collections import ConfigDict
 from PIL import Image
 from reliability import flips
 
-from diffusion_jax.data import imagenet
+from diffusion_jax.data import imagenet, large
 from diffusion_jax.data.cache import CachedSource, Description
 from diffusion_jax.data.cache_writer import CacheWriter
 from diffusion_jax.data.decoder import Decoder
@@ -42,7 +43,7 @@ EDM |= {"model_channels": 8, "channel_mult": [1, 2], "num_blocks": 1, "attn_reso
 class Kind:
     """content: what is damaged. put: writes it into a folder. read: what the program makes of it.
 
-    slow: takes long to read, and is tried less often.
+    slow: takes long to read, and is tried less often. most: bytes of memory.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Kind:
     put: Callable[[Path, bytes], object]
     read: Callable[[Path], object]
     slow: bool = False
+    most: int = 512 * MB
 
 
 def make(folder):
@@ -205,7 +207,7 @@ def tensors(folder):
 def pictures(folder):
     generator = np.random.default_rng(0)
     image = Image.fromarray(generator.integers(0, 256, (24, 32, 3), dtype=np.uint8))
-    cut = Cut("center-crop-dhariwal", 16)
+    most, cut = 16 * large.MOST_PIXELS, Cut("center-crop-dhariwal", 16)
     decode = Decoder(3, convert=True, upright=True, then=cut)
     exif = image.getexif()
     exif[0x0112] = 6
@@ -215,7 +217,9 @@ def pictures(folder):
         saved = image.convert("P") if name == "gif" else image
         kind = {"jpg": "JPEG", "tif": "TIFF", "jp2": "JPEG2000"}.get(name, name.upper())
         saved.save(buffer, kind, **options)
-        yield file(name.upper(), buffer.getvalue(), f"a.{name}", decode)
+        yield file(
+            name.upper(), buffer.getvalue(), f"a.{name}", decode, most=16 * large.MOST_PIXELS
+        )
 
 
 def datasets(folder):

@@ -12,7 +12,6 @@ from damaging import damaged
 
 import diffusion_jax
 
-MOST_MEMORY = 512 * memory.MB
 MOST_SECONDS = 10
 REFUSALS = (ValueError, OSError)  # FileNotFoundError is one, JSONDecodeError the other
 
@@ -32,7 +31,7 @@ def attempts(kind, folder, count, seed=0):
         kind.put(_emptied(folder), content)
         start = time.monotonic()
         try:
-            with memory.at_most(MOST_MEMORY):
+            with memory.at_most(kind.most):
                 kind.read(folder)
             outcomes["read"] += 1
         except REFUSALS as error:

@@ -12,6 +12,7 @@ import memory
 import numpy as np
 import nvidia_pickles
 import pytest
+from forks import run_each
 from memory import MB
 
 from diffusion_jax.data import crops, imagenet, large, numpy_pickle
@@ -379,3 +380,23 @@ def test_lines_of_metrics_have_a_bound(tmp_path):
 def test_classes_of_a_run_are_text(tmp_path):
     (tmp_path / "classes.txt").write_bytes(b"cat\n\xff\n")
     refused(lambda: run_folder.class_names(tmp_path), r"classes\.txt does not hold the names")
+
+
+def test_the_scripts_say_it_in_one_line(tmp_path):
+    zips, pictures = tmp_path / "zips", tmp_path / "pictures"
+    for folder in (zips, pictures):
+        folder.mkdir()
+    zeros_in_zip(zips / "Imagenet64_val.zip", "val_data", b"", GB // 2)
+    png(pictures / "a.png", 20_000, 20_000, rows=2)
+    where = f"--data_dir={tmp_path / 'data'}"
+    folder = [f"--config.data.name=folder:{pictures}", f"--config.data.data_dir={tmp_path}"]
+    cases = [
+        ["imagenet64", f"--source={zips}", where, "--any_count", "--split=validation"],
+        ["check", "--config=configs/folder.py", *folder],
+    ]
+    for done, message in zip(run_each("prepare_data", cases), ("unpacks to 5", "far more than")):
+        assert done.returncode == 1, done.stderr
+        (line,) = [line for line in done.stderr.splitlines() if line.startswith("Error: ")]
+        assert message in line
+        assert "Traceback" not in done.stderr
+        assert "Warning" not in done.stderr

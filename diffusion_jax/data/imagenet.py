@@ -29,7 +29,7 @@ ZIPS = {"train": ("train_part1", "train_part2"), "validation": ("val",)}
 MEMBERS = {"train": r"train_data_batch_(\d+)", "validation": r"val_data()"}
 # What zipfile raises for damaged files and files that are not zip archives.
 DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OverflowError)
-DAMAGE += (NotImplementedError, RuntimeError)
+DAMAGE += (NotImplementedError, RuntimeError, UnicodeError)
 
 ImageNetImages = UInt8[np.ndarray, "batch 64 64 3"]
 
