@@ -217,9 +217,7 @@ def pictures(folder):
         saved = image.convert("P") if name == "gif" else image
         kind = {"jpg": "JPEG", "tif": "TIFF", "jp2": "JPEG2000"}.get(name, name.upper())
         saved.save(buffer, kind, **options)
-        yield file(
-            name.upper(), buffer.getvalue(), f"a.{name}", decode, most=16 * large.MOST_PIXELS
-        )
+        yield file(name.upper(), buffer.getvalue(), f"a.{name}", decode, most=most)
 
 
 def datasets(folder):

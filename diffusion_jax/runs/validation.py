@@ -127,8 +127,8 @@ def validate(config: ConfigDict) -> None:
     except (TypeError, AttributeError, KeyError, OverflowError) as error:
         reason = " ".join(str(error).split())[:LONGEST]
         raise ValueError(
-            f"The config has a value of a wrong kind ({type(error).__name__}: {reason}); start from "
-            "configs/base.py"
+            f"The config has a value of a wrong kind ({type(error).__name__}: {reason}); start "
+            "from configs/base.py"
         ) from None
 
 
