@@ -15,7 +15,7 @@ def test_random_flips():
 
 
 def test_random_damage_to_files():
-    """4 minutes on two cores that others use, too."""
+    """2 minutes on two cores that others use, too."""
     assert fuzzing_files.main(300)[1] == []
 
 
