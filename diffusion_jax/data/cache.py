@@ -9,12 +9,14 @@ image after the other.
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Int
+
+from diffusion_jax.files import json_object
 
 IMAGES, LABELS, SIZES, DESCRIPTION = "images.bin", "labels.bin", "sizes.bin", "dataset.json"
 HASHED_IMAGES = 1000
@@ -49,6 +51,30 @@ class Description:
         short |= {"shape": list(self.shape), "origin": dict(self.origin)}
         return short | {"fingerprint": self.fingerprint}
 
+    @classmethod
+    def of_json(cls, values: Any) -> "Description":
+        """What a file holds. Raises ValueError for what no description has, such as texts of lists.
+
+        Fields that older versions did not write may be missing.
+        """
+        names = {field.name for field in fields(cls)}
+        if not isinstance(values, dict) or not {"name", "split", "shape"} <= values.keys() <= names:
+            raise ValueError(f"a description has the fields {', '.join(sorted(names))}")
+        sides, count = values["shape"], values.get("count", 0)
+        if not isinstance(sides, list) or len(sides) != 3:
+            raise ValueError("its shape is not that of images")
+        if not all(type(n) is int and 0 <= n < 2**40 for n in (*sides, count)):
+            raise ValueError("its shape or count are no numbers of pixels and images")
+        lists = [values.get(name, []) for name in ("class_names", "skipped")]
+        origin = values.get("origin", {})
+        if not all(isinstance(names, list) for names in lists) or not isinstance(origin, dict):
+            raise ValueError("its class_names, skipped or origin are of a wrong kind")
+        texts = [values.get(name, "") for name in ("name", "split", "fingerprint")]
+        texts += [*lists[0], *lists[1], *origin.values()]
+        if not all(isinstance(text, str) for text in texts):
+            raise ValueError("its names, origin or fingerprint are not texts")
+        return cls(**{"class_names": [], **values, "shape": tuple(sides)})
+
     def summary(self) -> str:
         """A one-line summary for printing."""
         height, width, channels = self.shape
@@ -75,9 +101,8 @@ class CachedSource:
         if not path.is_file():
             raise FileNotFoundError(f"{folder} is not a prepared dataset: it has no {DESCRIPTION}")
         try:
-            values = json.loads(path.read_text())
-            description = Description(**values | {"shape": tuple(values["shape"])})
-        except (ValueError, TypeError, KeyError) as error:
+            description = Description.of_json(json_object.any_of(path))
+        except (ValueError, OSError) as error:
             raise ValueError(
                 f"{folder} is damaged: {error}; delete it and prepare it again"
             ) from None
@@ -94,18 +119,18 @@ class CachedSource:
         self.description, self.class_names = description, description.class_names
         count, (height, width, channels) = description.count, description.shape
         try:
-            self._labels = np.fromfile(folder / LABELS, np.int32)
+            self._labels = _numbers(folder / LABELS, count)
             if height:
                 shape = (count, height, width, channels)
                 self._images = np.memmap(folder / IMAGES, np.uint8, "r", shape=shape)
             else:
-                self._sizes = np.fromfile(folder / SIZES, np.int32).reshape(count, 2)
+                self._sizes = _numbers(folder / SIZES, 2 * count).reshape(count, 2)
+                if (self._sizes < 1).any():
+                    raise ValueError(f"{SIZES} has sizes that no image has")
                 ends = np.cumsum(self._sizes.astype(np.int64).prod(1) * channels)
                 self._starts = np.concatenate([[0], ends])
                 self._images = np.memmap(folder / IMAGES, np.uint8, "r", shape=(ends[-1],))
-            if len(self._labels) != count:
-                raise ValueError(f"{LABELS} is too short")
-        except (ValueError, OSError, IndexError) as error:
+        except (ValueError, OSError, IndexError, OverflowError, TypeError) as error:
             raise ValueError(
                 f"{folder} is damaged: {error}; delete it and prepare it again"
             ) from None
@@ -138,6 +163,13 @@ class CachedSource:
             pixels = self._images[self._starts[index] : self._starts[index + 1]]
             images[place] = pixels.reshape(*self._sizes[index], self.description.shape[2])
         return {"image": images, "label": self._labels[indices]}
+
+
+def _numbers(path: Path, count: int) -> Int[np.ndarray, "count"]:
+    """The int32 numbers in a file. Raises ValueError, before it is read, if it has not as many."""
+    if path.stat().st_size != 4 * count:
+        raise ValueError(f"{path.name} has {path.stat().st_size:,} bytes, not {4 * count:,}")
+    return np.fromfile(path, np.int32)
 
 
 class ArraySource:

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from diffusion_jax.data.large import check_enlarged
 from diffusion_jax.images import to_pil
 
 BILINEAR, BICUBIC = Image.Resampling.BILINEAR, Image.Resampling.BICUBIC
@@ -32,13 +33,15 @@ def center_crop(image: Image.Image, size: int) -> Image.Image:
 def center_crop_dhariwal(image: Image.Image, size: int) -> Image.Image:
     """Box-filter halvings while at least twice too large, then bicubic, then a central crop.
 
-    The crop of ADM (Dhariwal and Nichol, arXiv:2105.05233), Improved DDPM and EDM2.
+    The crop of ADM (Dhariwal and Nichol, arXiv:2105.05233), Improved DDPM and EDM2. Raises
+    ValueError for an image so long and narrow that it would be enlarged too far, see `large`.
     """
     while min(image.size) >= 2 * size:
         image = image.resize((image.width // 2, image.height // 2), BOX)
     scale = size / min(image.size)
-    image = image.resize((round(image.width * scale), round(image.height * scale)), BICUBIC)
-    return _cut_center(image, size)
+    enlarged = round(image.width * scale), round(image.height * scale)
+    check_enlarged(image.size, enlarged)
+    return _cut_center(image.resize(enlarged, BICUBIC), size)
 
 
 def _cut_center(image: Image.Image, side: int) -> Image.Image:
@@ -56,9 +59,14 @@ KNOWN = (*CROPS, RANDOM)
 
 
 def resize_shorter(image: Image.Image, side: int) -> Image.Image:
-    """Resizes the shorter side to `side` pixels; the longer one is in proportion, rounded down."""
+    """Resizes the shorter side to `side` pixels; the longer one is in proportion, rounded down.
+
+    Raises ValueError for an image so long and narrow that it would be enlarged too far.
+    """
     shorter = min(image.size)
-    return image.resize((image.width * side // shorter, image.height * side // shorter), BILINEAR)
+    enlarged = image.width * side // shorter, image.height * side // shorter
+    check_enlarged(image.size, enlarged)
+    return image.resize(enlarged, BILINEAR)
 
 
 @dataclass(frozen=True)

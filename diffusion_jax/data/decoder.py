@@ -1,14 +1,21 @@
 """Decoding of image files to 8-bit greyscale or RGB, without ambiguous conversions."""
 
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from diffusion_jax.data import large
+
 ALPHA = ("LA", "PA", "RGBA", "La", "RGBa")
 # Pillow decodes EPS with Ghostscript, which executes PostScript programs.
 NOT_OPENED = {"EPS"}
+# Pillow warns of damage, in two lines each, and goes on.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+_EIGHT_BITS = np.rint(np.arange(2**16) / 257).astype(np.uint8)
 
 
 def formats() -> list[str]:
@@ -33,27 +40,43 @@ class Decoder:
     CMYK and other colour spaces are converted to RGB without a colour profile, 16-bit values are
     scaled so that 65535 becomes 255, and the first frame of an animation is used. upright: rotates
     images according to their EXIF orientation; otherwise the orientation is ignored, as the usual
-    pipelines do, and files that have one are collected in `turned`.
+    pipelines do, and files that have one are collected in `turned`. then: what is made of each
+    image, such as a crop.
     """
 
     channels: int
     convert: bool = False
     upright: bool = False
     turned: list[Path] = field(default_factory=list)
+    then: Callable[[Image.Image], Image.Image] | None = None
 
     def __call__(self, path: Path) -> Image.Image:
-        """Decodes one file. Raises ValueError, which names the file, if it cannot be used."""
+        """Decodes one file. Raises ValueError, which names the file, if it cannot be used.
+
+        The size is known from the file's header. Images with more than `large.MOST_PIXELS` are
+        refused, and of several threads with large ones, one decodes (and crops) at a time.
+        """
         if not path.is_file():
             raise ValueError(f"{path} is not a file, or is a broken link")
         try:
             with Image.open(path, formats=formats()) as image:
-                return self._plain(image, path)
+                large.check_pixels(*image.size)
+                with large.turn(*image.size):
+                    plain = self._plain(image, path)
+                    return self.then(plain) if self.then else plain
         except Unusable:
             raise
+        except large.TooLarge as error:
+            raise ValueError(f"{path} {error}") from None
+        except Image.DecompressionBombError:
+            raise ValueError(
+                f"{path} has far more than the {large.MOST_PIXELS:,} pixels that are read at most. "
+                "Make it smaller, or leave it out"
+            ) from None
         except UnidentifiedImageError:
             raise ValueError(f"{path} cannot be read as an image: its format is unknown") from None
         except Exception as error:  # Pillow's decoders raise almost anything
-            reason = str(error) or type(error).__name__
+            reason = " ".join(str(error).split()) or type(error).__name__
             raise ValueError(f"{path} cannot be read as an image: {reason}") from None
 
     def _plain(self, image: Image.Image, path: Path) -> Image.Image:
@@ -70,8 +93,7 @@ class Decoder:
         if image.mode in ALPHA or "transparency" in image.info:
             image = self._opaque(image.convert("RGBA"), path)
         elif image.mode.startswith("I;16"):
-            levels = np.rint(np.asarray(image, np.float64) / 257).astype(np.uint8)
-            image = Image.fromarray(levels)
+            image = Image.fromarray(_EIGHT_BITS[np.asarray(image)])
         elif image.mode in ("I", "F"):
             raise ValueError("it has 32 bits per pixel and no defined white level")
         elif image.mode not in ("1", "L", "P", "RGB") and not self.convert:

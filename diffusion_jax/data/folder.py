@@ -2,8 +2,8 @@
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
@@ -14,6 +14,7 @@ from diffusion_jax.data import glance
 from diffusion_jax.data.cache import CachedSource, Description
 from diffusion_jax.data.decoder import Decoder, formats
 from diffusion_jax.data.preparation import Cut, prepared
+from diffusion_jax.data.walk import Walk
 
 LABELS = ("auto", "folders", "parents", "none")
 SPLITS = ("train", "heldout", "all")
@@ -24,7 +25,8 @@ SPLIT_NAMES = {"train", "training", "test", "testing", "val", "valid", "validate
 class Listing:
     """The sorted files of a dataset, as paths relative to its folder, and their labels.
 
-    ignored: files without the extension of an image format.
+    ignored: files without the extension of an image format. note: a line about links that lead out
+    of the folder, if there are any.
     """
 
     root: Path
@@ -32,6 +34,7 @@ class Listing:
     labels: list[int]
     class_names: list[str]
     ignored: list[str]
+    note: str = ""
 
     def state(self, indices: range) -> str:
         """A digest of these files' names, labels, sizes and modification times."""
@@ -62,7 +65,8 @@ def find_images(
         raise ValueError(f"Unknown data.labels {labels!r}; known: {', '.join(LABELS)}")
     if not root.is_dir():
         raise FileNotFoundError(f"The folder {root} (data.name) does not exist")
-    known, found = _extensions(), sorted(_walk(root))
+    walk = Walk(root)
+    known, found, note = _extensions(), sorted(walk), walk.note()
     chosen = found
     if include:
         chosen = matching(found, include, "data.include")
@@ -79,7 +83,7 @@ def find_images(
     if labels == "auto":
         labels = "none" if loose else "folders"
     if labels == "none":
-        return Listing(root, files, [0] * len(files), [], ignored)
+        return Listing(root, files, [0] * len(files), [], ignored, note)
     if loose:
         raise ValueError(
             f"{root / loose[0]} is in no sub-folder that could name its class; move it, or set "
@@ -92,7 +96,7 @@ def find_images(
         if not name.isprintable():
             raise ValueError(f"{root} has a sub-folder {name!a}, which cannot name a class")
     index = {name: number for number, name in enumerate(class_names)}
-    return Listing(root, files, [index[name] for name in named], class_names, ignored)
+    return Listing(root, files, [index[name] for name in named], class_names, ignored, note)
 
 
 def split_off(listing: Listing, split: str, holdout: str) -> Listing:
@@ -122,7 +126,7 @@ def split_off(listing: Listing, split: str, holdout: str) -> Listing:
             f"data.holdout={holdout!r} leaves no images of {listing.root} for data.split={split}"
         )
     labels = [label for label, keep in zip(listing.labels, kept) if keep]
-    return Listing(listing.root, files, labels, listing.class_names, listing.ignored)
+    return replace(listing, files=files, labels=labels)
 
 
 def _held_out(files: Sequence[str], holdout: str) -> set[str]:
@@ -157,26 +161,6 @@ def matching(paths: Sequence[str], patterns: str, option: str) -> list[str]:
 def _extensions() -> set[str]:
     known = Image.registered_extensions()
     return {end for end, kind in known.items() if kind in formats()}
-
-
-def _walk(root: Path) -> Iterator[str]:
-    """All files below `root` as relative POSIX paths. Links to folders are followed once."""
-    seen = set()
-
-    def fail(error: OSError) -> None:
-        raise error
-
-    for folder, folders, files in os.walk(root, onerror=fail, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        relative = Path(folder).relative_to(root)
-        for name in files:
-            if not name.startswith("."):
-                yield (relative / name).as_posix()
 
 
 def read_folder(
@@ -222,8 +206,10 @@ def read_folder(
             "none, and data.holdout"
         )
 
+    decoder = replace(decoder, then=cut)
+
     def load(index: int) -> tuple[np.ndarray, int]:
-        image = np.asarray(cut(decoder(listing.root / listing.files[index])))
+        image = np.asarray(decoder(listing.root / listing.files[index]))
         return image.reshape(*image.shape[:2], decoder.channels), listing.labels[index]
 
     source = prepared(
@@ -250,6 +236,7 @@ _SAID: set[tuple[str, ...]] = set()
 
 def _say_once(listing: Listing) -> None:
     lines = glance.lines(listing.root, listing.files, listing.labels, listing.class_names)
+    lines += [listing.note] if listing.note else []
     key = (str(listing.root.resolve()), *lines)
     if key not in _SAID:
         print(*lines, sep="\n")

@@ -6,6 +6,7 @@ each member has `data`, uint8 (images, 3 * 64 * 64), channels first, and `labels
 """
 
 import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 from diffusion_jax.data import numpy_pickle
+from diffusion_jax.files import archive, npy_header
 
 SHAPE = (64, 64, 3)
 ROWS = 2048  # images decoded at a time
@@ -25,6 +27,9 @@ ROWS = 2048  # images decoded at a time
 COUNTS = {"train": 1_281_167, "validation": 50_000}
 ZIPS = {"train": ("train_part1", "train_part2"), "validation": ("val",)}
 MEMBERS = {"train": r"train_data_batch_(\d+)", "validation": r"val_data()"}
+# What zipfile raises for damaged files and files that are not zip archives.
+DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OverflowError)
+DAMAGE += (NotImplementedError, RuntimeError, UnicodeError)
 
 ImageNetImages = UInt8[np.ndarray, "batch 64 64 3"]
 
@@ -63,7 +68,7 @@ def find_parts(source: Path, split: str) -> list[Part]:
     found: dict[int, Part] = {}
     for path in paths:
         numbers = {}
-        for info in _opened(path).infolist():
+        for info in _members(path):
             stem = Path(info.filename).name.removesuffix(".npz").removesuffix(".pkl")
             if match := re.fullmatch(MEMBERS[split], stem):
                 part = Part(path, info.filename, info.file_size, info.CRC)
@@ -102,63 +107,79 @@ def read(part: Part, spool: Path) -> Iterator[tuple[ImageNetImages, Int[np.ndarr
     member is damaged or has unexpected content.
     """
     try:
-        with _opened(part.zip_path) as archive, archive.open(part.member) as stream:
+        with archive.opened(part.zip_path) as members, members.open(part.member) as stream:
             if part.member.endswith(".npz"):
                 yield from _read_npz(stream, part.name)
             else:
-                yield from _read_pickle(stream, part.name, spool)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        raise ValueError(f"{part.name} is damaged: {error}; download it again") from None
+                yield from _read_pickle(stream, part.name, spool, part.size)
+    except DAMAGE as error:
+        reason = archive.reason(error)
+        raise ValueError(f"{part.name} is damaged: {reason}; download it again") from None
 
 
-def _opened(path: Path) -> zipfile.ZipFile:
+def _members(path: Path) -> list[zipfile.ZipInfo]:
+    """Those of a zip file, which together unpack to no more than they may."""
     try:
-        return zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, EOFError) as error:
-        raise ValueError(f"{path} is damaged or no zip file: {error}; download it again") from None
+        with archive.opened(path) as members:
+            archive.check(members.infolist(), path.stat().st_size)
+            return members.infolist()
+    except (*DAMAGE, ValueError) as error:
+        reason = archive.reason(error)
+        raise ValueError(f"{path} is damaged or no zip file: {reason}; download it again") from None
 
 
 def _read_pickle(
-    stream: BufferedIOBase, name: str, spool: Path
+    stream: BufferedIOBase, name: str, spool: Path, size: int
 ) -> Iterator[tuple[np.ndarray, Any]]:
-    values = numpy_pickle.read(stream, name, spool)
+    values = numpy_pickle.read(stream, name, spool, size)
     data, labels = values.get("data"), values.get("labels")
-    if isinstance(labels, numpy_pickle.PickledArray):
-        labels = np.concatenate([chunk.ravel() for chunk in labels.chunks(2**20)])
-    if not isinstance(data, numpy_pickle.PickledArray) or labels is None:
+    if not isinstance(data, numpy_pickle.PickledArray):
         raise ValueError(f"{name} has no arrays `data` and `labels`")
-    labels = _checked(data.shape, data.dtype, labels, name)
+    _check_data(data.shape, data.dtype, name)
+    if isinstance(labels, numpy_pickle.PickledArray):
+        _check_count(data.shape[0], labels.shape, name)
+        labels = np.concatenate([*labels.chunks(2**20), np.empty(0, labels.dtype)])
+    if not isinstance(labels, list | np.ndarray):
+        raise ValueError(f"{name} has no arrays `data` and `labels`")
+    labels = _checked(data.shape, labels, name)
     yield from _batches(data.chunks(ROWS), labels)
 
 
 def _read_npz(stream: BufferedIOBase, name: str) -> Iterator[tuple[np.ndarray, Any]]:
-    with zipfile.ZipFile(stream) as arrays:
+    with archive.opened(stream) as arrays:
+        archive.check(arrays.infolist(), archive.length_of(stream))
         if not {"data.npy", "labels.npy"} <= set(arrays.namelist()):
             raise ValueError(f"{name} has no arrays `data` and `labels`")
-        with arrays.open("labels.npy") as file:
-            shape, dtype = _npy_header(file, name)
-            if dtype.kind not in "iu" or len(shape) != 1 or shape[0] > 2**31:
-                raise ValueError(f"{name} has labels of type {dtype} and shape {shape}")
-            labels = np.frombuffer(file.read(), dtype)
         with arrays.open("data.npy") as file:
-            shape, dtype = _npy_header(file, name)
-            labels = _checked(shape, dtype, labels, name)
-            yield from _batches(_npy_rows(file, shape, name), labels)
+            data = _header(file, arrays.getinfo("data.npy").file_size, name)
+            _check_data(data.shape, data.dtype, name)
+        with arrays.open("labels.npy") as file:
+            about = _header(file, arrays.getinfo("labels.npy").file_size, name)
+            _check_count(data.shape[0], about.shape, name)
+            if about.dtype.kind not in "iu":
+                raise ValueError(f"{name} has labels of type {about.dtype}")
+            labels = np.frombuffer(_exactly(file, about.nbytes, name), about.dtype)
+        with arrays.open("data.npy") as file:
+            _header(file, arrays.getinfo("data.npy").file_size, name)
+            labels = _checked(data.shape, labels, name)
+            yield from _batches(_npy_rows(file, data.shape, name), labels)
 
 
-def _npy_header(file: BufferedIOBase, name: str) -> tuple[tuple[int, ...], np.dtype]:
+def _header(file: BufferedIOBase, length: int, name: str) -> npy_header.Header:
     try:
-        version = np.lib.format.read_magic(file)
-        read_header = {
-            (1, 0): np.lib.format.read_array_header_1_0,
-            (2, 0): np.lib.format.read_array_header_2_0,
-        }[version]
-        shape, fortran, dtype = read_header(file)
-    except (ValueError, KeyError, SyntaxError) as error:
+        header = npy_header.read(file, length)
+    except ValueError as error:
         raise ValueError(f"{name} is damaged: {error}") from None
-    if fortran and len(shape) > 1:
+    if header.fortran and len(header.shape) > 1:
         raise ValueError(f"{name} has an array in Fortran order")
-    return shape, dtype
+    return header
+
+
+def _exactly(file: BufferedIOBase, count: int, name: str) -> bytes:
+    data = file.read(count)
+    if len(data) < count or file.read(1):
+        raise ValueError(f"{name} is damaged: an array has another length than it says")
+    return data
 
 
 def _npy_rows(file: BufferedIOBase, shape: tuple[int, ...], name: str) -> Iterator[np.ndarray]:
@@ -170,18 +191,26 @@ def _npy_rows(file: BufferedIOBase, shape: tuple[int, ...], name: str) -> Iterat
         yield np.frombuffer(data, np.uint8).reshape(count, shape[1])
 
 
-def _checked(shape: tuple, dtype: np.dtype, labels: Any, name: str) -> np.ndarray:
+def _check_data(shape: tuple, dtype: np.dtype, name: str) -> None:
     wanted = int(np.prod(SHAPE))
     if dtype != np.uint8 or len(shape) != 2 or shape[1] != wanted:
         raise ValueError(
             f"{name} has data of type {dtype} and shape {shape}; uint8 and (images, {wanted}) "
             "were expected (64x64 images)"
         )
-    if not all(isinstance(label, int | np.integer) for label in labels):
-        raise ValueError(f"{name} has labels that are not integers")
-    labels = np.asarray(labels, np.int64)
+
+
+def _check_count(images: int, shape: tuple, name: str) -> None:
+    if shape != (images,):
+        raise ValueError(f"{name} has {images} images and labels of shape {shape}")
+
+
+def _checked(shape: tuple, labels: Any, name: str) -> np.ndarray:
     if len(labels) != shape[0]:
         raise ValueError(f"{name} has {shape[0]} images and {len(labels)} labels")
+    if not all(isinstance(label, int | np.integer) and abs(label) < 2**31 for label in labels):
+        raise ValueError(f"{name} has labels that are not integers")
+    labels = np.asarray(labels, np.int64)
     if len(labels) and not (labels.min() >= 1 and labels.max() <= 1000):
         raise ValueError(
             f"{name} has labels from {labels.min()} to {labels.max()}; 1 to 1000 were expected"

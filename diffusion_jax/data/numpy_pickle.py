@@ -14,20 +14,28 @@ from typing import Any
 
 import numpy as np
 
+from diffusion_jax.files.archive import length_of
+from diffusion_jax.files.budget import Budget
 from diffusion_jax.files.safe_pickle import Global, Machine
 
 LONG = 2**24  # bytes; strings of at least this length are spooled to disk
 AT_ONCE = 2**20  # bytes per read
+MOST_LONG = 16  # of the spooled strings, each of which is an open file
+MOST_SHORT = 2**26  # bytes of all others together, and of copies of them
 TEXTS = (b"X", b"\x8d")  # BINUNICODE and BINUNICODE8: protocol 2 stores bytes as text
 
 
-def read(stream: BufferedIOBase, name: str, folder: Path) -> dict[str, Any]:
+def read(
+    stream: BufferedIOBase, name: str, folder: Path, length: int | None = None
+) -> dict[str, Any]:
     """Reads a dict of arrays (as `PickledArray`), lists, numbers and strings.
 
     name: of the file, for error messages. folder: for the temporary files, which are unnamed and
-    disappear with the arrays. Raises ValueError if the pickle is damaged or has other content.
+    disappear with the arrays. length: of the pickle, which they cannot exceed; by default that of
+    the stream. Raises ValueError if the pickle is damaged, has other content, or needs more memory
+    or files than MOST_SHORT and MOST_LONG.
     """
-    spooling = _Spooling(stream, folder)
+    spooling = _Spooling(stream, folder, length_of(stream) if length is None else length)
     values = _Reader(name, spooling).run(spooling)
     # zipfile verifies the checksum of a member when it is read to the end.
     while stream.read(AT_ONCE):
@@ -86,8 +94,10 @@ class _Token(bytes):
 class _Spooling:
     """A stream whose long reads return `_Spooled` bytes or, for text, a `_Token` naming them."""
 
-    def __init__(self, stream: BufferedIOBase, folder: Path):
-        self.stream, self.folder = stream, folder
+    def __init__(self, stream: BufferedIOBase, folder: Path, left: int):
+        """left: how many bytes all long strings may have together."""
+        self.stream, self.folder, self.left = stream, folder, left
+        self.count = 0
         self.readline = stream.readline
         self.opcode = b""
         self.texts: dict[str, _Spooled] = {}
@@ -97,6 +107,9 @@ class _Spooling:
             data = self.stream.read(length)
             self.opcode = data if length == 1 else self.opcode
             return data
+        self.left, self.count = self.left - length, self.count + 1
+        if self.left < 0 or self.count > MOST_LONG:
+            raise ValueError(f"it has more than {MOST_LONG} long strings, or longer than itself")
         text = self.opcode in TEXTS
         spooled = _Spooled(self.stream, length, self.folder, text=text)
         if not text:
@@ -108,6 +121,14 @@ class _Spooling:
         return token
 
 
+class _Budget(Budget):
+    """Leaves strings that are spooled to `_Spooling`."""
+
+    def take(self, count: int) -> None:
+        if count < LONG:
+            super().take(count)
+
+
 class _Reader(Machine):
     globals = frozenset(f"numpy{core}.multiarray _reconstruct" for core in (".core", "._core")) | {
         "numpy ndarray",
@@ -116,13 +137,16 @@ class _Reader(Machine):
     }
 
     def __init__(self, name: str, stream: _Spooling):
-        super().__init__(name, "a pickled dict of arrays")
+        super().__init__(name, "a pickled dict of arrays", _Budget(MOST_SHORT))
         self.texts = stream.texts
 
     def call(self, function: str, arguments: tuple) -> Any:
         match function, arguments:
             case ("_codecs encode", (str(text), "latin1")):
-                return self.texts[text] if text in self.texts else text.encode("latin1")
+                if text in self.texts:
+                    return self.texts[text]
+                self.budget.take(len(text))
+                return text.encode("latin1")
             case ("numpy dtype", (str(code), *_)):
                 return self._dtype(code)
             case (name, (Global(name="numpy ndarray"), (0,), bytes())) if "_reconstruct" in name:

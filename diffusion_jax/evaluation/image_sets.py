@@ -13,6 +13,8 @@ from diffusion_jax.data.folder import find_images
 from diffusion_jax.files import npz
 from diffusion_jax.images import Uint8Images
 
+MOST_PIXELS = 2**21  # of an image in a folder; 1,024 of them are in memory at a time
+
 
 @dataclass(frozen=True)
 class ImageSet:
@@ -43,6 +45,8 @@ def of_files(path: Path, count: int | None, channels: int) -> ImageSet:
     elif path.is_dir():
         listing = find_images(path, labels="none")
         files = [path / file for file in listing.files]
+        if listing.note:
+            print(listing.note)
         found = len(files)
         read = lambda first, number: _decoded(files[first : first + number], channels)  # noqa: E731
         about |= {"state": listing.state(range(found)), "channels": channels}
@@ -75,15 +79,22 @@ def checked(images: np.ndarray, path: Path) -> Uint8Images:
 
 
 def _decoded(files: Sequence[Path], channels: int) -> Uint8Images:
-    """Raises ValueError if the images differ in size."""
+    """Raises ValueError if the images differ in size, or are too large for many at a time."""
     decode = Decoder(channels)
-    arrays = [np.asarray(decode(file)) for file in files]
-    pixels = [array.reshape(*array.shape[:2], channels) for array in arrays]
-    sizes = {array.shape: file for file, array in zip(files, pixels)}
-    if len(sizes) > 1:
-        (first, one), (second, other) = list(sizes.items())[:2]
-        raise ValueError(
-            f"The images have several sizes: {one} {first[1]}x{first[0]}, {other} "
-            f"{second[1]}x{second[0]}; resize them beforehand"
-        )
+    pixels: list[np.ndarray] = []
+    for file in files:
+        array = np.asarray(decode(file))
+        height, width = array.shape[:2]
+        if height * width > MOST_PIXELS:
+            raise ValueError(
+                f"{file} has {width}x{height} pixels; images to be evaluated have at most "
+                f"{MOST_PIXELS:,}. Resize them beforehand"
+            )
+        if pixels and array.shape[:2] != pixels[0].shape[:2]:
+            high, wide = pixels[0].shape[:2]
+            raise ValueError(
+                f"The images have several sizes: {files[len(pixels) - 1]} {wide}x{high}, {file} "
+                f"{width}x{height}; resize them beforehand"
+            )
+        pixels.append(array.reshape(height, width, channels))
     return np.stack(pixels)

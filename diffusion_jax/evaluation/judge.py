@@ -16,7 +16,7 @@ from diffusion_jax.evaluation import measure, references, shards
 from diffusion_jax.evaluation.features import Extractor, Features
 from diffusion_jax.evaluation.image_sets import ImageSet
 from diffusion_jax.evaluation.references import Reference
-from diffusion_jax.files import atomic, lock
+from diffusion_jax.files import atomic, json_object, lock
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,8 @@ class Judge:
         path = self.folder / f"result-{name}.json"
         first = jax.process_index() == 0
         if parallel.from_first(np.array(path.is_file())):
-            return json.loads(path.read_text()) if first else {"metrics": {}, **known}
+            known = {"metrics": {}, **known}
+            return json_object.read(path, remedy="delete it to measure again") if first else known
         with parallel.entered_by_first(lock.only_one(self.folder, "evaluated into")):
             return self._judged(images, known, path)
 

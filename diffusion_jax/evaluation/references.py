@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from diffusion_jax.evaluation import image_sets
-from diffusion_jax.files import atomic, npz
+from diffusion_jax.files import atomic, json_object, npz
 
 # Names of the arrays that hold mean and covariance, by the name of the features.
 KEYS = {"pool": ("mu", "sigma"), "features": ("mu", "sigma"), "spatial": ("mu_s", "sigma_s")}
@@ -128,7 +128,7 @@ def _from_npz(path: Path, main: str) -> Reference:
     about = {}
     if "about" in arrays:
         try:
-            about = dict(json.loads(str(arrays["about"])))
+            about = dict(json_object.parsed(str(arrays["about"])))
         except (ValueError, TypeError) as error:
             raise ValueError(
                 f"{path} is damaged: its `about` is not a JSON object: {error}"

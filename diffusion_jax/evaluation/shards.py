@@ -100,6 +100,12 @@ def _saved_moments(path: Path) -> tuple[dict[str, Moments], int]:
     arrays = npz.read(path, remedy=REMEDY)
     total = {}
     for name in {name.partition("/")[0] for name in arrays}:
-        count, mean, scatter = (arrays[f"{name}/{field}"] for field in FIELDS)
+        count, mean, scatter = (arrays.get(f"{name}/{f}", np.empty(0, np.str_)) for f in FIELDS)
+        shapes = count.shape == () and mean.ndim == 1 and scatter.shape == 2 * mean.shape
+        if not shapes or [a.dtype.kind for a in (count, mean, scatter)] != ["i", "f", "f"]:
+            raise ValueError(f"{path} is damaged: it has no moments of {name[:50]!r}; {REMEDY}")
         total[name] = Moments(int(count), mean, scatter)
-    return total, next(iter(total.values())).count
+    counts = {moments.count for moments in total.values()}
+    if len(counts) != 1:
+        raise ValueError(f"{path} is damaged: it is of {sorted(counts)} images; {REMEDY}")
+    return total, counts.pop()

@@ -6,16 +6,20 @@ and functions are looked up in tables here; nothing is imported, and the source 
 """
 
 import io
+import math
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from diffusion_jax.files import torch_legacy
+from diffusion_jax.files import archive, torch_legacy
+from diffusion_jax.files.budget import Budget
 from diffusion_jax.files.safe_pickle import Machine
 from diffusion_jax.files.torch_pickle import (
+    MOST_VIEWED,
     ORDERED_DICT,
     REBUILD_PARAMETER,
     REBUILD_TENSOR,
@@ -59,7 +63,7 @@ def read(path: Path, class_name: str) -> Module:
     content, or a network of another class.
     """
     with path.open("rb") as file:
-        machine = _Reader(path)
+        machine = _Reader(path, archive.length_of(file))
         if file.read(2) == b"PK":
             raise machine.refused("is a file of torch.save, which EDM's are not")
         file.seek(0)
@@ -104,9 +108,14 @@ class _Reader(Machine):
         }
     )
 
-    def __init__(self, path: Path):
-        super().__init__(str(path), "a network snapshot of EDM or EDM2")
+    def __init__(self, path: Path, length: int):
+        # Each storage is in the pickle as bytes, and taken out of them once.
+        super().__init__(str(path), "a network snapshot of EDM or EDM2", Budget(3 * length))
         self.path = path
+        self.viewed = MOST_VIEWED * length
+
+    def parts(self, value: Any) -> Iterable[Any] | None:
+        return self.parts(vars(value)) if isinstance(value, Object) else super().parts(value)
 
     def call(self, function: str, arguments: tuple) -> Any:
         match function, arguments:
@@ -121,12 +130,16 @@ class _Reader(Machine):
             case (name, (dict(about),)) if name == PERSISTENT:
                 return self._persistent(about)
             case (name, (bytes(data),)) if name == LOAD_STORAGE:
-                return torch_legacy.read(io.BytesIO(data), self.path)
+                self.budget.take(len(data))
+                return torch_legacy.read(io.BytesIO(data), self.path, self.budget)
             case (name, (np.ndarray() as numbers, offset, tuple(size), tuple(stride), *_)) if (
                 name == REBUILD_TENSOR and numbers.ndim == 1 and is_view(offset, size, stride)
             ):
                 if reaches_beyond(numbers.size, offset, size, stride):
                     raise self.refused("has a tensor that reaches beyond its storage")
+                self.viewed -= math.prod(size) * numbers.itemsize
+                if self.viewed < 0:
+                    raise self.refused(f"has tensors of more than {MOST_VIEWED} times its length")
                 return view(numbers, offset, size, stride)
             case (name, (np.ndarray() as data, _, _)) if name == REBUILD_PARAMETER:
                 return data

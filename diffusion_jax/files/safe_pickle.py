@@ -1,12 +1,18 @@
 """A pickle reader that executes no code from the file.
 
 Unpickling calls whatever functions a file names. `Machine` interprets the opcodes itself, never
-imports the names, and lets subclasses define what the few expected ones mean.
+imports the names, and lets subclasses define what the few expected ones mean. It takes no more
+memory and time than a `Budget` allows, and what it returns holds nothing in circles.
 """
 
 import pickletools
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
+
+from diffusion_jax.files import nesting
+from diffusion_jax.files.archive import reason
+from diffusion_jax.files.budget import Budget, Metered
 
 
 class Refused(ValueError):
@@ -28,13 +34,14 @@ class Machine:
     """Executes the opcodes of one pickle on a stack of plain values.
 
     name: of the file, for error messages. expected: the expected content, for error messages.
+    budget: what all pickles that it runs may take together.
     """
 
     # The names that a pickle may refer to, as "module name".
     globals: frozenset[str] = frozenset()
 
-    def __init__(self, name: str, expected: str):
-        self.name, self.expected = name, expected
+    def __init__(self, name: str, expected: str, budget: Budget):
+        self.name, self.expected, self.budget = name, expected, budget
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
 
@@ -50,23 +57,31 @@ class Machine:
         """The object outside the pickle that a persistent id refers to."""
         raise self.refused("refers to objects outside of it")
 
+    def parts(self, value: Any) -> Iterable[Any] | None:
+        """The values that are directly in one, as in `nesting.check`."""
+        return nesting.parts_of(value)
+
     def refused(self, reason: str) -> Refused:
         return Refused(f"{self.name} {reason}; {self.expected} was expected")
 
     def run(self, stream: Any) -> Any:
-        """The content of the pickle. Raises Refused if it is damaged or unexpected.
+        """The content of the pickle. Raises Refused if it is damaged, unexpected, or too much.
 
-        stream: bytes, or an object with `read` and `readline`.
+        stream: an object with `read` and `readline`.
         """
+        self.stack, self.memo = [], {}
         try:
-            for opcode, argument, _ in pickletools.genops(stream):
+            for opcode, argument, _ in pickletools.genops(Metered(stream, self.budget)):
                 if opcode.name == "STOP":
-                    return self._pop(1)[0]
+                    (content,) = self._pop(1)
+                    nesting.check(content, self.parts)
+                    return content
+                self.budget.take_opcode()
                 self._do(opcode.name, argument)
         except Refused:
             raise
-        except (ValueError, OverflowError) as error:
-            raise self.refused(f"is damaged: {error}") from None
+        except (ValueError, OverflowError, MemoryError) as error:
+            raise self.refused(f"is damaged: {reason(error)}") from None
         raise self.refused("is damaged: its pickle has no end")
 
     def _do(self, opcode: str, argument: Any) -> None:

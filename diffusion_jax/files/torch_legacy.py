@@ -12,31 +12,32 @@ from typing import Any
 
 import numpy as np
 
+from diffusion_jax.files.archive import length_of
+from diffusion_jax.files.budget import Budget
 from diffusion_jax.files.safe_pickle import Refused
 from diffusion_jax.files.torch_pickle import Storage, TensorMachine
 
 MAGIC, VERSION = 0x1950A86A20F9469CFC6C, 1001
 
 
-def read(file: BufferedIOBase, path: Path) -> Any:
+def read(file: BufferedIOBase, path: Path, budget: Budget | None = None) -> Any:
     """The content of an open file, from where it stands; see `torch_reader.read`.
 
     A storage alone, as pickles of tensors have them, becomes an array of its numbers. path: for
-    error messages. Raises ValueError if the file is damaged or has other content.
+    error messages. budget: of its pickles; by default what a file of its length may need. Raises
+    ValueError if the file is damaged or has other content.
     """
-    start = file.tell()
-    length = file.seek(0, 2) - start
-    file.seek(start)
+    length = length_of(file) - file.tell()
     try:
-        return _Reader(path, file, length).read()
+        return _Reader(path, length, budget or Budget(length), file).read()
     except (struct.error, EOFError, OverflowError, MemoryError) as error:
         raise ValueError(f"{path} is damaged: {error}") from None
 
 
 class _Reader(TensorMachine):
-    def __init__(self, path: Path, file: BufferedIOBase, length: int):
-        super().__init__(str(path))
-        self.file, self.length = file, length
+    def __init__(self, path: Path, length: int, budget: Budget, file: BufferedIOBase):
+        super().__init__(str(path), length, budget)
+        self.file = file
 
     def read(self) -> Any:
         try:
@@ -50,7 +51,7 @@ class _Reader(TensorMachine):
             raise self.refused("is not little-endian")
         content = self.run(self.file)
         if isinstance(content, Storage):
-            self.arrays[content] = content = self.numbers(content)
+            content = self.stored(content)
         keys = self.run(self.file)
         storages = {storage.key: storage for storage in self.arrays}
         if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
@@ -63,8 +64,6 @@ class _Reader(TensorMachine):
 
     def numbers(self, storage: Storage) -> np.ndarray:
         """Room for the numbers, which come after the pickle."""
-        if sum(known.nbytes for known in self.arrays) + storage.nbytes > self.length:
-            raise self.refused("is damaged: its storages are longer than the whole")
         return np.empty(storage.count, storage.dtype)
 
     def _fill(self, storage: Storage) -> None:

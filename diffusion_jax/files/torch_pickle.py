@@ -13,6 +13,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from diffusion_jax.files.budget import Budget
 from diffusion_jax.files.safe_pickle import Global, Machine
 
 ORDERED_DICT = "collections OrderedDict"
@@ -28,6 +29,9 @@ TYPES = {
     "torch DoubleStorage": np.dtype("<f8"),
     "torch LongStorage": np.dtype("<i8"),
 }
+
+# Tensors may share their numbers; together they are at most so many times as long as the file.
+MOST_VIEWED = 4
 
 EXPECTED = "a file of tensors (of float32, float16, bfloat16, float64 or int64 numbers)"
 
@@ -50,13 +54,25 @@ class TensorMachine(Machine):
 
     globals = frozenset({ORDERED_DICT, REBUILD_TENSOR, REBUILD_PARAMETER, *TYPES})
 
-    def __init__(self, name: str):
-        super().__init__(name, EXPECTED)
+    def __init__(self, name: str, length: int, budget: Budget):
+        """length: of the file. Its storages cannot be longer."""
+        super().__init__(name, EXPECTED, budget)
         self.arrays: dict[Storage, np.ndarray] = {}
+        self._left = length
+        self._viewed = MOST_VIEWED * length
 
     def numbers(self, storage: Storage) -> np.ndarray:
         """The numbers of a storage, asked for once."""
         raise NotImplementedError
+
+    def stored(self, storage: Storage) -> np.ndarray:
+        """The numbers of a storage. Raises Refused if all together are longer than the file."""
+        if storage not in self.arrays:
+            self._left -= storage.nbytes
+            if self._left < 0:
+                raise self.refused("is damaged: its storages are longer than the whole")
+            self.arrays[storage] = self.numbers(storage)
+        return self.arrays[storage]
 
     def build(self, instance: Any, state: Any) -> Any:
         """Drops the modules' metadata of a state dict; PyTorch loads state dicts without it."""
@@ -93,9 +109,10 @@ class TensorMachine(Machine):
             ):
                 if reaches_beyond(storage.count, offset, size, stride):
                     raise self.refused("has a tensor that reaches beyond its storage")
-                if storage not in self.arrays:
-                    self.arrays[storage] = self.numbers(storage)
-                return view(self.arrays[storage], offset, size, stride)
+                self._viewed -= math.prod(size) * storage.dtype.itemsize
+                if self._viewed < 0:
+                    raise self.refused(f"has tensors of more than {MOST_VIEWED} times its length")
+                return view(self.stored(storage), offset, size, stride)
         raise self.refused("has a tensor that is not described as PyTorch describes tensors")
 
 

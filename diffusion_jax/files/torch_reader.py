@@ -5,6 +5,7 @@ describes the tensors, and NAME/data/0, 1, ... contain their data. See `torch_le
 before.
 """
 
+import io
 import struct
 import zipfile
 import zlib
@@ -13,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from diffusion_jax.files import torch_legacy
+from diffusion_jax.files import archive, torch_legacy
+from diffusion_jax.files.budget import Budget
 from diffusion_jax.files.safe_pickle import Refused
 from diffusion_jax.files.torch_pickle import Storage, TensorMachine
 
@@ -35,20 +37,22 @@ def read(path: Path) -> Any:
             file.seek(0)
             return torch_legacy.read(file, path)
         try:
-            with zipfile.ZipFile(file) as archive:
-                return _Reader(path, archive).read()
+            with archive.opened(file) as members:
+                return _Reader(path, members).read()
         except Refused:
             raise
         except DAMAGE as error:
-            raise ValueError(f"{path} is damaged, or not a file of torch.save: {error}") from None
+            reason = archive.reason(error)
+            raise ValueError(f"{path} is damaged, or not a file of torch.save: {reason}") from None
 
 
 class _Reader(TensorMachine):
-    def __init__(self, path: Path, archive: zipfile.ZipFile):
-        super().__init__(str(path))
-        self.archive = archive
-        self.members = set(archive.namelist())
-        if sum(info.file_size for info in archive.infolist()) > path.stat().st_size:
+    def __init__(self, path: Path, members: zipfile.ZipFile):
+        length = path.stat().st_size
+        super().__init__(str(path), length, Budget(LARGEST_PICKLE))
+        self.archive = members
+        self.members = set(members.namelist())
+        if sum(info.file_size for info in members.infolist()) > length:
             raise self.refused("is damaged: its parts are longer than the whole")
         pickles = [name for name in self.members if name.endswith("/data.pkl")]
         if len(pickles) != 1 or pickles[0].count("/") != 1:
@@ -60,7 +64,7 @@ class _Reader(TensorMachine):
                 raise self.refused(f"was saved with the byte order {order[:20]!r}, not little")
 
     def read(self) -> Any:
-        return self.run(self._member("data.pkl", LARGEST_PICKLE))
+        return self.run(io.BytesIO(self._member("data.pkl", LARGEST_PICKLE)))
 
     def numbers(self, storage: Storage) -> np.ndarray:
         data = self._member(f"data/{storage.key}", storage.nbytes)

@@ -5,6 +5,7 @@ are named by their place among the parameters, "down_0.0_res.conv_0.kernel", and
 kernels are (height, width, in, out).
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,13 +15,14 @@ from jaxtyping import PyTree
 from ml_collections import ConfigDict
 from safetensors import SafetensorError, numpy, safe_open
 
-from diffusion_jax.files import atomic
+from diffusion_jax.files import archive, atomic
 from diffusion_jax.importers.imported import shapes_of
 from diffusion_jax.importers.imported_run import check_free
 from diffusion_jax.importers.tensors import Source, fill
 from diffusion_jax.runs import run_folder
 
 FILE = "model.safetensors"
+LONGEST_HEADER = 2**24  # bytes, which would be 100,000 tensors
 
 
 def write(
@@ -46,19 +48,36 @@ def read(path: Path, config: ConfigDict) -> tuple[int, PyTree]:
 
     Raises FileNotFoundError if there is no such file, ValueError if it is damaged or does not fit.
     """
+    step, tensors = tensors_of(path)
+    like = shapes_of(config, path)
+    return step, fill(like, tensors, lambda ours: Source(_name(ours)), path)
+
+
+def tensors_of(path: Path) -> tuple[int, dict[str, np.ndarray]]:
+    """(step, tensors by name) in a file. Raises FileNotFoundError, or ValueError if it is damaged.
+
+    Its header is at most LONGEST_HEADER bytes; the tensors cannot be longer than the file.
+    """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: there is no such file")
+    with path.open("rb") as file:
+        header = int.from_bytes(file.read(8), "little")
+    if header > min(LONGEST_HEADER, path.stat().st_size):
+        raise ValueError(
+            f"{path} is damaged, or not a file of safetensors: its header has {header:,} bytes; at "
+            f"most {LONGEST_HEADER:,} are read"
+        )
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError, TypeError) as error:
-        raise ValueError(f"{path} is damaged, or not a file of safetensors: {error}") from None
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        reason = archive.reason(error)
+        raise ValueError(f"{path} is damaged, or not a file of safetensors: {reason}") from None
     step = metadata.get("step", "0")
-    if not step.isdecimal():
-        raise ValueError(f"{path} is damaged: step={step[:20]} is not a number")
-    like = shapes_of(config, path)
-    return int(step), fill(like, state, lambda ours: Source(_name(ours)), path)
+    if not re.fullmatch(r"\d{1,15}", step):
+        raise ValueError(f"{path} is damaged: step={step[:20]!r} is not a number")
+    return int(step), tensors
 
 
 def _name(path: tuple[str, ...]) -> str:

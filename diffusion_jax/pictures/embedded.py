@@ -10,7 +10,6 @@ from PIL import Image
 from diffusion_jax.images import Picture, to_pil
 
 LONGEST_SIDE = 1600  # pixels
-UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 
 
 @dataclass(frozen=True)
@@ -32,8 +31,9 @@ def embed_file(path: Path, most_bytes: int) -> Embedded:
             if image.format == "PNG" and len(content) <= most_bytes and _fits(image):
                 return Embedded(_uri(content, "png"), *image.size)
             return embed(image, most_bytes)
-    except UNREADABLE as error:
-        raise ValueError(f"{path.name} cannot be read as a picture: {error}") from None
+    except Exception as error:  # Pillow's decoders raise almost anything
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ValueError(f"{path.name} cannot be read as a picture: {reason}") from None
 
 
 def embed_picture(picture: Picture, most_bytes: int) -> Embedded:

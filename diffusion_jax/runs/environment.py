@@ -10,7 +10,7 @@ from pathlib import Path
 
 import jax
 
-from diffusion_jax.files import atomic
+from diffusion_jax.files import atomic, json_object
 
 FILE = "environment.json"
 PACKAGES = ("diffusion-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint")
@@ -42,7 +42,7 @@ def record(workdir: Path, step: int) -> None:
 def recorded(workdir: Path) -> Sequence[Facts]:
     """The starts that a workdir records, oldest first; none if it is older, or damaged."""
     try:
-        starts = json.loads((workdir / FILE).read_text())
+        starts = json_object.any_of(workdir / FILE)
     except (OSError, ValueError):
         return []
     if not isinstance(starts, list) or not all(isinstance(start, dict) for start in starts):

@@ -140,5 +140,6 @@ def _changes(old: dict[str, Any], new: Mapping[str, Any]) -> str:
     new = json.loads(json.dumps(dict(new)))
     changed = [name for name in old | new if old.get(name) != new.get(name)]
     texts = [f"{name}: {old.get(name)} -> {new.get(name)}" for name in changed]
+    texts = [" ".join(text.split()) for text in texts]
     short = [text if len(text) < 80 else name for name, text in zip(changed, texts)]
     return ", ".join(short)

@@ -10,7 +10,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from diffusion_jax.files import atomic, json_object
+from diffusion_jax.files import archive, atomic, json_object
 from diffusion_jax.runs.older_configs import upgraded
 
 CONFIG_FILE = "config.json"
@@ -31,9 +31,23 @@ def save(config: ConfigDict, workdir: Path, class_names: Sequence[str]) -> None:
 
 
 def class_names(workdir: Path) -> list[str]:
-    """The names of the classes of a run, in the order of their labels; none if it has none."""
+    """The names of the classes of a run, in the order of their labels; none if it has none.
+
+    Raises ValueError if the file is no text, or far too long for names.
+    """
     path = source(workdir) / CLASSES_FILE
-    return path.read_text().split("\n")[:-1] if path.exists() else []
+    if not path.exists():
+        return []
+    with path.open("rb") as file:
+        text = file.read(json_object.LONGEST + 1)
+    try:
+        if len(text) > json_object.LONGEST:
+            raise ValueError(f"it is longer than {json_object.LONGEST:,} bytes")
+        return text.decode().split("\n")[:-1]
+    except ValueError as error:
+        raise ValueError(
+            f"{path} does not hold the names of classes: {error}; restore it from a copy"
+        ) from None
 
 
 def load(workdir: Path) -> ConfigDict:
@@ -45,7 +59,14 @@ def load(workdir: Path) -> ConfigDict:
             f"{workdir} is not the workdir of a run: {what}. Nor is it a model that comes with the "
             f"package: {', '.join(pretrained())}"
         )
-    return upgraded(json_object.read(path, remedy="restore it from a copy")).lock()
+    values = json_object.read(path, remedy="restore it from a copy")
+    try:
+        return upgraded(values).lock()
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        reason = archive.reason(error)
+        raise ValueError(
+            f"{path} is no config of a run: {reason}; restore it from a copy"
+        ) from None
 
 
 def pretrained() -> list[str]:

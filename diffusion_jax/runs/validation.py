@@ -63,6 +63,9 @@ TOP |= {"ema_start", "average"}
 TOP |= {"log_every", "sample_every", "checkpoint_every", "keep_latest", "keep_every"}
 TOP |= {"parametrisation", "init_from", "first_sample_minutes", "max_skipped", "roll_back"}
 
+MOST_SHOWN = 200  # characters of a value in an error
+LONGEST = 900  # characters of an error
+
 # (names, test, what the value must be)
 RULES: list[tuple[str, Callable[[Any], bool], str]] = [
     ("behaviour", lambda v: v in ("corrected", "original"), "corrected or original"),
@@ -113,7 +116,24 @@ RULES: list[tuple[str, Callable[[Any], bool], str]] = [
 
 
 def validate(config: ConfigDict) -> None:
-    """Raises ValueError for the first mistake in the config."""
+    """Raises ValueError, in one line, for the first mistake in the config."""
+    try:
+        _validate(config)
+    except ValueError as error:
+        line = " ".join(str(error).split())
+        if line == str(error) and len(line) <= LONGEST:
+            raise
+        raise ValueError(line[:LONGEST]) from None
+    # What was built from it got a section for a number, say, as a damaged file may have it.
+    except (TypeError, AttributeError, KeyError, OverflowError) as error:
+        reason = " ".join(str(error).split())[:LONGEST]
+        raise ValueError(
+            f"The config has a value of a wrong kind ({type(error).__name__}: {reason}); start "
+            "from configs/base.py"
+        ) from None
+
+
+def _validate(config: ConfigDict) -> None:
     _same_keys("config", config, TOP | set(SECTIONS))
     for section in SECTIONS:
         _same_keys(f"config.{section}", config[section], _known_fields(section, config))
@@ -123,8 +143,10 @@ def validate(config: ConfigDict) -> None:
             raise ValueError(f"{name}={value} must be less than 2^31")
     for names, holds, wanted in RULES:
         for name in names.split():
-            if not _holds(holds, values[name]):
-                raise ValueError(f"{name}={values[name]} must be {wanted}")
+            # A section without fields, in the place of a value, has none.
+            if name not in values or not _holds(holds, values[name]):
+                value = " ".join(str(values.get(name, {})).split())[:MOST_SHOWN]
+                raise ValueError(f"{name}={value} must be {wanted}")
     _check_sections(config)
     if 0 < config.data.shorter_side < config.data.resolution:
         raise ValueError(
@@ -252,18 +274,19 @@ def _try_weight(config: ConfigDict) -> None:
     jax.eval_shape(build.make_weight(config), Level(number, number, number), number)
 
 
-def _same_keys(where: str, section: ConfigDict, known: Iterable[str]) -> None:
+def _same_keys(where: str, section: Any, known: Iterable[str]) -> None:
     if not isinstance(section, ConfigDict):
-        raise ValueError(f"{where}={section} must be a section; start from configs/base.py")
+        text = " ".join(str(section).split())[:MOST_SHOWN]
+        raise ValueError(f"{where}={text} must be a section; start from configs/base.py")
     given, known = set(section.keys()), set(known)
     if unknown := given - known:
-        names = ", ".join(sorted(known))
+        names, first = ", ".join(sorted(known)), str(min(unknown))[:MOST_SHOWN]
         hint = ""
         if where == "config.model":
             hint = (
                 f" (of {section.get('name')}; configs/digits.py:NAME shows how to choose another)"
             )
-        raise ValueError(f"Unknown key {where}.{min(unknown)}; known keys: {names}{hint}")
+        raise ValueError(f"Unknown key {where}.{first}; known keys: {names}{hint}")
     if missing := known - given:
         raise ValueError(f"{where}.{min(missing)} is missing; start from configs/base.py")
 

@@ -12,7 +12,12 @@ import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 
 from diffusion_jax import parallel
-from diffusion_jax.training.damage import DamagedCheckpoint, SaveFailed, hush_late_callbacks
+from diffusion_jax.training.damage import (
+    DamagedCheckpoint,
+    SaveFailed,
+    hush_late_callbacks,
+    with_odd_metadata,
+)
 from diffusion_jax.training.digests import Digests, first_not_finite, named
 from diffusion_jax.training.state import TrainState
 
@@ -56,12 +61,16 @@ class Checkpoints:
             cleanup_tmp_directories=create,
         )
         items = ("params", "ema_params", "opt_state", *OPTIONAL)
-        self._manager = ocp.CheckpointManager(
-            self.folder,
-            options=options,
-            item_handlers={name: ocp.StandardCheckpointHandler() for name in items}
-            | {name: ocp.JsonCheckpointHandler() for name in ("about", DIGESTS)},
-        )
+        try:
+            self._manager = ocp.CheckpointManager(
+                self.folder,
+                options=options,
+                item_handlers={name: ocp.StandardCheckpointHandler() for name in items}
+                | {name: ocp.JsonCheckpointHandler() for name in ("about", DIGESTS)},
+            )
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            # Orbax reads the _CHECKPOINT_METADATA of all steps, and does not say of which one.
+            raise DamagedCheckpoint(with_odd_metadata(self.folder), error) from None
         self._under_way: int | None = None
 
     def __enter__(self) -> "Checkpoints":
@@ -213,7 +222,9 @@ class Checkpoints:
         for name, like in items.items():
             if stored.get(name) is None:
                 raise DamagedCheckpoint(path, f"it has no {name}")
-            if known and _shapes(name, stored[name]) != known.shapes(name):
+            with _readable(path):  # the list may hold anything in the place of an array
+                there = _shapes(name, stored[name])
+            if known and there != known.shapes(name):
                 raise DamagedCheckpoint(path, f"the list of arrays in {name} has changed")
             _check_same_shapes(path, name, stored[name], like)
 

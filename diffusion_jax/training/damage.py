@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from diffusion_jax.files import json_object
+
 
 class DamagedCheckpoint(ValueError):
     """The checkpoint at `path` is incomplete, or not what was written."""
@@ -30,6 +32,23 @@ class SaveFailed(OSError):
             f"The checkpoint {path} could not be written ({_first_line(reason)}); the last good "
             f"checkpoint is {last}. Make room there; the same command then goes on from it"
         )
+
+
+def with_odd_metadata(folder: Path) -> Path:
+    """The first checkpoint in a folder whose metadata has other kinds of values than Orbax writes.
+
+    The folder itself if there is none.
+    """
+    for path in sorted(folder.glob("*/_CHECKPOINT_METADATA")):
+        try:
+            values = json_object.read(path, remedy="")
+        except (OSError, ValueError):  # which Orbax passes over
+            continue
+        for name, value in values.items():
+            kind = int if name.endswith("_nsecs") else dict
+            if value is not None and not isinstance(value, kind):
+                return path.parent
+    return folder
 
 
 @contextmanager

@@ -31,6 +31,11 @@ class Digests:
     def from_json(cls, values: Mapping[str, Any]) -> "Digests":
         """What `to_json` returned. Raises KeyError, TypeError or ValueError for anything else."""
         arrays = {name: (tuple(shape), crc) for name, (shape, crc) in values["arrays"].items()}
+        if not all(type(side) is int for shape, _ in arrays.values() for side in shape):
+            raise ValueError("digests of arrays without a shape")
+        texts = [values["about"], *(crc for _, crc in arrays.values())]
+        if not all(isinstance(text, str) for text in texts):
+            raise ValueError("digests that are no texts")
         return cls(arrays, values["about"])
 
     def to_json(self) -> dict[str, Any]:

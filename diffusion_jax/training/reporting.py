@@ -11,10 +11,11 @@ import numpy as np
 from tqdm import tqdm
 
 from diffusion_jax import images, parallel
-from diffusion_jax.files import atomic
+from diffusion_jax.files import atomic, json_object
 from diffusion_jax.training.board import Board
 
 METRICS_FILE = "metrics.jsonl"
+LONGEST_LINE = 2**20  # bytes; longer ones are damage
 LOSS_CURVE = "loss.png"
 SAMPLES = "samples"
 
@@ -188,14 +189,25 @@ def read_metrics(workdir: Path) -> list[dict[str, Any]]:
     """The lines of the metrics file, oldest first, without those that are damaged."""
     path = workdir / METRICS_FILE
     lines = []
-    for text in path.read_text(errors="replace").splitlines() if path.exists() else []:
+    for text in _lines(path) if path.exists() else ():
         try:
-            line = json.loads(text)
-        except json.JSONDecodeError:  # half a line, from a process that was killed
+            line = json_object.parsed(text)
+        except ValueError:  # half a line, from a process that was killed
             continue
-        if isinstance(line, dict) and "step" in line:
+        if isinstance(line, dict) and type(line.get("step")) is int:
             lines.append(line)
     return lines
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    """The lines of a file that are not longer than LONGEST_LINE."""
+    with path.open("rb") as file:
+        whole = True  # whether what was read last ended a line
+        while text := file.readline(LONGEST_LINE):
+            ends = text.endswith(b"\n")
+            if whole and (ends or len(text) < LONGEST_LINE):
+                yield text
+            whole = ends
 
 
 def _drop_after(workdir: Path, step: int) -> None:

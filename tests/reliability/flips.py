@@ -21,7 +21,7 @@ def main(count: int = 200, folder: Path | None = None, seed: int = 0) -> tuple[i
     """(flips, the files of those that changed what is read, and were not noticed)."""
     with tempfile.TemporaryDirectory() as temporary:
         workdir = (folder or Path(temporary)) / "checkpoints"
-        state = _state()
+        state = small_state()
         with Checkpoints(workdir, create=True) as checkpoints:
             checkpoints.save(STEP, state, about=ABOUT)
         files = sorted(path for path in (workdir / str(STEP)).rglob("*") if path.is_file())
@@ -58,7 +58,8 @@ def flip(path: Path, bit: int) -> None:
     path.write_bytes(content)
 
 
-def _state() -> TrainState:
+def small_state() -> TrainState:
+    """Parameters, averages and moments of a model with two layers."""
     generator = np.random.default_rng(0)
     params = {
         "first": {"kernel": generator.normal(size=(3, 3, 4, 8)).astype(np.float32)},

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from reliability import flips, full_disk, kills, signals
+from reliability import flips, full_disk, fuzzing_files, kills, signals
 
 pytestmark = pytest.mark.long
 
@@ -12,6 +12,11 @@ pytestmark = pytest.mark.long
 def test_random_flips():
     """Half a minute."""
     assert flips.main(200) == (200, [])
+
+
+def test_random_damage_to_files():
+    """2 minutes on two cores that others use, too."""
+    assert fuzzing_files.main(300)[1] == []
 
 
 def test_random_kills():

@@ -1,13 +1,14 @@
 """The evaluations in a workdir, as the script for FID leaves them there."""
 
 import csv
-import json
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from diffusion_jax.evaluation.plots import shown
+from diffusion_jax.files import json_object
 from diffusion_jax.pictures.embedded import Embedded, embed_file
 
 FOLDER = "evaluations"
@@ -56,7 +57,7 @@ def read(folder: Path, most_bytes: int) -> Evaluations:
     results, plots, notes = [], [], []
     for path in sorted(folder.glob("result-*.json")):
         try:
-            results.append(_of_result(path.stem, json.loads(path.read_text())))
+            results.append(_of_result(path.stem, json_object.any_of(path)))
         except (ValueError, OSError):
             notes.append(f"{path.name} cannot be read.")
     results.sort(key=_order)
@@ -121,7 +122,7 @@ def _tables(folder: Path) -> tuple[list[list[str]], list[str]]:
     """The rows of table.csv, and what table.md says below its table."""
     try:
         with (folder / "table.csv").open(newline="", errors="replace") as file:
-            rows = list(csv.reader(file))[: MOST_ROWS + 1]
+            rows = list(itertools.islice(csv.reader(file), MOST_ROWS + 1))
         lines = (folder / "table.md").read_text(errors="replace").splitlines()
     except (OSError, csv.Error):
         return [], []

@@ -1,0 +1,76 @@
+"""The files below a folder, through links, which may lead out of it but not round in circles."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass
+class Walk:
+    """The files below `root` as relative POSIX paths, without hidden files and folders.
+
+    Links are followed: to files, and to folders, each of which is walked through once. A link to a
+    folder that `root` is in is not: it would lead to everything else in there. outside: afterwards,
+    how many files lie outside `root`. example: the first of them.
+    """
+
+    root: Path
+    outside: int = 0
+    example: str = ""
+    _seen: set[str] = field(default_factory=set)
+
+    def __iter__(self) -> Iterator[str]:
+        """Raises OSError for a folder that cannot be read."""
+        self._home = os.path.realpath(self.root)
+        yield from self._below(str(self.root), "")
+
+    def note(self) -> str:
+        """A line about the files outside; "" if there are none."""
+        if not self.outside:
+            return ""
+        real = os.path.realpath(self.root / self.example)
+        return (
+            f"Links lead out of {self.root} to {self.outside:,} of its files, such as "
+            f"{self.example} ({real}); they are used like the others"
+        )
+
+    def _below(self, folder: str, relative: str) -> Iterator[str]:
+        todo = [(folder, relative)]
+        while todo:
+            folder, relative = todo.pop()
+            real = os.path.realpath(folder)
+            if real in self._seen or (real != self._home and _is_in(self._home, real)):
+                continue
+            self._seen.add(real)
+            out = not _is_in(real, self._home)
+            folders = []
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if entry.name.startswith("."):
+                        continue
+                    if _is_folder(entry):
+                        folders.append(entry.name)
+                        continue
+                    path = f"{relative}{entry.name}"
+                    if out or (entry.is_symlink() and self._leads_out(entry.path)):
+                        self.outside += 1
+                        self.example = min(self.example or path, path)
+                    yield path
+            for name in sorted(folders, reverse=True):
+                todo.append((os.path.join(folder, name), f"{relative}{name}/"))
+
+    def _leads_out(self, path: str) -> bool:
+        return not _is_in(os.path.realpath(path), self._home)
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link in a circle; the decoder reports it
+        return False
+
+
+def _is_in(path: str, folder: str) -> bool:
+    """Whether a path is the folder, or below it; both without links."""
+    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)

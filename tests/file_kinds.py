@@ -1,0 +1,322 @@
+"""A small file of every kind that is read, and how it is read."""
+
+import dataclasses
+import io
+import json
+import pickle
+import shutil
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import imagenet_zips
+import numpy as np
+import nvidia_pickles
+from memory import MB
+from ml_collections import ConfigDict
+from PIL import Image
+from reliability import flips
+
+from diffusion_jax.data import imagenet, large
+from diffusion_jax.data.cache import CachedSource, Description
+from diffusion_jax.data.cache_writer import CacheWriter
+from diffusion_jax.data.decoder import Decoder
+from diffusion_jax.data.preparation import Cut
+from diffusion_jax.evaluation import image_sets, references, shards
+from diffusion_jax.files import npz, persistence, torch_reader, torch_writer
+from diffusion_jax.importers import edm, safetensors
+from diffusion_jax.importers.original import hyperparameters
+from diffusion_jax.runs import environment, run_folder
+from diffusion_jax.runs.image_shards import Shards
+from diffusion_jax.runs.report import data as report_data
+from diffusion_jax.runs.report import evaluations
+from diffusion_jax.runs.validation import validate
+from diffusion_jax.training.checkpoints import Checkpoints
+from diffusion_jax.training.reporting import read_metrics
+
+GOLDEN = Path(__file__).parent / "golden"
+EDM = {"img_resolution": 8, "img_channels": 3, "label_dim": 0, "model_type": "SongUNet"}
+EDM |= {"model_channels": 8, "channel_mult": [1, 2], "num_blocks": 1, "attn_resolutions": [4]}
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """content: what is damaged. put: writes it into a folder. read: what the program makes of it.
+
+    slow: takes long to read, and is tried less often. most: bytes of memory.
+    """
+
+    name: str
+    content: bytes
+    put: Callable[[Path, bytes], object]
+    read: Callable[[Path], object]
+    slow: bool = False
+    most: int = 512 * MB
+
+
+def make(folder):
+    """All kinds. folder: an empty one, for what is needed to make them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    makers = (arrays, imagenets, tensors, pictures, datasets, runs, checkpoints)
+    return [kind for maker in makers for kind in maker(folder)]
+
+
+def file(name, content, file_name, read, **options):
+    """A kind that is one file."""
+
+    def put(folder, content):
+        (folder / file_name).write_bytes(content)
+
+    return Kind(name, content, put, lambda folder: read(folder / file_name), **options)
+
+
+def member(name, content, file_name, member_name, read, others=None, method=zipfile.ZIP_STORED):
+    """A kind that is damaged before it is put into a zip file, whose checksum is then right."""
+
+    def put(folder, content):
+        with zipfile.ZipFile(folder / file_name, "w", method) as archive:
+            for other, data in {member_name: content, **(others or {})}.items():
+                archive.writestr(other, data)
+
+    return Kind(name, content, put, lambda folder: read(folder / file_name))
+
+
+def arrays(folder):
+    generator = np.random.default_rng(0)
+    features = generator.normal(size=(40, 8))
+    statistics = {"pool": (features.mean(0), np.cov(features, rowvar=False))}
+    images = generator.integers(0, 256, (4, 8, 8, 3), dtype=np.uint8)
+    about = {"data": {"shape": [8, 8, 3], "origin": {"crop": "stretch"}}}
+    references.Reference(statistics, images, about).save(str(folder / "statistics.npz"))
+    npz.write(folder / "images.npz", {"arr_0": images})
+    np.savez_compressed(folder / "small.npz", arr_0=images)
+    moments = {"count": np.ones((), int), "mean": np.ones(8), "scatter": np.ones((8, 8))}
+    moments = {f"pool/{name}": array for name, array in moments.items()}
+    npz.write(folder / "moments.npz", moments)
+    buffer = io.BytesIO()
+    np.save(buffer, statistics["pool"][1])
+    np.save(folder / "mean.npy", statistics["pool"][0])
+    mean = (folder / "mean.npy").read_bytes()
+
+    def put_pair(folder, content):
+        (folder / "mean.npy").write_bytes(mean)
+        (folder / "covariance.npy").write_bytes(content)
+
+    def read_statistics(path):
+        reference = references.load(str(path), "pool")
+        references.check_same_data(reference, about["data"], "the images")
+        references.channels(reference)
+
+    def read_images(path):
+        found = image_sets.of_files(path, None, 3)
+        found.read(0, found.count)
+
+    whole = {path.stem: path.read_bytes() for path in folder.glob("*.npz")}
+    yield file("statistics", whole["statistics"], "a.npz", read_statistics)
+    with zipfile.ZipFile(folder / "statistics.npz") as archive:
+        others = {name: archive.read(name) for name in archive.namelist()}
+    for name in ("about.npy", "mu.npy", "arr_0.npy"):
+        rest = {other: content for other, content in others.items() if other != name}
+        yield member(f"{name} in statistics", others[name], "a.npz", name, read_statistics, rest)
+    yield file("images as npz", whole["images"], "a.npz", read_images)
+    yield file("images as deflated npz", whole["small"], "a.npz", read_images)
+    yield member("array in images", others["arr_0.npy"], "a.npz", "arr_0.npy", read_images)
+    yield Kind(
+        "pair of npy",
+        buffer.getvalue(),
+        put_pair,
+        lambda f: references.load(f"{f / 'mean.npy'},{f / 'covariance.npy'}", "pool"),
+    )
+    yield file("moments", whole["moments"], "moments.npz", shards._saved_moments)
+
+
+def imagenets(folder):
+    for kind in ("pickle", "npz"):
+        made = imagenet_zips.make_zips(folder / kind, npz=kind == "npz", images=3)
+        path = next((folder / kind).glob("*_val*.zip"))
+        data, labels = made["val_data"]
+        values = {"data": data, "labels": labels.tolist()}
+        buffer = io.BytesIO()
+        if kind == "npz":
+            np.savez_compressed(buffer, **values)
+        else:
+            pickle.dump(values, buffer, 2)
+        name = "val_data" + (".npz" if kind == "npz" else "")
+        yield file(f"ImageNet zip of {kind}", path.read_bytes(), path.name, read_imagenet)
+        yield member(f"ImageNet {kind} in zip", buffer.getvalue(), path.name, name, read_imagenet)
+    small = pickle.dumps({"data": data[:1], "labels": [1], "mean": np.ones(3)}, 4)
+    yield member("ImageNet pickle, short", small, "Imagenet64_val.zip", "val_data", read_imagenet)
+
+
+def read_imagenet(path):
+    for part in imagenet.find_parts(path.parent, "validation"):
+        for _ in imagenet.read(part, path.parent):
+            pass
+
+
+def tensors(folder):
+    tree = {"a.weight": np.ones((4, 3), np.float32), "b": {"c": [1, 2.5, "x", None]}}
+    torch_writer.write(folder / "a.pt", tree)
+    yield file("torch", (folder / "a.pt").read_bytes(), "a.pt", torch_reader.read)
+    with zipfile.ZipFile(folder / "a.pt") as archive:
+        pickled, numbers = archive.read("a/data.pkl"), archive.read("a/data/0")
+    others = {"a/data/0": numbers}
+    yield member("pickle in torch", pickled, "a.pt", "a/data.pkl", torch_reader.read, others)
+    legacy = (GOLDEN / "torch_types" / "legacy.pt").read_bytes()
+    yield file("torch, legacy", legacy, "a.pt", torch_reader.read)
+    safetensors.numpy.save_file(
+        {"a.kernel": np.ones((4, 3), np.float32), "b": np.ones(2, np.float16)},
+        folder / "a.safetensors",
+        {"step": "5"},
+    )
+    content = (folder / "a.safetensors").read_bytes()
+    yield file("safetensors", content, "a.safetensors", safetensors.tensors_of)
+    length = int.from_bytes(content[:8], "little")
+    header, numbers = content[8 : 8 + length], content[8 + length :]
+
+    def put(folder, content):
+        whole = len(content).to_bytes(8, "little") + content + numbers
+        (folder / "a.safetensors").write_bytes(whole)
+
+    yield Kind(
+        "header of safetensors",
+        header,
+        put,
+        lambda folder: safetensors.tensors_of(folder / "a.safetensors"),
+    )
+    state = {"model.a.weight": np.ones((4, 3), np.float32), "model.map_noise.freqs": np.ones(2)}
+    state = {name: array.astype(np.float32) for name, array in state.items()}
+    nvidia_pickles.write(folder / "a.pkl", "EDMPrecond", EDM, state)
+
+    def read_edm(path):
+        module = persistence.read(path, "EDMPrecond")
+        edm.check_size(edm.settings_of(module.arguments, path), module.tensors, path)
+
+    yield file("NVIDIA's pickle", (folder / "a.pkl").read_bytes(), "a.pkl", read_edm)
+    shape = {"blk_types": ["res"], "num_blocks": 1, "atn_resolution": 16, "epoch": 1, "step": 2}
+
+    def read_original(path):
+        values = hyperparameters.read(path, path, {})
+        hyperparameters.settings(values, path)
+
+    original = next((GOLDEN / "original_unet").glob("*.json"), None)
+    content = original.read_bytes() if original else json.dumps(shape).encode()
+    yield file("hyper-parameters", content, "a.json", read_original)
+
+
+def pictures(folder):
+    generator = np.random.default_rng(0)
+    image = Image.fromarray(generator.integers(0, 256, (24, 32, 3), dtype=np.uint8))
+    most, cut = 16 * large.MOST_PIXELS, Cut("center-crop-dhariwal", 16)
+    decode = Decoder(3, convert=True, upright=True, then=cut)
+    exif = image.getexif()
+    exif[0x0112] = 6
+    for name in ("png", "jpg", "gif", "tif", "webp", "bmp", "ico", "ppm", "tga", "jp2"):
+        buffer = io.BytesIO()
+        options = {"exif": exif} if name in ("png", "jpg", "webp") else {}
+        saved = image.convert("P") if name == "gif" else image
+        kind = {"jpg": "JPEG", "tif": "TIFF", "jp2": "JPEG2000"}.get(name, name.upper())
+        saved.save(buffer, kind, **options)
+        yield file(name.upper(), buffer.getvalue(), f"a.{name}", decode, most=most)
+
+
+def datasets(folder):
+    for name, sizes in (("squares", [(4, 4)] * 3), ("various sizes", [(4, 6), (5, 4), (4, 4)])):
+        made = folder / name
+        shape = (4, 4, 3) if name == "squares" else (0, 0, 3)
+        about = Description("a", "train", shape, ["x", "y"], {"crop": "stretch"})
+        images = [np.full((*size, 3), 7, np.uint8) for size in sizes]
+        with CacheWriter(made, about, ["p"]) as writer:
+            rows = np.stack(images) if shape[0] else images
+            writer.write("p", [(rows, np.array([0, 1, 0], np.int32))])
+            writer.finish()
+        for part in sorted(path.name for path in made.iterdir()):
+            yield in_copy(made, part, f"{part} of {name}", read_dataset)
+
+
+def read_dataset(folder):
+    source = CachedSource(folder)
+    source.description.summary(), source.description.provenance()
+    for index in range(min(len(source), 5)):
+        source.image(index)
+    source.read(np.arange(min(len(source), 5)))
+
+
+def in_copy(original, part, name, read, **options):
+    """A kind that is one file of a folder; the others are whole."""
+
+    def put(folder, content):
+        shutil.copytree(original, folder / "it", dirs_exist_ok=True)
+        (folder / "it" / part).write_bytes(content)
+
+    content = (original / part).read_bytes()
+    return Kind(name, content, put, lambda folder: read(folder / "it"), **options)
+
+
+def runs(folder):
+    from configs import digits
+
+    workdir = folder / "run"
+    workdir.mkdir()
+    run_folder.save(digits.get_config(), workdir, [f"class {i}" for i in range(10)])
+    lines = [{"step": step, "loss": 0.5 / (step + 1), "rate": 1e-4} for step in range(9)]
+    (workdir / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (workdir / "environment.json").write_text(json.dumps([{"Python": "3.11", "step": "5"}]))
+    (workdir / "result-1.json").write_text(json.dumps({"metrics": {"FID": 2.5}, "note": "x"}))
+    (workdir / "dataset.json").write_text(json.dumps({"shape": [8, 8, 1], "origin": {}}))
+
+    def read_config(workdir):
+        config = run_folder.load(workdir)
+        assert isinstance(config, ConfigDict)
+        validate(config)
+
+    yield in_copy(workdir, "config.json", "config.json of a run", read_config, slow=True)
+    yield in_copy(workdir, "classes.txt", "classes.txt", run_folder.class_names)
+    yield in_copy(workdir, "metrics.jsonl", "metrics.jsonl", read_metrics)
+    yield in_copy(workdir, "environment.json", "environment.json", environment.recorded)
+    yield in_copy(workdir, "dataset.json", "dataset.json of a run", report_data.recorded_in)
+    yield in_copy(
+        workdir,
+        "result-1.json",
+        "result of an evaluation",
+        lambda f: evaluations.as_table(evaluations.read(f, 10**6).results),
+    )
+    settings = {"seed": 1, "steps": 4, "labels": [1, 2]}
+    drawn = folder / "drawn"
+    fill(Shards.begin(drawn, settings, 3, 3))
+
+    def read_shards(folder):
+        shards = Shards.begin(folder, settings, 3, 3)
+        for rows in shards.blocks("images"):
+            assert len(rows) == 3
+
+    for part in sorted(path.name for path in (drawn / "unfinished").iterdir()):
+        yield in_copy(drawn, f"unfinished/{part}", f"unfinished {part}", read_shards)
+
+
+def checkpoints(folder):
+    """One for each file of a small checkpoint; slow, and long forms try more of them."""
+    state = flips.small_state()
+    with Checkpoints(folder / "checkpoints", create=True) as writer:
+        writer.save(flips.STEP, state, about=flips.ABOUT)
+
+    def read(folder):
+        with Checkpoints(folder) as reader:
+            reader.restore(flips.STEP, state), reader.about(flips.STEP)
+
+    made = folder / "checkpoints"
+    for path in sorted(made.rglob("*")):
+        name = str(path.relative_to(made))
+        # The other items are read as params are, and commit_success.txt is not.
+        others = ("ema_params/", "opt_state/", "commit_success.txt")
+        if path.is_file() and not any(other in name for other in others):
+            yield in_copy(made, name, f"checkpoint's {name}", read, slow=True)
+
+
+def fill(shards):
+    """Draws three images that are all zeros."""
+    shards.fill(
+        lambda first, number: {"images": np.zeros((number, 8, 8, 1), np.float32)},
+        lambda number: None,
+        write=True,
+    )

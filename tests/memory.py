@@ -1,0 +1,27 @@
+"""How much memory something takes, as the kernel counts it: NumPy, Pillow and Rust included."""
+
+import re
+from contextlib import contextmanager
+from pathlib import Path
+
+MB = 2**20
+
+
+@contextmanager
+def at_most(bound):
+    """Fails if the process grew by more than `bound` bytes at any time within."""
+    before = _reset()
+    yield
+    grown = _status("VmHWM") - before
+    assert grown <= bound, f"it took {grown / MB:.0f} MB, and may take {bound / MB:.0f}"
+
+
+def _reset():
+    """What the process has now, from which its peak is counted."""
+    Path("/proc/self/clear_refs").write_text("5")
+    return _status("VmRSS")
+
+
+def _status(name):
+    text = Path("/proc/self/status").read_text()
+    return int(re.search(rf"{name}:\s+(\d+) kB", text)[1]) * 1024
