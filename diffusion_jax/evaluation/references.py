@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from diffusion_jax.evaluation import image_sets
+from diffusion_jax.evaluation import features, image_sets, moments
 from diffusion_jax.files import atomic, npz
 
 # Names of the arrays that hold mean and covariance, by the name of the features.
@@ -141,15 +141,21 @@ def _from_npz(path: Path, main: str) -> Reference:
     return Reference(statistics, images, about)
 
 
-def check_same_features(reference: Reference, about: dict[str, str]) -> None:
+def check_same_features(reference: Reference, about: dict[str, Any]) -> None:
     """Raises ValueError if the reference is known to be of features other than `about`."""
     for name, value in about.items():
-        there = reference.about.get(name, value)
+        there = reference.about.get(name, _unsaid(reference, name, value))
         if there != value:
             raise ValueError(
                 f"The reference has {name}: {there}; here it is: {value}. Their distance would be "
                 "meaningless; make a reference in the same way (python -m scripts.fid reference)"
             )
+
+
+def _unsaid(reference: Reference, name: str, value: Any) -> Any:
+    """What a reference stands for that does not say: ours had no versions before the first."""
+    ours = "features" in reference.about
+    return 1 if ours and name in (features.VERSION, moments.NAME) else value
 
 
 def check_same_data(reference: Reference, about: dict[str, Any], whose: str) -> None:
