@@ -98,6 +98,9 @@ class Judge:
         """The result, computed and written to `path`."""
         first = jax.process_index() == 0
         self._check_sizes(images.shape)
+        notes = [references.unsaid_size(self.reference, images.shape)]
+        if first and notes[0]:  # now, before hours are spent
+            self.tell(notes[0])
         of_images = ("num_samples", "images", "features")
         settings = {key: known[key] for key in of_images}
         if first:
@@ -115,10 +118,13 @@ class Judge:
         result["made"] = provenance.made_here()
         size = features[self.extract.main].shape[1]
         if images.count <= size:
-            result["note"] = (
+            notes.insert(
+                0,
                 f"{images.count} images for {size} features: the covariance is singular, and the "
-                "distance far above that of more images"
+                "distance far above that of more images",
             )
+        if any(notes):
+            result["note"] = ". ".join(filter(None, notes))
         atomic.write_text(path, json.dumps(result, indent=2, allow_nan=False) + "\n")
         shutil.rmtree(shards.shard_folder(self.folder, settings), ignore_errors=True)
         return result

@@ -13,17 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from diffusion_jax.evaluation import features, image_sets, moments
+from diffusion_jax.evaluation import features, image_sets, moments, published
 from diffusion_jax.files import atomic, npz
 
 # Names of the arrays that hold mean and covariance, by the name of the features.
 KEYS = {"pool": ("mu", "sigma"), "features": ("mu", "sigma"), "spatial": ("mu_s", "sigma_s")}
-# How the images of published files were cropped, which the files do not say.
-CROPS = {
-    "VIRTUAL_imagenet64_labeled.npz": "center-crop-dhariwal",  # ADM's
-    "imagenet-64x64-baseline.npz": "center-crop-dhariwal",  # EDM's, for ADM
-    "imagenet-64x64.npz": "center-crop",  # EDM's own
-}
 
 
 @dataclass(frozen=True)
@@ -133,8 +127,8 @@ def _from_npz(path: Path, main: str) -> Reference:
             raise ValueError(
                 f"{path} is damaged: its `about` is not a JSON object: {error}"
             ) from None
-    elif path.name in CROPS:
-        about = {"data": {"origin": {"crop": CROPS[path.name]}}}
+    else:
+        about = published.about(path, arrays)
     images = arrays.get("arr_0")
     if images is not None:
         images = image_sets.checked(images, path)
@@ -164,6 +158,8 @@ def check_same_data(reference: Reference, about: dict[str, Any], whose: str) -> 
     about: `Description.provenance` of the others' data. whose: what the message calls the others.
     """
     ours, theirs = about, reference.about.get("data", {})
+    known_as = reference.about.get("known_as")
+    which = f" ({known_as})" if known_as else ""
     pairs = {
         "crop": (theirs.get("origin", {}).get("crop"), ours.get("origin", {}).get("crop")),
         "resolution": (_side(reference, theirs), _of_shape(ours)),
@@ -171,10 +167,25 @@ def check_same_data(reference: Reference, about: dict[str, Any], whose: str) -> 
     for what, (there, here) in pairs.items():
         if there is not None and here is not None and there != here:
             raise ValueError(
-                f"The {what} of the reference is {there}, that of {whose} {here}: their distance "
-                "would measure the resizing more than the model. Make a reference of the same data "
-                "(python -m scripts.fid reference), or accept it with --allow_mismatch"
+                f"The {what} of the reference is {there}{which}, that of {whose} {here}: their "
+                "distance would measure the resizing more than the model. Make a reference of the "
+                "same data (python -m scripts.fid reference), or accept it with --allow_mismatch"
             )
+
+
+def unsaid_size(reference: Reference, shape: tuple[int, ...]) -> str:
+    """A warning if nothing is known of the size of the real images; "" if it is known.
+
+    shape: of the others. Only features of any size of image, as InceptionV3's, need the warning.
+    """
+    known = _side(reference, reference.about.get("data", {}))
+    if known is not None or "pool" not in reference.statistics:
+        return ""
+    return (
+        "The reference does not say the size and crop of its images: the distance has a meaning "
+        f"only if they were {shape[0]}x{shape[1]} and cut as the others; python -m scripts.fid "
+        "reference makes one that says so"
+    )
 
 
 def _side(reference: Reference, data: dict[str, Any]) -> tuple[int, ...] | None:
