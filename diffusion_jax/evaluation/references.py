@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from diffusion_jax.evaluation import features, image_sets, moments, published
-from diffusion_jax.files import atomic, npz
+from diffusion_jax.files import atomic, npz, writable
 
 # Names of the arrays that hold mean and covariance, by the name of the features.
 KEYS = {"pool": ("mu", "sigma"), "features": ("mu", "sigma"), "spatial": ("mu_s", "sigma_s")}
@@ -55,7 +55,9 @@ class Reference:
 
 
 def out_paths(text: str) -> list[Path]:
-    """The files that `Reference.save` writes. Raises ValueError for other names or existing files.
+    """The files that `Reference.save` writes.
+
+    Raises ValueError for other names, for files that exist, and where nothing can be written.
 
     text: "reference.npz" or "mean.npy,covariance.npy".
     """
@@ -65,6 +67,7 @@ def out_paths(text: str) -> list[Path]:
     for path in paths:
         if path.exists():
             raise ValueError(f"{path} is there already; delete it, or choose another --out")
+        writable.check(path, "--out")
     return paths
 
 
