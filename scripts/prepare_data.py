@@ -239,7 +239,8 @@ def check() -> int:
         print(f"{len(about.skipped)} left out, e.g. {about.skipped[0]}")
     Path(_OUT.value).parent.mkdir(parents=True, exist_ok=True)
     images.save_png(Path(_OUT.value), datasets.examples(dataset))
-    print(f"Picture: {_OUT.value}")
+    shown = f" ({datasets.SHOWN} of {len(names):,} classes)" if len(names) > datasets.SHOWN else ""
+    print(f"Picture: {_OUT.value}{shown}")
     return 0
 
 

@@ -105,6 +105,8 @@ class CachedSource:
                 self._images = np.memmap(folder / IMAGES, np.uint8, "r", shape=(ends[-1],))
             if len(self._labels) != count:
                 raise ValueError(f"{LABELS} is too short")
+        except PermissionError:  # no damage: deleting it would not help
+            raise
         except (ValueError, OSError, IndexError) as error:
             raise ValueError(
                 f"{folder} is damaged: {error}; delete it and prepare it again"

@@ -50,6 +50,10 @@ class Decoder:
                 return self._plain(image, path)
         except Unusable:
             raise
+        except PermissionError as error:
+            raise ValueError(
+                f"{path} cannot be read: {error.strerror}; change its permissions (chmod)"
+            ) from None
         except UnidentifiedImageError:
             raise ValueError(f"{path} cannot be read as an image: its format is unknown") from None
         except Exception as error:  # Pillow's decoders raise almost anything

@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
@@ -13,6 +13,7 @@ from PIL import Image
 from diffusion_jax.data import glance
 from diffusion_jax.data.cache import CachedSource, Description
 from diffusion_jax.data.decoder import Decoder, formats
+from diffusion_jax.data.oddities import Oddities
 from diffusion_jax.data.preparation import Cut, prepared
 
 LABELS = ("auto", "folders", "parents", "none")
@@ -24,7 +25,8 @@ SPLIT_NAMES = {"train", "training", "test", "testing", "val", "valid", "validate
 class Listing:
     """The sorted files of a dataset, as paths relative to its folder, and their labels.
 
-    ignored: files without the extension of an image format.
+    ignored: files without the extension of an image format. empty: sub-folders that would name a
+    class if they had images.
     """
 
     root: Path
@@ -32,6 +34,7 @@ class Listing:
     labels: list[int]
     class_names: list[str]
     ignored: list[str]
+    empty: Sequence[str] = ()
 
     def state(self, indices: range) -> str:
         """A digest of these files' names, labels, sizes and modification times."""
@@ -62,7 +65,8 @@ def find_images(
         raise ValueError(f"Unknown data.labels {labels!r}; known: {', '.join(LABELS)}")
     if not root.is_dir():
         raise FileNotFoundError(f"The folder {root} (data.name) does not exist")
-    known, found = _extensions(), sorted(_walk(root))
+    folders: list[str] = []
+    known, found = _extensions(), sorted(_walk(root, folders))
     chosen = found
     if include:
         chosen = matching(found, include, "data.include")
@@ -92,7 +96,19 @@ def find_images(
         if not name.isprintable():
             raise ValueError(f"{root} has a sub-folder {name!a}, which cannot name a class")
     index = {name: number for number, name in enumerate(class_names)}
-    return Listing(root, files, [index[name] for name in named], class_names, ignored)
+    full = [path for path in found if PurePosixPath(path).suffix.lower() in known]
+    empty = _empty(folders, full, "folders" if level == 0 else "parents")
+    return Listing(root, files, [index[name] for name in named], class_names, ignored, empty)
+
+
+def _empty(folders: Sequence[str], files: Sequence[str], labels: str) -> list[str]:
+    """The folders that would name a class, but have none of the files."""
+    if labels == "folders":
+        full = {file.split("/")[0] for file in files}
+        return sorted(path for path in folders if "/" not in path and path not in full)
+    full = {file.rpartition("/")[0] for file in files}
+    upper = {path.rpartition("/")[0] for path in folders}
+    return sorted(path for path in folders if path not in full | upper)
 
 
 def split_off(listing: Listing, split: str, holdout: str) -> Listing:
@@ -122,7 +138,7 @@ def split_off(listing: Listing, split: str, holdout: str) -> Listing:
             f"data.holdout={holdout!r} leaves no images of {listing.root} for data.split={split}"
         )
     labels = [label for label, keep in zip(listing.labels, kept) if keep]
-    return Listing(listing.root, files, labels, listing.class_names, listing.ignored)
+    return replace(listing, files=files, labels=labels)
 
 
 def _held_out(files: Sequence[str], holdout: str) -> set[str]:
@@ -159,8 +175,11 @@ def _extensions() -> set[str]:
     return {end for end, kind in known.items() if kind in formats()}
 
 
-def _walk(root: Path) -> Iterator[str]:
-    """All files below `root` as relative POSIX paths. Links to folders are followed once."""
+def _walk(root: Path, below: list[str]) -> Iterator[str]:
+    """All files below `root` as relative POSIX paths. Links to folders are followed once.
+
+    below: gets the paths of the folders.
+    """
     seen = set()
 
     def fail(error: OSError) -> None:
@@ -174,6 +193,8 @@ def _walk(root: Path) -> Iterator[str]:
         seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         relative = Path(folder).relative_to(root)
+        if folder != str(root):
+            below.append(relative.as_posix())
         for name in files:
             if not name.startswith("."):
                 yield (relative / name).as_posix()
@@ -213,7 +234,8 @@ def read_folder(
         origin=origin | {name: "yes" for name, is_on in settings.items() if is_on},
     )
 
-    _say_once(listing)
+    found = (listing.root, listing.files, listing.labels, listing.class_names)
+    glance.say_once(*found, empty=listing.empty, cut=cut)
     description.require_classes(num_classes)
     if listing.class_names and {name.lower() for name in listing.class_names} <= SPLIT_NAMES:
         names = ", ".join(listing.class_names)
@@ -222,8 +244,12 @@ def read_folder(
             "none, and data.holdout"
         )
 
+    odd = Oddities(cut)
+
     def load(index: int) -> tuple[np.ndarray, int]:
-        image = np.asarray(cut(decoder(listing.root / listing.files[index])))
+        decoded = decoder(listing.root / listing.files[index])
+        odd.see(listing.files[index], decoded.size)
+        image = np.asarray(cut(decoded))
         return image.reshape(*image.shape[:2], decoder.channels), listing.labels[index]
 
     source = prepared(
@@ -236,24 +262,15 @@ def read_folder(
         name_of=listing.files.__getitem__,
         skip_broken=skip_broken,
     )
+    if len(listing.files) > glance.LOOKED_AT:  # of which a glance has seen only some
+        for line in odd.lines("the images decoded now"):
+            print(line)
     if decoder.turned and not decoder.upright:
         print(
             f"Used as stored, ignoring the EXIF orientation: {_first_of(decoder.turned)}; "
             "data.upright=True applies it"
         )
     return source
-
-
-# Lines about a folder, which a process says once, however often it opens the folder.
-_SAID: set[tuple[str, ...]] = set()
-
-
-def _say_once(listing: Listing) -> None:
-    lines = glance.lines(listing.root, listing.files, listing.labels, listing.class_names)
-    key = (str(listing.root.resolve()), *lines)
-    if key not in _SAID:
-        print(*lines, sep="\n")
-    _SAID.add(key)
 
 
 def _first_of(files: Sequence[str | Path]) -> str:

@@ -16,8 +16,8 @@ def read(path: Path, *, remedy: str = "") -> dict[str, np.ndarray]:
 
     remedy: what to do about a damaged file ("delete it to make it again"), appended to the error
     message; for files that this program wrote. Raises FileNotFoundError if the file does not exist,
-    and ValueError with a one-line message that names the file if it is damaged, not an .npz file,
-    or contains Python objects.
+    PermissionError if it may not be read, and ValueError with a one-line message that names the
+    file if it is damaged, not an .npz file, or contains Python objects.
     """
     with _one_line(path, remedy):
         found = np.load(path, allow_pickle=False)
@@ -70,7 +70,7 @@ def write_blocks(path: Path, arrays: Mapping[str, tuple[int, Iterable[np.ndarray
 def _one_line(path: Path, remedy: str) -> Iterator[None]:
     try:
         yield
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):
         raise
     except Exception as error:  # zipfile, zlib and NumPy raise almost anything for damaged files
         reason = (str(error).splitlines() or [type(error).__name__])[0]
