@@ -156,6 +156,12 @@ def test_a_report_tells_versions_apart(judge, monkeypatch, tmp_path):
     assert {row[head.index("versions")][:5] for row in rows} == {"FID 1", "FID 2"}
 
 
+def test_every_kind_of_features_says_its_version_or_its_code(monkeypatch):
+    monkeypatch.setitem(features.VERSIONS, "inception", 7)
+    assert make_extractor("random").about["features_version"] == 7
+    assert len(make_extractor("tests.tiny:tiny_config").about["code_sha256"]) == 64
+
+
 # Of two sets of normal vectors: the version, and its numbers.
 OF_VERSION = {
     "FID": (1, 0.3344548840),

@@ -56,7 +56,10 @@ def lines(
 def _empty(folders: Sequence[str]) -> str:
     names = ", ".join(folders[:NAMED])
     more = f", ... {len(folders) - NAMED} more" if len(folders) > NAMED else ""
-    return f"No class for {len(folders):,} sub-folders that have no images: {names}{more}"
+    what = (
+        "a sub-folder that has" if len(folders) == 1 else f"{len(folders):,} sub-folders that have"
+    )
+    return f"No class for {what} no images: {names}{more}"
 
 
 def _none(files: Sequence[str]) -> str:
