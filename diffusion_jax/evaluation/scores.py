@@ -114,7 +114,7 @@ class Metric:
     score: Callable[..., tuple[float, ...]]
     fewest: int
     definition: str
-    version: int
+    version: int = 1
     of_logits: bool = False
 
 
