@@ -49,15 +49,15 @@ def sampling_options(texts: Sequence[str], **shorthands: float | None) -> dict[s
 def results_folder(out: str | None, parent: Path) -> Path:
     """The folder that --out names, or else parent/0001, 0002, ...: the number after the last.
 
-    Raises ValueError if --out is there already, and not empty.
+    Raises ValueError if --out is there already, and not empty, or if it cannot be written.
     """
+    from diffusion_jax.files import writable
     from diffusion_jax.runs import run_folder
 
-    if out is None:
-        return run_folder.next_folder(parent)
-    folder = Path(out)
+    folder = run_folder.next_folder(parent) if out is None else Path(out)
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise ValueError(f"--out={out} is there already; choose another folder, or delete it")
+    writable.check(folder, "--out", folder=True)
     return folder
 
 

@@ -213,12 +213,13 @@ def make_with_tfds(name: str, manual_dir: Path | None) -> None:
 
 def check() -> int:
     from diffusion_jax import images
+    from diffusion_jax.files import writable
     from diffusion_jax.runs import datasets
 
     cli.check_flags("check --config" if _CONFIG.present else "check --name", COMMANDS)
     if not _OUT.value.endswith(".png"):
         raise ValueError(f"--out={_OUT.value} must end with .png")
-    Path(_OUT.value).parent.mkdir(parents=True, exist_ok=True)
+    writable.check(Path(_OUT.value), "--out")
     if _CONFIG.present:
         dataset = datasets.of_config(flag_values.config_of("config", "configs/folder.py"))
     else:
@@ -236,8 +237,10 @@ def check() -> int:
     print(json.dumps({"fingerprint": about.fingerprint, **about.origin}, indent=2))
     if about.skipped:
         print(f"{len(about.skipped)} left out, e.g. {about.skipped[0]}")
+    Path(_OUT.value).parent.mkdir(parents=True, exist_ok=True)
     images.save_png(Path(_OUT.value), datasets.examples(dataset))
-    print(f"Picture: {_OUT.value}")
+    shown = f" ({datasets.SHOWN} of {len(names):,} classes)" if len(names) > datasets.SHOWN else ""
+    print(f"Picture: {_OUT.value}{shown}")
     return 0
 
 

@@ -130,6 +130,8 @@ class CachedSource:
                 ends = np.cumsum(self._sizes.astype(np.int64).prod(1) * channels)
                 self._starts = np.concatenate([[0], ends])
                 self._images = np.memmap(folder / IMAGES, np.uint8, "r", shape=(ends[-1],))
+        except PermissionError:  # no damage: deleting it would not help
+            raise
         except (ValueError, OSError, IndexError, OverflowError, TypeError) as error:
             raise ValueError(
                 f"{folder} is damaged: {error}; delete it and prepare it again"

@@ -73,6 +73,10 @@ class Decoder:
                 f"{path} has far more than the {large.MOST_PIXELS:,} pixels that are read at most. "
                 "Make it smaller, or leave it out"
             ) from None
+        except PermissionError as error:
+            raise ValueError(
+                f"{path} cannot be read: {error.strerror}; change its permissions (chmod)"
+            ) from None
         except UnidentifiedImageError:
             raise ValueError(f"{path} cannot be read as an image: its format is unknown") from None
         except Exception as error:  # Pillow's decoders raise almost anything

@@ -13,6 +13,7 @@ from PIL import Image
 from diffusion_jax.data import glance
 from diffusion_jax.data.cache import CachedSource, Description
 from diffusion_jax.data.decoder import Decoder, formats
+from diffusion_jax.data.oddities import Oddities
 from diffusion_jax.data.preparation import Cut, prepared
 from diffusion_jax.data.walk import Walk
 
@@ -25,8 +26,8 @@ SPLIT_NAMES = {"train", "training", "test", "testing", "val", "valid", "validate
 class Listing:
     """The sorted files of a dataset, as paths relative to its folder, and their labels.
 
-    ignored: files without the extension of an image format. note: a line about links that lead out
-    of the folder, if there are any.
+    ignored: files without the extension of an image format. empty: sub-folders that would name a
+    class if they had images. note: a line about links that lead out of the folder, or "".
     """
 
     root: Path
@@ -34,6 +35,7 @@ class Listing:
     labels: list[int]
     class_names: list[str]
     ignored: list[str]
+    empty: Sequence[str] = ()
     note: str = ""
 
     def state(self, indices: range) -> str:
@@ -83,7 +85,7 @@ def find_images(
     if labels == "auto":
         labels = "none" if loose else "folders"
     if labels == "none":
-        return Listing(root, files, [0] * len(files), [], ignored, note)
+        return Listing(root, files, [0] * len(files), [], ignored, note=note)
     if loose:
         raise ValueError(
             f"{root / loose[0]} is in no sub-folder that could name its class; move it, or set "
@@ -96,7 +98,20 @@ def find_images(
         if not name.isprintable():
             raise ValueError(f"{root} has a sub-folder {name!a}, which cannot name a class")
     index = {name: number for number, name in enumerate(class_names)}
-    return Listing(root, files, [index[name] for name in named], class_names, ignored, note)
+    full = [path for path in found if PurePosixPath(path).suffix.lower() in known]
+    empty = _empty(walk.folders, full, "folders" if level == 0 else "parents")
+    numbers = [index[name] for name in named]
+    return Listing(root, files, numbers, class_names, ignored, empty, note)
+
+
+def _empty(folders: Sequence[str], files: Sequence[str], labels: str) -> list[str]:
+    """The folders that would name a class, but have none of the files."""
+    if labels == "folders":
+        full = {file.split("/")[0] for file in files}
+        return sorted(path for path in folders if "/" not in path and path not in full)
+    full = {file.rpartition("/")[0] for file in files}
+    upper = {path.rpartition("/")[0] for path in folders}
+    return sorted(path for path in folders if path not in full | upper)
 
 
 def split_off(listing: Listing, split: str, holdout: str) -> Listing:
@@ -197,7 +212,8 @@ def read_folder(
         origin=origin | {name: "yes" for name, is_on in settings.items() if is_on},
     )
 
-    _say_once(listing)
+    found = (listing.root, listing.files, listing.labels, listing.class_names)
+    glance.say_once(*found, empty=listing.empty, cut=cut, note=listing.note)
     description.require_classes(num_classes)
     if listing.class_names and {name.lower() for name in listing.class_names} <= SPLIT_NAMES:
         names = ", ".join(listing.class_names)
@@ -206,10 +222,16 @@ def read_folder(
             "none, and data.holdout"
         )
 
-    decoder = replace(decoder, then=cut)
+    odd = Oddities(cut)
 
     def load(index: int) -> tuple[np.ndarray, int]:
-        image = np.asarray(decoder(listing.root / listing.files[index]))
+        file = listing.files[index]
+
+        def seen_and_cut(image: Image.Image) -> Image.Image:
+            odd.see(file, image.size)
+            return cut(image)
+
+        image = np.asarray(replace(decoder, then=seen_and_cut)(listing.root / file))
         return image.reshape(*image.shape[:2], decoder.channels), listing.labels[index]
 
     source = prepared(
@@ -222,25 +244,15 @@ def read_folder(
         name_of=listing.files.__getitem__,
         skip_broken=skip_broken,
     )
+    if len(listing.files) > glance.LOOKED_AT:  # of which a glance has seen only some
+        for line in odd.lines("the images decoded now"):
+            print(line)
     if decoder.turned and not decoder.upright:
         print(
             f"Used as stored, ignoring the EXIF orientation: {_first_of(decoder.turned)}; "
             "data.upright=True applies it"
         )
     return source
-
-
-# Lines about a folder, which a process says once, however often it opens the folder.
-_SAID: set[tuple[str, ...]] = set()
-
-
-def _say_once(listing: Listing) -> None:
-    lines = glance.lines(listing.root, listing.files, listing.labels, listing.class_names)
-    lines += [listing.note] if listing.note else []
-    key = (str(listing.root.resolve()), *lines)
-    if key not in _SAID:
-        print(*lines, sep="\n")
-    _SAID.add(key)
 
 
 def _first_of(files: Sequence[str | Path]) -> str:

@@ -12,12 +12,14 @@ class Walk:
 
     Links are followed: to files, and to folders, each of which is walked through once. A link to a
     folder that `root` is in is not: it would lead to everything else in there. outside: afterwards,
-    how many files lie outside `root`. example: the first of them.
+    how many files lie outside `root`. example: the first of them. folders: those walked through,
+    without `root`, as relative paths.
     """
 
     root: Path
     outside: int = 0
     example: str = ""
+    folders: list[str] = field(default_factory=list)
     _seen: set[str] = field(default_factory=set)
 
     def __iter__(self) -> Iterator[str]:
@@ -43,6 +45,8 @@ class Walk:
             if real in self._seen or (real != self._home and _is_in(self._home, real)):
                 continue
             self._seen.add(real)
+            if relative:
+                self.folders.append(relative.removesuffix("/"))
             out = not _is_in(real, self._home)
             folders = []
             with os.scandir(folder) as entries:

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -19,6 +20,10 @@ from diffusion_jax.images import Uint8Images
 # (batch, size) arrays by name: pool, spatial and logits of InceptionV3, otherwise "features".
 Features = dict[str, np.ndarray]
 LARGEST = 8192  # features; their covariance takes 0.5 GB
+# Of the numbers that each extractor gives; raise it with every change to them, also to those of
+# `inception`, `inception_weights` and `resize`. The code of MODULE:FUNCTION has a digest instead.
+VERSIONS = {"inception": 1, "pixels": 1}
+VERSION = "features_version"  # its name in `Extractor.about`
 
 
 @dataclass(frozen=True)
@@ -30,7 +35,7 @@ class Extractor:
     """
 
     extract: Callable[[Uint8Images], Features]
-    about: dict[str, str]
+    about: dict[str, Any]
     is_fid: bool
     main: str
 
@@ -65,7 +70,8 @@ def make_extractor(
         weights = "random" if kind == "random" else weights
         return _inception(weights, way, parallel.round_up(batch_size))
     if kind == "pixels":
-        return Extractor(_pixels, {"features": "pixels"}, is_fid=False, main="features")
+        about = {"features": "pixels", VERSION: VERSIONS[kind]}
+        return Extractor(_pixels, about, is_fid=False, main="features")
     if ":" in kind:
         return _of_user(kind, batch_size)
     raise ValueError(
@@ -101,6 +107,7 @@ def _inception(weights: str, way: str, batch_size: int) -> Extractor:
         return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
 
     known = {"features": "InceptionV3 of 2015-12-05", "weights": about, "resize": way}
+    known[VERSION] = VERSIONS["inception"]
     return Extractor(extract, known, is_fid=weights != "random", main="pool")
 
 

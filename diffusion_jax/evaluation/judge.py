@@ -12,11 +12,19 @@ import jax
 import numpy as np
 
 from diffusion_jax import parallel
-from diffusion_jax.evaluation import measure, references, shards
+from diffusion_jax.evaluation import (
+    measure,
+    moments,
+    older_shards,
+    provenance,
+    references,
+    saved_results,
+    shards,
+)
 from diffusion_jax.evaluation.features import Extractor, Features
 from diffusion_jax.evaluation.image_sets import ImageSet
 from diffusion_jax.evaluation.references import Reference
-from diffusion_jax.files import atomic, json_object, lock
+from diffusion_jax.files import atomic, lock
 
 
 @dataclass(frozen=True)
@@ -24,9 +32,10 @@ class Judge:
     """Compares sets of images with one reference and saves the results in a folder.
 
     Features are saved in shards until the result is there, so that the same call resumes after an
-    interruption; existing results are returned without recomputing. allow_mismatch: accept a
-    reference whose images are known to have been cropped or resized differently. bootstrap: see
-    `measure.measure`.
+    interruption; existing results of the same versions are returned without recomputing.
+    allow_mismatch: accept a reference whose images are known to have been cropped or resized
+    differently. bootstrap: see `measure.measure`. tell: gets a line on each result that is read, or
+    that an older version left.
     """
 
     folder: Path
@@ -36,6 +45,7 @@ class Judge:
     progress: Callable[[Iterable], Iterable] = iter
     allow_mismatch: bool = False
     bootstrap: int = 0
+    tell: Callable[[str], Any] = provenance.tell
 
     @classmethod
     def of_file(cls, folder: Path, extract: Extractor, file: str, **options: Any) -> "Judge":
@@ -46,15 +56,15 @@ class Judge:
         if options.get("bootstrap") == 1:
             raise ValueError("--bootstrap=1 has no deviation; choose 2 or more, or 0")
         reference = references.load(file, extract.main)
-        references.check_same_features(reference, extract.about)
+        references.check_same_features(reference, extract.about | {moments.NAME: moments.VERSION})
         return cls(folder, extract, reference, file, **options)
 
     def __call__(self, images: ImageSet) -> dict[str, Any]:
         """{"metrics": {...}, ...}, with everything the metrics depend on.
 
         "note", if present, is a warning to show. Metrics are empty except in process 0. Raises
-        ValueError if images and reference do not fit together, or while another process evaluates
-        into the folder.
+        ValueError if images and reference do not fit together, if the saved result is damaged, or
+        while another process evaluates into the folder.
         """
         if not self.allow_mismatch:
             references.check_same_data(self.reference, images.data, "the images")
@@ -62,6 +72,7 @@ class Judge:
             "num_samples": images.count,
             "images": images.about,
             "features": self.extract.about,
+            saved_results.METRIC_VERSIONS: measure.versions(),
             "training_data": images.data,
             "reference": {
                 "file": self.reference_file,
@@ -71,22 +82,31 @@ class Judge:
             "bootstrap": self.bootstrap,
             "allow_mismatch": self.allow_mismatch,
         }
-        name = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:12]
-        path = self.folder / f"result-{name}.json"
+        path = saved_results.path_of(self.folder, known)
         first = jax.process_index() == 0
         if parallel.from_first(np.array(path.is_file())):
-            known = {"metrics": {}, **known}
-            return json_object.read(path, remedy="delete it to measure again") if first else known
+            return self._read(path) if first else {"metrics": {}, **known}
         with parallel.entered_by_first(lock.only_one(self.folder, "evaluated into")):
             return self._judged(images, known, path)
+
+    def _read(self, path: Path) -> dict[str, Any]:
+        result = saved_results.read(path)
+        self.tell(f"{path} was read: {saved_results.described(result)}")
+        return result
 
     def _judged(self, images: ImageSet, known: dict[str, Any], path: Path) -> dict[str, Any]:
         """The result, computed and written to `path`."""
         first = jax.process_index() == 0
         self._check_sizes(images.shape)
+        notes = [references.unsaid_size(self.reference, images.shape)]
+        if first and notes[0]:  # now, before hours are spent
+            self.tell(notes[0])
         of_images = ("num_samples", "images", "features")
-        folder = shards.shard_folder(self.folder, {key: known[key] for key in of_images})
-        features = self._features(folder, images.count, images.read)
+        settings = {key: known[key] for key in of_images}
+        if first:
+            for line in saved_results.older(self.folder, known):
+                self.tell(line)
+        features = self._features(settings, images.count, images.read)
         real = self._features_of_reference()
         parallel.wait_for_all("features")
         if not first:
@@ -95,14 +115,18 @@ class Judge:
             features, self.extract, self.reference, real, bootstrap=self.bootstrap
         )
         result = {"metrics": metrics, **known, "definitions": measure.definitions()}
+        result["made"] = provenance.made_here()
         size = features[self.extract.main].shape[1]
         if images.count <= size:
-            result["note"] = (
+            notes.insert(
+                0,
                 f"{images.count} images for {size} features: the covariance is singular, and the "
-                "distance far above that of more images"
+                "distance far above that of more images",
             )
+        if any(notes):
+            result["note"] = ". ".join(filter(None, notes))
         atomic.write_text(path, json.dumps(result, indent=2, allow_nan=False) + "\n")
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(shards.shard_folder(self.folder, settings), ignore_errors=True)
         return result
 
     def _check_sizes(self, shape: tuple[int, ...]) -> None:
@@ -117,16 +141,14 @@ class Judge:
             )
 
     def _features(
-        self, folder: Path, count: int, read: Callable[[int, int], np.ndarray]
+        self, settings: dict[str, Any], count: int, read: Callable[[int, int], np.ndarray]
     ) -> Features:
-        return shards.gather(
-            folder,
-            count,
-            read,
-            self.extract,
-            progress=self.progress,
-            write=jax.process_index() == 0,
-        )
+        """The features of `count` images that were made with these settings."""
+        first = jax.process_index() == 0
+        if first:
+            older_shards.say(self.folder, settings, self.tell)
+        folder = shards.shard_folder(self.folder, settings)
+        return shards.gather(folder, count, read, self.extract, progress=self.progress, write=first)
 
     def _features_of_reference(self) -> Features | None:
         """The features of the reference's own images, kept for later evaluations."""
@@ -134,5 +156,5 @@ class Judge:
         if rows is None:
             return None
         pixels = hashlib.sha256(np.ascontiguousarray(rows)).hexdigest()
-        folder = shards.shard_folder(self.folder, {"of": pixels, **self.extract.about})
-        return self._features(folder, len(rows), lambda start, count: rows[start : start + count])
+        settings = {"of": pixels, **self.extract.about}
+        return self._features(settings, len(rows), lambda start, count: rows[start : start + count])

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from diffusion_jax.evaluation import moments
 from diffusion_jax.evaluation.features import Extractor, Features
 from diffusion_jax.evaluation.moments import Moments, frechet_distance, sum_of
 from diffusion_jax.evaluation.references import Reference
@@ -17,6 +18,11 @@ def definitions() -> dict[str, str]:
     """How each metric is computed, for provenance."""
     distance = "squared Frechet distance of normal distributions, float64, unbiased covariance"
     return {"FID": distance} | {name: metric.definition for name, metric in METRICS.items()}
+
+
+def versions() -> dict[str, int]:
+    """The version of each metric's numbers, by the names that `definitions` has."""
+    return {"FID": moments.VERSION} | {name: metric.version for name, metric in METRICS.items()}
 
 
 def measure(
@@ -58,5 +64,5 @@ def measure(
 def _distance(rows: np.ndarray, reference: Reference, name: str) -> float:
     """The Frechet distance of features (images, size) to the reference's statistics `name`."""
     parts = np.array_split(rows, math.ceil(len(rows) / ROWS))
-    moments = sum_of(Moments.of(part) for part in parts)
-    return frechet_distance(moments.mean, moments.covariance, *reference.statistics[name])
+    total = sum_of(Moments.of(part) for part in parts)
+    return frechet_distance(total.mean, total.covariance, *reference.statistics[name])

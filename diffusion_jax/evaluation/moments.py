@@ -8,6 +8,9 @@ from operator import add
 import numpy as np
 from jaxtyping import Float, Shaped
 
+VERSION = 1  # of the numbers below; raise it with every change to them
+NAME = "moments_version"  # in `Reference.about`
+
 
 @dataclass(frozen=True)
 class Moments:

@@ -10,6 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
+from diffusion_jax.files import writable
+
 Row = dict[str, Any]
 # What rows that differ only in "seed" have in common, and their values of the metric.
 Point = tuple[Row, list[float]]
@@ -35,11 +37,16 @@ SUFFIXES = (".png", ".pdf", ".svg")
 
 
 def check(x: str | None, picture: Path | None) -> None:
-    """Raises ValueError for an unknown axis, or a picture of an unknown kind; None is neither."""
+    """Raises ValueError for an unknown axis, and for a picture of an unknown kind or place.
+
+    None stands for the default.
+    """
     if x is not None and x not in AXES:
         raise ValueError(f"--x={x} must be one of {', '.join(AXES)}")
     if picture is not None and picture.suffix not in SUFFIXES:
         raise ValueError(f"--plot={picture} must end in one of {', '.join(SUFFIXES)}")
+    if picture is not None:
+        writable.check(picture, "--plot")
 
 
 def over_seeds(rows: Sequence[Row], settings: Sequence[str], metric: str) -> list[Point]:

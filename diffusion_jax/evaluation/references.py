@@ -13,17 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from diffusion_jax.evaluation import image_sets
-from diffusion_jax.files import atomic, json_object, npz
+from diffusion_jax.evaluation import features, image_sets, moments, published
+from diffusion_jax.files import atomic, json_object, npz, writable
 
 # Names of the arrays that hold mean and covariance, by the name of the features.
 KEYS = {"pool": ("mu", "sigma"), "features": ("mu", "sigma"), "spatial": ("mu_s", "sigma_s")}
-# How the images of published files were cropped, which the files do not say.
-CROPS = {
-    "VIRTUAL_imagenet64_labeled.npz": "center-crop-dhariwal",  # ADM's
-    "imagenet-64x64-baseline.npz": "center-crop-dhariwal",  # EDM's, for ADM
-    "imagenet-64x64.npz": "center-crop",  # EDM's own
-}
 
 
 @dataclass(frozen=True)
@@ -61,7 +55,9 @@ class Reference:
 
 
 def out_paths(text: str) -> list[Path]:
-    """The files that `Reference.save` writes. Raises ValueError for other names or existing files.
+    """The files that `Reference.save` writes.
+
+    Raises ValueError for other names, for files that exist, and where nothing can be written.
 
     text: "reference.npz" or "mean.npy,covariance.npy".
     """
@@ -71,6 +67,7 @@ def out_paths(text: str) -> list[Path]:
     for path in paths:
         if path.exists():
             raise ValueError(f"{path} is there already; delete it, or choose another --out")
+        writable.check(path, "--out")
     return paths
 
 
@@ -133,23 +130,29 @@ def _from_npz(path: Path, main: str) -> Reference:
             raise ValueError(
                 f"{path} is damaged: its `about` is not a JSON object: {error}"
             ) from None
-    elif path.name in CROPS:
-        about = {"data": {"origin": {"crop": CROPS[path.name]}}}
+    else:
+        about = published.about(path, arrays)
     images = arrays.get("arr_0")
     if images is not None:
         images = image_sets.checked(images, path)
     return Reference(statistics, images, about)
 
 
-def check_same_features(reference: Reference, about: dict[str, str]) -> None:
+def check_same_features(reference: Reference, about: dict[str, Any]) -> None:
     """Raises ValueError if the reference is known to be of features other than `about`."""
     for name, value in about.items():
-        there = reference.about.get(name, value)
+        there = reference.about.get(name, _unsaid(reference, name, value))
         if there != value:
             raise ValueError(
                 f"The reference has {name}: {there}; here it is: {value}. Their distance would be "
                 "meaningless; make a reference in the same way (python -m scripts.fid reference)"
             )
+
+
+def _unsaid(reference: Reference, name: str, value: Any) -> Any:
+    """What a reference stands for that does not say: ours had no versions before the first."""
+    ours = "features" in reference.about
+    return 1 if ours and name in (features.VERSION, moments.NAME) else value
 
 
 def check_same_data(reference: Reference, about: dict[str, Any], whose: str) -> None:
@@ -158,6 +161,8 @@ def check_same_data(reference: Reference, about: dict[str, Any], whose: str) -> 
     about: `Description.provenance` of the others' data. whose: what the message calls the others.
     """
     ours, theirs = about, reference.about.get("data", {})
+    known_as = reference.about.get("known_as")
+    which = f" ({known_as})" if known_as else ""
     pairs = {
         "crop": (theirs.get("origin", {}).get("crop"), ours.get("origin", {}).get("crop")),
         "resolution": (_side(reference, theirs), _of_shape(ours)),
@@ -165,10 +170,25 @@ def check_same_data(reference: Reference, about: dict[str, Any], whose: str) -> 
     for what, (there, here) in pairs.items():
         if there is not None and here is not None and there != here:
             raise ValueError(
-                f"The {what} of the reference is {there}, that of {whose} {here}: their distance "
-                "would measure the resizing more than the model. Make a reference of the same data "
-                "(python -m scripts.fid reference), or accept it with --allow_mismatch"
+                f"The {what} of the reference is {there}{which}, that of {whose} {here}: their "
+                "distance would measure the resizing more than the model. Make a reference of the "
+                "same data (python -m scripts.fid reference), or accept it with --allow_mismatch"
             )
+
+
+def unsaid_size(reference: Reference, shape: tuple[int, ...]) -> str:
+    """A warning if nothing is known of the size of the real images; "" if it is known.
+
+    shape: of the others. Only features of any size of image, as InceptionV3's, need the warning.
+    """
+    known = _side(reference, reference.about.get("data", {}))
+    if known is not None or "pool" not in reference.statistics:
+        return ""
+    return (
+        "The reference does not say the size and crop of its images: the distance has a meaning "
+        f"only if they were {shape[0]}x{shape[1]} and cut as the others; python -m scripts.fid "
+        "reference makes one that says so"
+    )
 
 
 def _side(reference: Reference, data: dict[str, Any]) -> tuple[int, ...] | None:

@@ -107,13 +107,14 @@ class Metric:
 
     names: of the numbers that `score` returns. score: (logits, seed) -> numbers if `of_logits`,
     else (features, features of real images, seed) -> numbers. fewest: images of each kind that it
-    takes. definition: for provenance.
+    takes. definition: for provenance. version: raise it with every change to the numbers.
     """
 
     names: tuple[str, ...]
     score: Callable[..., tuple[float, ...]]
     fewest: int
     definition: str
+    version: int = 1
     of_logits: bool = False
 
 
@@ -124,6 +125,7 @@ METRICS = {
         score=lambda logits, seed: inception_score(logits, splits=10),
         fewest=10,
         definition="10 equal parts in order, softmax without bias",
+        version=1,
         of_logits=True,
     ),
     "KID": Metric(
@@ -133,11 +135,13 @@ METRICS = {
         ),
         fewest=1000,
         definition="cubic kernel, 100 random subsets of 1000, unbiased",
+        version=1,
     ),
     "precision, recall": Metric(
         names=("precision", "recall"),
         score=lambda rows, real, seed: precision_recall(rows, real, neighbours=3),
         fewest=4,
         definition="k = 3, all images against the reference's own",
+        version=1,
     ),
 }

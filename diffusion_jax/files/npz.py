@@ -23,8 +23,9 @@ def read(path: Path, *, remedy: str = "") -> dict[str, np.ndarray]:
 
     remedy: what to do about a damaged file ("delete it to make it again"), appended to the error
     message; for files that this program wrote. Raises FileNotFoundError if the file does not exist,
-    and ValueError with a one-line message that names the file if it is damaged, not an .npz file,
-    contains Python objects, or unpacks to more than `archive.check` allows.
+    PermissionError if it may not be read, and ValueError with a one-line message that names the
+    file if it is damaged, not an .npz file, contains Python objects, or unpacks to more than
+    `archive.check` allows.
     """
     with _one_line(path, remedy), path.open("rb") as file:
         start = file.read(len(npy_header.npy.MAGIC_PREFIX))
@@ -92,7 +93,7 @@ def write_blocks(path: Path, arrays: Mapping[str, tuple[int, Iterable[np.ndarray
 def _one_line(path: Path, remedy: str) -> Iterator[None]:
     try:
         yield
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):
         raise
     except Exception as error:  # zipfile, zlib and NumPy raise almost anything for damaged files
         reason = archive.reason(error)

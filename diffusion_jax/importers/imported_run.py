@@ -14,7 +14,7 @@ import optax
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
-from diffusion_jax.files import json_object
+from diffusion_jax.files import json_object, writable
 from diffusion_jax.runs import build, run_folder
 from diffusion_jax.training.checkpoints import Checkpoints
 from diffusion_jax.training.state import TrainState, init_state
@@ -89,9 +89,10 @@ def write_workdir(
 
 
 def check_free(folder: Path, flag: str = "workdir") -> None:
-    """Raises ValueError if the folder, which the flag names, is a file or not empty."""
+    """Raises ValueError if the folder, which the flag names, is not empty or cannot be written."""
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise ValueError(f"--{flag}={folder} already exists; choose another, or delete it")
+    writable.check(folder, f"--{flag}", folder=True)
 
 
 def read_weights(

@@ -17,6 +17,8 @@ from diffusion_jax.runs.found_classes import settled
 from diffusion_jax.runs.labels import captions
 from diffusion_jax.runs.validation import validate
 
+SHOWN = 8  # classes of a picture of examples
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -60,9 +62,9 @@ def of_name(name: str, *, split: str | None, data_dir: str) -> Dataset:
 
 
 def examples(dataset: Dataset) -> Picture:
-    """A grid of eight rows of eight: a captioned row of each of eight classes, or all alike."""
+    """A grid of rows of eight: a captioned row of each of some classes, or eight alike."""
     source, names = dataset.source, list(dataset.source.class_names)
-    rows = np.unique(np.linspace(0, max(0, len(names) - 1), 8).astype(int))
+    rows = np.unique(np.linspace(0, max(0, len(names) - 1), SHOWN).astype(int))
     chosen = [np.flatnonzero(source.labels == label)[:8] for label in rows]
     if not names:
         chosen = list(np.linspace(0, len(source) - 1, 64).astype(int).reshape(8, 8))

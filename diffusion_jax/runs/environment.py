@@ -2,14 +2,13 @@
 
 import json
 import platform
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import jax
 
+from diffusion_jax.evaluation import provenance
 from diffusion_jax.files import atomic, json_object
 
 FILE = "environment.json"
@@ -20,13 +19,11 @@ Facts = Mapping[str, str]
 
 def here() -> Facts:
     """Of this process and all devices, by name."""
-    kinds = Counter(device.device_kind for device in jax.devices())
-    devices = ", ".join(f"{count} x {kind}" for kind, count in kinds.items())
-    versions = {name: _version(name) for name in PACKAGES}
+    versions = {name: provenance.version_of(name) for name in PACKAGES}
     return {
         "Python": platform.python_version(),
         **versions,
-        "devices": devices,
+        "devices": provenance.devices(),
         "processes": str(jax.process_count()),
         "host": platform.node(),
     }
@@ -48,10 +45,3 @@ def recorded(workdir: Path) -> Sequence[Facts]:
     if not isinstance(starts, list) or not all(isinstance(start, dict) for start in starts):
         return []
     return [{str(name): str(value) for name, value in start.items()} for start in starts]
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"

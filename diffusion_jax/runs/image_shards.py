@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from diffusion_jax import parallel
-from diffusion_jax.files import atomic, json_object, npz
+from diffusion_jax.files import atomic, json_object, npz, writable
 
 UNFINISHED = "unfinished"
 SETTINGS = "settings.json"
@@ -120,7 +120,7 @@ class Shards:
 
 
 def check_free(out: Path) -> None:
-    """Raises ValueError if `out` is a file, or a folder with something else than shards in it."""
+    """Raises ValueError if `out` cannot be written, or has something else than shards in it."""
     unfinished = out / UNFINISHED
     if out.is_file() or (
         out.is_dir()
@@ -128,6 +128,7 @@ def check_free(out: Path) -> None:
         and any(path != unfinished or any(path.iterdir()) for path in out.iterdir())
     ):
         raise ValueError(f"--out={out} is there already; choose another folder, or delete it")
+    writable.check(out, "--out", folder=True)
 
 
 def as_lines(settings: Mapping[str, Any]) -> str:

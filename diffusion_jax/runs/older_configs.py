@@ -41,7 +41,10 @@ RENAMED = ("behaviour", "model.behaviour", "schedule.behaviour", "loss.kind", "s
 
 
 def upgraded(values: dict[str, Any]) -> ConfigDict:
-    """The config with these values, written by this version or an older one."""
+    """The config with these values, written by this version or an older one.
+
+    Values that no version has written, such as a name that is none, are left to validation.
+    """
     config = ConfigDict(values)
     for name in RENAMED:
         section, field = _place(config, name)
@@ -64,7 +67,7 @@ def upgraded(values: dict[str, Any]) -> ConfigDict:
             sampling[solver].eta = sampling.eta
         del sampling["eta"]
     model = config.get("model")
-    if isinstance(model, ConfigDict) and model.name in MODELS:
+    if isinstance(model, ConfigDict) and isinstance(model.name, str) and model.name in MODELS:
         _fill(model, model_section(model.name))
     return config
 

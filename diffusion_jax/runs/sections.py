@@ -42,13 +42,19 @@ def model_section(name: str, **fields: Any) -> ConfigDict:
     fields: arguments that differ from the constructor's defaults; channels and num_classes start
     from 3 and 0. Raises ValueError for a name that is not in MODELS.
     """
-    if name not in MODELS:
-        raise ValueError(f"model.name={name} must be one of {', '.join(MODELS)}")
-    section = {"name": name, "channels": 3, "num_classes": 0}
+    section = {"name": known_network(name), "channels": 3, "num_classes": 0}
     for parameter in inspect.signature(MODELS[name]).parameters.values():
         if parameter.name not in (*section, "parent"):
             section[parameter.name] = parameter.default
     return ConfigDict(section | MODELS[name].option_sections() | fields)
+
+
+def known_network(name: Any) -> str:
+    """The name, which a file may have as anything. Raises ValueError unless it is in MODELS."""
+    if not isinstance(name, str) or name not in MODELS:
+        shown = " ".join(str(name).split())
+        raise ValueError(f"model.name={shown} must be one of {', '.join(MODELS)}")
+    return name
 
 
 # Where a config has sections of options, and the table that they follow from.

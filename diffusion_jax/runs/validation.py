@@ -19,7 +19,7 @@ from diffusion_jax.diffusion.weights import WEIGHTS
 from diffusion_jax.models import MODELS
 from diffusion_jax.runs import build
 from diffusion_jax.runs.run_folder import flatten
-from diffusion_jax.runs.sections import TABLES, model_section, options_by_name
+from diffusion_jax.runs.sections import TABLES, known_network, model_section, options_by_name
 from diffusion_jax.sampling import SOLVERS, SPACINGS
 from diffusion_jax.training.averages import AVERAGES
 from diffusion_jax.training.optimizers import DECAYS, adamw
@@ -37,7 +37,7 @@ def _known_fields(section: str, config: ConfigDict) -> set[str]:
             arguments = _arguments(make_source) | {"name", *build.OF_THE_PIPELINE}
             return arguments - {"channels", "num_classes"}
         case "model":
-            return set(model_section(config.model.get("name", "unet")))
+            return set(model_section(known_network(config.model.get("name", "unet"))))
         case "optimizer":
             return _arguments(adamw)
         case "schedule":

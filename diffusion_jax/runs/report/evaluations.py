@@ -28,6 +28,7 @@ SETTINGS = {
     "images": ("num_samples",),
     "features": ("features", "features"),
     "reference": ("reference", "file"),
+    "versions": ("metric_versions",),
 }
 
 
@@ -100,6 +101,8 @@ def _of_result(name: str, result: Any) -> Evaluation:
     if not isinstance(result, dict) or not isinstance(result.get("metrics"), dict):
         raise ValueError(f"{name} has no metrics")
     found = {key: _at(result, place) for key, place in SETTINGS.items()}
+    if isinstance(found["versions"], dict):
+        found["versions"] = ", ".join(f"{name} {n}" for name, n in found["versions"].items())
     settings = {key: value for key, value in found.items() if value != ""}
     return Evaluation(name, result["metrics"], settings, str(result.get("note", "")))
 
