@@ -1,5 +1,6 @@
 """Eight virtual devices, JAX's strictest rules about types and shapes, one compilation cache."""
 
+import gc
 import os
 import tempfile
 from pathlib import Path
@@ -25,6 +26,8 @@ os.environ["XLA_FLAGS"] = " ".join(
 import jax
 import pytest
 
+# Programs that were traced stay, millions of objects, through which Python would look for cycles.
+gc.set_threshold(100_000, 50, 50)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 

@@ -52,7 +52,7 @@ MUTATIONS = [
         (
             "parts = {name: drawn.importance * values",
             "parts = {name: values",
-            "tests/test_timesteps.py",
+            STEP,
         ),
         (
             'timesteps.update(state.history, observed["position"]',

@@ -1,7 +1,8 @@
 """Training steps recomputed by hand in float64, from the seed to the averages."""
 
 import zlib
-from functools import cache
+from dataclasses import replace
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -36,6 +37,11 @@ PARAMS = {
     "of_label": RNG.normal(0, 0.5, (CLASSES + 1, CHANNELS)),
     "variance": np.array([0.4, -0.3, 0.2]),
 }
+# The last two losses of each level, how often it was seen, and how often it is then drawn.
+LAST_LOSSES = np.array([[0.3, 0.5], [1.5, 1.0], [0.2, 0.1], [0.8, 0.9]])
+SEEN = np.array([2, 5, 3, 2])
+_ROOTS = np.sqrt(np.mean(LAST_LOSSES**2, axis=1))
+OFTEN = _ROOTS / _ROOTS.sum() * 0.9 + 0.1 / T
 
 
 class Linear(Network):
@@ -66,21 +72,23 @@ def cosine_tables():
 
 
 @cache
-def draws(step, example):
+def draws(step, example, by_loss=False):
     """t, noise and whether the label is dropped, of one example of one step."""
     root = jax.random.fold_in(jax.random.key(SEED), zlib.crc32(b"train"))
     for_examples, _ = jax.random.split(jax.random.fold_in(root, step))
     key = jax.random.fold_in(for_examples, example)
     for_t, for_noise, for_label = jax.random.split(key, 3)
     t = int(jax.random.randint(for_t, (), 1, T + 1))
+    if by_loss:
+        t = 1 + int(jax.random.categorical(for_t, jnp.log(jnp.asarray(OFTEN, jnp.float32))))
     noise = np.asarray(jax.random.normal(for_noise, (SIDE, SIDE, CHANNELS)), np.float64)
     return t, noise, float(jax.random.uniform(for_label)) < DROPOUT
 
 
-def example_losses(params, frozen, step, example):
+def example_losses(params, frozen, step, example, by_loss=False):
     """(L_simple, L_vlb) of one example; the mean of L_vlb is of the frozen parameters."""
     beta, alpha_bar, posterior = cosine_tables()
-    t, noise, dropped = draws(step, example)
+    t, noise, dropped = draws(step, example, by_loss)
     label = CLASSES if dropped else LABELS[step, example]
     x0 = PIXELS[step, example] / 127.5 - 1
     x = np.sqrt(alpha_bar[t]) * x0 + np.sqrt(1 - alpha_bar[t]) * noise
@@ -104,14 +112,16 @@ def example_losses(params, frozen, step, example):
     return simple, np.mean(kl / 2)
 
 
-def batch_losses(params, frozen, step):
+def batch_losses(params, frozen, step, by_loss=False):
     """Means over the batch of (L_simple, L_vlb, loss)."""
-    rows = [example_losses(params, frozen, step, example) for example in range(ROWS)]
+    rows = np.array([example_losses(params, frozen, step, i, by_loss) for i in range(ROWS)])
+    if by_loss:  # as if all levels were drawn equally often
+        rows /= np.array([[T * OFTEN[draws(step, i, by_loss)[0] - 1]] for i in range(ROWS)])
     simple, vlb = np.mean(rows, axis=0)
     return simple, vlb, simple + VLB_WEIGHT * vlb
 
 
-def gradient(params, step):
+def gradient(params, step, by_loss=False):
     """Of the loss, by central differences."""
     result = {name: np.zeros(value.shape) for name, value in params.items()}
     for name, value in params.items():
@@ -120,7 +130,7 @@ def gradient(params, step):
             for change in (1e-5, -1e-5):
                 moved = {**params, name: value.copy()}
                 moved[name][index] += change
-                sides.append(batch_losses(moved, params, step)[2])
+                sides.append(batch_losses(moved, params, step, by_loss)[2])
             result[name][index] = (sides[0] - sides[1]) / 2e-5
     return result
 
@@ -160,8 +170,41 @@ def three_steps():
 
 @pytest.mark.parametrize(("devices", "micro_batches"), [(1, 1), (1, 4), (2, 2)])
 def test_three_steps_are_those_computed_by_hand(devices, micro_batches, steps_by_hand):
+    program, state = made(timesteps.uniform, devices, micro_batches)
+    for number, (metrics, *by_hand) in enumerate(steps_by_hand):
+        state, computed = program(state, batch_of(number, devices))
+        assert_metrics(computed, metrics)
+        assert state.step == number + 1
+        states = (state.params, state.ema_params, state.second_ema_params)
+        for ours, theirs in zip(states, by_hand, strict=True):
+            for name in PARAMS:
+                assert_allclose(ours[name], theirs[name], rtol=2e-5, atol=2e-6, err_msg=name)
+
+
+def test_levels_drawn_by_their_losses_count_the_less_the_more_often_they_are_drawn():
+    """Improved DDPM, eq. 18; each loss takes the place of the oldest one of its level."""
+    by_losses = partial(timesteps.loss_second_moment, memory=2, uniform_part=0.1)
+    program, state = made(by_losses, 2, 2)
+    history = {"losses": LAST_LOSSES.astype(np.float32), "seen": SEEN.astype(np.int32)}
+    state, computed = program(replace(state, history=history), batch_of(0, 2))
+    simple, vlb, loss = batch_losses(PARAMS, PARAMS, 0, by_loss=True)
+    norm_of = np.sqrt(sum(np.sum(part**2) for part in gradient(PARAMS, 0, by_loss=True).values()))
+    metrics = {"simple": simple, "vlb": vlb, "loss": loss, "gradient_norm": norm_of, "skipped": 0}
+    assert_metrics(computed, metrics)
+    last, seen = LAST_LOSSES.copy(), SEEN.copy()
+    for example in range(ROWS):
+        index = draws(0, example, True)[0] - 1
+        simple, vlb = example_losses(PARAMS, PARAMS, 0, example, by_loss=True)
+        last[index, seen[index] % 2] = simple + VLB_WEIGHT * vlb
+        seen[index] += 1
+    assert_array_equal(state.history["seen"], seen)
+    assert_allclose(state.history["losses"], last, rtol=2e-5)
+
+
+def made(timesteps_of, devices, micro_batches):
+    """The step on so many devices, and the state to begin with."""
     model, schedule = Linear(), schedules.make_schedule("cosine", T)
-    sampler = timesteps.uniform(schedule)
+    sampler = timesteps_of(schedule)
     objective = objectives.denoising(
         model,
         schedule,
@@ -192,19 +235,19 @@ def test_three_steps_are_those_computed_by_hand(devices, micro_batches, steps_by
         opt_state=optimizer.init(params),
         second_ema_params=jax.tree.map(jnp.copy, params),
     )
-    for number, (metrics, *by_hand) in enumerate(steps_by_hand):
-        batch = {"image": PIXELS[number], "label": LABELS[number]}
-        batch = {k: v.reshape(devices, -1, *v.shape[1:]) for k, v in batch.items()}
-        state, computed = program(state, batch)
-        computed = means(computed)
-        assert computed.keys() == metrics.keys()
-        for name, value in metrics.items():
-            assert_allclose(computed[name], value, rtol=2e-5, err_msg=name)
-        assert state.step == number + 1
-        states = (state.params, state.ema_params, state.second_ema_params)
-        for ours, theirs in zip(states, by_hand, strict=True):
-            for name in PARAMS:
-                assert_allclose(ours[name], theirs[name], rtol=2e-5, atol=2e-6, err_msg=name)
+    return program, state
+
+
+def batch_of(number, devices):
+    batch = {"image": PIXELS[number], "label": LABELS[number]}
+    return {name: rows.reshape(devices, -1, *rows.shape[1:]) for name, rows in batch.items()}
+
+
+def assert_metrics(computed, by_hand):
+    computed = means(computed)
+    assert computed.keys() == by_hand.keys()
+    for name, value in by_hand.items():
+        assert_allclose(computed[name], value, rtol=2e-5, err_msg=name)
 
 
 def test_the_draws_are_of_all_kinds():
