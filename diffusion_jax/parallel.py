@@ -40,12 +40,20 @@ def shard(batch: PyTree) -> PyTree:
 
 
 def replicate(tree: PyTree) -> PyTree:
-    """Places the tree on all devices with the sharding of the state that `data_parallel` returns.
+    """Copies the tree to all devices with the sharding of the state that `data_parallel` returns.
 
     With any other sharding in the first call, the step would be compiled again for the second.
     """
-    place = jax.pmap(lambda tree, _: tree, axis_name=AXIS, in_axes=(None, 0), out_axes=None)
-    return place(tree, np.zeros(jax.local_device_count()))
+    identity = jax.pmap(lambda x: x, axis_name=AXIS, out_axes=None)
+    sharding = identity(np.zeros(jax.local_device_count())).sharding
+    devices = sorted(sharding.addressable_devices, key=lambda device: device.id)
+
+    def place(leaf: Array | np.ndarray) -> Array:
+        # The step is given these buffers to overwrite, so that they must be nobody else's.
+        copies = [jax.device_put(leaf, device, may_alias=False) for device in devices]
+        return jax.make_array_from_single_device_arrays(np.shape(leaf), sharding, copies)
+
+    return jax.tree.map(place, tree)
 
 
 def data_parallel(

@@ -1,6 +1,7 @@
 """Training: the loop around one compiled step, from a config to a finished workdir."""
 
 import json
+import os
 import time
 from collections.abc import Callable
 from functools import partial
@@ -135,8 +136,13 @@ def fresh_state(config: ConfigDict) -> TrainState:
 
 
 def run_once(function: Callable[[], PyTree]) -> PyTree:
-    """function(), compiled in less time than `jax.jit` takes, to a program that may be slower."""
-    return jax.jit(function, compiler_options={"xla_backend_optimization_level": 1})()
+    """function(), compiled in less time than `jax.jit` takes, to a program that may be slower.
+
+    What XLA_FLAGS says of the optimization level holds here, too.
+    """
+    level = "xla_backend_optimization_level"
+    said = level in os.environ.get("XLA_FLAGS", "")
+    return jax.jit(function, compiler_options={} if said else {level: 1})()
 
 
 def make_step(config: ConfigDict) -> Callable[[TrainState, PyTree], tuple[TrainState, Metrics]]:
