@@ -24,8 +24,9 @@ def main() -> int:
     parser.add_argument("which", choices=("oldest", "newest"))
     parser.add_argument("--python", default=sys.executable, help="the interpreter to test")
     parser.add_argument("--folder", type=Path, help="of the environment; a temporary one if none")
-    parser.add_argument("arguments", nargs="*", help="of pytest, after --")
-    chosen = parser.parse_args()
+    words = sys.argv[1:]
+    end = words.index("--") if "--" in words else len(words)
+    chosen = parser.parse_args(words[:end])
     with tempfile.TemporaryDirectory() as temporary:
         folder = (chosen.folder or Path(temporary)).resolve()
         python = folder / "bin" / "python"
@@ -39,7 +40,7 @@ def main() -> int:
         listed = subprocess.run([*pip, "freeze"], check=True, capture_output=True, text=True)
         there = dict(line.split("==") for line in listed.stdout.split() if "==" in line)
         print(*(f"{name} {there.get(name, 'none')}" for name in NAMED), sep=", ", flush=True)
-        command = [python, "-m", "pytest", *chosen.arguments]
+        command = [python, "-m", "pytest", *words[end + 1 :]]
         return subprocess.run(command, cwd=ROOT).returncode
 
 
