@@ -64,9 +64,11 @@ def pages() -> list[Path]:
     """README and the pages of docs, but those that are made from the code."""
     made = ("docs/reference/api/", *(f"docs/{page}" for page in generate.PAGES))
     found = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-    found = [path for path in found if not name_of(path).startswith(made)]
-    # Those with most to do come first, so that both processes end at the same time.
-    return sorted(found, key=lambda path: -path.read_text().count("python -m scripts.train"))
+    return [path for path in found if not name_of(path).startswith(made)]
+
+
+def trainings(path: Path) -> int:
+    return path.read_text().count("python -m scripts.train")
 
 
 def name_of(path: Path) -> str:
@@ -165,6 +167,8 @@ def make_run(name: str, ground: Path) -> None:
 
 def main(names: Sequence[str]) -> int:
     chosen = [Path(name).resolve() for name in names] or pages()
+    # Those with most to do come first, so that both processes end at the same time.
+    chosen.sort(key=trainings, reverse=True)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         os.environ |= ENVIRONMENT | {"JAX_COMPILATION_CACHE_DIR": str(folder / "compiled")}
