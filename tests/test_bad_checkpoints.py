@@ -1,5 +1,6 @@
 """Damage to checkpoints, full disks, and numbers that are not finite."""
 
+import json
 import os
 import shutil
 import sys
@@ -89,6 +90,19 @@ def test_checkpoints_without_digests_are_read(copy, finished):
     listed = folder / "_CHECKPOINT_METADATA"
     listed.write_text(listed.read_text().replace("digests", "d"))
     assert equal(load_params(copy, tiny_config())[1], jax.device_get(finished[0].ema_params))
+
+
+def test_a_changed_place_in_the_data_is_noticed(copy):
+    """It is still JSON, and a number that the data have."""
+    path = copy / "checkpoints" / "6" / "about" / "metadata"
+    about = json.loads(path.read_text())
+    about["images_seen"] += 1
+    path.write_text(json.dumps(about))
+    with (
+        Checkpoints(copy / "checkpoints") as checkpoints,
+        pytest.raises(DamagedCheckpoint, match="about is not what was written"),
+    ):
+        checkpoints.about(6)
 
 
 def test_what_is_not_finite_is_never_saved_nor_read(finished, tmp_path):
