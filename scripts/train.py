@@ -25,6 +25,7 @@ _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print config and parameter count
 
 
 def main() -> int:
+    _at_signals(_stop)  # before the steps, where nothing can be lost
     from diffusion_jax.runs.found_classes import settled
     from diffusion_jax.runs.validation import validate
 
@@ -41,7 +42,6 @@ def main() -> int:
     from diffusion_jax.runs.train import train
     from diffusion_jax.training.reporting import LOSS_CURVE, SAMPLES
 
-    _at_signals(_stop)  # before the steps, where nothing can be lost
     workdir = Path(_WORKDIR.value)
     step = int(train(config, workdir).step)
     _at_signals(signal.SIG_IGN)  # one that comes now must not change the exit code

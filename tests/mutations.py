@@ -166,8 +166,13 @@ MUTATIONS = [
             "tests/test_data.py",
         ),
         (
-            "for epoch in range(first // self.length, (last - 1) // self.length + 1)",
-            "for epoch in range(first // self.length, last // self.length + 1)",
+            "min(last - start, self.length)",
+            "last - start",
+            "tests/test_data.py",
+        ),
+        (
+            "permutation[max(first - start, 0) :",
+            "permutation[max(first - start, 1) :",
             "tests/test_data.py",
         ),
         ("default_rng([self.seed, epoch])", "default_rng([self.seed, 0])", "tests/test_data.py"),
@@ -186,8 +191,8 @@ MUTATIONS = [
         "data/crops",
         ("(image.height - side) // 2", "(image.height - side + 1) // 2", "tests/test_folder.py"),
         (
-            "round(image.height * scale)), BICUBIC)",
-            "int(image.height * scale)), BICUBIC)",
+            "round(image.height * scale)",
+            "int(image.height * scale)",
             "tests/test_folder.py",
         ),
     ),

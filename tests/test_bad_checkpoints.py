@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 from collections import namedtuple
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +25,7 @@ from diffusion_jax.training.reporting import read_metrics
 
 pytestmark = pytest.mark.usefixtures("ordinary_promotion")
 OURS = sys.modules["diffusion_jax.runs.train"]
+step_module = sys.modules["diffusion_jax.training.step"]
 
 
 def equal(one, other):
@@ -193,6 +195,55 @@ def test_or_it_goes_back_by_itself(tmp_path, monkeypatch, capsys):
     state = train(tiny_config(steps=9, roll_back=True), tmp_path)
     assert int(state.step) == 9
     assert "Back to the state of step 3" in capsys.readouterr().out
+
+
+def test_from_one_checkpoint_it_goes_on_once(tmp_path, monkeypatch):
+    Poisoned(monkeypatch, steps={4, 5, 6, 7, 8, 9})
+    config = tiny_config(steps=12, roll_back=True, checkpoint_every=3)
+    with pytest.raises(FloatingPointError, match=r"step 9, 3 in a row by now: .* is of step 3"):
+        train(config, tmp_path)
+
+
+def spoil_update(monkeypatch, number):
+    """Makes the parameters after an update infinite, of which loss and gradient say nothing."""
+    apply = step_module.apply_gradients
+
+    def spoiled(state, *arguments, **options):
+        new = apply(state, *arguments, **options)
+        bad = state.step == number - 1
+        trees = jax.tree.map(lambda x: jnp.where(bad, jnp.inf, x), (new.params, new.ema_params))
+        return replace(new, params=trees[0], ema_params=trees[1])
+
+    monkeypatch.setattr(step_module, "apply_gradients", spoiled)
+
+
+def test_a_state_that_cannot_be_saved_stops_the_run_or_it_goes_back(tmp_path, monkeypatch, capsys):
+    spoil_update(monkeypatch, 5)
+    config = tiny_config(steps=8, checkpoint_every=1)
+    message = (
+        r"step 5: .* is not finite after step 5, which is not saved; the learning rate is .* 4\."
+    )
+    with pytest.raises(FloatingPointError, match=message):
+        train(config, tmp_path / "stops")
+    state = train(tiny_config(steps=8, checkpoint_every=1, roll_back=True), tmp_path / "goes_back")
+    assert "Back to the state of step 4, after step 5" in capsys.readouterr().out
+    assert int(state.step) == 8
+    with Checkpoints(tmp_path / "goes_back" / "checkpoints") as checkpoints:
+        assert checkpoints.steps()[-1] == 8
+
+
+def test_no_picture_is_drawn_from_what_is_not_finite(tmp_path, monkeypatch, capsys):
+    spoil_update(monkeypatch, 2)
+    with pytest.raises(FloatingPointError, match="step 5, 3 in a row"):
+        train(tiny_config(steps=9, checkpoint_every=9, sample_every=1), tmp_path)
+    assert "No picture of step 2: " in capsys.readouterr().out
+    assert [path.name for path in (tmp_path / "samples").iterdir()] == ["step_0000001.png"]
+
+
+def test_metadata_of_another_kind_is_of_one_checkpoint(copy):
+    (copy / "checkpoints" / "6" / "_CHECKPOINT_METADATA").write_text("[]")
+    with pytest.raises(DamagedCheckpoint, match=r"checkpoints/6 cannot be read"):
+        load_params(copy, tiny_config())
 
 
 def test_a_full_disk_is_noticed_before_a_save(tmp_path, monkeypatch):

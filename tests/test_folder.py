@@ -177,6 +177,8 @@ def test_dhariwals_crop_is_the_published_one():
 def test_center_crop_of_an_odd_margin_begins_left_of_the_middle():
     image = picture(11, 8, "L")
     assert_array_equal(CROPS["center-crop"](image, 8), np.asarray(image)[:, 1:9])
+    image = picture(8, 11, "L")
+    assert_array_equal(CROPS["center-crop"](image, 8), np.asarray(image)[1:9])
 
 
 def test_random_crops_have_the_areas_and_shapes_they_should():
@@ -193,6 +195,12 @@ def test_random_crops_have_the_areas_and_shapes_they_should():
     # Where no box fits: the largest of the shapes allowed, in the middle.
     assert crop.box(300, 30, generator) == (130, 0, 40, 30)
     assert crop.box(30, 300, generator) == (0, 130, 30, 40)
+    assert crop.box(301, 30, generator) == (130, 0, 40, 30)
+    assert crop.box(30, 301, generator) == (0, 130, 30, 40)
+    # Wide and high shapes are equally likely: the logarithm of the ratio is uniform.
+    crop = RandomResizedCrop(64, 0.2)
+    boxes = np.array([crop.box(1000, 1000, generator) for _ in range(4000)])
+    assert abs(np.log(boxes[:, 2] / boxes[:, 3]).mean()) < 0.01
 
 
 def test_random_crops_are_a_function_of_seed_epoch_and_image(tmp_path):

@@ -22,7 +22,7 @@ from diffusion_jax.runs.labels import captions
 from diffusion_jax.runs.trained import Trained
 
 # Parameters -> a picture, uint8.
-Preview = Callable[[PyTree], np.ndarray]
+Preview = Callable[[PyTree], np.ndarray | None]
 
 
 def make_preview(config: ConfigDict, source: Source) -> Preview:
@@ -51,8 +51,10 @@ def grid_of_samples(config: ConfigDict, source: Source) -> Preview:
         of_images = jnp.asarray(source.labels[indices], jnp.int32)
         condition = jax.device_get(model.training_condition(x0, of_images))
 
-    def draw(params: PyTree) -> np.ndarray:
+    def draw(params: PyTree) -> np.ndarray | None:
         drawn, _ = generator(params, condition, seed=config.seed)
+        if not np.isfinite(drawn).all():
+            return None
         upscale = max(1, 32 // config.data.resolution)
         picture = images.grid(images.to_uint8(drawn), columns, upscale=upscale)
         if not classes or model.told_by_images:

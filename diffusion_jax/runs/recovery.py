@@ -27,28 +27,30 @@ class Recovery:
         self._say = say
         self._used: set[int] = set()
 
-    def __call__(self, number: int, state: TrainState, wrong: str) -> TrainState:
+    def __call__(self, number: int, state: TrainState, wrong: str, in_a_row: int) -> TrainState:
         """The state to go on with after step `number`, at the step that `state` has.
 
-        wrong: what is not finite in that step. Raises FloatingPointError if the run has to stop.
+        wrong: what is not finite in that step, or after it. in_a_row: how many steps were skipped
+        by now. Raises FloatingPointError if the run has to stop.
         """
         self._checkpoints.wait()
         newest = max(self._checkpoints.steps(), default=None)
         if not self._config.roll_back or newest is None or newest in self._used:
-            raise FloatingPointError(self._why_it_stops(number, newest, wrong, state))
+            more = f", {in_a_row} in a row by now" if in_a_row else ""
+            wrong = f"Not finite at step {number}{more}: {wrong}"
+            raise FloatingPointError(self._why_it_stops(newest, wrong, state))
         self._used.add(newest)
         self._say(f"Back to the state of step {newest}, after step {number}")
         like = jax.eval_shape(lambda: state)
         step = np.array(state.step)
         return parallel.replicate(replace(self._checkpoints.restore(newest, like), step=step))
 
-    def _why_it_stops(self, number: int, newest: int | None, wrong: str, state: TrainState) -> str:
+    def _why_it_stops(self, newest: int | None, wrong: str, state: TrainState) -> str:
         updates = optax.tree.get_all_with_path(state.opt_state, "count")[0][1]
         rate = build.make_learning_rate(self._config)(updates)
         last = f"of step {newest}" if newest else "none"
         return (
-            f"Not finite at step {number}, {self._config.max_skipped} in a row by now: {wrong}; "
-            f"the learning rate is {float(rate):.3g}, and the last good checkpoint in "
+            f"{wrong}; the learning rate is {float(rate):.3g}, and the last good checkpoint in "
             f"{self._checkpoints.folder} is {last}. Lower optimizer.learning_rate or set "
             "optimizer.clip_norm; the same command then goes on from there"
         )

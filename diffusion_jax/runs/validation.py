@@ -95,7 +95,11 @@ RULES: list[tuple[str, Callable[[Any], bool], str]] = [
     ("sampling.dynamic_threshold", lambda v: 0 <= v <= 1, "in [0, 1], such as 0.995; 0 is off"),
     ("seed", lambda v: 0 <= v < 2**32, "in [0, 2^32)"),
     ("schedule.num_steps", lambda v: v >= 2, "at least 2"),
-    ("optimizer.learning_rate optimizer.eps", lambda v: v > 0, "positive"),
+    (
+        "optimizer.learning_rate optimizer.eps",
+        lambda v: v > 0 and bool(0 < np.float32(v) < np.inf),
+        "positive, and a number of float32",
+    ),
     ("label_dropout ema_decay optimizer.b1 optimizer.b2", lambda v: 0 <= v < 1, "in [0, 1)"),
     (
         "batch_size micro_batches steps log_every sample_every checkpoint_every keep_latest "

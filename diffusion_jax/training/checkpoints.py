@@ -70,7 +70,12 @@ class Checkpoints:
             )
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             # Orbax reads the _CHECKPOINT_METADATA of all steps, and does not say of which one.
-            raise DamagedCheckpoint(with_odd_metadata(self.folder), error) from None
+            odd = with_odd_metadata(self.folder)
+            if odd == self.folder:
+                raise ValueError(
+                    f"The checkpoints in {odd} cannot be read ({error}); move the newest elsewhere"
+                ) from None
+            raise DamagedCheckpoint(odd, error) from None
         self._under_way: int | None = None
 
     def __enter__(self) -> "Checkpoints":

@@ -42,7 +42,11 @@ def with_odd_metadata(folder: Path) -> Path:
     for path in sorted(folder.glob("*/_CHECKPOINT_METADATA")):
         try:
             values = json_object.read(path, remedy="")
-        except (OSError, ValueError):  # which Orbax passes over
+        except ValueError as error:
+            if "holds no JSON object" in str(error):
+                return path.parent
+            continue  # Orbax passes over text that is no JSON
+        except OSError:
             continue
         for name, value in values.items():
             kind = int if name.endswith("_nsecs") else dict

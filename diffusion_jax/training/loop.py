@@ -21,7 +21,7 @@ def run_steps(
     step: Callable[[TrainState, PyTree], tuple[TrainState, Metrics]],
     state: TrainState,
     data: Iterator[PyTree],
-    draw: Callable[[PyTree], np.ndarray],
+    draw: Callable[[PyTree], np.ndarray | None],
     save: Callable[[int, TrainState], None],
     report: Reporter,
     interrupted: Callable[[], bool],
@@ -32,20 +32,22 @@ def run_steps(
     """Trains from state.step to config.steps, or until `interrupted`; returns the last state.
 
     step: as `parallel.data_parallel` returns it. data: batches of this process. draw: parameters ->
-    picture. save: writes a checkpoint of (step, state). check_saved: raises an error if that has
-    failed. recover: called after config.max_skipped steps in a row that were skipped; between
-    those, no checkpoint is written. since_line: the metrics since the last line of them. A picture
-    of state.step that is due and was never drawn is drawn first. A run that is interrupted ends
-    with a picture, too, once its checkpoint is saved.
+    picture, or None if what these draw is not finite. save: writes a checkpoint of (step, state),
+    or raises FloatingPointError if that is not finite. check_saved: raises an error if writing has
+    failed. recover: called for a state that is not finite, and after config.max_skipped steps in a
+    row that were skipped; between those, no checkpoint is written. since_line: the metrics since
+    the last line of them. A picture of state.step that is due and was never drawn is drawn first. A
+    run that is interrupted ends with a picture, too, once its checkpoint is saved.
     """
     first = int(state.step) + 1
     early = _after(60 * config.first_sample_minutes if first == 1 else 0.0)
     pending: tuple[int, Metrics] | None = None
     skipped = SkippedInARow()
     keep = False
+    went_back = False  # to the state of a checkpoint, which is not saved again before a good step
 
     def read(number: int, metrics: Metrics) -> None:
-        nonlocal state
+        nonlocal state, went_back
         metrics = jax.device_get(metrics)
         now = step_metrics.means(metrics)
         skipped.add(metrics)
@@ -54,8 +56,10 @@ def run_steps(
             report.say(f"Not finite at step {number}, which is skipped: {wrong}")
             metrics = step_metrics.without_losses(metrics)
         if skipped.count >= config.max_skipped:
-            state = recover(number, state, wrong)
-            skipped.count = 0
+            state = recover(number, state, wrong, skipped.count)
+            skipped.count, went_back = 0, True
+        elif not skipped.count:
+            went_back = False
         report.advance(now["loss"])
         since_line.add(metrics)
         if number % config.log_every == 0 or number == config.steps:
@@ -64,8 +68,15 @@ def run_steps(
     def shows(number: int) -> bool:
         return number % config.sample_every == 0 or number == config.steps
 
+    def picture(number: int) -> None:
+        drawn = draw(state.ema_params)
+        if drawn is None:
+            report.say(f"No picture of step {number}: what the parameters draw is not finite")
+        else:
+            report.picture(number, drawn)
+
     if first > 1 and shows(first - 1) and report.lacks_picture(first - 1):
-        report.picture(first - 1, draw(state.ema_params))
+        picture(first - 1)
 
     for number in range(first, config.steps + 1):
         state, metrics = step(state, parallel.shard(report.next_of(data)))
@@ -81,11 +92,15 @@ def run_steps(
         if keep or show:
             read(*pending)
             pending = None
-        if keep and (not skipped.count or stop or number == config.steps):
-            save(number, state)
+        if keep and not went_back and (not skipped.count or stop or number == config.steps):
+            try:
+                save(number, state)
+            except FloatingPointError as error:
+                state = recover(number, state, str(error).partition(";")[0], 0)
+                went_back = True
             keep = False
         if show:
-            report.picture(number, draw(state.ema_params))
+            picture(number)
             report.restart_clock()
         if stop:
             break

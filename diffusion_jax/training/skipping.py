@@ -9,8 +9,9 @@ from jaxtyping import Array, Bool, PyTree
 from diffusion_jax.training.metrics import Metrics, means
 from diffusion_jax.training.state import TrainState
 
-# (step, state after it, what is wrong) -> the state to go on with, or FloatingPointError.
-Recover = Callable[[int, TrainState, str], TrainState]
+# (step, state after it, what is wrong, how many steps in a row were skipped) -> the state to go on
+# with, or FloatingPointError.
+Recover = Callable[[int, TrainState, str, int], TrainState]
 
 
 def all_finite(tree: PyTree) -> Bool[Array, ""]:
