@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -180,3 +181,15 @@ def test_two_processes_stop_together_and_do_not_wait_for_a_dead_one(tmp_path):
     assert seconds < 60
     (line,) = [line for line in run.said(1).splitlines() if "[Gloo]" not in line and line]
     assert line.startswith("Error: Another process of this command has ended")
+
+
+def test_a_signal_before_the_data_are_read_ends_the_script_with_75():
+    """A folder is decoded there, to count its classes."""
+    code = (
+        "import os, signal\n"
+        "from scripts import flag_values, train\n"
+        "flag_values.config_of = lambda *names: os.kill(os.getpid(), signal.SIGUSR1)\n"
+        "train.main()"
+    )
+    root = Path(__file__).parent.parent
+    assert subprocess.run([sys.executable, "-c", code], cwd=root).returncode == 75
