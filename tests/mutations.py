@@ -166,11 +166,6 @@ MUTATIONS = [
             "tests/test_data.py",
         ),
         (
-            "min(last - start, self.length)",
-            "last - start",
-            "tests/test_data.py",
-        ),
-        (
             "permutation[max(first - start, 0) :",
             "permutation[max(first - start, 1) :",
             "tests/test_data.py",

@@ -174,6 +174,16 @@ def test_dhariwals_crop_is_the_published_one():
     assert_array_equal(CROPS["center-crop-dhariwal"](image, 16), pixels[:, 4:20])
 
 
+def test_dhariwals_crop_rounds_the_longer_side():
+    """55 16 / 18 = 48.9 is 49, of which the middle is kept."""
+    image = picture(18, 55, "L")
+    whole = np.asarray(image.resize((16, 49), Image.Resampling.BICUBIC))
+    assert_array_equal(CROPS["center-crop-dhariwal"](image, 16), whole[16:32])
+    whole = np.asarray(image.rotate(90, expand=True).resize((49, 16), Image.Resampling.BICUBIC))
+    turned = CROPS["center-crop-dhariwal"](image.rotate(90, expand=True), 16)
+    assert_array_equal(turned, whole[:, 16:32])
+
+
 def test_center_crop_of_an_odd_margin_begins_left_of_the_middle():
     image = picture(11, 8, "L")
     assert_array_equal(CROPS["center-crop"](image, 8), np.asarray(image)[:, 1:9])
