@@ -152,6 +152,13 @@ def test_precision_and_recall(monkeypatch):
         scores.precision_recall(images[:3], real)
 
 
+def test_an_image_as_far_as_the_third_neighbour_is_among_the_others():
+    """The third neighbour of 0 is 3, and that of 4 is 1: -3 and 7 are just near enough."""
+    real = np.arange(5, dtype=np.float32)[:, None]
+    images = np.array([[-3], [7], [-4], [8]], np.float32)
+    assert scores.precision_recall(images, real)[0] == 0.5
+
+
 def reference_files(folder):
     mean, spread = np.arange(4.0), covariance(0, 4)
     images = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), np.uint8)
