@@ -9,20 +9,15 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from diffusion_jax.data import crops, folder, make_source
+from diffusion_jax.data import make_source
 from diffusion_jax.diffusion.discrete import DiscreteSchedule
-from diffusion_jax.diffusion.losses import ERRORS, LOSSES
-from diffusion_jax.diffusion.parametrisations import PARAMETRISATIONS
-from diffusion_jax.diffusion.timesteps import TIMESTEPS
 from diffusion_jax.diffusion.types import Level
-from diffusion_jax.diffusion.weights import WEIGHTS
 from diffusion_jax.models import MODELS
 from diffusion_jax.runs import build
+from diffusion_jax.runs.rules import RULES, holds
 from diffusion_jax.runs.run_folder import flatten
 from diffusion_jax.runs.sections import TABLES, known_network, model_section, options_by_name
-from diffusion_jax.sampling import SOLVERS, SPACINGS
-from diffusion_jax.training.averages import AVERAGES
-from diffusion_jax.training.optimizers import DECAYS, adamw
+from diffusion_jax.training.optimizers import adamw
 
 
 def _arguments(function: Callable) -> set[str]:
@@ -66,58 +61,6 @@ TOP |= {"parametrisation", "init_from", "first_sample_minutes", "max_skipped", "
 MOST_SHOWN = 200  # characters of a value in an error
 LONGEST = 900  # characters of an error
 
-# (names, test, what the value must be)
-RULES: list[tuple[str, Callable[[Any], bool], str]] = [
-    ("behaviour", lambda v: v in ("corrected", "original"), "corrected or original"),
-    (
-        "parametrisation",
-        lambda v: v in PARAMETRISATIONS,
-        f"one of {', '.join(PARAMETRISATIONS)}",
-    ),
-    ("sampling.solver", lambda v: v in SOLVERS, f"one of {', '.join(SOLVERS)}"),
-    ("sampling.spacing", lambda v: v in SPACINGS, f"one of {', '.join(SPACINGS)}"),
-    ("data.crop", lambda v: v in crops.KNOWN, f"one of {', '.join(crops.KNOWN)}"),
-    ("data.labels", lambda v: v in folder.LABELS, f"one of {', '.join(folder.LABELS)}"),
-    ("data.smallest_crop", lambda v: 0 < v <= 1, "above 0, up to 1"),
-    ("loss.kind", lambda v: v in LOSSES, f"one of {', '.join(LOSSES)}"),
-    ("timesteps.name", lambda v: v in TIMESTEPS, f"one of {', '.join(TIMESTEPS)}"),
-    ("average", lambda v: v in AVERAGES, f"one of {', '.join(AVERAGES)}"),
-    ("optimizer.decay", lambda v: v in DECAYS, f"one of {', '.join(DECAYS)}"),
-    ("loss.error", lambda v: v in ERRORS, f"one of {', '.join(ERRORS)}"),
-    ("loss.weight", lambda v: v in WEIGHTS, f"one of {', '.join(WEIGHTS)}"),
-    (
-        "init_from sampling.autoguidance sampling.classifier",
-        lambda v: isinstance(v, str),
-        "the workdir of a run, or empty",
-    ),
-    ("sampling.guidance sampling.classifier_scale", lambda v: 0 <= v <= 1000, "in [0, 1000]"),
-    ("sampling.guidance_rescale", lambda v: 0 <= v <= 1, "in [0, 1]"),
-    ("sampling.dynamic_threshold", lambda v: 0 <= v <= 1, "in [0, 1], such as 0.995; 0 is off"),
-    ("seed", lambda v: 0 <= v < 2**32, "in [0, 2^32)"),
-    ("schedule.num_steps", lambda v: v >= 2, "at least 2"),
-    (
-        "optimizer.learning_rate optimizer.eps",
-        lambda v: v > 0 and bool(0 < np.float32(v) < np.inf),
-        "positive, and a number of float32",
-    ),
-    ("label_dropout ema_decay optimizer.b1 optimizer.b2", lambda v: 0 <= v < 1, "in [0, 1)"),
-    (
-        "batch_size micro_batches steps log_every sample_every checkpoint_every keep_latest "
-        "max_skipped "
-        "data.resolution data.threads sampling.steps sampling.grid_rows sampling.grid_columns",
-        lambda v: v >= 1,
-        "at least 1",
-    ),
-    (
-        "keep_every first_sample_minutes ema_start loss.vlb_weight sampling.stride "
-        "sampling.autoguidance_checkpoint sampling.classifier_checkpoint "
-        "optimizer.warmup_steps optimizer.decay_steps optimizer.clip_norm "
-        "optimizer.weight_decay data.shorter_side",
-        lambda v: v >= 0,
-        "at least 0",
-    ),
-]
-
 
 def validate(config: ConfigDict) -> None:
     """Raises ValueError, in one line, for the first mistake in the config."""
@@ -145,10 +88,10 @@ def _validate(config: ConfigDict) -> None:
     for name, value in values.items():
         if isinstance(value, int) and not abs(value) < 2**31 and name != "seed":
             raise ValueError(f"{name}={value} must be less than 2^31")
-    for names, holds, wanted in RULES:
+    for names, test, wanted in RULES:
         for name in names.split():
             # A section without fields, in the place of a value, has none.
-            if name not in values or not _holds(holds, values[name]):
+            if name not in values or not holds(test, values[name]):
                 value = " ".join(str(values.get(name, {})).split())[:MOST_SHOWN]
                 raise ValueError(f"{name}={value} must be {wanted}")
     _check_sections(config)
@@ -293,10 +236,3 @@ def _same_keys(where: str, section: Any, known: Iterable[str]) -> None:
         raise ValueError(f"Unknown key {where}.{first}; known keys: {names}{hint}")
     if missing := known - given:
         raise ValueError(f"{where}.{min(missing)} is missing; start from configs/base.py")
-
-
-def _holds(test: Callable[[Any], bool], value: Any) -> bool:
-    try:
-        return test(value)
-    except TypeError:  # a text where a number belongs
-        return False
