@@ -2,10 +2,9 @@
 
 from importlib.metadata import version
 
-# The compiler is told not to try hard, not to divide a program into parts, which costs more than it
-# gains on two cores, and to leave out its slowest way of making kernels, which JAX 0.10 alone can
-# leave out: later versions stop at a flag that they do not know.
-COMPILER = "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
+# The compiler is told not to try hard, and to leave out its slowest way of making kernels,
+# which JAX 0.10 alone can leave out: later versions stop at a flag that they do not know.
+COMPILER = "--xla_backend_optimization_level=0"
 if version("jaxlib").startswith("0.10."):
     COMPILER += " --xla_cpu_use_fusion_emitters=false"
 
