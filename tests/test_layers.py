@@ -106,13 +106,20 @@ def test_the_transposed_convolution_equals_flax_and_its_gradients(size):
 @pytest.mark.parametrize("size", [4, 2])
 def test_the_adjoint_is_what_accelerators_compute(size):
     x, kernel = normal(0, 2, 5, 6, 3), normal(1, size, size, 3, 7)
-    with_zeros = transposed._with_zeros(2, x, kernel)
+    with_zeros = jax.lax.conv_transpose(x, kernel, (2, 2), "SAME")
     adjoint = transposed._transposed(2, x, transposed._turned(kernel))
     np.testing.assert_allclose(adjoint, with_zeros, **CLOSE)
     # <adjoint(x), y> = <x, strided(y)>, pixel by pixel.
     y = normal(2, *adjoint.shape)
     strided = transposed._strided(2, y, transposed._turned(kernel))
     np.testing.assert_allclose(jnp.sum(adjoint * y), jnp.sum(x * strided), rtol=1e-4)
+
+
+@pytest.mark.parametrize(("size", "stride"), [(4, 2), (2, 2), (6, 2), (3, 3), (5, 3), (3, 1)])
+def test_phases_are_what_cpus_compute(size, stride):
+    x, kernel = normal(0, 2, 5, 6, 3), normal(1, size, size, 3, 7)
+    with_zeros = jax.lax.conv_transpose(x, kernel, (stride, stride), "SAME")
+    np.testing.assert_allclose(transposed._by_phases(stride, x, kernel), with_zeros, **CLOSE)
 
 
 def test_no_slope_is_lost_in_weight_standardisation():

@@ -67,13 +67,35 @@ def _strided(stride: int, y: Large, turned: Kernel) -> Small:
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _adjoint(stride: int, x: Small, prepared: Kernel) -> Large:
     """The adjoint of y -> _strided(stride, y, turned), applied to x."""
-    on_cpu, elsewhere = partial(_with_zeros, stride), partial(_transposed, stride)
+    on_cpu, elsewhere = partial(_by_phases, stride), partial(_transposed, stride)
     return jax.lax.platform_dependent(x, prepared, cpu=on_cpu, default=elsewhere)
 
 
-def _with_zeros(stride: int, x: Small, kernel: Kernel) -> Large:
-    """As fast on a CPU, and of the kernel as it is."""
-    return jax.lax.conv_transpose(x, kernel, (stride, stride), "SAME")
+def _by_phases(stride: int, x: Small, kernel: Kernel) -> Large:
+    """The same for CPUs, which have no adjoint: stride^2 ordinary convolutions.
+
+    Of the pixels `phase`, `phase + stride`, ... along an axis each sees the same taps, every
+    stride-th one, of which the first lies on the pixel `shift` further.
+    """
+    size, (batch, height, width, _) = kernel.shape[0], x.shape
+    before = (size + stride) // 2 - 1
+
+    def along(phase: int) -> tuple[slice, tuple[int, int]]:
+        first = (before - phase) % stride
+        shift = (phase + first - before) // stride
+        taps = slice(first, None, stride)
+        return taps, (-shift, len(range(size)[taps]) - 1 + shift)
+
+    def of(rows: int, columns: int) -> Small:
+        (tall, of_rows), (wide, of_columns) = along(rows), along(columns)
+        return jax.lax.conv_general_dilated(
+            *(x, kernel[tall, wide], (1, 1), (of_rows, of_columns)),
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )
+
+    phases = range(stride)
+    woven = jnp.stack([jnp.stack([of(a, b) for b in phases], axis=3) for a in phases], axis=2)
+    return woven.reshape(batch, stride * height, stride * width, -1)
 
 
 def _transposed(stride: int, x: Small, turned: Kernel) -> Large:
