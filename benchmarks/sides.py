@@ -89,10 +89,11 @@ class Ours:
         import jax
 
         from diffusion_jax import parallel
-        from diffusion_jax.runs.train import fresh_state
+        from diffusion_jax.runs.train import fresh_state, make_placement
 
         self.config, self.jax, self.parallel = config, jax, parallel
-        self.state = parallel.replicate(jax.jit(lambda: fresh_state(config))())
+        self.placement = make_placement(config)
+        self.state = self.placement.begin(lambda: fresh_state(config))
 
     def about(self) -> dict[str, Any]:
         device = self.jax.devices()[0].device_kind
@@ -123,9 +124,9 @@ class Ours:
         return lambda: apply(params, x, *told)
 
     def _step(self) -> Callable[[], Any]:
-        from diffusion_jax.runs.train import make_step
+        from diffusion_jax.runs.train import make_program
 
-        step = self.parallel.data_parallel(make_step(self.config))
+        step = make_program(self.config, self.placement)
         images, labels = _batch(self.config)
         batch = self.parallel.shard({"image": images, "label": labels})
 

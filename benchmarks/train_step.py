@@ -3,7 +3,6 @@
 python -m benchmarks.train_step --config configs/res_res.py --batch 8 --dtype bfloat16
 """
 
-import jax
 import numpy as np
 
 from benchmarks import measure
@@ -13,19 +12,16 @@ from scripts import cli
 
 def main() -> None:
     from diffusion_jax import parallel
-    from diffusion_jax.runs import build
-    from diffusion_jax.runs.train import make_step
+    from diffusion_jax.runs.train import fresh_state, make_placement, make_program
     from diffusion_jax.runs.validation import validate
-    from diffusion_jax.training.state import init_state
 
     config = measure.config_from_flags()
     validate(config)
     parallel.check_batch_size(config.batch_size, config.micro_batches)
-    model, optimizer = build.make_model(config), build.make_optimizer(config)
     side, channels = config.data.resolution, config.model.channels
-    state = jax.jit(lambda: init_state(model, optimizer, config.seed, side))()
-    state = parallel.replicate(state)
-    step = parallel.data_parallel(make_step(config))
+    placement = make_placement(config)
+    state = placement.begin(lambda: fresh_state(config))
+    step = make_program(config, placement)
 
     rng = np.random.default_rng(0)
     classes = config.model.num_classes or 1

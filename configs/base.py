@@ -22,6 +22,8 @@ def get_config() -> ConfigDict:
 
     config.batch_size = 128  # global, divisible by the number of devices times micro_batches
     config.micro_batches = 1  # parts that a batch is taken in, where it does not fit in memory
+    # ZeRO-1: optimizer and averages split over the devices, for a state too large for each of them.
+    config.split_state = False
     config.steps = 100_000  # updates
     config.label_dropout = 0.2  # probability of the null class, for classifier-free guidance
     # The average of the parameters: constant, or half_life, power; see docs/choices.md.

@@ -1,11 +1,14 @@
 """Data parallelism; the only file that uses `pmap`.
 
 Batches are sharded over all devices of all machines; state and metrics are replicated. The state is
-passed and returned without a leading device axis, so callers never replicate or unreplicate it.
+passed and returned without a leading device axis, so callers never replicate or unreplicate it. Of
+it, what is split over the devices by `split` has one: (local devices, numbers of a device).
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import cache
 from typing import Any
 
 import jax
@@ -44,8 +47,7 @@ def replicate(tree: PyTree) -> PyTree:
 
     With any other sharding in the first call, the step would be compiled again for the second.
     """
-    identity = jax.pmap(lambda x: x, axis_name=AXIS, out_axes=None)
-    sharding = identity(np.zeros(jax.local_device_count())).sharding
+    sharding = _sharding(None)
     devices = sorted(sharding.addressable_devices, key=lambda device: device.id)
 
     def place(leaf: Array | np.ndarray) -> Array:
@@ -56,21 +58,52 @@ def replicate(tree: PyTree) -> PyTree:
     return jax.tree.map(place, tree)
 
 
+def split_over_devices(tree: PyTree) -> PyTree:
+    """Host arrays, the same in all processes -> what `split` makes of them on each device."""
+    sharding = _sharding(0)
+
+    def place(leaf: Array | np.ndarray) -> Array:
+        rows = local_rows(_rows(np, np.asarray(leaf), jax.device_count()))
+        return jax.make_array_from_callback(rows.shape, sharding, lambda index: rows[index])
+
+    return jax.tree.map(place, tree)
+
+
+def joined_on_host(parts: PyTree, like: PyTree) -> PyTree:
+    """The host arrays that were split. like: arrays of their shapes. All processes have to call."""
+
+    def joined(part: Array, whole: Any) -> np.ndarray:
+        rows = np.asarray(part)
+        if jax.process_count() > 1:
+            rows = multihost_utils.process_allgather(rows, tiled=True)
+        return _without_end(rows, whole.shape)
+
+    return jax.tree.map(joined, parts, like)
+
+
+def on_all(function: Callable[[], PyTree], out_axes: PyTree) -> PyTree:
+    """What each device computes; out_axes: None where it is equal on all of them, else 0."""
+    rows = np.zeros(jax.local_device_count(), np.float32)
+    return jax.pmap(lambda _: function(), axis_name=AXIS, out_axes=out_axes)(rows)
+
+
 def data_parallel(
     step: Callable[[Any, PyTree], tuple[Any, PyTree]],
     devices: Sequence[jax.Device] | None = None,
+    state_axes: PyTree = None,
 ) -> Callable:
     """Runs step(state, batch) -> (state, metrics) on all devices in parallel.
 
     The state's buffers are donated. `step` must return equal values on all devices: it has to
     reduce gradients with `mean`, and metrics with `gather` or `mean`. devices: those to compile
-    for, if the program is not to run here.
+    for, if the program is not to run here. state_axes: 0 for the parts of the state that are split
+    over the devices, and None for the others.
     """
     return jax.pmap(
         step,
         axis_name=AXIS,
-        in_axes=(None, 0),
-        out_axes=None,
+        in_axes=(state_axes, 0),
+        out_axes=(state_axes, None),
         donate_argnums=0,
         devices=devices,
     )
@@ -174,6 +207,32 @@ def mean(tree: PyTree) -> PyTree:
     return jax.lax.pmean(tree, AXIS)
 
 
+def split(tree: PyTree) -> PyTree:
+    """Inside `data_parallel`: of each array this device's part, flat; the last may end in zeros."""
+    devices, here = jax.lax.axis_size(AXIS), jax.lax.axis_index(AXIS)
+    return jax.tree.map(lambda x: _rows(jnp, x, devices)[here], tree)
+
+
+def join(parts: PyTree, like: PyTree) -> PyTree:
+    """Inside `data_parallel`: the arrays that were split. like: arrays of their shapes."""
+    return jax.tree.map(lambda part, whole: _without_end(stack(part), whole.shape), parts, like)
+
+
+def split_mean(tree: PyTree) -> PyTree:
+    """Inside `data_parallel`: split(mean(tree)), for which each device receives its part alone."""
+    devices = jax.lax.axis_size(AXIS)
+
+    def of(x: Array) -> Array:
+        return jax.lax.psum_scatter(_rows(jnp, x, devices), AXIS) / devices
+
+    return jax.tree.map(of, tree)
+
+
+def total(x: Array) -> Array:
+    """Inside `data_parallel`: the sum over the devices."""
+    return jax.lax.psum(x, AXIS)
+
+
 def stack(tree: PyTree) -> PyTree:
     """Inside `data_parallel`: the arrays of all devices, one below the other."""
     return jax.lax.all_gather(tree, AXIS)
@@ -182,3 +241,20 @@ def stack(tree: PyTree) -> PyTree:
 def gather(tree: PyTree) -> PyTree:
     """Concatenates the rows of all devices, in order; inside `data_parallel` or `spread`."""
     return jax.lax.all_gather(tree, AXIS, tiled=True)
+
+
+@cache
+def _sharding(axis: int | None) -> jax.sharding.Sharding:
+    """That of what `pmap` returns, with this out_axes."""
+    identity = jax.pmap(lambda x: x, axis_name=AXIS, out_axes=axis)
+    return identity(np.zeros((jax.local_device_count(), 1), np.float32)).sharding
+
+
+def _rows(library: Any, x: Array | np.ndarray, devices: int) -> Array | np.ndarray:
+    """(devices, numbers of a device), with zeros at the end where they are not enough."""
+    flat = x.reshape(-1)
+    return library.pad(flat, (0, -flat.size % devices)).reshape(devices, -1)
+
+
+def _without_end(rows: Array | np.ndarray, shape: tuple[int, ...]) -> Array | np.ndarray:
+    return rows.reshape(-1)[: math.prod(shape)].reshape(shape)

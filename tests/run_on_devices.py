@@ -1,6 +1,6 @@
 """Trains and samples a tiny model; `test_devices.py` starts this on different sets of devices.
 
-python tests/run_on_devices.py OUT.npz DEVICES MICRO_BATCHES [COORDINATOR PROCESS_ID PROCESSES]
+python tests/run_on_devices.py OUT.npz DEVICES MICRO_BATCHES SPLIT_STATE [COORDINATOR ID PROCESSES]
 """
 
 import os
@@ -8,7 +8,7 @@ import sys
 
 import quick
 
-out, devices, micro_batches, *distributed = sys.argv[1:]
+out, devices, micro_batches, split_state, *distributed = sys.argv[1:]
 os.environ["XLA_FLAGS"] = quick.flags(int(devices))
 
 import jax
@@ -25,9 +25,8 @@ from diffusion_jax import parallel
 from diffusion_jax.data import batches
 from diffusion_jax.runs import build
 from diffusion_jax.runs.generator import Generator
-from diffusion_jax.runs.train import make_step
+from diffusion_jax.runs.train import fresh_state, make_placement, make_program
 from diffusion_jax.training import metrics as step_metrics
-from diffusion_jax.training.state import init_state
 
 
 def main() -> None:
@@ -35,19 +34,22 @@ def main() -> None:
     config = tiny_config(
         model__time_embedding="published",  # which listens to the place in the batch
         micro_batches=int(micro_batches),
+        split_state=bool(int(split_state)),
+        average="power",
+        averages__power__second_sigma_rel=0.1,
+        optimizer__clip_norm=0.3,
         model__blocks="res",
         model__dropout=0.2,
         data__flip=True,
         optimizer__eps=1e-2,
         sampling__ddim__eta=1.0,
     )
-    model, optimizer = build.make_model(config), build.make_optimizer(config)
-    state = jax.jit(lambda: init_state(model, optimizer, 0, config.data.resolution))()
-    state = parallel.replicate(state)
+    placement = make_placement(config)
+    state = placement.begin(lambda: fresh_state(config))
     # Before training, from parameters that are the same to the last bit.
     generator = Generator.from_config(config, batch_size=8)
-    images, _ = generator(state.ema_params, np.arange(16, dtype=np.int32) % 11, seed=3)
-    step = parallel.data_parallel(make_step(config))
+    images, _ = generator(placement.average(state), np.arange(16, dtype=np.int32) % 11, seed=3)
+    step = make_program(config, placement)
     data = batches(
         build.open_source(config),
         batch_size=config.batch_size,
@@ -65,13 +67,20 @@ def main() -> None:
         state, metrics = step(state, parallel.shard(next(data)))
         losses.append(step_metrics.means(metrics)["loss"])
         assert len(lowered) == 1, "the step is compiled once, for the first batch"
-        for leaf in jax.tree.leaves(state):
+        for leaf in jax.tree.leaves(state if not config.split_state else state.params):
             replicas = [np.asarray(shard.data) for shard in leaf.addressable_shards]
             assert len(replicas) == jax.local_device_count()
             assert all(np.array_equal(replica, replicas[0]) for replica in replicas)
+    if config.split_state:
+        for leaf in jax.tree.leaves((state.ema_params, state.second_ema_params)):
+            assert leaf.shape[0] == jax.local_device_count()
+            assert {shard.data.shape[0] for shard in leaf.addressable_shards} == {1}
+    state = jax.device_get(placement.whole(state))
+    again = jax.device_get(placement.whole(placement.place(state)))
+    jax.tree.map(np.testing.assert_array_equal, again, state)
     params = {
         f"{kind}/{jax.tree_util.keystr(path)}": np.asarray(leaf)
-        for kind in ("params", "ema_params")
+        for kind in ("params", "ema_params", "second_ema_params", "opt_state")
         for path, leaf in jax.tree_util.tree_leaves_with_path(getattr(state, kind))
     }
     np.savez(out, losses=losses, images=images, **params)

@@ -16,11 +16,12 @@ from reliability.runs import left_behind
 from tiny import tiny_transformer_config as tiny_config
 
 from diffusion_jax.runs import build
-from diffusion_jax.runs.train import fresh_state, run_once, train
+from diffusion_jax.runs.train import fresh_state, train
 from diffusion_jax.runs.trained import load_params
 from diffusion_jax.training import checkpoints as checkpoints_module
 from diffusion_jax.training.checkpoints import Checkpoints
 from diffusion_jax.training.damage import DamagedCheckpoint, SaveFailed
+from diffusion_jax.training.placement import run_once
 from diffusion_jax.training.reporting import read_metrics
 
 pytestmark = pytest.mark.usefixtures("ordinary_promotion")

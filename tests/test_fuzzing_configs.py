@@ -17,7 +17,7 @@ from diffusion_jax.runs import build
 from diffusion_jax.runs.generator import Generator
 from diffusion_jax.runs.run_folder import flatten
 from diffusion_jax.runs.sections import model_section
-from diffusion_jax.runs.train import make_step
+from diffusion_jax.runs.train import make_placement, make_program
 from diffusion_jax.runs.validation import validate
 from diffusion_jax.sampling import SOLVERS, SPACINGS
 from diffusion_jax.training.metrics import means
@@ -138,7 +138,7 @@ def test_a_config_is_refused_in_a_line_or_has_a_step(config):
     if refused(config):
         return
     state = jax.eval_shape(lambda: fresh(config))
-    step = parallel.data_parallel(make_step(config))
+    step = make_program(config, make_placement(config))
     new, metrics = jax.eval_shape(step, state, batch_of(config))
     assert jax.tree.structure(new) == jax.tree.structure(state)
     assert "loss" in metrics
@@ -151,7 +151,7 @@ def test_a_config_is_refused_in_a_line_or_its_step_and_its_images_are_finite(con
     if refused(config):
         return
     state = parallel.replicate(jax.jit(lambda: fresh(config))())
-    step = parallel.data_parallel(make_step(config))
+    step = make_program(config, make_placement(config))
     state, metrics = step(state, batch_of(config))
     metrics = means(metrics)
     assert metrics["skipped"] == 0

@@ -19,6 +19,7 @@ from diffusion_jax.models import Network
 from diffusion_jax.training import averages, objectives
 from diffusion_jax.training.metrics import means
 from diffusion_jax.training.optimizers import adamw
+from diffusion_jax.training.placement import Replicated
 from diffusion_jax.training.state import TrainState
 from diffusion_jax.training.step import make_train_step
 
@@ -225,6 +226,7 @@ def made(timesteps_of, devices, micro_batches):
         average=averages.constant(0.9),
         second_average=averages.half_life(ROWS, images=40.0, rampup=0.5),
         constrain=lambda params: params,
+        placement=Replicated(),
     )
     program = parallel.data_parallel(step, jax.local_devices()[:devices])
     params = jax.tree.map(lambda value: jnp.asarray(value, jnp.float32), PARAMS)

@@ -35,6 +35,7 @@ ADDED = {
     "data.drop_last": False,
     "max_skipped": 1,
     "roll_back": False,
+    "split_state": False,
 }
 # Fields whose value "reference" is called "original" by now.
 RENAMED = ("behaviour", "model.behaviour", "schedule.behaviour", "loss.kind", "sampling.sampler")

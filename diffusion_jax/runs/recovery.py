@@ -3,14 +3,13 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-import jax
 import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from diffusion_jax import parallel
 from diffusion_jax.runs import build
 from diffusion_jax.training.checkpoints import Checkpoints
+from diffusion_jax.training.placement import Placement
 from diffusion_jax.training.state import TrainState
 
 
@@ -21,7 +20,16 @@ class Recovery:
     data and the noise are others. From one checkpoint a run goes on once.
     """
 
-    def __init__(self, config: ConfigDict, checkpoints: Checkpoints, say: Callable[[str], None]):
+    def __init__(
+        self,
+        config: ConfigDict,
+        checkpoints: Checkpoints,
+        say: Callable[[str], None],
+        like: TrainState,
+        placement: Placement,
+    ):
+        self._like = like
+        self._placement = placement
         self._config = config
         self._checkpoints = checkpoints
         self._say = say
@@ -41,9 +49,9 @@ class Recovery:
             raise FloatingPointError(self._why_it_stops(newest, wrong, state))
         self._used.add(newest)
         self._say(f"Back to the state of step {newest}, after step {number}")
-        like = jax.eval_shape(lambda: state)
         step = np.array(state.step)
-        return parallel.replicate(replace(self._checkpoints.restore(newest, like), step=step))
+        restored = self._checkpoints.restore(newest, self._like)
+        return self._placement.place(replace(restored, step=step))
 
     def _why_it_stops(self, newest: int | None, wrong: str, state: TrainState) -> str:
         updates = optax.tree.get_all_with_path(state.opt_state, "count")[0][1]

@@ -1,14 +1,14 @@
 """Training: the loop around one compiled step, from a config to a finished workdir."""
 
 import json
-import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from clu import parameter_overview
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
@@ -28,6 +28,7 @@ from diffusion_jax.training.fallback import restore_newest
 from diffusion_jax.training.interruption import interruptible
 from diffusion_jax.training.loop import run_steps
 from diffusion_jax.training.metrics import Metrics, Running
+from diffusion_jax.training.placement import Placement, Replicated, Split, run_once
 from diffusion_jax.training.reporting import Reporter
 from diffusion_jax.training.state import TrainState, init_state
 from diffusion_jax.training.step import make_train_step
@@ -56,6 +57,7 @@ def train(config: ConfigDict, workdir: Path) -> TrainState:
     source = build.open_source(config)
     continuing.check_classes(config, workdir, source)
     fresh = partial(fresh_state, config)
+    placement = make_placement(config)
 
     with (
         interruptible() as interrupted,
@@ -70,11 +72,12 @@ def train(config: ConfigDict, workdir: Path) -> TrainState:
         about, news = {}, []
         if checkpoints.steps():
             state, about, news = restore_newest(checkpoints, jax.eval_shape(fresh))
+            state = placement.place(state)
         elif config.init_from:
             state, news = _from_another_run(run_once(fresh), config.init_from)
+            state = placement.place(state)
         else:
-            state = run_once(fresh)
-        state = parallel.replicate(state)
+            state = placement.begin(fresh)
         start = int(state.step)
         # Images seen so far, which is where the stream of examples goes on.
         seen = about.get("images_seen", start * config.batch_size)
@@ -90,16 +93,19 @@ def train(config: ConfigDict, workdir: Path) -> TrainState:
                 (workdir / "dataset.json").write_text(json.dumps(known, indent=2) + "\n")
                 environment.record(workdir, start)
 
-        step = parallel.data_parallel(make_step(config))
+        step = make_program(config, placement)
         data = build.training_batches(config, source, seen)
-        draw = make_preview(config, source)
+        preview = make_preview(config, source)
         since_line = Running(about.get("since_line"))
 
         def save(number: int, state: TrainState) -> None:
             images_seen = seen + (number - start) * config.batch_size
             position = {"images_seen": images_seen, "data": known, "average": averaged}
             position["since_line"] = since_line.saved()
-            checkpoints.save(number, state, about=position)
+            checkpoints.save(number, placement.whole(state), about=position)
+
+        def draw(state: TrainState) -> np.ndarray | None:
+            return preview(placement.average(state))
 
         with Reporter(
             workdir,
@@ -118,9 +124,9 @@ def train(config: ConfigDict, workdir: Path) -> TrainState:
                 over = start == config.steps
                 going_on = f"Continuing from the checkpoint of step {start}"
                 report.say(f"All {start} steps are done already" if over else going_on)
-            recover = Recovery(config, checkpoints, report.say)
+            recover = Recovery(config, checkpoints, report.say, jax.eval_shape(fresh), placement)
             rest = (report, interrupted, checkpoints.check, recover, since_line)
-            return run_steps(config, step, state, data, draw, save, *rest)
+            return placement.whole(run_steps(config, step, state, data, draw, save, *rest))
 
 
 def fresh_state(config: ConfigDict) -> TrainState:
@@ -135,18 +141,24 @@ def fresh_state(config: ConfigDict) -> TrainState:
     )
 
 
-def run_once(function: Callable[[], PyTree]) -> PyTree:
-    """function(), compiled in less time than `jax.jit` takes, to a program that may be slower.
-
-    What XLA_FLAGS says of the optimization level holds here, too.
-    """
-    level = "xla_backend_optimization_level"
-    said = level in os.environ.get("XLA_FLAGS", "")
-    return jax.jit(function, compiler_options={} if said else {level: 1})()
+def make_placement(config: ConfigDict) -> Placement:
+    """Where the state of a config lies."""
+    if not config.split_state:
+        return Replicated()
+    return Split(build.make_optimizer(config), jax.eval_shape(partial(fresh_state, config)))
 
 
-def make_step(config: ConfigDict) -> Callable[[TrainState, PyTree], tuple[TrainState, Metrics]]:
-    """The training step of a config, for `parallel.data_parallel`."""
+def make_program(
+    config: ConfigDict, placement: Placement, devices: Sequence[jax.Device] | None = None
+) -> Callable:
+    """The training step of a config on all devices, see `parallel.data_parallel`."""
+    return parallel.data_parallel(make_step(config, placement), devices, placement.axes())
+
+
+def make_step(
+    config: ConfigDict, placement: Placement
+) -> Callable[[TrainState, PyTree], tuple[TrainState, Metrics]]:
+    """The same on one of them."""
     return make_train_step(
         _make_objective(config),
         build.make_optimizer(config),
@@ -156,6 +168,7 @@ def make_step(config: ConfigDict) -> Callable[[TrainState, PyTree], tuple[TrainS
         average=build.make_average(config),
         second_average=build.make_second_average(config),
         constrain=build.make_model(config).constrained,
+        placement=placement,
     )
 
 

@@ -21,7 +21,7 @@ def run_steps(
     step: Callable[[TrainState, PyTree], tuple[TrainState, Metrics]],
     state: TrainState,
     data: Iterator[PyTree],
-    draw: Callable[[PyTree], np.ndarray | None],
+    draw: Callable[[TrainState], np.ndarray | None],
     save: Callable[[int, TrainState], None],
     report: Reporter,
     interrupted: Callable[[], bool],
@@ -31,13 +31,13 @@ def run_steps(
 ) -> TrainState:
     """Trains from state.step to config.steps, or until `interrupted`; returns the last state.
 
-    step: as `parallel.data_parallel` returns it. data: batches of this process. draw: parameters ->
-    picture, or None if what these draw is not finite. save: writes a checkpoint of (step, state),
-    or raises FloatingPointError if that is not finite. check_saved: raises an error if writing has
-    failed. recover: called for a state that is not finite, and after config.max_skipped steps in a
-    row that were skipped; between those, no checkpoint is written. since_line: the metrics since
-    the last line of them. A picture of state.step that is due and was never drawn is drawn first. A
-    run that is interrupted ends with a picture, too, once its checkpoint is saved.
+    step: as `parallel.data_parallel` returns it. data: batches of this process. draw: state ->
+    picture, or None if what its average draws is not finite. save: writes a checkpoint of (step,
+    state), or raises FloatingPointError if that is not finite. check_saved: raises an error if
+    writing has failed. recover: called for a state that is not finite, and after config.max_skipped
+    steps in a row that were skipped; between those, no checkpoint is written. since_line: the
+    metrics since the last line of them. A picture of state.step that is due and was never drawn is
+    drawn first. A run that is interrupted ends with a picture, too, once its checkpoint is saved.
     """
     first = int(state.step) + 1
     early = _after(60 * config.first_sample_minutes if first == 1 else 0.0)
@@ -69,7 +69,7 @@ def run_steps(
         return number % config.sample_every == 0 or number == config.steps
 
     def picture(number: int) -> None:
-        drawn = draw(state.ema_params)
+        drawn = draw(state)
         if drawn is None:
             report.say(f"No picture of step {number}: what the parameters draw is not finite")
         else:

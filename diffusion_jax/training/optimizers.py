@@ -1,8 +1,11 @@
 """AdamW, with optional warm-up, decay of the learning rate and clipping of the gradient."""
 
+from typing import Any
+
+import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, ArrayLike, Float, PyTree
 
 DECAYS = ("cosine", "linear", "inverse_sqrt")
 
@@ -46,14 +49,35 @@ def adamw(
     weight_decay: float,
     clip_norm: float,
     decay: str = "cosine",
-) -> optax.GradientTransformation:
+) -> optax.GradientTransformationExtraArgs:
     """AdamW (arXiv:1711.05101), with weight decay on all parameters; without it this is Adam.
 
     warmup_steps, decay_steps, decay: see `learning_rate_schedule`. clip_norm: the largest global
-    norm of the gradient; 0 does not clip.
+    norm of the gradient; 0 does not clip. `update` can be told that norm, where it sees a part of
+    the gradient alone.
     """
     schedule = learning_rate_schedule(learning_rate, warmup_steps, decay_steps, decay)
     optimizer = optax.adamw(schedule, b1, b2, eps, weight_decay=weight_decay)
     # One structure of the state either way, so that a run can change its mind.
-    clip = optax.clip_by_global_norm(clip_norm) if clip_norm else optax.identity()
-    return optax.chain(clip, optimizer)
+    clip = _clip(clip_norm) if clip_norm else optax.identity()
+    return optax.with_extra_args_support(optax.chain(clip, optimizer))
+
+
+def _clip(largest: float) -> optax.GradientTransformationExtraArgs:
+    """`optax.clip_by_global_norm`, which may be told the norm."""
+
+    def update(
+        updates: PyTree,
+        state: optax.EmptyState,
+        params: PyTree = None,
+        *,
+        norm: Array | None = None,
+        **_: Any,
+    ) -> tuple[PyTree, optax.EmptyState]:
+        size = optax.tree.norm(updates) if norm is None else norm
+        clipped = jax.tree.map(
+            lambda x: jnp.where(size < largest, x, (x / size) * largest), updates
+        )
+        return clipped, state
+
+    return optax.GradientTransformationExtraArgs(lambda _: optax.EmptyState(), update)

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import PyTree
+from jaxtyping import Array, PyTree
 
 from diffusion_jax.diffusion import keys
 from diffusion_jax.diffusion.types import Leaf
@@ -71,14 +71,17 @@ def apply_gradients(
     average: averages.Decay,
     constrain: Callable[[PyTree], PyTree] = lambda params: params,
     second: averages.Decay | None = None,
+    norm: Array | None = None,
 ) -> TrainState:
     """One update of the parameters and of their averages.
 
     Parameters whose name begins with "fixed_" stay as they are. constrain: what becomes of the
     others after the update, see `Network.constrained`; the averages are of them before that.
-    second: the decay of the second average, which the state then has to have.
+    second: the decay of the second average, which the state then has to have. norm: that of all
+    gradients, if these are a part of them.
     """
-    updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+    optimizer = optax.with_extra_args_support(optimizer)
+    updates, opt_state = optimizer.update(gradients, state.opt_state, state.params, norm=norm)
     updates = jax.tree_util.tree_map_with_path(_unless_fixed, updates)
     params = optax.apply_updates(state.params, updates)
     second_ema_params = None

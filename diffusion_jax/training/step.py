@@ -15,6 +15,7 @@ from diffusion_jax.diffusion.timesteps import TimestepSampler
 from diffusion_jax.training import averages, metrics, skipping
 from diffusion_jax.training.metrics import Metrics
 from diffusion_jax.training.objectives import Objective
+from diffusion_jax.training.placement import Placement
 from diffusion_jax.training.state import TrainState, apply_gradients
 
 
@@ -28,12 +29,13 @@ def make_train_step(
     average: averages.Decay,
     second_average: averages.Decay | None,
     constrain: Callable[[PyTree], PyTree],
+    placement: Placement,
 ) -> Callable[[TrainState, PyTree], tuple[TrainState, Metrics]]:
     """The step that `parallel.data_parallel` runs on every device.
 
     Its batch is this device's rows, see `Objective`. The rows are taken in micro_batches equal
     parts, one after the other, whose gradients are averaged: one step is one update, whatever
-    micro_batches is. second_average, constrain: see `apply_gradients`.
+    micro_batches is. second_average, constrain: see `apply_gradients`. placement: of the state.
 
     If a loss or the gradient's norm is not finite, the step is skipped: all but the number of steps
     stays as it was, and the metric "skipped" is 1.
@@ -61,10 +63,17 @@ def make_train_step(
             (batch, examples),
             micro_batches,
         )
-        gradients = parallel.mean(gradients)
-        now = metrics.gathered({**parts, "gradient_norm": optax.tree.norm(gradients)})
+        gradients = placement.mean(gradients)
+        norm = placement.norm(gradients)
+        now = metrics.gathered({**parts, "gradient_norm": norm})
         new = apply_gradients(
-            state, gradients, optimizer, average, constrain=constrain, second=second_average
+            placement.updated(state),
+            gradients,
+            optimizer,
+            average,
+            constrain=lambda params: constrain(placement.joined(params, state.params)),
+            second=second_average,
+            norm=norm,
         )
         observed = parallel.gather(observed)
         history = timesteps.update(state.history, observed["position"], observed["loss"])
