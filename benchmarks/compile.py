@@ -23,6 +23,7 @@ from scripts import cli, flag_values
 config_flags.DEFINE_config_file("config", "configs/res_res.py", "The experiment.")
 DEVICE = flags.DEFINE_enum("device", "h100", topology.names(), "A file in benchmarks/devices/.")
 WHAT = flags.DEFINE_enum("what", "train", ["train", "sample"], "A training step, or all sampling.")
+DEVICES = flags.DEFINE_integer("devices", 1, "(train) Of a machine, over which a step runs.", 1)
 BATCH = flags.DEFINE_list("batch", "32,128", "Images on one device; of two, what an image takes.")
 DTYPE = flags.DEFINE_enum("dtype", "bfloat16", ["float32", "bfloat16"], "Of the compute.")
 SHARE = flags.DEFINE_float(
@@ -38,6 +39,10 @@ def main() -> None:
     batches = sorted(set(flag_values.numbers(BATCH, int)))
     if not batches or batches[0] < 1:
         raise ValueError(f"--batch={','.join(BATCH.value)} is not a list of numbers above 0")
+    if WHAT.value == "sample" and DEVICES.value > 1:
+        raise ValueError(
+            f"--devices={DEVICES.value} is for --what=train; devices draw on their own"
+        )
     device = topology.device(DEVICE.value)
     earlier = json.loads(Path(COMPARE.value).read_text())["programs"] if COMPARE.value else []
     print(f"{WHAT.value}, {DTYPE.value}, compiled for {device.name} with JAX {jax.__version__}")
@@ -60,9 +65,9 @@ def compiled(device: Device, batch: int) -> dict[str, Any]:
     from diffusion_jax.runs.validation import validate
 
     jax.config.update("jax_enable_compilation_cache", False)
-    targets = device.to_compile_for()
+    targets = device.to_compile_for(DEVICES.value)
     config = flag_values.config_of("config", "configs/res_res.py")
-    config.batch_size, config.model.dtype = batch, DTYPE.value
+    config.batch_size, config.model.dtype = batch * DEVICES.value, DTYPE.value
     validate(config)
     if config.model.get("num_classes", 0) < 0:
         raise ValueError("config.model.num_classes is that of the data; give it as a number")

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from benchmarks.flops import count_flops, forward_flops
 from diffusion_jax import parallel
 from diffusion_jax.runs.generator import Generator
-from diffusion_jax.runs.train import fresh_state, make_step
+from diffusion_jax.runs.train import fresh_state, make_placement, make_program
 from diffusion_jax.training.state import init_params
 
 
@@ -29,16 +29,17 @@ class Program:
 
 
 def training(config: ConfigDict, devices: list[jax.Device]) -> Program:
-    """A training step, as `runs.train` runs it on one device."""
-    side, rows = config.data.resolution, config.batch_size
-    state = jax.eval_shape(lambda: fresh_state(config))
+    """A training step, as `runs.train` runs it on these devices."""
+    count, side = len(devices), config.data.resolution
+    rows = config.batch_size // count
+    placement, state = make_placement(config), jax.eval_shape(lambda: fresh_state(config))
     batch = {
-        "image": jax.ShapeDtypeStruct((1, rows, side, side, config.model.channels), np.uint8),
-        "label": jax.ShapeDtypeStruct((1, rows), np.int32),
+        "image": jax.ShapeDtypeStruct((count, rows, side, side, config.model.channels), np.uint8),
+        "label": jax.ShapeDtypeStruct((count, rows), np.int32),
     }
-    step = parallel.data_parallel(make_step(config), devices)
+    step = make_program(config, placement, devices)
     return Program(
-        step.lower(state, batch),
+        step.lower(placement.shapes_on(state, count), batch),
         frozenset({rows, rows // config.micro_batches}),
         [leaf.shape for leaf in jax.tree.leaves(state.params)],
         3 * forward_flops(config, state.params) * rows,

@@ -36,16 +36,17 @@ class Device:
     topology: str
     compiler: dict[str, str]
 
-    def to_compile_for(self) -> list[jax.Device]:
-        """One device for `parallel`; it has no memory and runs nothing.
+    def to_compile_for(self, count: int = 1) -> list[jax.Device]:
+        """So many devices of a machine, for `parallel`; they have no memory and run nothing.
 
         Raises ValueError, which says what to install, if its compiler is not there.
         """
         jax.config.update("jax_platforms", "cpu")
         sys.path.append(str(ROOT / COMPILERS))
         _check_compiler(self.platform)
-        options = {"topology": self.topology, "target_config": self.compiler["target"]}
-        return topologies.get_topology_desc(self.name, self.platform, **options).devices[:1]
+        topology = self.topology.format(devices=count)
+        options = {"topology": topology, "target_config": self.compiler["target"]}
+        return topologies.get_topology_desc(self.name, self.platform, **options).devices
 
 
 def device(name: str) -> Device:

@@ -69,6 +69,16 @@ def split_over_devices(tree: PyTree) -> PyTree:
     return jax.tree.map(place, tree)
 
 
+def split_shapes(tree: PyTree, devices: int) -> PyTree:
+    """The shapes of what `split_over_devices` makes of shapes, on so many devices of a process."""
+
+    def of(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+        shape = (devices, -(-leaf.size // devices))
+        return jax.ShapeDtypeStruct(shape, leaf.dtype)
+
+    return jax.tree.map(of, tree)
+
+
 def joined_on_host(parts: PyTree, like: PyTree) -> PyTree:
     """The host arrays that were split. like: arrays of their shapes. All processes have to call."""
 

@@ -8,6 +8,7 @@ new parameters go to all devices: together as many bytes as the sum of whole gra
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol, runtime_checkable
 
 import jax
@@ -37,6 +38,9 @@ class Placement(Protocol):
 
     def axes(self) -> PyTree:
         """Of the state, for `parallel.data_parallel`."""
+
+    def shapes_on(self, state: TrainState, devices: int) -> TrainState:
+        """The shapes of what `place` makes of a state of shapes, on so many devices."""
 
     def mean(self, gradients: PyTree) -> PyTree:
         """The mean over the devices, of what this one updates."""
@@ -68,6 +72,9 @@ class Replicated:
 
     def axes(self) -> PyTree:
         return None
+
+    def shapes_on(self, state: TrainState, devices: int) -> TrainState:
+        return state
 
     def mean(self, gradients: PyTree) -> PyTree:
         return parallel.mean(gradients)
@@ -110,6 +117,9 @@ class Split:
 
     def axes(self) -> PyTree:
         return self._map(self.shapes, of_others=lambda _: None, of_params=lambda _: 0)
+
+    def shapes_on(self, state: TrainState, devices: int) -> TrainState:
+        return self._map(state, lambda x: x, partial(parallel.split_shapes, devices=devices))
 
     def mean(self, gradients: PyTree) -> PyTree:
         return parallel.split_mean(gradients)
