@@ -1,6 +1,7 @@
 """Bytes and FLOPs read from compiled programs, of texts for which they are worked out by hand."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -297,6 +298,27 @@ def test_the_programs_are_those_that_are_run():
     assert loop["steps"] == config.sampling.steps
 
 
+@pytest.mark.usefixtures("ordinary_promotion")
+def test_a_step_of_several_devices_has_a_part_of_the_optimizer_on_each():
+    """Eight hold an eighth of what is split; gradients are summed for that part."""
+    taken = {}
+    for split_state in (False, True):
+        config = tiny_transformer_config(batch_size=16, split_state=split_state)
+        lowered = programs.training(config, jax.devices()).lowered
+        state, batch = lowered.args_info[0]
+        assert batch["label"].shape == (8, 2)
+        arrays = (state.params, state.ema_params, state.opt_state)
+        taken[split_state] = [
+            sum(math.prod(a.shape) for a in jax.tree.leaves(part)) for part in arrays
+        ]
+        assert ("reduce_scatter" in lowered.as_text()) == split_state
+    (params, average, optimizer), split = taken[False], taken[True]
+    assert split[0] == params == average
+    # Arrays of all devices: no more than seven numbers are added to each.
+    assert average <= split[1] <= 1.1 * average
+    assert optimizer <= split[2] <= 1.1 * optimizer
+
+
 @pytest.mark.skipif(
     not (ROOT / topology.COMPILERS / "jax_plugins").exists(), reason="without CUDA's compiler"
 )
@@ -304,9 +326,16 @@ def test_a_config_is_compiled_for_an_h100(tmp_path):
     command = [sys.executable, "-m", "benchmarks.compile", "--config", "configs/digits_dit.py"]
     command += ["--config.model.depth=1", "--config.model.width=64", "--batch=16,64"]
     command += ["--json", tmp_path / "figures.json"]
-    subprocess.run(command, cwd=ROOT, check=True, env={**os.environ, "XLA_FLAGS": ""})
-    found = json.loads((tmp_path / "figures.json").read_text())
+
+    def figures(*more):
+        environment = {**os.environ, "XLA_FLAGS": ""}
+        subprocess.run([*command, *more], cwd=ROOT, check=True, env=environment)
+        return json.loads((tmp_path / "figures.json").read_text())
+
+    split = figures("--devices=8", "--config.split_state=True")["programs"][0]
+    found = figures()
     few, many = found["programs"]
+    assert split["arguments"] < 0.5 * few["arguments"]
     assert few["arguments"] < many["arguments"]
     assert few["peak"] < many["peak"]
     assert found["memory"]["largest_batch"] > 64
