@@ -137,6 +137,7 @@ MUTATIONS = [
     *of(
         "training/checkpoints",
         ("max_to_keep=keep_latest", "max_to_keep=None", "tests/test_train.py -k newest"),
+        ("step_name_format=_Names(),", "", "tests/test_bad_checkpoints.py -k whatever"),
         (
             'name = "ema_params" if ema else "params"',
             'name = "params"',

@@ -21,6 +21,7 @@ from diffusion_jax.runs.trained import load_params
 from diffusion_jax.training import checkpoints as checkpoints_module
 from diffusion_jax.training.checkpoints import Checkpoints
 from diffusion_jax.training.damage import DamagedCheckpoint, SaveFailed
+from diffusion_jax.training.fallback import restore_newest
 from diffusion_jax.training.placement import run_once
 from diffusion_jax.training.reporting import read_metrics
 
@@ -245,6 +246,73 @@ def test_metadata_of_another_kind_is_of_one_checkpoint(copy):
     (copy / "checkpoints" / "6" / "_CHECKPOINT_METADATA").write_text("[]")
     with pytest.raises(DamagedCheckpoint, match=r"checkpoints/6 cannot be read"):
         load_params(copy, tiny_config())
+    assert load_params(copy, tiny_config(), checkpoint=3)[0] == 3
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    """(folder, state) of the checkpoints of steps 3 and 5 of a state that is small."""
+    folder, state = tmp_path_factory.mktemp("two") / "checkpoints", flips.small_state()
+    with Checkpoints(folder, create=True) as checkpoints:
+        for step in (3, flips.STEP):
+            checkpoints.save(step, state, about=flips.ABOUT | {"step": step})
+    return folder, state
+
+
+DAMAGES = {
+    "empty": lambda content: b"",
+    "half": lambda content: content[: len(content) // 2],
+    "flipped": lambda content: bytes([255 - content[0], *content[1:]]) if content else b"x",
+    "list": lambda content: b"[1]",
+    "object": lambda content: b"{}",
+    "nested": lambda content: b"[" * 100_000,
+    "deleted": None,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_whatever_file_is_damaged_training_goes_on(two, tmp_path, damage):
+    """From that checkpoint, if nobody needs the file, or from the one before."""
+    folder, state = two
+    set_aside = set()
+    for path in (path for path in (folder / str(flips.STEP)).rglob("*") if path.is_file()):
+        copied = shutil.copytree(folder, tmp_path / "copy")
+        damaged = copied / path.relative_to(folder)
+        if damage == "deleted":
+            damaged.unlink()
+        else:
+            damaged.write_bytes(DAMAGES[damage](path.read_bytes()))
+        with Checkpoints(copied, create=True) as checkpoints:
+            found, about, news = restore_newest(checkpoints, state)
+            if int(found.step) == flips.STEP:
+                assert news == []
+            else:
+                set_aside.add(path.relative_to(folder / str(flips.STEP)).as_posix())
+                assert "5 is damaged" in news[0]
+                assert (copied / "5.damaged").is_dir()
+                assert checkpoints.steps() == [3]
+        assert about == flips.ABOUT | {"step": int(found.step)}
+        assert equal(replace(found, step=state.step), state)
+        shutil.rmtree(copied)
+    needed = {"about/metadata", "digests/metadata"}
+    needed |= {f"{item}/_METADATA" for item in ("params", "ema_params", "opt_state")}
+    assert set_aside >= needed
+    if damage == "list":
+        assert "_CHECKPOINT_METADATA" in set_aside
+
+
+def test_the_one_before_may_be_damaged_in_another_way(two, tmp_path):
+    """Orbax's own list of steps is made anew when one is set aside."""
+    folder, state = two
+    copied = shutil.copytree(folder, tmp_path / "copy")
+    shutil.copytree(copied / "3", copied / "2")
+    (copied / "3" / "_CHECKPOINT_METADATA").write_text("[1]")
+    (copied / "5" / "digests" / "metadata").write_text("{}")
+    with Checkpoints(copied, create=True) as checkpoints:
+        assert int(restore_newest(checkpoints, state)[0].step) == 2
+        assert checkpoints.steps() == [2]
+        checkpoints.save(7, state)
+    assert {path.name for path in copied.iterdir()} == {"2", "3.damaged", "5.damaged", "7"}
 
 
 def test_a_full_disk_is_noticed_before_a_save(tmp_path, monkeypatch):

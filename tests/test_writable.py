@@ -1,5 +1,6 @@
 """Places that cannot be written are found out before the work, and nothing is left there."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -29,26 +30,67 @@ def test_what_can_be_written_is_left_as_it_was(tmp_path, file):
 
 
 def test_what_cannot_be_written_gets_one_line(tmp_path, file):
-    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    dangling, round_trip = tmp_path / "dangling", tmp_path / "round"
+    dangling.symlink_to(tmp_path / "nowhere" / "b")
+    round_trip.symlink_to(round_trip)
+    a_file = "Not a directory; choose another place: a part of the path is a file"
+    too_long = "File name too long; choose a shorter name"
+    nothing = "No such file or directory; choose another place"
+    of_link = f"{nothing}, or make the folder that the link {dangling} leads to"
+    of_circle = (
+        f"{os.strerror(errno.ELOOP)}; choose another place: its links lead round in a circle"
+    )
     cases = [
-        (file / "new.png", {}, "Not a directory"),
-        (file / "a" / "b", {"folder": True}, "Not a directory"),
-        (file, {"folder": True}, "it is a file, and a folder was expected"),
-        (tmp_path, {}, "it is a folder, and a file was expected"),
-        (tmp_path / ("x" * 254), {}, "File name too long"),
-        (tmp_path / ("x" * 300) / "a.png", {}, "File name too long"),
-        (tmp_path / "dangling" / "a.png", {}, "No such file or directory"),
-        (Path("/proc/new/a.png"), {}, "No such file or directory"),
+        (file / "new.png", {}, a_file),
+        (file / "a" / "b", {"folder": True}, a_file),
+        (file, {"folder": True}, "it is a file, and a folder was expected; choose another place"),
+        (
+            tmp_path,
+            {},
+            "it is a folder, and a file was expected; choose another place, such as a file in that "
+            "folder",
+        ),
+        (tmp_path / ("x" * 254), {}, too_long),
+        (tmp_path / ("x" * 300) / "a.png", {}, too_long),
+        (dangling / "a.png", {}, of_link),
+        (dangling, {"folder": True}, of_link),
+        (dangling, {}, of_link),
+        (round_trip / "a.png", {}, of_circle),
+        (Path("/proc/new/a.png"), {}, f"{nothing}: no folder can be made there"),
     ]
     for path, options, why in cases:
         with pytest.raises(ValueError, match="cannot be written") as caught:
             writable.check(path, "--out", **options)
-        assert str(caught.value) == (
-            f"--out={path} cannot be written: {why}; choose another place, or change its "
-            "permissions (chmod)"
-        )
+        assert str(caught.value) == f"--out={path} cannot be written: {why}"
     with pytest.raises(ValueError, match=r"--plot=/proc/new\.png cannot be written"):
         plots.check(None, Path("/proc/new.png"))
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.EACCES, "choose another place, or change its permissions (chmod)"),
+        (errno.EPERM, "choose another place, or change its permissions (chmod)"),
+        (errno.EROFS, "choose another place: that disk can only be read"),
+        (errno.ENOSPC, "choose another place, or make room there"),
+        (errno.EDQUOT, "choose another place, or make room there"),
+        (errno.EIO, "choose another place"),
+    ],
+)
+def test_what_to_do_depends_on_what_is_wrong(tmp_path, monkeypatch, number, remedy):
+    def fails(**options):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(writable.tempfile, "TemporaryFile", fails)
+    with pytest.raises(ValueError, match="cannot be written") as caught:
+        writable.check(tmp_path / "a.png", "--out")
+    assert str(caught.value).endswith(f"cannot be written: {os.strerror(number)}; {remedy}")
+
+
+def test_a_link_to_a_file_that_is_not_there_yet_is_written_through(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "new.png")
+    writable.check(tmp_path / "link", "--out")
+    assert [path.name for path in tmp_path.iterdir()] == ["link"]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

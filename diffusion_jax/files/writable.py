@@ -5,6 +5,19 @@ import os
 import tempfile
 from pathlib import Path
 
+REMEDIES = {
+    errno.EACCES: "choose another place, or change its permissions (chmod)",
+    errno.EPERM: "choose another place, or change its permissions (chmod)",
+    errno.EROFS: "choose another place: that disk can only be read",
+    errno.ENOSPC: "choose another place, or make room there",
+    errno.EDQUOT: "choose another place, or make room there",
+    errno.ENOENT: "choose another place: no folder can be made there",
+    errno.ENOTDIR: "choose another place: a part of the path is a file",
+    errno.EISDIR: "choose another place, such as a file in that folder",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ELOOP: "choose another place: its links lead round in a circle",
+}
+
 
 def check(path: Path, flag: str, *, folder: bool = False) -> None:
     """Raises ValueError, in one line, if nothing can be written at `path`; leaves nothing there.
@@ -17,7 +30,7 @@ def check(path: Path, flag: str, *, folder: bool = False) -> None:
         if path.is_dir() and not folder:
             raise IsADirectoryError(errno.EISDIR, "it is a folder, and a file was expected")
         if path.exists() and folder and not path.is_dir():
-            raise NotADirectoryError(errno.ENOTDIR, "it is a file, and a folder was expected")
+            raise FileExistsError(errno.EEXIST, "it is a file, and a folder was expected")
         if path.is_file() and not os.access(path, os.W_OK):
             raise PermissionError(errno.EACCES, "it is protected from writing")
         place = path.absolute()
@@ -30,11 +43,21 @@ def check(path: Path, flag: str, *, folder: bool = False) -> None:
             pass
         if not folder:
             _check_name(path.absolute())
+            # Through a link to a file, which may not be there yet, its folder is written into.
+            if path.is_symlink() and not os.path.isdir(os.path.dirname(os.path.realpath(path))):
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
     except OSError as error:
         raise ValueError(
-            f"{flag}={path} cannot be written: {error.strerror or error}; choose another place, or "
-            "change its permissions (chmod)"
+            f"{flag}={path} cannot be written: {error.strerror or error}; {_remedy(error, path)}"
         ) from None
+
+
+def _remedy(error: OSError, path: Path) -> str:
+    """What to do about it."""
+    links = (part for part in (path, *path.parents) if part.is_symlink() and not part.exists())
+    if error.errno == errno.ENOENT and (link := next(links, None)):
+        return f"choose another place, or make the folder that the link {link} leads to"
+    return REMEDIES.get(error.errno, "choose another place")
 
 
 def _check_name(path: Path) -> None:

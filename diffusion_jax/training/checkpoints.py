@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ from diffusion_jax import parallel
 from diffusion_jax.training.damage import (
     DamagedCheckpoint,
     SaveFailed,
+    check_metadata,
     hush_late_callbacks,
-    with_odd_metadata,
 )
 from diffusion_jax.training.digests import Digests, first_not_finite, named
 from diffusion_jax.training.state import TrainState
@@ -59,23 +60,15 @@ class Checkpoints:
             keep_period=keep_every or None,
             create=create,
             cleanup_tmp_directories=create,
+            step_name_format=_Names(),
         )
         items = ("params", "ema_params", "opt_state", *OPTIONAL)
-        try:
-            self._manager = ocp.CheckpointManager(
-                self.folder,
-                options=options,
-                item_handlers={name: ocp.StandardCheckpointHandler() for name in items}
-                | {name: ocp.JsonCheckpointHandler() for name in ("about", DIGESTS)},
-            )
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
-            # Orbax reads the _CHECKPOINT_METADATA of all steps, and does not say of which one.
-            odd = with_odd_metadata(self.folder)
-            if odd == self.folder:
-                raise ValueError(
-                    f"The checkpoints in {odd} cannot be read ({error}); move the newest elsewhere"
-                ) from None
-            raise DamagedCheckpoint(odd, error) from None
+        self._manager = ocp.CheckpointManager(
+            self.folder,
+            options=options,
+            item_handlers={name: ocp.StandardCheckpointHandler() for name in items}
+            | {name: ocp.JsonCheckpointHandler() for name in ("about", DIGESTS)},
+        )
         self._under_way: int | None = None
 
     def __enter__(self) -> "Checkpoints":
@@ -223,6 +216,7 @@ class Checkpoints:
             )
         known = self._digests(step)
         with _readable(path):
+            check_metadata(path / "_CHECKPOINT_METADATA")
             stored = self._manager.item_metadata(step)
         for name, like in items.items():
             if stored.get(name) is None:
@@ -265,7 +259,10 @@ class Checkpoints:
     def _read_json(self, step: int, name: str) -> dict[str, Any]:
         with _readable(self.folder / str(step)):
             items = ocp.args.Composite(**{name: ocp.args.JsonRestore()})
-            return self._manager.restore(step, args=items)[name]
+            found = self._manager.restore(step, args=items)[name]
+            if not isinstance(found, dict):
+                raise ValueError(f"{name} is no JSON object")
+            return found
 
     def _check_space(self, step: int, needed: int) -> None:
         """Raises SaveFailed if so many bytes are more than the disk has, as process 0 sees it."""
@@ -285,6 +282,35 @@ class Checkpoints:
             yield
         except Exception as error:  # tensorstore's, OSError, those of threads and event loops
             raise SaveFailed(self.folder / str(step), error, self._last()) from None
+
+
+class _Step(ocp.path.step.Metadata):
+    """What Orbax knows of a step from the list of folders: its time is that of the folder.
+
+    Orbax would read the _CHECKPOINT_METADATA of all of them, and stop at one that is damaged before
+    it is known which of them will be read.
+    """
+
+    @property
+    def commit_timestamp(self) -> datetime:
+        return datetime.fromtimestamp(self.path.stat().mtime, UTC)
+
+
+class _Names(ocp.path.step.NameFormat):
+    """Orbax's own names of steps, of which `find_all` reads no file."""
+
+    def __init__(self) -> None:
+        self._standard = ocp.path.step.standard_name_format()
+
+    def build_name(self, step: int) -> str:
+        return self._standard.build_name(step)
+
+    def find_all(self, base_path: Any) -> Iterator[_Step]:
+        for found in self._standard.find_all(base_path):
+            yield _Step(found.step, found.path)
+
+    def find_step(self, base_path: Any, step: int) -> ocp.path.step.Metadata:
+        return self._standard.find_step(base_path, step)
 
 
 class _Constant(np.ndarray):

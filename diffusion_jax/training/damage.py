@@ -2,14 +2,13 @@
 
 import errno
 import functools
+import json
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
-
-from diffusion_jax.files import json_object
 
 
 class DamagedCheckpoint(ValueError):
@@ -34,25 +33,14 @@ class SaveFailed(OSError):
         )
 
 
-def with_odd_metadata(folder: Path) -> Path:
-    """The first checkpoint in a folder whose metadata has other kinds of values than Orbax writes.
+def check_metadata(path: Path) -> None:
+    """Raises ValueError if the file is JSON that is no object, some of which Orbax passes over.
 
-    The folder itself if there is none.
+    As it does over text that is no JSON, and over a file that is missing: they are not needed.
     """
-    for path in sorted(folder.glob("*/_CHECKPOINT_METADATA")):
-        try:
-            values = json_object.read(path, remedy="")
-        except ValueError as error:
-            if "holds no JSON object" in str(error):
-                return path.parent
-            continue  # Orbax passes over text that is no JSON
-        except OSError:
-            continue
-        for name, value in values.items():
-            kind = int if name.endswith("_nsecs") else dict
-            if value is not None and not isinstance(value, kind):
-                return path.parent
-    return folder
+    with suppress(OSError, json.JSONDecodeError, UnicodeDecodeError):
+        if not isinstance(json.loads(path.read_bytes()), dict):
+            raise ValueError(f"{path.name} is no JSON object")
 
 
 @contextmanager

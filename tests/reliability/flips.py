@@ -1,15 +1,24 @@
-"""Flips single bits at random in all files of a checkpoint, and reads it.
+"""Flips single bits at random in all files of a checkpoint, and reads it as the scripts do.
 
 Prints the row of the table in docs/reliability.md.
 """
 
 import random
 import tempfile
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
+from tiny import tiny_transformer_config
 
+from diffusion_jax.runs import evaluate
+from diffusion_jax.runs.train import fresh_state
+from diffusion_jax.runs.trained import load_params
 from diffusion_jax.training.checkpoints import Checkpoints
 from diffusion_jax.training.state import TrainState
 
@@ -18,37 +27,70 @@ STEP = 5
 
 
 def main(count: int = 200, folder: Path | None = None, seed: int = 0) -> tuple[int, list[str]]:
-    """(flips, the files of those that changed what is read, and were not noticed)."""
+    """(flips, the files of those that changed what is read, and were not noticed).
+
+    All that read a checkpoint see each of them; `sample` and `fid` need less than `train`.
+    """
     with tempfile.TemporaryDirectory() as temporary:
-        workdir = (folder or Path(temporary)) / "checkpoints"
-        state = small_state()
-        with Checkpoints(workdir, create=True) as checkpoints:
+        workdir = folder or Path(temporary)
+        config = tiny_transformer_config()
+        state = state_of(config)
+        with Checkpoints(workdir / "checkpoints", create=True) as checkpoints:
             checkpoints.save(STEP, state, about=ABOUT)
-        files = sorted(path for path in (workdir / str(STEP)).rglob("*") if path.is_file())
+        readers = readers_of(workdir, config, state)
+        whole = {name: read() for name, read in readers.items()}
+        assert _same(whole["train"], (state, ABOUT))
+        files = sorted(path for path in workdir.rglob("*") if path.is_file())
         weights = [path.stat().st_size for path in files]
-        generator, silent, harmless, lines = random.Random(seed), [], 0, 0
+        generator, silent, noticed, lines = random.Random(seed), [], Counter(), 0
         for _ in range(count):
             # Half of them in a file at random, so that small ones have their share.
             (path,) = generator.choices(files, weights if generator.random() < 0.5 else None)
             content = path.read_bytes()
             flip(path, generator.randrange(8 * len(content)))
-            try:
-                with Checkpoints(workdir) as checkpoints:
-                    found = checkpoints.restore(STEP, state), checkpoints.about(STEP)
-            except (ValueError, FileNotFoundError) as error:
-                lines += len(str(error).splitlines())
-            else:
-                same = _same(found, (state, ABOUT))
-                harmless += same
-                silent += [] if same else [str(path.relative_to(workdir))]
+            refusing = set()
+            for name, read in readers.items():
+                try:
+                    found = read()
+                except (ValueError, FileNotFoundError) as error:
+                    refusing.add(name)
+                    lines += len(str(error).splitlines())
+                else:
+                    if not _same(found, whole[name]):
+                        silent.append(f"{path.relative_to(workdir)} by {name}")
+            # Training reads everything, and would otherwise go on from what others refuse.
+            assert not refusing or "train" in refusing, (path, refusing)
+            noticed.update(refusing)
             path.write_bytes(content)
-    noticed = count - harmless - len(silent)
-    assert lines == noticed, "more than a line for one of them"
+    assert lines == noticed.total(), "more than a line for one of them"
+    seen = ", ".join(str(noticed[name]) for name in readers)
     print(
-        f"| bits flipped in a checkpoint | {count} | {count - len(silent)} "
-        f"({noticed} noticed, {harmless} of no effect) | {len(silent)} |"
+        "| a flipped bit in a checkpoint, over all its files, read as `train`, `sample` and `fid` "
+        f"do | {count} | {count - len(silent)} ({seen} noticed; the rest of no effect) | "
+        f"{len(silent)} |"
     )
     return count, silent
+
+
+def readers_of(
+    workdir: Path, config: ConfigDict, state: TrainState
+) -> dict[str, Callable[[], Any]]:
+    """What a checkpoint is to each script, by its name."""
+
+    def train() -> Any:
+        with Checkpoints(workdir / "checkpoints") as checkpoints:
+            return checkpoints.restore(STEP, state), checkpoints.about(STEP)
+
+    def sample() -> Any:  # and whatever else draws
+        return [load_params(workdir, config, ema=ema) for ema in (True, False)]
+
+    def fid() -> Any:
+        options = {"count": 8, "checkpoint": None, "labels": "random", "batch_size": 8}
+        options |= {"seed": 0, "truncate": False}
+        images = evaluate.of_run(workdir, config, ema=True, **options)
+        return images.about["parameters_sha256"]
+
+    return {"train": train, "sample": sample, "fid": fid}
 
 
 def flip(path: Path, bit: int) -> None:
@@ -56,6 +98,17 @@ def flip(path: Path, bit: int) -> None:
     content = bytearray(path.read_bytes())
     content[bit // 8] ^= 1 << bit % 8
     path.write_bytes(content)
+
+
+def state_of(config: ConfigDict) -> TrainState:
+    """A state of a config's network, of numbers at random."""
+    generator = np.random.default_rng(0)
+
+    def filled(leaf: jax.ShapeDtypeStruct) -> np.ndarray:
+        return np.asarray(5 * generator.normal(size=leaf.shape)).astype(leaf.dtype)
+
+    state = jax.tree.map(filled, jax.eval_shape(lambda: fresh_state(config)))
+    return replace(state, step=np.array(STEP, np.int32))
 
 
 def small_state() -> TrainState:

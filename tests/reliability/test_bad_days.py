@@ -10,7 +10,7 @@ pytestmark = pytest.mark.long
 
 
 def test_random_flips():
-    """Half a minute."""
+    """4 minutes on two cores that others use, too."""
     assert flips.main(200) == (200, [])
 
 
