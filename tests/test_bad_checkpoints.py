@@ -16,6 +16,7 @@ from reliability.runs import left_behind
 from tiny import tiny_transformer_config as tiny_config
 
 from diffusion_jax.runs import build
+from diffusion_jax.runs.sections import model_section
 from diffusion_jax.runs.train import fresh_state, train
 from diffusion_jax.runs.trained import load_params
 from diffusion_jax.training import checkpoints as checkpoints_module
@@ -234,10 +235,21 @@ def test_a_state_that_cannot_be_saved_stops_the_run_or_it_goes_back(tmp_path, mo
         assert checkpoints.steps()[-1] == 8
 
 
-def test_no_picture_is_drawn_from_what_is_not_finite(tmp_path, monkeypatch, capsys):
+def classifier_config(**changes):
+    """Of images with noise: its picture is how many of them it knows."""
+    config = tiny_config(label_dropout=0.0, sampling__guidance=0.0, **changes)
+    config.loss.kind = "cross_entropy"
+    fields = {"channels": 1, "num_classes": 10, "width": 8, "multipliers": "1", "blocks": 1}
+    fields |= {"attention": "", "num_heads": 1, "head_channels": 0}
+    config.model = model_section("noisy_classifier", **fields)
+    return config
+
+
+@pytest.mark.parametrize("make_config", [tiny_config, classifier_config])
+def test_no_picture_is_drawn_from_what_is_not_finite(tmp_path, monkeypatch, capsys, make_config):
     spoil_update(monkeypatch, 2)
     with pytest.raises(FloatingPointError, match="step 5, 3 in a row"):
-        train(tiny_config(steps=9, checkpoint_every=9, sample_every=1), tmp_path)
+        train(make_config(steps=9, checkpoint_every=9, sample_every=1), tmp_path)
     assert "No picture of step 2: " in capsys.readouterr().out
     assert [path.name for path in (tmp_path / "samples").iterdir()] == ["step_0000001.png"]
 

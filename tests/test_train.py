@@ -394,3 +394,11 @@ def test_the_time_left_is_that_of_compiled_steps(tmp_path):
             report.advance(1.0)
         assert bar.format_dict["elapsed"] == 3.0
         assert bar.n == 4
+
+
+def test_a_batch_larger_than_the_data_is_refused_before_anything_is_written(tmp_path):
+    """Where batches of two epochs are not wanted, there would be none."""
+    config = tiny_config(batch_size=1800, data__drop_last=True)
+    with pytest.raises(ValueError, match=r"1797 images are fewer than batch_size=1800"):
+        train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

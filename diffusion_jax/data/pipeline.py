@@ -29,10 +29,7 @@ class Order:
     def __init__(
         self, size: int, batch_size: int, seed: int, *, flip: bool = False, drop_last: bool = False
     ):
-        if drop_last and size < batch_size:
-            raise ValueError(
-                f"{size} images are fewer than batch_size={batch_size}; set data.drop_last=False"
-            )
+        check_size(size, batch_size, drop_last=drop_last)
         self.size, self.batch_size, self.seed, self.flip = size, batch_size, seed, flip
         self.length = size // batch_size * batch_size if drop_last else size  # images per epoch
         # A batch spans one or two epochs, and threads may be a few batches apart.
@@ -60,6 +57,14 @@ class Order:
         if self.flip:
             mirrors = generator.integers(2, size=self.size, dtype=np.uint8).astype(bool)
         return permutation, mirrors
+
+
+def check_size(size: int, batch_size: int, *, drop_last: bool) -> None:
+    """Raises ValueError if so many images, without those that are left out, are no batch at all."""
+    if drop_last and size < batch_size:
+        raise ValueError(
+            f"{size} images are fewer than batch_size={batch_size}; set data.drop_last=False"
+        )
 
 
 def batches(

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from diffusion_jax.data import Source, batches, make_source
 from diffusion_jax.data.cache import Batch
 from diffusion_jax.data.crops import RandomResizedCrop
+from diffusion_jax.data.pipeline import check_size
 from diffusion_jax.diffusion import guidance, paths, schedules
 from diffusion_jax.diffusion.losses import ERRORS, LOSSES, Loss
 from diffusion_jax.diffusion.parametrisations import PARAMETRISATIONS, Parametrisation
@@ -134,7 +135,7 @@ def make_guidance(config: ConfigDict) -> guidance.Guidance:
 
 
 def open_source(config: ConfigDict) -> Source:
-    """The data source, once it is known to fit the model. Raises ValueError if it does not."""
+    """The data source, once it is known to fit the rest. Raises ValueError if it does not."""
     data, model = config.data, config.model
     arguments = {name: value for name, value in data.items() if name not in OF_THE_PIPELINE}
     source = make_source(channels=model.channels, num_classes=model.num_classes, **arguments)
@@ -145,6 +146,7 @@ def open_source(config: ConfigDict) -> Source:
             f"{data.name} has images of (height, width, channels) = {shape}, but data.resolution "
             f"and model.channels say {wanted}"
         )
+    check_size(len(source), config.batch_size, drop_last=data.drop_last)
     return source
 
 

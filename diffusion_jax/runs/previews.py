@@ -21,7 +21,7 @@ from diffusion_jax.runs.guides import classes_of
 from diffusion_jax.runs.labels import captions
 from diffusion_jax.runs.trained import Trained
 
-# Parameters -> a picture, uint8.
+# Parameters -> a picture, uint8; None if what they draw or predict is not finite.
 Preview = Callable[[PyTree], np.ndarray | None]
 
 
@@ -83,12 +83,14 @@ def accuracy_by_noise(config: ConfigDict, source: Source) -> Preview:
     columns = min(sampling.grid_columns, count)
     upscale = max(1, 32 // config.data.resolution)
 
-    def draw(params: PyTree) -> np.ndarray:
+    def draw(params: PyTree) -> np.ndarray | None:
         rows, captions = [], []
         for sigma in sigmas:
             level = jax.tree.map(np.float32, classifier.schedule.at_sigma(sigma))
             batch = {"image": pixels, "index": np.arange(count, dtype=np.int32)}
             x, predicted = program(params, (level, seed_key), parallel.local_rows(batch))
+            if (predicted < 0).any():
+                return None
             rows.append(x[:columns] / np.hypot(level.signal, level.noise))
             captions.append(f"noise {sigma:.3g}: {np.mean(predicted == labels):.0%}")
         shown = images.to_uint8(np.concatenate(rows))
@@ -101,7 +103,10 @@ def accuracy_by_noise(config: ConfigDict, source: Source) -> Preview:
 def _predicted(
     classifier: Trained, params: PyTree, numbers: PyTree, batch: PyTree
 ) -> tuple[Images, Int[Array, "rows"]]:
-    """(noisy images of a device's rows, the likeliest class of each)."""
+    """(noisy images of a device's rows, the likeliest class of each).
+
+    -1 in place of a class whose logits are not finite: the likeliest of them would be the first.
+    """
     level: Level
     level, key = numbers
     x0 = images.normalize(batch["image"])
@@ -110,4 +115,5 @@ def _predicted(
     logits = classifier.model.apply(
         {"params": params}, *shown(classifier.parametrisation, x, level)
     )
-    return x, jnp.argmax(logits, axis=1)
+    finite = jnp.isfinite(logits).all(axis=1)
+    return x, jnp.where(finite, jnp.argmax(logits, axis=1), -1)
