@@ -36,12 +36,12 @@ def of(file: str, *changes: tuple[str, str, str]) -> list[Mutation]:
 
 
 STEP = "tests/test_training_step.py"
+DEVICES = "tests/test_devices.py -k 8-1-1"
 MUTATIONS = [
     *of(
         "training/step",
         ("lambda x: x / parts, total", "lambda x: x, total", STEP),
         ("jax.random.fold_in(root, state.step)", "jax.random.fold_in(root, 0)", STEP),
-        ("gradients = parallel.mean(gradients)", "gradients = gradients", STEP),
         ('keys.derive(seed, "train")', 'keys.derive(seed, "sample")', STEP),
         ("parallel.global_rows(", "jnp.arange(", STEP),
         (
@@ -59,6 +59,24 @@ MUTATIONS = [
             'timesteps.update(state.history, observed["position"] + 1',
             "tests/test_timesteps.py",
         ),
+    ),
+    *of(
+        "training/placement",
+        ("return parallel.mean(gradients)", "return gradients", STEP),
+        ("parallel.total(optax.tree.norm(gradients, squared=True))", "1", DEVICES),
+        ("return parallel.split_mean(gradients)", "return parallel.split(gradients)", DEVICES),
+    ),
+    *of(
+        "parallel",
+        (
+            "psum_scatter(_rows(jnp, x, devices), AXIS) / devices",
+            "psum_scatter(_rows(jnp, x, devices), AXIS)",
+            DEVICES,
+        ),
+    ),
+    *of(
+        "models/transposed",
+        ("return taps, (-shift,", "return taps, (shift,", "tests/test_layers.py -k phases"),
     ),
     *of(
         "training/objectives",
@@ -112,7 +130,7 @@ MUTATIONS = [
     ),
     *of(
         "training/optimizers",
-        ("optax.clip_by_global_norm(clip_norm)", "optax.clip_by_global_norm(2 * clip_norm)", STEP),
+        ("_clip(clip_norm) if", "_clip(2 * clip_norm) if", STEP),
         ("weight_decay=weight_decay)", "weight_decay=0.0)", STEP),
         (
             "optax.linear_schedule(0.0, learning_rate, warmup_steps)",
