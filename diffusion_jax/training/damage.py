@@ -2,13 +2,14 @@
 
 import errno
 import functools
-import json
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from diffusion_jax.files import json_object
 
 
 class DamagedCheckpoint(ValueError):
@@ -38,9 +39,12 @@ def check_metadata(path: Path) -> None:
 
     As it does over text that is no JSON, and over a file that is missing: they are not needed.
     """
-    with suppress(OSError, json.JSONDecodeError, UnicodeDecodeError):
-        if not isinstance(json.loads(path.read_bytes()), dict):
-            raise ValueError(f"{path.name} is no JSON object")
+    try:
+        values = json_object.any_of(path)
+    except (OSError, ValueError):
+        return
+    if not isinstance(values, dict):
+        raise ValueError(f"{path.name} is no JSON object")
 
 
 @contextmanager
