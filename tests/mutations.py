@@ -1,12 +1,15 @@
 """Changes the code in one place at a time, and shows whether a test notices.
 
-    python tests/mutations.py [--only WORD] [--out TABLE.md]
+    python tests/mutations.py [--only WORD] [--out tests/mutations.md]
 
 Each change is made in a copy of the repository, where the tests named with it are run until one
-fails. The exit code is 1 if a change survives. All take about 40 minutes on two cores.
+fails. The exit code is 1 if a change survives. All take about 40 minutes on two cores; the table of
+--out is written after each of them.
 """
 
 import argparse
+import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -14,6 +17,8 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import date
+from importlib import metadata
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -327,28 +332,41 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="a Markdown table of what was found")
     chosen = parser.parse_args()
     mutations = [m for m in MUTATIONS if chosen.only in f"{m.file} {m.old}"]
-    rows = []
+    found = []
     with tempfile.TemporaryDirectory() as temporary:
         copy = Path(temporary) / "copy"
         for name in COPIED:
             source = ROOT / name
             (shutil.copytree if source.is_dir() else shutil.copy)(source, _made(copy) / name)
-        for row in tried(copy, mutations):
-            rows.append(row)
-            print(*row, sep="  ", flush=True)
-    survived = [row for row in rows if row[0] != "noticed"]
-    print(f"{len(rows)} changes, {len(survived)} survived")
-    if chosen.out:
-        lines = ["| | file | from | to | seconds |", "|---|---|---|---|---|"]
-        lines += [
-            "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows
-        ]
-        chosen.out.write_text("\n".join(lines) + "\n")
-    return int(bool(survived))
+        try:
+            for result in results(copy, mutations):
+                found.append(result)
+                print(f"{result.seconds:.0f} s", *result.cells(), sep="  ", flush=True)
+                if chosen.out:
+                    _replace(chosen.out, table(found, len(mutations)))
+        except KeyboardInterrupt:
+            print(_count(found))
+            return 130
+    print(_count(found))
+    return int(not all(result.noticed_by for result in found))
 
 
-def tried(copy: Path, mutations: list[Mutation]) -> Iterator[tuple[str, str, str, str, str]]:
-    """(outcome, file, old, new, seconds) of each; the copy is as it was after each."""
+@dataclass(frozen=True)
+class Result:
+    """What came of a change. noticed_by: a test that failed; "" if none did."""
+
+    mutation: Mutation
+    noticed_by: str
+    seconds: float
+
+    def cells(self) -> tuple[str, str, str]:
+        """File, change, test."""
+        change = f"{_code(self.mutation.old)} → {_code(self.mutation.new) or 'nothing'}"
+        return self.mutation.file, change, self.noticed_by or "**SURVIVED**"
+
+
+def results(copy: Path, mutations: list[Mutation]) -> Iterator[Result]:
+    """Of each change; the copy is as it was after each."""
     for mutation in mutations:
         path = copy / mutation.file
         text = path.read_text()
@@ -358,22 +376,60 @@ def tried(copy: Path, mutations: list[Mutation]) -> Iterator[tuple[str, str, str
             )
         path.write_text(text.replace(mutation.old, mutation.new))
         begin = time.monotonic()
-        outcome = tests_fail(copy, mutation.tests.split())
+        noticed_by = failing_test(copy, mutation.tests.split())
         path.write_text(text)
-        seconds = f"{time.monotonic() - begin:.0f}"
-        yield outcome, mutation.file, mutation.old, mutation.new or "(nothing)", seconds
+        yield Result(mutation, noticed_by, time.monotonic() - begin)
 
 
-def tests_fail(copy: Path, tests: list[str]) -> str:
-    """ "noticed" if a test fails, "SURVIVED" if none does."""
-    command = [sys.executable, "-m", "pytest", "-n", "0", "-x", "-q", "--no-header", *tests]
+def table(found: list[Result], count: int) -> str:
+    """A page with a row for each result. count: of all changes that are to be tried."""
+    names = ("jax", "flax", "optax", "orbax-checkpoint", "numpy", "pytest")
+    versions = ", ".join(f"{name} {metadata.version(name)}" for name in names)
+    lines = [
+        "# Changes to the code that tests notice",
+        "",
+        f"{date.today()}, {count} changes of `tests/mutations.py`, each with the tests that it "
+        "names.",
+        f"Python {platform.python_version()}, {versions}.",
+        "",
+        "| file | change | noticed by | seconds |",
+        "|---|---|---|---|",
+    ]
+    for result in found:
+        cells = " | ".join(cell.replace("|", "\\|") for cell in result.cells())
+        lines.append(f"| {cells} | {result.seconds:.0f} |")
+    return "\n".join([*lines, "", _count(found), ""])
+
+
+def _count(found: list[Result]) -> str:
+    return f"tried {len(found)}, noticed {sum(bool(result.noticed_by) for result in found)}"
+
+
+def _code(text: str) -> str:
+    text = " ".join(text.split())
+    return f"`{text}`" if text else ""
+
+
+def failing_test(copy: Path, tests: list[str]) -> str:
+    """The first test that fails; "" if none does."""
+    command = [sys.executable, "-m", "pytest", "-n", "0", "-x", "-q", "--no-header", "-rfE", *tests]
     try:
         done = subprocess.run(command, cwd=copy, capture_output=True, text=True, timeout=LONGEST)
     except subprocess.TimeoutExpired:
-        return "noticed"
+        return f"no end after {LONGEST} s"
     if done.returncode not in (0, 1):
         raise RuntimeError(f"pytest ended with {done.returncode}: {done.stdout[-2000:]}")
-    return "noticed" if done.returncode else "SURVIVED"
+    if not done.returncode:
+        return ""
+    failed = re.search(r"^(?:FAILED|ERROR) (.*?)(?: - .*)?$", done.stdout, re.MULTILINE)
+    return failed[1] if failed else "a test that was not named"
+
+
+def _replace(path: Path, text: str) -> None:
+    """Whenever it is stopped, the file is a whole one."""
+    partial = path.with_name(f"{path.name}.tmp")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
 
 
 def _made(folder: Path) -> Path:
