@@ -58,14 +58,16 @@ def main() -> None:
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     )
-    losses = []
+    losses, norms = [], []
     lowered = []
     jax.monitoring.register_event_duration_secs_listener(
         lambda event, seconds, **_: lowered.append(event) if "jaxpr_to_mlir" in event else None
     )
     for _ in range(3):
         state, metrics = step(state, parallel.shard(next(data)))
-        losses.append(step_metrics.means(metrics)["loss"])
+        means = step_metrics.means(metrics)
+        losses.append(means["loss"])
+        norms.append(means["gradient_norm"])
         assert len(lowered) == 1, "the step is compiled once, for the first batch"
         for leaf in jax.tree.leaves(state if not config.split_state else state.params):
             replicas = [np.asarray(shard.data) for shard in leaf.addressable_shards]
@@ -83,7 +85,7 @@ def main() -> None:
         for kind in ("params", "ema_params", "second_ema_params", "opt_state")
         for path, leaf in jax.tree_util.tree_leaves_with_path(getattr(state, kind))
     }
-    np.savez(out, losses=losses, images=images, **params)
+    np.savez(out, losses=losses, norms=norms, images=images, **params)
 
 
 if __name__ == "__main__":

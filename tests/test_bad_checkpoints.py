@@ -56,6 +56,21 @@ def spoil(workdir, step=6):
             flips.flip(path, path.stat().st_size * (1 + 2 * quarter))
 
 
+@pytest.mark.parametrize("item", ["params", "ema_params", "opt_state"])
+def test_an_array_that_is_not_what_was_written_is_refused(item, tmp_path):
+    """Of the same shape and without any damage that Orbax itself would see."""
+    state = flips.small_state()
+    changed = jax.tree.map(lambda x: x + np.ones((), x.dtype), getattr(state, item))
+    for name, written in (("here", state), ("other", replace(state, **{item: changed}))):
+        with Checkpoints(tmp_path / name, create=True) as checkpoints:
+            checkpoints.save(5, written)
+    shutil.rmtree(tmp_path / "here" / "5" / item)
+    shutil.copytree(tmp_path / "other" / "5" / item, tmp_path / "here" / "5" / item)
+    refused = pytest.raises(DamagedCheckpoint, match=f"{item}/.* is not what was written")
+    with Checkpoints(tmp_path / "here") as checkpoints, refused:
+        checkpoints.restore(5, state)
+
+
 def test_no_flipped_bit_is_silent(tmp_path):
     tried, silent = flips.main(24, tmp_path)
     assert (tried, silent) == (24, [])

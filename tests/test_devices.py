@@ -44,9 +44,10 @@ def one_device(tmp_path_factory):
 
 def check_same(run, reference):
     assert run.files == reference.files
-    assert_allclose(run["losses"], reference["losses"], rtol=1e-5)
+    for name in ("losses", "norms"):  # clipping hides the size of a gradient from all else
+        assert_allclose(run[name], reference[name], rtol=1e-5)
     for name in reference.files:
-        if name not in ("losses", "images"):
+        if name not in ("losses", "norms", "images"):
             assert_allclose(run[name], reference[name], atol=1e-5, err_msg=name)
     assert_allclose(run["images"], reference["images"], atol=1e-4)
 
