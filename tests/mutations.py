@@ -288,7 +288,7 @@ MUTATIONS = [
         (
             "starting_noise(keys, shape) * path.start_std",
             "starting_noise(keys, shape)",
-            "tests/test_sampling.py tests/test_solvers.py",
+            "tests/test_solvers.py -k deviation",
         ),
     ),
     *of(

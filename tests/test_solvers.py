@@ -101,6 +101,17 @@ def test_whole_paths_end_at_the_data(solver, name, spacing):
     assert error(solver, schedule, path) < (0.05 if ORDERS[solver] == 1 else 0.02)
 
 
+def test_noise_of_the_start_has_the_deviation_of_the_path():
+    """One step of DDIM to the clean image ends at what is estimated from the start: 80 n."""
+    solver, path = SOLVERS["ddim"](), make_path(make_schedule("edm"), steps=1)
+    path = solver.prepare(path, make_schedule("edm"))
+    image_keys = keys.per_example(jax.random.key(0), jnp.arange(3))
+    drawn, _ = sample(solver, exact, path, image_keys, SHAPE)
+    noise = keys.normal(keys.at_step(image_keys, 0), SHAPE)
+    gain = STD**2 / (STD**2 + 80.0**2)
+    assert_allclose(drawn, MEAN + gain * (80 * noise - MEAN), rtol=1e-5)
+
+
 def test_heun_is_edms_algorithm_on_edms_path():
     """The published trajectory of D = x / (1 + 4 sigma^2) from x = 80 in 18 steps."""
 
