@@ -2,9 +2,11 @@
 
 python -m benchmarks.compile --config configs/res_res.py --device h100 --batch 32,128
 python -m benchmarks.compile --config configs/res_res.py --what sample --batch 64
+python -m benchmarks.compile --config configs/res_res.py --batch 32 --devices 8
 
 Memory is what the compiler has planned. Times are rooflines: for each operation the longer of
-moving its bytes and computing its products. A device is slower, see docs/performance.md.
+moving its bytes and computing its products. A device is slower, see docs/performance.md. All
+figures are of one device, also of those that share a step.
 """
 
 import json
@@ -23,7 +25,7 @@ from scripts import cli, flag_values
 config_flags.DEFINE_config_file("config", "configs/res_res.py", "The experiment.")
 DEVICE = flags.DEFINE_enum("device", "h100", topology.names(), "A file in benchmarks/devices/.")
 WHAT = flags.DEFINE_enum("what", "train", ["train", "sample"], "A training step, or all sampling.")
-DEVICES = flags.DEFINE_integer("devices", 1, "(train) Of a machine, over which a step runs.", 1)
+DEVICES = flags.DEFINE_integer("devices", 1, "(train) How many of them, each with a batch.", 1)
 BATCH = flags.DEFINE_list("batch", "32,128", "Images on one device; of two, what an image takes.")
 DTYPE = flags.DEFINE_enum("dtype", "bfloat16", ["float32", "bfloat16"], "Of the compute.")
 SHARE = flags.DEFINE_float(
@@ -44,8 +46,11 @@ def main() -> None:
             f"--devices={DEVICES.value} is for --what=train; devices draw on their own"
         )
     device = topology.device(DEVICE.value)
+    count = f"each of {DEVICES.value} " if DEVICES.value > 1 else ""
     earlier = json.loads(Path(COMPARE.value).read_text())["programs"] if COMPARE.value else []
-    print(f"{WHAT.value}, {DTYPE.value}, compiled for {device.name} with JAX {jax.__version__}")
+    print(
+        f"{WHAT.value}, {DTYPE.value}, compiled for {count}{device.name} with JAX {jax.__version__}"
+    )
     programs = [compiled(device, batch) for batch in batches]
     for figures in programs:
         same = [before for before in earlier if before["batch"] == figures["batch"]]

@@ -338,7 +338,7 @@ MUTATIONS = [
         (
             'batch["index"] = index + start',
             'batch["index"] = index',
-            "tests/test_generator.py tests/test_scripts.py",
+            "tests/test_generator.py -k later",
         ),
     ),
 ]

@@ -67,6 +67,14 @@ def test_numbers_compile_nothing_anew(drawn):
     assert len(lowered) == before
 
 
+def test_images_that_come_later_are_those_of_one_long_draw(drawn):
+    _, params, generator, _ = drawn
+    whole, _ = generator(params, np.tile(LABELS, 2), seed=1)
+    later, _ = generator(params, LABELS, seed=1, start=8)
+    assert_array_equal(later, whole[8:])
+    assert np.abs(later - whole[:8]).max() > 0.1
+
+
 def test_paths_and_intervals_compile_nothing_anew_and_another_solver_once():
     config = tiny_transformer_config(sampling__guidance_low=0.5, sampling__guidance_rescale=0.5)
     generator = Generator.from_config(config, batch_size=8)

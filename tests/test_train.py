@@ -90,7 +90,7 @@ def test_resumed_steps_are_the_same_bit_for_bit(finished, tmp_path):
 
 
 def test_a_state_split_over_the_devices_is_saved_whole_and_goes_on_either_way(finished, tmp_path):
-    """Eight devices add in another order than one of them, so that the numbers differ a little."""
+    """Sums over the devices are in another order, so that the numbers differ a little."""
     whole, before = jax.device_get(finished)
     train(tiny_config(steps=3, split_state=True), tmp_path)
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:

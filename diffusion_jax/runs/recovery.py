@@ -25,10 +25,11 @@ class Recovery:
         config: ConfigDict,
         checkpoints: Checkpoints,
         say: Callable[[str], None],
-        like: TrainState,
+        shapes: Callable[[], TrainState],
         placement: Placement,
     ):
-        self._like = like
+        """shapes: of the whole state; computed when they are needed."""
+        self._shapes = shapes
         self._placement = placement
         self._config = config
         self._checkpoints = checkpoints
@@ -50,7 +51,7 @@ class Recovery:
         self._used.add(newest)
         self._say(f"Back to the state of step {newest}, after step {number}")
         step = np.array(state.step)
-        restored = self._checkpoints.restore(newest, self._like)
+        restored = self._checkpoints.restore(newest, self._shapes())
         return self._placement.place(replace(restored, step=step))
 
     def _why_it_stops(self, newest: int | None, wrong: str, state: TrainState) -> str:

@@ -57,6 +57,7 @@ def train(config: ConfigDict, workdir: Path) -> TrainState:
     source = build.open_source(config)
     continuing.check_classes(config, workdir, source)
     fresh = partial(fresh_state, config)
+    shapes = partial(jax.eval_shape, fresh)
     placement = make_placement(config)
 
     with (
@@ -71,7 +72,7 @@ def train(config: ConfigDict, workdir: Path) -> TrainState:
     ):
         about, news = {}, []
         if checkpoints.steps():
-            state, about, news = restore_newest(checkpoints, jax.eval_shape(fresh))
+            state, about, news = restore_newest(checkpoints, shapes())
             state = placement.place(state)
         elif config.init_from:
             state, news = _from_another_run(run_once(fresh), config.init_from)
@@ -124,7 +125,7 @@ def train(config: ConfigDict, workdir: Path) -> TrainState:
                 over = start == config.steps
                 going_on = f"Continuing from the checkpoint of step {start}"
                 report.say(f"All {start} steps are done already" if over else going_on)
-            recover = Recovery(config, checkpoints, report.say, jax.eval_shape(fresh), placement)
+            recover = Recovery(config, checkpoints, report.say, shapes, placement)
             rest = (report, interrupted, checkpoints.check, recover, since_line)
             return placement.whole(run_steps(config, step, state, data, draw, save, *rest))
 

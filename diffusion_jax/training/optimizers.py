@@ -49,7 +49,7 @@ def adamw(
     weight_decay: float,
     clip_norm: float,
     decay: str = "cosine",
-) -> optax.GradientTransformationExtraArgs:
+) -> optax.GradientTransformation:
     """AdamW (arXiv:1711.05101), with weight decay on all parameters; without it this is Adam.
 
     warmup_steps, decay_steps, decay: see `learning_rate_schedule`. clip_norm: the largest global
@@ -60,7 +60,7 @@ def adamw(
     optimizer = optax.adamw(schedule, b1, b2, eps, weight_decay=weight_decay)
     # One structure of the state either way, so that a run can change its mind.
     clip = _clip(clip_norm) if clip_norm else optax.identity()
-    return optax.with_extra_args_support(optax.chain(clip, optimizer))
+    return optax.chain(clip, optimizer)
 
 
 def _clip(largest: float) -> optax.GradientTransformationExtraArgs:
