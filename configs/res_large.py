@@ -1,6 +1,6 @@
 """Res-Large on ImageNet 64x64. Blocks of each level: res, clsAtn, chnAtn; width 192.
 
-269,077,175 parameters; a forward pass of one image takes 145.3 GFLOP (139.9 in the original, whose
+269,077,175 parameters; a forward pass of one image takes 143.2 GFLOP (139.9 in the original, whose
 `clsAtn` mixes nothing). The original trained about 8 days on 8 A100. Time and FID of this
 implementation: not measured yet.
 

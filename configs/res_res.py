@@ -1,6 +1,6 @@
 """Res-Res on ImageNet 64x64. Blocks of each level: res, res, clsAtn, chnAtn.
 
-197,566,127 parameters; a forward pass of one image takes 108.2 GFLOP (105.8 in the original, whose
+197,566,127 parameters; a forward pass of one image takes 107.1 GFLOP (105.8 in the original, whose
 `clsAtn` mixes nothing). The original trained 6 to 7 days on 8 A100. Time and FID of this
 implementation: not measured yet.
 

@@ -1,6 +1,6 @@
 """Res-Res-Atn on ImageNet 64x64. Blocks of each level: res, res, clsAtn, atn, chnAtn.
 
-212,930,915 parameters; a forward pass of one image takes 121.3 GFLOP (118.9 in the original, whose
+212,930,915 parameters; a forward pass of one image takes 120.1 GFLOP (118.9 in the original, whose
 `clsAtn` mixes nothing). The original trained about 8 days on 8 A100. Time and FID of this
 implementation: not measured yet.
 

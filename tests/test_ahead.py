@@ -49,7 +49,7 @@ def test_repeated_work_is_found():
 
 
 def test_the_loop_of_a_unet_repeats_nothing():
-    config = tiny_config(model__blocks="res,conv,clsAtn", model__dtype="bfloat16")
+    config = tiny_config(model__width=16, model__blocks="res,conv,clsAtn", model__dtype="bfloat16")
     found = loop_body.repeated(loop_body.sampler(config, 16, MOTION))
     # For want of bfloat16 convolutions on a CPU the compiler itself, in no scope, widens kernels.
     assert [line for line in found if line.scope or line.opcode != "convert"] == []
@@ -93,7 +93,7 @@ def test_the_loop_of_a_transformer_repeats_only_what_joins_level_and_label():
 
 
 CONFIGS = {
-    "corrected": tiny_config(model__blocks="conv,clsAtn"),
+    "corrected": tiny_config(model__blocks="conv,clsAtn", model__width=16),
     "original": tiny_config(
         model__blocks="res",
         model__behaviour="original",

@@ -1,5 +1,6 @@
 """Damage to checkpoints, full disks, and numbers that are not finite."""
 
+import errno
 import json
 import os
 import shutil
@@ -20,6 +21,7 @@ from diffusion_jax.runs.sections import model_section
 from diffusion_jax.runs.train import fresh_state, train
 from diffusion_jax.runs.trained import load_params
 from diffusion_jax.training import checkpoints as checkpoints_module
+from diffusion_jax.training import fallback
 from diffusion_jax.training.checkpoints import Checkpoints
 from diffusion_jax.training.damage import DamagedCheckpoint, SaveFailed
 from diffusion_jax.training.fallback import restore_newest
@@ -340,6 +342,65 @@ def test_the_one_before_may_be_damaged_in_another_way(two, tmp_path):
         assert checkpoints.steps() == [2]
         checkpoints.save(7, state)
     assert {path.name for path in copied.iterdir()} == {"2", "3.damaged", "5.damaged", "7"}
+
+
+UNREADABLE = "/proc/self/mem"  # reading its first byte is an input/output error
+
+
+def test_a_disk_that_fails_for_a_while_is_asked_again(two, tmp_path, monkeypatch):
+    folder, state = two
+    copied = shutil.copytree(folder, tmp_path / "copy")
+    path = copied / "5" / "digests" / "metadata"
+    content, pauses = path.read_bytes(), []
+
+    def mended(seconds):
+        pauses.append(seconds)
+        if len(pauses) == 4:
+            path.unlink()
+            path.write_bytes(content)
+
+    monkeypatch.setattr(fallback.time, "sleep", mended)
+    path.unlink()
+    path.symlink_to(UNREADABLE)
+    with Checkpoints(copied) as checkpoints:
+        found, _, news = restore_newest(checkpoints, state)
+    assert (int(found.step), news) == (5, [])
+    assert pauses == [0, 0, 1, 5]
+
+
+def test_a_disk_that_fails_for_good_has_a_damaged_checkpoint(two, tmp_path, monkeypatch):
+    folder, state = two
+    copied, pauses = shutil.copytree(folder, tmp_path / "copy"), []
+    path = copied / "5" / "digests" / "metadata"
+    monkeypatch.setattr(fallback.time, "sleep", pauses.append)
+    path.unlink()
+    path.symlink_to(UNREADABLE)
+    with Checkpoints(copied) as checkpoints:
+        found, _, news = restore_newest(checkpoints, state)
+    assert int(found.step) == 3
+    assert "5.damaged" in news[0]
+    assert pauses == [0, 0, 1, 5, 20, 0]
+
+
+def test_a_checkpoint_that_may_not_be_read_is_not_called_damaged(two, tmp_path, monkeypatch):
+    """The tests may be run by root, who may read everything: the system's answer is made here."""
+    folder, state = two
+    copied = shutil.copytree(folder, tmp_path / "copy")
+    refused = copied / "5" / "digests" / "metadata"
+    refused.write_text("{}")
+
+    def protected(path, *rest, **options):
+        if os.fspath(path) == os.fspath(refused):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return open(path, *rest, **options)
+
+    monkeypatch.setattr(fallback, "open", protected, raising=False)
+    with (
+        Checkpoints(copied) as checkpoints,
+        pytest.raises(PermissionError, match=r"copy/5 may not be read: .*\(chmod\)"),
+    ):
+        restore_newest(checkpoints, state)
+    assert (copied / "5").is_dir()
 
 
 def test_a_full_disk_is_noticed_before_a_save(tmp_path, monkeypatch):

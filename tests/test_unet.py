@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 
 from diffusion_jax.models import UNet
 from diffusion_jax.models.attention import ClassAttention, WindowAttention, eca_kernel_size
@@ -144,18 +144,18 @@ def test_sinusoidal_embedding():
     assert_allclose(embedding, expected, atol=1e-4)
 
 
-def test_class_attention_mixes_channels_by_class():
+@pytest.mark.parametrize("channels", [8, 24])  # on 64 pixels; few are not folded into the kernel
+def test_class_attention_mixes_channels_by_class(channels):
     """Against the formula written out with loops; the reference's is the same without mixing."""
-    x, _, _ = inputs()
-    x = np.concatenate([x, x[..., ::-1] ** 2, x[..., :2]], axis=-1)
+    x = np.random.default_rng(0).normal(size=(2, 8, 8, channels)).astype(np.float32)
     cond = conditioning()
     label = cond.label
-    block = ClassAttention(8)
+    block = ClassAttention(channels)
     variables = randomised(block, jnp.asarray(x), cond, train=False)
     p, label = jax.tree.map(np.asarray, (variables["params"], label))
 
     def norm(h, scale, bias):
-        groups = np.asarray(h).reshape(2, -1, 2, 4)
+        groups = np.asarray(h).reshape(2, -1, channels // 4, 4)
         mean, var = groups.mean((1, 3), keepdims=True), groups.var((1, 3), keepdims=True)
         return ((groups - mean) / np.sqrt(var + 1e-5)).reshape(h.shape) * scale + bias
 
@@ -164,16 +164,25 @@ def test_class_attention_mixes_channels_by_class():
     key = label @ p["key"]["kernel"] + p["key"]["bias"]
     mixed = np.zeros_like(h)
     for b in range(2):
-        for c in range(8):
-            weights = np.exp([query[b, c] * key[b, d] for d in range(8)])
+        for c in range(channels):
+            weights = np.exp([query[b, c] * key[b, d] for d in range(channels)])
             mixed[b, :, :, c] = h[b, :, :, c] + h[b] @ (weights / weights.sum())
     for behaviour, middle in (("corrected", mixed), ("original", h)):
         out = middle @ p["out"]["kernel"][0, 0] + p["out"]["bias"]
         expected = x + norm(out, **p["norm_out"]["norm"])
-        block = ClassAttention(8, behaviour=behaviour)
+        block = ClassAttention(channels, behaviour=behaviour)
         assert_allclose(
             block.apply(variables, jnp.asarray(x), cond, train=False), expected, atol=2e-5
         )
+
+
+def test_class_attention_starts_alike_at_any_size():
+    block, cond = ClassAttention(24), conditioning()
+
+    def start(side):
+        return block.init(jax.random.key(0), jnp.ones((2, side, side, 24)), cond, train=False)
+
+    jax.tree.map(assert_array_equal, start(4), start(8))  # the larger one is folded
 
 
 def test_class_attention_mixes_from_the_start():

@@ -1,19 +1,25 @@
 """`clsAtn`, `atn`, `chnAtn`: attention over channels by class, over pixels, over channels."""
 
 import math
+from collections.abc import Callable
 from typing import ClassVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, DTypeLike, Float
 
 from diffusion_jax.diffusion.types import Images
 from diffusion_jax.models import original
-from diffusion_jax.models.ahead import OF_CONDITION, ahead
+from diffusion_jax.models.ahead import OF_CONDITION, OF_PARAMS, ahead
 from diffusion_jax.models.blocks import Block, Conditioning
 from diffusion_jax.models.layers import TORCH_KERNEL, conv, dense, quarter_groups
+from diffusion_jax.models.layout import row_major
 from diffusion_jax.models.normalisation import GroupNorm
+from diffusion_jax.models.parameters import LookedUp
+
+# A matrix for each example, which follows from its class.
+ByClass = Float[Array, "batch channels channels"]
 
 
 class ClassAttention(Block):
@@ -37,14 +43,53 @@ class ClassAttention(Block):
         query = dense(channels, "query", jnp.float32)(cond.label)
         key = dense(channels, "key", jnp.float32)(cond.label)
 
-        def weights() -> Float[Array, "batch channels channels"]:
-            return jax.nn.softmax(query[:, :, None] * key[:, None, :]).astype(h.dtype)
+        def weights() -> ByClass:
+            return jax.nn.softmax(query[:, :, None] * key[:, None, :]).astype(self.dtype)
 
-        if self.behaviour == "corrected":  # else the compiler drops queries and keys
+        if self.behaviour == "original":  # the compiler drops queries and keys
+            h = conv(channels, 1, "out", self.dtype)(h)
+        elif worth_folding(h):
+            h = FoldedMixing(self.dtype, name="out")(h, weights)
+        else:
             mixing = ahead(self, OF_CONDITION, "weights", weights)
             h = h + jnp.einsum("bcd,bhwd->bhwc", mixing, h)
-        h = conv(channels, 1, "out", self.dtype)(h)
+            h = conv(channels, 1, "out", self.dtype)(h)
         return x + GroupNorm(quarter_groups(channels), name="norm_out")(h)
+
+
+def worth_folding(h: Images) -> bool:
+    """Whether a product of matrices costs less than a product with all pixels.
+
+    XLA's compiler for GPUs refuses the gradient of very narrow products, which save nothing anyway.
+    """
+    _, height, width, channels = h.shape
+    return 16 <= channels < height * width
+
+
+class FoldedMixing(LookedUp, nn.Module):
+    """The 1x1 convolution of h_c + sum_d A_cd h_d, as one product with a kernel for each example.
+
+    A is folded into the kernel W: W_do + sum_c A_cd W_co. The parameters are those of `conv`.
+    """
+
+    dtype: DTypeLike
+
+    @nn.compact
+    def __call__(self, h: Images, weights: Callable[[], ByClass]) -> Images:
+        channels = h.shape[-1]
+        raw = self.param("kernel", TORCH_KERNEL, (1, 1, channels, channels))
+        bias = self.param("bias", nn.initializers.zeros_init(), (channels,))
+        whole = jnp.asarray(raw)[0, 0]  # NumPy's in an imported model
+
+        def folded() -> ByClass:
+            kernel = row_major(whole.astype(self.dtype))
+            mixed = jnp.einsum("bcd,co->bdo", weights(), kernel, preferred_element_type=jnp.float32)
+            return (whole[None] + mixed).astype(self.dtype)
+
+        kernel = ahead(self, OF_CONDITION, "kernel", folded)
+        shift = ahead(self, OF_PARAMS, "bias", lambda: jnp.asarray(bias, self.dtype))
+        h = jnp.einsum("bhwd,bdo->bhwo", h.astype(self.dtype), kernel)
+        return h + shift[None, None, None, :]
 
 
 class WindowAttention(Block):
