@@ -183,6 +183,16 @@ MUTATIONS = [
         ),
     ),
     *of(
+        "training/fallback",
+        ("MAY_PASS = {errno.EIO, ", "MAY_PASS = {", "tests/test_bad_checkpoints.py -k disk"),
+        ("in (errno.EACCES, errno.EPERM)", "in ()", "tests/test_bad_checkpoints.py -k may_not"),
+    ),
+    *of(
+        "models/attention",
+        ("(whole[None] + mixed)", "(mixed)", "tests/test_unet.py -k class_attention"),
+        ('"bcd,co->bdo"', '"bdc,co->bdo"', "tests/test_unet.py -k class_attention"),
+    ),
+    *of(
         "data/pipeline",
         (
             "own = slice(process_index * rows, (process_index + 1) * rows)",
