@@ -28,6 +28,8 @@ def get_config(network: str = "unet") -> ConfigDict:
         config.model.levels = 1
         config.model.time_dim = 128
         config.model.label_dim = 128
+        config.steps = 1500
+        config.optimizer.learning_rate = 3e-3
     else:
         config.model = model_section(network)
         model = build.make_model(config)
@@ -35,13 +37,13 @@ def get_config(network: str = "unet") -> ConfigDict:
             config.loss.kind = "cross_entropy"
         elif not model.learns_variance:
             config.loss.kind = "simple"
+        config.steps = 2000
+        config.optimizer.learning_rate = 1e-3
     config.model.channels = 1
     config.model.num_classes = 10
 
-    config.steps = 2000
     config.batch_size = 64
     config.ema_decay = 0.995
-    config.optimizer.learning_rate = 1e-3
     # Both follow steps, and can be set by themselves, too.
     config.optimizer.warmup_steps = config.get_ref("steps") // 20
     config.optimizer.decay_steps = 1 * config.get_ref("steps")

@@ -15,6 +15,7 @@ def tiny_config(**changes) -> ConfigDict:
     config.model.label_dim = 16
     config.batch_size = 16
     config.steps = 6
+    config.optimizer.learning_rate = 1e-3
     config.optimizer.warmup_steps = 2
     config.optimizer.decay_steps = 0
     config.sampling.steps = 4
