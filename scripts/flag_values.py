@@ -19,7 +19,7 @@ def config_of(flag: str, example: str) -> ConfigDict:
     if config is None:
         raise ValueError(f"--{flag} is missing; for example: --{flag} {example}")
     try:
-        config.keys()
+        list(config)
     except OSError:
         name = config_flags.get_config_filename(flags.FLAGS[flag])
         configs = Path(__file__).resolve().parent.parent / "configs"
@@ -27,6 +27,12 @@ def config_of(flag: str, example: str) -> ConfigDict:
         near = difflib.get_close_matches(Path(name).stem, known, n=1)
         guess = f"; did you mean {near[0]}?" if near else ""
         raise FileNotFoundError(f"--{flag}={name}: there is no such file{guess}") from None
+    if not isinstance(config, ConfigDict):
+        name = config_flags.get_config_filename(flags.FLAGS[flag])
+        raise ValueError(
+            f"--{flag}={name}: get_config returned a {type(config).__name__}, and a ConfigDict was "
+            "expected; begin with configs.base.get_config()"
+        )
     return config
 
 

@@ -35,6 +35,10 @@ def explained(error: Exception, argv: Sequence[str], config: str = "") -> Except
     if line := _line_of(error, config):
         what = error.msg if isinstance(error, SyntaxError) else error
         return ValueError(f"--config={line}: {type(error).__name__}: {what}")
+    if config and isinstance(error, SyntaxError):  # such as that of a file that is no text
+        return ValueError(f"--config={config}: {error.msg}")
+    if config and isinstance(error, AttributeError) and "attribute 'get_config'" in str(error):
+        return ValueError(f"--config={config} has no function get_config; it must return a config")
     # An error raised by a config's function has the traceback in its text.
     flag, _, trace = str(error).partition(": Error whilst parsing config file:")
     if trace:

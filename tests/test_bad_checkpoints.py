@@ -92,7 +92,8 @@ def test_training_sets_a_damaged_checkpoint_aside_and_goes_on(finished, copy, ca
 def test_if_all_are_damaged_none_is_moved(copy):
     for step in (3, 6):
         spoil(copy, step)
-    with pytest.raises(DamagedCheckpoint, match=r"checkpoints/6 cannot be read"):
+    expected = r"checkpoints/6 cannot be read \(.*\); nor can any of the 2 there: restore it"
+    with pytest.raises(DamagedCheckpoint, match=expected):
         train(tiny_config(), copy)
     assert sorted(path.name for path in (copy / "checkpoints").iterdir()) == ["3", "6"]
 
@@ -366,6 +367,35 @@ def test_a_disk_that_fails_for_a_while_is_asked_again(two, tmp_path, monkeypatch
         found, _, news = restore_newest(checkpoints, state)
     assert (int(found.step), news) == (5, [])
     assert pauses == [0, 0, 1, 5]
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+@pytest.mark.parametrize("name", ["about/metadata", "ema_params/manifest.ocdbt"])
+def test_what_would_be_read_for_ever_is_damage(two, tmp_path, kind, name):
+    folder, state = two
+    copied = shutil.copytree(folder, tmp_path / "copy")
+    path = copied / "5" / name
+    path.unlink()
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/zero")
+    with Checkpoints(copied) as checkpoints:
+        found, _, news = restore_newest(checkpoints, state)
+    assert int(found.step) == 3
+    assert f"({name} is no ordinary file)" in news[0]
+
+
+def test_a_file_in_the_place_of_the_folder_is_refused_before_any_step(tmp_path):
+    (tmp_path / "checkpoints").write_text("")
+    with pytest.raises(ValueError, match=r"checkpoints is a file, and a folder was expected"):
+        train(tiny_config(), tmp_path)
+
+
+def test_a_run_without_its_checkpoints_says_that_it_begins_again(copy, capsys):
+    shutil.rmtree(copy / "checkpoints")
+    train(tiny_config(steps=1), copy)
+    assert "no checkpoint in" in capsys.readouterr().out
 
 
 def test_a_disk_that_fails_for_good_has_a_damaged_checkpoint(two, tmp_path, monkeypatch):

@@ -29,7 +29,7 @@ from diffusion_jax.training.interruption import interruptible
 from diffusion_jax.training.loop import run_steps
 from diffusion_jax.training.metrics import Metrics, Running
 from diffusion_jax.training.placement import Placement, Replicated, Split, run_once
-from diffusion_jax.training.reporting import Reporter
+from diffusion_jax.training.reporting import Reporter, read_metrics
 from diffusion_jax.training.state import TrainState, init_state
 from diffusion_jax.training.step import make_train_step
 
@@ -79,6 +79,11 @@ def train(config: ConfigDict, workdir: Path) -> TrainState:
             state = placement.place(state)
         else:
             state = placement.begin(fresh)
+            if read_metrics(workdir):
+                news = [
+                    f"There is no checkpoint in {checkpoints.folder}: training starts from the "
+                    "beginning, and its metrics replace those that are there"
+                ]
         start = int(state.step)
         # Images seen so far, which is where the stream of examples goes on.
         seen = about.get("images_seen", start * config.batch_size)

@@ -55,6 +55,8 @@ class Checkpoints:
         self.folder = folder.resolve()
         if not create and not self.folder.is_dir():
             raise FileNotFoundError(f"No checkpoints in {folder.parent}: {folder} does not exist")
+        if self.folder.exists() and not self.folder.is_dir():
+            raise ValueError(f"{folder} is a file, and a folder was expected; move it elsewhere")
         options = ocp.CheckpointManagerOptions(
             max_to_keep=keep_latest,
             keep_period=keep_every or None,
@@ -246,6 +248,8 @@ class Checkpoints:
     def _digests(self, step: int) -> Digests | None:
         """Those of arrays and about; None for a checkpoint of an older version."""
         path = self.folder / str(step)
+        with _readable(path):
+            _check_ordinary(path)
         if not (path / DIGESTS).exists():
             with _readable(path):
                 listed = (path / "_CHECKPOINT_METADATA").read_text(errors="replace")
@@ -327,6 +331,13 @@ def _readable(path: Path) -> Iterator[None]:
         yield
     except Exception as error:  # a file of wrong content makes it raise almost anything
         raise DamagedCheckpoint(path, error) from None
+
+
+def _check_ordinary(path: Path) -> None:
+    """Raises ValueError for a pipe or a device among the files, whose reading might never end."""
+    for file in path.rglob("*"):
+        if file.exists() and not (file.is_file() or file.is_dir()):
+            raise ValueError(f"{file.relative_to(path)} is no ordinary file")
 
 
 def _shapes(item: str, tree: PyTree) -> dict[str, tuple[int, ...]]:

@@ -13,15 +13,17 @@ from diffusion_jax.files import json_object
 
 
 class DamagedCheckpoint(ValueError):
-    """The checkpoint at `path` is incomplete, or not what was written."""
+    """The checkpoint at `path` is incomplete, or not what was written. remedy: what to do."""
 
-    def __init__(self, path: Path, reason: Exception | str):
+    def __init__(
+        self,
+        path: Path,
+        reason: Exception | str,
+        remedy: str = "name another one, or let the training go on, which sets it aside",
+    ):
         self.path = path
         self.reason = _first_line(reason)
-        super().__init__(
-            f"The checkpoint {path} cannot be read ({self.reason}); delete that folder to go on "
-            "from the one before"
-        )
+        super().__init__(f"The checkpoint {path} cannot be read ({self.reason}); {remedy}")
 
 
 class SaveFailed(OSError):

@@ -35,7 +35,15 @@ def restore_newest(
         if found is not None:
             return *found, [_set_aside(checkpoints, bad, damaged[bad], step) for bad in damaged]
         damaged[step] = error or DamagedCheckpoint(checkpoints.folder / str(step), "by process 0")
-    raise damaged[checkpoints.newest()]
+    newest = damaged[checkpoints.newest()]
+    all_of_them = (
+        "the only one" if len(damaged) == 1 else f"nor can any of the {len(damaged)} there"
+    )
+    raise DamagedCheckpoint(
+        newest.path,
+        newest.reason,
+        f"{all_of_them}: restore it from a copy, or train anew in another workdir",
+    )
 
 
 def _read(
@@ -72,10 +80,11 @@ def _refusal(path: Path) -> int | None:
 
     try:
         for folder, _, names in os.walk(path, onerror=refused):
-            for name in names:
-                with open(os.path.join(folder, name), "rb") as stream:
-                    while stream.read(2**24):
-                        pass
+            for file in (os.path.join(folder, name) for name in names):
+                if os.path.isfile(file):  # a pipe or a device might have no end
+                    with open(file, "rb") as stream:
+                        while stream.read(2**24):
+                            pass
     except OSError as error:
         return error.errno
     return None
