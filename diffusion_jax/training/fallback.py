@@ -42,7 +42,7 @@ def restore_newest(
     raise DamagedCheckpoint(
         newest.path,
         newest.reason,
-        f"{all_of_them}: restore it from a copy, or train anew in another workdir",
+        f"{others}: restore it from a copy, or train anew in another workdir",
     )
 
 
