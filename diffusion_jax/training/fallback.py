@@ -36,9 +36,8 @@ def restore_newest(
             return *found, [_set_aside(checkpoints, bad, damaged[bad], step) for bad in damaged]
         damaged[step] = error or DamagedCheckpoint(checkpoints.folder / str(step), "by process 0")
     newest = damaged[checkpoints.newest()]
-    all_of_them = (
-        "the only one" if len(damaged) == 1 else f"nor can any of the {len(damaged)} there"
-    )
+    count = len(damaged)
+    others = f"nor can any of the {count} there" if count > 1 else "there is no other"
     raise DamagedCheckpoint(
         newest.path,
         newest.reason,
