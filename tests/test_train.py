@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import shutil
 import signal
 import sys
@@ -22,7 +23,7 @@ from diffusion_jax.data.cache_writer import CacheWriter
 from diffusion_jax.runs import build, run_folder
 from diffusion_jax.runs.train import train
 from diffusion_jax.runs.trained import load_params
-from diffusion_jax.training import averages, optimizers
+from diffusion_jax.training import averages, optimizers, reporting
 from diffusion_jax.training.checkpoints import Checkpoints
 from diffusion_jax.training.reporting import Reporter, read_metrics
 
@@ -380,6 +381,21 @@ def test_metrics_of_lost_steps_are_dropped(tmp_path):
     with Reporter(Path(tmp_path), start_step=4, steps=8, batch_size=1, begun=0.0, write=True):
         pass
     assert [line["step"] for line in read_metrics(tmp_path)] == [2, 4]
+
+
+def test_half_a_line_of_metrics_is_not_left(tmp_path):
+    """The limit on the length of files writes what fits, like a disk that fills up."""
+    path, limits = tmp_path / "metrics.jsonl", resource.getrlimit(resource.RLIMIT_FSIZE)
+    reporting._append(path, b'{"step": 1}\n')
+    resource.setrlimit(resource.RLIMIT_FSIZE, (15, limits[1]))
+    try:
+        with pytest.raises(OSError, match="No space left"):
+            reporting._append(path, b'{"step": 2}\n')
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_text() == '{"step": 1}\n'
+    reporting._append(path, b'{"step": 3}\n')
+    assert read_metrics(tmp_path) == [{"step": 1}, {"step": 3}]
 
 
 def test_the_time_left_is_that_of_compiled_steps(tmp_path):

@@ -57,9 +57,9 @@ class Recovery:
     def _why_it_stops(self, newest: int | None, wrong: str, state: TrainState) -> str:
         updates = optax.tree.get_all_with_path(state.opt_state, "count")[0][1]
         rate = build.make_learning_rate(self._config)(updates)
-        last = f"of step {newest}" if newest else "none"
+        last = f"the last good checkpoint in {self._checkpoints.folder} is of step {newest}"
+        last, then = (last, "go on") if newest else ("there is no checkpoint yet", "begin again")
         return (
-            f"{wrong}; the learning rate is {float(rate):.3g}, and the last good checkpoint in "
-            f"{self._checkpoints.folder} is {last}. Lower optimizer.learning_rate or set "
-            "optimizer.clip_norm; the same command then goes on from there"
+            f"{wrong}; the learning rate is {float(rate):.3g}, and {last}. To {then}, give a lower "
+            "--config.optimizer.learning_rate, or --config.optimizer.clip_norm=1"
         )

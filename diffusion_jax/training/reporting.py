@@ -1,6 +1,8 @@
 """The output of a run: progress bar, TensorBoard, metrics file, loss curve, pictures."""
 
+import errno
 import json
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -110,9 +112,9 @@ class Reporter:
         with self._warning("TensorBoard's file"):
             for name, value in values.items() if self._board else ():
                 self._board.scalar(name, value, step)
-        path = self.workdir / METRICS_FILE
-        with self._warning("metrics"), path.open("a") as file:
-            file.write(json.dumps({"step": step, **values}) + "\n")
+        with self._warning("metrics"):
+            line = json.dumps({"step": step, **values}) + "\n"
+            _append(self.workdir / METRICS_FILE, line.encode())
 
     def picture(self, step: int, picture: np.ndarray) -> None:
         """Writes a sample grid and redraws the loss curve."""
@@ -160,6 +162,20 @@ class Reporter:
 
     def _images_per_second(self) -> float:
         return self._steps_since * self.batch_size / max(time.monotonic() - self._since, 1e-9)
+
+
+def _append(path: Path, line: bytes) -> None:
+    """Adds the whole line or none of it: half of one would spoil the next. Raises OSError."""
+    with path.open("ab", buffering=0) as file:
+        whole = file.seek(0, os.SEEK_END)
+        written = 0
+        try:
+            written = file.write(line)
+        finally:
+            if written < len(line):
+                file.truncate(whole)
+    if written < len(line):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def draw_loss_curve(workdir: Path) -> None:
