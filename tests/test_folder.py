@@ -317,6 +317,13 @@ AMBIGUOUS = [
 ]
 
 
+def test_that_all_files_were_skipped_is_said(tmp_path):
+    for _ in range(2):  # the second time, what is known of the first is read
+        broken(tmp_path / "f", "transparent")
+        with pytest.raises(ValueError, match="has no images: each of its 1 files was skipped"):
+            open_folder(tmp_path / "f", tmp_path, skip_broken=True)
+
+
 @pytest.mark.parametrize(("kind", "message"), BROKEN + AMBIGUOUS)
 def test_a_file_that_cannot_be_used_is_named(tmp_path, kind, message):
     folder = tmp_path / "f"

@@ -146,9 +146,15 @@ class CacheWriter:
         assert list(self.done) == list(self.parts)
         for file in self._files.values():
             file.close()
-        if not self.rows:
-            raise ValueError(f"{self.description.name} ({self.description.split}) has no images")
         skipped = [name for part in self.done.values() for name in part["skipped"]]
+        if not self.rows:
+            why = ""
+            if skipped:
+                why = f": each of its {len(skipped)} files was skipped; --config.data.skip_broken=False "
+                why += "stops at the first one and says why"
+            raise ValueError(
+                f"{self.description.name} ({self.description.split}) has no images{why}"
+            )
         known = replace(self.description, count=self.rows, skipped=skipped)
         known = with_fingerprint(known, CachedSource.described(self.partial, known))
         text = json.dumps(asdict(known), indent=2) + "\n"
