@@ -150,8 +150,8 @@ class CacheWriter:
         if not self.rows:
             why = ""
             if skipped:
-                why = f": each of its {len(skipped)} files was skipped; --config.data.skip_broken=False "
-                why += "stops at the first one and says why"
+                why = f": each of its {len(skipped)} files was skipped; "
+                why += "--config.data.skip_broken=False stops at the first one and says why"
             raise ValueError(
                 f"{self.description.name} ({self.description.split}) has no images{why}"
             )
