@@ -19,7 +19,7 @@ def config_of(flag: str, example: str) -> ConfigDict:
     if config is None:
         raise ValueError(f"--{flag} is missing; for example: --{flag} {example}")
     try:
-        list(config)
+        getattr(config, "keys", None)  # what stands for a missing file has no attributes
     except OSError:
         name = config_flags.get_config_filename(flags.FLAGS[flag])
         configs = Path(__file__).resolve().parent.parent / "configs"
@@ -30,8 +30,8 @@ def config_of(flag: str, example: str) -> ConfigDict:
     if not isinstance(config, ConfigDict):
         name = config_flags.get_config_filename(flags.FLAGS[flag])
         raise ValueError(
-            f"--{flag}={name}: get_config returned a {type(config).__name__}, and a ConfigDict was "
-            "expected; begin with configs.base.get_config()"
+            f"--{flag}={name}: get_config returned a value of type {type(config).__name__}, and a "
+            "ConfigDict was expected; begin with configs.base.get_config()"
         )
     return config
 

@@ -24,7 +24,7 @@ ROOT = Path(__file__).parent.parent
         ("x = '\0'", ": source code string cannot contain null bytes"),
         (
             "def get_config():\n    return {'steps': 1}",
-            ": get_config returned a dict, and",
+            ": get_config returned a value of type dict, and",
         ),
     ],
 )
