@@ -57,8 +57,10 @@ class Recovery:
     def _why_it_stops(self, newest: int | None, wrong: str, state: TrainState) -> str:
         updates = optax.tree.get_all_with_path(state.opt_state, "count")[0][1]
         rate = build.make_learning_rate(self._config)(updates)
-        last = f"the last good checkpoint in {self._checkpoints.folder} is of step {newest}"
-        last, then = (last, "go on") if newest else ("there is no checkpoint yet", "begin again")
+        last, then = "there is no checkpoint yet", "begin again"
+        if newest is not None:
+            last = f"the last good checkpoint in {self._checkpoints.folder} is of step {newest}"
+            then = "go on"
         return (
             f"{wrong}; the learning rate is {float(rate):.3g}, and {last}. To {then}, give a lower "
             "--config.optimizer.learning_rate, or --config.optimizer.clip_norm=1"

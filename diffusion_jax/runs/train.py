@@ -79,11 +79,11 @@ def train(config: ConfigDict, workdir: Path) -> TrainState:
             state = placement.place(state)
         else:
             state = placement.begin(fresh)
-            if read_metrics(workdir):
-                news = [
-                    f"There is no checkpoint in {checkpoints.folder}: training starts from the "
-                    "beginning, and its metrics replace those that are there"
-                ]
+        if not checkpoints.steps() and read_metrics(workdir):
+            news.append(
+                f"There is no checkpoint in {checkpoints.folder}: training starts from the "
+                "beginning, and its metrics replace those that are there"
+            )
         start = int(state.step)
         # Images seen so far, which is where the stream of examples goes on.
         seen = about.get("images_seen", start * config.batch_size)

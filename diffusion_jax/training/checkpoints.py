@@ -17,6 +17,7 @@ from diffusion_jax.training.damage import (
     DamagedCheckpoint,
     SaveFailed,
     check_metadata,
+    check_ordinary,
     hush_late_callbacks,
 )
 from diffusion_jax.training.digests import Digests, first_not_finite, named
@@ -249,7 +250,7 @@ class Checkpoints:
         """Those of arrays and about; None for a checkpoint of an older version."""
         path = self.folder / str(step)
         with _readable(path):
-            _check_ordinary(path)
+            check_ordinary(path)
         if not (path / DIGESTS).exists():
             with _readable(path):
                 listed = (path / "_CHECKPOINT_METADATA").read_text(errors="replace")
@@ -331,13 +332,6 @@ def _readable(path: Path) -> Iterator[None]:
         yield
     except Exception as error:  # a file of wrong content makes it raise almost anything
         raise DamagedCheckpoint(path, error) from None
-
-
-def _check_ordinary(path: Path) -> None:
-    """Raises ValueError for a pipe or a device among the files, whose reading might never end."""
-    for file in path.rglob("*"):
-        if file.exists() and not (file.is_file() or file.is_dir()):
-            raise ValueError(f"{file.relative_to(path)} is no ordinary file")
 
 
 def _shapes(item: str, tree: PyTree) -> dict[str, tuple[int, ...]]:

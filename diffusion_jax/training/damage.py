@@ -49,6 +49,13 @@ def check_metadata(path: Path) -> None:
         raise ValueError(f"{path.name} is no JSON object")
 
 
+def check_ordinary(path: Path) -> None:
+    """Raises ValueError for a pipe or a device among the files, whose reading might never end."""
+    for file in path.rglob("*"):
+        if file.exists() and not (file.is_file() or file.is_dir()):
+            raise ValueError(f"{file.relative_to(path)} is no ordinary file")
+
+
 @contextmanager
 def writing_into(folder: Path) -> Iterator[None]:
     """Raises OSError that names the folder for one that does not say which file it is of."""
