@@ -173,8 +173,8 @@ def _call(main: Callable[[], int | None], argv: list[str]) -> int:
     try:
         _set_up_jax()
         return main() or 0
-    except KeyboardInterrupt:
-        print("\nInterrupted.", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        print("\nInterrupted", *interrupt.args, sep="; ", end=".\n", file=sys.stderr)
         return 130
     except OSError as error:
         _fail(mistakes.of_system(error))

@@ -12,6 +12,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from scripts import early_signals
+
+if __name__ == "__main__":
+    early_signals.end_at_once()
+
 from absl import flags
 from ml_collections import config_flags
 
@@ -25,10 +30,15 @@ _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print config and parameter count
 
 
 def main() -> int:
-    _at_signals(_stop)  # before the steps, where nothing can be lost
-    from diffusion_jax.runs.found_classes import settled
-    from diffusion_jax.runs.validation import validate
+    import jax
 
+    from diffusion_jax.runs.found_classes import settled
+    from diffusion_jax.runs.train import train
+    from diffusion_jax.runs.validation import validate
+    from diffusion_jax.training.reporting import LOSS_CURVE, SAMPLES
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    _at_signals(_stop)  # until training begins, which hears them itself
     config = settled(flag_values.config_of("config", "configs/digits.py"))
     validate(config)
     if _DRY_RUN.value:
@@ -37,13 +47,11 @@ def main() -> int:
     if _WORKDIR.value is None:
         raise ValueError("--workdir is missing; for example: --workdir runs/my_run")
 
-    import jax
-
-    from diffusion_jax.runs.train import train
-    from diffusion_jax.training.reporting import LOSS_CURVE, SAMPLES
-
     workdir = Path(_WORKDIR.value)
-    step = int(train(config, workdir).step)
+    try:
+        step = int(train(config, workdir).step)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("the same command continues from the last checkpoint") from None
     _at_signals(signal.SIG_IGN)  # one that comes now must not change the exit code
     code = 0 if step >= config.steps else os.EX_TEMPFAIL
     if jax.process_index() > 0:

@@ -16,7 +16,7 @@ from reliability import flips
 from reliability.runs import left_behind
 from tiny import tiny_transformer_config as tiny_config
 
-from diffusion_jax.runs import build
+from diffusion_jax.runs import build, recovery
 from diffusion_jax.runs.sections import model_section
 from diffusion_jax.runs.train import fresh_state, train
 from diffusion_jax.runs.trained import load_params
@@ -216,6 +216,19 @@ def test_or_it_goes_back_by_itself(tmp_path, monkeypatch, capsys):
     state = train(tiny_config(steps=9, roll_back=True), tmp_path)
     assert int(state.step) == 9
     assert "Back to the state of step 3" in capsys.readouterr().out
+
+
+def test_or_goes_back_further_if_the_newest_is_damaged(tmp_path, monkeypatch, capsys):
+    Poisoned(monkeypatch, steps={7, 8, 9})
+    restore = recovery.restore_newest
+    monkeypatch.setattr(
+        recovery, "restore_newest", lambda *given: spoil(tmp_path) or restore(*given)
+    )
+    state = train(tiny_config(steps=9, roll_back=True, checkpoint_every=3), tmp_path)
+    assert int(state.step) == 9
+    said = capsys.readouterr().out
+    assert "6 is damaged" in said
+    assert "Back to the state of step 3, after step 9" in said
 
 
 def test_from_one_checkpoint_it_goes_on_once(tmp_path, monkeypatch):

@@ -9,9 +9,10 @@ from diffusion_jax.runs.train import train
 
 @pytest.fixture
 def begun(tmp_path):
-    """A run of six steps, as far as its folder's names tell."""
+    """A run of six steps, as far as its folder's names tell, with a folder that is not its own."""
     run_folder.save(tiny_transformer_config(steps=6), tmp_path, ["cat"])
-    for name in ("3", "6", "9.damaged", "12.orbax-checkpoint-tmp"):
+    names = ("3", "6", "9.damaged", "12.orbax-checkpoint-tmp")
+    for name in (*(f"{name}/params" for name in names), "20"):
         (tmp_path / "checkpoints" / name).mkdir(parents=True)
     return tmp_path
 

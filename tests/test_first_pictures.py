@@ -88,8 +88,11 @@ def test_what_was_found_is_said(tmp_path, capsys):
     ]
     pictures_in(tmp_path / "two", "loose.png")
     (line,) = glance.lines(tmp_path, ["cats/a.png", "loose.png"], [0, 0], [])
-    assert line.startswith("Found 2 images; no classes, since 1 of them lie outside the sub-")
-    assert "such as loose.png (move them, or data.exclude=loose.png" in line
+    assert line.startswith("Found 2 images; no classes, since loose.png lies outside the sub-")
+    assert "(move it, or leave it out with data.exclude=loose.png)" in line
+    files = ["cats/a.png", "loose.png", "other.png"]
+    (line,) = glance.lines(tmp_path, files, [0, 0, 0], [])
+    assert "since 2 of them lie outside the sub-folders, such as loose.png (move them, or" in line
     many = [f"c{i}" for i in range(12)]
     (line,) = glance.lines(tmp_path, [f"{name}/a.png" for name in many], list(range(12)), many)
     assert line.endswith("c9 (1), ... 2 more")

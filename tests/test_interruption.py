@@ -183,6 +183,24 @@ def test_two_processes_stop_together_and_do_not_wait_for_a_dead_one(tmp_path):
     assert line.startswith("Error: Another process of this command has ended")
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_among_the_imports_ends_the_script_at_once(number, tmp_path):
+    """Even one that comes where Python would only report an exception and go on."""
+    (tmp_path / "absl.py").write_text(
+        f"import os\nclass Gone:\n    def __del__(self):\n        os.kill(os.getpid(), {number})\n"
+        "        for _ in range(100):\n            pass\nGone()\n"
+    )
+    path = os.pathsep.join([str(tmp_path), str(Path(__file__).parent.parent)])
+    done = subprocess.run(
+        [sys.executable, "-m", "scripts.train"],
+        cwd=Path(__file__).parent.parent,
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (130 if number == signal.SIGINT else 75, "")
+
+
 def test_a_signal_before_the_data_are_read_ends_the_script_with_75():
     """A folder is decoded there, to count its classes."""
     code = (

@@ -67,6 +67,11 @@ def _none(files: Sequence[str]) -> str:
     loose = [file for file in files if "/" not in file]
     if not loose or len(loose) == len(files):
         return "no classes"
+    if len(loose) == 1:
+        return (
+            f"no classes, since {loose[0]} lies outside the sub-folders (move it, or leave it out "
+            f"with data.exclude={loose[0]})"
+        )
     return (
         f"no classes, since {len(loose):,} of them lie outside the sub-folders, such as {loose[0]} "
         f"(move them, or data.exclude={loose[0]} leaves one out)"

@@ -49,8 +49,9 @@ def changes_since(config: ConfigDict, workdir: Path) -> list[str]:
 
 def check_steps(config: ConfigDict, workdir: Path) -> None:
     """Raises ValueError if the run in `workdir` is beyond the steps that were asked for."""
-    folders = (workdir / run_folder.CHECKPOINTS).glob("[0-9]*")
-    done = max((int(path.name) for path in folders if path.name.isdecimal()), default=0)
+    # Folders that hold no parameters are not of this run.
+    names = [path.parent.name for path in (workdir / run_folder.CHECKPOINTS).glob("*/params")]
+    done = max((int(name) for name in names if name.isdecimal()), default=0)
     if done > config.steps:
         raise ValueError(
             f"{workdir} has taken {done} steps already, and steps={config.steps} was asked for; "

@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from diffusion_jax.runs import build
 from diffusion_jax.training.checkpoints import Checkpoints
+from diffusion_jax.training.fallback import restore_newest
 from diffusion_jax.training.placement import Placement
 from diffusion_jax.training.state import TrainState
 
@@ -16,8 +17,9 @@ from diffusion_jax.training.state import TrainState
 class Recovery:
     """Stops the run, or, if config.roll_back, goes back to the state of the newest checkpoint.
 
-    What was done since is as if it had been skipped: the number of steps goes on, and with it the
-    data and the noise are others. From one checkpoint a run goes on once.
+    Or of the newest that can be read. What was done since is as if it had been skipped: the number
+    of steps goes on, and with it the data and the noise are others. From one checkpoint a run goes
+    on once.
     """
 
     def __init__(
@@ -48,11 +50,11 @@ class Recovery:
             more = f", {in_a_row} in a row by now" if in_a_row else ""
             wrong = f"Not finite at step {number}{more}: {wrong}"
             raise FloatingPointError(self._why_it_stops(newest, wrong, state))
-        self._used.add(newest)
-        self._say(f"Back to the state of step {newest}, after step {number}")
-        step = np.array(state.step)
-        restored = self._checkpoints.restore(newest, self._shapes())
-        return self._placement.place(replace(restored, step=step))
+        restored, _, news = restore_newest(self._checkpoints, self._shapes())
+        self._used |= {newest, int(restored.step)}
+        for line in [*news, f"Back to the state of step {int(restored.step)}, after step {number}"]:
+            self._say(line)
+        return self._placement.place(replace(restored, step=np.array(state.step)))
 
     def _why_it_stops(self, newest: int | None, wrong: str, state: TrainState) -> str:
         updates = optax.tree.get_all_with_path(state.opt_state, "count")[0][1]

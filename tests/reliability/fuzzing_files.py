@@ -25,6 +25,6 @@ def main(count: int = 2000, seed: int = 1) -> tuple[int, list[str]]:
     tried = refused + read + len(wrong)
     print(
         f"| random damage to a file, of {kinds} kinds | {tried:,} | {refused + read:,} "
-        f"({refused:,} refused in a line, {read:,} of no effect) | {len(wrong)} |"
+        f"({refused:,} refused in a line, {read:,} read) | {len(wrong)} |"
     )
     return tried, wrong
