@@ -195,7 +195,8 @@ def draw_loss_curve(workdir: Path) -> None:
             values = [line.get(name, np.nan) for line in lines]
             axes.plot(steps, values, label=name, linewidth=1)
     axes.set(xlabel="step", ylabel="mean over the examples", yscale="log")
-    axes.legend()
+    if axes.lines:  # none if all steps were skipped
+        axes.legend()
     axes.grid(alpha=0.3)
     figure.savefig(workdir / LOSS_CURVE, dpi=120)
     plt.close(figure)
