@@ -331,6 +331,24 @@ MUTATIONS = [
         ("block <= radii", "block < radii", "tests/test_metrics.py"),
     ),
     *of(
+        "runs/recovery",
+        (
+            "|= {newest, int(restored.step)}",
+            "|= {newest}",
+            "tests/test_bad_checkpoints.py -k goes_back_further",
+        ),
+        (
+            "restore_newest(self._checkpoints",
+            "(lambda c, x: (c.restore(newest, x), {}, []))(self._checkpoints",
+            "tests/test_bad_checkpoints.py -k goes_back_further",
+        ),
+    ),
+    *of(
+        "runs/continuing",
+        ('glob("*/params")', 'glob("*/")', "tests/test_continuing.py"),
+        ("if done > config.steps:", "if done >= config.steps:", "tests/test_continuing.py"),
+    ),
+    *of(
         "runs/labels",
         (
             "np.full(count or DEFAULT_COUNT, num_classes, np.int32)",
