@@ -2,7 +2,8 @@
 
 A signal goes to one of the processes; half of them are followed by a second SIGTERM or SIGUSR1.
 All processes must end with exit code 75 within a minute, and the run must go on from the step at
-which it says that it stopped. Prints the rows of the table in docs/reliability.md.
+which it says that it stopped. `early` sends signals before that, while libraries are imported and
+training begins. Prints the rows of the table in docs/reliability.md.
 """
 
 import os
@@ -19,12 +20,34 @@ from reliability.runs import Run
 
 CHANGES = {"checkpoint_every": 50, "sample_every": 70, "log_every": 7, "steps": 1_000_000}
 WITHIN = 6.0  # seconds from the start of training
+EARLY = (0.5, 8.0)  # the same from the start of the process; Python itself has begun by then
 BOUND = 60.0
 
 
 def main(count: int = 20, seed: int = 0) -> int:
     """Returns the number of signals after which something was lost."""
     return sum(_signalled(processes, count // 2, seed) for processes in (1, 2))
+
+
+def early(count: int = 40, seed: int = 0) -> int:
+    """As `main`, of signals to one process that may not train yet."""
+    generator, lost = random.Random(seed), 0
+    with tempfile.TemporaryDirectory() as folder:
+        workdir, step = Path(folder) / "run", 0
+        for _ in range(count):
+            run = Run(workdir, 1, CHANGES)
+            time.sleep(generator.uniform(*EARLY))
+            number = generator.choice(SIGNALS)
+            run.send(number, 0)
+            (code,), _ = run.end(BOUND)
+            before, step = step, _newest(workdir) if (workdir / "checkpoints").is_dir() else 0
+            # Python may end itself by the signal of Ctrl-C, which shells show as 130, too.
+            codes = {os.EX_TEMPFAIL} | ({130, -number} if number == signal.SIGINT else set())
+            kept = code in codes and step >= before and "Traceback" not in run.said(0)
+            lost += not kept
+            print(f"{number.name}: {code}, step {step}", "" if kept else run.said(0)[-2000:])
+    print(f"| a signal before or as training begins | {count} | {count - lost} | {lost} |")
+    return lost
 
 
 def _signalled(processes: int, count: int, seed: int) -> int:

@@ -29,6 +29,11 @@ def test_random_signals():
     assert signals.main(20) == 0
 
 
+def test_random_early_signals():
+    """5 minutes on two cores that others use, too."""
+    assert signals.early(40) == 0
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting takes root")
 def test_fill_levels_of_a_small_disk():
     """7 minutes on two cores that others use, too."""
