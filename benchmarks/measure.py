@@ -1,6 +1,7 @@
 """What the speed benchmarks share: timing, and the figures that follow from a time."""
 
 import json
+import math
 import resource
 import statistics
 import time
@@ -13,6 +14,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from benchmarks.flops import peak_tflops
+from diffusion_jax import parallel
 from scripts import flag_values
 
 config_flags.DEFINE_config_file("config", "configs/res_res.py", "The experiment.")
@@ -29,6 +31,7 @@ def config_from_flags() -> ConfigDict:
     config = flag_values.config_of("config", "configs/res_res.py")
     config.batch_size = BATCH.value
     config.model.dtype = DTYPE.value
+    parallel.count_cpu_as(math.gcd(config.cpu_devices, config.batch_size))
     return config
 
 

@@ -1,5 +1,6 @@
 """What `against_pytorch` measures: the same programs in JAX and in PyTorch, each in a process."""
 
+import math
 import multiprocessing
 import os
 import statistics
@@ -91,6 +92,7 @@ class Ours:
         from diffusion_jax import parallel
         from diffusion_jax.runs.train import fresh_state, make_placement
 
+        parallel.count_cpu_as(math.gcd(config.cpu_devices, config.batch_size))
         self.config, self.jax, self.parallel = config, jax, parallel
         self.placement = make_placement(config)
         self.state = self.placement.begin(lambda: fresh_state(config))
@@ -117,11 +119,15 @@ class Ours:
         from diffusion_jax.runs import build
 
         model, params = build.make_model(self.config), self.state.params
-        apply = self.jax.jit(lambda params, *told: model.apply({"params": params}, *told))
+
+        def apply(params: Any, _: None, batch: tuple[Any, ...]) -> Any:
+            return model.apply({"params": params}, *batch)
+
         images, labels = _batch(self.config)
-        x = self.jax.device_put(images / np.float32(127.5) - 1)
-        told = self.jax.device_put((np.arange(1, len(x) + 1, dtype=np.float32), labels))
-        return lambda: apply(params, x, *told)
+        clock = np.arange(1, len(images) + 1, dtype=np.float32)
+        batch = self.parallel.shard((images / np.float32(127.5) - 1, clock, labels))
+        program = self.parallel.spread_program(apply)
+        return lambda: program(params, None, batch)
 
     def _step(self) -> Callable[[], Any]:
         from diffusion_jax.runs.train import make_program

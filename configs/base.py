@@ -24,6 +24,9 @@ def get_config() -> ConfigDict:
     config.micro_batches = 1  # parts that a batch is taken in, where it does not fit in memory
     # ZeRO-1: optimizer and averages split over the devices, for a state too large for each of them.
     config.split_state = False
+    # Without a GPU or TPU: the devices that a CPU counts as, each with its part of a batch. Small
+    # networks are faster on 2.
+    config.cpu_devices = 1
     config.steps = 100_000  # updates
     config.label_dropout = 0.2  # probability of the null class, for classifier-free guidance
     # The average of the parameters: constant, or half_life, power; see docs/choices.md.

@@ -43,6 +43,7 @@ def get_config(network: str = "unet") -> ConfigDict:
     config.model.num_classes = 10
 
     config.batch_size = 64
+    config.cpu_devices = 2
     config.ema_decay = 0.995
     # Both follow steps, and can be set by themselves, too.
     config.optimizer.warmup_steps = config.get_ref("steps") // 20

@@ -6,8 +6,9 @@ it, what is split over the devices by `split` has one: (local devices, numbers o
 """
 
 import math
+import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from functools import cache
 from typing import Any
 
@@ -28,6 +29,26 @@ def check_batch_size(batch_size: int, micro_batches: int = 1) -> None:
         if micro_batches > 1:
             parts += f" times micro_batches={micro_batches}"
         raise ValueError(f"batch_size={batch_size} is not divisible by {parts}")
+
+
+def count_cpu_as(devices: int) -> None:
+    """Has JAX's CPU count as so many devices, or as the number of its cores, if that is less.
+
+    Each then works on its part of a batch, which is faster than all cores on one small operation
+    after the other. To be called before JAX computes anything; later it has no effect, nor has it
+    where the environment says how many there are (JAX_NUM_CPU_DEVICES, or XLA_FLAGS), for one of
+    several processes, or for GPUs and TPUs.
+    """
+    told = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    devices = min(devices, os.cpu_count() or 1)
+    if told or devices == 1 or "JAX_NUM_CPU_DEVICES" in os.environ:
+        return
+    if jax.distributed.is_initialized():
+        return
+    # With fewer threads than devices a collective may wait for ever.
+    os.environ.setdefault("NPROC", str(max(4 * devices, os.cpu_count() or 1)))
+    with suppress(RuntimeError):  # JAX has begun
+        jax.config.update("jax_num_cpu_devices", devices)
 
 
 def round_up(count: int) -> int:

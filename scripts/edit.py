@@ -93,6 +93,7 @@ def main(command: str) -> int:
         raise ValueError("--workdir is missing; for example: --workdir runs/digits")
     workdir = Path(_WORKDIR.value)
     config = run_folder.load(workdir)
+    parallel.count_cpu_as(config.cpu_devices)
     settings = sampling_flags.change(config)
     files = given_files(command)
     size = side_of_images(command, config)

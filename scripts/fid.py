@@ -139,9 +139,10 @@ def reference() -> int:
 def evaluate() -> int:
     import jax
 
+    from diffusion_jax import parallel
     from diffusion_jax.evaluation import plots, references, tables
     from diffusion_jax.evaluation.image_sets import of_files
-    from diffusion_jax.runs import sweep
+    from diffusion_jax.runs import run_folder, sweep
 
     if (_IMAGES.value is None) == (_WORKDIR.value is None):
         raise ValueError("Give either --workdir, for a run, or --images")
@@ -149,6 +150,8 @@ def evaluate() -> int:
     cli.check_flags(f"evaluate --{protocol if _IMAGES.value is None else 'images'}", COMMANDS)
     picture = Path(_PLOT.value).expanduser() if _PLOT.value else None
     plots.check(_X.value, picture)
+    if _WORKDIR.value:
+        parallel.count_cpu_as(run_folder.load(Path(_WORKDIR.value[0])).cpu_devices)
     judge = make_judge(allow_mismatch=_ALLOW.value, bootstrap=_BOOTSTRAP.value)
     if _IMAGES.value is None:
         points = sweep.points(

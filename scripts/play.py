@@ -10,6 +10,7 @@ the internet, and nothing leaves the machine.
 import importlib.util
 import os
 import sys
+from pathlib import Path
 
 from absl import flags
 
@@ -35,12 +36,15 @@ def main() -> int:
             "Gradio, which the page is made with, is missing; type: pip install -r "
             "requirements-play.txt"
         )
+    from diffusion_jax import parallel
+    from diffusion_jax.runs import run_folder
     from diffusion_jax.runs.run import load
     from scripts import play_server
 
     try:
         # The port comes first, since loading the model takes longer.
         with play_server.listening(_HOST.value, _PORT.value) as socket, play_server.offline():
+            parallel.count_cpu_as(run_folder.load(Path(_WORKDIR.value)).cpu_devices)
             run = load(_WORKDIR.value, checkpoint=_CHECKPOINT.value, ema=_PARAMS.value == "ema")
             play_server.serve(run, socket, open_browser=_OPEN.value)
     except KeyboardInterrupt:

@@ -67,6 +67,7 @@ _FRAMES = flags.DEFINE_integer(
 
 
 def main() -> int:
+    from diffusion_jax import parallel
     from diffusion_jax.importers import real_esrgan
     from diffusion_jax.runs import run_folder
     from diffusion_jax.runs.draw import draw_into
@@ -79,6 +80,7 @@ def main() -> int:
         raise ValueError("--film_of and --frames are of films; add gif, webp or strip to --save")
     workdir = Path(_WORKDIR.value)
     config = run_folder.load(workdir)
+    parallel.count_cpu_as(config.cpu_devices)
     sampling_flags.change(config)
     upscale = make_upscaler(
         _UPSCALER.value,

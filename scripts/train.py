@@ -6,6 +6,7 @@ Without --config, a run goes on with the config in its workdir. SIGTERM, SIGUSR1
 after a checkpoint, with exit code 75.
 """
 
+import math
 import os
 import signal
 import sys
@@ -32,6 +33,7 @@ _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print config and parameter count
 def main() -> int:
     import jax
 
+    from diffusion_jax import parallel
     from diffusion_jax.runs.found_classes import settled
     from diffusion_jax.runs.train import train
     from diffusion_jax.runs.validation import validate
@@ -48,6 +50,8 @@ def main() -> int:
         raise ValueError("--workdir is missing; for example: --workdir runs/my_run")
 
     workdir = Path(_WORKDIR.value)
+    rows = config.batch_size // config.micro_batches
+    parallel.count_cpu_as(math.gcd(config.cpu_devices, rows))
     try:
         step = int(train(config, workdir).step)
     except KeyboardInterrupt:

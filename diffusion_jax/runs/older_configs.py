@@ -36,6 +36,7 @@ ADDED = {
     "max_skipped": 1,
     "roll_back": False,
     "split_state": False,
+    "cpu_devices": 1,
 }
 # Fields whose value "reference" is called "original" by now.
 RENAMED = ("behaviour", "model.behaviour", "schedule.behaviour", "loss.kind", "sampling.sampler")

@@ -51,7 +51,7 @@ RULES: list[tuple[str, Callable[[Any], bool], str]] = [
     ("label_dropout ema_decay optimizer.b1 optimizer.b2", lambda v: 0 <= v < 1, "in [0, 1)"),
     (
         "batch_size micro_batches steps log_every sample_every checkpoint_every keep_latest "
-        "max_skipped "
+        "max_skipped cpu_devices "
         "data.resolution data.threads sampling.steps sampling.grid_rows sampling.grid_columns",
         lambda v: v >= 1,
         "at least 1",

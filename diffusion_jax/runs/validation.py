@@ -57,7 +57,7 @@ TOP = {"behaviour", "seed", "batch_size", "micro_batches", "steps", "label_dropo
 TOP |= {"ema_start", "average"}
 TOP |= {"log_every", "sample_every", "checkpoint_every", "keep_latest", "keep_every"}
 TOP |= {"parametrisation", "init_from", "first_sample_minutes", "max_skipped", "roll_back"}
-TOP |= {"split_state"}
+TOP |= {"split_state", "cpu_devices"}
 
 MOST_SHOWN = 200  # characters of a value in an error
 LONGEST = 900  # characters of an error
