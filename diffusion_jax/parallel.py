@@ -40,15 +40,12 @@ def count_cpu_as(devices: int) -> None:
     several processes, or for GPUs and TPUs.
     """
     told = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
-    devices = min(devices, os.cpu_count() or 1)
-    if told or devices == 1 or "JAX_NUM_CPU_DEVICES" in os.environ:
+    if told or "JAX_NUM_CPU_DEVICES" in os.environ or jax.distributed.is_initialized():
         return
-    if jax.distributed.is_initialized():
-        return
-    # With fewer threads than devices a collective may wait for ever.
-    os.environ.setdefault("NPROC", str(max(4 * devices, os.cpu_count() or 1)))
+    # XLA has a thread for each core. With fewer threads than devices a sum may wait for ever.
+    affinity = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))
     with suppress(RuntimeError):  # JAX has begun
-        jax.config.update("jax_num_cpu_devices", devices)
+        jax.config.update("jax_num_cpu_devices", min(devices, len(affinity(0))))
 
 
 def round_up(count: int) -> int:
