@@ -41,7 +41,12 @@ def exact_denoiser(fraction=None):
 def draw(schedule, eta, count=2048, fraction=None):
     image_keys = keys.per_example(keys.derive(0, "sample"), jnp.arange(count))
     denoiser, path = exact_denoiser(fraction), schedule.path()
-    return jax.jit(lambda k: sample(ddim(eta=eta), denoiser, path, k, SHAPE)[0])(image_keys)
+    # Computed a thousand times, so that a fast program is worth its compilation.
+    fast = {"xla_backend_optimization_level": 2}
+    chain = jax.jit(
+        lambda k: sample(ddim(eta=eta), denoiser, path, k, SHAPE)[0], compiler_options=fast
+    )
+    return chain(image_keys)
 
 
 def moments_in_closed_form(schedule, eta):
