@@ -1,7 +1,6 @@
 """What the speed benchmarks share: timing, and the figures that follow from a time."""
 
 import json
-import math
 import resource
 import statistics
 import time
@@ -31,7 +30,7 @@ def config_from_flags() -> ConfigDict:
     config = flag_values.config_of("config", "configs/res_res.py")
     config.batch_size = BATCH.value
     config.model.dtype = DTYPE.value
-    parallel.count_cpu_as(math.gcd(config.cpu_devices, config.batch_size))
+    parallel.count_cpu_as(config.cpu_devices, config.batch_size)
     return config
 
 

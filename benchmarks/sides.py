@@ -1,6 +1,5 @@
 """What `against_pytorch` measures: the same programs in JAX and in PyTorch, each in a process."""
 
-import math
 import multiprocessing
 import os
 import statistics
@@ -92,7 +91,7 @@ class Ours:
         from diffusion_jax import parallel
         from diffusion_jax.runs.train import fresh_state, make_placement
 
-        parallel.count_cpu_as(math.gcd(config.cpu_devices, config.batch_size))
+        parallel.count_cpu_as(config.cpu_devices, config.batch_size)
         self.config, self.jax, self.parallel = config, jax, parallel
         self.placement = make_placement(config)
         self.state = self.placement.begin(lambda: fresh_state(config))

@@ -31,21 +31,23 @@ def check_batch_size(batch_size: int, micro_batches: int = 1) -> None:
         raise ValueError(f"batch_size={batch_size} is not divisible by {parts}")
 
 
-def count_cpu_as(devices: int) -> None:
+def count_cpu_as(devices: int, rows: int = 0) -> None:
     """Has JAX's CPU count as so many devices, or as the number of its cores, if that is less.
 
     Each then works on its part of a batch, which is faster than all cores on one small operation
-    after the other. To be called before JAX computes anything; later it has no effect, nor has it
-    where the environment says how many there are (JAX_NUM_CPU_DEVICES, or XLA_FLAGS), for one of
-    several processes, or for GPUs and TPUs.
+    after the other. rows: of a batch that has to be divided; the number of devices becomes a
+    divisor of it. 0: any. To be called before JAX computes anything; later it has no effect, nor
+    has it where the environment says how many there are (JAX_NUM_CPU_DEVICES, or XLA_FLAGS), for
+    one of several processes, or for GPUs and TPUs.
     """
     told = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
     if told or "JAX_NUM_CPU_DEVICES" in os.environ or jax.distributed.is_initialized():
         return
     # XLA has a thread for each core. With fewer threads than devices a sum may wait for ever.
     affinity = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))
+    devices = math.gcd(min(devices, len(affinity(0))), rows)
     with suppress(RuntimeError):  # JAX has begun
-        jax.config.update("jax_num_cpu_devices", min(devices, len(affinity(0))))
+        jax.config.update("jax_num_cpu_devices", devices)
 
 
 def round_up(count: int) -> int:

@@ -93,8 +93,8 @@ def main(command: str) -> int:
         raise ValueError("--workdir is missing; for example: --workdir runs/digits")
     workdir = Path(_WORKDIR.value)
     config = run_folder.load(workdir)
-    parallel.count_cpu_as(config.cpu_devices)
     settings = sampling_flags.change(config)
+    parallel.count_cpu_as(config.cpu_devices, _BATCH_SIZE.value or 0)
     files = given_files(command)
     size = side_of_images(command, config)
     images = edit_files.read_images(files, config, size=size) if files else None

@@ -143,6 +143,7 @@ def evaluate() -> int:
     from diffusion_jax.evaluation import plots, references, tables
     from diffusion_jax.evaluation.image_sets import of_files
     from diffusion_jax.runs import run_folder, sweep
+    from diffusion_jax.runs.validation import validate
 
     if (_IMAGES.value is None) == (_WORKDIR.value is None):
         raise ValueError("Give either --workdir, for a run, or --images")
@@ -151,7 +152,9 @@ def evaluate() -> int:
     picture = Path(_PLOT.value).expanduser() if _PLOT.value else None
     plots.check(_X.value, picture)
     if _WORKDIR.value:
-        parallel.count_cpu_as(run_folder.load(Path(_WORKDIR.value[0])).cpu_devices)
+        config = run_folder.load(Path(_WORKDIR.value[0]))
+        validate(config)
+        parallel.count_cpu_as(config.cpu_devices)
     judge = make_judge(allow_mismatch=_ALLOW.value, bootstrap=_BOOTSTRAP.value)
     if _IMAGES.value is None:
         points = sweep.points(

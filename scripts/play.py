@@ -39,12 +39,15 @@ def main() -> int:
     from diffusion_jax import parallel
     from diffusion_jax.runs import run_folder
     from diffusion_jax.runs.run import load
+    from diffusion_jax.runs.validation import validate
     from scripts import play_server
 
     try:
         # The port comes first, since loading the model takes longer.
         with play_server.listening(_HOST.value, _PORT.value) as socket, play_server.offline():
-            parallel.count_cpu_as(run_folder.load(Path(_WORKDIR.value)).cpu_devices)
+            config = run_folder.load(Path(_WORKDIR.value).expanduser())
+            validate(config)
+            parallel.count_cpu_as(config.cpu_devices)
             run = load(_WORKDIR.value, checkpoint=_CHECKPOINT.value, ema=_PARAMS.value == "ema")
             play_server.serve(run, socket, open_browser=_OPEN.value)
     except KeyboardInterrupt:

@@ -80,8 +80,8 @@ def main() -> int:
         raise ValueError("--film_of and --frames are of films; add gif, webp or strip to --save")
     workdir = Path(_WORKDIR.value)
     config = run_folder.load(workdir)
-    parallel.count_cpu_as(config.cpu_devices)
     sampling_flags.change(config)
+    parallel.count_cpu_as(config.cpu_devices, _BATCH_SIZE.value or 0)
     upscale = make_upscaler(
         _UPSCALER.value,
         _UPSCALE.value,

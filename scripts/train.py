@@ -6,7 +6,6 @@ Without --config, a run goes on with the config in its workdir. SIGTERM, SIGUSR1
 after a checkpoint, with exit code 75.
 """
 
-import math
 import os
 import signal
 import sys
@@ -50,8 +49,7 @@ def main() -> int:
         raise ValueError("--workdir is missing; for example: --workdir runs/my_run")
 
     workdir = Path(_WORKDIR.value)
-    rows = config.batch_size // config.micro_batches
-    parallel.count_cpu_as(math.gcd(config.cpu_devices, rows))
+    parallel.count_cpu_as(config.cpu_devices, config.batch_size // config.micro_batches)
     try:
         step = int(train(config, workdir).step)
     except KeyboardInterrupt:

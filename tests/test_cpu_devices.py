@@ -51,6 +51,7 @@ def test_a_cpu_counts_as_what_the_config_says_and_the_batch_allows(tmp_path):
     assert counted(tmp_path / "two", "--config.batch_size=8") == "2 x cpu"
     sampling = ["scripts.sample", f"--workdir={tmp_path / 'two'}", "--labels=3", "--count=2"]
     assert run("-c", COUNTING, *sampling).endswith("2 devices\n")
+    assert run("-c", COUNTING, *sampling, "--batch_size=1").endswith("1 devices\n")
     parts = ["--config.batch_size=6", "--config.micro_batches=2"]
     assert counted(tmp_path / "parts", *parts) == "1 x cpu"
     told = {"JAX_NUM_CPU_DEVICES": "1"}
