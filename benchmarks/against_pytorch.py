@@ -19,14 +19,14 @@ from absl import flags
 
 from benchmarks import measure
 from benchmarks.sides import PROGRAMS, Side
-from scripts import cli
+from scripts.cli import app
 
 COMPILE = flags.DEFINE_bool("compile", False, "Measure torch.compile, too; takes a C++ compiler.")
 flags.set_default(measure.DTYPE, "float32")
 
 
 def main() -> None:
-    from diffusion_jax.runs.validation import validate
+    from diffusion_jax.config.validation import validate
 
     if importlib.util.find_spec("torch") is None:
         raise ValueError(
@@ -96,4 +96,4 @@ def show(sides: list[Side], program: str, batch: int) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    app.run(main)

@@ -14,7 +14,7 @@ import numpy as np
 from absl import flags
 
 from benchmarks import digit_judge
-from scripts import cli
+from scripts.cli import app
 
 _WORKDIR = flags.DEFINE_string("workdir", "runs/unconditional", "Folder of the run that draws.")
 _CLASSIFIER = flags.DEFINE_string("classifier", "runs/classifier", "Folder of the classifier.")
@@ -24,9 +24,9 @@ _JSON = flags.DEFINE_string("json", None, "File to write the figures to, too.")
 
 def main() -> None:
     from configs import digits_classifier, digits_unconditional
-    from diffusion_jax.runs import run_folder
     from diffusion_jax.runs.train import train
-    from diffusion_jax.runs.trained import load_params
+    from diffusion_jax.workdir import run_folder
+    from diffusion_jax.workdir.parameters import load_params
 
     for module, workdir in (
         (digits_unconditional, _WORKDIR.value),
@@ -50,4 +50,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    app.run(main)

@@ -20,7 +20,7 @@ from ml_collections import config_flags
 
 from benchmarks import hlo, roofline, topology
 from benchmarks.topology import Device
-from scripts import cli, flag_values
+from scripts.cli import app, flag_values
 
 config_flags.DEFINE_config_file("config", "configs/res_res.py", "The experiment.")
 DEVICE = flags.DEFINE_enum("device", "h100", topology.names(), "A file in benchmarks/devices/.")
@@ -67,7 +67,7 @@ def main() -> None:
 def compiled(device: Device, batch: int) -> dict[str, Any]:
     """The figures of the program with a batch of this size."""
     from benchmarks import programs
-    from diffusion_jax.runs.validation import validate
+    from diffusion_jax.config.validation import validate
 
     jax.config.update("jax_enable_compilation_cache", False)
     targets = device.to_compile_for(DEVICES.value)
@@ -169,4 +169,4 @@ def show_classes(classes: dict[str, dict[str, float]], batch: int) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    app.run(main)

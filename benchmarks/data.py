@@ -20,7 +20,7 @@ from absl import flags
 from diffusion_jax.data import batches
 from diffusion_jax.data.cache import CachedSource, Description
 from diffusion_jax.data.cache_writer import CacheWriter
-from scripts import cli
+from scripts.cli import app
 
 _IMAGES = flags.DEFINE_integer("images", 50_000, "In the dataset.", 1)
 _BATCH = flags.DEFINE_integer("batch", 128, "Images in a batch.", 1)
@@ -124,4 +124,4 @@ def images_per_second(iterator: Iterator[dict]) -> float:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    app.run(main)

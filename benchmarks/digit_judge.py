@@ -26,7 +26,7 @@ def recognised(
 ) -> dict[int, float]:
     """The share of images that the judge takes for what was asked for, by seed."""
     from diffusion_jax import images, parallel
-    from diffusion_jax.runs.generator import Generator
+    from diffusion_jax.generation.sampler import Generator
 
     labels = np.repeat(np.arange(10, dtype=np.int32), per_digit)
     generator = Generator.from_config(config, batch_size=parallel.round_up(40))

@@ -14,7 +14,7 @@ from pathlib import Path
 from absl import flags
 
 from benchmarks import digit_judge
-from scripts import cli
+from scripts.cli import app
 
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of a run of the digits; default: runs/digits, with PARAMETRISATION."
@@ -33,8 +33,9 @@ SCHEDULES = {"velocity": "flow", "edm": "edm"}
 
 
 def main() -> None:
-    from diffusion_jax.runs import run_folder, sampling_settings
-    from diffusion_jax.runs.trained import load_params
+    from diffusion_jax.config import overrides
+    from diffusion_jax.workdir import run_folder
+    from diffusion_jax.workdir.parameters import load_params
 
     parametrisation = _PARAMETRISATION.value
     default = f"runs/digits_{parametrisation}" if parametrisation else "runs/digits"
@@ -54,7 +55,7 @@ def main() -> None:
         )
     for solver in _SOLVERS.value if parametrisation else ():
         steps = affordable_steps(config, solver)
-        sampling_settings.change(config, {"solver": solver, "steps": steps})
+        overrides.change(config, {"solver": solver, "steps": steps})
         print(f"{parametrisation}, {solver}, {steps} steps:")
         results[solver] = digit_judge.recognised(
             config, params, model, per_digit=_PER_DIGIT.value, seeds=map(int, _SEEDS.value)
@@ -78,11 +79,11 @@ def train(workdir: Path, parametrisation: str) -> None:
 
 def affordable_steps(config, solver: str) -> int:
     """As many steps as take at most --evaluations evaluations of the network."""
-    from diffusion_jax.runs import build, sampling_settings
+    from diffusion_jax.config import build, overrides
     from diffusion_jax.sampling import count_evaluations
 
     for steps in range(_EVALUATIONS.value, 0, -1):
-        sampling_settings.change(config, {"solver": solver, "steps": steps})
+        overrides.change(config, {"solver": solver, "steps": steps})
         made, schedule = build.make_solver(config), build.make_schedule(config)
         path = made.prepare(build.make_sampling_path(config), schedule)
         if count_evaluations(made, path) <= _EVALUATIONS.value:
@@ -91,4 +92,4 @@ def affordable_steps(config, solver: str) -> int:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    app.run(main)

@@ -18,7 +18,7 @@ from absl import flags
 
 from diffusion_jax.evaluation.features import make_extractor
 from diffusion_jax.evaluation.moments import frechet_distance
-from scripts import cli
+from scripts.cli import app
 
 _IMAGES = flags.DEFINE_integer("images", 128, "Of 64x64 pixels.", 1)
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Images at a time.", 1)
@@ -59,7 +59,7 @@ def show(name: str, extract: Callable, images: np.ndarray) -> float:
 def in_torch() -> Callable:
     import torch
 
-    path = cli.ROOT / "tests" / "golden" / "make_inception.py"
+    path = app.ROOT / "tests" / "golden" / "make_inception.py"
     spec = importlib.util.spec_from_file_location("make_inception", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -74,4 +74,4 @@ def in_torch() -> Callable:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    app.run(main)

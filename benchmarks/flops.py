@@ -45,7 +45,7 @@ def count_flops(function: Callable, *args: Any, unused: bool = True) -> int:
 
 def forward_flops(config: ConfigDict, params: PyTree) -> int:
     """Of one image through the network."""
-    from diffusion_jax.runs import build
+    from diffusion_jax.config import build
 
     model, side = build.make_model(config), config.data.resolution
     image = jax.ShapeDtypeStruct((1, side, side, model.channels), jnp.float32)

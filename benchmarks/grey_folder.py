@@ -15,7 +15,7 @@ import numpy as np
 from absl import flags
 from PIL import Image
 
-from scripts import cli
+from scripts.cli import app
 
 _WORKDIR = flags.DEFINE_string("workdir", "runs/grey", "Folder of the run; images beside it.")
 _STEPS = flags.DEFINE_integer("steps", 3000, "Of training.", 100)
@@ -77,4 +77,4 @@ def run(script: str, *arguments: str) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    app.run(main)

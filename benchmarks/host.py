@@ -15,7 +15,7 @@ import sys
 
 from absl import flags
 
-from scripts import cli
+from scripts.cli import app
 
 DEVICES = flags.DEFINE_list("devices", "1,2,4,8", "How many virtual devices, one after the other.")
 PER_DEVICE = flags.DEFINE_integer("per_device", 8, "Images of each device.", 1)
@@ -83,4 +83,4 @@ def measured(per_device: int, steps: int) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    app.run(main)

@@ -16,10 +16,10 @@ from ml_collections import ConfigDict
 
 from benchmarks import measure
 from benchmarks.hlo import Instruction, parse
-from diffusion_jax.runs import build
-from diffusion_jax.runs.generator import Generator
+from diffusion_jax.config import build
+from diffusion_jax.generation.sampler import Generator
 from diffusion_jax.training.state import init_params
-from scripts import cli
+from scripts.cli import app
 
 # Operations that only name, move or repeat numbers.
 FREE = (
@@ -125,4 +125,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    app.run(main)

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict, config_flags
 
 from benchmarks.flops import peak_tflops
 from diffusion_jax import parallel
-from scripts import flag_values
+from scripts.cli import flag_values
 
 config_flags.DEFINE_config_file("config", "configs/res_res.py", "The experiment.")
 BATCH = flags.DEFINE_integer("batch", 8, "Images at a time, on all devices together.", 1)

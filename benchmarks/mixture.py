@@ -14,8 +14,8 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import ndtr
 
-from diffusion_jax.diffusion.paths import Path, on_device
 from diffusion_jax.diffusion.process import noise_from_x0, per_image
+from diffusion_jax.diffusion.sampling_schedule import Path, on_device
 from diffusion_jax.diffusion.schedules import Schedule
 from diffusion_jax.diffusion.types import Images, Level, Prediction, Waypoint
 from diffusion_jax.sampling.solver import History, Solver

@@ -14,14 +14,14 @@ import numpy as np
 from absl import flags
 
 from benchmarks import measure
-from scripts import cli
+from scripts.cli import app
 
 flags.set_default(measure.DTYPE, "float32")
 
 
 def main() -> None:
-    from diffusion_jax.runs import build
-    from diffusion_jax.runs.validation import validate
+    from diffusion_jax.config import build
+    from diffusion_jax.config.validation import validate
     from diffusion_jax.training.state import init_params
 
     config = measure.config_from_flags()
@@ -55,4 +55,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    app.run(main)

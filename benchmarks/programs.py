@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from benchmarks.flops import count_flops, forward_flops
 from diffusion_jax import parallel
-from diffusion_jax.runs.generator import Generator
+from diffusion_jax.generation.sampler import Generator
 from diffusion_jax.runs.train import fresh_state, make_placement, make_program
 from diffusion_jax.training.state import init_params
 

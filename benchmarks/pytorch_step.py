@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from benchmarks import pytorch_unet
-from diffusion_jax.diffusion.discrete import DiscreteSchedule
-from diffusion_jax.runs import build
+from diffusion_jax.config import build
+from diffusion_jax.diffusion.discrete_schedules import DiscreteSchedule
 
 
 class HybridLoss(nn.Module):

@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from ml_collections import ConfigDict
 from torch import Tensor, nn
 
-from diffusion_jax.models.attention import eca_kernel_size
-from diffusion_jax.models.layers import quarter_groups
+from diffusion_jax.models.layers.attention import eca_kernel_size
+from diffusion_jax.models.layers.convolutions import quarter_groups
 
 
 class StandardizedConv(nn.Conv2d):

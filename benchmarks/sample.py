@@ -8,14 +8,14 @@ import numpy as np
 
 from benchmarks import measure
 from benchmarks.flops import forward_flops
-from scripts import cli
+from scripts.cli import app
 
 
 def main() -> None:
     from diffusion_jax import parallel
-    from diffusion_jax.runs import build
-    from diffusion_jax.runs.generator import Generator
-    from diffusion_jax.runs.validation import validate
+    from diffusion_jax.config import build
+    from diffusion_jax.config.validation import validate
+    from diffusion_jax.generation.sampler import Generator
     from diffusion_jax.training.state import init_params
 
     config = measure.config_from_flags()
@@ -38,4 +38,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    app.run(main)

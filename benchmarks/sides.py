@@ -115,7 +115,7 @@ class Ours:
         return timed
 
     def _forward(self) -> Callable[[], Any]:
-        from diffusion_jax.runs import build
+        from diffusion_jax.config import build
 
         model, params = build.make_model(self.config), self.state.params
 

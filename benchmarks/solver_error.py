@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from absl import flags
 
-from scripts import cli
+from scripts.cli import app
 
 _EVALUATIONS = flags.DEFINE_list("evaluations", "5,10,20,50,100", "At most so many, per column.")
 _PLOT = flags.DEFINE_string("plot", None, "PNG to draw the tables to.")
@@ -120,4 +120,4 @@ def plot(tables: dict[str, Table], budgets: list[int], file: str) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    app.run(main)

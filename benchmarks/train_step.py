@@ -7,13 +7,13 @@ import numpy as np
 
 from benchmarks import measure
 from benchmarks.flops import forward_flops
-from scripts import cli
+from scripts.cli import app
 
 
 def main() -> None:
     from diffusion_jax import parallel
+    from diffusion_jax.config.validation import validate
     from diffusion_jax.runs.train import fresh_state, make_placement, make_program
-    from diffusion_jax.runs.validation import validate
 
     config = measure.config_from_flags()
     validate(config)
@@ -43,4 +43,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    app.run(main)

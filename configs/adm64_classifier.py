@@ -12,7 +12,7 @@ The network and training of OpenAI's 64x64_classifier.pt, by which its program g
 from ml_collections import ConfigDict
 
 from configs import imagenet64
-from diffusion_jax.runs.sections import model_section
+from diffusion_jax.config.schema import model_section
 
 
 def get_config() -> ConfigDict:

@@ -3,13 +3,13 @@
 A section holds the arguments of one constructor, and is documented there: `model` of
 `diffusion_jax.models.UNet`, `schedule` of `schedules.make_schedule`, `optimizer` of
 `optimizers.adamw`. What can be chosen by name has its options in a section of that name, such as
-`sampling.ddim.eta`; `runs/sections.py` adds these from the signatures, with their defaults.
+`sampling.ddim.eta`; `config/schema.py` adds these from the signatures, with their defaults.
 """
 
 from ml_collections import ConfigDict
 
-from diffusion_jax.models.chain import block_options
-from diffusion_jax.runs.sections import add_defaults
+from diffusion_jax.config.schema import add_defaults
+from diffusion_jax.models.layers.block_chain import block_options
 
 
 def get_config() -> ConfigDict:

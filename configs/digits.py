@@ -12,8 +12,8 @@ Any other network by its name, with its constructor's defaults (`digits_dit.py` 
 from ml_collections import ConfigDict
 
 from configs import base
-from diffusion_jax.runs import build
-from diffusion_jax.runs.sections import model_section
+from diffusion_jax.config import build
+from diffusion_jax.config.schema import model_section
 
 
 def get_config(network: str = "unet") -> ConfigDict:

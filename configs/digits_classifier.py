@@ -10,7 +10,7 @@ Guides by the gradient of log p(digit given noisy image); see docs/solvers.md.
 from ml_collections import ConfigDict
 
 from configs import digits
-from diffusion_jax.runs.sections import model_section
+from diffusion_jax.config.schema import model_section
 
 
 def get_config() -> ConfigDict:

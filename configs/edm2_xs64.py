@@ -14,7 +14,7 @@ of any other width can be made of them afterwards:
 from ml_collections import ConfigDict
 
 from configs import edm64
-from diffusion_jax.runs.sections import model_section
+from diffusion_jax.config.schema import model_section
 
 
 def get_config() -> ConfigDict:

@@ -13,7 +13,7 @@ this implementation: not measured yet. The published model:
 from ml_collections import ConfigDict
 
 from configs import imagenet64
-from diffusion_jax.runs.sections import model_section
+from diffusion_jax.config.schema import model_section
 
 
 def get_config() -> ConfigDict:

@@ -4,7 +4,7 @@ ADM's U-Net with 26 classes and a null class that has an embedding of its own
 (github.com/edogariu/nice-diffusion). 20,000 steps as there. Labels are dropped for each image by
 itself; there, for a whole batch. Time and score: not measured yet.
 
-    python -m scripts.prepare_data tfds --name emnist/letters
+    python -m scripts.data tfds --name emnist/letters
     python -m scripts.train --config configs/emnist_letters.py --workdir runs/emnist_letters
     python -m scripts.sample --workdir runs/emnist_letters --labels a,b,c
 """
@@ -12,7 +12,7 @@ itself; there, for a whole batch. Time and score: not measured yet.
 from ml_collections import ConfigDict
 
 from configs import base
-from diffusion_jax.runs.sections import model_section
+from diffusion_jax.config.schema import model_section
 
 
 def get_config() -> ConfigDict:

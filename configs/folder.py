@@ -1,6 +1,6 @@
 """Your own folder of images, with its sub-folders as classes, or without classes.
 
-    python -m scripts.prepare_data check --config folder:small \
+    python -m scripts.data check --config folder:small \
         --config.data.name=folder:$HOME/photos
     python -m scripts.train --config folder:small --workdir runs/photos \
         --config.data.name=folder:$HOME/photos
@@ -15,7 +15,7 @@ cores, besides the grids.
 from ml_collections import ConfigDict
 
 from configs import base
-from diffusion_jax.runs.sections import model_section
+from diffusion_jax.config.schema import model_section
 
 
 def get_config(size: str = "") -> ConfigDict:

@@ -18,7 +18,7 @@ The model with classes, 273,049,350 parameters, was trained with other options, 
 from ml_collections import ConfigDict
 
 from configs import imagenet64
-from diffusion_jax.runs.sections import model_section
+from diffusion_jax.config.schema import model_section
 
 
 def get_config() -> ConfigDict:

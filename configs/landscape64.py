@@ -12,7 +12,7 @@ that program's is uniform. A folder of pictures is needed (Kaggle's "Landscape P
 from ml_collections import ConfigDict
 
 from configs import base
-from diffusion_jax.runs.sections import model_section
+from diffusion_jax.config.schema import model_section
 
 
 def get_config() -> ConfigDict:

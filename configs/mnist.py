@@ -1,6 +1,6 @@
 """MNIST: 60,000 handwritten digits of 28x28 pixels, ten classes. A small ADM U-Net.
 
-    python -m scripts.prepare_data mnist
+    python -m scripts.data mnist
     python -m scripts.train --config configs/mnist.py --workdir runs/mnist
 
 888,689 parameters. 3,000 steps are 15 minutes at 105 images/s, on two cores of an AMD EPYC, besides

@@ -13,7 +13,7 @@ names) are left out. 36,285 steps are its 205 epochs. Time and score: not measur
 from ml_collections import ConfigDict
 
 from configs import base
-from diffusion_jax.runs.sections import model_section
+from diffusion_jax.config.schema import model_section
 
 
 def get_config() -> ConfigDict:

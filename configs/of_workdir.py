@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from diffusion_jax.runs import run_folder
+from diffusion_jax.workdir import run_folder
 
 
 def get_config(workdir: str) -> ConfigDict:

@@ -1,6 +1,6 @@
 """Small datasets that tfds prepares: cifar10, mnist, emnist/letters, emnist/digits.
 
-    python -m scripts.prepare_data tfds --name cifar10
+    python -m scripts.data tfds --name cifar10
     python -m scripts.train --config configs/tfds.py:cifar10 --workdir runs/cifar10
 
 Blocks: res, clsAtn, chnAtn. Time and score: not measured yet.

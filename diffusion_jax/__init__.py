@@ -1,13 +1,20 @@
 """Pixel-space diffusion models in JAX: levels, losses, solvers, networks and their training."""
 
 from diffusion_jax import sampling
-from diffusion_jax.diffusion import guidance, keys, losses, parametrisations, paths, process
-from diffusion_jax.diffusion.parametrisations import denoiser_from_network
+from diffusion_jax.diffusion import (
+    guidance,
+    keys,
+    losses,
+    parameterizations,
+    process,
+    sampling_schedule,
+)
+from diffusion_jax.diffusion.parameterizations import denoiser_from_network
 from diffusion_jax.diffusion.schedules import make_schedule
 from diffusion_jax.diffusion.types import Denoiser, Gaussian, Level, NetworkOutput, Prediction
 from diffusion_jax.models import MODELS, DiT, UNet
-from diffusion_jax.pictures.shown import Pictures
-from diffusion_jax.runs.experiments import config, train
+from diffusion_jax.pictures.gallery import Pictures
+from diffusion_jax.runs.named_configs import config, train
 from diffusion_jax.runs.run import Run, load
 
 __all__ = [
@@ -28,9 +35,9 @@ __all__ = [
     "load",
     "losses",
     "make_schedule",
-    "parametrisations",
-    "paths",
+    "parameterizations",
     "process",
     "sampling",
+    "sampling_schedule",
     "train",
 ]

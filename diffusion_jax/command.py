@@ -4,7 +4,7 @@ import runpy
 import sys
 from importlib import metadata
 
-from diffusion_jax.runs.experiments import ROOT
+from diffusion_jax.runs.named_configs import ROOT
 
 # What each does, in the order of use.
 COMMANDS = {
@@ -18,7 +18,6 @@ COMMANDS = {
     "convert": "read and write checkpoints of other programs",
     "average": "another average of the parameters, after training",
 }
-MODULES = {"data": "prepare_data"}
 
 
 def main() -> None:
@@ -41,7 +40,7 @@ def main() -> None:
         sys.exit(1)
     sys.path.insert(0, str(ROOT))
     sys.argv = [f"diffusion-jax {name}", *sys.argv[2:]]
-    runpy.run_module(f"scripts.{MODULES.get(name, name)}", run_name="__main__", alter_sys=True)
+    runpy.run_module(f"scripts.{name}", run_name="__main__", alter_sys=True)
 
 
 if __name__ == "__main__":

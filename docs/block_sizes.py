@@ -28,7 +28,7 @@ FEATURES = {"features": "docs.block_sizes:quarters"}
 ADDED = {
     "scripts.fid evaluate": FEATURES | {"count": "20"},
     "scripts.fid reference": FEATURES,
-    "scripts.prepare_data imagenet64": {"any_count": None},
+    "scripts.data imagenet64": {"any_count": None},
     "benchmarks.train_step": {"blocks": "1", "calls": "1"},
     "benchmarks.sample": {"blocks": "1", "calls": "1", "config.sampling.steps": "2"},
     "benchmarks.solver_error": {"evaluations": "5,10"},

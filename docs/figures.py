@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 from benchmarks import mixture
 from diffusion_jax import guidance, keys, losses, make_schedule, paths, process, sampling
 from diffusion_jax.data import make_source
-from diffusion_jax.diffusion.parametrisations import PARAMETRISATIONS
+from diffusion_jax.diffusion.parameterizations import PARAMETRISATIONS
 from diffusion_jax.diffusion.types import Images, Level, Prediction
 from diffusion_jax.images import normalize
 

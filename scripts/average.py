@@ -11,7 +11,7 @@ from pathlib import Path
 
 from absl import flags
 
-from scripts import cli
+from scripts.cli import app
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
 _SIGMA_REL = flags.DEFINE_float(
@@ -26,7 +26,7 @@ _OUT = flags.DEFINE_string("out", None, "Folder of the run to write.")
 
 
 def main() -> None:
-    from diffusion_jax.importers.averages import reaverage
+    from diffusion_jax.runs.average import reaverage
 
     for flag in (_WORKDIR, _SIGMA_REL, _OUT):
         if flag.value is None:
@@ -36,7 +36,7 @@ def main() -> None:
         Path(_OUT.value),
         sigma_rel=_SIGMA_REL.value,
         checkpoint=_CHECKPOINT.value,
-        progress=partial(cli.progress, unit="average"),
+        progress=partial(app.progress, unit="average"),
     )
     for average in saved:
         print(f"{average.weight:+.4f} of step {average.step}, width {average.sigma_rel:g}")
@@ -45,4 +45,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    app.run(main)

@@ -17,7 +17,7 @@ from pathlib import Path
 from absl import flags
 from ml_collections import config_flags
 
-from scripts import cli, conversions, flag_values
+from scripts.cli import app, conversions, flag_values
 
 # The programs of `diffusion_jax.importers.programs`, and the config that each starts from.
 CONFIGS = {
@@ -79,15 +79,15 @@ def main() -> None:
             f"Give one of --from ({', '.join(SOURCES)}) and --to ({', '.join(TARGETS)})"
         )
     if _TO.value:
-        cli.check_flags("--to", WAYS)
+        app.check_flags("--to", WAYS)
         export = getattr(conversions, f"export_{_TO.value}")
         raw = _PARAMS.value == "raw"
         export(needed(_WORKDIR), needed(_OUT), checkpoint=_CHECKPOINT.value, raw=raw)
     elif _FROM.value == "original" and (_MEAN.value or _COV.value):
-        cli.check_flags("--from --mean", WAYS)
+        app.check_flags("--from --mean", WAYS)
         conversions.import_statistics(needed(_MEAN), needed(_COV), needed(_OUT))
     elif _FROM.value == "original":
-        cli.check_flags("--from original", WAYS)
+        app.check_flags("--from original", WAYS)
         conversions.import_original(
             needed(_MODEL),
             needed(_HYPERPARAMETERS),
@@ -98,10 +98,10 @@ def main() -> None:
             grad_acc_steps=_GRAD_ACC_STEPS.value,
         )
     elif _FROM.value == "safetensors":
-        cli.check_flags("--from safetensors", WAYS)
+        app.check_flags("--from safetensors", WAYS)
         conversions.import_safetensors(needed(_MODEL), needed(_WORKDIR))
     else:
-        cli.check_flags("--from program", WAYS)
+        app.check_flags("--from program", WAYS)
         config = flag_values.config_of("config", f"configs/{CONFIGS[_FROM.value]}.py")
         given = config_flags.get_override_values(flags.FLAGS["config"])
         conversions.import_program(
@@ -117,12 +117,12 @@ def needed(flag: flags.FlagHolder) -> Path:
 
 def with_config_of_program(argv: list[str]) -> list[str]:
     """The arguments, with the config that a program's models start from if --config is missing."""
-    program = cli.value_of("from", argv)
-    if program not in CONFIGS or cli.value_of("config", argv) is not None:
+    program = app.value_of("from", argv)
+    if program not in CONFIGS or app.value_of("config", argv) is not None:
         return argv
-    return [argv[0], f"--config={cli.ROOT / 'configs' / CONFIGS[program]}.py", *argv[1:]]
+    return [argv[0], f"--config={app.ROOT / 'configs' / CONFIGS[program]}.py", *argv[1:]]
 
 
 if __name__ == "__main__":
     sys.argv = with_config_of_program(sys.argv)
-    cli.run(main, WAYS)
+    app.run(main, WAYS)

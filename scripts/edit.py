@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from scripts import cli, flag_values, sampling_flags
+from scripts.cli import app, flag_values, sampling_flags
 
 flags.adopt_module_key_flags(sampling_flags)  # shown by --help
 
@@ -77,18 +77,13 @@ def main(command: str) -> int:
     import jax
 
     from diffusion_jax import parallel
-    from diffusion_jax.runs import (
-        edit_files,
-        editing,
-        edits,
-        guides,
-        run_folder,
-        sampling_settings,
-    )
-    from diffusion_jax.runs.pixels import Origin
-    from diffusion_jax.runs.trained import load_params
+    from diffusion_jax.config import overrides
+    from diffusion_jax.generation import edit_files, editing, edits, guidance_models
+    from diffusion_jax.generation.pixels import Origin
+    from diffusion_jax.workdir import run_folder
+    from diffusion_jax.workdir.parameters import load_params
 
-    cli.check_flags(command, COMMANDS)
+    app.check_flags(command, COMMANDS)
     if _WORKDIR.value is None:
         raise ValueError("--workdir is missing; for example: --workdir runs/digits")
     workdir = Path(_WORKDIR.value)
@@ -98,14 +93,14 @@ def main(command: str) -> int:
     files = given_files(command)
     size = side_of_images(command, config)
     images = edit_files.read_images(files, config, size=size) if files else None
-    labels = given_labels(
-        command, len(files), *guides.classes_of(config, run_folder.class_names(workdir))
+    class_labels = given_labels(
+        command, len(files), *guidance_models.classes_of(config, run_folder.class_names(workdir))
     )
     out = flag_values.results_folder(_OUT.value, workdir / "edited")
     count = _COUNT.value or (8 if command == "interpolate" else 4)
     drawn = dict.fromkeys(("image", "enlarge", "inpaint"), len(files) * count)
     drawn |= {"invert": len(files)}
-    drawn |= {"interpolate": count, "vary": len(labels) * count}
+    drawn |= {"interpolate": count, "vary": len(class_labels) * count}
     batch_size = _BATCH_SIZE.value or parallel.round_up(min(drawn[command], 64))
     step, params = load_params(
         workdir, config, checkpoint=_CHECKPOINT.value, ema=_PARAMS.value == "ema"
@@ -115,17 +110,17 @@ def main(command: str) -> int:
         params,
         batch_size=batch_size,
         inverter=_INVERTER.value,
-        progress=partial(cli.progress, unit="batch"),
+        progress=partial(app.progress, unit="batch"),
     )
     seed, strength = _SEED.value, _STRENGTH.value
     match command:
         case "image":
             edited = edits.image_to_image(
-                editor, images, labels, strength=strength, count=count, seed=seed
+                editor, images, class_labels, strength=strength, count=count, seed=seed
             )
         case "enlarge":
             edited = edits.enlarge(
-                *(editor, images, labels),
+                *(editor, images, class_labels),
                 resolution=config.data.resolution,
                 count=count,
                 seed=seed,
@@ -136,23 +131,23 @@ def main(command: str) -> int:
                 editor,
                 images,
                 masks,
-                labels,
+                class_labels,
                 jump=_JUMP.value,
                 times=_RESAMPLE.value,
                 count=count,
                 seed=seed,
             )
         case "interpolate":
-            edited = edits.interpolate(editor, images, labels, count=count, seed=seed)
+            edited = edits.interpolate(editor, images, class_labels, count=count, seed=seed)
         case "vary":
-            edited = edits.vary(editor, labels, strength=strength, count=count, seed=seed)
+            edited = edits.vary(editor, class_labels, strength=strength, count=count, seed=seed)
         case "invert":
-            edited = edits.invert(editor, images, labels)
+            edited = edits.invert(editor, images, class_labels)
     if jax.process_index() == 0:
         if command == "invert":
-            settings = sampling_settings.in_use(editing.inverting(config, _INVERTER.value))
+            settings = overrides.in_use(editing.inverting(config, _INVERTER.value))
         settings |= {flag.name: flag.value for flag in OF_EDITS[command]} | {"count": count}
-        settings |= {"edit": command, "labels": labels.tolist(), "checkpoint": step}
+        settings |= {"edit": command, "labels": class_labels.tolist(), "checkpoint": step}
         settings |= {"params": _PARAMS.value, "seed": seed}
         write(out, edited, Origin(workdir, step, config.sampling.guidance), settings)
         for row, error in enumerate(edited.arrays.get("error", [])):
@@ -205,12 +200,12 @@ def given_masks(files: list[Path]) -> list[Path]:
 
 def given_labels(command: str, images: int, classes: int, names: list[str]) -> np.ndarray:
     """A label for each row: of an image, or for `vary` as many as --labels has."""
-    from diffusion_jax.runs import labels
+    from diffusion_jax.generation import class_labels
 
     rows = {"vary": None, "interpolate": 2}.get(command, images)
     if not classes or _LABELS.value == "none":
-        return labels.parse_labels(_LABELS.value, rows or 4, classes, [], _SEED.value)
-    given = labels.parse_labels(_LABELS.value, None, classes, names, _SEED.value)
+        return class_labels.parse_labels(_LABELS.value, rows or 4, classes, [], _SEED.value)
+    given = class_labels.parse_labels(_LABELS.value, None, classes, names, _SEED.value)
     if rows is None or len(given) == rows:
         return given
     if len(given) != 1:
@@ -226,8 +221,8 @@ def write(out: Path, edited, origin, settings: dict) -> None:
     Raises ValueError, and writes nothing, if the model drew values that are not finite.
     """
     from diffusion_jax import images
+    from diffusion_jax.generation.pixels import finite_pixels
     from diffusion_jax.pictures.captions import captioned_grid
-    from diffusion_jax.runs.pixels import finite_pixels
 
     columns = {name: finite_pixels(column, origin) for name, column in edited.columns.items()}
     out.mkdir(parents=True, exist_ok=True)
@@ -246,4 +241,4 @@ def write(out: Path, edited, origin, settings: dict) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, COMMANDS)
+    app.run(main, COMMANDS)

@@ -21,7 +21,7 @@ from typing import Any
 from absl import flags
 from ml_collections import config_flags
 
-from scripts import cli, flag_values, sweep_flags
+from scripts.cli import app, flag_values, sweep_flags
 
 flags.adopt_module_key_flags(sweep_flags)  # shown by --help
 
@@ -106,13 +106,14 @@ def reference() -> int:
     import jax
 
     from diffusion_jax.evaluation import references
-    from diffusion_jax.runs import datasets, run_folder
+    from diffusion_jax.runs import datasets
     from diffusion_jax.runs.reference import make_reference
+    from diffusion_jax.workdir import run_folder
 
     way = "data" if _DATA.value else "config"
     if way == "config" and _WORKDIR.value and not _CONFIG.present:
         way = "workdir"
-    cli.check_flags(f"reference --{way}", COMMANDS)
+    app.check_flags(f"reference --{way}", COMMANDS)
     out = references.out_paths(_OUT.value or "")[0]
     if way == "data":
         dataset = datasets.of_name(_DATA.value, split=_SPLIT.value, data_dir=_DATA_DIR.value)
@@ -128,7 +129,7 @@ def reference() -> int:
         _OUT.value,
         count=_COUNT.value,
         keep_images=_KEEP.value,
-        progress=partial(cli.progress, unit="shard"),
+        progress=partial(app.progress, unit="shard"),
     )
     if jax.process_index() == 0:
         about = dataset.source.description
@@ -140,17 +141,18 @@ def evaluate() -> int:
     import jax
 
     from diffusion_jax import parallel
-    from diffusion_jax.evaluation import plots, references, tables
+    from diffusion_jax.config.validation import validate
+    from diffusion_jax.evaluation import references, sweep_plot, sweep_table
     from diffusion_jax.evaluation.image_sets import of_files
-    from diffusion_jax.runs import run_folder, sweep
-    from diffusion_jax.runs.validation import validate
+    from diffusion_jax.runs import sweep
+    from diffusion_jax.workdir import run_folder
 
     if (_IMAGES.value is None) == (_WORKDIR.value is None):
         raise ValueError("Give either --workdir, for a run, or --images")
     protocol = "workdir" if _PROTOCOL.value is None else "protocol"
-    cli.check_flags(f"evaluate --{protocol if _IMAGES.value is None else 'images'}", COMMANDS)
+    app.check_flags(f"evaluate --{protocol if _IMAGES.value is None else 'images'}", COMMANDS)
     picture = Path(_PLOT.value).expanduser() if _PLOT.value else None
-    plots.check(_X.value, picture)
+    sweep_plot.check(_X.value, picture)
     if _WORKDIR.value:
         config = run_folder.load(Path(_WORKDIR.value[0]))
         validate(config)
@@ -183,18 +185,18 @@ def evaluate() -> int:
             print(f"{name:>20}  {rows[0][name]:.6g}")
         return 0
     settings = {"picture": picture, "x": _X.value}
-    for path in tables.write(judge.folder, rows, sweep.SETTINGS, metrics[0], **settings):
+    for path in sweep_table.write(judge.folder, rows, sweep.SETTINGS, metrics[0], **settings):
         print(path)
     print((judge.folder / "table.md").read_text())
     return 0
 
 
 def check() -> int:
-    from diffusion_jax.evaluation import adm
+    from diffusion_jax.evaluation import adm_check
 
     if _IMAGES.value is None:
         raise ValueError("--images is missing; for example: --images admnet_imagenet64.npz")
-    compared = adm.compare(make_judge(), Path(_IMAGES.value).expanduser())
+    compared = adm_check.compare(make_judge(), Path(_IMAGES.value).expanduser())
     for metric in compared:
         verdict = "as published" if metric.agrees else "NOT as published"
         expected = "" if metric.published is None else f", {verdict} ({metric.published})"
@@ -217,14 +219,14 @@ def drawing():
 
 def make_judge(**options: Any):
     """The judge of the flags --reference and --out."""
-    from diffusion_jax.evaluation.judge import Judge
+    from diffusion_jax.evaluation.evaluator import Judge
 
     if _REFERENCE.value is None:
         raise ValueError("--reference is missing; for example: --reference digits.npz")
     if _OUT.value is None and not _WORKDIR.value:
         raise ValueError("--out is missing, the folder for the results; for example: --out results")
     folder = Path(_OUT.value) if _OUT.value else Path(_WORKDIR.value[0]) / "evaluations"
-    progress = partial(cli.progress, unit="shard")
+    progress = partial(app.progress, unit="shard")
     return Judge.of_file(folder, extractor(), _REFERENCE.value, progress=progress, **options)
 
 
@@ -237,4 +239,4 @@ def extractor():
 
 
 if __name__ == "__main__":
-    cli.run(main, COMMANDS)
+    app.run(main, COMMANDS)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from absl import flags
 
-from scripts import cli
+from scripts.cli import app
 
 _WORKDIR = flags.DEFINE_string(
     "workdir", "digits", "Folder of the run, or the name of a model that comes with the package."
@@ -37,19 +37,19 @@ def main() -> int:
             "requirements-play.txt"
         )
     from diffusion_jax import parallel
-    from diffusion_jax.runs import run_folder
+    from diffusion_jax.config.validation import validate
+    from diffusion_jax.playground import server
     from diffusion_jax.runs.run import load
-    from diffusion_jax.runs.validation import validate
-    from scripts import play_server
+    from diffusion_jax.workdir import run_folder
 
     try:
         # The port comes first, since loading the model takes longer.
-        with play_server.listening(_HOST.value, _PORT.value) as socket, play_server.offline():
+        with server.listening(_HOST.value, _PORT.value) as socket, server.offline():
             config = run_folder.load(Path(_WORKDIR.value).expanduser())
             validate(config)
             parallel.count_cpu_as(config.cpu_devices)
             run = load(_WORKDIR.value, checkpoint=_CHECKPOINT.value, ema=_PARAMS.value == "ema")
-            play_server.serve(run, socket, open_browser=_OPEN.value)
+            server.serve(run, socket, open_browser=_OPEN.value)
     except KeyboardInterrupt:
         print("\nInterrupted.", file=sys.stderr, flush=True)
         os._exit(130)  # a usual exit would wait for what is being drawn
@@ -57,4 +57,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    app.run(main)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from absl import flags
 
-from scripts import cli
+from scripts.cli import app
 
 _WORKDIR = flags.DEFINE_list("workdir", None, "Folder of a run, or a list of them to compare.")
 flags.DEFINE_alias("workdirs", "workdir")
@@ -27,10 +27,10 @@ MOST_BYTES = 3_000_000  # of all pictures from equal noises
 
 def main() -> int:
     from configs import base
+    from diffusion_jax import report
     from diffusion_jax.files import atomic
-    from diffusion_jax.runs import report
-    from diffusion_jax.runs.report import equal_seeds
-    from diffusion_jax.runs.report.environment import here
+    from diffusion_jax.report import equal_seeds
+    from diffusion_jax.report.environment import here
 
     workdirs, out = [Path(path).expanduser() for path in _WORKDIR.value or []], out_of_flags()
     defaults = base.get_config()
@@ -43,7 +43,7 @@ def main() -> int:
         drawn = []
         if _DRAW.value:
             most = int(share * MOST_BYTES)
-            wanted = cli.progress(workdirs, unit="run")
+            wanted = app.progress(workdirs, unit="run")
             drawn = [equal_seeds.draw(workdir, _DRAW.value, most) for workdir in wanted]
         text = report.comparison(found, here(), drawn)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -75,4 +75,4 @@ def out_of_flags() -> Path:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    app.run(main)

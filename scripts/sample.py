@@ -9,7 +9,7 @@ from pathlib import Path
 
 from absl import flags
 
-from scripts import cli, sampling_flags
+from scripts.cli import app, sampling_flags
 
 flags.adopt_module_key_flags(sampling_flags)  # shown by --help
 
@@ -68,11 +68,11 @@ _FRAMES = flags.DEFINE_integer(
 
 def main() -> int:
     from diffusion_jax import parallel
+    from diffusion_jax.generation.outputs import FILMED, Choice
+    from diffusion_jax.generation.upscaling import make_upscaler
     from diffusion_jax.importers import real_esrgan
-    from diffusion_jax.runs import run_folder
-    from diffusion_jax.runs.draw import draw_into
-    from diffusion_jax.runs.results import FILMED, Choice
-    from diffusion_jax.runs.upscaling import make_upscaler
+    from diffusion_jax.runs.sample_folder import draw_into
+    from diffusion_jax.workdir import run_folder
 
     if _WORKDIR.value is None:
         raise ValueError("--workdir is missing; for example: --workdir runs/digits")
@@ -86,7 +86,7 @@ def main() -> int:
         _UPSCALER.value,
         _UPSCALE.value,
         read_network=real_esrgan.read,
-        progress=partial(cli.progress, unit="enlarged batch"),
+        progress=partial(app.progress, unit="enlarged batch"),
     )
     written = draw_into(
         Path(_OUT.value) if _OUT.value else None,
@@ -106,7 +106,7 @@ def main() -> int:
         checkpoint=_CHECKPOINT.value,
         ema=_PARAMS.value == "ema",
         batch_size=_BATCH_SIZE.value,
-        progress=cli.image_bar,
+        progress=app.image_bar,
     )
     for path, note in written.items():
         print(f"{path} ({note})" if note else path)
@@ -114,4 +114,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    app.run(main)

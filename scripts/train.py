@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from scripts import early_signals
+from scripts.cli import early_signals
 
 if __name__ == "__main__":
     early_signals.end_at_once()
@@ -20,7 +20,7 @@ if __name__ == "__main__":
 from absl import flags
 from ml_collections import config_flags
 
-from scripts import cli, flag_values
+from scripts.cli import app, flag_values
 
 config_flags.DEFINE_config_file(
     "config", None, "The experiment, e.g. configs/res_res.py; --config.FIELD=VALUE changes a field."
@@ -33,10 +33,10 @@ def main() -> int:
     import jax
 
     from diffusion_jax import parallel
-    from diffusion_jax.runs.found_classes import settled
+    from diffusion_jax.config.num_classes import settled
+    from diffusion_jax.config.validation import validate
     from diffusion_jax.runs.train import train
-    from diffusion_jax.runs.validation import validate
-    from diffusion_jax.training.reporting import LOSS_CURVE, SAMPLES
+    from diffusion_jax.training.logging import LOSS_CURVE, SAMPLES
 
     signal.signal(signal.SIGINT, signal.default_int_handler)
     _at_signals(_stop)  # until training begins, which hears them itself
@@ -81,7 +81,7 @@ def describe(config) -> str:
     import jax
     from clu import parameter_overview
 
-    from diffusion_jax.runs import build
+    from diffusion_jax.config import build
     from diffusion_jax.training.state import init_params
 
     model = build.make_model(config)
@@ -93,5 +93,5 @@ def describe(config) -> str:
 
 
 if __name__ == "__main__":
-    sys.argv = cli.with_config_of_workdir(sys.argv)
-    cli.run(main)
+    sys.argv = app.with_config_of_workdir(sys.argv)
+    app.run(main)

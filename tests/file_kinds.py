@@ -17,22 +17,22 @@ from ml_collections import ConfigDict
 from PIL import Image
 from reliability import flips
 
-from diffusion_jax.data import imagenet, large
+from diffusion_jax.config.validation import validate
+from diffusion_jax.data import imagenet, pixel_limits
 from diffusion_jax.data.cache import CachedSource, Description
 from diffusion_jax.data.cache_writer import CacheWriter
 from diffusion_jax.data.decoder import Decoder
 from diffusion_jax.data.preparation import Cut
-from diffusion_jax.evaluation import image_sets, references, shards
-from diffusion_jax.files import npz, persistence, torch_reader, torch_writer
+from diffusion_jax.evaluation import feature_shards, image_sets, references
+from diffusion_jax.files import npz, nvidia_pickle, torch_reader, torch_writer
+from diffusion_jax.generation.image_shards import Shards
 from diffusion_jax.importers import edm, safetensors
 from diffusion_jax.importers.original import hyperparameters
-from diffusion_jax.runs import environment, run_folder
-from diffusion_jax.runs.image_shards import Shards
-from diffusion_jax.runs.report import data as report_data
-from diffusion_jax.runs.report import evaluations
-from diffusion_jax.runs.validation import validate
+from diffusion_jax.report import data as report_data
+from diffusion_jax.report import evaluations
 from diffusion_jax.training.checkpoints import Checkpoints
-from diffusion_jax.training.reporting import read_metrics
+from diffusion_jax.training.logging import read_metrics
+from diffusion_jax.workdir import environment, run_folder
 
 GOLDEN = Path(__file__).parent / "golden"
 EDM = {"img_resolution": 8, "img_channels": 3, "label_dim": 0, "model_type": "SongUNet"}
@@ -127,7 +127,7 @@ def arrays(folder):
         put_pair,
         lambda f: references.load(f"{f / 'mean.npy'},{f / 'covariance.npy'}", "pool"),
     )
-    yield file("moments", whole["moments"], "moments.npz", shards._saved_moments)
+    yield file("moments", whole["moments"], "moments.npz", feature_shards._saved_moments)
 
 
 def imagenets(folder):
@@ -189,7 +189,7 @@ def tensors(folder):
     nvidia_pickles.write(folder / "a.pkl", "EDMPrecond", EDM, state)
 
     def read_edm(path):
-        module = persistence.read(path, "EDMPrecond")
+        module = nvidia_pickle.read(path, "EDMPrecond")
         edm.check_size(edm.settings_of(module.arguments, path), module.tensors, path)
 
     yield file("NVIDIA's pickle", (folder / "a.pkl").read_bytes(), "a.pkl", read_edm)
@@ -207,7 +207,7 @@ def tensors(folder):
 def pictures(folder):
     generator = np.random.default_rng(0)
     image = Image.fromarray(generator.integers(0, 256, (24, 32, 3), dtype=np.uint8))
-    most, cut = 16 * large.MOST_PIXELS, Cut("center-crop-dhariwal", 16)
+    most, cut = 16 * pixel_limits.MOST_PIXELS, Cut("center-crop-dhariwal", 16)
     decode = Decoder(3, convert=True, upright=True, then=cut)
     exif = image.getexif()
     exif[0x0112] = 6
@@ -286,8 +286,8 @@ def runs(folder):
     fill(Shards.begin(drawn, settings, 3, 3))
 
     def read_shards(folder):
-        shards = Shards.begin(folder, settings, 3, 3)
-        for rows in shards.blocks("images"):
+        feature_shards = Shards.begin(folder, settings, 3, 3)
+        for rows in feature_shards.blocks("images"):
             assert len(rows) == 3
 
     for part in sorted(path.name for path in (drawn / "unfinished").iterdir()):
@@ -315,7 +315,7 @@ def checkpoints(folder):
 
 def fill(shards):
     """Draws three images that are all zeros."""
-    shards.fill(
+    feature_shards.fill(
         lambda first, number: {"images": np.zeros((number, 8, 8, 1), np.float32)},
         lambda number: None,
         write=True,

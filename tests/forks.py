@@ -37,7 +37,7 @@ def run_each(script, cases, *, environment=None):
 
 def _serve(script):
     """Reads the cases, and writes [exit code, output, errors] of each."""
-    from scripts import cli
+    from scripts.cli import app
 
     module = importlib.import_module(f"scripts.{script}")
     for name in ("evaluate", "sweep", "draw", "edits", "editing", "train"):
@@ -50,7 +50,7 @@ def _serve(script):
                 os.dup2(output.fileno(), 1)
                 os.dup2(errors.fileno(), 2)
                 sys.argv = [module.__file__, *arguments]
-                _finish(lambda: cli.run(module.main, getattr(module, "COMMANDS", None)))
+                _finish(lambda: app.run(module.main, getattr(module, "COMMANDS", None)))
             status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
             for file in (output, errors):
                 file.seek(0)

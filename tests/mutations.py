@@ -40,8 +40,8 @@ def of(file: str, *changes: tuple[str, str, str]) -> list[Mutation]:
     return [Mutation(f"diffusion_jax/{file}.py", *change) for change in changes]
 
 
-STEP = "tests/test_training_step.py"
-DEVICES = "tests/test_devices.py -k 8-1-1"
+STEP = "tests/training/test_training_step.py"
+DEVICES = "tests/training/test_devices.py -k 8-1-1"
 MUTATIONS = [
     *of(
         "training/step",
@@ -52,7 +52,7 @@ MUTATIONS = [
         (
             "replace(state, step=new.step)",
             "state",
-            "tests/test_bad_checkpoints.py -k skipped",
+            "tests/training/test_checkpoint_errors.py -k skipped",
         ),
         (
             "parts = {name: drawn.importance * values",
@@ -62,7 +62,7 @@ MUTATIONS = [
         (
             'timesteps.update(state.history, observed["position"]',
             'timesteps.update(state.history, observed["position"] + 1',
-            "tests/test_timesteps.py",
+            "tests/diffusion/test_timestep_samplers.py",
         ),
     ),
     *of(
@@ -81,7 +81,7 @@ MUTATIONS = [
     ),
     *of(
         "models/transposed",
-        ("return taps, (-shift,", "return taps, (shift,", "tests/test_layers.py -k phases"),
+        ("return taps, (-shift,", "return taps, (shift,", "tests/models/test_layers.py -k phases"),
     ),
     *of(
         "training/objectives",
@@ -120,7 +120,11 @@ MUTATIONS = [
         "training/averages",
         ("lambda ema, new: ema + (1 - decay)", "lambda ema, new: ema + decay", STEP),
         ("short = (1 + step", "short = (2 + step", STEP),
-        ("(1 - 1 / (step.astype(jnp.float32) + 1))", "(1 - 1 / (step + 2))", "tests/test_train.py"),
+        (
+            "(1 - 1 / (step.astype(jnp.float32) + 1))",
+            "(1 - 1 / (step + 2))",
+            "tests/training/test_train.py",
+        ),
     ),
     *of(
         "training/state",
@@ -130,7 +134,7 @@ MUTATIONS = [
         (
             'path[-1].key.startswith("fixed_")',
             'path[-1].key.startswith("nothing_")',
-            "tests/test_edm_networks.py tests/test_adm.py",
+            "tests/models/test_edm_networks.py tests/models/test_adm.py",
         ),
     ),
     *of(
@@ -145,90 +149,110 @@ MUTATIONS = [
     ),
     *of(
         "training/loop",
-        ("number % config.log_every == 0", "number % config.log_every == 1", "tests/test_train.py"),
+        (
+            "number % config.log_every == 0",
+            "number % config.log_every == 1",
+            "tests/training/test_train.py",
+        ),
         (
             "number % config.checkpoint_every == 0",
             "number % config.checkpoint_every == 1",
-            "tests/test_train.py",
+            "tests/training/test_train.py",
         ),
         (
             "first = int(state.step) + 1",
             "first = int(state.step)",
-            "tests/test_train.py",
+            "tests/training/test_train.py",
         ),
     ),
     *of(
         "training/checkpoints",
-        ("max_to_keep=keep_latest", "max_to_keep=None", "tests/test_train.py -k newest"),
-        ("step_name_format=_Names(),", "", "tests/test_bad_checkpoints.py -k whatever"),
+        ("max_to_keep=keep_latest", "max_to_keep=None", "tests/training/test_train.py -k newest"),
+        ("step_name_format=_Names(),", "", "tests/training/test_checkpoint_errors.py -k whatever"),
         (
             'name = "ema_params" if ema else "params"',
             'name = "params"',
-            "tests/test_train.py -k averaged",
+            "tests/training/test_train.py -k averaged",
         ),
         (
             "if known and (changed := known.first_changed(found)):",
             "if known and (changed := None):",
-            "tests/test_bad_checkpoints.py",
+            "tests/training/test_checkpoint_errors.py",
         ),
         (
             "if known and not known.has_about(about):",
             "if False:",
-            "tests/test_bad_checkpoints.py",
+            "tests/training/test_checkpoint_errors.py",
         ),
         (
             "if spoiled := first_not_finite(items):",
             "if spoiled := None:",
-            "tests/test_bad_checkpoints.py",
+            "tests/training/test_checkpoint_errors.py",
         ),
     ),
     *of(
         "training/fallback",
-        ("MAY_PASS = {errno.EIO, ", "MAY_PASS = {", "tests/test_bad_checkpoints.py -k disk"),
-        ("in (errno.EACCES, errno.EPERM)", "in ()", "tests/test_bad_checkpoints.py -k may_not"),
+        (
+            "MAY_PASS = {errno.EIO, ",
+            "MAY_PASS = {",
+            "tests/training/test_checkpoint_errors.py -k disk",
+        ),
+        (
+            "in (errno.EACCES, errno.EPERM)",
+            "in ()",
+            "tests/training/test_checkpoint_errors.py -k may_not",
+        ),
     ),
     *of(
         "models/attention",
-        ("(whole[None] + mixed)", "(mixed)", "tests/test_unet.py -k class_attention"),
-        ('"bcd,co->bdo"', '"bdc,co->bdo"', "tests/test_unet.py -k class_attention"),
+        ("(whole[None] + mixed)", "(mixed)", "tests/models/test_unet.py -k class_attention"),
+        ('"bcd,co->bdo"', '"bdc,co->bdo"', "tests/models/test_unet.py -k class_attention"),
     ),
     *of(
         "data/pipeline",
         (
             "own = slice(process_index * rows, (process_index + 1) * rows)",
             "own = slice(0, rows)",
-            "tests/test_data.py",
+            "tests/data/test_pipeline.py",
         ),
         (
             "permutation[max(first - start, 0) :",
             "permutation[max(first - start, 1) :",
-            "tests/test_data.py",
+            "tests/data/test_pipeline.py",
         ),
-        ("default_rng([self.seed, epoch])", "default_rng([self.seed, 0])", "tests/test_data.py"),
+        (
+            "default_rng([self.seed, epoch])",
+            "default_rng([self.seed, 0])",
+            "tests/data/test_pipeline.py",
+        ),
         (
             'batch["image"][mirrored][:, :, ::-1]',
             'batch["image"][mirrored][:, ::-1]',
-            "tests/test_data.py",
+            "tests/data/test_pipeline.py",
         ),
         (
             "default_rng([seed, epoch, index, 1])",
             "default_rng([seed, index, 1])",
-            "tests/test_folder.py",
+            "tests/data/test_folder.py",
         ),
     ),
     *of(
         "data/crops",
-        ("(image.height - side) // 2", "(image.height - side + 1) // 2", "tests/test_folder.py"),
+        (
+            "(image.height - side) // 2",
+            "(image.height - side + 1) // 2",
+            "tests/data/test_folder.py",
+        ),
         (
             "round(image.height * scale)",
             "int(image.height * scale)",
-            "tests/test_folder.py",
+            "tests/data/test_folder.py",
         ),
     ),
     *of(
         "data/imagenet",
-        ("transpose(0, 2, 3, 1)", "transpose(0, 3, 2, 1)", "tests/test_imagenet.py"),
-        ("    return labels - 1", "    return labels", "tests/test_imagenet.py"),
+        ("transpose(0, 2, 3, 1)", "transpose(0, 3, 2, 1)", "tests/data/test_imagenet.py"),
+        ("    return labels - 1", "    return labels", "tests/data/test_imagenet.py"),
     ),
     *of(
         "images",
@@ -236,12 +260,12 @@ MUTATIONS = [
     ),
     *of(
         "diffusion/losses",
-        ("x0 > p.mean, ndtr(-lower)", "x0 > p.mean, ndtr(lower)", "tests/test_losses.py"),
-        ("-jnp.log(jnp.maximum(mass, 1e-12))", "-jnp.log(mass)", "tests/test_losses.py"),
+        ("x0 > p.mean, ndtr(-lower)", "x0 > p.mean, ndtr(lower)", "tests/diffusion/test_losses.py"),
+        ("-jnp.log(jnp.maximum(mass, 1e-12))", "-jnp.log(mass)", "tests/diffusion/test_losses.py"),
         (
             "return 0.5 * (jnp.exp(difference) - 1 - difference + squared_distance)",
             "return 0.5 * (jnp.exp(difference) - 1 + difference + squared_distance)",
-            "tests/test_losses.py",
+            "tests/diffusion/test_losses.py",
         ),
         ("if loss.bound_trains_mean else stop_mean(prediction)", "", STEP),
     ),
@@ -253,30 +277,34 @@ MUTATIONS = [
     ),
     *of(
         "diffusion/timesteps",
-        ("* (1 - uniform_part) + uniform_part / count", "", "tests/test_timesteps.py"),
-        ("(count * p[index])", "p[index]", "tests/test_timesteps.py"),
+        (
+            "* (1 - uniform_part) + uniform_part / count",
+            "",
+            "tests/diffusion/test_timestep_samplers.py",
+        ),
+        ("(count * p[index])", "p[index]", "tests/diffusion/test_timestep_samplers.py"),
     ),
     *of(
         "diffusion/guidance",
         (
             "good + guidance_scale * (good - bad)",
             "good + guidance_scale * bad",
-            "tests/test_guidance.py",
+            "tests/diffusion/test_guidance.py",
         ),
         (
             "(low < sigma) & (sigma <= high)",
             "(low <= sigma) & (sigma < high)",
-            "tests/test_guidance_variants.py",
+            "tests/diffusion/test_guidance_variants.py",
         ),
         (
             "phi * (factor - 1) * v / size",
             "phi * (factor - 1) * v",
-            "tests/test_guidance_variants.py",
+            "tests/diffusion/test_guidance_variants.py",
         ),
         (
             "denoiser(x * (own.noise / noise), own, condition)",
             "denoiser(x, own, condition)",
-            "tests/test_guidance_variants.py",
+            "tests/diffusion/test_guidance_variants.py",
         ),
     ),
     *of(
@@ -284,81 +312,97 @@ MUTATIONS = [
         (
             "jnp.where(variance > 0, jnp.exp(0.5 * log_variance), 0.0)",
             "jnp.exp(0.5 * log_variance)",
-            "tests/test_sampling.py tests/test_schedulers.py",
+            "tests/sampling/test_exact_gaussian.py tests/sampling/test_diffusers_solvers.py",
         ),
-        ("(1 - eta**2) * jnp.square", "(1 - eta) * jnp.square", "tests/test_sampling.py"),
+        (
+            "(1 - eta**2) * jnp.square",
+            "(1 - eta) * jnp.square",
+            "tests/sampling/test_exact_gaussian.py",
+        ),
     ),
     *of(
         "sampling/loop",
         (
             "random_keys.at_step(keys, count)",
             "random_keys.at_step(keys, 1)",
-            "tests/test_sampling.py",
+            "tests/sampling/test_exact_gaussian.py",
         ),
         (
             "starting_noise(keys, shape) * path.start_std",
             "starting_noise(keys, shape)",
-            "tests/test_solvers.py -k deviation",
+            "tests/sampling/test_solvers.py -k deviation",
         ),
     ),
     *of(
         "sampling/heun",
-        ("jnp.asarray(next.noise) > 0", "jnp.asarray(next.noise) >= 0", "tests/test_solvers.py"),
+        (
+            "jnp.asarray(next.noise) > 0",
+            "jnp.asarray(next.noise) >= 0",
+            "tests/sampling/test_solvers.py",
+        ),
     ),
     *of(
         "sampling/multistep",
-        ("nodes[-1] - arrived", "nodes[-1] + arrived", "tests/test_multistep_solvers.py"),
-        ("or arrived == 0", "", "tests/test_multistep_solvers.py tests/test_editing.py"),
+        ("nodes[-1] - arrived", "nodes[-1] + arrived", "tests/sampling/test_multistep_solvers.py"),
+        (
+            "or arrived == 0",
+            "",
+            "tests/sampling/test_multistep_solvers.py tests/sampling/test_editing.py",
+        ),
     ),
     *of(
         "evaluation/moments",
         (
             "self.scatter / (self.count - 1)",
             "self.scatter / self.count",
-            "tests/test_fid.py tests/test_metrics.py",
+            "tests/evaluation/test_fid.py tests/evaluation/test_metrics.py",
         ),
-        ("self.count * other.count / count)", "self.count * other.count)", "tests/test_fid.py"),
-        ("- 2 * trace)", "- trace)", "tests/test_metrics.py"),
+        (
+            "self.count * other.count / count)",
+            "self.count * other.count)",
+            "tests/evaluation/test_fid.py",
+        ),
+        ("- 2 * trace)", "- trace)", "tests/evaluation/test_metrics.py"),
     ),
     *of(
         "evaluation/scores",
-        ("/ (size * (size - 1))", "/ (size * size)", "tests/test_metrics.py"),
+        ("/ (size * (size - 1))", "/ (size * size)", "tests/evaluation/test_metrics.py"),
         (
             "block[:, neighbours] for block",
             "block[:, neighbours - 1] for block",
-            "tests/test_metrics.py",
+            "tests/evaluation/test_metrics.py",
         ),
-        ("block <= radii", "block < radii", "tests/test_metrics.py"),
+        ("block <= radii", "block < radii", "tests/evaluation/test_metrics.py"),
     ),
     *of(
         "runs/recovery",
         (
             "|= {newest, int(restored.step)}",
             "|= {newest}",
-            "tests/test_bad_checkpoints.py -k goes_back_further",
+            "tests/training/test_checkpoint_errors.py -k goes_back_further",
         ),
         (
             "restore_newest(self._checkpoints",
             "(lambda c, x: (c.restore(newest, x), {}, []))(self._checkpoints",
-            "tests/test_bad_checkpoints.py -k goes_back_further",
+            "tests/training/test_checkpoint_errors.py -k goes_back_further",
         ),
     ),
     *of(
         "runs/continuing",
-        ('glob("*/params")', 'glob("*/")', "tests/test_continuing.py"),
-        ("if done > config.steps:", "if done >= config.steps:", "tests/test_continuing.py"),
+        ('glob("*/params")', 'glob("*/")', "tests/workdir/test_resume.py"),
+        ("if done > config.steps:", "if done >= config.steps:", "tests/workdir/test_resume.py"),
     ),
     *of(
         "runs/labels",
         (
             "np.full(count or DEFAULT_COUNT, num_classes, np.int32)",
             "np.full(count or DEFAULT_COUNT, 0, np.int32)",
-            "tests/test_scripts.py -k label",
+            "tests/scripts/test_scripts.py -k label",
         ),
         (
             "np.arange(count) * len(chosen) // count",
             "np.arange(count) % len(chosen)",
-            "tests/test_scripts.py -k label",
+            "tests/scripts/test_scripts.py -k label",
         ),
     ),
     *of(
@@ -366,7 +410,7 @@ MUTATIONS = [
         (
             'batch["index"] = index + start',
             'batch["index"] = index',
-            "tests/test_generator.py -k later",
+            "tests/generation/test_sampler.py -k later",
         ),
     ),
 ]

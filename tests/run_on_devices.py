@@ -22,9 +22,9 @@ import numpy as np
 from tiny import tiny_config
 
 from diffusion_jax import parallel
+from diffusion_jax.config import build
 from diffusion_jax.data import batches
-from diffusion_jax.runs import build
-from diffusion_jax.runs.generator import Generator
+from diffusion_jax.generation.sampler import Generator
 from diffusion_jax.runs.train import fresh_state, make_placement, make_program
 from diffusion_jax.training import metrics as step_metrics
 

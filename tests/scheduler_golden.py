@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffusion_jax.diffusion import paths
-from diffusion_jax.diffusion.discrete import from_alphas_bar
+from diffusion_jax.diffusion import sampling_schedule
+from diffusion_jax.diffusion.discrete_schedules import from_alphas_bar
 from diffusion_jax.diffusion.process import per_image
 from diffusion_jax.diffusion.schedules import make_schedule
 from diffusion_jax.diffusion.types import Level, Prediction
@@ -63,12 +63,14 @@ def chain(schedule):
 def variance_preserving(golden):
     """The path with the golden's sigmas on which signal^2 + noise^2 = 1."""
     signal = 1 / np.sqrt(1 + golden.sigmas**2)
-    return paths.from_levels(Level(signal, golden.sigmas * signal, golden.clocks))
+    return sampling_schedule.from_levels(Level(signal, golden.sigmas * signal, golden.clocks))
 
 
 def in_sigma(golden):
     """The path with the golden's sigmas on which the signal is 1."""
-    return paths.from_levels(Level(np.ones_like(golden.sigmas), golden.sigmas, golden.clocks))
+    return sampling_schedule.from_levels(
+        Level(np.ones_like(golden.sigmas), golden.sigmas, golden.clocks)
+    )
 
 
 def denoiser(schedule, learned=False):
@@ -92,7 +94,7 @@ def denoiser(schedule, learned=False):
 
 def follow(solver, denoiser, path, schedule, golden):
     """x at each level of the path, (levels, *SHAPE), with the golden's start and noises."""
-    path = paths.on_device(solver.prepare(path, schedule))
+    path = sampling_schedule.on_device(solver.prepare(path, schedule))
     x = jnp.asarray(golden.states[0], jnp.float32)
     step = jax.jit(partial(solver.step, denoiser))
     history, states = solver.init(x), [x]

@@ -7,6 +7,21 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LIBRARY = sorted((ROOT / "diffusion_jax").rglob("*.py"))
+BELOW_RUNS = {
+    "diffusion",
+    "models",
+    "sampling",
+    "training",
+    "data",
+    "evaluation",
+    "files",
+    "images",
+    "parallel",
+    "pictures",
+    "config",
+    "workdir",
+    "generation",
+}
 # What each part of the library may import of the others. Modules at the root count as parts.
 MAY_IMPORT = {
     "diffusion": set(),
@@ -17,22 +32,16 @@ MAY_IMPORT = {
     "images": {"diffusion"},
     "pictures": {"images"},
     "data": {"files", "images"},
-    "training": {"diffusion", "models", "files", "images", "parallel"},
+    "training": {"diffusion", "models", "files", "images", "parallel", "config"},
     "evaluation": {"files", "images", "data", "parallel"},
-    "runs": {
-        "diffusion",
-        "models",
-        "sampling",
-        "training",
-        "data",
-        "evaluation",
-        "files",
-        "images",
-        "parallel",
-        "pictures",
-    },
+    "config": {"diffusion", "models", "sampling", "training", "data", "workdir"},
+    "workdir": {"diffusion", "models", "training", "data", "files", "parallel", "config", "runs"},
+    "generation": BELOW_RUNS | {"runs"},
+    "runs": BELOW_RUNS | {"importers"},
+    "report": BELOW_RUNS | {"runs", "report"},
+    "playground": BELOW_RUNS | {"runs"},
     "command": {"runs"},
-    "importers": {"diffusion", "models", "training", "runs", "files"},
+    "importers": {"diffusion", "models", "training", "config", "workdir", "runs", "files"},
 }
 # What the mathematics may import besides. Of the mathematics, networks import the types alone.
 MATHS = ("diffusion", "sampling")

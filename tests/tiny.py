@@ -3,7 +3,7 @@
 from ml_collections import ConfigDict
 
 from configs import digits
-from diffusion_jax.runs.sections import model_section
+from diffusion_jax.config.schema import model_section
 
 
 def tiny_config(**changes) -> ConfigDict:

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from diffusion_jax.data.large import check_enlarged
+from diffusion_jax.data.pixel_limits import check_enlarged
 from diffusion_jax.images import to_pil
 
 BILINEAR, BICUBIC = Image.Resampling.BILINEAR, Image.Resampling.BICUBIC

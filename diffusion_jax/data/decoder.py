@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from diffusion_jax.data import large
+from diffusion_jax.data import pixel_limits
 
 ALPHA = ("LA", "PA", "RGBA", "La", "RGBa")
 # Pillow decodes EPS with Ghostscript, which executes PostScript programs.
@@ -60,18 +60,18 @@ class Decoder:
             raise ValueError(f"{path} is not a file, or is a broken link")
         try:
             with Image.open(path, formats=formats()) as image:
-                large.check_pixels(*image.size)
-                with large.turn(*image.size):
+                pixel_limits.check_pixels(*image.size)
+                with pixel_limits.turn(*image.size):
                     plain = self._plain(image, path)
                     return self.then(plain) if self.then else plain
         except Unusable:
             raise
-        except large.TooLarge as error:
+        except pixel_limits.TooLarge as error:
             raise ValueError(f"{path} {error}") from None
         except Image.DecompressionBombError:
             raise ValueError(
-                f"{path} has far more than the {large.MOST_PIXELS:,} pixels that are read at most. "
-                "Make it smaller, or leave it out"
+                f"{path} has far more than the {pixel_limits.MOST_PIXELS:,} pixels that are read "
+                "at most. Make it smaller, or leave it out"
             ) from None
         except PermissionError as error:
             raise ValueError(

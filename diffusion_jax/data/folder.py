@@ -10,12 +10,12 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image
 
-from diffusion_jax.data import glance
+from diffusion_jax.data import dataset_summary
 from diffusion_jax.data.cache import CachedSource, Description
 from diffusion_jax.data.decoder import Decoder, formats
-from diffusion_jax.data.oddities import Oddities
+from diffusion_jax.data.directory_walk import Walk
+from diffusion_jax.data.image_warnings import Oddities
 from diffusion_jax.data.preparation import Cut, prepared
-from diffusion_jax.data.walk import Walk
 
 LABELS = ("auto", "folders", "parents", "none")
 SPLITS = ("train", "heldout", "all")
@@ -213,7 +213,7 @@ def read_folder(
     )
 
     found = (listing.root, listing.files, listing.labels, listing.class_names)
-    glance.say_once(*found, empty=listing.empty, cut=cut, note=listing.note)
+    dataset_summary.say_once(*found, empty=listing.empty, cut=cut, note=listing.note)
     description.require_classes(num_classes)
     if listing.class_names and {name.lower() for name in listing.class_names} <= SPLIT_NAMES:
         names = ", ".join(listing.class_names)
@@ -244,7 +244,7 @@ def read_folder(
         name_of=listing.files.__getitem__,
         skip_broken=skip_broken,
     )
-    if len(listing.files) > glance.LOOKED_AT:  # of which a glance has seen only some
+    if len(listing.files) > dataset_summary.LOOKED_AT:  # of which a glance has seen only some
         for line in odd.lines("the images decoded now"):
             print(line)
     if decoder.turned and not decoder.upright:

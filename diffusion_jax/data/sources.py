@@ -30,7 +30,7 @@ class Source(Protocol):
         ...
 
 
-# What `scripts.prepare_data` prepares: its splits, and what its command needs besides.
+# What `scripts.data` prepares: its splits, and what its command needs besides.
 PREPARED = {
     "imagenet64": (tuple(imagenet.COUNTS), " --source FOLDER_OF_THE_ZIPS"),
     "mnist": (tuple(mnist.COUNTS), ""),
@@ -61,7 +61,7 @@ def make_source(
 
     name: "digits", the 1,797 handwritten digits of 8x8 pixels that come with scikit-learn (split
     "all"); "imagenet64" (splits train and validation) and "mnist" (train and test), prepared by
-    `scripts.prepare_data`;
+    `scripts.data`;
     "tfds:NAME", any tfds dataset with an `image` feature, prepared as array_record; or
     "folder:PATH", a folder of image files (splits train, heldout, all). The last two are decoded
     into `cache_dir` on first use; "prepared:PATH" opens such a decoded dataset directly, which may
@@ -148,7 +148,7 @@ def _prepared(name: str, split: str, data_dir: str) -> CachedSource:
     except FileNotFoundError:
         raise FileNotFoundError(
             f"The split {split} of {name} is not prepared in {folder.parent.parent}; run "
-            f"python -m scripts.prepare_data {name}{more}, or set data.data_dir"
+            f"python -m scripts.data {name}{more}, or set data.data_dir"
         ) from None
 
 

@@ -125,8 +125,8 @@ def _open(name: str, split: str, data_dir: str) -> tuple[Any, Any]:
 
 def _how_to_make(name: str) -> str:
     if name.startswith("imagenet_resized/64x64"):
-        return "python -m scripts.prepare_data imagenet64 --tfds --source FOLDER_OF_THE_ZIPS"
-    return f"python -m scripts.prepare_data tfds --name {name}"
+        return "python -m scripts.data imagenet64 --tfds --source FOLDER_OF_THE_ZIPS"
+    return f"python -m scripts.data tfds --name {name}"
 
 
 def _classes(name: str, builder: Any) -> tuple[list[str], int]:

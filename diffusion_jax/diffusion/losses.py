@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.scipy.special import ndtr
 from jaxtyping import Array, Float
 
-from diffusion_jax.diffusion.options import check_positive
+from diffusion_jax.diffusion.checks import check_positive
 from diffusion_jax.diffusion.original import original_vlb
 from diffusion_jax.diffusion.process import (
     FIXED_VARIANCES,

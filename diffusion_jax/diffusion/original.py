@@ -5,7 +5,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 
-from diffusion_jax.diffusion.discrete import DiscreteSchedule, Table, from_alphas_bar
+from diffusion_jax.diffusion.discrete_schedules import DiscreteSchedule, Table, from_alphas_bar
 from diffusion_jax.diffusion.process import (
     clip_prediction,
     mean_per_example,

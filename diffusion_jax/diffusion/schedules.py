@@ -4,8 +4,8 @@ import inspect
 from types import ModuleType
 from typing import Any, Protocol, runtime_checkable
 
-from diffusion_jax.diffusion import continuous, discrete, original
-from diffusion_jax.diffusion.paths import Path
+from diffusion_jax.diffusion import continuous_schedules, discrete_schedules, original
+from diffusion_jax.diffusion.sampling_schedule import Path
 from diffusion_jax.diffusion.types import Keys, Leaf, Level, Waypoint
 
 
@@ -54,7 +54,7 @@ def linear(
     rescale_timesteps: bool = False,
     *,
     rescale: bool = False,
-) -> discrete.DiscreteSchedule:
+) -> discrete_schedules.DiscreteSchedule:
     """beta_t evenly spaced from 1e-4 to 0.02 (DDPM, arXiv:2006.11239, section 4).
 
     rescale: beta times 1000 / num_steps, so that a chain of any length ends with the same noise
@@ -63,8 +63,8 @@ def linear(
     scale = 1000 / num_steps if rescale else 1.0
     if 0.02 * scale >= 1:
         raise ValueError(f"rescale=True needs more than 20 steps, not num_steps={num_steps}")
-    schedule = discrete.from_betas(scale * discrete.linear_betas(num_steps))
-    return discrete.counted_from(schedule, first_timestep, rescale_timesteps)
+    schedule = discrete_schedules.from_betas(scale * discrete_schedules.linear_betas(num_steps))
+    return discrete_schedules.counted_from(schedule, first_timestep, rescale_timesteps)
 
 
 def cosine(
@@ -72,7 +72,7 @@ def cosine(
     behaviour: str = "corrected",
     first_timestep: int = 1,
     rescale_timesteps: bool = False,
-) -> discrete.DiscreteSchedule:
+) -> discrete_schedules.DiscreteSchedule:
     """Improved DDPM's cosine (arXiv:2102.09672, eq. 17).
 
     behaviour: "corrected" has alpha-bar_0 = 1; "original" is the clipped one of
@@ -81,17 +81,17 @@ def cosine(
     if behaviour == "original":
         schedule = original.original_cosine(num_steps)
     else:
-        schedule = discrete.from_betas(discrete.cosine_betas(num_steps))
-    return discrete.counted_from(schedule, first_timestep, rescale_timesteps)
+        schedule = discrete_schedules.from_betas(discrete_schedules.cosine_betas(num_steps))
+    return discrete_schedules.counted_from(schedule, first_timestep, rescale_timesteps)
 
 
 # What `config.schedule.name` can be. Options are keyword arguments, and a section of the config.
 SCHEDULES = {
     "linear": linear,
     "cosine": cosine,
-    "continuous_cosine": continuous.ContinuousCosine,
-    "flow": continuous.Flow,
-    "edm": continuous.EDM,
+    "continuous_cosine": continuous_schedules.ContinuousCosine,
+    "flow": continuous_schedules.Flow,
+    "edm": continuous_schedules.EDM,
 }
 
 

@@ -11,8 +11,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from diffusion_jax.diffusion.options import check_positive
-from diffusion_jax.diffusion.parametrisations import Parametrisation
+from diffusion_jax.diffusion.checks import check_positive
+from diffusion_jax.diffusion.parameterizations import Parametrisation
 from diffusion_jax.diffusion.types import Leaf, Level, PerExample
 
 # (level, gain) -> the weight of the target's squared error, (batch,).

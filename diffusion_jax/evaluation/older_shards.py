@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from diffusion_jax.evaluation import features, moments
-from diffusion_jax.evaluation.shards import shard_folder
+from diffusion_jax.evaluation.feature_shards import shard_folder
 
 VERSIONED = (features.VERSION, moments.NAME)  # the entries of settings that are versions
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from diffusion_jax.evaluation import features, image_sets, moments, published
+from diffusion_jax.evaluation import features, image_sets, moments, published_references
 from diffusion_jax.files import atomic, json_object, npz, writable
 
 # Names of the arrays that hold mean and covariance, by the name of the features.
@@ -131,7 +131,7 @@ def _from_npz(path: Path, main: str) -> Reference:
                 f"{path} is damaged: its `about` is not a JSON object: {error}"
             ) from None
     else:
-        about = published.about(path, arrays)
+        about = published_references.about(path, arrays)
     images = arrays.get("arr_0")
     if images is not None:
         images = image_sets.checked(images, path)

@@ -1,7 +1,7 @@
 """Reads the models of EDM (github.com/NVlabs/edm): network snapshots, .pkl.
 
 The file's `ema` is an `EDMPrecond` around a `SongUNet` (DDPM++, NCSN++) or a `DhariwalUNet` (ADM).
-Its settings and tensors are read without running anything; see `files/persistence.py`.
+Its settings and tensors are read without running anything; see `files/nvidia_pickle.py`.
 """
 
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from diffusion_jax.files import persistence
+from diffusion_jax.files import nvidia_pickle
 from diffusion_jax.importers.imported import Imported, shapes_of, with_settings
 from diffusion_jax.importers.nvidia_arguments import check_kinds, check_size
 from diffusion_jax.importers.tensors import Source, conv, dense, fill, plain
@@ -84,7 +84,7 @@ NETWORKS = {
 
 def read(path: Path, config: ConfigDict) -> Imported:
     """The average in a file. Raises ValueError if it is damaged or of another network."""
-    module = persistence.read(path, "EDMPrecond")
+    module = nvidia_pickle.read(path, "EDMPrecond")
     settings = settings_of(module.arguments, path)
     state = {name: np.asarray(array, np.float32) for name, array in module.tensors.items()}
     check_size(settings, state, path)

@@ -1,7 +1,7 @@
 """Reads the models of EDM2 (github.com/NVlabs/edm2): network snapshots, .pkl.
 
 The file's `ema` is a `Precond`, whose settings and tensors are read without running anything; see
-`files/persistence.py`.
+`files/nvidia_pickle.py`.
 """
 
 from pathlib import Path
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
-from diffusion_jax.files import persistence
+from diffusion_jax.files import nvidia_pickle
 from diffusion_jax.importers.imported import Imported, shapes_of, with_settings
 from diffusion_jax.importers.nvidia_arguments import check_kinds, check_size
 from diffusion_jax.importers.tensors import Layout, Source, conv, dense, fill
@@ -52,7 +52,7 @@ ONLY = {"channel_mult_noise": None, "channel_mult_emb": None, "resample_filter":
 
 def read(path: Path, config: ConfigDict) -> Imported:
     """The average in a file. Raises ValueError if it is damaged or of another network."""
-    module = persistence.read(path, "Precond")
+    module = nvidia_pickle.read(path, "Precond")
     state = {name: np.asarray(array, np.float32) for name, array in module.tensors.items()}
     settings = settings_of(module.arguments, path)
     check_size(settings, state, path)

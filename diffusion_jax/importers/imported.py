@@ -9,9 +9,9 @@ import jax
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
+from diffusion_jax.config import build
+from diffusion_jax.config.schema import model_section
 from diffusion_jax.models import MODELS, Network
-from diffusion_jax.runs import build
-from diffusion_jax.runs.sections import model_section
 from diffusion_jax.training.state import init_params
 
 

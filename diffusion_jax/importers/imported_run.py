@@ -14,10 +14,11 @@ import optax
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
+from diffusion_jax.config import build
 from diffusion_jax.files import json_object, writable
-from diffusion_jax.runs import build, run_folder
 from diffusion_jax.training.checkpoints import Checkpoints
 from diffusion_jax.training.state import TrainState, init_state
+from diffusion_jax.workdir import run_folder
 
 # Records the source of an imported checkpoint.
 ORIGIN_FILE = "imported.json"

@@ -19,7 +19,7 @@ from diffusion_jax.files import archive, atomic
 from diffusion_jax.importers.imported import shapes_of
 from diffusion_jax.importers.imported_run import check_free
 from diffusion_jax.importers.tensors import Source, fill
-from diffusion_jax.runs import run_folder
+from diffusion_jax.workdir import run_folder
 
 FILE = "model.safetensors"
 LONGEST_HEADER = 2**24  # bytes, which would be 100,000 tensors

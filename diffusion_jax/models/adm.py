@@ -14,12 +14,16 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from diffusion_jax.diffusion.types import Clock, Condition, Images, Labels, NetworkOutput
-from diffusion_jax.models.adm_layers import ORDERS, square_conv
-from diffusion_jax.models.adm_parts import Parts, embedding
-from diffusion_jax.models.embeddings import LabelEmbedding
-from diffusion_jax.models.levels import attending, channels_by_side, widths
+from diffusion_jax.models.layers.adm import ORDERS, square_conv
+from diffusion_jax.models.layers.adm_encoder import Parts, embedding
+from diffusion_jax.models.layers.embeddings import LabelEmbedding
+from diffusion_jax.models.layers.remat import check_sides
+from diffusion_jax.models.layers.resolution_levels import (
+    attending,
+    channels_by_side,
+    widths,
+)
 from diffusion_jax.models.network import Network
-from diffusion_jax.models.remat import check_sides
 
 
 class ADM(Network):

@@ -14,13 +14,13 @@ import numpy as np
 from jaxtyping import Array, DTypeLike, Float, Int
 
 from diffusion_jax.diffusion.types import Clock, Condition, Features, Images, NetworkOutput
-from diffusion_jax.models.ahead import OF_CONDITION, OF_LEVEL, ahead
-from diffusion_jax.models.attention import attention
-from diffusion_jax.models.embeddings import LabelEmbedding, sinusoidal
-from diffusion_jax.models.layers import TORCH_KERNEL, Conv, conv, dense, gelu
+from diffusion_jax.models.layers.attention import attention
+from diffusion_jax.models.layers.convolutions import TORCH_KERNEL, Conv, conv, dense, gelu
+from diffusion_jax.models.layers.embeddings import LabelEmbedding, sinusoidal
+from diffusion_jax.models.layers.normalization import GroupNorm
+from diffusion_jax.models.layers.precompute import OF_CONDITION, OF_LEVEL, ahead
+from diffusion_jax.models.layers.remat import apply_block, check_sides
 from diffusion_jax.models.network import Network
-from diffusion_jax.models.normalisation import GroupNorm
-from diffusion_jax.models.remat import apply_block, check_sides
 
 Embedding = Float[Array, "batch time_dim"]
 HEADS = 4

@@ -14,10 +14,10 @@ import numpy as np
 from jaxtyping import Array, DTypeLike, Float, Int
 
 from diffusion_jax.diffusion.types import Clock, Condition, Images, NetworkOutput
-from diffusion_jax.models.ahead import OF_CONDITION, OF_LEVEL, ahead
-from diffusion_jax.models.attention import attention
-from diffusion_jax.models.embeddings import LabelEmbedding, TimeMLP, sinusoidal
-from diffusion_jax.models.layers import Conv, Dense
+from diffusion_jax.models.layers.attention import attention
+from diffusion_jax.models.layers.convolutions import Conv, Dense
+from diffusion_jax.models.layers.embeddings import LabelEmbedding, TimeMLP, sinusoidal
+from diffusion_jax.models.layers.precompute import OF_CONDITION, OF_LEVEL, ahead
 from diffusion_jax.models.network import Network
 
 Tokens = Float[Array, "batch tokens width"]

@@ -11,13 +11,11 @@ import numpy as np
 from jaxtyping import Array, DTypeLike, Float, Int, PyTree
 
 from diffusion_jax.diffusion.types import Clock, Condition, Images, NetworkOutput
-from diffusion_jax.models.adm_layers import RESAMPLE, split_heads
-from diffusion_jax.models.adm_parts import Maps
-from diffusion_jax.models.ahead import OF_CONDITION, OF_LEVEL, ahead
-from diffusion_jax.models.attention import attention
-from diffusion_jax.models.layers import Dropout
-from diffusion_jax.models.levels import attending, channels_by_side, widths
-from diffusion_jax.models.magnitude import (
+from diffusion_jax.models.layers.adm import RESAMPLE, split_heads
+from diffusion_jax.models.layers.adm_encoder import Maps
+from diffusion_jax.models.layers.attention import attention
+from diffusion_jax.models.layers.convolutions import Dropout
+from diffusion_jax.models.layers.magnitude_preserving import (
     MPConv,
     MPFourier,
     MPLabel,
@@ -27,8 +25,14 @@ from diffusion_jax.models.magnitude import (
     normalized,
     normalized_kernel,
 )
+from diffusion_jax.models.layers.precompute import OF_CONDITION, OF_LEVEL, ahead
+from diffusion_jax.models.layers.remat import apply_block, check_sides
+from diffusion_jax.models.layers.resolution_levels import (
+    attending,
+    channels_by_side,
+    widths,
+)
 from diffusion_jax.models.network import Network
-from diffusion_jax.models.remat import apply_block, check_sides
 
 
 class EDM2(Network):

@@ -15,10 +15,10 @@ from jaxtyping import Array, Float, Int
 
 from diffusion_jax.diffusion.types import Clock, Condition, Images
 from diffusion_jax.models.adm import ADM, check_blocks
-from diffusion_jax.models.adm_layers import split_heads
-from diffusion_jax.models.adm_parts import Parts, embedding
-from diffusion_jax.models.attention import attention
-from diffusion_jax.models.layers import TORCH_KERNEL
+from diffusion_jax.models.layers.adm import split_heads
+from diffusion_jax.models.layers.adm_encoder import Parts, embedding
+from diffusion_jax.models.layers.attention import attention
+from diffusion_jax.models.layers.convolutions import TORCH_KERNEL
 from diffusion_jax.models.network import Network
 
 Logits = Float[Array, "batch classes"]

@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from diffusion_jax.models.layers import conv
+from diffusion_jax.models.layers.convolutions import conv
 
 PARAMETERS = 16_697_987  # of RealESRGAN_x4plus
 FACTOR = 4

@@ -14,14 +14,18 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from diffusion_jax.diffusion.types import Clock, Condition, Images, NetworkOutput
-from diffusion_jax.models.adm_parts import Maps
-from diffusion_jax.models.ahead import OF_CONDITION, OF_LEVEL, ahead
-from diffusion_jax.models.embeddings import sinusoidal
-from diffusion_jax.models.layers import Conv
-from diffusion_jax.models.levels import attending, channels_by_side, numbers, widths
-from diffusion_jax.models.network import Network
-from diffusion_jax.models.remat import apply_block, check_sides
-from diffusion_jax.models.song_layers import (
+from diffusion_jax.models.layers.adm_encoder import Maps
+from diffusion_jax.models.layers.convolutions import Conv
+from diffusion_jax.models.layers.embeddings import sinusoidal
+from diffusion_jax.models.layers.precompute import OF_CONDITION, OF_LEVEL, ahead
+from diffusion_jax.models.layers.remat import apply_block, check_sides
+from diffusion_jax.models.layers.resolution_levels import (
+    attending,
+    channels_by_side,
+    numbers,
+    widths,
+)
+from diffusion_jax.models.layers.song import (
     ALMOST_ZERO,
     HALF,
     XAVIER,
@@ -32,6 +36,7 @@ from diffusion_jax.models.song_layers import (
     filtered,
     norm,
 )
+from diffusion_jax.models.network import Network
 
 EMBEDDINGS = ("positional", "fourier")
 ENCODERS = ("standard", "residual")

@@ -10,21 +10,21 @@ from flax.core import FrozenDict
 from jaxtyping import Array, Float, Int
 
 from diffusion_jax.diffusion.types import Clock, Condition, Images, NetworkOutput
-from diffusion_jax.models import unet_checks
-from diffusion_jax.models.ahead import OF_CONDITION, OF_LEVEL, ahead
-from diffusion_jax.models.attention import ChannelAttention
-from diffusion_jax.models.blocks import Conditioning
-from diffusion_jax.models.chain import Blocks, block_options, parse_blocks
-from diffusion_jax.models.convnext import ConvNeXtBlock
-from diffusion_jax.models.embeddings import (
+from diffusion_jax.models.layers import unet_checks
+from diffusion_jax.models.layers.attention import ChannelAttention
+from diffusion_jax.models.layers.block_chain import Blocks, block_options, parse_blocks
+from diffusion_jax.models.layers.blocks import Conditioning
+from diffusion_jax.models.layers.convnext import ConvNeXtBlock
+from diffusion_jax.models.layers.convolutions import conv, double
+from diffusion_jax.models.layers.embeddings import (
     LabelEmbedding,
     TimeMLP,
     sinusoidal,
     time_embedding_kind,
 )
-from diffusion_jax.models.layers import conv, double
+from diffusion_jax.models.layers.original import original_sinusoidal
+from diffusion_jax.models.layers.precompute import OF_CONDITION, OF_LEVEL, ahead
 from diffusion_jax.models.network import Network
-from diffusion_jax.models.original import original_sinusoidal
 
 
 class UNet(Network):

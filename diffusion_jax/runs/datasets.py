@@ -9,13 +9,13 @@ import numpy as np
 from jaxtyping import Int
 from ml_collections import ConfigDict
 
+from diffusion_jax.config import build
+from diffusion_jax.config.num_classes import settled
+from diffusion_jax.config.validation import validate
 from diffusion_jax.data import Source, make_source
+from diffusion_jax.generation.class_labels import captions
 from diffusion_jax.images import Picture, Uint8Images, grid
 from diffusion_jax.pictures.captions import captioned
-from diffusion_jax.runs import build
-from diffusion_jax.runs.found_classes import settled
-from diffusion_jax.runs.labels import captions
-from diffusion_jax.runs.validation import validate
 
 SHOWN = 8  # classes of a picture of examples
 

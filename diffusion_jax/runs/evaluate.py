@@ -9,14 +9,16 @@ from jaxtyping import Int
 from ml_collections import ConfigDict
 
 from diffusion_jax import parallel
+from diffusion_jax.config import build, overrides
 from diffusion_jax.evaluation.image_sets import ImageSet
 from diffusion_jax.files import json_object
+from diffusion_jax.generation import guidance_models
+from diffusion_jax.generation.class_labels import parse_list
+from diffusion_jax.generation.pixels import Origin, finite_pixels
+from diffusion_jax.generation.sampler import Generator
 from diffusion_jax.images import Uint8Images
-from diffusion_jax.runs import build, guides, run_folder, sampling_settings
-from diffusion_jax.runs.generator import Generator
-from diffusion_jax.runs.labels import parse_list
-from diffusion_jax.runs.pixels import Origin, finite_pixels
-from diffusion_jax.runs.trained import digest, load_params
+from diffusion_jax.workdir import run_folder
+from diffusion_jax.workdir.parameters import digest, load_params
 
 
 def of_run(
@@ -58,17 +60,19 @@ def of_run(
         "checkpoint": step,
         "parameters": "ema" if ema else "raw",
         "parameters_sha256": digest(params),
-        "labels": labels if guides.classes_of(config, [])[0] else "the model has no classes",
+        "labels": labels
+        if guidance_models.classes_of(config, [])[0]
+        else "the model has no classes",
         "quantizer": "truncate" if truncate else "round",
         "seed": seed,
-        "sampling": sampling_settings.in_use(config),
+        "sampling": overrides.in_use(config),
         "model": config.model.to_dict(),
         "schedule": config.schedule.to_dict(),
         "parametrisation": config.parametrisation,
         "parametrisations": config.parametrisations.to_dict(),
         "loss": config.loss.kind,  # decides whether sampling uses a learned variance
     }
-    about |= guides.digests(generator.guide_params)
+    about |= guidance_models.digests(generator.guide_params)
     shape = (config.data.resolution, config.data.resolution, config.model.channels)
     return ImageSet(count, shape, read, about, trained_on(workdir))
 
@@ -99,7 +103,7 @@ def choose_labels(
     of the training data; "none", the null class; or a list, see `labels.parse_list`, each in turn.
     names: of the run's own classes. Raises ValueError for a class that there is not.
     """
-    classes, names = guides.classes_of(config, list(names))
+    classes, names = guidance_models.classes_of(config, list(names))
     if not classes:
         return np.zeros(count, np.int32)
     generator = np.random.default_rng([seed, 2])

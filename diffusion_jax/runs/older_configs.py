@@ -4,8 +4,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from diffusion_jax.config.schema import add_defaults, model_section
 from diffusion_jax.models import MODELS
-from diffusion_jax.runs.sections import add_defaults, model_section
 
 # Fields that older versions lack, and what those versions did.
 ADDED = {

@@ -8,7 +8,13 @@ import jax
 import numpy as np
 
 from diffusion_jax import parallel
-from diffusion_jax.evaluation import moments, older_shards, provenance, references, shards
+from diffusion_jax.evaluation import (
+    feature_shards,
+    moments,
+    older_shards,
+    provenance,
+    references,
+)
 from diffusion_jax.evaluation.features import Extractor
 from diffusion_jax.evaluation.references import Reference
 from diffusion_jax.files import lock
@@ -41,11 +47,11 @@ def make_reference(
     about |= {"data": dataset.provenance, "count": count}
     chosen = np.linspace(0, size - 1, count).astype(int)
     first = jax.process_index() == 0
-    folder = shards.shard_folder(path.parent, about)
+    folder = feature_shards.shard_folder(path.parent, about)
     if first:
         older_shards.say(path.parent, about, tell)
     with parallel.entered_by_first(lock.only_one(folder, "filled")):
-        statistics = shards.accumulate(
+        statistics = feature_shards.accumulate(
             folder,
             count,
             lambda start, number: dataset.read(chosen[start : start + number]),

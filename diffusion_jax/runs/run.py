@@ -12,18 +12,21 @@ from jaxtyping import Int, PyTree
 from ml_collections import ConfigDict
 
 from diffusion_jax import parallel
+from diffusion_jax.config import build, overrides
+from diffusion_jax.config.schema import options_in
+from diffusion_jax.config.validation import validate
+from diffusion_jax.evaluation.evaluator import Judge
 from diffusion_jax.evaluation.features import make_extractor
-from diffusion_jax.evaluation.judge import Judge
-from diffusion_jax.pictures.shown import Pictures
-from diffusion_jax.runs import build, evaluate, guides, run_folder, sampling_settings
-from diffusion_jax.runs import labels as class_labels
-from diffusion_jax.runs.edit_of_run import Edit
-from diffusion_jax.runs.generator import Generator
-from diffusion_jax.runs.labels import Asked
-from diffusion_jax.runs.pixels import Origin, finite_pixels
-from diffusion_jax.runs.sections import options_in
-from diffusion_jax.runs.trained import load_params
-from diffusion_jax.runs.validation import validate
+from diffusion_jax.generation import class_labels as class_labels
+from diffusion_jax.generation import guidance_models
+from diffusion_jax.generation.class_labels import Asked
+from diffusion_jax.generation.pixels import Origin, finite_pixels
+from diffusion_jax.generation.sampler import Generator
+from diffusion_jax.pictures.gallery import Pictures
+from diffusion_jax.runs import evaluate
+from diffusion_jax.runs.run_edit import Edit
+from diffusion_jax.workdir import run_folder
+from diffusion_jax.workdir.parameters import load_params
 
 LARGEST_BATCH = 64
 # What a generator takes at each call; the rest of config.sampling is fixed in it.
@@ -157,7 +160,7 @@ class Run:
         known = set(config.sampling.keys())
         fields = {name: value for name, value in settings.items() if name in known}
         options = {name: value for name, value in settings.items() if name not in known}
-        sampling_settings.change(config, fields, options)
+        overrides.change(config, fields, options)
         validate(config)
         return config
 
@@ -165,7 +168,7 @@ class Run:
         self, labels: Asked, count: int | None = None, *, seed: int = 0
     ) -> Int[np.ndarray, "count"]:
         """A label for each image, see `sample`."""
-        classes, names = guides.classes_of(self.config, self.class_names)
+        classes, names = guidance_models.classes_of(self.config, self.class_names)
         if count is not None and count < 1:
             raise ValueError(f"count={count} must be at least 1")
         if not isinstance(labels, str | int | Sequence | np.ndarray):

@@ -8,12 +8,13 @@ from typing import Any, Literal
 
 from ml_collections import ConfigDict
 
-from diffusion_jax.evaluation.judge import Judge
-from diffusion_jax.runs import build, run_folder, sampling_settings
+from diffusion_jax.config import build, overrides
+from diffusion_jax.config.validation import validate
+from diffusion_jax.evaluation.evaluator import Judge
 from diffusion_jax.runs.evaluate import of_run
-from diffusion_jax.runs.trained import find_steps
-from diffusion_jax.runs.validation import validate
 from diffusion_jax.sampling import count_evaluations
+from diffusion_jax.workdir import run_folder
+from diffusion_jax.workdir.parameters import find_steps
 
 # The sampling settings that a table shows, and its columns beside the metrics. evaluations: of the
 # network for an image. options: those of the solver without a column that are not its defaults.
@@ -118,10 +119,10 @@ def evaluate(
 
 def _settings(point: Point, config: ConfigDict) -> dict[str, Any]:
     """The `SETTINGS` of a point, except for the evaluations, which are counted elsewhere."""
-    in_use = sampling_settings.in_use(config)
+    in_use = overrides.in_use(config)
     values = {name: in_use.get(name, "") for name in SAMPLING}
     values["steps" if values["stride"] else "stride"] = ""  # one takes the place of the other
-    changed = sampling_settings.changed_options(config)
+    changed = overrides.changed_options(config)
     values["options"] = ";".join(f"{n}={v}" for n, v in changed.items() if n not in OPTIONS)
     values |= {"workdir": str(point.workdir), "checkpoint": point.checkpoint, "seed": point.seed}
     return {name: values[name] for name in SETTINGS if name in values}
@@ -142,6 +143,6 @@ def _config_of(point: Point, protocol: Protocol) -> ConfigDict:
         if options.get(name) is not None:
             raise ValueError(f"--{name} and --option {name}={value} were both given; choose one")
         options[name] = value
-    sampling_settings.change(config, settings, options)
+    overrides.change(config, settings, options)
     validate(config)
     return config

@@ -14,24 +14,25 @@ from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 from diffusion_jax import parallel
+from diffusion_jax.config import build
+from diffusion_jax.config.num_classes import settled
+from diffusion_jax.config.validation import validate
 from diffusion_jax.files import lock
-from diffusion_jax.runs import build, continuing, environment, run_folder
-from diffusion_jax.runs.found_classes import settled
-from diffusion_jax.runs.previews import make_preview
-from diffusion_jax.runs.recovery import Recovery
-from diffusion_jax.runs.trained import load_params
-from diffusion_jax.runs.validation import validate
+from diffusion_jax.runs.sample_grids import make_preview
 from diffusion_jax.training import fine_tuning, objectives
+from diffusion_jax.training.checkpoint_errors import writing_into
 from diffusion_jax.training.checkpoints import Checkpoints
-from diffusion_jax.training.damage import writing_into
-from diffusion_jax.training.fallback import restore_newest
-from diffusion_jax.training.interruption import interruptible
+from diffusion_jax.training.logging import Reporter, read_metrics
 from diffusion_jax.training.loop import run_steps
 from diffusion_jax.training.metrics import Metrics, Running
-from diffusion_jax.training.placement import Placement, Replicated, Split, run_once
-from diffusion_jax.training.reporting import Reporter, read_metrics
+from diffusion_jax.training.preemption import interruptible
+from diffusion_jax.training.recovery import Recovery
+from diffusion_jax.training.restore import restore_newest
+from diffusion_jax.training.sharding import Placement, Replicated, Split, run_once
 from diffusion_jax.training.state import TrainState, init_state
 from diffusion_jax.training.step import make_train_step
+from diffusion_jax.workdir import environment, resume, run_folder
+from diffusion_jax.workdir.parameters import load_params
 
 
 def train(config: ConfigDict, workdir: Path) -> TrainState:
@@ -50,12 +51,12 @@ def train(config: ConfigDict, workdir: Path) -> TrainState:
     config = settled(config)
     validate(config)
     parallel.check_batch_size(config.batch_size, config.micro_batches)
-    changes = continuing.changes_since(config, workdir)
-    continuing.check_steps(config, workdir)
+    changes = resume.changes_since(config, workdir)
+    resume.check_steps(config, workdir)
     if config.init_from and not (workdir / run_folder.CHECKPOINTS).is_dir():
         _config_to_start_from(config.init_from)  # which a run that goes on no longer needs
     source = build.open_source(config)
-    continuing.check_classes(config, workdir, source)
+    resume.check_classes(config, workdir, source)
     fresh = partial(fresh_state, config)
     shapes = partial(jax.eval_shape, fresh)
     placement = make_placement(config)
@@ -124,7 +125,7 @@ def train(config: ConfigDict, workdir: Path) -> TrainState:
             report.say(f"Data: {source.description.summary()}")
             for line in news:
                 report.say(line)
-            for change in changes + continuing.changes_of_data(about, known):
+            for change in changes + resume.changes_of_data(about, known):
                 report.say(f"Changed since the last start: {change}")
             if start:
                 over = start == config.steps

@@ -2,22 +2,22 @@
 
 from collections.abc import Callable
 
-from diffusion_jax.sampling.ddim import ddim
-from diffusion_jax.sampling.ddpm import ddpm
-from diffusion_jax.sampling.dpmpp_2m import dpmpp_2m
-from diffusion_jax.sampling.dpmpp_2s import dpmpp_2s
-from diffusion_jax.sampling.dpmpp_3m import dpmpp_3m
-from diffusion_jax.sampling.dpmpp_sde_2m import dpmpp_sde_2m
-from diffusion_jax.sampling.euler import euler
-from diffusion_jax.sampling.euler_ancestral import euler_ancestral
-from diffusion_jax.sampling.evaluations import count_evaluations
-from diffusion_jax.sampling.grids import SPACINGS, make_path
-from diffusion_jax.sampling.heun import heun
+from diffusion_jax.sampling.evaluation_count import count_evaluations
 from diffusion_jax.sampling.loop import Film, sample
-from diffusion_jax.sampling.original import original
-from diffusion_jax.sampling.pndm import pndm
 from diffusion_jax.sampling.solver import Solver, memoryless
-from diffusion_jax.sampling.unipc import unipc
+from diffusion_jax.sampling.solvers.ddim import ddim
+from diffusion_jax.sampling.solvers.ddpm import ddpm
+from diffusion_jax.sampling.solvers.dpmpp_2m import dpmpp_2m
+from diffusion_jax.sampling.solvers.dpmpp_2s import dpmpp_2s
+from diffusion_jax.sampling.solvers.dpmpp_3m import dpmpp_3m
+from diffusion_jax.sampling.solvers.dpmpp_sde_2m import dpmpp_sde_2m
+from diffusion_jax.sampling.solvers.euler import euler
+from diffusion_jax.sampling.solvers.euler_ancestral import euler_ancestral
+from diffusion_jax.sampling.solvers.heun import heun
+from diffusion_jax.sampling.solvers.original import original
+from diffusion_jax.sampling.solvers.pndm import pndm
+from diffusion_jax.sampling.solvers.unipc import unipc
+from diffusion_jax.sampling.spacing import SPACINGS, make_path
 
 # What `config.sampling.solver` can be. Options are keyword arguments, and a section of the config.
 SOLVERS: dict[str, Callable[..., Solver]] = {

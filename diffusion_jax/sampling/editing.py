@@ -13,8 +13,8 @@ from collections.abc import Callable
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from diffusion_jax.diffusion.paths import Path
 from diffusion_jax.diffusion.process import q_sample
+from diffusion_jax.diffusion.sampling_schedule import Path
 from diffusion_jax.diffusion.types import Denoiser, Images, Keys, PerImage
 from diffusion_jax.sampling.inpainting import inpainting
 from diffusion_jax.sampling.loop import Film, Index, sample, starting_noise

@@ -5,8 +5,8 @@ from dataclasses import fields, replace
 import jax.numpy as jnp
 import numpy as np
 
-from diffusion_jax.diffusion.paths import Path
 from diffusion_jax.diffusion.process import q_sample
+from diffusion_jax.diffusion.sampling_schedule import Path
 from diffusion_jax.diffusion.types import Denoiser, Images, Waypoint
 from diffusion_jax.sampling.solver import History, Solver
 

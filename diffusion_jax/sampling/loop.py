@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Array, Int
 
 from diffusion_jax.diffusion import keys as random_keys
-from diffusion_jax.diffusion.paths import Path
 from diffusion_jax.diffusion.process import per_image
+from diffusion_jax.diffusion.sampling_schedule import Path
 from diffusion_jax.diffusion.types import Denoiser, Images, Keys, Leaf, Level, Prediction, Waypoint
 from diffusion_jax.sampling.solver import History, Solver
 

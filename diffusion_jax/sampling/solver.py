@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from diffusion_jax.diffusion.paths import Path
+from diffusion_jax.diffusion.sampling_schedule import Path
 from diffusion_jax.diffusion.schedules import Schedule
 from diffusion_jax.diffusion.types import Denoiser, Images, Waypoint
 

@@ -13,14 +13,14 @@ import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 
 from diffusion_jax import parallel
-from diffusion_jax.training.damage import (
+from diffusion_jax.training.checkpoint_errors import (
     DamagedCheckpoint,
     SaveFailed,
     check_metadata,
     check_ordinary,
     hush_late_callbacks,
 )
-from diffusion_jax.training.digests import Digests, first_not_finite, named
+from diffusion_jax.training.checksums import Digests, first_not_finite, named
 from diffusion_jax.training.state import TrainState
 
 # Parts of the state that not every run has.

@@ -10,9 +10,9 @@ from ml_collections import ConfigDict
 
 from diffusion_jax import parallel
 from diffusion_jax.training import metrics as step_metrics
+from diffusion_jax.training.logging import Reporter
 from diffusion_jax.training.metrics import Metrics, Running
-from diffusion_jax.training.reporting import Reporter
-from diffusion_jax.training.skipping import Recover, SkippedInARow, what_is_wrong
+from diffusion_jax.training.nan_guard import Recover, SkippedInARow, what_is_wrong
 from diffusion_jax.training.state import TrainState
 
 

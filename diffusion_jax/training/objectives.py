@@ -9,10 +9,10 @@ import jax
 from jaxtyping import Array, Int, Key, PyTree
 
 from diffusion_jax import images
-from diffusion_jax.diffusion import guidance, keys, losses, parametrisations, process, weights
-from diffusion_jax.diffusion.parametrisations import Parametrisation
+from diffusion_jax.diffusion import guidance, keys, losses, parameterizations, process, weights
+from diffusion_jax.diffusion.parameterizations import Parametrisation
 from diffusion_jax.diffusion.schedules import Schedule
-from diffusion_jax.diffusion.timesteps import TimestepSampler
+from diffusion_jax.diffusion.timestep_samplers import TimestepSampler
 from diffusion_jax.diffusion.types import Images, Keys, Leaf, Level, PerExample
 from diffusion_jax.models import Network
 
@@ -84,10 +84,10 @@ def denoising(
         labels = guidance.drop_labels(drawn.keys, batch["label"], label_dropout, model.num_classes)
         condition = model.training_condition(x0, labels)
         network = applied(model, params, examples, for_dropout)
-        output = parametrisations.ask(network, parametrisation, x, level, condition)
+        output = parameterizations.ask(network, parametrisation, x, level, condition)
         error = loss.error(parametrisation.target(level, x0, drawn.noise), output.estimate)
         error *= weight(level, weights.gain(parametrisation, level))
-        prediction = parametrisations.predict(parametrisation, x, level, output)
+        prediction = parameterizations.predict(parametrisation, x, level, output)
         next = schedule.after(drawn.position)
         parts = losses.diffusion_loss(loss, error, next, x0, x, prediction, vlb_weight=vlb_weight)
         if output.uncertainty is not None:
@@ -112,7 +112,7 @@ def classification(
         own_keys = keys.per_example(for_examples, examples)
         drawn = noisy(schedule, timesteps, batch["image"], own_keys, history)
         network = applied(model, params, examples, for_dropout)
-        logits = network(*parametrisations.shown(parametrisation, drawn.x, drawn.level))
+        logits = network(*parameterizations.shown(parametrisation, drawn.x, drawn.level))
         return losses.classification_loss(logits, batch["label"]), drawn
 
     return objective

@@ -12,7 +12,7 @@ from jaxtyping import Array, PyTree
 from diffusion_jax.diffusion import keys
 from diffusion_jax.diffusion.types import Leaf
 from diffusion_jax.models import Network
-from diffusion_jax.training import averages
+from diffusion_jax.training import ema
 
 
 @jax.tree_util.register_dataclass
@@ -68,9 +68,9 @@ def apply_gradients(
     state: TrainState,
     gradients: PyTree,
     optimizer: optax.GradientTransformation,
-    average: averages.Decay,
+    average: ema.Decay,
     constrain: Callable[[PyTree], PyTree] = lambda params: params,
-    second: averages.Decay | None = None,
+    second: ema.Decay | None = None,
     norm: Array | None = None,
 ) -> TrainState:
     """One update of the parameters and of their averages.
@@ -87,11 +87,11 @@ def apply_gradients(
     second_ema_params = None
     if second is not None:
         before = state.second_ema_params
-        second_ema_params = averages.update(before, params, second(state.step))
+        second_ema_params = ema.update(before, params, second(state.step))
     return TrainState(
         step=state.step + 1,
         params=constrain(params),
-        ema_params=averages.update(state.ema_params, params, average(state.step)),
+        ema_params=ema.update(state.ema_params, params, average(state.step)),
         opt_state=opt_state,
         history=state.history,
         second_ema_params=second_ema_params,

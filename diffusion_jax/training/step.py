@@ -11,11 +11,11 @@ from jaxtyping import Array, Int, Key, PyTree
 
 from diffusion_jax import parallel
 from diffusion_jax.diffusion import keys
-from diffusion_jax.diffusion.timesteps import TimestepSampler
-from diffusion_jax.training import averages, metrics, skipping
+from diffusion_jax.diffusion.timestep_samplers import TimestepSampler
+from diffusion_jax.training import ema, metrics, nan_guard
 from diffusion_jax.training.metrics import Metrics
 from diffusion_jax.training.objectives import Objective
-from diffusion_jax.training.placement import Placement
+from diffusion_jax.training.sharding import Placement
 from diffusion_jax.training.state import TrainState, apply_gradients
 
 
@@ -26,8 +26,8 @@ def make_train_step(
     *,
     seed: int,
     micro_batches: int,
-    average: averages.Decay,
-    second_average: averages.Decay | None,
+    average: ema.Decay,
+    second_average: ema.Decay | None,
     constrain: Callable[[PyTree], PyTree],
     placement: Placement,
 ) -> Callable[[TrainState, PyTree], tuple[TrainState, Metrics]]:
@@ -79,8 +79,8 @@ def make_train_step(
         history = timesteps.update(state.history, observed["position"], observed["loss"])
         new = replace(new, history=history)
         # From numbers that are known before the update, so that it stays one pass over the state.
-        good = skipping.all_finite(now)
-        new = skipping.select(good, new, replace(state, step=new.step))
+        good = nan_guard.all_finite(now)
+        new = nan_guard.select(good, new, replace(state, step=new.step))
         return new, now | {"skipped": metrics.single(1 - good)}
 
     return step

@@ -1,4 +1,4 @@
-"""Trajectories of diffusers' multi-step schedulers, for `tests/test_multistep_schedulers.py`.
+"""Trajectories of diffusers' multi-step schedulers, for `test_diffusers_multistep_solvers.py`.
 
     python tests/golden/make_multistep_schedulers.py tests/golden/multistep_schedulers.npz
 

@@ -1,4 +1,4 @@
-"""Trajectories of diffusers' schedulers, for `tests/test_schedulers.py`.
+"""Trajectories of diffusers' schedulers, for `tests/sampling/test_diffusers_solvers.py`.
 
     python tests/golden/make_schedulers.py tests/golden/schedulers.npz
 

@@ -18,9 +18,9 @@ from tiny import tiny_transformer_config
 
 from diffusion_jax.runs import evaluate
 from diffusion_jax.runs.train import fresh_state
-from diffusion_jax.runs.trained import load_params
 from diffusion_jax.training.checkpoints import Checkpoints
 from diffusion_jax.training.state import TrainState
+from diffusion_jax.workdir.parameters import load_params
 
 ABOUT = {"images_seen": 12345, "data": {"count": 7}}
 STEP = 5

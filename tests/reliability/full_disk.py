@@ -19,7 +19,8 @@ BLIND = """
 import sys
 from diffusion_jax.training.checkpoints import Checkpoints
 Checkpoints._check_space = lambda *_: None
-from scripts import cli, train
+from scripts import train
+from scripts.cli import app
 cli.run(train.main)
 """
 SMALL = {"width": 64, "depth": 2, "num_heads": 2, "patch_size": 4}

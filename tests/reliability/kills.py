@@ -12,9 +12,9 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from diffusion_jax.runs import run_folder
 from diffusion_jax.runs.train import fresh_state
 from diffusion_jax.training.checkpoints import Checkpoints
+from diffusion_jax.workdir import run_folder
 from reliability.runs import Run, left_behind
 
 CHANGES = {"checkpoint_every": 20, "sample_every": 30, "log_every": 7, "steps": 4000}

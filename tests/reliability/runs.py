@@ -13,7 +13,7 @@ import quick
 
 from diffusion_jax.files import lock
 from diffusion_jax.training.checkpoints import Checkpoints
-from diffusion_jax.training.reporting import read_metrics
+from diffusion_jax.training.logging import read_metrics
 
 ROOT = Path(__file__).parent.parent.parent
 SMALL = {

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from diffusion_jax.training.checkpoints import Checkpoints
-from diffusion_jax.training.interruption import SIGNALS
+from diffusion_jax.training.preemption import SIGNALS
 from reliability.runs import Run
 
 CHANGES = {"checkpoint_every": 50, "sample_every": 70, "log_every": 7, "steps": 1_000_000}

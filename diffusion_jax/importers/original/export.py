@@ -7,12 +7,12 @@ from typing import Any
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
+from diffusion_jax.config import build
 from diffusion_jax.files import atomic, torch_writer
 from diffusion_jax.importers.imported_run import AdamState
 from diffusion_jax.importers.original import hyperparameters
 from diffusion_jax.importers.original.names import entries, to_state_dict
 from diffusion_jax.importers.original.optimizer import to_optimizer_state
-from diffusion_jax.runs import build
 
 
 def check_exportable(config: ConfigDict) -> None:

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from diffusion_jax.files import json_object
 from diffusion_jax.importers.original.names import TELLTALES, StateDict
-from diffusion_jax.models.chain import parse_blocks
+from diffusion_jax.models.layers.block_chain import parse_blocks
 
 MOST_BLOCKS = 32  # per level
 

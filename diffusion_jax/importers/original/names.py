@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from diffusion_jax.models import UNet
-from diffusion_jax.models.chain import parse_blocks
+from diffusion_jax.models.layers.block_chain import parse_blocks
 
 StateDict = dict[str, np.ndarray]
 

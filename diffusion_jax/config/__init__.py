@@ -1,0 +1,1 @@
+"""Configs: their schema, overrides, checks, and the objects that they describe."""

@@ -1,0 +1,234 @@
+"""Discrete noise schedules: tables of a chain of steps t = 1 .. T, as DDPM has them.
+
+Tables are computed once, on the host, in float64 NumPy (only the original's cosine is in float32,
+as in the original). They have num_steps + 1 entries and are indexed as in the papers: entry t
+belongs to step t = 1 .. num_steps, and entry 0 to the clean image.
+"""
+
+from dataclasses import dataclass, replace
+from types import ModuleType
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int, Num
+
+from diffusion_jax.diffusion import sampling_schedule
+from diffusion_jax.diffusion.types import Keys, Leaf, Level, Steps, Waypoint
+
+Betas = Float[np.ndarray, "num_steps"]
+Table = Float[np.ndarray, "num_steps_plus_1"]
+Positions = Int[np.ndarray, "kept"]
+
+
+@dataclass(frozen=True)
+class DiscreteSchedule:
+    """A chain of num_steps steps (DDPM, arXiv:2006.11239, section 2).
+
+    There are two clocks: t, the position in this chain, and `timesteps[t]`, what the network is
+    told, which differ once a chain has been respaced. alphas and one_minus_alphas_bar are tables
+    of their own because 1 - x in float32 would lose their digits where x is close to 1.
+    beta_bounds: what beta_t was clipped into.
+    """
+
+    timesteps: Num[np.ndarray, "num_steps_plus_1"]
+    betas: Table
+    alphas: Table
+    alphas_bar: Table
+    one_minus_alphas_bar: Table
+    log_posterior_variance: Table  # log beta-tilde; where beta-tilde is 0 (t = 1), the next entry
+    beta_bounds: tuple[float, float] = (0.0, 1.0)
+
+    @property
+    def num_steps(self) -> int:
+        return len(self.timesteps) - 1
+
+    @property
+    def sigma_range(self) -> tuple[float, float]:
+        """noise / signal of the first and of the last step."""
+        sigma = self._sigma()
+        return float(sigma[1]), float(sigma[-1])
+
+    def draw(self, keys: Keys) -> Steps:
+        """t uniform on 1 .. num_steps, one for each key. DDPM, algorithm 1."""
+        return jax.vmap(lambda key: jax.random.randint(key, (), 1, self.num_steps + 1))(keys)
+
+    def level(self, t: Steps) -> Level:
+        """The levels of these steps, (batch,)."""
+        levels = self._levels()
+        return jax.tree.map(lambda table: jnp.asarray(table, jnp.float32)[t], levels)
+
+    def after(self, t: Steps) -> Waypoint:
+        """What a step from t to t - 1 needs, (batch,)."""
+        tables = jax.tree.map(
+            lambda row: row[::-1], sampling_schedule.on_device(self.path()).waypoints
+        )
+        return jax.tree.map(lambda table: jnp.asarray(table)[t - 1], tables)
+
+    def at_sigma(self, sigma: Leaf, xp: ModuleType = np) -> Level:
+        """The levels of these noise / signal, with a clock between the steps of the chain.
+
+        The clock is interpolated in log(noise / signal), as in k-diffusion; outside the chain it is
+        that of the nearest end. xp: numpy, for float64 on the host, or jax.numpy under jit.
+        """
+        known, first = np.unique(np.log(self._sigma()[1:]), return_index=True)
+        clocks = self.timesteps[1:].astype(np.float64)[first]
+        signal = 1 / xp.sqrt(1 + sigma**2)
+        return Level(signal, sigma * signal, xp.interp(xp.log(sigma), known, clocks))
+
+    def path(self, steps: int | None = None) -> sampling_schedule.Path:
+        """From the last step down to entry 0, through all steps or evenly spaced ones.
+
+        steps: see `steps_by_count`. Raises ValueError for more than the chain has.
+        """
+        if steps is not None:
+            return respace(self, steps_by_count(self.num_steps, steps)).path()
+        whole, before = self.one_minus_alphas_bar[1:], self.one_minus_alphas_bar[:-1]
+        beta = self.betas[1:]
+        variance = before / whole * beta
+        with np.errstate(divide="ignore"):
+            snr = -np.log(self._sigma())
+        # In float32, as 0.1.0 sampled: near T the difference has few digits, and exact ones would
+        # move the images of its runs (eta = 1) by up to 3e-5.
+        whole_32, before_32, beta_32 = (row.astype(np.float32) for row in (whole, before, beta))
+        steps = {
+            "beta": beta,
+            "posterior_variance": variance,
+            "variance_left": before_32 - before_32 / whole_32 * beta_32,
+            "posterior_x0": np.sqrt(self.alphas_bar[:-1]) * beta / whole,
+            "posterior_x": np.sqrt(self.alphas[1:]) * before / whole,
+            "log_snr_step": -np.diff(snr),
+        }
+        levels = jax.tree.map(lambda table: table[::-1], self._levels())
+        return sampling_schedule.Path(
+            sampling_schedule.waypoints(levels, **{name: row[::-1] for name, row in steps.items()})
+        )
+
+    def ending_clean(self) -> "DiscreteSchedule":
+        """The same chain in float64, with alpha-bar_0 = 1; changes only the original's cosine."""
+        alphas_bar = np.array(self.alphas_bar, np.float64)
+        alphas_bar[0] = 1
+        return from_alphas_bar(alphas_bar, self.timesteps, self.beta_bounds)
+
+    def _levels(self) -> Level:
+        return Level(
+            signal=np.sqrt(self.alphas_bar),
+            noise=np.sqrt(self.one_minus_alphas_bar),
+            clock=self.timesteps.astype(np.float64),
+        )
+
+    def _sigma(self) -> Table:
+        return np.sqrt(self.one_minus_alphas_bar / self.alphas_bar)
+
+
+def linear_betas(num_steps: int, start: float = 1e-4, end: float = 0.02) -> Betas:
+    """beta_t evenly spaced from `start` to `end` (DDPM, section 4)."""
+    return np.linspace(start, end, num_steps, dtype=np.float64)
+
+
+def cosine_betas(num_steps: int, largest: float = 0.999) -> Betas:
+    """beta_t = min(1 - f(t/T) / f((t-1)/T), 0.999), f(u) = cos^2(pi/2 (u + 0.008) / 1.008).
+
+    Improved DDPM (arXiv:2102.09672), eq. 17 and the sentence after it.
+    """
+    signal = _cosine(np.arange(num_steps + 1) / num_steps)
+    return np.minimum(1 - signal[1:] / signal[:-1], largest)
+
+
+def from_betas(betas: Betas) -> DiscreteSchedule:
+    """The schedule with these beta_1 .. beta_T; alpha-bar_0 = 1, alpha-bar_t = prod(1 - beta)."""
+    if not np.all((betas > 0) & (betas < 1)):
+        raise ValueError("betas must lie strictly between 0 and 1")
+    alphas_bar = np.concatenate([[1.0], np.cumprod(1 - betas)])
+    return from_alphas_bar(alphas_bar, np.arange(len(alphas_bar)))
+
+
+def from_alphas_bar(
+    alphas_bar: Table,
+    timesteps: Num[np.ndarray, "num_steps_plus_1"],
+    beta_bounds: tuple[float, float] = (0.0, 1.0),
+) -> DiscreteSchedule:
+    """The schedule with these alpha-bar_t: beta_t = 1 - alpha-bar_t / alpha-bar_{t-1}.
+
+    beta_bounds: beta_t is clipped into this interval (alpha-bar stays as given). The tables are
+    computed in the precision of alphas_bar, float64 or float32.
+    """
+    number = alphas_bar.dtype.type
+    lowest, highest = map(number, beta_bounds)
+    betas = np.clip(1 - alphas_bar[1:] / alphas_bar[:-1], lowest, highest)
+    ratio = (1 - alphas_bar[:-1]) / (1 - alphas_bar[1:])
+    # Entry 0, which no step reads.
+    betas, ratio = np.append(number(0), betas), np.append(number(0), ratio)
+    variance = ratio * betas
+    if variance[1] == 0:
+        variance[1] = variance[2] if len(variance) > 2 else betas[1]
+    variance[0] = variance[1]
+    return DiscreteSchedule(
+        timesteps=np.asarray(timesteps),
+        betas=betas,
+        alphas=1 - betas,
+        alphas_bar=alphas_bar,
+        one_minus_alphas_bar=1 - alphas_bar,
+        log_posterior_variance=np.log(variance),
+        beta_bounds=beta_bounds,
+    )
+
+
+def counted_from(
+    schedule: DiscreteSchedule, first_timestep: int, rescale: bool = False
+) -> DiscreteSchedule:
+    """The same chain, with a network that is told first_timestep in step 1, and so on up.
+
+    first_timestep: 1 as in DDPM's paper, or 0 as in most programs. Raises ValueError for another.
+    rescale: the network is told this times 1000 / num_steps, as in Improved DDPM's program.
+    """
+    if first_timestep not in (0, 1):
+        raise ValueError(f"first_timestep={first_timestep} must be 0 or 1")
+    timesteps = np.maximum(np.arange(schedule.num_steps + 1) + first_timestep - 1, 0)
+    return replace(schedule, timesteps=timesteps * (1000 / schedule.num_steps if rescale else 1))
+
+
+def respace(schedule: DiscreteSchedule, steps: Positions) -> DiscreteSchedule:
+    """The chain that visits only these steps of `schedule` (Improved DDPM, section 4, eq. 19).
+
+    steps: increasing positions in `schedule`, each in 1 .. num_steps. beta is recomputed from
+    alpha-bar, in its precision, and the network is still told the old timesteps. Must be called
+    outside jit.
+    """
+    steps = np.asarray(steps)
+    valid = len(steps) > 0 and steps[0] >= 1 and steps[-1] <= schedule.num_steps
+    if not valid or np.any(np.diff(steps) <= 0):
+        raise ValueError(f"Steps must increase within 1..{schedule.num_steps}; got {steps}")
+    kept = np.concatenate([[0], steps])
+    return from_alphas_bar(
+        np.asarray(schedule.alphas_bar)[kept],
+        np.asarray(schedule.timesteps)[kept],
+        schedule.beta_bounds,
+    )
+
+
+def steps_by_stride(num_steps: int, stride: int) -> Positions:
+    """Every stride-th step, from the first: 1, 1 + stride, ... (the last may fall short of T)."""
+    if not 1 <= stride <= num_steps:
+        raise ValueError(f"stride={stride} is not in 1..{num_steps}, the length of the chain")
+    return np.arange(1, num_steps + 1, stride)
+
+
+def steps_by_count(num_steps: int, count: int, spacing: str = "ends") -> Positions:
+    """`count` evenly spaced steps.
+
+    spacing: "ends" has both the first and the last step (1 and T; Improved DDPM, section 4),
+    "centred" the middles of `count` equal stretches (nice-diffusion).
+    """
+    if not 1 <= count <= num_steps:
+        raise ValueError(f"steps={count} is not in 1..{num_steps}, the length of the chain")
+    if spacing == "ends":
+        # A single step has to start from pure noise, hence from the last one.
+        return np.rint(np.linspace(1 if count > 1 else num_steps, num_steps, count)).astype(int)
+    if spacing == "centred":
+        return 1 + num_steps // (2 * count) + np.arange(count) * (num_steps // count)
+    raise ValueError(f"Unknown spacing {spacing!r}; known spacings: ends, centred")
+
+
+def _cosine(fraction: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
+    return np.cos((fraction + 0.008) / 1.008 * np.pi / 2) ** 2

@@ -1,0 +1,52 @@
+"""The results of a sweep as a table (CSV and Markdown) and as a plot."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from diffusion_jax.evaluation import sweep_plot
+from diffusion_jax.evaluation.sweep_plot import Row, shown
+
+
+def write(
+    folder: Path,
+    rows: Sequence[Row],
+    settings: Sequence[str],
+    metric: str,
+    *,
+    picture: Path | None = None,
+    x: str | None = None,
+) -> list[Path]:
+    """Writes table.csv, table.md and the picture, and returns their paths.
+
+    settings: the columns that describe how a row was made; all others are metrics. metric, x: what
+    is plotted, against what, see `plots.figure`. picture: None is METRIC.png in the folder. Rows
+    that differ only in "seed" are summarised below the table.
+    """
+    columns = list(settings) + [
+        c for c in dict.fromkeys(k for r in rows for k in r) if c not in settings
+    ]
+    table = [[shown(row.get(column, "")) for column in columns] for row in rows]
+    with (folder / "table.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([columns, *([row.get(c, "") for c in columns] for row in rows)])
+    lines = ["| " + " | ".join(cells) + " |" for cells in (columns, ["---"] * len(columns), *table)]
+    lines += _over_seeds(rows, settings, metric)
+    (folder / "table.md").write_text("\n".join(lines) + "\n")
+    picture = picture or folder / f"{metric}.png"
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    sweep_plot.figure(rows, settings, metric, x).savefig(picture, dpi=100)
+    return [folder / "table.csv", folder / "table.md", picture]
+
+
+def _over_seeds(rows: Sequence[Row], settings: Sequence[str], metric: str) -> list[str]:
+    lines = []
+    for point, values in sweep_plot.over_seeds(rows, settings, metric):
+        if len(values) > 1:
+            named = [f"{name} {shown(value)}" for name, value in point.items() if value != ""]
+            lines.append(
+                f"{', '.join(named)}: {metric} of {len(values)} seeds: least {min(values):.4f}, "
+                f"mean {np.mean(values):.4f}, standard deviation {np.std(values, ddof=1):.4f}"
+            )
+    return ["", *lines] if lines else []

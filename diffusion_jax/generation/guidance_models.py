@@ -1,0 +1,127 @@
+"""Other runs that guide one when it draws: a weaker one, or a classifier of noisy images."""
+
+from dataclasses import dataclass, fields
+from functools import partial
+from pathlib import Path
+
+import jax.numpy as jnp
+from jaxtyping import PyTree
+from ml_collections import ConfigDict
+
+from diffusion_jax.config import build
+from diffusion_jax.diffusion.classifier_guidance import LogProbability
+from diffusion_jax.diffusion.losses import log_probability
+from diffusion_jax.diffusion.parameterizations import shown
+from diffusion_jax.diffusion.types import Images, Labels, Level, PerExample
+from diffusion_jax.workdir import run_folder
+from diffusion_jax.workdir.parameters import Trained, digest, load_params
+
+# What the runs are that config.sampling names.
+NOUNS = {"autoguidance": "model that draws", "classifier": "classifier of noisy images"}
+
+
+@dataclass(frozen=True)
+class Guides:
+    """What guides a run besides its null condition; None for what does not.
+
+    weak: a weaker model, in place of the null condition. classifier: a network that `classifies`.
+    Their schedules and parametrisations may differ from the run's own.
+    """
+
+    weak: Trained | None = None
+    classifier: Trained | None = None
+
+    def names(self) -> set[str]:
+        """Those that are there."""
+        return {field.name for field in fields(self) if getattr(self, field.name) is not None}
+
+
+def load_guides(config: ConfigDict) -> tuple[Guides, dict[str, PyTree]]:
+    """The guides that config.sampling names, and their averaged parameters by field of `Guides`.
+
+    Raises FileNotFoundError or ValueError, which name the field, if there is no such run or
+    checkpoint, or it makes or knows other images.
+    """
+    if config.sampling.classifier and build.make_model(config).told_by_images:
+        raise ValueError(
+            f"sampling.classifier={config.sampling.classifier} guides to classes, and this run "
+            "enlarges images; leave it out"
+        )
+    guides, params = {}, {}
+    for name, field in (("weak", "autoguidance"), ("classifier", "classifier")):
+        if config.sampling[field]:
+            guide, params[name] = _load(config, field)
+            guides[name] = Trained.from_config(guide)
+    return Guides(**guides), params
+
+
+def digests(params: dict[str, PyTree]) -> dict[str, str]:
+    """SHA-256 of the parameters of guides, for provenance."""
+    names = {"weak": "autoguidance_sha256", "classifier": "classifier_sha256"}
+    return {names[name]: digest(found) for name, found in params.items()}
+
+
+def classes_of(config: ConfigDict, names: list[str]) -> tuple[int, list[str]]:
+    """(number, names) of the classes that a run can be asked for: its own, or its classifier's.
+
+    names: its own. Raises FileNotFoundError or ValueError if the classifier is no run, or if both
+    have classes and these differ.
+    """
+    field = config.sampling.classifier
+    if not field:
+        return config.model.num_classes, names
+    workdir = Path(field).expanduser()
+    try:
+        count, others = run_folder.load(workdir).model.num_classes, run_folder.class_names(workdir)
+    except (FileNotFoundError, ValueError) as error:
+        raise type(error)(f"sampling.classifier={field}: {error}") from None
+    if not config.model.num_classes:
+        return count, others
+    for number, (own, other) in enumerate(zip(names, others)):
+        if own != other:
+            raise ValueError(
+                f"sampling.classifier={field} calls class {number} {other}, and the run to be "
+                f"guided {own}; choose a classifier of the same classes"
+            )
+    return config.model.num_classes, names or others
+
+
+def log_probability_of(classifier: Trained, params: PyTree, labels: Labels) -> LogProbability:
+    """log p(label given x) by a classifier, at levels of any schedule; 0 for the null label."""
+    network = partial(classifier.model.apply, {"params": params})
+
+    def of(x: Images, level: Level) -> PerExample:
+        noise = jnp.asarray(level.noise, jnp.float32)
+        own = classifier.schedule.at_sigma(noise / jnp.asarray(level.signal, jnp.float32), xp=jnp)
+        logits = network(*shown(classifier.parametrisation, x * (own.noise / noise), own))
+        return log_probability(logits, labels)
+
+    return of
+
+
+def _load(config: ConfigDict, field: str) -> tuple[ConfigDict, PyTree]:
+    """(config, averaged parameters) of the run that sampling.`field` names."""
+    name = config.sampling[field]
+    workdir = Path(name).expanduser()
+    try:
+        guide = run_folder.load(workdir)
+        if build.make_model(guide).classifies != (field == "classifier"):
+            raise ValueError(f"a run of model.name={guide.model.name} is no {NOUNS[field]}")
+        step = config.sampling[f"{field}_checkpoint"] or None
+        _, params = load_params(workdir, guide, checkpoint=step)
+    except (FileNotFoundError, ValueError) as error:
+        raise type(error)(f"sampling.{field}={name}: {error}") from None
+    own, other = config.model.num_classes, guide.model.num_classes
+    # A model without classes is guided to those of a classifier, and can itself be a weak guide.
+    classes = (own or other, other) if field == "classifier" else (own, other or own)
+    for what, own, other in (
+        ("resolution", config.data.resolution, guide.data.resolution),
+        ("channels", config.model.channels, guide.model.channels),
+        ("classes", *classes),
+    ):
+        if own != other:
+            raise ValueError(
+                f"sampling.{field}={name} has {other} for {what}, and the run to be guided {own}; "
+                "choose a run on the same images"
+            )
+    return guide, params

@@ -1,0 +1,77 @@
+"""The table of blocks, and the chains of them that `config.model.blocks` spells out."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+
+from diffusion_jax.diffusion.types import Features, Images
+from diffusion_jax.models.layers.attention import (
+    ChannelAttention,
+    ClassAttention,
+    WindowAttention,
+)
+from diffusion_jax.models.layers.blocks import Block, Conditioning
+from diffusion_jax.models.layers.convnext import ConvNeXtBlock
+from diffusion_jax.models.layers.remat import apply_block
+from diffusion_jax.models.layers.residual import ResBlock
+
+BLOCKS: dict[str, type[Block]] = {
+    "res": ResBlock,
+    "conv": ConvNeXtBlock,
+    "clsAtn": ClassAttention,
+    "atn": WindowAttention,
+    "chnAtn": ChannelAttention,
+}
+
+
+def parse_blocks(blocks: str) -> tuple[str, ...]:
+    """The block names of a comma-separated string such as "res,res,clsAtn,chnAtn".
+
+    Raises ValueError for an unknown name, and where the first block cannot change the channels.
+    """
+    names = tuple(name.strip() for name in blocks.split(","))
+    known = ", ".join(BLOCKS)
+    for name in names:
+        if name not in BLOCKS:
+            raise ValueError(f"Unknown block {name!r} in blocks={blocks!r}; known blocks: {known}")
+    if not BLOCKS[names[0]].CHANGES_CHANNELS:
+        raise ValueError(
+            f"blocks={blocks!r} starts with {names[0]!r}, which keeps the number of channels; "
+            f"start with one of: {', '.join(n for n, b in BLOCKS.items() if b.CHANGES_CHANNELS)}"
+        )
+    return names
+
+
+class Blocks(nn.Module):
+    """The chain of blocks at one place of the U-Net; the first one maps to `features` channels.
+
+    shared: options of every block. own: further ones of some blocks, by name. remat: see
+    `apply_block`.
+    """
+
+    names: tuple[str, ...]
+    features: int
+    shared: Mapping[str, Any]
+    own: Mapping[str, Mapping[str, Any]]
+    remat: str = ""
+
+    @nn.compact
+    def __call__(self, x: Images, cond: Conditioning, *, train: bool) -> Features:
+        for index, name in enumerate(self.names):
+            options = {**self.shared, **self.own.get(name, {})}
+            block = BLOCKS[name](self.features, **options, name=f"{index}_{name}")
+            x = apply_block(block, x, cond, remat=self.remat, train=train)
+        return x
+
+
+def block_options() -> dict[str, dict[str, Any]]:
+    """The options that single blocks have of their own, by block."""
+    options = {name: own_options(block) for name, block in BLOCKS.items()}
+    return {name: found for name, found in options.items() if found}
+
+
+def own_options(block: type[Block]) -> dict[str, Any]:
+    """The options that a block has besides those of `Block`, with their defaults."""
+    fields = block.__dataclass_fields__
+    return {n: f.default for n, f in fields.items() if n not in Block.__dataclass_fields__}

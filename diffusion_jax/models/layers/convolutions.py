@@ -1,0 +1,132 @@
+"""The small layers that every block is made of, with PyTorch's kernels; biases start at 0.
+
+bfloat16 is for convolutions and matrix products only; norms are computed in float32.
+"""
+
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, DTypeLike, Float, Int
+
+from diffusion_jax.diffusion.types import Features, Images
+from diffusion_jax.models.layers.memory_layout import row_major
+from diffusion_jax.models.layers.parameter_lookup import LookedUp
+from diffusion_jax.models.layers.precompute import OF_PARAMS, ahead
+from diffusion_jax.models.layers.transposed_convolution import ConvTranspose
+
+# PyTorch's default for kernels, U(+-1/sqrt(fan_in)).
+TORCH_KERNEL = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+
+# The exact GELU, as in PyTorch; JAX would default to the tanh approximation.
+gelu = partial(jax.nn.gelu, approximate=False)
+
+
+class CastAhead(LookedUp):
+    """What makes a layer of Flax with a dtype cast its parameters ahead of a loop."""
+
+    def param(self, name: str, *args: Any, **options: Any) -> Array:
+        value = super().param(name, *args, **options)
+        return ahead(self, OF_PARAMS, name, lambda: row_major(jnp.asarray(value, self.dtype)))
+
+
+# By `type`, since jaxtyping cannot check the annotations that a class statement would inherit.
+Conv = type("Conv", (CastAhead, nn.Conv), {})
+Dense = type("Dense", (CastAhead, nn.Dense), {})
+
+
+def conv(features: int, size: int, name: str, dtype: DTypeLike, **options: int) -> nn.Conv:
+    """A square convolution with PyTorch's "same" padding on both sides.
+
+    For even steps this is not XLA's "SAME", which would pad one side only.
+    """
+    padding = ((size // 2, size // 2),) * 2
+    return Conv(
+        features,
+        (size, size),
+        padding=padding,
+        kernel_init=TORCH_KERNEL,
+        dtype=dtype,
+        name=name,
+        **options,
+    )
+
+
+def double(features: int, size: int, name: str, dtype: DTypeLike) -> ConvTranspose:
+    """The transposed convolution of stride 2 that doubles both sides of a map. size: of kernels."""
+    return ConvTranspose(features, size, 2, dtype, TORCH_KERNEL, name=name)
+
+
+def dense(features: int, name: str, dtype: DTypeLike) -> nn.Dense:
+    return Dense(features, kernel_init=TORCH_KERNEL, dtype=dtype, name=name)
+
+
+def quarter_groups(channels: int) -> int:
+    """Groups of four channels; a single group where there are at most four."""
+    return channels // 4 if channels > 4 else 1
+
+
+class WeightStandardizedConv(LookedUp, nn.Module):
+    """3x3 convolution whose kernel has mean 0 and variance 1 for each output channel.
+
+    Weight Standardization (arXiv:1903.10520), without a gain; see `standardized`.
+    """
+
+    features: int
+    dtype: DTypeLike
+
+    @nn.compact
+    def __call__(self, x: Images) -> Features:
+        raw = self.param("kernel", TORCH_KERNEL, (3, 3, x.shape[-1], self.features))
+        raw = jnp.asarray(raw)  # NumPy's in an imported model
+        bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
+
+        def prepared() -> Float[Array, "height width channels features"]:
+            return row_major(standardized(raw).astype(self.dtype))
+
+        kernel = ahead(self, OF_PARAMS, "kernel", prepared)
+        shift = ahead(self, OF_PARAMS, "bias", lambda: jnp.asarray(bias, self.dtype))
+        y = jax.lax.conv_general_dilated(
+            x.astype(self.dtype),
+            kernel,
+            window_strides=(1, 1),
+            padding=((1, 1), (1, 1)),
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )
+        return y + shift[None, None, None, :]
+
+
+def standardized(
+    kernel: Float[Array, "height width channels features"],
+) -> Float[Array, "height width channels features"]:
+    """The kernel with mean 0 and variance 1 for each output channel; epsilon 1e-5 in the root.
+
+    Both come from one pass, over distances to one of the channel's own numbers, so that a large
+    mean costs no digits.
+    """
+    anchor = jax.lax.stop_gradient(kernel[:1, :1, :1])
+    distance = kernel - anchor
+    mean = jnp.mean(distance, axis=(0, 1, 2), keepdims=True)
+    variance = jnp.mean(distance**2, axis=(0, 1, 2), keepdims=True) - mean**2
+    return (distance - mean) * jax.lax.rsqrt(variance + 1e-5)
+
+
+class Dropout(nn.Module):
+    """Dropout whose mask belongs to the example, not to its place among the devices.
+
+    whole_channels: drop whole feature maps (PyTorch's Dropout2d) instead of single values.
+    """
+
+    rate: float
+    whole_channels: bool = False
+
+    @nn.compact
+    def __call__(self, x: Images, examples: Int[Array, "batch"] | None, *, train: bool) -> Images:
+        if not train or self.rate == 0:
+            return x
+        shape = (1, 1, x.shape[-1]) if self.whole_channels else x.shape[1:]
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(self.make_rng("dropout"), examples)
+        keep = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - self.rate, shape))(keys)
+        return jnp.where(keep, x / (1 - self.rate), 0)

@@ -1,0 +1,107 @@
+"""Curves as SVG, to be part of a page: in its colours, light or dark, and without a text of ours.
+
+Names are in a legend outside the drawing, where they can be as long as they like.
+"""
+
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import matplotlib
+import numpy as np
+from jaxtyping import Float
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+
+from diffusion_jax.report.html import Html, element, text
+
+# Legible on white and on black.
+COLOURS = ("#3b82c4", "#e07b28", "#3a9d5d", "#d1495b", "#8b6fc0", "#a07850", "#c860a8", "#8a9099")
+DASHES = ("solid", "dashed", "dotted")  # of the second and third time through the colours
+MOST_POINTS = 1000
+INK = "#010203"  # stands for the colour of the page's text
+
+
+@dataclass(frozen=True)
+class Curve:
+    name: str
+    x: Float[np.ndarray, "size"]
+    y: Float[np.ndarray, "size"]
+
+
+def spans_a_decade(curves: Sequence[Curve]) -> bool:
+    """Whether all values are positive, and the largest is more than ten times the least."""
+    values = np.concatenate([curve.y[np.isfinite(curve.y)] for curve in curves])
+    return bool(values.size and values.min() > 0 and values.max() > 10 * values.min())
+
+
+def thinned(curve: Curve) -> Curve:
+    """The curve itself, or `MOST_POINTS` means over stretches of it if it has more points."""
+    if len(curve.x) <= MOST_POINTS:
+        return curve
+    x, y = (np.array_split(values, MOST_POINTS) for values in (curve.x, curve.y))
+    return Curve(curve.name, np.array([p.mean() for p in x]), np.array([p.mean() for p in y]))
+
+
+def svg(curves: Sequence[Curve], label: str, *, logarithmic: bool = False) -> Html:
+    """The curves over the step. label: what they are, for those who cannot see them.
+
+    Values that are not finite are gaps.
+    """
+    ink = dict.fromkeys(("axes.edgecolor", "axes.labelcolor", "xtick.color"), INK)
+    # Identifiers of paths are hashes of this salt and the path: the same one means the same path.
+    style = {**ink, "ytick.color": INK, "svg.fonttype": "none", "svg.hashsalt": "curves"}
+    with matplotlib.rc_context(style):
+        figure = Figure(figsize=(6, 3), layout="constrained")
+        axes = figure.subplots()
+        for place, curve in enumerate(curves):
+            colour, dashes = _look(place)
+            alone = np.isfinite(curve.y).sum() < 2  # a line through one point is none
+            axes.plot(
+                *(curve.x, curve.y),
+                color=colour,
+                linestyle=dashes,
+                linewidth=1.3,
+                marker="o" if alone else None,
+            )
+        axes.set_xlabel("step")
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+        if logarithmic:
+            axes.set_yscale("log")
+            low, high = axes.get_ylim()
+            few = high < 1000 * low
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if few else (1,)))
+            axes.yaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.2, color=INK, linewidth=0.6)
+        file = io.StringIO()
+        unsaid = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        figure.savefig(file, format="svg", transparent=True, metadata=unsaid)
+    return _inline(file.getvalue(), label)
+
+
+def legend(curves: Sequence[Curve]) -> Html:
+    """The names of the curves, each beside a piece of its line."""
+    entries = []
+    for place, curve in enumerate(curves):
+        colour, dashes = _look(place)
+        line = element("i", style=f"border-top-color: {colour}; border-top-style: {dashes}")
+        entries.append(element("span", line, curve.name))
+    return element("div", *entries, class_="legend")
+
+
+def _look(place: int) -> tuple[str, str]:
+    dashes = DASHES[place // len(COLOURS) % len(DASHES)]
+    return COLOURS[place % len(COLOURS)], dashes
+
+
+def _inline(drawn: str, label: str) -> Html:
+    """The element <svg> of a file of matplotlib, without what only a file of its own needs."""
+    body = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", drawn, flags=re.DOTALL)
+    start = re.search(r"<svg\b[^>]*>", body)
+    box = re.search(r'viewBox="([-\d. ]+)"', start[0])[1]
+    body = body[start.end() :].replace(INK, "currentColor").strip()
+    return Html(f'<svg viewBox="{box}" role="img" aria-label="{text(label)}">{body}')

@@ -1,0 +1,48 @@
+"""DDIM and DDPM: one family of solvers, from deterministic to ancestral."""
+
+from functools import partial
+
+import jax.numpy as jnp
+
+from diffusion_jax.diffusion.checks import check_range
+from diffusion_jax.diffusion.process import learned_log_variance, per_image
+from diffusion_jax.diffusion.types import Denoiser, Images, Level, Scalar, Waypoint
+from diffusion_jax.sampling.solver import Solver, memoryless
+
+
+def ddim(*, eta: Scalar = 0.0) -> Solver:
+    """eta = 0 is DDIM, 1 is DDPM's ancestral sampler. Raises ValueError for eta outside [0, 1]."""
+    check_range("eta", eta, 0, 1)
+    return memoryless(partial(ddim_step, eta=eta))
+
+
+def ddim_step(
+    denoiser: Denoiser,
+    now: Level,
+    next: Waypoint,
+    x: Images,
+    fresh_noise: Images,
+    *,
+    eta: Scalar,
+) -> Images:
+    """x_next = signal_next x0 + sqrt(noise_next^2 - eta^2 beta-tilde) eps + sigma z.
+
+    DDIM (arXiv:2010.02502), eq. 12 and 16. sigma = eta sqrt(beta-tilde), or eta times the learned
+    standard deviation where the model has learned one (Improved DDPM, arXiv:2102.09672). A step to
+    the clean image adds no noise.
+
+    fresh_noise: z, standard normal, the shape of x. eta: in [0, 1].
+    """
+    prediction = denoiser(x, now)
+    variance = per_image(next.posterior_variance)
+    sigma = jnp.sqrt(variance)
+    log_variance = learned_log_variance(next, prediction)
+    if log_variance is not None:
+        sigma = jnp.where(variance > 0, jnp.exp(0.5 * log_variance), 0.0)
+    # noise_next^2 - eta^2 beta-tilde, whose digits a difference in float32 would lose.
+    left = (1 - eta**2) * jnp.square(per_image(next.noise)) + eta**2 * per_image(next.variance_left)
+    return (
+        per_image(next.signal) * prediction.x0
+        + jnp.sqrt(left) * prediction.noise
+        + eta * sigma * fresh_noise
+    )

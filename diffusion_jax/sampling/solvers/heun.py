@@ -1,0 +1,44 @@
+"""Heun's method: second order, two evaluations of the denoiser per step."""
+
+import jax
+import jax.numpy as jnp
+
+from diffusion_jax.diffusion.process import per_image
+from diffusion_jax.diffusion.types import Denoiser, Images, Level, Scalar, Waypoint
+from diffusion_jax.sampling.solver import Solver
+from diffusion_jax.sampling.solvers.churn import churned
+
+
+def heun(
+    *,
+    s_churn: Scalar = 0.0,
+    s_tmin: Scalar = 0.0,
+    s_tmax: Scalar = 0.0,
+    s_noise: Scalar = 1.0,
+) -> Solver:
+    """EDM (arXiv:2206.00364), algorithm 2 for any path; without churn, its algorithm 1.
+
+    Options and errors: see `churn.churned`.
+    """
+    return churned(heun_step, s_churn=s_churn, s_tmin=s_tmin, s_tmax=s_tmax, s_noise=s_noise)
+
+
+def heun_step(
+    denoiser: Denoiser, now: Level, next: Waypoint, x: Images, fresh_noise: Images
+) -> Images:
+    """x_next = x + (d + d') / 2, with d = (signal_next - signal) x0 + (noise_next - noise) eps.
+
+    d is the change of x along the chord between the two levels, and d' the same with what is
+    predicted at x + d. Where the signal is 1 throughout, that is EDM's algorithm 1. N steps to a
+    clean image take 2N - 1 evaluations: the last one stays at x + d, where no noise is left.
+    """
+    prediction = denoiser(x, now)
+    signal, noise = per_image(next.signal), per_image(next.noise)
+    euler = signal * prediction.x0 + noise * prediction.noise
+
+    def corrected() -> Images:
+        again = denoiser(euler, next)
+        d_signal, d_noise = signal - per_image(now.signal), noise - per_image(now.noise)
+        return (euler + x + d_signal * again.x0 + d_noise * again.noise) / 2
+
+    return jax.lax.cond(jnp.asarray(next.noise) > 0, corrected, lambda: euler)

@@ -1,0 +1,49 @@
+"""The sampler of gmongaras/Diffusion_models_from_scratch, as it is."""
+
+from functools import partial
+
+import jax.numpy as jnp
+
+from diffusion_jax.diffusion.checks import check_range
+from diffusion_jax.diffusion.process import learned_log_variance, per_image
+from diffusion_jax.diffusion.types import Denoiser, Images, Level, Scalar, Waypoint
+from diffusion_jax.sampling.solver import Conventions, Solver, memoryless
+
+# It ends at alpha-bar = 0.999, guides the variance, too, and clips, if at all, x0 alone.
+CONVENTIONS = Conventions(to_clean_image=False, clip=False, clip_alone=True, guide_variance=True)
+
+
+def original(*, eta: Scalar = 0.0) -> Solver:
+    """eta^2 is what the original calls DDIM_scale. Raises ValueError for a negative eta."""
+    check_range("eta", eta, 0)
+    return memoryless(partial(original_step, eta=eta), CONVENTIONS)
+
+
+def original_step(
+    denoiser: Denoiser,
+    now: Level,
+    next: Waypoint,
+    x: Images,
+    fresh_noise: Images,
+    *,
+    eta: Scalar,
+) -> Images:
+    """x_next = signal_next x0 + sqrt(noise_next^2 - s beta-tilde) eps + sigma z, with s = eta^2.
+
+    sigma^2 is s times the learned variance; the term under the root is kept at least 0. Unlike in
+    `ddim_step`, the last step adds noise, too, and eta may exceed 1.
+
+    fresh_noise: z, standard normal, the shape of x. eta: at least 0.
+    """
+    prediction = denoiser(x, now)
+    scale = jnp.square(eta)
+    variance = per_image(next.posterior_variance)
+    left = jnp.square(per_image(next.noise)) - scale * variance
+    log_variance = learned_log_variance(next, prediction)
+    if log_variance is not None:
+        variance = jnp.exp(log_variance)
+    return (
+        per_image(next.signal) * prediction.x0
+        + jnp.sqrt(jnp.maximum(left, 0.0)) * prediction.noise
+        + jnp.sqrt(scale * variance) * fresh_noise
+    )

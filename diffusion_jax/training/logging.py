@@ -1,0 +1,232 @@
+"""The output of a run: progress bar, TensorBoard, metrics file, loss curve, pictures."""
+
+import errno
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from diffusion_jax import images, parallel
+from diffusion_jax.files import atomic, json_object
+from diffusion_jax.training.tensorboard import Board
+
+METRICS_FILE = "metrics.jsonl"
+LONGEST_LINE = 2**20  # bytes; longer ones are damage
+LOSS_CURVE = "loss.png"
+SAMPLES = "samples"
+
+
+class Reporter:
+    """Use as a context manager. Only the first of several processes writes.
+
+    start_step: where this run begins. Metrics of later steps, from an earlier run, are removed, so
+    that the file has each step once. begun: when, by `time.monotonic`. What cannot be written, such
+    as on a full disk, is left out, with a line of warning for the first of its kind.
+    """
+
+    def __init__(
+        self,
+        workdir: Path,
+        *,
+        start_step: int,
+        steps: int,
+        batch_size: int,
+        begun: float,
+        write: bool,
+    ):
+        self.workdir = workdir
+        self.write = write
+        self.batch_size = batch_size
+        self._steps_since = 0
+        self._told = False
+        self._failed: set[str] = set()
+        self._board: Board | None = None
+        self._started = False
+        self._begun = begun
+        self._since = time.monotonic()
+        self._waited = 0.0
+        self._bar = tqdm(total=steps, initial=start_step, unit="step", disable=not write)
+        if write:
+            with self._warning("metrics"):
+                _drop_after(workdir, start_step)
+            with self._warning("TensorBoard's file"):
+                self._board = Board(workdir / "tensorboard", start_step=start_step + 1)
+
+    def __enter__(self) -> "Reporter":
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self._bar.close()
+        if self.write:
+            with self._warning("TensorBoard's file"):
+                if self._board:
+                    self._board.close()
+            self._draw_curve()
+
+    def advance(self, loss: float) -> None:
+        """One more step is done."""
+        first, self._started = not self._started, True
+        if first:  # it was compiled, too, which says nothing of the others
+            self._bar.unpause()
+        self._steps_since += 1
+        speed = self._images_per_second()
+        self._bar.set_postfix_str(f"loss {loss:.4f}, {speed:.0f} images/s", refresh=False)
+        self._bar.update()
+        if first:
+            self.restart_clock()
+            self.say(f"First step after {time.monotonic() - self._begun:.1f} seconds")
+
+    def next_of(self, data: Iterator[Any]) -> Any:
+        """The next batch; how long that takes is waiting for data."""
+        since = time.monotonic()
+        batch = next(data)
+        self._waited += time.monotonic() - since
+        return batch
+
+    def say(self, text: str) -> None:
+        """A line above the bar."""
+        if self.write:
+            self._bar.write(text)
+
+    def restart_clock(self) -> None:
+        """Keeps what is not training (compilation, sampling) out of the images per second."""
+        self._since = time.monotonic()
+        self._steps_since, self._waited = 0, 0.0
+
+    def scalars(self, step: int, values: dict[str, float]) -> None:
+        """Writes the values of this step, with speed and share of waiting since the last time."""
+        if not self.write:
+            return
+        if self._steps_since:
+            share = self._waited / max(time.monotonic() - self._since, 1e-9)
+            speed = self._images_per_second()
+            values = {**values, "images_per_second": speed, "waiting_for_data": share}
+            self._say_how_long(step, values["images_per_second"])
+        self.restart_clock()
+        with self._warning("TensorBoard's file"):
+            for name, value in values.items() if self._board else ():
+                self._board.scalar(name, value, step)
+        with self._warning("metrics"):
+            line = json.dumps({"step": step, **values}) + "\n"
+            _append(self.workdir / METRICS_FILE, line.encode())
+
+    def picture(self, step: int, picture: np.ndarray) -> None:
+        """Writes a sample grid and redraws the loss curve."""
+        if not self.write:
+            return
+        path = self._picture(step)
+        with self._warning("pictures"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with atomic.replacing(path) as partial:
+                images.save_png(partial, picture)
+        with self._warning("TensorBoard's file"):
+            if self._board:
+                self._board.image("samples", picture, step)
+                self._board.flush()
+        self._draw_curve()
+
+    def _draw_curve(self) -> None:
+        with self._warning("the loss curve"):
+            draw_loss_curve(self.workdir)
+
+    def lacks_picture(self, step: int) -> bool:
+        """Whether the grid of this step is missing; the same in all processes."""
+        return bool(parallel.from_first(np.array(not self._picture(step).exists())))
+
+    def _picture(self, step: int) -> Path:
+        return self.workdir / SAMPLES / f"step_{step:07d}.png"
+
+    @contextmanager
+    def _warning(self, what: str) -> Iterator[None]:
+        """Turns an error of the file system into a line, once for each kind of file."""
+        try:
+            yield
+        except OSError as error:
+            if what not in self._failed:
+                self.say(f"Warning: {what} of {self.workdir} cannot be written ({error.strerror})")
+            self._failed.add(what)
+
+    def _say_how_long(self, step: int, speed: float) -> None:
+        """Once: how long the rest takes, where that is minutes."""
+        left = (self._bar.total - step) * self.batch_size / speed
+        if not self._told and left > 60:
+            length = f"{left / 60:.0f} minutes" if left < 5400 else f"{left / 3600:.1f} hours"
+            self.say(f"{speed:.0f} images a second here: about {length} to step {self._bar.total}")
+        self._told = True
+
+    def _images_per_second(self) -> float:
+        return self._steps_since * self.batch_size / max(time.monotonic() - self._since, 1e-9)
+
+
+def _append(path: Path, line: bytes) -> None:
+    """Adds the whole line or none of it: half of one would spoil the next. Raises OSError."""
+    with path.open("ab", buffering=0) as file:
+        whole = file.seek(0, os.SEEK_END)
+        written = 0
+        try:
+            written = file.write(line)
+        finally:
+            if written < len(line):
+                file.truncate(whole)
+    if written < len(line):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def draw_loss_curve(workdir: Path) -> None:
+    """Redraws loss.png from the metrics file, if there is something to draw."""
+    lines = read_metrics(workdir)
+    if not lines:
+        return
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    steps = [line["step"] for line in lines]
+    for name in ("loss", "simple", "vlb"):
+        if any(name in line for line in lines):
+            values = [line.get(name, np.nan) for line in lines]
+            axes.plot(steps, values, label=name, linewidth=1)
+    axes.set(xlabel="step", ylabel="mean over the examples", yscale="log")
+    if axes.lines:  # none if all steps were skipped
+        axes.legend()
+    axes.grid(alpha=0.3)
+    figure.savefig(workdir / LOSS_CURVE, dpi=120)
+    plt.close(figure)
+
+
+def read_metrics(workdir: Path) -> list[dict[str, Any]]:
+    """The lines of the metrics file, oldest first, without those that are damaged."""
+    path = workdir / METRICS_FILE
+    lines = []
+    for text in _lines(path) if path.exists() else ():
+        try:
+            line = json_object.parsed(text)
+        except ValueError:  # half a line, from a process that was killed
+            continue
+        if isinstance(line, dict) and type(line.get("step")) is int:
+            lines.append(line)
+    return lines
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    """The lines of a file that are not longer than LONGEST_LINE."""
+    with path.open("rb") as file:
+        whole = True  # whether what was read last ended a line
+        while text := file.readline(LONGEST_LINE):
+            ends = text.endswith(b"\n")
+            if whole and (ends or len(text) < LONGEST_LINE):
+                yield text
+            whole = ends
+
+
+def _drop_after(workdir: Path, step: int) -> None:
+    lines = [json.dumps(line) for line in read_metrics(workdir) if line["step"] <= step]
+    atomic.write_text(workdir / METRICS_FILE, "".join(line + "\n" for line in lines))

@@ -1,0 +1,100 @@
+"""A trained network, and its parameters."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import jax
+import numpy as np
+from jaxtyping import PyTree
+from ml_collections import ConfigDict
+
+from diffusion_jax import parallel
+from diffusion_jax.config import build
+from diffusion_jax.diffusion.parameterizations import Parametrisation
+from diffusion_jax.diffusion.schedules import Schedule
+from diffusion_jax.models import Network
+from diffusion_jax.training.checkpoints import Checkpoints
+from diffusion_jax.training.state import init_params
+from diffusion_jax.workdir import pretrained, run_folder
+
+
+def load_params(
+    workdir: Path, config: ConfigDict, *, checkpoint: int | None = None, ema: bool = True
+) -> tuple[int, PyTree]:
+    """(step, parameters) of one checkpoint of a run, on every device.
+
+    workdir: or the name of a model that comes with the package, which has one checkpoint, of
+    averaged parameters. checkpoint: its step; None is the newest. ema: the averaged parameters, or
+    else the raw ones. Raises FileNotFoundError if there is none, ValueError if it is not of the
+    config's model.
+    """
+    model = build.make_model(config)
+    like = jax.eval_shape(lambda: init_params(model, config.seed, config.data.resolution))
+    if _is_pretrained(workdir):
+        if not ema:
+            raise ValueError(
+                f"{workdir} comes with the package, with its averaged parameters alone: there are "
+                "no raw ones"
+            )
+        step = find_steps(workdir, [] if checkpoint is None else [checkpoint])[0]
+        params = pretrained.read_params(run_folder.source(workdir), like)
+        return step, parallel.replicate(params)
+    with Checkpoints(workdir / run_folder.CHECKPOINTS) as checkpoints:
+        step = checkpoints.newest() if checkpoint is None else checkpoint
+        return step, parallel.replicate(checkpoints.restore_params(step, like, ema=ema))
+
+
+def find_steps(workdir: Path, wanted: Sequence[int] | Literal["all"] = ()) -> list[int]:
+    """The steps of a run's checkpoints: those that are wanted, all, or the newest if none is named.
+
+    workdir: see `load_params`. Raises FileNotFoundError if one of them is missing.
+    """
+    if _is_pretrained(workdir):
+        steps = [pretrained.read_step(run_folder.source(workdir))]
+        newest = steps[0]
+    else:
+        with Checkpoints(workdir / run_folder.CHECKPOINTS) as saved:
+            newest, steps = saved.newest(), saved.steps()
+    chosen = steps if wanted == "all" else list(dict.fromkeys(wanted)) or [newest]
+    if missing := set(chosen) - set(steps):
+        known = ", ".join(map(str, steps))
+        raise FileNotFoundError(
+            f"No checkpoint of step {min(missing)} in {workdir}; there: {known}"
+        )
+    return chosen
+
+
+def _is_pretrained(workdir: Path) -> bool:
+    return run_folder.source(workdir).parent == run_folder.PRETRAINED
+
+
+def digest(params: PyTree) -> str:
+    """SHA-256 of the parameters; a workdir may hold different runs at different times."""
+    total = hashlib.sha256()
+    for leaf in jax.tree.leaves(jax.device_get(params)):
+        total.update(np.ascontiguousarray(leaf))
+    return total.hexdigest()
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A network, with the schedule and the parametrisation that it was trained with."""
+
+    model: Network
+    schedule: Schedule
+    parametrisation: Parametrisation
+
+    @classmethod
+    def from_config(cls, config: ConfigDict) -> "Trained":
+        return cls(
+            build.make_model(config),
+            build.make_schedule(config),
+            build.make_parametrisation(config),
+        )
+
+    @property
+    def takes_condition(self) -> bool:
+        return self.model.example_condition(1) is not None

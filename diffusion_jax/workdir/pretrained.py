@@ -1,0 +1,42 @@
+"""The parameters of the small trained models that come with the package."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+from jaxtyping import PyTree
+from ml_collections import ConfigDict
+
+from diffusion_jax.files import npz
+from diffusion_jax.workdir import run_folder
+
+PARAMS = "params.npz"  # the averaged parameters, in float16
+STEP = "step"  # an entry beside them
+
+
+def read_step(folder: Path) -> int:
+    """The training steps of a model."""
+    return int(npz.read(folder / PARAMS)[STEP])
+
+
+def read_params(folder: Path, like: PyTree) -> PyTree:
+    """The parameters of a model, in the shapes and types of `like`, on the host."""
+    arrays = npz.read(folder / PARAMS)
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: arrays[_name(path)].astype(leaf.dtype), like
+    )
+
+
+def write(
+    folder: Path, config: ConfigDict, class_names: list[str], step: int, params: PyTree
+) -> None:
+    """Writes the folder of such a model."""
+    folder.mkdir(parents=True, exist_ok=True)
+    run_folder.save(config, folder, class_names)
+    leaves = jax.tree_util.tree_leaves_with_path(jax.device_get(params))
+    arrays = {_name(path): np.asarray(leaf, np.float16) for path, leaf in leaves}
+    npz.write(folder / PARAMS, arrays | {STEP: np.array(step)})
+
+
+def _name(path: tuple) -> str:
+    return "/".join(part.key for part in path)

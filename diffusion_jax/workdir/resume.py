@@ -1,0 +1,81 @@
+"""What a run may change when it goes on, and what is said of it."""
+
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from diffusion_jax.data import Source
+from diffusion_jax.workdir import run_folder
+
+# What a run cannot change once it has parameters.
+FIXED = ("behaviour", "model.", "schedule.", "data.resolution", "parametrisation")
+FREE = ("model.dtype", "model.dropout", "model.remat")
+# Of the EDM schedule, what only sampling reads.
+FREE += ("schedule.edm.sigma_min", "schedule.edm.sigma_max", "schedule.edm.rho")
+
+
+def changes_since(config: ConfigDict, workdir: Path) -> list[str]:
+    """What differs from the config that the run in `workdir` was last started with.
+
+    Raises ValueError if something differs that shapes the network or the schedule, or the seed.
+    """
+    if workdir.exists() and not workdir.is_dir():
+        raise ValueError(f"The workdir {workdir} is a file; choose another --workdir")
+    if not (workdir / run_folder.CONFIG_FILE).exists():
+        return []
+    changes = run_folder.differences(run_folder.load(workdir), config)
+    chosen = {"schedule": config.schedule.name, "parametrisations": config.parametrisation}
+
+    def is_fixed(change: str) -> bool:
+        section, *rest = change.split(":")[0].split(".")
+        # Options of what was not chosen are free.
+        idle = len(rest) == 2 and section in chosen and rest[0] != chosen[section]
+        return change.startswith(FIXED) and not change.startswith(FREE) and not idle
+
+    fixed = [change for change in changes if is_fixed(change)]
+    if fixed:
+        raise ValueError(
+            f"{workdir} holds a run of another model ({'; '.join(fixed)}); choose another --workdir"
+        )
+    if seeds := [change for change in changes if change.startswith("seed:")]:
+        before = seeds[0].removeprefix("seed: ").partition(" ->")[0]
+        raise ValueError(
+            f"{workdir} holds a run of seed={before}, which would draw other noise and batches "
+            f"with seed={config.seed}; give seed={before} to go on, or choose another workdir"
+        )
+    return changes
+
+
+def check_steps(config: ConfigDict, workdir: Path) -> None:
+    """Raises ValueError if the run in `workdir` is beyond the steps that were asked for."""
+    # Folders that hold no parameters are not of this run.
+    names = [path.parent.name for path in (workdir / run_folder.CHECKPOINTS).glob("*/params")]
+    done = max((int(name) for name in names if name.isdecimal()), default=0)
+    if done > config.steps:
+        raise ValueError(
+            f"{workdir} has taken {done} steps already, and steps={config.steps} was asked for; "
+            f"give steps={done} or more, or choose another workdir"
+        )
+
+
+def check_classes(config: ConfigDict, workdir: Path, source: Source) -> None:
+    """Raises ValueError if the labels of the run in `workdir` stand for other classes."""
+    started = (workdir / run_folder.CONFIG_FILE).is_file()
+    before = run_folder.class_names(workdir) if started else []
+    if config.model.num_classes and before and before != list(source.class_names):
+        changed = [f"{old} -> {new}" for old, new in zip(before, source.class_names) if old != new]
+        raise ValueError(
+            f"{workdir} holds a run of other classes ({'; '.join(changed[:5])}); name them as they "
+            "were, or choose another --workdir"
+        )
+
+
+def changes_of_data(about: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What differs from the data of a checkpoint. about: of it. now: their provenance."""
+    before = about.get("data", now)
+    return [
+        f"the data's {name}: {before[name]} -> {now[name]}"
+        for name in now
+        if name in before and before[name] != now[name]
+    ]

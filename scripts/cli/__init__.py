@@ -1,0 +1,1 @@
+"""Flags, error lines and process set-up shared by the scripts."""

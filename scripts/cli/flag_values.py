@@ -1,0 +1,79 @@
+"""What flags say: configs, numbers, options and folders, with one line for each mistake."""
+
+import difflib
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+
+def config_of(flag: str, example: str) -> ConfigDict:
+    """The config that the flag names.
+
+    Raises ValueError if the flag is missing, FileNotFoundError if the file is.
+    """
+    config = flags.FLAGS[flag].value
+    if config is None:
+        raise ValueError(f"--{flag} is missing; for example: --{flag} {example}")
+    try:
+        getattr(config, "keys", None)  # what stands for a missing file has no attributes
+    except OSError:
+        name = config_flags.get_config_filename(flags.FLAGS[flag])
+        configs = Path(__file__).resolve().parents[2] / "configs"
+        known = [path.stem for path in configs.glob("*.py")]
+        near = difflib.get_close_matches(Path(name).stem, known, n=1)
+        guess = f"; did you mean {near[0]}?" if near else ""
+        raise FileNotFoundError(f"--{flag}={name}: there is no such file{guess}") from None
+    if not isinstance(config, ConfigDict):
+        name = config_flags.get_config_filename(flags.FLAGS[flag])
+        raise ValueError(
+            f"--{flag}={name}: get_config returned a value of type {type(config).__name__}, and a "
+            "ConfigDict was expected; begin with configs.base.get_config()"
+        )
+    return config
+
+
+def sampling_options(texts: Sequence[str], **shorthands: float | None) -> dict[str, Any]:
+    """Options of solver and spacing from NAME=VALUE texts, or flags of their own (None: missing).
+
+    Raises ValueError for a text of another form, and for an option that was given twice.
+    """
+    options: dict[str, Any] = {n: value for n, value in shorthands.items() if value is not None}
+    for text in texts:
+        name, equals, value = (part.strip() for part in text.partition("="))
+        if not name or not equals:
+            raise ValueError(f"--option={text} must be NAME=VALUE, such as eta=0.5")
+        if name in options:
+            raise ValueError(f"The option {name} was given twice")
+        options[name] = value
+    return options
+
+
+def results_folder(out: str | None, parent: Path) -> Path:
+    """The folder that --out names, or else parent/0001, 0002, ...: the number after the last.
+
+    Raises ValueError if --out is there already, and not empty, or if it cannot be written.
+    """
+    from diffusion_jax.files import writable
+    from diffusion_jax.workdir import run_folder
+
+    folder = run_folder.next_folder(parent) if out is None else Path(out)
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        raise ValueError(f"--out={out} is there already; choose another folder, or delete it")
+    writable.check(folder, "--out", folder=True)
+    return folder
+
+
+def numbers(flag: flags.FlagHolder, kind: type) -> list:
+    """The numbers of a list; none if the flag is missing."""
+    try:
+        given = [kind(text) for text in flag.value or []]
+        if not all(map(math.isfinite, given)):
+            raise ValueError("not finite")
+        return given
+    except ValueError:
+        text = ",".join(flag.value)
+        raise ValueError(f"--{flag.name}={text} is not a list of numbers, such as 0,1") from None

@@ -1,0 +1,335 @@
+import importlib
+import itertools
+import json
+from pathlib import Path
+
+import jax
+import pytest
+from tiny import tiny_config
+
+from configs import base
+from diffusion_jax.config import build, overrides
+from diffusion_jax.config.schema import TABLES, options_by_name, options_of
+from diffusion_jax.config.validation import validate
+from diffusion_jax.sampling import SOLVERS, SPACINGS
+from diffusion_jax.training.state import init_params
+from diffusion_jax.workdir import run_folder
+
+CONFIGS = Path(base.__file__).parent
+NAMES = sorted({path.stem for path in CONFIGS.glob("*.py")} - {"__init__", "of_workdir"})
+PARAMETERS = {
+    "res_conv": 144_130_269,
+    "res": 123_530_231,
+    "res_res": 197_566_127,
+    "res_res_atn": 212_930_915,
+    "res_large": 269_077_175,
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_config_is_valid_and_builds(name):
+    config = importlib.import_module(f"configs.{name}").get_config()
+    if name == "base":
+        config.model.num_classes = 10
+    validate(config)
+    assert config.is_locked
+    model = build.make_model(config)
+    params = jax.eval_shape(lambda: init_params(model, config.seed, config.data.resolution))
+    count = sum(leaf.size for leaf in jax.tree.leaves(params))
+    assert count == PARAMETERS.get(name, count)
+
+
+def test_the_published_hyper_parameters():
+    for name in PARAMETERS:
+        config = importlib.import_module(f"configs.{name}").get_config()
+        assert config.data.name == "tfds:imagenet_resized/64x64"
+        assert (config.data.resolution, config.model.levels, config.data.flip) == (64, 3, True)
+        assert config.model.width == (192 if name == "res_large" else 128)
+        assert (config.schedule.name, config.schedule.num_steps) == ("cosine", 1000)
+        assert (config.loss.kind, config.loss.vlb_weight) == ("hybrid", 0.001)
+        assert (config.batch_size, config.steps, config.label_dropout) == (1024, 600_000, 0.2)
+        assert config.optimizer.learning_rate == 3e-4
+        assert (config.model.time_dim, config.model.label_dim) == (512, 512)
+        assert config.model.window == 16
+
+
+def test_one_switch_for_model_and_schedule():
+    config = base.get_config()
+    config.behaviour = "original"
+    assert config.model.behaviour == config.schedule.behaviour == "original"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model__blocks": "res,rse"}, "Unknown block 'rse'.*known blocks: res, conv"),
+        ({"model__levels": 4}, r"resolution=8 is not divisible by 2\^model.levels = 16"),
+        (
+            {"model__num_classes": 0, "model__blocks": "res,clsAtn"},
+            "'clsAtn', which needs classes",
+        ),
+        ({"model__dtype": "float16"}, "float32 or bfloat16"),
+        ({"model__width": 11, "model__blocks": "res,atn"}, "a layer of 11 channels"),
+        ({"model__channels": 7, "model__blocks": "res,atn"}, "a layer of 14 channels"),
+        ({"model__time_embedding": "cos"}, "auto, standard, head, published, sin"),
+        ({"model__time_dim": 15}, "even"),
+        ({"model__blocks": "res,atn", "model__window": 3}, "does not divide"),
+        ({"behaviour": "fixed"}, "corrected or original"),
+        ({"loss__kind": "l2"}, "simple, vlb, hybrid"),
+        ({"schedule__name": "cubic"}, "linear, cosine"),
+        ({"sampling__steps": 2000}, r"1\.\.1000"),
+        ({"sampling__ddim__eta": 1.5}, r"sampling.ddim: eta=1.5 must be in \[0, 1\]"),
+        ({"sampling__solver": "rk4"}, "ddim, heun, dpmpp_2m, original"),
+        (
+            {"sampling__solver": "ddpm", "sampling__ddpm__variance": "big"},
+            "sampling.ddpm: Unknown variance 'big'; known variances: learned, small, large",
+        ),
+        (
+            {"sampling__solver": "heun", "sampling__heun__s_churn": -1.0},
+            "sampling.heun: s_churn=-1.0 must be at least 0",
+        ),
+        (
+            {"sampling__solver": "heun", "sampling__heun__s_churn": float("inf")},
+            "sampling.heun: s_churn=inf must be at least 0, and finite",
+        ),
+        ({"sampling__guidance_low": 1e6}, "leave nothing to guide.* is from 0.00643 to 2.03e"),
+        ({"sampling__guidance_high": 1e-4}, "leave nothing to guide"),
+        ({"sampling__guidance_low": 2.0, "sampling__guidance_high": 1.0}, "guidance_low=2.0 must"),
+        ({"sampling__autoguidance_checkpoint": 5}, "needs sampling.autoguidance"),
+        ({"sampling__guidance": 1e38}, r"sampling.guidance=1e\+38 must be in \[0, 1000\]"),
+        ({"sampling__spacing": "even"}, "ends, centred, karras"),
+        ({"parametrisation": "score"}, "noise, x0, v, velocity, edm"),
+        ({"loss__error": "huber"}, "loss.error=huber must be one of squared, absolute"),
+        ({"loss__error": "absolute", "loss__weight": "min_snr"}, "Set loss.weight=uniform"),
+        ({"schedule__first_timestep": 2}, "first_timestep=2 must be 0 or 1"),
+        ({"loss__weight": "snr"}, "uniform, min_snr, sigmoid, edm"),
+        ({"schedule__name": "flow"}, "loss.kind=hybrid has a variational bound.*loss.kind=simple"),
+        ({"schedule__edm__sigma_min": 90.0, "schedule__name": "edm"}, "sigma_min < sigma_max"),
+        ({"sampling__karras__rho": -1.0, "sampling__spacing": "karras"}, "sampling: .*rho=-1.0"),
+        ({"loss__weight": "edm", "loss__edm__sigma_data": 0.0}, "loss.edm: sigma_data=0.0 must be"),
+        ({"loss__weight": "min_snr", "loss__min_snr__gamma": -1.0}, "loss.min_snr: gamma=-1.0"),
+        (
+            {"parametrisation": "edm", "parametrisations__edm__sigma_data": -1.0},
+            "parametrisations.edm: sigma_data=-1.0 must be positive",
+        ),
+        ({"loss__weight": "min_snr", "loss__min_snr__gamma": "x"}, "loss.min_snr"),
+        ({"loss__kind": "vlb", "loss__vlb__scale": 0.0}, r"loss\.vlb: scale=0.0 must be positive"),
+        (
+            {"loss__kind": "vlb", "loss__vlb__variance": "tiny"},
+            r"loss\.vlb: variance=tiny must be small or large",
+        ),
+        (
+            {"loss__kind": "vlb", "loss__vlb__variance": "large"},
+            r"variance=large is of models that learn no variance.*variance=small",
+        ),
+        ({"loss__kind": "vlb", "loss__weight": "min_snr"}, "which loss.kind=vlb does not have"),
+        ({"model__blocks": 3}, "model.blocks=3 must be of type str"),
+        ({"model__levels": 1.0}, "model.levels=1.0 must be of type int"),
+        ({"init_from": 3}, "init_from=3 must be the workdir of a run, or empty"),
+        ({"model__options__conv__expansion": 0}, "model.options.conv.expansion=0 must be at least"),
+        ({"model__options__conv__width": 2}, "model.options.conv.width; its options: expansion"),
+        ({"model__name": "resnet"}, "model.name=resnet must be one of unet, dit"),
+        ({"model__name": "dit"}, "config.model.*known keys: .*patch_size"),
+        ({"batch_size": 0}, "batch_size=0 must be at least 1"),
+        ({"batch_size": 10, "micro_batches": 3}, "not divisible by micro_batches=3"),
+        ({"label_dropout": 1.0}, "label_dropout"),
+        ({"optimizer__learning_rate": 0.0}, "positive"),
+        ({"seed": -1}, r"seed=-1 must be in \[0, 2\^32\)"),
+        ({"label_dropout": 0.0}, "label_dropout=0 does not train"),
+        ({"model__width": "wide"}, "model.width=wide must be at least 1"),
+        ({"model__num_classes": None}, "model.num_classes=None must be at least 0"),
+        ({"optimizer__decay_steps": 2}, "warmup_steps=2 must be less than"),
+        ({"optimizer__clip_norm": -1.0}, "clip_norm"),
+        ({"model__depth": 3}, "Unknown key config.model.depth; known keys: .*blocks"),
+    ],
+)
+def test_mistakes_are_named(changes, message):
+    with pytest.raises(ValueError, match=message):
+        validate(tiny_config(**changes))
+
+
+def test_original_behaviour_allows_what_the_original_does():
+    odd = {"model__time_dim": 15, "model__width": 6}
+    validate(tiny_config(behaviour="original", **odd))
+    validate(tiny_config(model__width=11))  # res and chnAtn take any width
+    validate(tiny_config(sampling__solver="original", sampling__original__eta=1.5))
+
+
+def as_version_0_1(config):
+    """The values of a config as they were written before levels and solvers had sections."""
+    values = config.to_dict()
+    del values["parametrisation"], values["parametrisations"], values["init_from"]
+    del values["model"]["name"], values["model"]["options"], values["model"]["time_embedding"]
+    for section in ("schedule", "loss", "sampling"):
+        sections = [name for name, value in values[section].items() if isinstance(value, dict)]
+        for name in sections:
+            del values[section][name]
+    del values["loss"]["weight"], values["sampling"]["solver"]
+    return values
+
+
+def test_a_config_of_an_older_version_gets_the_younger_fields(tmp_path):
+    config = tiny_config(sampling__ddim__eta=0.5, sampling__original__eta=0.5)
+    values = as_version_0_1(config)
+    values["sampling"]["eta"] = 0.5
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    assert run_folder.load(tmp_path).to_dict() == config.to_dict()
+    assert run_folder.class_names(tmp_path) == []
+    # The original was called "reference".
+    config = tiny_config(behaviour="original", loss__kind="original", sampling__solver="original")
+    values = as_version_0_1(config)
+    values["behaviour"] = values["model"]["behaviour"] = "reference"
+    values["schedule"]["behaviour"] = values["loss"]["kind"] = "reference"
+    values["sampling"] |= {"sampler": "reference", "eta": 0.0}
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    loaded = run_folder.load(tmp_path)
+    validate(loaded)
+    assert loaded.to_dict() == config.to_dict()
+
+
+def test_names_share_sections_without_a_clash():
+    """Options of a solver and of a spacing, say, live side by side in config.sampling."""
+    for place, tables in TABLES.items():
+        names = [name for table in tables for name in options_by_name(table)]
+        fields = set(base.get_config()[place]) - set(names)
+        assert len(names) == len(set(names))
+        assert not fields & {name for table in tables for name in table}
+
+
+def test_a_run_gets_the_younger_options_of_its_blocks(tmp_path):
+    config = tiny_config()
+    run_folder.save(config, tmp_path, [])
+    values = json.loads((tmp_path / "config.json").read_text())
+    values["model"]["options"] = {}
+    del values["sampling"]["ddim"], values["data"]["holdout"]
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    assert run_folder.differences(run_folder.load(tmp_path), config) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "options", "message"),
+    [
+        ({"steps": 5, "stride": 5}, {}, "steps and stride were both given"),
+        ({"spacing": "karras", "stride": 5}, {}, "spacing and stride were both given"),
+        ({"solver": "rk4"}, {}, "Unknown solver 'rk4'; known solvers: ddim, heun"),
+        ({"solver": "dpmpp_2m"}, {"eta": 0.5}, "solver dpmpp_2m does not know; its options: none"),
+        ({"solver": "heun"}, {"eta": 0.5}, "its options: s_churn, s_noise, s_tmax, s_tmin"),
+        ({}, {"eta": "much"}, "option eta=much must be of type float"),
+        (
+            {"solver": "dpmpp_2m", "spacing": "karras"},
+            {"eta": 0.5},
+            "dpmpp_2m does not know; its options: none, and which the spacing karras does not "
+            "know; its options: rho, sigma_max, sigma_min",
+        ),
+        ({"stride": 5}, {"rho": 5}, "the solver ddim does not know; its options: eta$"),
+        ({"spacing": "list"}, {"interpolate": "1"}, "interpolate=1 must be true or false"),
+        (
+            {"spacing": "sections", "steps": 5},
+            {"sections": "25"},
+            "--steps was given, but spacing=sections has its own number of steps. Leave",
+        ),
+        (
+            {"spacing": "list", "steps": 5},
+            {"sigmas": "5,1"},
+            "spacing=list has its own number of steps.*add --option interpolate=true",
+        ),
+    ],
+)
+def test_sampling_settings_that_contradict(given, options, message):
+    with pytest.raises(ValueError, match=message):
+        overrides.change(tiny_config(), given, options)
+
+
+def test_sampling_settings_take_the_place_of_others():
+    config = tiny_config(sampling__stride=100)
+    overrides.change(config, {"spacing": "karras", "clip": None}, {"eta": "0.25"})
+    settings = overrides.in_use(config)
+    assert (settings["stride"], settings["eta"], settings["rho"]) == (0, 0.25, 7.0)
+    overrides.change(config, {"solver": "original"})
+    settings = overrides.in_use(config)
+    assert (settings["clip"], settings["eta"]) == (False, 0.0)
+
+
+def test_an_option_is_of_the_solver_or_of_the_spacing():
+    """--option finds the one of the two that it belongs to, since no name is in both."""
+    for solver, spacing in itertools.product(SOLVERS.values(), SPACINGS.values()):
+        assert not options_of(solver).keys() & options_of(spacing).keys()
+    config = tiny_config()
+    overrides.change(config, {"spacing": "karras"}, {"eta": "0.5", "rho": "3"})
+    assert (config.sampling.ddim.eta, config.sampling.karras.rho) == (0.5, 3.0)
+    settings = overrides.in_use(config)
+    assert (settings["eta"], settings["rho"]) == (0.5, 3.0)
+
+
+@pytest.mark.parametrize(
+    ("given", "options", "steps"),
+    [
+        ({"spacing": "sections"}, {"sections": "10,15,20"}, 45),
+        ({"spacing": "list"}, {"timesteps": "999,500,0"}, 3),
+        ({"spacing": "list", "steps": 7}, {"sigmas": "5,1", "interpolate": "true"}, 7),
+        ({"stride": 100}, {}, 10),
+        ({"steps": 12}, {}, 12),
+    ],
+)
+def test_settings_in_use_have_the_true_number_of_steps(given, options, steps):
+    config = tiny_config()
+    overrides.change(config, given, options)
+    validate(config)
+    assert overrides.in_use(config)["steps"] == steps
+    assert build.make_sampling_path(config).num_steps == steps
+
+
+def test_steps_do_not_silently_replace_a_list():
+    """A run whose config has a list: another number of steps takes another spacing."""
+    config = tiny_config(sampling__spacing="sections", sampling__sections__sections="25")
+    with pytest.raises(ValueError, match="choose another --spacing"):
+        overrides.change(config, {"steps": 10})
+    overrides.change(config, {"steps": 10, "spacing": "trailing"})
+    assert overrides.in_use(config)["steps"] == 10
+
+
+def test_a_missing_key_is_named():
+    config = tiny_config()
+    with config.unlocked():
+        del config.loss["kind"]
+    with pytest.raises(ValueError, match=r"config.loss.kind is missing"):
+        validate(config)
+
+
+def test_configs_survive_the_way_to_disk(tmp_path):
+    config = tiny_config(optimizer__clip_norm=0.5)
+    run_folder.save(config, tmp_path, ["a", "b"])
+    again = run_folder.load(tmp_path)
+    validate(again)
+    assert again.to_dict() == config.to_dict()
+    assert run_folder.differences(config, again) == []
+    assert run_folder.class_names(tmp_path) == ["a", "b"]
+    again.model.width = 16
+    assert run_folder.differences(config, again) == ["model.width: 8 -> 16"]
+
+
+def test_a_folder_that_is_no_run(tmp_path):
+    with pytest.raises(FileNotFoundError, match="not the workdir of a run"):
+        run_folder.load(tmp_path)
+    (tmp_path / "config.json").write_text("[]")
+    with pytest.raises(ValueError, match="no JSON object"):
+        run_folder.load(tmp_path)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(ValueError, match="not readable as JSON"):
+        run_folder.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model__num_classes": 7}, "num_classes=7, but digits has 10 classes"),
+        ({"data__resolution": 16}, r"\(8, 8, 1\).*\(16, 16, 1\)"),
+        ({"data__name": "svhn"}, "known: digits, mnist, imagenet64, tfds:NAME"),
+        ({"data__split": "train"}, "'all'"),
+        ({"data__name": "tfds:no_such_set"}, "no dataset 'no_such_set'"),
+        ({"data__name": "tfds:mnist", "data__data_dir": "/nowhere"}, "not prepared in /nowhere"),
+    ],
+)
+def test_data_that_does_not_fit(changes, message):
+    with pytest.raises(ValueError, match=message):
+        build.open_source(tiny_config(**changes))

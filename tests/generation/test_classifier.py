@@ -1,0 +1,329 @@
+"""A classifier of noisy images: its training, and guidance by its run."""
+
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from forks import run_each
+from ml_collections import ConfigDict
+from numpy.testing import assert_allclose, assert_array_equal
+from PIL import Image
+from tiny import tiny_config, tiny_transformer_config
+
+from configs import adm64_classifier, digits_classifier, digits_unconditional
+from diffusion_jax import parallel
+from diffusion_jax.config import build
+from diffusion_jax.config.schema import model_section
+from diffusion_jax.config.validation import validate
+from diffusion_jax.diffusion import losses
+from diffusion_jax.generation import guidance_models
+from diffusion_jax.generation.sampler import Generator
+from diffusion_jax.importers.imported import shapes_of, with_settings
+from diffusion_jax.models import Network
+from diffusion_jax.runs.train import train
+from diffusion_jax.training import objectives
+from diffusion_jax.training.logging import read_metrics
+from diffusion_jax.training.state import init_params
+from diffusion_jax.workdir import run_folder
+from diffusion_jax.workdir.parameters import Trained
+
+LABELS = np.array([3, 4, 10, 0, 9, 3, 1, 7], np.int32)  # 10 is the null label
+
+
+def classifier_config(**changes) -> ConfigDict:
+    config = tiny_config(loss__kind="cross_entropy", label_dropout=0.0, sampling__guidance=0.0)
+    config.model = model_section(
+        "noisy_classifier",
+        channels=1,
+        num_classes=10,
+        width=8,
+        multipliers="1",
+        blocks=1,
+        attention="",
+        num_heads=1,
+        head_channels=0,
+    )
+    with config.unlocked(), config.ignore_type():
+        config.update_from_flattened_dict({k.replace("__", "."): v for k, v in changes.items()})
+    return config
+
+
+def params_of(config, seed=0):
+    """Parameters with noise on them: a fresh head would be all but silent."""
+    model = build.make_model(config)
+    params = jax.jit(lambda: init_params(model, seed, config.data.resolution))()
+    keys = jax.random.split(jax.random.key(seed), len(jax.tree.leaves(params)))
+    keys = jax.tree.unflatten(jax.tree.structure(params), list(keys))
+    return jax.tree.map(
+        lambda leaf, key: leaf + 0.2 * jax.random.normal(key, leaf.shape), params, keys
+    )
+
+
+def test_parameters_of_the_published_classifiers():
+    """As OpenAI's PyTorch modules count them."""
+    config = adm64_classifier.get_config()
+    counts = {
+        (64, 4, "1,2,3,4"): 65_438_568,
+        (128, 2, "1,1,2,3,4"): 42_568_040,
+        (256, 2, "1,1,2,2,4,4"): 54_096_360,
+        (512, 2, "0.5,1,1,2,2,4,4"): 54_448_360,
+    }
+    for (side, blocks, multipliers), count in counts.items():
+        fields = {"data.resolution": side, "model.blocks": blocks, "model.multipliers": multipliers}
+        shapes = shapes_of(with_settings(config, fields), Path("model.pt"))
+        assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == count
+
+
+def test_configs_are_valid():
+    for module in (adm64_classifier, digits_classifier, digits_unconditional):
+        validate(module.get_config())
+
+
+def test_cross_entropy_by_hand():
+    """Two classes of odds 3 to 1."""
+    logits = jnp.log(jnp.array([[3.0, 1.0], [3.0, 1.0], [1.0, 3.0]]))
+    labels = jnp.array([0, 1, 2])  # the last is the null label
+    assert_allclose(losses.log_probability(logits, labels), np.log([0.75, 0.25, 1]), atol=1e-6)
+    parts = losses.classification_loss(logits[:2], labels[:2])
+    assert_allclose(parts["loss"], -np.log([0.75, 0.25]), atol=1e-6)
+    assert_array_equal(parts["accuracy"], [1, 0])
+
+
+HEARD = {}
+
+
+class Listener(Network):
+    """Keeps what it is told, and answers with the parameters, which are logits."""
+
+    def apply(self, variables, x, clock, *, train, examples, rngs):
+        assert train
+        assert "dropout" in rngs
+        HEARD.update(x=x, clock=clock)
+        return variables["params"]
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "edm"])
+def test_a_classifier_is_trained_on_noisy_images_at_the_level_that_it_is_told(schedule):
+    parametrisation = "edm" if schedule == "edm" else "noise"
+    config = classifier_config(schedule__name=schedule, parametrisation=parametrisation)
+    schedule, listener = build.make_schedule(config), Listener(1, 10)
+    objective = objectives.classification(
+        listener, schedule, build.make_parametrisation(config), build.make_timesteps(config)
+    )
+    logits = jax.random.normal(jax.random.key(1), (512, 10))
+    batch = {"image": jnp.full((512, 8, 8, 1), 255, jnp.uint8)}  # x0 = 1 everywhere
+    batch["label"] = jnp.arange(512) % 10
+    parts, drawn = objective(logits, batch, jnp.arange(512), jax.random.key(0), None)
+    odds = np.exp(np.float64(logits))
+    wanted = -np.log(odds[np.arange(512), batch["label"]] / odds.sum(1))
+    assert_allclose(parts["loss"], wanted, atol=1e-5)
+    assert_array_equal(parts["accuracy"], logits.argmax(1) == batch["label"])
+    level = schedule.level(drawn.position)
+    assert_allclose(HEARD["clock"], level.clock)
+    signal, noise = np.float64(level.signal), np.float64(level.noise)
+    if parametrisation == "edm":  # c_in of EDM, table 1
+        scale = 1 / np.sqrt(noise**2 + 0.5**2)
+        signal, noise = signal * scale, noise * scale
+    eps = (np.float64(HEARD["x"]) - signal[:, None, None, None]) / noise[:, None, None, None]
+    assert abs(eps.mean()) < 0.02
+    assert abs(eps.std() - 1) < 0.02
+    assert np.std(noise) > 0.1  # of many levels
+
+
+@pytest.mark.parametrize("other", [{}, {"schedule__name": "edm", "parametrisation": "edm"}])
+def test_guided_images_are_those_of_algorithm_2(other):
+    """DDIM's steps by hand, of a model without classes and a classifier of any schedule."""
+    config = tiny_transformer_config(
+        model__num_classes=0, sampling__steps=3, sampling__clip=False, sampling__guidance=0.0
+    )
+    told = classifier_config(**other)
+    params, of_classifier = params_of(config), params_of(told, 1)
+    generator = Generator.from_config(
+        config, batch_size=8, guides=guidance_models.Guides(classifier=Trained.from_config(told))
+    )
+    drawn, _ = generator(
+        parallel.replicate(params),
+        LABELS,
+        seed=1,
+        classifier_scale=2.0,
+        guide_params={"classifier": parallel.replicate(of_classifier)},
+    )
+    network, classifier = build.make_model(config), build.make_model(told)
+
+    @jax.jit
+    def log_p(x, sigma):
+        own = build.make_schedule(told).at_sigma(sigma, jnp)
+        seen = x * own.signal + 0 * x if other else x
+        seen = seen / jnp.sqrt(sigma**2 + 0.25) if other else seen
+        logits = classifier.apply(
+            {"params": of_classifier}, seen, jnp.full((8,), own.clock, jnp.float32)
+        )
+        likelihood = jax.nn.log_softmax(logits)
+        return sum(likelihood[i, label] for i, label in enumerate(LABELS.tolist()) if label < 10)
+
+    @jax.jit
+    def noise_of(x, clock):
+        return network.apply({"params": params}, x, jnp.full((8,), clock, jnp.float32)).estimate
+
+    levels = build.make_sampling_path(config).levels()
+    x = jnp.asarray(generator.starts(8, seed=1))
+    moved = 0
+    for now in range(3):
+        a, s = np.float32(levels.signal[now]), np.float32(levels.noise[now])
+        b, t = np.float32(levels.signal[now + 1]), np.float32(levels.noise[now + 1])
+        # The classifier's x is x0 + sigma eps where its schedule is EDM's.
+        unit = 1 / a if other else np.float32(1)
+        gradient = jax.grad(log_p)(x * unit, s / a) * unit
+        eps = noise_of(x, np.float32(levels.clock[now]))
+        moved = max(moved, float(jnp.abs(2 * s * gradient).max()))
+        eps = eps - 2 * s * gradient
+        x = b * (x - s * eps) / a + t * eps
+    assert moved > 0.01
+    assert_allclose(drawn, x, atol=1e-4 * float(jnp.abs(x).max()))
+
+
+def test_another_weight_compiles_nothing_anew_and_0_is_off():
+    config = tiny_transformer_config(model__num_classes=0, sampling__guidance=0.0)
+    told = classifier_config()
+    loaded = guidance_models.Guides(classifier=Trained.from_config(told))
+    params, of_classifier = (parallel.replicate(params_of(c)) for c in (config, told))
+    lowered = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda event, seconds, **_: lowered.append(event) if "jaxpr_to_mlir" in event else None
+    )
+    generator = Generator.from_config(config, batch_size=8, guides=loaded)
+
+    def draw(scale):
+        given = {"guide_params": {"classifier": of_classifier}, "classifier_scale": scale}
+        return generator(params, LABELS, seed=1, **given)[0]
+
+    one, before = draw(1.0), len(lowered)
+    two = draw(2.0)
+    assert len(lowered) == before
+    assert np.abs(one[LABELS < 10] - two[LABELS < 10]).max() > 1e-3
+    plain = Generator.from_config(config, batch_size=8)(params, LABELS, seed=1)[0]
+    assert_array_equal(draw(0.0), plain)
+    assert_allclose(one[LABELS == 10], plain[LABELS == 10], atol=1e-5)  # which asks for nothing
+    with pytest.raises(ValueError, match="guide_params of this generator must be of classifier"):
+        generator(params, LABELS, seed=1)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory, ordinary_promotion):
+    """A folder with a classifier and a model without classes."""
+    folder = tmp_path_factory.mktemp("runs")
+    config = classifier_config(steps=60, batch_size=64, log_every=10, checkpoint_every=60)
+    config.optimizer.learning_rate = 0.01
+    train(config, folder / "classifier")
+    plain = {"label_dropout": 0.0, "sampling__guidance": 0.0}
+    train(tiny_transformer_config(steps=1, model__num_classes=0, **plain), folder / "plain")
+    train(tiny_transformer_config(steps=1), folder / "classes")
+    return folder
+
+
+def test_training_lowers_the_loss_and_shows_the_accuracy_at_each_noise(runs):
+    lines = read_metrics(runs / "classifier")
+    assert lines[-1].keys() >= {"loss", "accuracy"}
+    assert lines[0]["loss"] > np.log(10) - 0.2
+    assert lines[-1]["loss"] < lines[0]["loss"] - 0.1
+    assert 0.15 < lines[-1]["accuracy"] <= 1
+    pictures = sorted((runs / "classifier" / "samples").glob("*.png"))
+    with Image.open(pictures[-1]) as picture:
+        rows = np.asarray(picture)[1:, -33:-1].reshape(3, -1)  # of grid_rows noises
+    # More noise, more different neighbours.
+    assert rows.std(axis=1).min() > 0
+
+
+def test_a_run_is_guided_by_name(runs):
+    """Labels are the classifier's, and the results say which classifier it was."""
+    config = run_folder.load(runs / "plain")
+    config.sampling.classifier = str(runs / "classifier")
+    assert guidance_models.classes_of(config, []) == (10, [str(i) for i in range(10)])
+    out = runs / "drawn"
+    (done,) = run_each(
+        "sample",
+        [
+            [
+                *(f"--workdir={runs / 'plain'}", f"--classifier={runs / 'classifier'}"),
+                *("--labels=3,4", "--classifier_scale=3", "--count=4"),
+                *("--save=npz,png", f"--out={out}"),
+            ]
+        ],
+    )
+    assert done.returncode == 0, done.stderr
+    settings = json.loads((out / "settings.json").read_text())
+    assert settings["labels"] == [3, 3, 4, 4]
+    assert settings["classifier_scale"] == 3
+    assert settings["classifier_sha256"] != settings["parameters_sha256"]
+    generator = Generator.from_config(config, batch_size=8)
+    _, params = guidance_models.load_guides(config)
+    assert guidance_models.digests(params) == {"classifier_sha256": settings["classifier_sha256"]}
+    assert generator.guide_params.keys() == {"classifier"}
+
+
+def test_mistakes_are_one_line(runs):
+    plain, classes, classifier = (
+        f"--workdir={runs / name}" for name in ("plain", "classes", "classifier")
+    )
+    by = f"--classifier={runs / 'classifier'}"
+    train_digits = [f"--workdir={runs / 'new'}", "--config=configs/digits.py"]
+    cases = {
+        "sample": [
+            ([classifier], "draws no images; it guides another run: classifier=ITS_WORKDIR"),
+            ([plain, f"--classifier={runs / 'plain'}"], "is no classifier of noisy images"),
+            ([plain, f"--classifier={runs / 'none'}"], "sampling.classifier="),
+            ([classes, f"--autoguidance={runs / 'classifier'}"], "is no model that draws"),
+            ([plain, "--classifier_scale=2"], "was given without a classifier"),
+            ([plain, by, "--classifier_checkpoint=7"], "No checkpoint of step 7"),
+            ([plain, by, "--labels=11"], "Unknown label '11'"),
+            ([plain, by, "--labels=none"], "which can only guide to classes"),
+            ([plain, "--guidance=2"], "guidance=2.0 was given, but the model has no classes"),
+            ([plain, "--labels=3"], "the model has no classes"),
+        ],
+        "train": [
+            (
+                [*train_digits, "--config.loss.kind=cross_entropy"],
+                "model.name=unet draws images, and loss.kind=cross_entropy does not train that",
+            ),
+            (
+                [
+                    *(train_digits[0], "--config=configs/digits_classifier.py"),
+                    "--config.loss.kind=simple",
+                ],
+                "model.name=noisy_classifier classifies images, and loss.kind=simple",
+            ),
+            (
+                [*train_digits, "--config.sampling.classifier_checkpoint=3"],
+                "sampling.classifier_checkpoint=3 needs sampling.classifier",
+            ),
+        ],
+    }
+    before = sorted(runs.rglob("*"))
+    for script, of_script in cases.items():
+        results = run_each(script, [arguments for arguments, _ in of_script])
+        for (arguments, message), done in zip(of_script, results):
+            assert done.returncode == 1, (arguments, done.stdout)
+            assert message in done.stderr, (arguments, done.stderr)
+            assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert sorted(runs.rglob("*")) == before
+
+
+def test_a_classifier_of_other_images_or_classes_is_refused(runs):
+    config = run_folder.load(runs / "classes")
+    config.sampling.classifier = str(runs / "classifier")
+    guidance_models.load_guides(config)
+    named = [str(i) for i in range(10)]
+    with pytest.raises(ValueError, match="calls class 2 2, and the run to be guided two"):
+        guidance_models.classes_of(config, ["0", "1", "two", *named[3:]])
+    for field, value, message in (
+        ("data.resolution", 16, "has 8 for resolution, and the run to be guided 16"),
+        ("model.channels", 3, "has 1 for channels, and the run to be guided 3"),
+        ("model.num_classes", 5, "has 10 for classes, and the run to be guided 5"),
+    ):
+        other = config.copy_and_resolve_references()
+        other.update_from_flattened_dict({field: value})
+        with pytest.raises(ValueError, match=message):
+            guidance_models.load_guides(other)

@@ -1,0 +1,305 @@
+"""Images drawn into a folder: shard by shard, interrupted and resumed, and what is written."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+import weakref
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import quick
+from PIL import Image
+from tiny import tiny_transformer_config
+
+from diffusion_jax.files import npz
+from diffusion_jax.generation import image_shards, outputs
+from diffusion_jax.generation.image_shards import Shards
+from diffusion_jax.runs import sample_folder
+from diffusion_jax.runs.train import train
+from diffusion_jax.workdir import run_folder
+
+ROOT = Path(__file__).parents[2]
+SETTINGS = {"seed": 3, "labels": list(range(100))}
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory, ordinary_promotion):
+    path = tmp_path_factory.mktemp("runs") / "tiny"
+    train(tiny_transformer_config(steps=3), path)
+    return path
+
+
+def image_number(index):
+    return np.random.default_rng(index).integers(256, size=(4, 4, 3), dtype=np.uint8)
+
+
+class Drawer:
+    """Draws `image_number`s; counts calls, and how many of its arrays are alive at once."""
+
+    def __init__(self, stop_at=None):
+        self.stop_at, self.drawn = stop_at, []
+        self.alive = weakref.WeakSet()
+        self.most = 0
+
+    def __call__(self, first, number):
+        if first == self.stop_at:
+            raise KeyboardInterrupt
+        self.drawn.append((first, number))
+        rows = np.stack([image_number(i) for i in range(first, first + number)]).view(Watched)
+        self.alive.add(rows)
+        self.most = max(self.most, len(self.alive))
+        return {"images": rows}
+
+
+class Watched(np.ndarray):
+    """An array that a weak set can hold."""
+
+    __hash__ = object.__hash__
+
+
+@pytest.fixture
+def small_shards(monkeypatch):
+    monkeypatch.setattr(image_shards, "SHARD", 10)
+
+
+def write_npz(shards):
+    labels = (shards.count, [np.arange(shards.count)])
+    arrays = {"arr_0": (shards.count, shards.blocks("images")), "arr_1": labels}
+    npz.write_blocks(shards.out / "samples.npz", arrays)
+
+
+def test_a_streamed_npz_is_the_one_that_numpy_writes(tmp_path):
+    rng = np.random.default_rng(0)
+    for shape in ((7, 4, 4, 3), (5,)):
+        for dtype in (np.uint8, np.int32):
+            rows = rng.integers(100, size=shape).astype(dtype)
+            np.savez(tmp_path / "whole.npz", arr_0=rows, arr_1=rows[:3])
+            blocks = (rows[first : first + 2] for first in range(0, len(rows), 2))
+            npz.write_blocks(
+                tmp_path / "streamed.npz", {"arr_0": (len(rows), blocks), "arr_1": (3, [rows[:3]])}
+            )
+            written = (tmp_path / "streamed.npz").read_bytes()
+            assert written == (tmp_path / "whole.npz").read_bytes()
+    with pytest.raises(AssertionError):
+        npz.write_blocks(tmp_path / "short.npz", {"arr_0": (4, [rows[:3]])})
+    assert not (tmp_path / "short.npz").exists()
+
+
+def test_shards_of_whole_batches_resume_and_hold_few_images(tmp_path, small_shards):
+    whole = np.stack([image_number(i) for i in range(100)])
+    np.savez(tmp_path / "whole.npz", arr_0=whole, arr_1=np.arange(100))
+    out = tmp_path / "out"
+    stopped, told = Drawer(stop_at=44), []
+    with pytest.raises(KeyboardInterrupt):
+        Shards.begin(out, SETTINGS, 100, 4).fill(stopped, told.append, write=True)
+    names = sorted(path.name for path in (out / "unfinished").iterdir())
+    shards = [f"{first:08d}.npz" for first in (0, 8, 16, 24, 32)]  # the sixth lacks a batch
+    assert names == [*shards, "settings.json"]
+    assert told == [4] * 11
+
+    again = Drawer()
+    resumed = Shards.begin(out, dict(SETTINGS), 100, 4)
+    resumed.fill(again, told.append, write=True)
+    assert again.drawn[0] == (40, 4)
+    assert len(again.drawn) == 15
+    assert max(stopped.most, again.most) <= 3  # two batches of a shard, and the next one
+    write_npz(resumed)
+    assert (out / "samples.npz").read_bytes() == (tmp_path / "whole.npz").read_bytes()
+    resumed.finish()
+    assert sorted(path.name for path in out.iterdir()) == ["samples.npz", "settings.json"]
+    assert json.loads((out / "settings.json").read_text()) == SETTINGS
+    assert len((out / "settings.json").read_text().splitlines()) == 4
+
+
+def test_the_last_shard_and_the_last_batch_may_be_smaller(tmp_path, small_shards):
+    shards, drawer = Shards.begin(tmp_path / "out", SETTINGS, 19, 4), Drawer()
+    shards.fill(drawer, lambda images: None, write=True)
+    assert drawer.drawn == [(0, 4), (4, 4), (8, 4), (12, 4), (16, 3)]
+    assert [len(block) for block in shards.blocks("images")] == [8, 8, 3]
+    wide = Shards(tmp_path, SETTINGS, 64, 32)
+    assert list(wide.firsts) == [0, 32]
+
+
+def test_only_one_process_writes(tmp_path, small_shards):
+    drawer = Drawer()
+    Shards.begin(tmp_path / "out", {}, 20, 4).fill(drawer, lambda images: None, write=False)
+    assert len(drawer.drawn) == 5
+    assert not (tmp_path / "out").exists()
+
+
+def test_other_settings_and_other_files_are_refused(tmp_path, small_shards):
+    out = tmp_path / "out"
+    Shards.begin(out, SETTINGS, 10, 4).fill(Drawer(), lambda images: None, write=True)
+    with pytest.raises(ValueError, match=r"other settings \(seed: 3 -> 4\); give the same"):
+        Shards.begin(out, SETTINGS | {"seed": 4}, 10, 4)
+    with pytest.raises(ValueError, match=r"other settings \(labels\)"):
+        Shards.begin(out, SETTINGS | {"labels": [1] * 100}, 10, 4)
+    shard = out / "unfinished" / "00000000.npz"
+    shard.write_bytes(shard.read_bytes()[:50])
+    with pytest.raises(ValueError, match=r"00000000.npz is damaged.*delete it to draw it again"):
+        list(Shards.begin(out, SETTINGS, 10, 4).blocks("images"))
+    npz.write(shard, {"images": np.zeros((3, 4, 4, 3), np.uint8)})
+    with pytest.raises(ValueError, match="does not hold 8 images as it should"):
+        list(Shards.begin(out, SETTINGS, 10, 4).blocks("images"))
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "begun" / "unfinished").mkdir(parents=True)
+    (tmp_path / "mine.txt").write_text("mine")
+    for free in ("empty", "begun", "new"):
+        image_shards.check_free(tmp_path / free)
+    for taken in (tmp_path, tmp_path / "mine.txt"):
+        with pytest.raises(ValueError, match="choose another folder"):
+            image_shards.check_free(taken)
+
+
+def test_all_kinds_of_files(workdir, tmp_path):
+    kinds = ["grid", "png", "npz", "gif", "webp", "strip"]
+    choice = outputs.Choice(kinds, film_of=["x", "x0"], frames=3, columns=2, captions=False)
+    out = tmp_path / "out"
+    config = run_folder.load(workdir)
+    written = sample_folder.draw_into(out, workdir, config, choice, labels="3,7", count=4, seed=1)
+    names = ["grid.png", "png", "samples.npz", "denoising.gif", "denoising_x0.gif"]
+    names += ["denoising.webp", "denoising_x0.webp", "strip.png", "strip_x0.png"]
+    assert list(written) == [out / name for name in names]
+    assert sorted(path.name for path in out.iterdir()) == sorted([*names, "settings.json"])
+    drawn = np.load(out / "samples.npz")["arr_0"][..., 0]
+    strips = {}
+    for name in ("strip", "strip_x0"):
+        with Image.open(out / f"{name}.png") as strip:
+            strips[name] = np.asarray(strip)
+            assert strip.size == (3 * 9 + 1, 4 * 9 + 1)
+        for row in range(4):
+            assert np.array_equal(strips[name][1 + 9 * row :, 19:][:8, :8], drawn[row])
+    assert not np.array_equal(strips["strip"], strips["strip_x0"])
+    settings = json.loads((out / "settings.json").read_text())
+    assert settings["labels"] == [3, 3, 7, 7]
+    assert settings["names"] == {"3": "3", "7": "7"}
+    assert (settings["count"], settings["frames"], settings["film_of"]) == (4, 3, ["x", "x0"])
+    pngs = sorted(path.name for path in (out / "png").iterdir())
+    assert pngs == [f"{i:06d}_label{label}.png" for i, label in enumerate(settings["labels"])]
+    for row, name in enumerate(pngs):
+        with Image.open(out / "png" / name) as png:
+            assert np.array_equal(np.asarray(png), drawn[row])
+
+
+def test_pictures_name_the_classes_of_the_run(workdir, tmp_path):
+    named = tmp_path / "named"
+    named.mkdir()
+    for path in workdir.iterdir():
+        (named / path.name).symlink_to(path)
+    (named / "classes.txt").unlink()
+    (named / "classes.txt").write_text("".join(f"number {i}, digit\n" for i in range(10)))
+    config = run_folder.load(named)
+    shown = {}
+    for captions in (True, False):
+        choice = outputs.Choice(["grid", "png"], captions=captions)
+        out = tmp_path / str(captions)
+        sample_folder.draw_into(out, named, config, choice, labels="Number 3, DIGIT,7", count=4)
+        with Image.open(out / "grid.png") as grid:
+            shown[captions] = np.asarray(grid)
+    assert np.array_equal(shown[True][:, -19:], shown[False])  # a row each: names at their left
+    assert shown[True][:, :-19].max() > 100
+    assert (out / "png" / "000003_label7_number_7_digit.png").is_file()
+    assert json.loads((out / "settings.json").read_text())["names"]["3"] == "number 3, digit"
+
+
+def test_a_large_grid_shows_the_first_images(monkeypatch, tmp_path):
+    monkeypatch.setattr(outputs, "LARGEST_GRID", 7)
+    pixels = np.stack([image_number(i) for i in range(12)])
+    served = []
+
+    def blocks():
+        for first in range(0, 12, 4):
+            served.append(first)
+            yield pixels[first : first + 4]
+
+    drawn = outputs.Drawn(blocks, np.arange(12), [])
+    choice = outputs.Choice(columns=7)
+    outputs.files(choice)["grid.png"](tmp_path / "grid.png", drawn)
+    with Image.open(tmp_path / "grid.png") as grid:
+        assert grid.size == (7 * 5 + 1, 6)
+        assert np.array_equal(np.asarray(grid)[1:5, 31:35], pixels[6])
+    assert served == [0, 4]
+    assert outputs.note("grid.png", 12) == "the first 7 of 12 images"
+    assert outputs.note("grid.png", 7) == outputs.note("samples.npz", 12) == ""
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"kinds": ["gif"]}, "A GIF of 257 images; choose --count up to 256"),
+        ({"kinds": ["grid", "strip"]}, "A film strip of 257 images"),
+        ({"kinds": ["jpeg"]}, "Unknown --save 'jpeg'; known: grid, png, npz, gif, webp, strip"),
+        ({"kinds": []}, "--save is empty"),
+        ({"film_of": ["noise"]}, "Unknown --film_of 'noise'; known: x, x0"),
+    ],
+)
+def test_mistakes_in_what_to_write(changes, message):
+    with pytest.raises(ValueError, match=message):
+        outputs.Choice(**changes).check_count(257)
+
+
+def test_frames_of_films():
+    assert outputs.Choice(["grid"], frames=7).film_frames == 0
+    assert outputs.Choice(["gif", "strip"]).film_frames == 50
+    assert outputs.Choice(["strip"]).film_frames == 10
+    assert outputs.Choice(["strip"], frames=7).film_frames == 7
+
+
+def test_a_network_gone_wrong_leaves_nothing(workdir, tmp_path, monkeypatch):
+    def load(*arguments, **options):
+        step, params = load_params(*arguments, **options)
+        return step, jax.tree.map(lambda leaf: leaf * jnp.nan, params)
+
+    load_params = sample_folder.load_params
+    monkeypatch.setattr(sample_folder, "load_params", load)
+    config = run_folder.load(workdir)
+    with pytest.raises(ValueError, match=r"draws values that are not finite \(checkpoint 3 of"):
+        sample_folder.draw_into(tmp_path / "out", workdir, config, outputs.Choice(), count=8)
+    assert not (tmp_path / "out").exists()
+
+
+def start(workdir, out):
+    arguments = ["--count=3000", "--batch_size=200", "--steps=20", "--save=npz,grid"]
+    arguments += [f"--workdir={workdir}", f"--out={out}"]
+    flags = quick.flags(1)
+    return subprocess.Popen(
+        [sys.executable, "-m", "scripts.sample", *arguments],
+        cwd=ROOT,
+        env=os.environ | {"XLA_FLAGS": flags},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process):
+    stdout, stderr = process.communicate(timeout=300)
+    assert process.returncode == 0, stderr
+    return stdout, [int(done) for done in re.findall(r"(\d+)/3000", stderr)]
+
+
+def test_the_same_command_goes_on_after_kill_9(workdir, tmp_path):
+    out = tmp_path / "killed"
+    killed, whole = start(workdir, out), start(workdir, tmp_path / "whole")
+    while killed.poll() is None and not (out / "unfinished" / "00000000.npz").is_file():
+        time.sleep(0.005)
+    killed.kill()
+    killed.communicate()
+    assert [path.name for path in out.iterdir()] == ["unfinished"]
+    assert not (out / "unfinished" / "00002000.npz").exists()
+    stdout, counts = finish(whole)
+    assert f"{tmp_path}/whole/grid.png (the first 1024 of 3000 images)\n" in stdout
+    assert (counts[0], counts[-1]) == (0, 3000)
+    _, counts = finish(start(workdir, out))
+    assert counts[0] in (1000, 2000)
+    assert counts[-1] == 3000
+    names = ["grid.png", "samples.npz", "settings.json"]
+    assert sorted(path.name for path in out.iterdir()) == names
+    for name in names:
+        assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()

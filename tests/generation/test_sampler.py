@@ -1,0 +1,272 @@
+"""From parameters to images, by way of a whole program."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from tiny import tiny_config, tiny_transformer_config
+
+from diffusion_jax import parallel
+from diffusion_jax.config import build
+from diffusion_jax.config.schema import model_section
+from diffusion_jax.config.validation import validate
+from diffusion_jax.diffusion import sampling_schedule
+from diffusion_jax.generation.guidance_models import Guides
+from diffusion_jax.generation.sampler import Generator
+from diffusion_jax.runs.train import train
+from diffusion_jax.training.state import init_params
+from diffusion_jax.workdir.parameters import Trained, load_params
+
+LABELS = np.arange(8, dtype=np.int32)
+
+
+def params_of(config, seed=0):
+    """Parameters that say something: a fresh head would be all but silent."""
+    model = build.make_model(config)
+    params = jax.jit(lambda: init_params(model, seed, config.data.resolution))()
+    return parallel.replicate(params)
+
+
+def weakened(config):
+    return Guides(weak=Trained.from_config(config))
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    """(config, parameters, generator, its images)."""
+    config = tiny_config(model__blocks="res", sampling__ddim__eta=0.5)
+    generator = Generator.from_config(config, batch_size=8)
+    params = params_of(config)
+    return config, params, generator, generator(params, LABELS, seed=1)[0]
+
+
+def test_a_generator_keeps_its_settings_and_takes_others(drawn):
+    _, params, generator, images = drawn
+    same, _ = generator(params, LABELS, seed=1, guidance_scale=1.0, eta=0.5)
+    assert_array_equal(same, images)
+    for other in ({"guidance_scale": 3.0}, {"guidance_scale": 0.0}, {"eta": 1.0}):
+        assert np.abs(generator(params, LABELS, seed=1, **other)[0] - images).max() > 1e-3
+    again = tiny_config(model__blocks="res", sampling__ddim__eta=1.0, sampling__guidance=3.0)
+    wanted, _ = Generator.from_config(again, batch_size=8)(params, LABELS, seed=1)
+    assert_array_equal(generator(params, LABELS, seed=1, guidance_scale=3.0, eta=1.0)[0], wanted)
+
+
+def test_numbers_compile_nothing_anew(drawn):
+    """Two programs at the most: with guidance, and without."""
+    _, params, generator, _ = drawn
+    lowered = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda event, seconds, **_: lowered.append(event) if "jaxpr_to_mlir" in event else None
+    )
+    generator(params, LABELS, seed=1)
+    before = len(lowered)
+    generator(params, LABELS[::-1].copy(), seed=2, guidance_scale=2.5, eta=0.1, start=8)
+    assert len(lowered) == before
+
+
+def test_images_that_come_later_are_those_of_one_long_draw(drawn):
+    _, params, generator, _ = drawn
+    whole, _ = generator(params, np.tile(LABELS, 2), seed=1)
+    later, _ = generator(params, LABELS, seed=1, start=8)
+    assert_array_equal(later, whole[8:])
+    assert np.abs(later - whole[:8]).max() > 0.1
+
+
+def test_paths_and_intervals_compile_nothing_anew_and_another_solver_once():
+    config = tiny_transformer_config(sampling__guidance_low=0.5, sampling__guidance_rescale=0.5)
+    generator = Generator.from_config(config, batch_size=8)
+    params, schedule = params_of(config), build.make_schedule(config)
+    lowered = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda event, seconds, **_: lowered.append(event) if "jaxpr_to_mlir" in event else None
+    )
+
+    def programs(generator, **changes):
+        before = len(lowered)
+        images, _ = generator(params, LABELS, seed=1, **changes)
+        return len(lowered) - before, images
+
+    def karras(steps, largest, rho):
+        sigma = sampling_schedule.karras_sigmas(steps, 0.05, largest, rho)
+        return sampling_schedule.to_clean_image(schedule.at_sigma(sigma))
+
+    _, images = programs(generator)
+    for rho, largest in [(7.0, 80.0), (3.0, 40.0)]:
+        count, other = programs(generator, path=karras(4, largest, rho))
+        assert count == 0
+        assert np.abs(other - images).max() > 1e-3
+    generator.settings = replace(generator.settings, interval=(0.1, 2.0), rescale=0.7)
+    assert programs(generator)[0] == 0
+    assert programs(generator, path=karras(5, 80.0, 7.0))[0] == 1
+    assert programs(generator, path=karras(5, 40.0, 3.0))[0] == 0
+    config.sampling.solver = "heun"
+    heun = Generator.from_config(config, batch_size=8)
+    assert programs(heun)[0] == 1
+    assert programs(heun, path=karras(4, 40.0, 3.0))[0] == 0
+
+
+def test_options_are_those_of_the_solver(drawn):
+    _, params, generator, _ = drawn
+    with pytest.raises(ValueError, match="no option churn; its options: eta"):
+        generator(params, LABELS, seed=1, churn=3.0)
+    with pytest.raises(ValueError, match=r"eta=2.0 must be in \[0, 1\]"):
+        generator(params, LABELS, seed=1, eta=2.0)
+
+
+def test_the_interpolated_clock_gives_the_same_samples(drawn):
+    """A chain's levels, entered by their noise / signal as a Karras grid would be."""
+    _, params, _, _ = drawn
+    config = tiny_config(model__blocks="res", sampling__steps=10)
+    generator = Generator.from_config(config, batch_size=8)
+    by_chain, _ = generator(params, LABELS, seed=1)
+    schedule = build.make_schedule(config)
+    levels = schedule.path(10).levels()
+    sigma = (levels.noise / levels.signal)[:-1]
+    generator._path = sampling_schedule.on_device(
+        sampling_schedule.to_clean_image(schedule.at_sigma(sigma))
+    )
+    by_sigma, _ = generator(params, LABELS, seed=1)
+    assert_allclose(by_sigma, by_chain, atol=1e-5)
+
+
+def test_autoguidance_takes_a_model_of_another_schedule_and_parametrisation():
+    """The weak model sees x at its own levels: with w = -1 nothing but the weak one is left."""
+    blocks = {"model__blocks": "res", "sampling__steps": 6, "sampling__clip": False}
+    config = tiny_config(**blocks, sampling__guidance=1.0)
+    weak = tiny_config(
+        **blocks, schedule__name="edm", parametrisation="edm", loss__kind="simple", model__width=4
+    )
+    validate(weak)
+    generator = Generator.from_config(config, batch_size=8, guides=weakened(weak))
+    params, weak_params = params_of(config), params_of(weak, seed=1)
+    guided, _ = generator(params, LABELS, seed=1, guide_params={"weak": weak_params})
+    assert np.isfinite(guided).all()
+    left, _ = generator(
+        params, LABELS, seed=1, guide_params={"weak": weak_params}, guidance_scale=-1.0
+    )
+    # The weak model alone, on the same levels in its own scale, where x = x0 + sigma eps.
+    alone = Generator.from_config(weak, batch_size=8)
+    levels = build.make_sampling_path(config).levels()
+    sigma = (levels.noise / levels.signal)[:-1]
+    own = sampling_schedule.to_clean_image(build.make_schedule(weak).at_sigma(sigma))
+    alone._path = sampling_schedule.on_device(own)
+    unguided, _ = alone(weak_params, LABELS, seed=1, guidance_scale=0.0)
+    # Both start from equal noise: sigma z there, noise z in the strong model's scale.
+    assert_allclose(left, unguided, atol=2e-3 * np.abs(unguided).max())
+    with pytest.raises(ValueError, match="guide_params of this generator must be of weak"):
+        generator(params, LABELS, seed=1)
+
+
+def test_the_config_can_name_a_weaker_run(tmp_path, ordinary_promotion):
+    config = tiny_transformer_config(sampling__steps=3, sampling__guidance=2.0)
+    weak = tiny_transformer_config(steps=3, checkpoint_every=2, keep_latest=5)
+    train(weak, tmp_path / "weak")
+    params = params_of(config)
+    images = {}
+    for step in (2, 3):
+        _, weak_params = load_params(tmp_path / "weak", weak, checkpoint=step)
+        by_hand = Generator.from_config(config, batch_size=8, guides=weakened(weak))
+        images[step], _ = by_hand(params, LABELS, seed=1, guide_params={"weak": weak_params})
+        config.sampling.autoguidance = str(tmp_path / "weak")
+        config.sampling.autoguidance_checkpoint = step if step == 2 else 0  # 0: the newest
+        named = Generator.from_config(config, batch_size=8)
+        assert_array_equal(named(params, LABELS, seed=1)[0], images[step])
+        config.sampling.autoguidance = ""
+    assert np.abs(images[2] - images[3]).max() > 1e-6
+    config.sampling.autoguidance = str(tmp_path / "weak")
+    config.label_dropout = 0.0
+    validate(config)  # no null class is needed
+    config.data.resolution = 16
+    with pytest.raises(ValueError, match="has 8 for resolution, and the run to be guided 16"):
+        Generator.from_config(config, batch_size=8)
+    config.sampling.autoguidance_checkpoint = 7
+    with pytest.raises(FileNotFoundError, match=r"sampling\.autoguidance=.*weak: .*7"):
+        Generator.from_config(config, batch_size=8)
+
+
+@pytest.mark.parametrize("number", ["guidance", "interval", "rescale", "quantile"])
+def test_every_setting_of_guidance_reaches_the_program(drawn, number):
+    """Each changes the images; 0 is off, and what needs guidance is off without it."""
+    config, params, _, images = drawn
+    changes = {
+        "guidance": {"guidance": 2.0},
+        "interval": {"guidance_low": 0.5, "guidance_high": 2.0},
+        "rescale": {"guidance_rescale": 0.7},
+        "quantile": {"dynamic_threshold": 0.9},
+    }[number]
+    config = config.copy_and_resolve_references()
+    config.sampling.update(changes)
+    validate(config)
+    other, _ = Generator.from_config(config, batch_size=8)(params, LABELS, seed=1)
+    assert np.abs(other - images).max() > 1e-4
+    config.sampling.guidance = 0.0
+    plain, _ = Generator.from_config(config, batch_size=8)(params, LABELS, seed=1)
+    config.sampling.update(dict.fromkeys(changes, 0.0))
+    unguided, _ = Generator.from_config(config, batch_size=8)(params, LABELS, seed=1)
+    if number != "quantile":
+        assert_array_equal(plain, unguided)
+
+
+def test_an_unconditional_model_guides_one_with_classes():
+    config = tiny_transformer_config(sampling__steps=3, sampling__guidance=1.0)
+    weak = tiny_transformer_config(model__num_classes=0)
+    generator = Generator.from_config(config, batch_size=8, guides=weakened(weak))
+    images, _ = generator(params_of(config), LABELS, seed=1, guide_params={"weak": params_of(weak)})
+    assert np.isfinite(images).all()
+
+
+@pytest.mark.parametrize(
+    "solver", ["heun", "dpmpp_2m", "ddpm", "dpmpp_2s", "dpmpp_sde_2m", "unipc"]
+)
+@pytest.mark.parametrize("schedule", ["flow", "edm"])
+def test_other_solvers_and_schedules_draw(solver, schedule):
+    config = tiny_config(
+        schedule__name=schedule,
+        parametrisation="velocity" if schedule == "flow" else "edm",
+        loss__kind="simple",
+        sampling__solver=solver,
+        model__blocks="res",
+    )
+    validate(config)
+    images, film = Generator.from_config(config, batch_size=8, frames=4)(
+        params_of(config), LABELS, seed=0
+    )
+    assert images.shape == (8, 8, 8, 1)
+    assert np.isfinite(images).all()
+    assert np.abs(images).max() <= 1 + 1e-4
+    assert_array_equal(film.x[:, -1], images)
+
+
+def test_any_pytree_of_rows_is_a_condition(monkeypatch):
+    """A transformer whose condition is labels and, besides, a picture to start from."""
+    from diffusion_jax.models.dit import DiT
+
+    class Pictured(DiT):
+        def __call__(self, x, clock, condition=None, **options):
+            output = DiT.__call__(self, x, clock, condition["label"], **options)
+            return replace(output, estimate=output.estimate + condition["picture"])
+
+        def example_condition(self, rows):
+            picture = jnp.zeros((rows, 8, 8, 1))
+            return {"label": jnp.zeros((rows,), jnp.int32), "picture": picture}
+
+        def null_condition(self, condition):
+            label = jnp.full_like(condition["label"], self.num_classes)
+            return {"label": label, "picture": condition["picture"]}
+
+    from diffusion_jax.models import MODELS
+
+    monkeypatch.setitem(MODELS, "pictured", Pictured)
+    config = tiny_config(loss__kind="simple", parametrisation="x0", sampling__clip=False)
+    fields = {"channels": 1, "num_classes": 10, "width": 8, "depth": 1, "num_heads": 2}
+    with config.unlocked():
+        config.model = model_section("pictured", **fields)
+    generator = Generator.from_config(config, batch_size=8)
+    pictures = np.linspace(-1, 1, 8 * 64, dtype=np.float32).reshape(8, 8, 8, 1)
+    condition = {"label": LABELS, "picture": pictures}
+    images, _ = generator(params_of(config), condition, seed=0)
+    # The head of a fresh DiT is 0, so that x0 is the picture, guided or not.
+    assert_allclose(images, pictures, atol=1e-5)

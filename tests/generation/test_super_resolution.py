@@ -1,0 +1,100 @@
+"""Super-resolution: training on shrunk images, and drawing large images for small ones."""
+
+import jax
+import numpy as np
+import pytest
+from forks import run_each
+from numpy.testing import assert_array_equal
+from PIL import Image
+from tiny import tiny_config
+
+from configs import adm_128_512
+from diffusion_jax.config import build
+from diffusion_jax.config.schema import model_section
+from diffusion_jax.config.validation import validate
+from diffusion_jax.generation.outputs import Choice
+from diffusion_jax.runs.sample_folder import draw_into
+from diffusion_jax.runs.train import train
+from diffusion_jax.workdir import run_folder
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, ordinary_promotion):
+    """A run of two steps that enlarges digits from 4x4 to 8x8."""
+    config = tiny_config(steps=2, checkpoint_every=2, sample_every=2, batch_size=8, label_dropout=0)
+    config.sampling.guidance = 0.0
+    small = {"width": 8, "multipliers": "1", "blocks": 1, "attention": "", "num_heads": 1}
+    config.model = model_section("adm", channels=1, num_classes=10, low_resolution=4, **small)
+    workdir = tmp_path_factory.mktemp("enlarging") / "run"
+    train(config, workdir)
+    return workdir
+
+
+def test_training_shows_what_it_enlarges(run):
+    (grid,) = (run / "samples").glob("*.png")
+    with Image.open(grid) as picture:
+        assert np.asarray(picture).std() > 0
+
+
+def test_small_images_become_large_ones(run, tmp_path):
+    for name, grey in (("black", 0), ("white", 255)):
+        Image.new("L", (4, 4), grey).save(tmp_path / f"{name}.png")
+    files = f"--images={tmp_path / 'black.png'},{tmp_path / 'white.png'}"
+    common = ["enlarge", f"--workdir={run}", "--labels=3", "--count=2"]
+    (done, *wrong) = run_each(
+        "edit",
+        [
+            [*common, files, f"--out={tmp_path / 'out'}"],
+            [*common, f"--out={tmp_path / 'none'}"],
+            ["image", f"--workdir={run}", files, f"--out={tmp_path / 'none'}"],
+        ],
+    )
+    assert done.returncode == 0, done.stderr
+    drawn = {
+        (row, name): np.asarray(Image.open(tmp_path / "out" / f"{row:03d}_{name}.png"))
+        for row in (0, 1)
+        for name in ("1", "2")
+    }
+    assert all(image.shape == (8, 8) for image in drawn.values())
+    # Both rows of the same seed differ, and so do the columns of a row.
+    assert np.any(drawn[0, "1"] != drawn[0, "2"])
+    assert np.any(drawn[0, "1"] != drawn[1, "1"])
+    messages = ("--images is missing", "enlarges images of 4x4: use `enlarge`")
+    for message, failed in zip(messages, wrong):
+        assert failed.returncode == 1
+        assert message in failed.stderr
+        assert len(failed.stderr.strip().splitlines()) == 1, failed.stderr
+    assert not (tmp_path / "none").exists()
+
+
+def test_labels_alone_are_too_little(run, tmp_path):
+    with pytest.raises(ValueError, match=r"enlarges images of 4x4: use `scripts\.edit enlarge"):
+        draw_into(tmp_path / "out", run, run_folder.load(run), Choice(["grid"]), count=1)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_result_listens_to_the_small_image(run):
+    """The same noise with other small images."""
+    from diffusion_jax.generation import editing
+    from diffusion_jax.workdir import run_folder
+    from diffusion_jax.workdir.parameters import load_params
+
+    config = run_folder.load(run)
+    _, params = load_params(run, config)
+    # A fresh network's last layer is 0, and two steps leave it small.
+    params = jax.tree.map(lambda x: x + 0.3, params)
+    editor = editing.make_editor(config, params, batch_size=8)
+    small = np.linspace(-1, 1, 16, dtype=np.float32).reshape(1, 4, 4, 1)
+    labels = np.array([3, 3, 3], np.int32)
+    a, _, again = editor.enlarge(np.concatenate([small, -small, small]), labels, seed=0)
+    first = editor.enlarge(-small, labels[:1], seed=0)[0]
+    assert np.any(a != first)
+    assert np.any(a != again)  # other noise
+    assert_array_equal(a, editor.enlarge(small, labels[:1], seed=0)[0])
+
+
+def test_the_config_is_valid():
+    config = adm_128_512.get_config()
+    validate(config)
+    with pytest.raises(ValueError, match="resolution=500 is not divisible"):
+        build.make_model(config).check(500)

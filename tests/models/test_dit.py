@@ -1,0 +1,134 @@
+"""The transformer, against its paper's promises."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+from tiny import tiny_config
+
+from configs import digits_dit
+from diffusion_jax.config.schema import model_section
+from diffusion_jax.config.validation import validate
+from diffusion_jax.models import DiT
+from diffusion_jax.models.dit import position_embedding
+from diffusion_jax.runs.train import train
+from diffusion_jax.training.logging import read_metrics
+from diffusion_jax.workdir import run_folder
+
+SMALL = {"channels": 2, "num_classes": 5, "patch_size": 2, "width": 16, "depth": 2, "num_heads": 2}
+X = jax.random.normal(jax.random.key(0), (3, 8, 4, 2))
+CLOCK, LABELS = jnp.array([1.0, 500.0, 1000.0]), jnp.array([0, 4, 5])
+
+
+def made(**changes):
+    """A model, and parameters of which none is 0 as some are at the start."""
+    model = DiT(**SMALL | changes)
+    labels = LABELS if model.num_classes else None
+    params = model.init(jax.random.key(1), X, CLOCK, labels)["params"]
+    leaves, tree = jax.tree.flatten(params)
+    keys = jax.random.split(jax.random.key(2), len(leaves))
+    noisy = [a + 0.1 * jax.random.normal(k, a.shape) for a, k in zip(leaves, keys)]
+    return model, params, jax.tree.unflatten(tree, noisy)
+
+
+def test_a_fresh_network_says_nothing_and_its_blocks_do_nothing():
+    """adaLN-Zero: head and gates begin at 0."""
+    model, params, _ = made()
+    assert jnp.all(model.apply({"params": params}, X, CLOCK, LABELS).estimate == 0)
+
+
+def test_it_listens_to_everything_it_is_told():
+    model, _, params = made()
+    run = jax.jit(lambda *told: model.apply({"params": params}, *told).estimate)
+    here = run(X, CLOCK, LABELS)
+    assert here.shape == X.shape
+    assert jnp.abs(run(X, CLOCK + 3, LABELS) - here).max() > 1e-3
+    assert jnp.abs(run(X, CLOCK, LABELS[::-1]) - here)[0].max() > 1e-3
+    # Every patch attends to every other one, and no example to its neighbours.
+    far = jax.jit(jax.grad(lambda x: run(x, CLOCK, LABELS)[1, 0, 0, 0]))(X)
+    assert jnp.abs(far[1, -1, -1]).min() > 1e-8
+    assert jnp.all(far[jnp.array([0, 2])] == 0)
+
+
+def test_patches_come_back_to_their_place():
+    """Without mixing and with an inverted stem, what goes in comes out where it was."""
+    model, params, _ = made(depth=0, width=8, num_heads=1)
+    params["stem"]["kernel"] = jnp.eye(8).reshape(2, 2, 2, 8)
+    params["stem"]["bias"] = jnp.zeros(8)
+    params["head"]["kernel"] = jnp.eye(8)
+    tokens = X.reshape(3, 4, 2, 2, 2, 2).transpose(0, 1, 3, 2, 4, 5).reshape(3, 8, 8)
+    tokens = tokens + position_embedding(4, 2, 8)[None]
+    mean, std = tokens.mean(-1, keepdims=True), tokens.std(-1, keepdims=True)
+    wanted = ((tokens - mean) / std).reshape(3, 4, 2, 2, 2, 2).transpose(0, 1, 3, 2, 4, 5)
+    found = model.apply({"params": params}, X, CLOCK, LABELS).estimate
+    assert_allclose(found, wanted.reshape(X.shape), atol=1e-4)
+
+
+def test_positions_are_told_apart():
+    embedding = position_embedding(4, 6, 16)
+    assert embedding.shape == (24, 16)
+    distances = np.linalg.norm(embedding[:, None] - embedding[None], axis=-1)
+    assert distances[~np.eye(24, dtype=bool)].min() > 0.1
+    row, column = np.divmod(np.arange(24), 6)
+    assert_allclose(embedding[:, 0], np.sin(row), atol=1e-6)
+    assert_allclose(embedding[:, 8], np.sin(column), atol=1e-6)
+
+
+def test_a_variance_where_it_is_asked_for():
+    model, _, params = made(learn_variance=True)
+    output = model.apply({"params": params}, X, CLOCK, LABELS)
+    assert model.learns_variance
+    assert output.variance_fraction.shape == X.shape
+    assert jnp.abs(output.variance_fraction - output.estimate).max() > 1e-3
+    model, _, params = made(num_classes=0)
+    assert not model.learns_variance
+    assert model.apply({"params": params}, X, CLOCK).variance_fraction is None
+
+
+def test_bfloat16_stays_close():
+    model, _, params = made()
+    exact = model.apply({"params": params}, X, CLOCK, LABELS).estimate
+    rough = DiT(**SMALL, dtype="bfloat16").apply({"params": params}, X, CLOCK, LABELS).estimate
+    assert rough.dtype == jnp.float32
+    assert_allclose(rough, exact, atol=0.05 * float(jnp.abs(exact).max()))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"patch_size": 3}, "data.resolution=8 is not divisible by model.patch_size=3"),
+        ({"num_heads": 5}, "model.width=96 is not divisible by model.num_heads=5"),
+        ({"width": 90, "num_heads": 1}, "by 4"),
+        ({"depth": 0}, "model.depth=0 must be at least 1"),
+        ({"dtype": "float16"}, "float32 or bfloat16"),
+    ],
+)
+def test_mistakes_are_named(changes, message):
+    config = digits_dit.get_config()
+    config.model.update(changes)
+    with pytest.raises(ValueError, match=message):
+        validate(config)
+
+
+def test_a_loss_that_needs_a_variance_is_refused():
+    config = digits_dit.get_config()
+    config.loss.kind = "hybrid"
+    with pytest.raises(ValueError, match=r"hybrid trains a variance.*loss\.kind=simple"):
+        validate(config)
+    config.model.learn_variance = True
+    validate(config)
+
+
+@pytest.mark.usefixtures("ordinary_promotion")
+def test_it_trains_without_a_variance(tmp_path):
+    """The metrics have no bound, and neither has the curve."""
+    config = tiny_config(loss__kind="simple", steps=4, checkpoint_every=4, sample_every=4)
+    with config.unlocked():
+        config.model = model_section("dit", **SMALL | {"channels": 1, "num_classes": 10})
+    train(config, tmp_path)
+    lines = read_metrics(tmp_path)
+    assert [line["step"] for line in lines] == [2, 4]
+    assert all(line["loss"] == line["simple"] > 0 and "vlb" not in line for line in lines)
+    assert (tmp_path / "loss.png").exists()
+    assert run_folder.load(tmp_path).to_dict() == config.to_dict()

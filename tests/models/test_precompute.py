@@ -1,0 +1,182 @@
+"""What a network computes before the sampling loop, and what is left in the loop."""
+
+import re
+from dataclasses import dataclass, replace
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from tiny import tiny_config, tiny_transformer_config
+
+from benchmarks import loop_body
+from diffusion_jax.diffusion.parameterizations import denoiser_from_network
+from diffusion_jax.diffusion.schedules import make_schedule
+from diffusion_jax.diffusion.types import Leaf, Level, NetworkOutput, Waypoint
+from diffusion_jax.generation.prepared_denoiser import Ready, Told
+from diffusion_jax.models.layers.attention import ClassAttention
+from diffusion_jax.models.layers.blocks import Conditioning
+from diffusion_jax.models.network import Network
+from diffusion_jax.training.state import init_params
+from diffusion_jax.workdir.parameters import Trained
+
+# The compiler's own ways of moving what is repeated out of a loop: more on CPUs than on GPUs.
+MOTION = "while-loop-invariant-code-motion,while-loop-expensive-invariant-code-motion"
+EXAMPLES = jnp.array([3, 4, 6, 9])
+LABELS = jnp.array([1, 9, 10, 0])  # 10 is the null label
+X = jax.random.normal(jax.random.key(0), (4, 8, 8, 1))
+
+
+def test_repeated_work_is_found():
+    def loop(x, kernel, levels, standardise):
+        def body(x, level):
+            w = kernel - jnp.mean(kernel, 0, keepdims=True) if standardise else kernel
+            return jnp.tanh(x @ w) * level, None
+
+        return jax.lax.scan(body, x, levels)[0]
+
+    arguments = jnp.ones((4, 8)), jnp.ones((8, 8)), jnp.ones(5)
+
+    def repeated(standardise):
+        lowered = jax.jit(loop, static_argnums=3).lower(*arguments, standardise)
+        program = lowered.compile({"xla_disable_hlo_passes": MOTION}).as_text()
+        return {line.opcode for line in loop_body.repeated(program)}
+
+    assert repeated(standardise=False) == set()
+    assert {"reduce", "subtract"} <= repeated(standardise=True)
+
+
+def test_the_loop_of_a_unet_repeats_nothing():
+    config = tiny_config(model__width=16, model__blocks="res,conv,clsAtn", model__dtype="bfloat16")
+    found = loop_body.repeated(loop_body.sampler(config, 16, MOTION))
+    # For want of bfloat16 convolutions on a CPU the compiler itself, in no scope, widens kernels.
+    assert [line for line in found if line.scope or line.opcode != "convert"] == []
+
+
+@pytest.mark.parametrize("behaviour", ["original", "corrected"])
+def test_the_original_attention_over_the_class_skips_its_idle_queries_and_keys(behaviour):
+    block = ClassAttention(8, behaviour=behaviour)
+    told = jnp.ones((4, 8, 8, 8)), Conditioning(jnp.ones((4, 3)), jnp.ones((4, 3)), None)
+    params = jax.eval_shape(lambda: block.init(jax.random.key(0), *told, train=False))
+    lowered = jax.jit(lambda params, *told: block.apply(params, *told, train=False)).lower(
+        params, *told
+    )
+    program = loop_body.parse(lowered.compile().as_text())
+    computed = {
+        part
+        for part in ("query", "key", "out")
+        for lines in program.values()
+        for line in lines
+        if f"/{part}/dot_general" in line.rest or f"/{part}/conv_general" in line.rest
+    }
+    assert computed == ({"out"} if behaviour == "original" else {"query", "key", "out"})
+
+
+def test_a_solver_that_draws_no_noise_skips_the_variance_head():
+    config = tiny_config(model__blocks="res", sampling__solver="heun")
+    program = loop_body.parse(loop_body.sampler(config, 16))
+    scopes = [line.scope for lines in program.values() for line in lines]
+    assert any("noise_head" in scope for scope in scopes)
+    assert not any("variance_head" in scope for scope in scopes)
+
+
+def test_the_loop_of_a_transformer_repeats_only_what_joins_level_and_label():
+    config = tiny_transformer_config(
+        sampling__solver="heun", sampling__guidance_low=0.1, model__dtype="bfloat16"
+    )
+    found = loop_body.repeated(loop_body.sampler(config, 16, MOTION))
+    places = {re.split(r"DiT\)?/", line.scope)[-1].rpartition("/")[0] for line in found}
+    assert {"block_0/modulation", "head_modulation"} <= places
+    assert places <= {"", "jit(silu)", "block_0", "block_0/modulation", "head_modulation"}
+
+
+CONFIGS = {
+    "corrected": tiny_config(model__blocks="conv,clsAtn", model__width=16),
+    "original": tiny_config(
+        model__blocks="res",
+        model__behaviour="original",
+        model__time_embedding="published",
+        model__num_classes=0,
+    ),
+    "transformer": tiny_transformer_config(),
+}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_what_is_computed_ahead_changes_nothing(name):
+    trained = Trained.from_config(CONFIGS[name])
+    model, schedule = trained.model, make_schedule("cosine", 1000)
+    rng = np.random.default_rng(0)
+    shapes = jax.eval_shape(lambda: init_params(model, 0, 8))
+    params = jax.tree.map(lambda leaf: rng.normal(0, 0.5, leaf.shape).astype(np.float32), shapes)
+    labels = LABELS if trained.takes_condition else None
+    levels = schedule.level(jnp.array([900, 17]))
+
+    def second(levels):
+        return jax.tree.map(lambda row: row[1], levels)
+
+    def plain(params):
+        def network(x, clock, condition):
+            return model.apply({"params": params}, x, clock, condition, examples=EXAMPLES)
+
+        denoiser = denoiser_from_network(network, trained.parametrisation)
+        return denoiser(X, second(levels), labels)
+
+    def ahead(params):
+        network = Ready(trained, params, EXAMPLES, X.shape[1:])
+        told = replace(levels, clock=network.clocks(levels.clock))
+        return network.denoiser(X, second(told), network.condition(labels))
+
+    expected, found = jax.jit(plain)(params), jax.jit(ahead)(params)
+    for one, other in zip(jax.tree.leaves(expected), jax.tree.leaves(found), strict=True):
+        assert_allclose(other, one, atol=2e-5 * np.abs(one).max())
+
+
+def test_a_fresh_network_has_parameters_alone():
+    model = Trained.from_config(CONFIGS["corrected"]).model
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), X, jnp.ones(4), LABELS))
+    assert set(shapes) == {"params"}
+
+
+class Plain(Network):
+    """A network that leaves all of its work in the loop."""
+
+    @nn.compact
+    def __call__(self, x, clock, condition=None, *, train=False, examples=None):
+        factor = self.param("factor", lambda _: jnp.ones(()))
+        told = clock + condition.astype(jnp.float32)
+        return NetworkOutput(x * factor + told[:, None, None, None])
+
+
+def test_a_network_may_compute_nothing_ahead():
+    config = tiny_transformer_config()
+    trained = replace(Trained.from_config(config), model=Plain(1, 10))
+    network = Ready(trained, {"factor": jnp.asarray(3.0)}, EXAMPLES, X.shape[1:])
+    clock = jax.tree.map(lambda row: row[0], network.clocks(jnp.array([2.0])))
+    level = Level(jnp.asarray(0.6), jnp.asarray(0.8), clock)
+    prediction = network.denoiser(X, level, network.condition(LABELS))
+    assert_allclose(
+        prediction.noise, 3 * X + (2.0 + LABELS.astype(jnp.float32))[:, None, None, None], rtol=1e-6
+    )
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Halfway(Waypoint):
+    """A waypoint with a level between it and the one before."""
+
+    between: Leaf
+
+
+def test_levels_between_those_of_a_path_are_told_too():
+    path = make_schedule("edm").path(3)
+    between = Level(np.ones(4), np.arange(4.0), np.array([5.0, 6.0, 7.0, 8.0]))
+    path = replace(path, waypoints=Halfway(**vars(path.waypoints), between=between))
+    told = path.with_clocks(lambda clock: Told(clock, {"double": 2 * clock}))
+    now, next = told.steps()
+    assert_array_equal(next.between.clock.ahead["double"], [12, 14, 16])
+    assert_array_equal(now.clock.ahead["double"], 2 * path.waypoints.clock[:-1])
+    assert_array_equal(next.between.noise, [1, 2, 3])
+    assert_array_equal(next.noise, path.waypoints.noise[1:])

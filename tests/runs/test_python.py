@@ -1,0 +1,274 @@
+"""The Python face: the same results as the scripts, by the same names."""
+
+import io
+import tomllib
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+from PIL import Image
+from tiny import tiny_transformer_config
+
+import diffusion_jax
+from diffusion_jax import command
+from diffusion_jax.evaluation import references
+from diffusion_jax.evaluation.features import make_extractor
+from diffusion_jax.generation.outputs import Choice
+from diffusion_jax.pictures.gallery import Pictures
+from diffusion_jax.runs import datasets, named_configs
+from diffusion_jax.runs.reference import make_reference
+from diffusion_jax.runs.sample_folder import draw_into
+from diffusion_jax.workdir import run_folder
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, ordinary_promotion):
+    """A run of the small transformer, trained from Python."""
+    folder = tmp_path_factory.mktemp("python") / "run"
+    changes = {"optimizer__learning_rate": 0.05, "optimizer__warmup_steps": 0}
+    return diffusion_jax.train(tiny_transformer_config(steps=2, **changes), folder)
+
+
+def test_training_returns_the_run_and_goes_on(run, tmp_path):
+    assert run.step == 2
+    assert run.class_names == [str(i) for i in range(10)]
+    assert repr(run).endswith("dit, 8x8, 10 classes, step 2)")
+    first = diffusion_jax.train(tiny_transformer_config(), tmp_path / "run", {"steps": 1})
+    again = diffusion_jax.train(run_folder.load(first.workdir), first.workdir, {"steps": 2})
+    assert (first.step, again.step) == (1, 2)
+
+
+def test_images_are_those_of_the_script(run, tmp_path):
+    config = run.configured({"steps": 3, "guidance": 0.5, "solver": "heun"})
+    written = draw_into(
+        tmp_path / "out", run.workdir, config, Choice(["npz"]), labels="7,3", count=4, seed=5
+    )
+    (path,) = written
+    with np.load(path) as expected:
+        drawn = run.sample("7,3", count=4, seed=5, steps=3, guidance=0.5, solver="heun")
+        assert_array_equal(drawn, expected["arr_0"])
+        as_list = run.sample(["7", 7, "3", 3], seed=5, steps=3, guidance=0.5, solver="heun")
+        assert_array_equal(as_list, expected["arr_0"])
+    assert drawn.dtype == np.uint8
+    assert isinstance(drawn, Pictures)
+
+
+def test_settings_change_what_is_drawn_and_numbers_compile_nothing_anew(run):
+    settings = {"solver": "ddim", "steps": 3, "seed": 1}
+    plain = run.sample(["1"] * 4, guidance=0.5, eta=0.5, **settings)
+    lowered = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda event, seconds, **_: lowered.append(event) if "jaxpr_to_mlir" in event else None
+    )
+    for changed in ({"guidance": 2.0}, {"eta": 1.0}, {"seed": 2}):
+        other = run.sample(["1"] * 4, **({"guidance": 0.5, "eta": 0.5} | settings | changed))
+        assert np.any(other != plain), changed
+    assert not lowered
+    run.sample(["1"] * 4, **(settings | {"steps": 2}))
+    assert lowered  # for another number of steps
+
+
+def test_the_way_to_an_image_ends_with_it(run):
+    images = run.sample([2, 3], steps=4, seed=3)
+    states = run.denoising([2, 3], steps=4, seed=3, frames=2)
+    assert states.shape == (2, 2, 8, 8, 1)
+    assert_array_equal(states[:, -1], images)
+    predicted = run.denoising([2, 3], steps=4, seed=3, frames=9, of="x0")
+    assert predicted.shape == (2, 4, 8, 8, 1)
+
+
+def test_edits(run, tmp_path):
+    images = run.sample([2, 3], steps=2)
+    mask = np.zeros((8, 8), bool)
+    mask[:, :3] = True
+    painted = run.edit.inpaint(images, mask, ["2", "3"], count=2, steps=2, seed=1)
+    assert painted.shape == (4, 8, 8, 1)
+    assert_array_equal(painted[:, :, 3:], images.repeat(2, axis=0)[:, :, 3:])
+    assert np.any(painted[0] != painted[1])
+    diffusion_jax.images.save_png(tmp_path / "a.png", np.asarray(images[0]))
+    of_file = run.edit.image_to_image([tmp_path / "a.png"], "2", strength=0.5, steps=2)
+    of_path = run.edit.image_to_image(str(tmp_path / "a.png"), "2", strength=0.5, steps=2)
+    assert_array_equal(of_path, of_file)
+    assert_array_equal(of_file, run.edit.image_to_image(images[:1], 2, strength=0.5, steps=2))
+    assert_array_equal(of_file, run.edit.image_to_image(images[0], 2, strength=0.5, steps=2))
+    assert run.edit.vary("1,2", count=3, steps=2).shape == (8, 8, 8, 1)
+    assert run.edit.interpolate(labels="1,2", count=5, steps=2).shape == (5, 8, 8, 1)
+    assert run.edit.interpolate(images[:1], images[1:], "1,2", count=5, steps=4).shape[0] == 5
+    assert run.edit.invert(images, "1,2", steps=4).shape == (2, 8, 8, 1)
+
+
+def test_evaluation_is_that_of_the_script(run, tmp_path, monkeypatch):
+    reference = tmp_path / "digits.npz"
+    make_reference(
+        datasets.of_config(run.config),
+        make_extractor("pixels"),
+        str(reference),
+        count=None,
+        keep_images=0,
+    )
+    assert references.load(str(reference), "features").about["features"] == "pixels"
+    settings = {"features": "pixels", "count": 80, "steps": 2, "batch_size": 16}
+    found = run.evaluate(reference, **settings)
+    assert found["FD"] > 1
+    (result,) = (run.workdir / "evaluations").glob("result-*.json")
+    before = result.stat().st_mtime_ns
+    assert run.evaluate(reference, **settings) == found
+    assert result.stat().st_mtime_ns == before
+    raw = diffusion_jax.load(run.workdir, ema=False).evaluate(reference, **settings)
+    assert raw != found
+    monkeypatch.chdir(tmp_path)
+    packaged = diffusion_jax.load("digits").evaluate(reference, **settings)
+    assert packaged["FD"] < found["FD"]
+    assert len(list(tmp_path.glob("digits/evaluations/result-*.json"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda run: run.sample(["10"]), "Unknown label '10'"),
+        (lambda run: run.sample([]), "No labels were given"),
+        (lambda run: run.sample("7", count=0), "count=0 must be at least 1"),
+        (lambda run: run.edit.interpolate(np.zeros((1, 8, 8, 1), np.uint8)), "give a second one"),
+        (
+            lambda run: run.edit.inpaint(np.zeros((1, 8, 8, 1), np.uint8), np.ones((4, 8))),
+            r"A mask of the shape \(4, 8\) was given; \(8, 8\) is expected",
+        ),
+        (
+            lambda run: diffusion_jax.load("digits", checkpoint=9),
+            r"No checkpoint of step 9 in digits; there: 2000",
+        ),
+        (lambda run: diffusion_jax.load("digits", ema=False), "there are no raw ones"),
+        (
+            lambda run: run.sample([1], seed=-1),
+            r"seed=-1 must be a whole number in \[0, 2\^32\)",
+        ),
+        (lambda run: run.sample([1], steps="many"), "steps='many' must be of type int"),
+        (
+            lambda run: diffusion_jax.config("digits", {"model.widht": 3}),
+            r"There is no field model\.widht; did you mean model\.width\?",
+        ),
+        (
+            lambda run: diffusion_jax.config("digits", {"config.steps": "many"}),
+            "steps='many' must be of type int",
+        ),
+        (lambda run: run.evaluate("nothing.npz"), "The reference nothing.npz does not exist"),
+        (lambda run: run.sample([11]), "Unknown label 11; known: 0 to 9, and 10: none"),
+        (lambda run: run.sample([1], batch_size=0), "batch_size=0 must be at least 1"),
+        (lambda run: run.sample(["1,2"]), "'1,2' names 2 classes"),
+        (lambda run: run.sample([1, 2], count=3), "count=3 was given with 2 labels"),
+        (lambda run: run.sample([1], solver="dim"), "Unknown solver 'dim'"),
+        (lambda run: run.sample([1], churn=1), "churn=1 was given, which the solver ddim"),
+        (lambda run: run.denoising([1], of="y"), "of='y' must be 'x'"),
+        (lambda run: run.edit.enlarge(np.zeros((1, 4, 4, 1), np.uint8)), "no model of super-"),
+        (
+            lambda run: run.edit.image_to_image(np.zeros((1, 9, 9, 1), np.uint8)),
+            r"uint8 \(count, 8, 8, 1\) is expected",
+        ),
+        (
+            lambda run: run.edit.inpaint(np.zeros((1, 8, 8, 1), np.uint8), np.zeros((8, 8))),
+            "A mask is false everywhere",
+        ),
+        (lambda run: run.evaluate("nothing.npz", features="pixels"), "nothing.npz"),
+    ],
+)
+def test_mistakes_are_named(run, call, message):
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        call(run)
+
+
+def test_pictures_are_arrays_that_a_notebook_shows():
+    pictures = Pictures.of(np.arange(3 * 8 * 8, dtype=np.uint8).reshape(3, 8, 8, 1))
+    with Image.open(io.BytesIO(pictures._repr_png_())) as shown:
+        assert shown.size == (2 * 33 + 1, 2 * 33 + 1)
+        assert np.asarray(shown)[1, 1 + 4] == pictures[0, 0, 1, 0]
+    assert pictures.grid(3, upscale=1).shape == (10, 28, 1)
+    assert pictures.mean(axis=(1, 2, 3))._repr_png_() is None
+    with pytest.raises(ValueError, match="A grid takes images"):
+        pictures[0].grid()
+
+
+def test_configs_by_name(tmp_path):
+    config = diffusion_jax.config("digits:dit", {"model.depth": 3})
+    assert (config.model.name, config.model.depth) == ("dit", 3)
+    own = tmp_path / "mine.py"
+    own.write_text(
+        "from configs import digits\n"
+        "def get_config():\n    config = digits.get_config()\n    config.steps = 7\n"
+        "    return config\n"
+    )
+    assert diffusion_jax.config(own).steps == 7
+    assert named_configs.path_of("configs/digits.py").samefile(ROOT / "configs" / "digits.py")
+    with pytest.raises(FileNotFoundError, match=r"neither a file nor one of adm128, .*digits"):
+        diffusion_jax.config("digit")
+    with pytest.raises(ValueError, match="mnist:x: the config mnist takes no argument"):
+        diffusion_jax.config("mnist:x")
+
+
+def test_a_model_comes_along():
+    run = diffusion_jax.load("digits")
+    assert run_folder.pretrained() == ["digits", "mnist"]
+    larger = diffusion_jax.load("mnist")
+    assert (larger.config.data.resolution, larger.step) == (28, 3000)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(larger.params))
+    assert run.class_names == [str(i) for i in range(10)]
+    images = run.sample("all", steps=10)
+    real = datasets.of_config(run.config)
+    labels = real.source.labels
+    means = np.stack(
+        [real.read(np.flatnonzero(labels == label)).mean(axis=0) for label in range(10)]
+    )
+    # Each is nearest to the mean of its own class.
+    apart = ((images[:, None].astype(float) - means) ** 2).sum(axis=(2, 3, 4))
+    assert np.mean(apart.argmin(axis=1) == np.arange(10)) >= 0.8
+    with pytest.raises(
+        FileNotFoundError, match="Nor is it a model that comes with the package: digits, mnist"
+    ):
+        diffusion_jax.load("digit")
+
+
+def test_everything_is_packaged():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    packages = {
+        str(path.parent.relative_to(ROOT)).replace("/", ".")
+        for path in (ROOT / "diffusion_jax").rglob("__init__.py")
+    }
+    bundled = {f"diffusion_jax.bundled.{name}" for name in ("configs", "scripts")}
+    assert set(project["tool"]["setuptools"]["packages"]) == packages | bundled
+    of_data = project["tool"]["setuptools"]["package-data"]
+    covered = [
+        path
+        for package, patterns in of_data.items()
+        if "bundled" not in package
+        for pattern in patterns
+        for path in (ROOT / package.replace(".", "/")).glob(pattern)
+    ]
+    files = [p for p in (ROOT / "diffusion_jax").rglob("*") if p.is_file()]
+    others = {p for p in files if p.suffix not in (".py", ".pyc")}
+    assert others <= set(covered)
+
+
+def test_the_command_runs_the_scripts(monkeypatch, capsys):
+    """As an installed package does, with the script's own arguments and exit code."""
+    ran = []
+    monkeypatch.setattr(command.runpy, "run_module", lambda name, **how: ran.append((name, how)))
+    monkeypatch.setattr(command.sys, "path", list(command.sys.path))
+    for given, module in (("sample", "scripts.sample"), ("data", "scripts.data")):
+        monkeypatch.setattr(command.sys, "argv", ["diffusion-jax", given, "--workdir", "x"])
+        command.main()
+        assert ran[-1] == (module, {"run_name": "__main__", "alter_sys": True})
+        assert command.sys.argv == [f"diffusion-jax {given}", "--workdir", "x"]
+        assert command.sys.path[0] == str(named_configs.ROOT)
+    scripts = {path.stem for path in (ROOT / "scripts").glob("*.py")}
+    assert {command.MODULES.get(name, name) for name in command.COMMANDS} <= scripts | {"play"}
+    monkeypatch.setattr(command.sys, "argv", ["diffusion-jax", "sampel"])
+    with pytest.raises(SystemExit) as stopped:
+        command.main()
+    assert stopped.value.code == 1
+    assert "'sampel' was given, one of these was expected: train, sample" in capsys.readouterr().err
+    monkeypatch.setattr(command.sys, "argv", ["diffusion-jax"])
+    command.main()
+    assert "sample   draw images" in capsys.readouterr().out

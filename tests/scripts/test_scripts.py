@@ -1,0 +1,350 @@
+"""The command line: what users type, and what they are told when it is wrong."""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import quick
+from PIL import Image
+from tiny import tiny_transformer_config
+
+from configs import base
+from diffusion_jax.generation.class_labels import parse_labels
+from diffusion_jax.runs.train import train
+from diffusion_jax.workdir import run_folder
+from scripts.cli.app import with_config_by_name
+
+ROOT = Path(__file__).parents[2]
+DIGITS = "--config=configs/digits.py"
+
+
+def run(module, *arguments, devices=1):
+    flags = quick.flags(devices)
+    return subprocess.run(
+        [sys.executable, "-m", module, *map(str, arguments)],
+        cwd=ROOT,
+        env=os.environ | {"XLA_FLAGS": flags},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory, ordinary_promotion):
+    path = tmp_path_factory.mktemp("runs") / "tiny"
+    train(tiny_transformer_config(), path)
+    return path
+
+
+def write_config(folder, line):
+    path = folder / "experiment.py"
+    path.write_text(
+        "from configs import digits\n"
+        f"def get_config():\n    config = digits.get_config()\n    {line}\n    return config\n"
+    )
+    return f"--config={path}"
+
+
+MISTAKES = {
+    "unknown key": (["scripts.train", DIGITS, "--config.modle.width=8"], "modle"),
+    "unknown nested key": (["scripts.train", DIGITS, "--config.batchsize=8"], "batchsize"),
+    "unknown block": (
+        ["scripts.train", DIGITS, "--config.model.blocks=res,rse"],
+        "known blocks: res, conv, clsAtn, atn, chnAtn",
+    ),
+    "wrong type": (["scripts.train", DIGITS, "--config.batch_size=many"], "batch_size"),
+    "devices": (["scripts.train", DIGITS, "--config.batch_size=63"], "63 is not divisible by 2"),
+    "resolution": (["scripts.train", DIGITS, "--config.model.levels=4"], "resolution=8"),
+    "no config": (["scripts.train"], "--config configs/digits.py"),
+    "missing config": (
+        ["scripts.train", "--config=configs/nothing.py"],
+        "--config=configs/nothing.py: there is no such file",
+    ),
+    "a field without its section": (
+        ["scripts.train", DIGITS, "--learning_rate=1"],
+        "is changed by --config.optimizer.learning_rate=VALUE",
+    ),
+    "a misspelt field": (
+        ["scripts.train", DIGITS, "--config.model.widht=3"],
+        "There is no config.model.widht; did you mean config.model.width?",
+    ),
+    "a field of another network": (
+        ["scripts.train", "--config=configs/digits_dit.py", "--config.model.remat=8"],
+        "There is no config.model.remat; --dry_run shows the fields",
+    ),
+    "unknown flag": (["scripts.train", DIGITS, "--workdri=x"], "workdri"),
+    "stray word": (["scripts.train", DIGITS, "configs/res.py"], "configs/res.py"),
+    "missing workdir": (
+        ["scripts.sample", "--workdir=/nowhere/at/all"],
+        "not the workdir of a run",
+    ),
+    "a file for a folder": (
+        ["scripts.train", DIGITS, "--workdir=README.md/run"],
+        "README.md",
+    ),
+    "half a cluster": (
+        ["scripts.train", DIGITS, "--process_id=1"],
+        "--coordinator=HOST:PORT, --num_processes and --process_id belong together",
+    ),
+    "no workdir": (["scripts.sample"], "--workdir runs/digits"),
+    "a flag of another command": (
+        ["scripts.data", "tfds", "--source=x"],
+        "--source belongs to `mnist` and `imagenet64`; `tfds` does not take it",
+    ),
+    "a config of another command": (
+        ["scripts.data", "imagenet64", DIGITS, "--config.seed=3"],
+        "--config belongs to `check`; `imagenet64` does not take it",
+    ),
+    "a flag of another way to use a command": (
+        ["scripts.data", "check", DIGITS, "--split=all"],
+        "--split belongs to `imagenet64` and `check --name`; `check --config` does not take it",
+    ),
+    "a flag that goes with another flag": (
+        ["scripts.convert", "--to=original", "--hyperparameters=x"],
+        "--hyperparameters belongs to `--from`; `--to` does not take it",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_gets_one_line(name, tmp_path):
+    (module, *arguments), message = MISTAKES[name]
+    if module == "scripts.train" and not any("workdir" in text for text in arguments):
+        arguments.append(f"--workdir={tmp_path / 'run'}")
+    check_mistake(run(module, *arguments, devices=2), message)
+    assert not (tmp_path / "run").exists()
+
+
+# They choose among the ways to convert, so that all of them take both.
+FOR_ALL = {("convert", "from"), ("convert", "to")}
+
+
+@pytest.mark.parametrize("script", ["fid", "data", "convert"])
+def test_help_says_of_each_flag_what_it_does_and_which_commands_take_it(script):
+    """A flag missing from the table of commands would be accepted by all of them."""
+    done = run(f"scripts.{script}", "--help")
+    assert done.returncode == 0
+    text, _, machines = done.stdout.partition("\nSeveral machines:")
+    assert "--coordinator TEXT" in machines
+    entries = [" ".join(entry.split()) for entry in text.split("\n  --")[1:]]
+    assert len(entries) > 7
+    for entry in entries:
+        name, _, about = entry.removeprefix("[no]").partition(" ")
+        about = about if entry.startswith("[no]") else about.partition(" ")[2]
+        if not about.startswith("Alias") and (script, name) not in FOR_ALL:
+            assert re.match(r"\([a-z0-9, -]+\) \w", about), entry
+
+
+def test_help_shows_the_fields_of_a_config_with_their_comments():
+    text = " ".join(run("scripts.train", "--help").stdout.split())
+    values = run_folder.flatten(base.get_config())
+    lacking = [name for name in values if f"--config.{name}=" not in text]
+    # Sections of options follow from the tables, and these from each other.
+    kept = [name for name in lacking if name.count(".") < 2]
+    assert kept == ["model.behaviour", "schedule.behaviour"]
+    assert "--config.label_dropout=0.2 probability of the null class, for" in text
+    assert "--config.data.shorter_side=0 random-resized-crop cuts from this" in text
+
+
+def test_configs_are_found_by_name(tmp_path):
+    """In any folder; a file of one's own comes first."""
+    ours = str(Path(base.__file__).parent / "digits.py")
+    (tmp_path / "digits").mkdir()  # which is no config
+    for given in (["--config", "digits"], ["--config=configs/digits.py"], ["-config=digits.py"]):
+        with contextlib.chdir(tmp_path):
+            found = with_config_by_name(["train", *given, "--workdir=x"])
+        assert found[0] == "train"
+        assert found[-1] == "--workdir=x"
+        assert f"--config={ours}" in " ".join(found).replace("--config ", "--config=")
+    argument = with_config_by_name(["train", "--config=digits:dit"])
+    assert argument == ["train", f"--config={ours}:dit"]
+    for own in ("configs/digits.py", "nothing", "elsewhere/digits.py"):
+        argv = ["train", f"--config={own}"]
+        assert with_config_by_name(argv) == argv
+
+
+def check_mistake(result, message):
+    assert result.returncode != 0
+    assert message in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1, result.stderr
+    assert result.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("config.modle = 3", "modle"),
+        ("config.model.blocks = 'atn'", "start with one of: res, conv"),
+        ("config.batch_size = 'many'", "batch_size"),
+    ],
+)
+def test_a_mistake_in_a_file_gets_one_line(line, message, tmp_path):
+    arguments = [write_config(tmp_path, line), f"--workdir={tmp_path / 'run'}"]
+    check_mistake(run("scripts.train", *arguments), message)
+    assert not (tmp_path / "run").exists()
+
+
+def test_dry_run_shows_config_and_parameters(tmp_path):
+    config = "--config=configs/res_res.py"
+    result = run(
+        "scripts.train", config, "--dry_run", "--config.model.blocks=res,conv,clsAtn,chnAtn"
+    )
+    assert result.returncode == 0, result.stderr
+    assert '"blocks": "res,conv,clsAtn,chnAtn"' in result.stdout
+    assert result.stdout.strip().endswith("Parameters: 144,130,269")
+
+
+def test_train_and_sample_from_the_command_line(tmp_path):
+    small = [f"--config.model.{name}=8" for name in ("width", "time_dim", "label_dim")]
+    small += [
+        "--config.steps=2",
+        "--config.optimizer.warmup_steps=1",
+        "--config.batch_size=4",
+        "--config.sampling.steps=2",
+    ]
+    small += ["--config.model.blocks=res", "--config.sampling.grid_columns=1"]
+    result = run("scripts.train", DIGITS, f"--workdir={tmp_path}", *small)
+    assert result.returncode == 0, result.stderr
+    assert f"{tmp_path}/samples" in result.stdout
+    assert "images/s" in result.stderr
+    assert len(result.stderr.splitlines()) < 20
+    again = run("scripts.sample", f"--workdir={tmp_path}", "--count=2")
+    assert again.returncode == 0, again.stderr
+    assert (tmp_path / "generated" / "0001" / "grid.png").exists()
+
+
+def test_the_same_seed_gives_the_same_images_on_any_number_of_devices(workdir, tmp_path):
+    settings = ["--labels=all", "--seed=5", "--steps=6", "--eta=0.5", "--guidance=2"]
+    drawn = {}
+    for devices in (1, 2, 8):
+        out = tmp_path / str(devices)
+        result = run(
+            "scripts.sample",
+            f"--workdir={workdir}",
+            f"--out={out}",
+            "--save=npz",
+            *settings,
+            devices=devices,
+        )
+        assert result.returncode == 0, result.stderr
+        drawn[devices] = np.load(out / "samples.npz")
+    assert drawn[1]["arr_0"].shape == (10, 8, 8, 1)
+    assert drawn[1]["arr_1"].tolist() == list(range(10))
+    for devices in (2, 8):
+        # One grey level: rounding may fall differently in batches of another size.
+        difference = drawn[devices]["arr_0"].astype(int) - drawn[1]["arr_0"]
+        assert abs(difference).max() <= 1
+
+
+def test_everything_that_sampling_can_write(workdir, tmp_path):
+    result = run(
+        "scripts.sample",
+        f"--workdir={workdir}",
+        f"--out={tmp_path / 'out'}",
+        "--labels=3,7",
+        "--count=6",
+        "--columns=3",
+        "--upscale=2",
+        "--save=grid,png,npz,gif",
+        "--stride=250",
+        "--frames=3",
+        "--params=raw",
+        "--checkpoint=3",
+        "--batch_size=4",
+        "--noclip",
+        "--captions=none",
+    )
+    assert result.returncode == 0, result.stderr
+    out = tmp_path / "out"
+    written = np.load(out / "samples.npz")
+    assert written["arr_0"].dtype == np.uint8
+    assert written["arr_1"].tolist() == [3, 3, 3, 7, 7, 7]
+    with Image.open(out / "grid.png") as grid:
+        assert (grid.mode, grid.size) == ("L", (3 * 17 + 1, 2 * 17 + 1))
+        assert np.array_equal(np.asarray(grid)[1:17:2, 1:17:2], written["arr_0"][0, ..., 0])
+    with Image.open(out / "denoising.gif") as film:
+        assert film.n_frames == 3
+    assert len(list((out / "png").iterdir())) == 6
+    settings = json.loads((out / "settings.json").read_text())
+    assert settings["stride"] == 250
+    assert (settings["params"], settings["checkpoint"]) == ("raw", 3)
+
+
+def test_sampling_overwrites_nothing_and_checks_the_architecture(workdir, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    for out in (tmp_path, tmp_path / "file"):
+        result = run("scripts.sample", f"--workdir={workdir}", f"--out={out}")
+        check_mistake(result, "choose another folder")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    changed = shutil.copytree(workdir, tmp_path / "changed")
+    text = (changed / "config.json").read_text()
+    (changed / "config.json").write_text(text.replace('"width": 8', '"width": 16'))
+    result = run("scripts.sample", f"--workdir={changed}")
+    check_mistake(result, "is of another model than the config")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--labels=3,1,4", "--count=2"], "less than the 3 labels"),
+        (["--labels=12"], "Unknown label '12'; known: 0 to 9"),
+        (["--steps=2000"], "1..1000"),
+        (["--steps=5", "--stride=5"], "choose one"),
+        (["--steps=5", "--spacing=sections", "--option=sections=4"], "has its own number of steps"),
+        (["--save=jpeg"], "grid, png, npz, gif"),
+        (["--frames=5"], "add gif, webp or strip to --save"),
+        (["--checkpoint=5"], "there: 3, 6"),
+        (["--batch_size=3"], "batch_size=3 is not divisible by 2 devices"),
+    ],
+)
+def test_mistakes_in_sampling(workdir, arguments, message):
+    check_mistake(run("scripts.sample", f"--workdir={workdir}", *arguments, devices=2), message)
+    assert not (workdir / "generated").exists()
+
+
+def test_a_model_of_the_package_is_named_like_a_run(tmp_path):
+    """Where no run of that name is; results are in a folder of the name, here."""
+    arguments = ["--workdir=digits", "--labels=7", "--count=4", "--steps=3", "--upscale=1"]
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-m", "scripts.sample", *arguments],
+        **{"cwd": tmp_path, "capture_output": True, "text": True},
+        env=os.environ | {"PYTHONPATH": path},
+    )
+    assert done.returncode == 0, done.stderr
+    with Image.open(tmp_path / "digits" / "generated" / "0001" / "grid.png") as grid:
+        assert grid.width > 2 * 8
+    raw = run("scripts.sample", "--workdir=digits", "--params=raw")
+    check_mistake(raw, "digits comes with the package, with its averaged parameters alone")
+    # A run of the name comes first.
+    config = tiny_transformer_config(steps=1, sampling__steps=2)
+    train(config, tmp_path / "digits")
+    assert run_folder.load(tmp_path / "digits").model.name == "dit"
+
+
+def test_labels():
+    names = ["cat", "dog", "7"]
+
+    def parse(text, count=None, classes=3):
+        return parse_labels(text, count, classes, names, seed=0).tolist()
+
+    assert parse("dog,0") == [1, 0]
+    assert parse("7") == [2]  # a name comes first
+    assert parse("all") == [0, 1, 2]
+    assert parse("all", 6) == [0, 0, 1, 1, 2, 2]
+    assert parse("none", 2) == [3, 3]
+    assert set(parse("random", 100)) == {0, 1, 2}
+    assert parse("random", 5, classes=0) == [0] * 5
+    with pytest.raises(ValueError, match="no classes"):
+        parse("0", classes=0)
+    for text in ("0,none", "random,1"):
+        with pytest.raises(ValueError, match=r"labels: '(none|random)' stands alone, not in a l"):
+            parse(text)

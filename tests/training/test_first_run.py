@@ -1,0 +1,153 @@
+"""What a newcomer's run decides by itself: the classes, and when to draw first."""
+
+import itertools
+import os
+import signal
+from types import SimpleNamespace
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+from tiny import tiny_transformer_config
+
+from configs import folder
+from diffusion_jax.config.num_classes import settled
+from diffusion_jax.config.validation import validate
+from diffusion_jax.data import dataset_summary
+from diffusion_jax.runs import datasets
+from diffusion_jax.runs.train import train
+from diffusion_jax.training import loop
+from diffusion_jax.workdir import environment, run_folder
+
+
+def pictures_in(path, *names):
+    for index, name in enumerate(names):
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.full((40, 36, 3), 20 * index, np.uint8)
+        Image.fromarray(pixels).save(path / name)
+    return f"folder:{path}"
+
+
+def test_the_small_preset_finds_the_classes(tmp_path):
+    config = folder.get_config("small")
+    config.data.cache_dir = str(tmp_path / "cache")
+    config.data.name = pictures_in(tmp_path / "two", "cats/a.png", "cats/b.png", "dogs/a.png")
+    found = settled(config)
+    assert (found.model.num_classes, found.sampling.guidance) == (2, 1.0)
+    validate(found)
+    assert datasets.of_config(config).source.class_names == ["cats", "dogs"]
+    config.data.name = pictures_in(tmp_path / "none", "a.png", "b.png")
+    found = settled(config)
+    assert (found.model.num_classes, found.sampling.guidance) == (0, 0.0)
+    validate(found)
+    assert config.model.num_classes == -1  # the original is left alone
+    config.batch_size = 0
+    config.data.name = "folder:nowhere"  # which is not opened before that mistake is found
+    with pytest.raises(ValueError, match="batch_size=0 must be at least 1"):
+        settled(config)
+
+
+def test_blocks_that_need_classes_get_those_of_the_data(tmp_path):
+    config = folder.get_config()
+    config.data.cache_dir = str(tmp_path / "cache")
+    config.model.num_classes, config.model.blocks = -1, "res,clsAtn"
+    config.data.name = pictures_in(tmp_path / "two", "cats/a.png", "dogs/a.png")
+    found = settled(config)
+    assert found.model.num_classes == 2
+    validate(found)
+    config.data.name = pictures_in(tmp_path / "none", "a.png", "b.png")
+    with pytest.raises(ValueError, match="'clsAtn', which needs classes"):
+        validate(settled(config))
+
+
+@pytest.mark.usefixtures("ordinary_promotion")
+def test_a_run_goes_on_with_the_classes_that_it_found(tmp_path):
+    config = tiny_transformer_config(model__num_classes=-1, steps=1)
+    assert train(config, tmp_path).step == 1
+    assert run_folder.load(tmp_path).model.num_classes == 10
+    config.steps = 2
+    assert train(config, tmp_path).step == 2
+    first, second = environment.recorded(tmp_path)  # of both starts
+    assert (first["step"], second["step"]) == ("0", "1")
+    assert first["jax"] == jax.__version__
+    assert first["devices"] == "8 x cpu"
+
+
+def test_what_was_found_is_said(tmp_path, capsys):
+    config = folder.get_config("small")
+    config.data.cache_dir = str(tmp_path / "cache")
+    config.data.name = pictures_in(tmp_path / "two", "cats/a.png", "cats/b.png", "dogs/a.png")
+    Image.new("RGBA", (90, 50), (9, 9, 9, 0)).save(tmp_path / "two" / "dogs" / "clear.png")
+    settled(config)
+    said = capsys.readouterr().out.splitlines()
+    settled(config)
+    assert not capsys.readouterr().out  # once is enough
+    assert said[:2] == [
+        "Found 4 images; 2 classes: cats (2), dogs (2)",
+        "Sizes: 36x40 to 90x50 pixels, 1 with transparency",
+    ]
+    pictures_in(tmp_path / "two", "loose.png")
+    (line,) = dataset_summary.lines(tmp_path, ["cats/a.png", "loose.png"], [0, 0], [])
+    assert line.startswith("Found 2 images; no classes, since loose.png lies outside the sub-")
+    assert "(move it, or leave it out with data.exclude=loose.png)" in line
+    files = ["cats/a.png", "loose.png", "other.png"]
+    (line,) = dataset_summary.lines(tmp_path, files, [0, 0, 0], [])
+    assert "since 2 of them lie outside the sub-folders, such as loose.png (move them, or" in line
+    many = [f"c{i}" for i in range(12)]
+    (line,) = dataset_summary.lines(
+        tmp_path, [f"{name}/a.png" for name in many], list(range(12)), many
+    )
+    assert line.endswith("c9 (1), ... 2 more")
+
+
+def grids(workdir):
+    return sorted(path.stem for path in (workdir / "samples").glob("*.png"))
+
+
+@pytest.mark.usefixtures("ordinary_promotion")
+def test_the_first_grid_comes_by_time(tmp_path, monkeypatch):
+    """Two seconds a step: the clock says 0, 2, 4, .. seconds."""
+    clock = SimpleNamespace(monotonic=itertools.count(0.0, 2.0).__next__)
+    monkeypatch.setattr(loop, "time", clock)
+    config = tiny_transformer_config(steps=5, sample_every=100, first_sample_minutes=0.05)
+    train(config, tmp_path / "early")
+    assert grids(tmp_path / "early") == ["step_0000003", "step_0000005"]
+
+
+def test_by_time_once_and_never_if_0(monkeypatch):
+    clock = SimpleNamespace(
+        monotonic=itertools.chain([10.0, 12.0], itertools.repeat(15.0)).__next__
+    )
+    monkeypatch.setattr(loop, "time", clock)
+    passed = loop._after(5.0)
+    assert [passed() for _ in range(4)] == [False, False, True, False]
+    assert not any(loop._after(0.0)() for _ in range(3))
+
+
+@pytest.mark.usefixtures("ordinary_promotion")
+def test_an_interrupted_run_shows_what_it_has(tmp_path, monkeypatch):
+    config = tiny_transformer_config(sample_every=100, steps=50)
+    pictured = []
+
+    def interrupt(number, state):
+        pictured.append(grids(tmp_path / "run"))  # the checkpoint comes first
+
+    before = loop.run_steps
+
+    def run_steps(config, step, state, data, draw, save, *rest):
+        def next_step(*given):
+            os.kill(os.getpid(), signal.SIGTERM)
+            return step(*given)
+
+        def saving(number, state):
+            interrupt(number, state)
+            save(number, state)
+
+        return before(config, next_step, state, data, draw, saving, *rest)
+
+    monkeypatch.setattr("diffusion_jax.runs.train.run_steps", run_steps)
+    state = train(config, tmp_path / "run")
+    assert int(state.step) == 1
+    assert grids(tmp_path / "run") == ["step_0000001"]
+    assert pictured == [[]]

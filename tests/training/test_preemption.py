@@ -1,0 +1,213 @@
+"""Signals, locks, and what a kill at any moment leaves behind."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from clu.metrics import Average
+from reliability.runs import Run, left_behind
+from tiny import tiny_transformer_config as tiny_config
+
+from diffusion_jax import parallel
+from diffusion_jax.files import lock
+from diffusion_jax.runs.train import train
+from diffusion_jax.training import loop
+from diffusion_jax.training.checkpoints import Checkpoints
+from diffusion_jax.training.metrics import Running
+from diffusion_jax.training.preemption import SIGNALS, interruptible
+
+pytestmark = pytest.mark.usefixtures("ordinary_promotion")
+
+
+def send(*numbers):
+    for number in numbers:
+        os.kill(os.getpid(), number)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_any_of_the_signals_ends_a_run(number):
+    before = [signal.getsignal(each) for each in SIGNALS]
+    with interruptible() as interrupted:
+        assert not interrupted()
+        send(number)
+        assert interrupted()
+        send(signal.SIGTERM, signal.SIGUSR1, signal.SIGTERM, signal.SIGUSR1)
+        assert interrupted()
+    assert [signal.getsignal(each) for each in SIGNALS] == before
+
+
+@pytest.fixture
+def ctrl_c():
+    """Ctrl-C raises KeyboardInterrupt, as it does unless the tests run in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
+def test_only_a_second_ctrl_c_forces():
+    with interruptible() as interrupted:
+        send(signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+        assert interrupted()
+        with pytest.raises(KeyboardInterrupt):
+            send(signal.SIGINT)
+
+
+def test_a_second_signal_during_the_last_write_loses_nothing(tmp_path, monkeypatch):
+    leave = Checkpoints.__exit__
+
+    def signalled(self, *exception):
+        send(signal.SIGTERM, signal.SIGUSR1)
+        leave(self, *exception)
+
+    shard = parallel.shard
+    monkeypatch.setattr(Checkpoints, "__exit__", signalled)
+    monkeypatch.setattr(loop.parallel, "shard", lambda rows: send(signal.SIGUSR1) or shard(rows))
+    assert int(train(tiny_config(steps=50), tmp_path).step) == 1
+    monkeypatch.undo()
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        assert checkpoints.steps() == [1]
+
+
+def test_a_run_with_kills_leaves_what_one_without_leaves(tmp_path, monkeypatch):
+    """Killed in step 5, with a line's first step in the checkpoint, and between the checkpoint of
+    step 6 and its picture."""
+    config = tiny_config(sample_every=3, steps=7)
+    train(config, tmp_path / "whole")
+    steps, shard = [], parallel.shard
+
+    def killed(rows):
+        steps.append(rows)
+        if len(steps) == 5:
+            raise SystemExit
+        return shard(rows)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.parallel, "shard", killed)
+        with pytest.raises(SystemExit):
+            train(config, tmp_path / "run")
+    with Checkpoints(tmp_path / "run" / "checkpoints") as checkpoints:
+        assert checkpoints.newest() == 3
+        _, count = checkpoints.about(3)["since_line"]["loss"]
+        assert count == 16  # of step 3 alone, since the line of step 2
+    with monkeypatch.context() as patch:
+        patch.setattr("diffusion_jax.runs.train.make_preview", lambda *_: lambda _: sys.exit())
+        with pytest.raises(SystemExit):
+            train(config, tmp_path / "run")
+    assert [path.name for path in (tmp_path / "run" / "samples").iterdir()] == ["step_0000003.png"]
+    train(config, tmp_path / "run")
+    assert left_behind(tmp_path / "run") == left_behind(tmp_path / "whole")
+
+
+def test_means_go_on_exactly():
+    third, tenth = ({"loss": Average(total=np.float32(1 / x), count=np.int32(x))} for x in (3, 10))
+    whole, before = Running(), Running()
+    for running in (whole, before):
+        running.add(third)
+    after = Running(json.loads(json.dumps(before.saved())))
+    for running in (whole, after):
+        running.add(tenth)
+    assert after.saved() == whole.saved() == {"loss": (float(np.float32(1 / 3 + 1 / 10)), 13)}
+    assert after.take() == whole.take()
+    assert after.saved() == {}
+    after.add(third)
+    after.add({"simple": tenth["loss"]})  # of another loss: those before cannot be merged
+    assert after.saved() == {"simple": (float(np.float32(0.1)), 10)}
+
+
+def test_a_folder_is_locked_for_others(tmp_path):
+    held = f"trained by process {os.getpid()} on {os.uname().nodename}; wait"
+    with (
+        lock.only_one(tmp_path, "trained"),
+        pytest.raises(ValueError, match=held),
+        lock.only_one(tmp_path, "trained"),
+    ):
+        raise AssertionError("two hold the lock")
+    with lock.only_one(tmp_path, "trained"):
+        pass
+
+
+def test_the_lock_of_a_killed_process_holds_nobody_up(tmp_path):
+    program = "import pathlib, runpy, sys; only_one = runpy.run_path(sys.argv[1])['only_one']\n"
+    program += "with only_one(pathlib.Path(sys.argv[2]), 'trained'): print('held'); input()"
+    holder = subprocess.Popen(
+        [sys.executable, "-u", "-c", program, lock.__file__, tmp_path],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    holder.stdout.readline()
+    with pytest.raises(ValueError, match=f"process {holder.pid} on"):
+        train(tiny_config(), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [lock.FILE]
+    holder.kill()
+    holder.communicate()
+    with lock.only_one(tmp_path, "trained"):
+        pass
+
+
+def test_a_disk_without_locks_refuses_nobody(tmp_path, monkeypatch):
+    def none(file, operation):
+        raise OSError(lock.errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(lock.fcntl, "flock", none)
+    with lock.only_one(tmp_path, "trained"), lock.only_one(tmp_path, "trained"):
+        pass
+
+
+def test_two_processes_stop_together_and_do_not_wait_for_a_dead_one(tmp_path):
+    """The second one is told to stop; then the first, which all talk to, is killed."""
+    endless = {"steps": 100_000, "checkpoint_every": 100_000, "sample_every": 100_000}
+    run = Run(tmp_path / "run", 2, endless)
+    run.wait_for_lines(3)
+    run.send(signal.SIGUSR1, 1)
+    run.send(signal.SIGTERM, 1)
+    codes, seconds = run.end()
+    assert codes == [os.EX_TEMPFAIL] * 2, run.said(0)
+    assert seconds < 60
+    with Checkpoints(tmp_path / "run" / "checkpoints") as checkpoints:
+        (step,) = checkpoints.steps()
+    assert f"Interrupted after step {step} of 100000; the same" in run.said(0)
+
+    run = Run(tmp_path / "run", 2, endless)
+    run.wait_for_lines(step + 2)
+    run.send(signal.SIGKILL, 0)
+    codes, seconds = run.end()
+    assert codes[1] not in (0, os.EX_TEMPFAIL, -signal.SIGKILL)
+    assert seconds < 60
+    (line,) = [line for line in run.said(1).splitlines() if "[Gloo]" not in line and line]
+    assert line.startswith("Error: Another process of this command has ended")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_among_the_imports_ends_the_script_at_once(number, tmp_path):
+    """Even one that comes where Python would only report an exception and go on."""
+    (tmp_path / "absl.py").write_text(
+        f"import os\nclass Gone:\n    def __del__(self):\n        os.kill(os.getpid(), {number})\n"
+        "        for _ in range(100):\n            pass\nGone()\n"
+    )
+    path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])])
+    done = subprocess.run(
+        [sys.executable, "-m", "scripts.train"],
+        cwd=Path(__file__).parents[2],
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (130 if number == signal.SIGINT else 75, "")
+
+
+def test_a_signal_before_the_data_are_read_ends_the_script_with_75():
+    """A folder is decoded there, to count its classes."""
+    code = (
+        "import os, signal\n"
+        "from scripts import flag_values, train\n"
+        "flag_values.config_of = lambda *names: os.kill(os.getpid(), signal.SIGUSR1)\n"
+        "train.main()"
+    )
+    root = Path(__file__).parents[2]
+    assert subprocess.run([sys.executable, "-c", code], cwd=root).returncode == 75

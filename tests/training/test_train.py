@@ -1,0 +1,420 @@
+"""The whole training program, on eight devices."""
+
+import json
+import os
+import resource
+import shutil
+import signal
+import sys
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from imagenet_zips import make_zips
+from numpy.testing import assert_allclose
+from PIL import Image
+from tiny import tiny_transformer_config as tiny_config
+
+from diffusion_jax.config import build
+from diffusion_jax.data import Description, imagenet
+from diffusion_jax.data.cache_writer import CacheWriter
+from diffusion_jax.runs.train import train
+from diffusion_jax.training import ema as ema_module
+from diffusion_jax.training import logging, optimizers
+from diffusion_jax.training.checkpoints import Checkpoints
+from diffusion_jax.training.logging import Reporter, read_metrics
+from diffusion_jax.workdir import run_folder
+from diffusion_jax.workdir.parameters import load_params
+
+pytestmark = pytest.mark.usefixtures("ordinary_promotion")
+
+
+def assert_bit_equal(a, b):
+    leaves_a, leaves_b = jax.tree.leaves_with_path(a), jax.tree.leaves_with_path(b)
+    assert len(leaves_a) == len(leaves_b)
+    for (path, x), (_, y) in zip(leaves_a, leaves_b):
+        np.testing.assert_array_equal(np.asarray(x), np.asarray(y), err_msg=str(path))
+
+
+def files(folder):
+    return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, ordinary_promotion):
+    """(final state, workdir) of six steps without interruption."""
+    workdir = tmp_path_factory.mktemp("runs") / "whole"
+    return train(tiny_config(), workdir), workdir
+
+
+def test_a_run_explains_itself(finished):
+    state, workdir = finished
+    assert int(state.step) == 6
+    assert run_folder.load(workdir).to_dict() == tiny_config().to_dict()
+    assert run_folder.class_names(workdir) == list("0123456789")
+    metrics = read_metrics(workdir)
+    assert [line["step"] for line in metrics] == [2, 4, 6]
+    for name in ("loss", "simple", "vlb", "gradient_norm", "images_per_second"):
+        assert all(np.isfinite(line[name]) and line[name] > 0 for line in metrics)
+    assert all(0 <= line["waiting_for_data"] < 1 and line["skipped"] == 0 for line in metrics)
+    for picture in ("loss.png", "samples/step_0000006.png"):
+        with Image.open(workdir / picture) as image:
+            assert np.asarray(image).std() > 0
+    assert "Total:" in (workdir / "parameters.txt").read_text()
+    (events,) = (workdir / "tensorboard").iterdir()
+    assert all(tag in events.read_bytes() for tag in (b"loss", b"gradient_norm", b"samples"))
+    with Checkpoints(workdir / "checkpoints") as checkpoints:
+        assert checkpoints.steps() == [3, 6]
+
+
+def test_training_changes_everything_and_averages(finished):
+    state, _ = finished
+    start = tiny_config(steps=1)
+    model = build.make_model(start)
+    shapes = jax.eval_shape(lambda: state.params)
+    assert model is not None
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(shapes)} == {"float32"}
+    differs = [
+        np.any(a != b) for a, b in zip(*map(jax.tree.leaves, (state.params, state.ema_params)))
+    ]
+    assert all(differs)
+
+
+def test_resumed_steps_are_the_same_bit_for_bit(finished, tmp_path):
+    state, _ = finished
+    first = train(tiny_config(steps=3), tmp_path)
+    assert int(first.step) == 3
+    again = train(tiny_config(steps=6), tmp_path)
+    assert_bit_equal(again, state)
+    assert [line["step"] for line in read_metrics(tmp_path)] == [2, 3, 4, 6]
+
+
+def test_a_state_split_over_the_devices_is_saved_whole_and_goes_on_either_way(finished, tmp_path):
+    """Sums over the devices are in another order, so that the numbers differ a little."""
+    whole, before = jax.device_get(finished)
+    train(tiny_config(steps=3, split_state=True), tmp_path)
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        shapes = [leaf.shape for leaf in jax.tree.leaves(checkpoints.restore(3, whole))]
+    assert shapes == [leaf.shape for leaf in jax.tree.leaves(whole)]
+    shutil.copytree(tmp_path, tmp_path / "other")
+    for split_state, workdir in ((True, tmp_path), (False, tmp_path / "other")):
+        state = jax.device_get(train(tiny_config(split_state=split_state), workdir))
+        assert int(state.step) == 6
+        jax.tree.map(partial(assert_allclose, rtol=1e-4, atol=1e-6), state, whole)
+    for name in ("loss", "gradient_norm"):
+        split, not_split = (read_metrics(workdir)[0][name] for workdir in (tmp_path, before))
+        assert_allclose(split, not_split, rtol=1e-5)
+
+
+def test_another_batch_size_goes_on_with_the_images_that_come_next(tmp_path, monkeypatch):
+    places = []
+    of_training = build.training_batches
+    monkeypatch.setattr(
+        build,
+        "training_batches",
+        lambda config, source, start: places.append(start) or of_training(config, source, start),
+    )
+    no_picture = np.zeros((8, 8, 1), np.uint8)
+    monkeypatch.setattr(
+        sys.modules["diffusion_jax.runs.train"],
+        "make_preview",
+        lambda *_: lambda params: no_picture,
+    )
+    train(tiny_config(steps=3), tmp_path)
+    train(tiny_config(steps=4, batch_size=8), tmp_path)
+    assert places == [0, 3 * 16]
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        assert checkpoints.about(4)["images_seen"] == 3 * 16 + 8
+        assert checkpoints.about(4)["data"]["count"] == 1797
+
+
+def test_an_interrupted_run_continues_bit_for_bit(finished, tmp_path, monkeypatch):
+    """SIGTERM arrives while the data of the second batch is read."""
+    state, _ = finished
+
+    class Interrupting:
+        reads = 0
+
+        def __init__(self, source):
+            self.source = source
+            self.class_names, self.description = source.class_names, source.description
+            self.labels = source.labels
+
+        def __len__(self):
+            return len(self.source)
+
+        def read(self, indices):
+            self.reads += 1
+            if self.reads == 2:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return self.source.read(indices)
+
+    with monkeypatch.context() as patch:
+        open_source = build.open_source
+        patch.setattr(build, "open_source", lambda c: Interrupting(open_source(c)))
+        before = signal.getsignal(signal.SIGTERM)
+        stopped = train(tiny_config(), tmp_path)
+        assert signal.getsignal(signal.SIGTERM) == before
+    assert 0 < int(stopped.step) < 6
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        assert checkpoints.newest() == int(stopped.step)
+    assert_bit_equal(train(tiny_config(), tmp_path), state)
+
+
+def test_a_finished_run_is_left_alone(finished):
+    state, workdir = finished
+    pictures = files(workdir / "samples")
+    assert_bit_equal(train(tiny_config(), workdir), state)
+    assert files(workdir / "samples") == pictures
+    assert len(read_metrics(workdir)) == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model__width": 16}, "another model .*model.width: 8 -> 16.*another --workdir"),
+        ({"schedule__name": "linear"}, "schedule.name: cosine -> linear"),
+        ({"behaviour": "original"}, "behaviour: corrected -> original"),
+        ({"batch_size": 12}, "batch_size=12 is not divisible by 8 devices"),
+        ({"micro_batches": 4}, "batch_size=16 .* 8 devices times micro_batches=4"),
+    ],
+)
+def test_mistakes_overwrite_nothing(changes, message, finished):
+    _, workdir = finished
+    before = files(workdir)
+    with pytest.raises(ValueError, match=message):
+        train(tiny_config(**changes), workdir)
+    assert files(workdir) == before
+
+
+def test_a_checkpoint_of_another_model_is_refused(finished, tmp_path):
+    _, workdir = finished
+    config = tiny_config(model__width=16)
+    with pytest.raises(ValueError, match=r"another model than the config: .* has shape"):
+        load_params(workdir, config)
+    with pytest.raises(FileNotFoundError, match=r"No checkpoint of step 4 in .*there: 3, 6"):
+        load_params(workdir, tiny_config(), checkpoint=4)
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        load_params(tmp_path, config)
+
+
+@pytest.mark.parametrize("item", ["ema_params", "ema_params/manifest.ocdbt", "ema_params/d"])
+def test_a_damaged_checkpoint_gets_one_line(finished, tmp_path, item):
+    _, workdir = finished
+    copy = shutil.copytree(workdir, tmp_path / "run")
+    damaged = copy / "checkpoints" / "6" / item
+    if damaged.is_dir():
+        shutil.rmtree(damaged)
+    else:
+        damaged.write_bytes(b"")
+    with pytest.raises(ValueError, match=r"checkpoints/6 cannot be read \(.*\); name another one"):
+        load_params(copy, tiny_config())
+    assert load_params(copy, tiny_config(), checkpoint=3)[0] == 3
+
+
+def test_clipping_may_be_switched_on_later(finished, tmp_path):
+    _, workdir = finished
+    copy = shutil.copytree(workdir, tmp_path / "run")
+    assert int(train(tiny_config(steps=7, optimizer__clip_norm=0.0), copy).step) == 7
+
+
+def test_a_model_without_classes(tmp_path):
+    config = tiny_config(
+        model__num_classes=0, steps=2, sampling__ddim__eta=1.0, loss__kind="simple"
+    )
+    train(config, tmp_path)
+    assert (tmp_path / "samples" / "step_0000002.png").exists()
+    assert "label_embedding" not in load_params(tmp_path, config)[1]
+
+
+def test_checkpoints_hold_raw_and_averaged_parameters(finished):
+    state, workdir = finished
+    step, ema_params = load_params(workdir, tiny_config())
+    assert step == 6
+    assert_bit_equal(ema_params, state.ema_params)
+    assert_bit_equal(load_params(workdir, tiny_config(), ema=False)[1], state.params)
+
+
+def test_the_newest_and_every_kth_checkpoint_stay(finished, tmp_path):
+    state, _ = finished
+    with Checkpoints(tmp_path / "c", keep_latest=2, keep_every=4, create=True) as checkpoints:
+        for step in range(1, 8):
+            checkpoints.save(step, state)
+    with Checkpoints(tmp_path / "c") as checkpoints:
+        assert checkpoints.steps() == [4, 6, 7]
+        assert_bit_equal(checkpoints.restore(7, state).opt_state, state.opt_state)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
+    config = tiny_config(optimizer__learning_rate=1e30, optimizer__warmup_steps=0, log_every=1)
+    with pytest.raises(FloatingPointError, match=r"Not finite at step [2-5]"):
+        train(config, tmp_path)
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        assert checkpoints.steps() == []
+
+
+def test_imagenet_through_tfds(golden, tmp_path):
+    """configs/res.py at a small width, on a dataset that tfds has prepared."""
+    from configs import res
+
+    config = res.get_config()
+    config.data.data_dir = str(golden / "tfds")
+    config.data.cache_dir = str(tmp_path / "cache")
+    config.model.width = 8
+    config.model.levels = 1
+    config.model.time_dim = config.model.label_dim = 16
+    config.batch_size = 8
+    config.steps = 2
+    config.sampling.steps = 2
+    config.sampling.grid_rows = config.sampling.grid_columns = 2
+    train(config, tmp_path)
+    assert read_metrics(tmp_path)[-1]["step"] == 2
+    assert run_folder.class_names(tmp_path)[173] == "tabby"
+    assert (tmp_path / "samples" / "step_0000002.png").exists()
+
+
+def test_imagenet_from_its_zip_files(tmp_path):
+    """The same images without tfds, as `scripts.data` leaves them."""
+    make_zips(tmp_path / "zips", npz=True)
+    for split in imagenet.COUNTS:
+        folder = tmp_path / "data" / "imagenet64" / split
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        description = Description("imagenet64", split, imagenet.SHAPE, imagenet.class_names())
+        parts = imagenet.find_parts(tmp_path / "zips", split)
+        with CacheWriter(folder, description, [part.name for part in parts]) as writer:
+            for part in parts:
+                writer.write(part.name, imagenet.read(part, writer.partial))
+            writer.finish()
+    config = tiny_config(
+        data__name="imagenet64",
+        data__split="train",
+        data__data_dir=str(tmp_path / "data"),
+        data__resolution=64,
+        data__flip=True,
+        model__channels=3,
+        model__num_classes=1000,
+        model__patch_size=16,
+        batch_size=8,
+        steps=2,
+        sampling__steps=2,
+        sampling__grid_rows=1,
+    )
+    train(config, tmp_path / "run")
+    assert read_metrics(tmp_path / "run")[-1]["step"] == 2
+    assert run_folder.class_names(tmp_path / "run")[0] == "kit fox"
+
+
+def test_average_of_the_parameters():
+    decay = ema_module.constant(0.99)
+    assert_allclose(decay(jnp.int32(0)), 0.1)
+    assert_allclose(decay(jnp.int32(90)), 0.91)
+    assert_allclose(decay(jnp.int32(10_000)), 0.99)
+    ema, params = {"a": np.float32(1)}, {"a": np.float32(2)}
+    assert_allclose(ema_module.update(ema, params, decay(jnp.int32(0)))["a"], 1.9)
+
+
+def test_the_average_can_begin_as_a_copy():
+    """MyDiffusionModel copies for 2,000 updates; then the decay is its 0.995."""
+    decay = ema_module.constant(0.995, 2000)
+    assert_allclose([decay(jnp.int32(n)) for n in (0, 1999, 2000)], [0, 0, 0.995], rtol=1e-6)
+
+
+def test_the_average_with_a_half_life():
+    """After the ramp-up, what was learned h images ago counts half."""
+    decay = ema_module.half_life(100, images=1000.0, rampup=0.05)
+    assert_allclose(decay(jnp.int32(10_000)) ** 10, 0.5, rtol=1e-5)
+    # 2,000 images seen: a half-life of 100 images, one batch. At first there is nothing to keep.
+    assert_allclose([decay(jnp.int32(n)) for n in (0, 20)], [0, 0.5], rtol=1e-5)
+
+
+def test_the_power_function_average():
+    """Published numbers: gamma, and the decay with batches of 2,048 after n images."""
+    assert_allclose(ema_module.gamma_of(0.05), 16.972199, rtol=1e-7)
+    assert_allclose(ema_module.gamma_of(0.1), 6.937204, rtol=1e-6)
+    decay = ema_module.power(sigma_rel=0.05)
+    for images, expected in ((2048, 0), (4096, 3.888921e-6), (2**20, 0.965473838)):
+        assert_allclose(decay(jnp.int32(images // 2048 - 1)), expected, rtol=2e-5)
+    # It is the mean of all parameters so far, weighed by s^gamma, up to the discretization.
+    gamma = ema_module.gamma_of(0.1)
+    decay, mean = ema_module.power(sigma_rel=0.1), 0.0
+    for step in range(400):
+        d = float(decay(jnp.int32(step)))
+        mean = d * mean + (1 - d) * (step + 1)
+    s = np.arange(1, 401.0)
+    assert_allclose(mean, np.sum(s**gamma * s) / np.sum(s**gamma), rtol=2e-3)
+
+
+def test_learning_rates():
+    schedule = optimizers.learning_rate_schedule(1.0, 10, 0)
+    assert_allclose([schedule(0), schedule(5), schedule(10), schedule(1000)], [0, 0.5, 1, 1])
+    schedule = optimizers.learning_rate_schedule(1.0, 10, 110)
+    assert_allclose([schedule(5), schedule(60), schedule(110)], [0.5, 0.5, 0], atol=1e-6)
+    assert_allclose(optimizers.learning_rate_schedule(1.0, 0, 0)(0), 1)
+    assert_allclose(optimizers.learning_rate_schedule(1.0, 0, 100)(0), 1)
+
+
+def test_learning_rates_that_fall_otherwise():
+    linear = optimizers.learning_rate_schedule(1.0, 10, 110, "linear")
+    assert_allclose([linear(5), linear(10), linear(60), linear(200)], [0.5, 1, 0.5, 0], rtol=1e-6)
+    # EDM2-S after 2^30 images in batches of 2,048, t_ref 35,000.
+    root = optimizers.learning_rate_schedule(0.01, 4883, 35_000, "inverse_sqrt")
+    assert_allclose(root(2**30 // 2048), 0.002583742, rtol=1e-6)
+    assert_allclose([root(4883), root(35_000)], [0.01, 0.01], rtol=1e-6)
+
+
+def test_clipping_bounds_the_gradient():
+    rate = {"learning_rate": 1.0, "warmup_steps": 0, "decay_steps": 0, "weight_decay": 0.0}
+    optimizer = optimizers.adamw(**rate, b1=0.0, b2=0.0, eps=1.0, clip_norm=0.5)
+    params = {"a": np.zeros(2, np.float32)}
+    updates, _ = optimizer.update(
+        {"a": np.array([3.0, 4.0], np.float32)}, optimizer.init(params), params
+    )
+    # The clipped gradient g = (0.3, 0.4); Adam without memory moves by -g / (|g| + eps).
+    assert_allclose(updates["a"], [-0.3 / 1.3, -0.4 / 1.4], rtol=1e-5)
+
+
+def test_metrics_of_lost_steps_are_dropped(tmp_path):
+    lines = [{"step": step, "loss": 1.0, "simple": 1.0, "vlb": 1.0} for step in (2, 4, 6)]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (tmp_path / "metrics.jsonl").write_text(text + '{"step": 7, "lo')
+    with Reporter(Path(tmp_path), start_step=4, steps=8, batch_size=1, begun=0.0, write=True):
+        pass
+    assert [line["step"] for line in read_metrics(tmp_path)] == [2, 4]
+
+
+def test_half_a_line_of_metrics_is_not_left(tmp_path):
+    """The limit on the length of files writes what fits, like a disk that fills up."""
+    path, limits = tmp_path / "metrics.jsonl", resource.getrlimit(resource.RLIMIT_FSIZE)
+    logging._append(path, b'{"step": 1}\n')
+    resource.setrlimit(resource.RLIMIT_FSIZE, (15, limits[1]))
+    try:
+        with pytest.raises(OSError, match="No space left"):
+            logging._append(path, b'{"step": 2}\n')
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_text() == '{"step": 1}\n'
+    logging._append(path, b'{"step": 3}\n')
+    assert read_metrics(tmp_path) == [{"step": 1}, {"step": 3}]
+
+
+def test_the_time_left_is_that_of_compiled_steps(tmp_path):
+    options = {"start_step": 0, "steps": 8, "batch_size": 1, "begun": 0.0, "write": True}
+    with Reporter(Path(tmp_path), **options) as report:
+        bar = report._bar
+        bar.start_t = bar.last_print_t = 0.0
+        for now in (100.0, 101.0, 102.0, 103.0):  # the first is compiled
+            bar._time = partial(float, now)
+            report.advance(1.0)
+        assert bar.format_dict["elapsed"] == 3.0
+        assert bar.n == 4
+
+
+def test_a_batch_larger_than_the_data_is_refused_before_anything_is_written(tmp_path):
+    """Where batches of two epochs are not wanted, there would be none."""
+    config = tiny_config(batch_size=1800, data__drop_last=True)
+    with pytest.raises(ValueError, match=r"1797 images are fewer than batch_size=1800"):
+        train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
