@@ -42,7 +42,7 @@ def main() -> None:
     for scale in map(float, _SCALES.value):
         config.sampling.classifier_scale = scale
         print(f"Weight {scale:g}:")
-        found = digit_judge.recognised(config, params, judge, per_digit=20, seeds=(0, 1, 2))
+        found = digit_judge.recognized(config, params, judge, per_digit=20, seeds=(0, 1, 2))
         shares[scale] = found
         print(f"  {np.mean(list(found.values())):.1%} are what was asked for")
     if _JSON.value:

@@ -24,7 +24,7 @@ from scripts.cli import app
 
 _IMAGES = flags.DEFINE_integer("images", 50_000, "In the dataset.", 1)
 _BATCH = flags.DEFINE_integer("batch", 128, "Images in a batch.", 1)
-_THREADS = flags.DEFINE_integer("threads", 2, "That read ahead.", 1)
+_THREADS = flags.DEFINE_integer("threads", 2, "That read precompute.", 1)
 _SECONDS = flags.DEFINE_float("seconds", 5.0, "For each figure.", 0.1)
 _OTHERS = flags.DEFINE_bool("others", False, "Measure tfds with tf.data and with Grain, too.")
 SHAPE = (64, 64, 3)
@@ -52,7 +52,7 @@ def make_dataset(folder: Path) -> CachedSource:
     with CacheWriter(folder, description, list(parts)) as writer:
         for name, first in parts.items():
             count = min(5000, _IMAGES.value - first)
-            # Blocks of colour with a little noise, which PNG compresses about as photographs.
+            # Blocks of color with a little noise, which PNG compresses about as photographs.
             blocks = generator.integers(0, 240, (count, 16, 16, 3), dtype=np.uint8)
             noise = generator.integers(0, 16, (count, *SHAPE), dtype=np.uint8)
             images = blocks.repeat(4, axis=1).repeat(4, axis=2) + noise

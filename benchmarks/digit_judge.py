@@ -21,7 +21,7 @@ def judge():
     return model.fit(digits.data, digits.target), float(accuracy)
 
 
-def recognised(
+def recognized(
     config: ConfigDict, params: PyTree, model: Any, *, per_digit: int, seeds: Iterable[int]
 ) -> dict[int, float]:
     """The share of images that the judge takes for what was asked for, by seed."""

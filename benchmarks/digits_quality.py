@@ -5,7 +5,7 @@ has seen real digits only) what they are: of a run, with its own sampling settin
 solver at an equal number of network evaluations. A run is trained if it is not there yet.
 
     python -m benchmarks.digits_quality --workdir runs/digits
-    python -m benchmarks.digits_quality --parametrisation v --evaluations 20
+    python -m benchmarks.digits_quality --parameterization v --evaluations 20
 """
 
 import json
@@ -20,15 +20,15 @@ _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of a run of the digits; default: runs/digits, with PARAMETRISATION."
 )
 _PARAMETRISATION = flags.DEFINE_string(
-    "parametrisation", None, "noise, x0, v, velocity or edm: train this one, and try all solvers."
+    "parameterization", None, "noise, x0, v, velocity or edm: train this one, and try all solvers."
 )
-_SOLVERS = flags.DEFINE_list("solvers", "ddim,heun,dpmpp_2m", "With --parametrisation.")
+_SOLVERS = flags.DEFINE_list("solvers", "ddim,heun,dpmpp_2m", "With --parameterization.")
 _EVALUATIONS = flags.DEFINE_integer("evaluations", 20, "Of the network, for each image.", 2)
 _PER_DIGIT = flags.DEFINE_integer("per_digit", 20, "Images of each digit.", 1)
 _SEEDS = flags.DEFINE_list("seeds", "0,1,2", "One set of images for each.")
 _JSON = flags.DEFINE_string("json", None, "File to write the figures to, too.")
 
-# The schedule that a parametrisation was invented for, where that is not the cosine.
+# The schedule that a parameterization was invented for, where that is not the cosine.
 SCHEDULES = {"velocity": "flow", "edm": "edm"}
 
 
@@ -37,11 +37,11 @@ def main() -> None:
     from diffusion_jax.workdir import run_folder
     from diffusion_jax.workdir.parameters import load_params
 
-    parametrisation = _PARAMETRISATION.value
-    default = f"runs/digits_{parametrisation}" if parametrisation else "runs/digits"
+    parameterization = _PARAMETRISATION.value
+    default = f"runs/digits_{parameterization}" if parameterization else "runs/digits"
     workdir = Path(_WORKDIR.value or default)
-    if parametrisation:
-        train(workdir, parametrisation)
+    if parameterization:
+        train(workdir, parameterization)
     config = run_folder.load(workdir)
     if config.data.name != "digits":
         raise ValueError(f"{workdir} was trained on {config.data.name}, not on the digits")
@@ -49,30 +49,30 @@ def main() -> None:
     step, params = load_params(workdir, config)
     results = {"step": step, "guidance": config.sampling.guidance, "real_accuracy": accuracy}
     print(f"Classifier on real digits that it has not seen: {accuracy:.1%}")
-    if not parametrisation:
-        results["asked_for"] = digit_judge.recognised(
+    if not parameterization:
+        results["asked_for"] = digit_judge.recognized(
             config, params, model, per_digit=_PER_DIGIT.value, seeds=map(int, _SEEDS.value)
         )
-    for solver in _SOLVERS.value if parametrisation else ():
+    for solver in _SOLVERS.value if parameterization else ():
         steps = affordable_steps(config, solver)
         overrides.change(config, {"solver": solver, "steps": steps})
-        print(f"{parametrisation}, {solver}, {steps} steps:")
-        results[solver] = digit_judge.recognised(
+        print(f"{parameterization}, {solver}, {steps} steps:")
+        results[solver] = digit_judge.recognized(
             config, params, model, per_digit=_PER_DIGIT.value, seeds=map(int, _SEEDS.value)
         )
     if _JSON.value:
         Path(_JSON.value).write_text(json.dumps(results, indent=2) + "\n")
 
 
-def train(workdir: Path, parametrisation: str) -> None:
-    """Trains configs/digits.py with this parametrisation, unless that has been done."""
+def train(workdir: Path, parameterization: str) -> None:
+    """Trains configs/digits.py with this parameterization, unless that has been done."""
     from configs import digits
     from diffusion_jax.runs.train import train
 
     config = digits.get_config()
-    config.parametrisation = parametrisation
-    if parametrisation in SCHEDULES:
-        config.schedule.name = SCHEDULES[parametrisation]
+    config.parameterization = parameterization
+    if parameterization in SCHEDULES:
+        config.schedule.name = SCHEDULES[parameterization]
         config.loss.kind = "simple"  # a continuous schedule has no variational bound
     train(config, workdir)
 

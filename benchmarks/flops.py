@@ -49,9 +49,9 @@ def forward_flops(config: ConfigDict, params: PyTree) -> int:
 
     model, side = build.make_model(config), config.data.resolution
     image = jax.ShapeDtypeStruct((1, side, side, model.channels), jnp.float32)
-    clock = jax.ShapeDtypeStruct((1,), jnp.float32)
+    c_noise = jax.ShapeDtypeStruct((1,), jnp.float32)
     labels = jax.ShapeDtypeStruct((1,), jnp.int32) if model.num_classes else None
-    return count_flops(model.apply, {"params": params}, image, clock, labels)
+    return count_flops(model.apply, {"params": params}, image, c_noise, labels)
 
 
 def peak_tflops(device: jax.Device) -> int | None:

@@ -1,6 +1,6 @@
 """The text of a compiled program, and what each of its operations reads, writes and computes.
 
-A program is XLA's, after optimisation: `compiled.as_text()`. Its operations are kernels or copies;
+A program is XLA's, after optimization: `compiled.as_text()`. Its operations are kernels or copies;
 a fusion is one. Nothing here needs JAX.
 """
 

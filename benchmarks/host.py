@@ -57,14 +57,14 @@ def measured(per_device: int, steps: int) -> dict[str, float]:
 
     from configs import digits_dit
     from diffusion_jax import parallel
-    from diffusion_jax.runs.train import fresh_state, make_placement, make_program
+    from diffusion_jax.runs.train import fresh_state, make_program, make_sharding
 
     config = digits_dit.get_config()
     config.model.width, config.model.depth, config.model.num_heads = 8, 1, 2
     config.batch_size = per_device * jax.device_count()
-    placement = make_placement(config)
-    state = placement.begin(lambda: fresh_state(config))
-    step = make_program(config, placement)
+    sharding = make_sharding(config)
+    state = sharding.begin(lambda: fresh_state(config))
+    step = make_program(config, sharding)
     images = np.zeros((config.batch_size, 8, 8, 1), np.uint8)
     batch = {"image": images, "label": np.zeros(config.batch_size, np.int32)}
     times: dict[str, list[float]] = {"shard": [], "dispatch": [], "host": [], "step": []}

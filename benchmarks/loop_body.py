@@ -2,7 +2,7 @@
 
 python -m benchmarks.loop_body --config configs/res_res.py --batch 8 --dtype bfloat16
 
-Read from the optimised program, so that what the compiler moves out of the loop, or into it, counts
+Read from the optimized program, so that what the compiler moves out of the loop, or into it, counts
 as it runs.
 """
 
@@ -32,7 +32,7 @@ Origins = frozenset | list
 
 
 def sampler(config: ConfigDict, batch_size: int, without_passes: str = "") -> str:
-    """One device's optimised program to draw images with a config; its parameters are not needed.
+    """One device's optimized program to draw images with a config; its parameters are not needed.
 
     batch_size: global. without_passes: names of the compiler's passes to leave out, with commas
     between them.

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import ndtr
 
-from diffusion_jax.diffusion.process import noise_from_x0, per_image
+from diffusion_jax.diffusion.process import eps_from_x0, per_image
 from diffusion_jax.diffusion.sampling_schedule import Path, on_device
 from diffusion_jax.diffusion.schedules import Schedule
 from diffusion_jax.diffusion.types import Images, Level, Prediction, Waypoint
@@ -26,7 +26,7 @@ SHAPE = (64, 64, 1)
 
 def denoiser(x: Images, level: Level) -> Prediction:
     """E[x0 | x]: that of each component, weighed by how likely x comes from it."""
-    signal, noise = per_image(level.signal), per_image(level.noise)
+    signal, noise = per_image(level.alpha), per_image(level.sigma)
     likely, expected = [], []
     for weight, mean, std in zip(WEIGHTS, MEANS, STDS):
         variance = signal**2 * float(std) ** 2 + noise**2
@@ -35,15 +35,15 @@ def denoiser(x: Images, level: Level) -> Prediction:
         expected.append(float(mean) + signal * float(std) ** 2 / variance * off)
     share = jax.nn.softmax(jnp.stack(likely), axis=0)
     x0 = jnp.sum(share * jnp.stack(expected), axis=0)
-    return Prediction(x0, noise_from_x0(level, x, x0))
+    return Prediction(x0, eps_from_x0(level, x, x0))
 
 
 @lru_cache
 def quantiles(level: Level, count: int) -> Float[np.ndarray, "count"]:
     """Of x at this level: one in the middle of each of so many equal shares of the probability."""
     wanted = (np.arange(count) + 0.5) / count
-    means = level.signal * MEANS[:, None]
-    stds = np.sqrt(level.signal**2 * STDS**2 + level.noise**2)[:, None]
+    means = level.alpha * MEANS[:, None]
+    stds = np.sqrt(level.alpha**2 * STDS**2 + level.sigma**2)[:, None]
     low, high = (np.full(count, end * (abs(means).max() + 9 * stds.max())) for end in (-1, 1))
     for _ in range(60):
         middle = (low + high) / 2

@@ -30,13 +30,13 @@ def main() -> None:
     device, host = jax.devices()[0], jax.devices("cpu")[0]
     generator = np.random.default_rng(0)
     x = generator.standard_normal((rows, side, side, model.channels), np.float32)
-    clock = generator.integers(1, 1000, rows).astype(np.float32)
+    c_noise = generator.integers(1, 1000, rows).astype(np.float32)
     labels = np.arange(rows, dtype=np.int32) % model.num_classes if model.num_classes else None
     with jax.default_device(host):
         params = jax.jit(lambda: init_params(model, config.seed, side))()
 
     def output(where: jax.Device, precision: str) -> np.ndarray:
-        arrays = jax.device_put((params, x, clock, labels), where)
+        arrays = jax.device_put((params, x, c_noise, labels), where)
         with jax.default_matmul_precision(precision):
             network = jax.jit(lambda params, *told: model.apply({"params": params}, *told))
             return np.asarray(network(*arrays).estimate)

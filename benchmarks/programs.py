@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from benchmarks.flops import count_flops, forward_flops
 from diffusion_jax import parallel
 from diffusion_jax.generation.sampler import Generator
-from diffusion_jax.runs.train import fresh_state, make_placement, make_program
+from diffusion_jax.runs.train import fresh_state, make_program, make_sharding
 from diffusion_jax.training.state import init_params
 
 
@@ -32,14 +32,14 @@ def training(config: ConfigDict, devices: list[jax.Device]) -> Program:
     """A training step, as `runs.train` runs it on these devices."""
     count, side = len(devices), config.data.resolution
     rows = config.batch_size // count
-    placement, state = make_placement(config), jax.eval_shape(lambda: fresh_state(config))
+    sharding, state = make_sharding(config), jax.eval_shape(lambda: fresh_state(config))
     batch = {
         "image": jax.ShapeDtypeStruct((count, rows, side, side, config.model.channels), np.uint8),
         "label": jax.ShapeDtypeStruct((count, rows), np.int32),
     }
-    step = make_program(config, placement, devices)
+    step = make_program(config, sharding, devices)
     return Program(
-        step.lower(placement.shapes_on(state, count), batch),
+        step.lower(sharding.shapes_on(state, count), batch),
         frozenset({rows, rows // config.micro_batches}),
         [leaf.shape for leaf in jax.tree.leaves(state.params)],
         3 * forward_flops(config, state.params) * rows,

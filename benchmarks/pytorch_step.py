@@ -23,7 +23,7 @@ class HybridLoss(nn.Module):
         before, whole = schedule.one_minus_alphas_bar[:-1], schedule.one_minus_alphas_bar[1:]
         beta = schedule.betas[1:]
         tables = {
-            "clock": schedule.timesteps[1:],
+            "c_noise": schedule.timesteps[1:],
             "signal": np.sqrt(schedule.alphas_bar[1:]),
             "noise": np.sqrt(whole),
             "of_x0": np.sqrt(schedule.alphas_bar[:-1]) * beta / whole,
@@ -109,10 +109,10 @@ class Trainer:
         return torch.autocast(self.device, torch.bfloat16, enabled=wanted)
 
     @torch.inference_mode()
-    def forward(self, x: Tensor, clock: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, c_noise: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """x: float32 (batch, channels, height, width)."""
         with self.precision():
-            return self.called(x, clock, labels)
+            return self.called(x, c_noise, labels)
 
     def step(self, pixels: Tensor, labels: Tensor) -> Tensor:
         """The loss. pixels: uint8 (batch, channels, height, width)."""

@@ -104,7 +104,7 @@ class Chain(nn.ModuleList):
 
 
 class UNet(nn.Module):
-    """(x, clock, labels) -> (noise, variance fraction). x: (batch, channels, height, width)."""
+    """(x, c_noise, labels) -> (noise, variance fraction). x: (batch, channels, height, width)."""
 
     def __init__(
         self,
@@ -149,8 +149,8 @@ class UNet(nn.Module):
         self.head = nn.Conv2d(2 * channels, 2 * channels, 7, padding=3)
         self.noise_head, self.variance_head = Head(channels), Head(channels)
 
-    def forward(self, x: Tensor, clock: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        angles = clock[:, None] * self.frequencies
+    def forward(self, x: Tensor, c_noise: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        angles = c_noise[:, None] * self.frequencies
         time = F.gelu(self.time_mlp["hidden"](torch.cat([angles.sin(), angles.cos()], dim=1)))
         told = self.time_mlp["out"](time), self.label_embedding(labels)
 

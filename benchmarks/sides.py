@@ -89,12 +89,12 @@ class Ours:
         import jax
 
         from diffusion_jax import parallel
-        from diffusion_jax.runs.train import fresh_state, make_placement
+        from diffusion_jax.runs.train import fresh_state, make_sharding
 
         parallel.count_cpu_as(config.cpu_devices, config.batch_size)
         self.config, self.jax, self.parallel = config, jax, parallel
-        self.placement = make_placement(config)
-        self.state = self.placement.begin(lambda: fresh_state(config))
+        self.sharding = make_sharding(config)
+        self.state = self.sharding.begin(lambda: fresh_state(config))
 
     def about(self) -> dict[str, Any]:
         device = self.jax.devices()[0].device_kind
@@ -123,15 +123,15 @@ class Ours:
             return model.apply({"params": params}, *batch)
 
         images, labels = _batch(self.config)
-        clock = np.arange(1, len(images) + 1, dtype=np.float32)
-        batch = self.parallel.shard((images / np.float32(127.5) - 1, clock, labels))
+        c_noise = np.arange(1, len(images) + 1, dtype=np.float32)
+        batch = self.parallel.shard((images / np.float32(127.5) - 1, c_noise, labels))
         program = self.parallel.spread_program(apply)
         return lambda: program(params, None, batch)
 
     def _step(self) -> Callable[[], Any]:
         from diffusion_jax.runs.train import make_program
 
-        step = make_program(self.config, self.placement)
+        step = make_program(self.config, self.sharding)
         images, labels = _batch(self.config)
         batch = self.parallel.shard({"image": images, "label": labels})
 
@@ -188,7 +188,7 @@ class Theirs:
         pixels = self.torch.tensor(images.transpose(0, 3, 1, 2), device=self.device)
         labels = self.torch.tensor(labels.astype(np.int64), device=self.device)
         x = (pixels.float() / 127.5 - 1).contiguous(memory_format=layout)
-        clock = self.torch.arange(1.0, len(x) + 1, device=self.device)
+        c_noise = self.torch.arange(1.0, len(x) + 1, device=self.device)
 
         def timed(calls: int) -> float:
             begin = time.perf_counter()
@@ -196,7 +196,7 @@ class Theirs:
                 if program == "step":
                     trainer.step(pixels, labels)
                 else:
-                    trainer.forward(x, clock, labels)
+                    trainer.forward(x, c_noise, labels)
             if self.device == "cuda":
                 self.torch.cuda.synchronize()
             return (time.perf_counter() - begin) / calls

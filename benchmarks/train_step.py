@@ -13,15 +13,15 @@ from scripts.cli import app
 def main() -> None:
     from diffusion_jax import parallel
     from diffusion_jax.config.validation import validate
-    from diffusion_jax.runs.train import fresh_state, make_placement, make_program
+    from diffusion_jax.runs.train import fresh_state, make_program, make_sharding
 
     config = measure.config_from_flags()
     validate(config)
     parallel.check_batch_size(config.batch_size, config.micro_batches)
     side, channels = config.data.resolution, config.model.channels
-    placement = make_placement(config)
-    state = placement.begin(lambda: fresh_state(config))
-    step = make_program(config, placement)
+    sharding = make_sharding(config)
+    state = sharding.begin(lambda: fresh_state(config))
+    step = make_program(config, sharding)
 
     rng = np.random.default_rng(0)
     classes = config.model.num_classes or 1

@@ -23,7 +23,7 @@ def get_config() -> ConfigDict:
     config.batch_size = 128  # global, divisible by the number of devices times micro_batches
     config.micro_batches = 1  # parts that a batch is taken in, where it does not fit in memory
     # ZeRO-1: optimizer and averages split over the devices, for a state too large for each of them.
-    config.split_state = False
+    config.shard_state = False
     # Without a GPU or TPU: the devices that a CPU counts as, each with its part of a batch. Small
     # networks are faster on 2.
     config.cpu_devices = 1
@@ -34,7 +34,7 @@ def get_config() -> ConfigDict:
     config.ema_decay = 0.9999  # of constant
     config.ema_start = 0  # steps in which it is a mere copy; of constant
     # What the network estimates: noise, x0, v, ... (see docs/choices.md). A run cannot change it.
-    config.parametrisation = "noise"
+    config.parameterization = "eps"
     # Workdir of a run whose averaged parameters to start from, as far as names and shapes agree.
     config.init_from = ""
 
@@ -51,7 +51,7 @@ def get_config() -> ConfigDict:
     config.data.flip = False  # mirror images at random, anew in each epoch
     config.data.drop_last = False  # True: no batch has images of two epochs; some are left out
     config.data.load_into_memory = False  # all at the start, instead of reading from disk
-    config.data.threads = 4  # that read ahead
+    config.data.threads = 4  # that read precompute
     # Of folders. Patterns are comma-separated, for paths within the folder: "*seg*,*_old/*".
     config.data.include = ""  # patterns; empty: all images
     config.data.exclude = ""  # patterns
@@ -64,7 +64,7 @@ def get_config() -> ConfigDict:
     config.model = ConfigDict()
     config.model.name = "unet"  # dit has other fields: see digits_dit.py
     config.model.blocks = "res,clsAtn,chnAtn"  # of each level; see docs/choices.md
-    config.model.channels = 3  # of the images: 1 is grey, 3 is RGB
+    config.model.channels = 3  # of the images: 1 is gray, 3 is RGB
     config.model.width = 128  # channels after the stem
     config.model.growth = 1  # each level has 2^growth times the channels of the one before
     config.model.levels = 3  # how often the sides are halved
@@ -137,11 +137,11 @@ def get_config() -> ConfigDict:
     config.log_every = 100  # steps: a line of metrics.jsonl
     config.sample_every = 10_000  # steps: a grid in samples/
     # If not 0, a first grid after so many minutes of training, besides (one process only).
-    config.first_sample_minutes = 0.0
+    config.early_sample_minutes = 0.0
     config.checkpoint_every = 10_000  # steps
     config.keep_latest = 3  # checkpoints
     config.keep_every = 0  # if not 0, checkpoints of its multiples stay for ever
-    config.max_skipped = 3  # steps in a row that are not finite; after so many a run stops
+    config.max_nan_steps = 3  # steps in a row that are not finite; after so many a run stops
     # Then it goes on from the state of the newest checkpoint instead, once from each.
     config.roll_back = False
     add_defaults(config)

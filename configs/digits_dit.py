@@ -1,6 +1,6 @@
 """The digits with a small transformer, DiT, in place of the U-Net: patches of 2x2 pixels.
 
-708,388 parameters. `benchmarks.digits_quality` recognises 599 of 600 digits (3 seeds). A whole run
+708,388 parameters. `benchmarks.digits_quality` recognizes 599 of 600 digits (3 seeds). A whole run
 on a laptop, without a GPU:
 
     python -m scripts.train --config configs/digits_dit.py --workdir runs/digits_dit

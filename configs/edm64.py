@@ -30,7 +30,7 @@ def get_config() -> ConfigDict:
         dropout=0.1,
     )
     config.schedule.name = "edm"
-    config.parametrisation = "edm"
+    config.parameterization = "edm"
     config.loss.kind = "simple"
     config.loss.weight = "edm"
 

@@ -45,7 +45,7 @@ def get_config() -> ConfigDict:
     config.optimizer.weight_decay = 1e-3
 
     config.sampling.solver = "ddpm"
-    config.sampling.spacing = "centred"
+    config.sampling.spacing = "centered"
     config.sampling.steps = 25
     config.sampling.guidance = 0.8
     config.sampling.grid_rows = 26

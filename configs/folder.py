@@ -8,7 +8,7 @@
 `folder:small` is for a laptop: 32x32, a small ADM U-Net, 21 minutes at 63 images/s on two CPU
 cores, besides the grids.
 `folder` is for a GPU: 64x64, 200,000 steps of the blocks res, chnAtn, without classes unless
---config.model.num_classes=-1 --config.model.blocks=res,clsAtn,chnAtn. Grey:
+--config.model.num_classes=-1 --config.model.blocks=res,clsAtn,chnAtn. Gray:
 --config.model.channels=1. Scores: not measured.
 """
 
@@ -51,7 +51,7 @@ def _make_small(config: ConfigDict) -> None:
         learned_null=True,
         learn_variance=False,
     )
-    config.parametrisation = "v"
+    config.parameterization = "v"
     config.loss.kind = "simple"
     config.label_dropout = 0.1
 
@@ -65,6 +65,6 @@ def _make_small(config: ConfigDict) -> None:
     config.sampling.steps = 50
     config.sampling.guidance = 1.0
     config.log_every = 20
-    config.first_sample_minutes = 2.0
+    config.early_sample_minutes = 2.0
     config.sample_every = 500
     config.checkpoint_every = 500

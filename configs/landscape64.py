@@ -2,7 +2,7 @@
 
 A U-Net with self-attention of 23,332,739 parameters (github.com/Lionelding/MyDiffusionModel), with
 its linear schedule, optimizer, average and ancestral sampler. Noise is Gaussian, as in the paper;
-that program's is uniform. A folder of pictures is needed (Kaggle's "Landscape Pictures", say).
+that program's is uniform. A folder of pictures is needed (Kaggle's "Landscape Gallery", say).
 45,000 steps are its 500 epochs of 4,319 pictures. Time and score: not measured yet.
 
     python -m scripts.train --config configs/landscape64.py --workdir runs/landscape64 \

@@ -1,4 +1,4 @@
-"""Grey slices of brains, 128x128: `oasis64.py` at the resolution of that system's final models.
+"""Gray slices of brains, 128x128: `oasis64.py` at the resolution of that system's final models.
 
 Time and score: not measured yet.
 

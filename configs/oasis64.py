@@ -1,4 +1,4 @@
-"""Grey slices of brains, 64x64, as the OASIS system of the PatternFlow collection trains them.
+"""Gray slices of brains, 64x64, as the OASIS system of the PatternFlow collection trains them.
 
 A plain U-Net of 31,140,577 parameters (s4583222_Solution in shakes76/PatternFlow), a chain of 600
 steps and the absolute error. Its norms are group norms here, which do not depend on the other

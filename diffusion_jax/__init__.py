@@ -13,7 +13,7 @@ from diffusion_jax.diffusion.parameterizations import denoiser_from_network
 from diffusion_jax.diffusion.schedules import make_schedule
 from diffusion_jax.diffusion.types import Denoiser, Gaussian, Level, NetworkOutput, Prediction
 from diffusion_jax.models import MODELS, DiT, UNet
-from diffusion_jax.pictures.gallery import Pictures
+from diffusion_jax.pictures.gallery import Gallery
 from diffusion_jax.runs.named_configs import config, train
 from diffusion_jax.runs.run import Run, load
 
@@ -21,10 +21,10 @@ __all__ = [
     "MODELS",
     "Denoiser",
     "DiT",
+    "Gallery",
     "Gaussian",
     "Level",
     "NetworkOutput",
-    "Pictures",
     "Prediction",
     "Run",
     "UNet",

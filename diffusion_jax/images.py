@@ -52,7 +52,7 @@ def grid(
 
 
 def to_pil(picture: Picture) -> Image.Image:
-    """A Pillow image: greyscale for one channel, RGB for three."""
+    """A Pillow image: grayscale for one channel, RGB for three."""
     return Image.fromarray(picture[..., 0] if picture.shape[-1] == 1 else picture)
 
 
@@ -63,13 +63,13 @@ def save_png(path: Path, picture: Picture) -> None:
 def save_gif(path: Path, pictures: Sequence[Picture], *, milliseconds: int = 60) -> None:
     """Saves a looping animation that shows its last frame for two seconds.
 
-    A GIF has 256 colours, so that colours of RGB pictures are approximate.
+    A GIF has 256 colors, so that colors of RGB pictures are approximate.
     """
     _save_animation(path, pictures, milliseconds, format="GIF")
 
 
 def save_webp(path: Path, pictures: Sequence[Picture], *, milliseconds: int = 60) -> None:
-    """Saves a looping animation, as `save_gif` does, in exact colours."""
+    """Saves a looping animation, as `save_gif` does, in exact colors."""
     _save_animation(path, pictures, milliseconds, format="WEBP", lossless=True)
 
 

@@ -129,7 +129,7 @@ def continuing(workdir: Path) -> Flags:
 
 
 def quarters(images: np.ndarray) -> np.ndarray:
-    """Features in place of Inception's: the mean colour of each quarter of an image."""
+    """Features in place of Inception's: the mean color of each quarter of an image."""
     count, height, width, channels = images.shape
     parts = images.reshape(count, 2, height // 2, 2, width // 2, channels)
     return parts.mean((2, 4)).reshape(count, -1)

@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 from benchmarks import mixture
 from diffusion_jax import guidance, keys, losses, make_schedule, paths, process, sampling
 from diffusion_jax.data import make_source
-from diffusion_jax.diffusion.parameterizations import PARAMETRISATIONS
+from diffusion_jax.diffusion.parameterizations import PARAMETERIZATIONS
 from diffusion_jax.diffusion.types import Images, Level, Prediction
 from diffusion_jax.images import normalize
 
@@ -42,7 +42,7 @@ STYLE = {
 
 def main() -> None:
     plt.rcParams.update(STYLE)
-    for draw in (level, denoiser, parametrisation, solver, guided, bound):
+    for draw in (level, denoiser, parameterization, solver, guided, bound):
         figure = draw()
         path = FOLDER / f"{draw.__name__}.png"
         figure.savefig(path, dpi=130, bbox_inches="tight", metadata={"Software": None})
@@ -66,18 +66,18 @@ def level() -> Figure:
     for axes, place in zip(top.subplots(1, 9), range(8, -1, -1)):
         here = numbers(path, place)
         show(axes, process.q_sample(here, x0, noise)[0])
-        axes.set_title(f"{float(here.signal):.2f}\n{float(here.noise):.2f}", fontsize=8)
+        axes.set_title(f"{float(here.alpha):.2f}\n{float(here.sigma):.2f}", fontsize=8)
     top.supylabel("signal\nnoise", fontsize=8, rotation=0, ha="right")
     axes = bottom.subplots()
     u = np.linspace(0.001, 0.999, 500)
     for name in ("cosine", "linear"):
         chain = make_schedule(name).path(1000).levels()
-        signal, noise = (np.asarray(row, np.float64)[:-1] for row in (chain.signal, chain.noise))
+        signal, noise = (np.asarray(row, np.float64)[:-1] for row in (chain.alpha, chain.sigma))
         axes.plot(np.arange(1000, 0, -1) / 1000, 2 * np.log(signal / noise), label=name)
     for name in ("flow", "continuous_cosine"):
         here = make_schedule(name).level(u, np)
         style = "--" if name == "continuous_cosine" else "-"
-        axes.plot(u, 2 * np.log(here.signal / here.noise), style, label=name)
+        axes.plot(u, 2 * np.log(here.alpha / here.sigma), style, label=name)
     axes.set(xlabel="time: t / T, or u", ylabel="log SNR", ylim=(-16, 12), xlim=(0, 1))
     axes.legend(frameon=False)
     return figure
@@ -91,11 +91,11 @@ def denoiser() -> Figure:
     noise = jax.random.normal(jax.random.key(2), x0.shape)
     exact = exact_denoiser(data)
     figure, grid = plt.subplots(2, 7, figsize=(7.2, 2.4), layout="constrained")
-    sigmas = np.asarray(path.levels().noise)
+    sigmas = np.asarray(path.levels().sigma)
     for column, sigma in enumerate((0.1, 0.3, 0.6, 1.0, 1.5, 3.0, 20.0)):
         here = numbers(path, int(np.abs(sigmas - sigma).argmin()))
         x = process.q_sample(here, x0, noise)
-        show(grid[0, column], x[0] / jnp.sqrt(1 + here.noise**2))
+        show(grid[0, column], x[0] / jnp.sqrt(1 + here.sigma**2))
         show(grid[1, column], exact(x, here).x0[0])
         grid[0, column].set_title(f"sigma = {sigma:g}", fontsize=8)
     for row, name in enumerate(("x", "E[x0 | x]")):
@@ -103,8 +103,8 @@ def denoiser() -> Figure:
     return figure
 
 
-def parametrisation() -> Figure:
-    """The targets of all parametrisations, of one digit and one noise, at seven levels."""
+def parameterization() -> Figure:
+    """The targets of all parameterizations, of one digit and one noise, at seven levels."""
     path = make_schedule("cosine").path(12)
     x0 = digits()[3:4]
     noise = jax.random.normal(jax.random.key(1), x0.shape)
@@ -113,12 +113,12 @@ def parametrisation() -> Figure:
     for column, place in enumerate(places):
         here = numbers(path, place)
         show(grid[0, column], process.q_sample(here, x0, noise)[0])
-        sigma = float(here.noise / here.signal)
+        sigma = float(here.sigma / here.alpha)
         grid[0, column].set_title(f"{sigma:.2g}", fontsize=8)
-        for row, make in enumerate(PARAMETRISATIONS.values(), 1):
+        for row, make in enumerate(PARAMETERIZATIONS.values(), 1):
             show(grid[row, column], make().target(here, x0, noise)[0], limit=2)
     figure.suptitle("sigma = noise / signal", fontsize=8)
-    for row, name in enumerate(("x", *PARAMETRISATIONS)):
+    for row, name in enumerate(("x", *PARAMETERIZATIONS)):
         grid[row, 0].set_ylabel(name, rotation=0, ha="right", va="center")
     return figure
 
@@ -153,15 +153,15 @@ def guided() -> Figure:
 
     def of_class(x: Images, level: Level, label: jax.Array) -> Prediction:
         """E[x0 | x, class]; class 3 is the null class: any of the three."""
-        signal, noise = process.per_image(level.signal), process.per_image(level.noise)
+        signal, noise = process.per_image(level.alpha), process.per_image(level.sigma)
         variance = signal**2 * std**2 + noise**2
-        centres = means[:, None, None, None, :]
-        off = x[None] - signal * centres
+        centers = means[:, None, None, None, :]
+        off = x[None] - signal * centers
         likely = jax.nn.softmax(-jnp.sum(off**2, axis=(2, 3, 4), keepdims=True) / (2 * variance), 0)
         told = jax.nn.one_hot(label, 3).T[:, :, None, None, None]
         share = jnp.where((label == 3)[:, None, None, None], likely, told)
-        x0 = jnp.sum(share * (centres + signal * std**2 / variance * off), 0)
-        return Prediction(x0, process.noise_from_x0(level, x, x0))
+        x0 = jnp.sum(share * (centers + signal * std**2 / variance * off), 0)
+        return Prediction(x0, process.eps_from_x0(level, x, x0))
 
     rng = np.random.default_rng(0)
     labels = rng.integers(3, size=900)
@@ -223,11 +223,11 @@ def exact_denoiser(data: Images) -> Callable[[Images, Level], Prediction]:
     flat = data.reshape(len(data), -1)
 
     def denoise(x: Images, level: Level) -> Prediction:
-        signal, noise = (jnp.asarray(n, jnp.float32) for n in (level.signal, level.noise))
+        signal, noise = (jnp.asarray(n, jnp.float32) for n in (level.alpha, level.sigma))
         off = x.reshape(len(x), 1, -1) - signal * flat[None]
         share = jax.nn.softmax(-jnp.sum(off**2, -1) / (2 * noise**2), -1)
         x0 = (share @ flat).reshape(x.shape)
-        return Prediction(x0, process.noise_from_x0(level, x, x0))
+        return Prediction(x0, process.eps_from_x0(level, x, x0))
 
     return denoise
 
@@ -242,14 +242,15 @@ def followed(name: str, schedule, steps: int, start: np.ndarray, options: dict) 
         made, mixture.denoiser, path, image_keys, x.shape[1:], frames=steps, x=x
     )
     states = np.concatenate([x[None], film.x]).reshape(steps + 1, -1)
-    return np.asarray(path.levels().noise), states
+    return np.asarray(path.levels().sigma), states
 
 
 def numbers(path: paths.Path, place: int) -> Level:
     """One level of a path."""
     levels = path.levels()
     return replace(
-        levels, **{n: jnp.float32(getattr(levels, n)[place]) for n in ("signal", "noise", "clock")}
+        levels,
+        **{n: jnp.float32(getattr(levels, n)[place]) for n in ("alpha", "sigma", "c_noise")},
     )
 
 

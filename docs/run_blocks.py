@@ -86,7 +86,7 @@ def blocks(text: str) -> Iterator[Block]:
 
 
 def run_page(path: Path, folder: Path, ground: Path) -> Result:
-    """Runs the blocks of a page in a folder until one fails; neighbouring Python in one process."""
+    """Runs the blocks of a page in a folder until one fails; neighboring Python in one process."""
     result, begin, before = Result(path.name), time.monotonic(), ""
     if path.is_relative_to(ROOT):
         result.page = name_of(path)

@@ -219,7 +219,7 @@ def drawing():
 
 def make_judge(**options: Any):
     """The judge of the flags --reference and --out."""
-    from diffusion_jax.evaluation.evaluator import Judge
+    from diffusion_jax.evaluation.evaluator import Evaluator
 
     if _REFERENCE.value is None:
         raise ValueError("--reference is missing; for example: --reference digits.npz")
@@ -227,7 +227,7 @@ def make_judge(**options: Any):
         raise ValueError("--out is missing, the folder for the results; for example: --out results")
     folder = Path(_OUT.value) if _OUT.value else Path(_WORKDIR.value[0]) / "evaluations"
     progress = partial(app.progress, unit="shard")
-    return Judge.of_file(folder, extractor(), _REFERENCE.value, progress=progress, **options)
+    return Evaluator.of_file(folder, extractor(), _REFERENCE.value, progress=progress, **options)
 
 
 def extractor():

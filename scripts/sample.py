@@ -61,7 +61,7 @@ _FILM_OF = flags.DEFINE_list(
 _FRAMES = flags.DEFINE_integer(
     "frames",
     None,
-    "Pictures of a gif or webp, columns of a strip (at most one a step); default: 50, 10.",
+    "Gallery of a gif or webp, columns of a strip (at most one a step); default: 50, 10.",
     1,
 )
 

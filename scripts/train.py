@@ -33,14 +33,14 @@ def main() -> int:
     import jax
 
     from diffusion_jax import parallel
-    from diffusion_jax.config.num_classes import settled
+    from diffusion_jax.config.num_classes import resolve_num_classes
     from diffusion_jax.config.validation import validate
     from diffusion_jax.runs.train import train
     from diffusion_jax.training.logging import LOSS_CURVE, SAMPLES
 
     signal.signal(signal.SIGINT, signal.default_int_handler)
     _at_signals(_stop)  # until training begins, which hears them itself
-    config = settled(flag_values.config_of("config", "configs/digits.py"))
+    config = resolve_num_classes(flag_values.config_of("config", "configs/digits.py"))
     validate(config)
     if _DRY_RUN.value:
         print(describe(config))

@@ -8,7 +8,7 @@ import sys
 
 import quick
 
-out, devices, micro_batches, split_state, *distributed = sys.argv[1:]
+out, devices, micro_batches, shard_state, *distributed = sys.argv[1:]
 os.environ["XLA_FLAGS"] = quick.flags(int(devices))
 
 import jax
@@ -25,7 +25,7 @@ from diffusion_jax import parallel
 from diffusion_jax.config import build
 from diffusion_jax.data import batches
 from diffusion_jax.generation.sampler import Generator
-from diffusion_jax.runs.train import fresh_state, make_placement, make_program
+from diffusion_jax.runs.train import fresh_state, make_program, make_sharding
 from diffusion_jax.training import metrics as step_metrics
 
 
@@ -34,7 +34,7 @@ def main() -> None:
     config = tiny_config(
         model__time_embedding="published",  # which listens to the place in the batch
         micro_batches=int(micro_batches),
-        split_state=bool(int(split_state)),
+        shard_state=bool(int(shard_state)),
         average="power",
         averages__power__second_sigma_rel=0.1,
         optimizer__clip_norm=0.3,
@@ -44,12 +44,12 @@ def main() -> None:
         optimizer__eps=1e-2,
         sampling__ddim__eta=1.0,
     )
-    placement = make_placement(config)
-    state = placement.begin(lambda: fresh_state(config))
+    sharding = make_sharding(config)
+    state = sharding.begin(lambda: fresh_state(config))
     # Before training, from parameters that are the same to the last bit.
     generator = Generator.from_config(config, batch_size=8)
-    images, _ = generator(placement.average(state), np.arange(16, dtype=np.int32) % 11, seed=3)
-    step = make_program(config, placement)
+    images, _ = generator(sharding.average(state), np.arange(16, dtype=np.int32) % 11, seed=3)
+    step = make_program(config, sharding)
     data = batches(
         build.open_source(config),
         batch_size=config.batch_size,
@@ -69,16 +69,16 @@ def main() -> None:
         losses.append(means["loss"])
         norms.append(means["gradient_norm"])
         assert len(lowered) == 1, "the step is compiled once, for the first batch"
-        for leaf in jax.tree.leaves(state if not config.split_state else state.params):
+        for leaf in jax.tree.leaves(state if not config.shard_state else state.params):
             replicas = [np.asarray(shard.data) for shard in leaf.addressable_shards]
             assert len(replicas) == jax.local_device_count()
             assert all(np.array_equal(replica, replicas[0]) for replica in replicas)
-    if config.split_state:
+    if config.shard_state:
         for leaf in jax.tree.leaves((state.ema_params, state.second_ema_params)):
             assert leaf.shape[0] == jax.local_device_count()
             assert {shard.data.shape[0] for shard in leaf.addressable_shards} == {1}
-    state = jax.device_get(placement.whole(state))
-    again = jax.device_get(placement.whole(placement.place(state)))
+    state = jax.device_get(sharding.whole(state))
+    again = jax.device_get(sharding.whole(sharding.place(state)))
     jax.tree.map(np.testing.assert_array_equal, again, state)
     params = {
         f"{kind}/{jax.tree_util.keystr(path)}": np.asarray(leaf)

@@ -25,12 +25,12 @@ SCHEDULES = ("linear", "squaredcos_cap_v2")
 
 @dataclass(frozen=True)
 class Golden:
-    """What a scheduler did. clocks, sigmas: (levels,). states: (levels, *SHAPE).
+    """What a scheduler did. c_noises, sigmas: (levels,). states: (levels, *SHAPE).
 
     noises: those that its steps drew, (at least steps, *SHAPE).
     """
 
-    clocks: np.ndarray
+    c_noises: np.ndarray
     sigmas: np.ndarray
     states: np.ndarray
     noises: np.ndarray
@@ -47,7 +47,7 @@ def load(name, schedule, steps, file="schedulers.npz"):
         rows = arrays[f"{name}/{schedule}/{steps}"].astype(np.float64)
         noises = arrays["noises"]
     return Golden(
-        clocks=rows[:, 0],
+        c_noises=rows[:, 0],
         sigmas=rows[:, 1],
         states=rows[:, 2:].reshape(-1, *SHAPE),
         noises=noises.reshape(-1, *SHAPE),
@@ -55,7 +55,7 @@ def load(name, schedule, steps, file="schedulers.npz"):
 
 
 def chain(schedule):
-    """The schedule of the scheduler, with its clock: 0 for the first step, where ours has 1."""
+    """The schedule of the scheduler, with its c_noise: 0 for the first step, where ours has 1."""
     alphas_bar = make_schedule("linear" if schedule == "linear" else "cosine").alphas_bar
     return from_alphas_bar(alphas_bar, np.arange(-1, 1000))
 
@@ -63,13 +63,13 @@ def chain(schedule):
 def variance_preserving(golden):
     """The path with the golden's sigmas on which signal^2 + noise^2 = 1."""
     signal = 1 / np.sqrt(1 + golden.sigmas**2)
-    return sampling_schedule.from_levels(Level(signal, golden.sigmas * signal, golden.clocks))
+    return sampling_schedule.from_levels(Level(signal, golden.sigmas * signal, golden.c_noises))
 
 
 def in_sigma(golden):
     """The path with the golden's sigmas on which the signal is 1."""
     return sampling_schedule.from_levels(
-        Level(np.ones_like(golden.sigmas), golden.sigmas, golden.clocks)
+        Level(np.ones_like(golden.sigmas), golden.sigmas, golden.c_noises)
     )
 
 
@@ -77,10 +77,10 @@ def denoiser(schedule, learned=False):
     """The model of `golden/make_schedulers.py`, which predicts noise ("linear") or v."""
 
     def predict(x, level):
-        signal, noise = per_image(level.signal), per_image(level.noise)
+        signal, noise = per_image(level.alpha), per_image(level.sigma)
         root = jnp.sqrt(signal**2 + noise**2)
         x, signal, noise = x / root, signal / root, noise / root
-        t = jnp.asarray(level.clock, jnp.float32)
+        t = jnp.asarray(level.c_noise, jnp.float32)
         fraction = 0.5 + 0.4 * jnp.sin(x) if learned else None
         if schedule == "linear":
             near = t / (t + 30)

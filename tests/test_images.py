@@ -36,15 +36,15 @@ def test_captions_stand_left_of_the_rows():
 
 
 def test_files(tmp_path):
-    grey = np.tile(np.arange(8, dtype=np.uint8)[:, None, None], (1, 5, 1))
-    images.save_png(tmp_path / "grey.png", grey)
-    with Image.open(tmp_path / "grey.png") as read:
+    gray = np.tile(np.arange(8, dtype=np.uint8)[:, None, None], (1, 5, 1))
+    images.save_png(tmp_path / "gray.png", gray)
+    with Image.open(tmp_path / "gray.png") as read:
         assert read.mode == "L"
-        assert np.array_equal(np.asarray(read), grey[..., 0])
-    colour = np.random.default_rng(0).integers(256, size=(6, 5, 3), dtype=np.uint8)
-    images.save_png(tmp_path / "colour.png", colour)
-    with Image.open(tmp_path / "colour.png") as read:
-        assert np.array_equal(np.asarray(read), colour)
-    images.save_gif(tmp_path / "film.gif", [grey, grey + 50, grey + 100])
+        assert np.array_equal(np.asarray(read), gray[..., 0])
+    color = np.random.default_rng(0).integers(256, size=(6, 5, 3), dtype=np.uint8)
+    images.save_png(tmp_path / "color.png", color)
+    with Image.open(tmp_path / "color.png") as read:
+        assert np.array_equal(np.asarray(read), color)
+    images.save_gif(tmp_path / "film.gif", [gray, gray + 50, gray + 100])
     with Image.open(tmp_path / "film.gif") as read:
         assert read.n_frames == 3

@@ -17,7 +17,7 @@ from diffusion_jax.data.crops import RandomResizedCrop
 from diffusion_jax.data.pipeline import check_size
 from diffusion_jax.diffusion import guidance, sampling_schedule, schedules
 from diffusion_jax.diffusion.losses import ERRORS, LOSSES, Loss
-from diffusion_jax.diffusion.parameterizations import PARAMETRISATIONS, Parametrisation
+from diffusion_jax.diffusion.parameterizations import PARAMETERIZATIONS, Parameterization
 from diffusion_jax.diffusion.timestep_samplers import TIMESTEPS, TimestepSampler
 from diffusion_jax.diffusion.weights import WEIGHTS, Weight
 from diffusion_jax.models import MODELS, Network
@@ -84,9 +84,9 @@ def make_timesteps(config: ConfigDict) -> TimestepSampler:
     return TIMESTEPS[name](make_schedule(config), **options_in(config.timesteps, name))
 
 
-def make_parametrisation(config: ConfigDict) -> Parametrisation:
-    name = config.parametrisation
-    return PARAMETRISATIONS[name](**options_in(config.parametrisations, name))
+def make_parameterization(config: ConfigDict) -> Parameterization:
+    name = config.parameterization
+    return PARAMETERIZATIONS[name](**options_in(config.parameterizations, name))
 
 
 def make_loss(config: ConfigDict) -> Loss:

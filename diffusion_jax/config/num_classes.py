@@ -8,7 +8,7 @@ from diffusion_jax.config.validation import validate
 FROM_DATA = -1  # of model.num_classes
 
 
-def settled(config: ConfigDict) -> ConfigDict:
+def resolve_num_classes(config: ConfigDict) -> ConfigDict:
     """The config, or a copy with as many classes as the data has where it says -1.
 
     Without classes there is nothing to guide to, and sampling.guidance becomes 0. Raises ValueError

@@ -7,7 +7,7 @@ import numpy as np
 
 from diffusion_jax.data import crops, folder
 from diffusion_jax.diffusion.losses import ERRORS, LOSSES
-from diffusion_jax.diffusion.parameterizations import PARAMETRISATIONS
+from diffusion_jax.diffusion.parameterizations import PARAMETERIZATIONS
 from diffusion_jax.diffusion.timestep_samplers import TIMESTEPS
 from diffusion_jax.diffusion.weights import WEIGHTS
 from diffusion_jax.sampling import SOLVERS, SPACINGS
@@ -18,9 +18,9 @@ from diffusion_jax.training.optimizers import DECAYS
 RULES: list[tuple[str, Callable[[Any], bool], str]] = [
     ("behaviour", lambda v: v in ("corrected", "original"), "corrected or original"),
     (
-        "parametrisation",
-        lambda v: v in PARAMETRISATIONS,
-        f"one of {', '.join(PARAMETRISATIONS)}",
+        "parameterization",
+        lambda v: v in PARAMETERIZATIONS,
+        f"one of {', '.join(PARAMETERIZATIONS)}",
     ),
     ("sampling.solver", lambda v: v in SOLVERS, f"one of {', '.join(SOLVERS)}"),
     ("sampling.spacing", lambda v: v in SPACINGS, f"one of {', '.join(SPACINGS)}"),
@@ -51,13 +51,13 @@ RULES: list[tuple[str, Callable[[Any], bool], str]] = [
     ("label_dropout ema_decay optimizer.b1 optimizer.b2", lambda v: 0 <= v < 1, "in [0, 1)"),
     (
         "batch_size micro_batches steps log_every sample_every checkpoint_every keep_latest "
-        "max_skipped cpu_devices "
+        "max_nan_steps cpu_devices "
         "data.resolution data.threads sampling.steps sampling.grid_rows sampling.grid_columns",
         lambda v: v >= 1,
         "at least 1",
     ),
     (
-        "keep_every first_sample_minutes ema_start loss.vlb_weight sampling.stride "
+        "keep_every early_sample_minutes ema_start loss.vlb_weight sampling.stride "
         "sampling.autoguidance_checkpoint sampling.classifier_checkpoint "
         "optimizer.warmup_steps optimizer.decay_steps optimizer.clip_norm "
         "optimizer.weight_decay data.shorter_side",

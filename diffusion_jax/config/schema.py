@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from diffusion_jax.data import make_source
 from diffusion_jax.diffusion.losses import LOSSES
-from diffusion_jax.diffusion.parameterizations import PARAMETRISATIONS
+from diffusion_jax.diffusion.parameterizations import PARAMETERIZATIONS
 from diffusion_jax.diffusion.schedules import SCHEDULES
 from diffusion_jax.diffusion.timestep_samplers import TIMESTEPS
 from diffusion_jax.diffusion.weights import WEIGHTS
@@ -59,7 +59,7 @@ def known_network(name: Any) -> str:
 
 # Where a config has sections of options, and the table that they follow from.
 TABLES: dict[str, tuple[Mapping[str, Callable], ...]] = {
-    "parametrisations": (PARAMETRISATIONS,),
+    "parameterizations": (PARAMETERIZATIONS,),
     "schedule": (SCHEDULES,),
     "loss": (WEIGHTS, LOSSES),
     "timesteps": (TIMESTEPS,),

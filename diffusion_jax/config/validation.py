@@ -51,13 +51,13 @@ def _known_fields(section: str, config: ConfigDict) -> set[str]:
     return options
 
 
-SECTIONS = ("data", "model", "schedule", "parametrisations", "loss", "optimizer", "averages")
+SECTIONS = ("data", "model", "schedule", "parameterizations", "loss", "optimizer", "averages")
 SECTIONS += ("timesteps", "sampling")
 TOP = {"behaviour", "seed", "batch_size", "micro_batches", "steps", "label_dropout", "ema_decay"}
 TOP |= {"ema_start", "average"}
 TOP |= {"log_every", "sample_every", "checkpoint_every", "keep_latest", "keep_every"}
-TOP |= {"parametrisation", "init_from", "first_sample_minutes", "max_skipped", "roll_back"}
-TOP |= {"split_state", "cpu_devices"}
+TOP |= {"parameterization", "init_from", "early_sample_minutes", "max_nan_steps", "roll_back"}
+TOP |= {"shard_state", "cpu_devices"}
 
 MOST_SHOWN = 200  # characters of a value in an error
 LONGEST = 900  # characters of an error
@@ -137,8 +137,8 @@ def _check_sections(config: ConfigDict) -> None:
     """
     loss = _built(f"loss.{config.loss.kind}", build.make_loss, config)
     schedule = _built(f"schedule.{config.schedule.name}", build.make_schedule, config)
-    parametrisation = config.parametrisation
-    _built(f"parametrisations.{parametrisation}", build.make_parametrisation, config)
+    parameterization = config.parameterization
+    _built(f"parameterizations.{parameterization}", build.make_parameterization, config)
     _built(f"loss.{config.loss.weight}", _try_weight, config)
     _built(f"sampling.{config.sampling.solver}", build.make_solver, config)
     _built("sampling", build.make_sampling_path, config)

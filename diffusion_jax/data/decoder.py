@@ -1,4 +1,4 @@
-"""Decoding of image files to 8-bit greyscale or RGB, without ambiguous conversions."""
+"""Decoding of image files to 8-bit grayscale or RGB, without ambiguous conversions."""
 
 import warnings
 from collections.abc import Callable
@@ -33,11 +33,11 @@ class Unusable(ValueError):
 
 @dataclass(frozen=True)
 class Decoder:
-    """Decodes image files to a fixed number of channels: 1 is greyscale, 3 is RGB.
+    """Decodes image files to a fixed number of channels: 1 is grayscale, 3 is RGB.
 
-    Greyscale and RGB are converted into each other (ITU-R 601 luma), palettes are expanded.
+    Grayscale and RGB are converted into each other (ITU-R 601 luma), palettes are expanded.
     Ambiguous images are refused unless `convert` is set: then transparency is composited on white,
-    CMYK and other colour spaces are converted to RGB without a colour profile, 16-bit values are
+    CMYK and other color spaces are converted to RGB without a color profile, 16-bit values are
     scaled so that 65535 becomes 255, and the first frame of an animation is used. upright: rotates
     images according to their EXIF orientation; otherwise the orientation is ignored, as the usual
     pipelines do, and files that have one are collected in `turned`. then: what is made of each
@@ -101,9 +101,9 @@ class Decoder:
         elif image.mode in ("I", "F"):
             raise ValueError("it has 32 bits per pixel and no defined white level")
         elif image.mode not in ("1", "L", "P", "RGB") and not self.convert:
-            raise Unusable(path, f"is in {image.mode} colours", "Pillow's conversion to RGB")
+            raise Unusable(path, f"is in {image.mode} colors", "Pillow's conversion to RGB")
         if image.mode not in ("1", "L"):
-            image = image.convert("RGB")  # palettes too, before the conversion to greyscale
+            image = image.convert("RGB")  # palettes too, before the conversion to grayscale
         return image.convert("L" if self.channels == 1 else "RGB")
 
     def _opaque(self, image: Image.Image, path: Path) -> Image.Image:

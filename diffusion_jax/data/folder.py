@@ -197,7 +197,7 @@ def read_folder(
         raise ValueError("Images from a folder need a size; set data.resolution")
     if decoder.channels not in (1, 3):
         raise ValueError(
-            f"model.channels={decoder.channels}: images of a folder are read as grey (1) or RGB "
+            f"model.channels={decoder.channels}: images of a folder are read as gray (1) or RGB "
             "(3); set model.channels=3, and data.convert=True to composite transparency on white"
         )
     if listing.ignored:

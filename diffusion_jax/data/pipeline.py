@@ -104,10 +104,10 @@ def batches(
 
     executor = ThreadPoolExecutor(threads, thread_name_prefix="data")
     try:
-        ahead = deque(executor.submit(read, number) for number in range(2 * threads))
-        for number in itertools.count(len(ahead)):
-            batch = ahead.popleft().result()
-            ahead.append(executor.submit(read, number))
+        precompute = deque(executor.submit(read, number) for number in range(2 * threads))
+        for number in itertools.count(len(precompute)):
+            batch = precompute.popleft().result()
+            precompute.append(executor.submit(read, number))
             yield batch
     finally:
         executor.shutdown(wait=False, cancel_futures=True)

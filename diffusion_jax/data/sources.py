@@ -17,7 +17,7 @@ from diffusion_jax.data.tfds_source import read_tfds
 
 @runtime_checkable
 class Source(Protocol):
-    """A finite, labelled image dataset with random access."""
+    """A finite, labeled image dataset with random access."""
 
     class_names: Sequence[str]
     description: Description
@@ -158,7 +158,7 @@ def _digits(split: str) -> ArraySource:
     from sklearn.datasets import load_digits
 
     digits = load_digits()
-    # Grey levels 0..16, scaled to 0..255.
+    # Gray levels 0..16, scaled to 0..255.
     images = np.rint(digits.images * (255 / 16)).astype(np.uint8)[..., None]
     names = [str(i) for i in range(10)]
     origin = {"files": "sklearn.datasets.load_digits", "crop": "as distributed"}

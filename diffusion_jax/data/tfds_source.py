@@ -41,7 +41,7 @@ def read_tfds(
 
     channels, cut.resolution: 0 keeps those of the dataset. Images that already have this size are
     not cropped. num_classes: as in `sources.make_source`. EMNIST is transposed to upright, and its
-    letters are labelled from 0. Raises ValueError if the dataset is not prepared or unsuitable.
+    letters are labeled from 0. Raises ValueError if the dataset is not prepared or unsuitable.
     """
     builder, records = _open(name, split, data_dir)
     height, width, stored_channels = builder.info.features["image"].shape

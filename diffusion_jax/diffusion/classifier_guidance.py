@@ -1,4 +1,4 @@
-"""Classifier guidance: towards what a classifier of noisy images recognises."""
+"""Classifier guidance: towards what a classifier of noisy images recognizes."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -29,11 +29,11 @@ def classifier_guidance(
     def guided(x: Images, level: Level) -> Prediction:
         prediction = denoiser(x, level)
         gradient = jax.grad(lambda x: jnp.sum(log_probability(x, level)))(x)
-        a, s = per_image(level.signal), per_image(level.noise)
+        a, s = per_image(level.alpha), per_image(level.sigma)
         return replace(
             prediction,
             x0=prediction.x0 + guidance_scale * s**2 / a * gradient,
-            noise=prediction.noise - guidance_scale * s * gradient,
+            eps=prediction.eps - guidance_scale * s * gradient,
         )
 
     return guided

@@ -115,7 +115,7 @@ class EDM:
     """signal = 1, noise = sigma, with log sigma ~ N(p_mean, p_std^2). EDM (arXiv:2206.00364).
 
     Training draws sigma as in its table 1. Sampling goes from sigma_max to sigma_min, evenly in
-    sigma^(1/rho), and then to 0 (eq. 5). The clock is log(sigma) / 4.
+    sigma^(1/rho), and then to 0 (eq. 5). The c_noise is log(sigma) / 4.
     """
 
     p_mean: float = -1.2

@@ -25,7 +25,7 @@ Positions = Int[np.ndarray, "kept"]
 class DiscreteSchedule:
     """A chain of num_steps steps (DDPM, arXiv:2006.11239, section 2).
 
-    There are two clocks: t, the position in this chain, and `timesteps[t]`, what the network is
+    There are two c_noises: t, the position in this chain, and `timesteps[t]`, what the network is
     told, which differ once a chain has been respaced. alphas and one_minus_alphas_bar are tables
     of their own because 1 - x in float32 would lose their digits where x is close to 1.
     beta_bounds: what beta_t was clipped into.
@@ -66,15 +66,15 @@ class DiscreteSchedule:
         return jax.tree.map(lambda table: jnp.asarray(table)[t - 1], tables)
 
     def at_sigma(self, sigma: Leaf, xp: ModuleType = np) -> Level:
-        """The levels of these noise / signal, with a clock between the steps of the chain.
+        """The levels of these noise / signal, with a c_noise between the steps of the chain.
 
-        The clock is interpolated in log(noise / signal), as in k-diffusion; outside the chain it is
-        that of the nearest end. xp: numpy, for float64 on the host, or jax.numpy under jit.
+        It is interpolated in log(sigma / alpha), as in k-diffusion, and constant outside the chain.
+        xp: numpy, for float64 on the host, or jax.numpy under jit.
         """
         known, first = np.unique(np.log(self._sigma()[1:]), return_index=True)
-        clocks = self.timesteps[1:].astype(np.float64)[first]
+        c_noises = self.timesteps[1:].astype(np.float64)[first]
         signal = 1 / xp.sqrt(1 + sigma**2)
-        return Level(signal, sigma * signal, xp.interp(xp.log(sigma), known, clocks))
+        return Level(signal, sigma * signal, xp.interp(xp.log(sigma), known, c_noises))
 
     def path(self, steps: int | None = None) -> sampling_schedule.Path:
         """From the last step down to entry 0, through all steps or evenly spaced ones.
@@ -112,9 +112,9 @@ class DiscreteSchedule:
 
     def _levels(self) -> Level:
         return Level(
-            signal=np.sqrt(self.alphas_bar),
-            noise=np.sqrt(self.one_minus_alphas_bar),
-            clock=self.timesteps.astype(np.float64),
+            alpha=np.sqrt(self.alphas_bar),
+            sigma=np.sqrt(self.one_minus_alphas_bar),
+            c_noise=self.timesteps.astype(np.float64),
         )
 
     def _sigma(self) -> Table:
@@ -218,16 +218,16 @@ def steps_by_count(num_steps: int, count: int, spacing: str = "ends") -> Positio
     """`count` evenly spaced steps.
 
     spacing: "ends" has both the first and the last step (1 and T; Improved DDPM, section 4),
-    "centred" the middles of `count` equal stretches (nice-diffusion).
+    "centered" the middles of `count` equal stretches (nice-diffusion).
     """
     if not 1 <= count <= num_steps:
         raise ValueError(f"steps={count} is not in 1..{num_steps}, the length of the chain")
     if spacing == "ends":
         # A single step has to start from pure noise, hence from the last one.
         return np.rint(np.linspace(1 if count > 1 else num_steps, num_steps, count)).astype(int)
-    if spacing == "centred":
+    if spacing == "centered":
         return 1 + num_steps // (2 * count) + np.arange(count) * (num_steps // count)
-    raise ValueError(f"Unknown spacing {spacing!r}; known spacings: ends, centred")
+    raise ValueError(f"Unknown spacing {spacing!r}; known spacings: ends, centered")
 
 
 def _cosine(fraction: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:

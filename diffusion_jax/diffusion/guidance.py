@@ -56,7 +56,7 @@ def extrapolate(
 
     if guide_variance:
         return jax.tree.map(away, good, bad)
-    return replace(good, x0=away(good.x0, bad.x0), noise=away(good.noise, bad.noise))
+    return replace(good, x0=away(good.x0, bad.x0), eps=away(good.eps, bad.eps))
 
 
 def classifier_free(
@@ -118,7 +118,7 @@ def within(interval: tuple[Scalar, Scalar], guided: Denoiser, unguided: Denoiser
     low, high = interval
 
     def chosen(x: Images, level: Level) -> Prediction:
-        sigma = jnp.asarray(level.noise, jnp.float32) / jnp.asarray(level.signal, jnp.float32)
+        sigma = jnp.asarray(level.sigma, jnp.float32) / jnp.asarray(level.alpha, jnp.float32)
         return jax.lax.cond((low < sigma) & (sigma <= high), guided, unguided, x, level)
 
     return chosen
@@ -131,11 +131,11 @@ def rescaled(guided: Prediction, conditional: Prediction, level: Level, phi: Sca
     phi v_rescaled + (1 - phi) v_guided. arXiv:2305.08891, eq. 15 and 16, with
     v = (signal eps - noise x0) / sqrt(signal^2 + noise^2). phi: in [0, 1].
     """
-    a, s = per_image(level.signal), per_image(level.noise)
+    a, s = per_image(level.alpha), per_image(level.sigma)
     size = jnp.sqrt(a**2 + s**2)
 
     def v_of(prediction: Prediction) -> Images:
-        return (a * prediction.noise - s * prediction.x0) / size
+        return (a * prediction.eps - s * prediction.x0) / size
 
     def std(images: Images) -> PerImage:
         return jnp.std(images, axis=(1, 2, 3), keepdims=True)
@@ -144,7 +144,7 @@ def rescaled(guided: Prediction, conditional: Prediction, level: Level, phi: Sca
     # An image without contrast stays as it is.
     factor = std(v_of(conditional)) / jnp.maximum(std(v), 1e-12)
     change = phi * (factor - 1) * v / size
-    return replace(guided, x0=guided.x0 - s * change, noise=guided.noise + a * change)
+    return replace(guided, x0=guided.x0 - s * change, eps=guided.eps + a * change)
 
 
 def fixed_variance(denoiser: Denoiser) -> Denoiser:
@@ -157,14 +157,14 @@ def at_levels_of(
 ) -> ConditionalDenoiser:
     """The denoiser, evaluated at the level of its own schedule that has the same noise / signal.
 
-    A model that was trained with another schedule expects x at another scale and another clock; x0
-    and noise are the same for both. level_of: maps noise / signal to its own level.
+    A model that was trained with another schedule expects x at another scale and another
+    c_noise; x0 and eps are the same for both. level_of: maps sigma / alpha to its own level.
     """
 
     def rescaled(x: Images, level: Level, condition: Condition) -> Prediction:
-        noise = jnp.asarray(level.noise, jnp.float32)
-        own = level_of(noise / jnp.asarray(level.signal, jnp.float32))
-        return denoiser(x * (own.noise / noise), own, condition)
+        noise = jnp.asarray(level.sigma, jnp.float32)
+        own = level_of(noise / jnp.asarray(level.alpha, jnp.float32))
+        return denoiser(x * (own.sigma / noise), own, condition)
 
     return rescaled
 

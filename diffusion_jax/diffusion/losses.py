@@ -79,7 +79,7 @@ def vlb(
 def stop_mean(prediction: Prediction) -> Prediction:
     """The same prediction, through which a gradient reaches the variance only."""
     stop = jax.lax.stop_gradient
-    return replace(prediction, x0=stop(prediction.x0), noise=stop(prediction.noise))
+    return replace(prediction, x0=stop(prediction.x0), eps=stop(prediction.eps))
 
 
 @dataclass(frozen=True)
@@ -200,7 +200,7 @@ def diffusion_loss(
     *,
     vlb_weight: Scalar,
 ) -> dict[str, PerExample]:
-    """The loss and its parts, by name; "loss" is the one to minimise.
+    """The loss and its parts, by name; "loss" is the one to minimize.
 
     error: the weighted squared error of the target, which is "simple" in the result. next: where a
     step from the level of x leads; None with a continuous schedule, which has no bound. "vlb" is in

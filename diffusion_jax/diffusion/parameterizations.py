@@ -1,6 +1,6 @@
 """What a network estimates: the noise, the clean image, or something between the two.
 
-A parametrisation is three functions of the level. `scale_input` is the factor by which x is scaled
+A parameterization is three functions of the level. `scale_input` is the factor by which x is scaled
 for the network, `target` is what the network should estimate, and `solve` turns the estimate into
 x0 and noise. They hold at any level x = signal x0 + noise eps, whatever signal^2 + noise^2 is.
 """
@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 
 from diffusion_jax.diffusion.checks import check_positive
-from diffusion_jax.diffusion.process import noise_from_x0, per_image, x0_from_noise
+from diffusion_jax.diffusion.process import eps_from_x0, per_image, x0_from_eps
 from diffusion_jax.diffusion.types import (
-    Clock,
+    CNoise,
     Condition,
     ConditionalDenoiser,
     Images,
@@ -27,7 +27,7 @@ from diffusion_jax.diffusion.types import (
 
 
 @dataclass(frozen=True)
-class Parametrisation:
+class Parameterization:
     """scale_input: level -> factor. target: (level, x0, noise) -> what the network estimates.
 
     solve: (level, x, estimate of the target) -> (x0, noise).
@@ -40,49 +40,49 @@ class Parametrisation:
 
 def unit_variance(level: Level) -> PerImage:
     """1 / sqrt(signal^2 + noise^2): data of variance 1 reach the network with variance 1."""
-    square = jnp.square(per_image(level.signal)) + jnp.square(per_image(level.noise))
+    square = jnp.square(per_image(level.alpha)) + jnp.square(per_image(level.sigma))
     # Variance-preserving levels miss 1 only by float32's rounding: leave x unchanged there.
     return jnp.where(jnp.abs(square - 1) < 1e-6, 1.0, 1 / jnp.sqrt(square))
 
 
 def unchanged(level: Level) -> PerImage:
     """1: x reaches the network as it is."""
-    return jnp.ones_like(per_image(level.signal))
+    return jnp.ones_like(per_image(level.alpha))
 
 
-def noise() -> Parametrisation:
+def eps() -> Parameterization:
     """The target is eps. DDPM (arXiv:2006.11239), section 3.2."""
-    return Parametrisation(
+    return Parameterization(
         unit_variance,
         lambda level, x0, noise: noise,
-        lambda level, x, estimate: (x0_from_noise(level, x, estimate), estimate),
+        lambda level, x, estimate: (x0_from_eps(level, x, estimate), estimate),
     )
 
 
-def x0() -> Parametrisation:
+def x0() -> Parameterization:
     """The target is x0."""
-    return Parametrisation(
+    return Parameterization(
         unit_variance,
         lambda level, x0, noise: x0,
-        lambda level, x, estimate: (estimate, noise_from_x0(level, x, estimate)),
+        lambda level, x, estimate: (estimate, eps_from_x0(level, x, estimate)),
     )
 
 
-def v() -> Parametrisation:
+def v() -> Parameterization:
     """The target is signal eps - noise x0. Progressive distillation (arXiv:2202.00512), app. D."""
 
     def target(level: Level, x0: Images, noise: Images) -> Images:
-        return per_image(level.signal) * noise - per_image(level.noise) * x0
+        return per_image(level.alpha) * noise - per_image(level.sigma) * x0
 
     def solve(level: Level, x: Images, v: Images) -> tuple[Images, Images]:
-        a, s = per_image(level.signal), per_image(level.noise)
+        a, s = per_image(level.alpha), per_image(level.sigma)
         square = a**2 + s**2
         return (a * x - s * v) / square, (s * x + a * v) / square
 
-    return Parametrisation(unit_variance, target, solve)
+    return Parameterization(unit_variance, target, solve)
 
 
-def velocity() -> Parametrisation:
+def velocity() -> Parameterization:
     """The target is eps - x0, the velocity dx/du of a flow whose signal is 1 - u and noise u.
 
     Rectified flow (arXiv:2209.03003), eq. 1, with time turned around.
@@ -92,18 +92,18 @@ def velocity() -> Parametrisation:
         return noise - x0
 
     def solve(level: Level, x: Images, velocity: Images) -> tuple[Images, Images]:
-        a, s = per_image(level.signal), per_image(level.noise)
+        a, s = per_image(level.alpha), per_image(level.sigma)
         return (x - s * velocity) / (a + s), (x + a * velocity) / (a + s)
 
-    return Parametrisation(unchanged, target, solve)
+    return Parameterization(unchanged, target, solve)
 
 
-def edm(*, sigma_data: float = 0.5) -> Parametrisation:
+def edm(*, sigma_data: float = 0.5) -> Parameterization:
     """The target is F in x0 = c_skip x + c_out F(c_in x). EDM (arXiv:2206.00364), eq. 7.
 
     With r^2 = noise^2 + signal^2 sigma_data^2: c_in = 1 / r, c_skip = signal sigma_data^2 / r^2 and
     c_out = noise sigma_data / r, which are those of table 1 where signal = 1. c_noise, what the
-    network is told, is the schedule's clock. sigma_data: the standard deviation of the data.
+    network is told, is the schedule's c_noise. sigma_data: the standard deviation of the data.
     """
 
     check_positive(sigma_data=sigma_data)
@@ -112,27 +112,27 @@ def edm(*, sigma_data: float = 0.5) -> Parametrisation:
         return 1 / _root(level, sigma_data)
 
     def target(level: Level, x0: Images, noise: Images) -> Images:
-        a, s = per_image(level.signal), per_image(level.noise)
+        a, s = per_image(level.alpha), per_image(level.sigma)
         return (s * x0 - a * sigma_data**2 * noise) / (sigma_data * _root(level, sigma_data))
 
     def solve(level: Level, x: Images, estimate: Images) -> tuple[Images, Images]:
-        a, s = per_image(level.signal), per_image(level.noise)
+        a, s = per_image(level.alpha), per_image(level.sigma)
         r = _root(level, sigma_data)
         x0 = a * sigma_data**2 / r**2 * x + s * sigma_data / r * estimate
         return x0, s / r**2 * x - a * sigma_data / r * estimate
 
-    return Parametrisation(scale_input, target, solve)
+    return Parameterization(scale_input, target, solve)
 
 
 def _root(level: Level, sigma_data: float) -> PerImage:
     """r = sqrt(noise^2 + signal^2 sigma_data^2), the standard deviation of x."""
-    signal, noise = per_image(level.signal), per_image(level.noise)
+    signal, noise = per_image(level.alpha), per_image(level.sigma)
     return jnp.sqrt(noise**2 + (signal * sigma_data) ** 2)
 
 
-# What `config.parametrisation` can be. Options are keyword arguments, and a section of the config.
-PARAMETRISATIONS: dict[str, Callable[..., Parametrisation]] = {
-    "noise": noise,
+# What `config.parameterization` can be. Options are keyword arguments, and a section of the config.
+PARAMETERIZATIONS: dict[str, Callable[..., Parameterization]] = {
+    "eps": eps,
     "x0": x0,
     "v": v,
     "velocity": velocity,
@@ -140,39 +140,41 @@ PARAMETRISATIONS: dict[str, Callable[..., Parametrisation]] = {
 }
 
 
-def ask(
+def apply_network(
     network: NetworkFunction,
-    parametrisation: Parametrisation,
+    parameterization: Parameterization,
     x: Images,
     level: Level,
     condition: Condition,
 ) -> NetworkOutput:
-    """The network's output for x, in the dtype of x."""
-    output = network(*shown(parametrisation, x, level), condition)
+    """Applies the network to x; returns its output in the dtype of x."""
+    output = network(*network_inputs(parameterization, x, level), condition)
     return jax.tree.map(lambda array: array.astype(x.dtype), output)
 
 
-def shown(parametrisation: Parametrisation, x: Images, level: Level) -> tuple[Images, Clock]:
-    """What a network sees of x: (x in its scale, the clock of each image)."""
-    clock = jnp.broadcast_to(jnp.asarray(level.clock, jnp.float32), x.shape[:1])
-    return x * parametrisation.scale_input(level), clock
+def network_inputs(
+    parameterization: Parameterization, x: Images, level: Level
+) -> tuple[Images, CNoise]:
+    """Returns the inputs of a network: (scaled x, c_noise of each image)."""
+    c_noise = jnp.broadcast_to(jnp.asarray(level.c_noise, jnp.float32), x.shape[:1])
+    return x * parameterization.scale_input(level), c_noise
 
 
-def predict(
-    parametrisation: Parametrisation, x: Images, level: Level, output: NetworkOutput
+def to_prediction(
+    parameterization: Parameterization, x: Images, level: Level, output: NetworkOutput
 ) -> Prediction:
-    """x0 and noise from the network's output, with the variance that it has learned."""
-    x0, noise = parametrisation.solve(level, x, output.estimate)
+    """Converts a network output to x0 and eps, with the learned variance."""
+    x0, noise = parameterization.solve(level, x, output.estimate)
     return Prediction(x0, noise, output.variance_fraction, output.log_variance)
 
 
 def denoiser_from_network(
-    network: NetworkFunction, parametrisation: Parametrisation
+    network: NetworkFunction, parameterization: Parameterization
 ) -> ConditionalDenoiser:
     """The denoiser that a network makes."""
 
     def denoiser(x: Images, level: Level, condition: Condition) -> Prediction:
-        output = ask(network, parametrisation, x, level, condition)
-        return predict(parametrisation, x, level, output)
+        output = apply_network(network, parameterization, x, level, condition)
+        return to_prediction(parameterization, x, level, output)
 
     return denoiser

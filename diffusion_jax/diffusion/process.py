@@ -34,17 +34,17 @@ def mean_per_example(values: Images) -> PerExample:
 
 def q_sample(level: Level, x0: Images, noise: Images) -> Images:
     """Draws x ~ q(x | x0) = N(signal x0, noise^2 I). DDPM eq. 4."""
-    return per_image(level.signal) * x0 + per_image(level.noise) * noise
+    return per_image(level.alpha) * x0 + per_image(level.sigma) * noise
 
 
-def x0_from_noise(level: Level, x: Images, noise: Images) -> Images:
+def x0_from_eps(level: Level, x: Images, noise: Images) -> Images:
     """x0 = (x - noise eps) / signal: `q_sample` solved for x0."""
-    return (x - per_image(level.noise) * noise) / per_image(level.signal)
+    return (x - per_image(level.sigma) * noise) / per_image(level.alpha)
 
 
-def noise_from_x0(level: Level, x: Images, x0: Images) -> Images:
+def eps_from_x0(level: Level, x: Images, x0: Images) -> Images:
     """eps = (x - signal x0) / noise: `q_sample` solved for the noise."""
-    return (x - per_image(level.signal) * x0) / per_image(level.noise)
+    return (x - per_image(level.alpha) * x0) / per_image(level.sigma)
 
 
 def posterior_mean(next: Waypoint, x0: Images, x: Images) -> Images:
@@ -89,7 +89,7 @@ def large_log_variance(next: Waypoint) -> PerImage:
     At the clean image it is the small one, with which the decoder is more likely.
     """
     log_beta = jnp.log(per_image(next.beta))
-    return jnp.where(per_image(next.noise) > 0, log_beta, small_log_variance(next))
+    return jnp.where(per_image(next.sigma) > 0, log_beta, small_log_variance(next))
 
 
 # What the variance of p can be where none is learned.

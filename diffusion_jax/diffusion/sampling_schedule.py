@@ -1,4 +1,4 @@
-"""Paths: the levels that a solver visits, and what each of its steps needs of two neighbours.
+"""Paths: the levels that a solver visits, and what each of its steps needs of two neighbors.
 
 Everything is computed once, on the host, in float64: differences between close levels would lose
 their digits in float32.
@@ -34,7 +34,7 @@ class Path:
 
     @property
     def num_steps(self) -> int:
-        return self.waypoints.signal.shape[0] - 1
+        return self.waypoints.alpha.shape[0] - 1
 
     @property
     def start_std(self) -> Leaf:
@@ -42,7 +42,7 @@ class Path:
 
         1 where the signal vanishes as the noise grows, and the noise where the signal stays (EDM).
         """
-        return jnp.maximum(1.0, jnp.asarray(self.waypoints.noise, jnp.float32)[0])
+        return jnp.maximum(1.0, jnp.asarray(self.waypoints.sigma, jnp.float32)[0])
 
     def steps(self) -> tuple[Waypoint, Waypoint]:
         """(now, next) of every step, each with arrays (num_steps,)."""
@@ -70,8 +70,8 @@ class Path:
         equal the one before, which the original's cosine has, are visited once.
         """
         levels = self.levels()
-        noise = np.asarray(levels.noise)
-        ratio = np.asarray(levels.signal) / np.maximum(noise, np.finfo(noise.dtype).tiny)
+        noise = np.asarray(levels.sigma)
+        ratio = np.asarray(levels.alpha) / np.maximum(noise, np.finfo(noise.dtype).tiny)
         keep = (noise > 0) & np.append(np.diff(ratio) > 0, True)
         levels = jax.tree.map(lambda row: np.asarray(row)[keep][::-1], levels)
         return from_levels(levels)
@@ -85,15 +85,15 @@ class Path:
         """The levels alone, arrays (num_steps + 1,)."""
         return Level(**{f.name: getattr(self.waypoints, f.name) for f in fields(Level)})
 
-    def with_clocks(self, tell: Callable[[Leaf], PyTree]) -> "Path":
-        """The path with tell(clock) in place of each clock, also of levels between its own."""
+    def with_c_noises(self, tell: Callable[[Leaf], PyTree]) -> "Path":
+        """The path with tell(c_noise) in place of each c_noise, also of levels between its own."""
 
         def told(part: Any) -> Any:
             if not isinstance(part, Level):
                 return part
             parts = {f.name: getattr(part, f.name) for f in fields(part)}
             parts = jax.tree.map(told, parts, is_leaf=lambda inner: isinstance(inner, Level))
-            return replace(part, **parts | {"clock": tell(part.clock)})
+            return replace(part, **parts | {"c_noise": tell(part.c_noise)})
 
         return replace(self, waypoints=told(self.waypoints))
 
@@ -101,9 +101,9 @@ class Path:
 def from_levels(levels: Level) -> Path:
     """The path that visits these levels, float64 arrays (num_steps + 1,), in this order.
 
-    Raises ValueError if there are fewer than two, or two neighbours are the same.
+    Raises ValueError if there are fewer than two, or two neighbors are the same.
     """
-    signal, noise = (np.asarray(row, np.float64) for row in (levels.signal, levels.noise))
+    signal, noise = (np.asarray(row, np.float64) for row in (levels.alpha, levels.sigma))
     if len(signal) < 2:
         raise ValueError(f"A path visits at least two levels; got {len(signal)}")
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -160,9 +160,9 @@ def waypoints(
     last = np.zeros(len(beta) + 1, bool)
     last[-1] = True
     return Waypoint(
-        signal=levels.signal,
-        noise=levels.noise,
-        clock=np.asarray(levels.clock, np.float64),
+        alpha=levels.alpha,
+        sigma=levels.sigma,
+        c_noise=np.asarray(levels.c_noise, np.float64),
         beta=arriving(beta),
         posterior_variance=arriving(posterior_variance),
         log_posterior_variance=arriving(log_variance),
@@ -186,11 +186,11 @@ def on_device(path: Path) -> Path:
 
 def to_clean_image(levels: Level) -> Path:
     """The path that visits these levels and then the clean image: one step for each of them."""
-    signal, noise, clock = (
+    signal, noise, c_noise = (
         np.append(row, end)
-        for row, end in zip((levels.signal, levels.noise, levels.clock), (1.0, 0.0, 0.0))
+        for row, end in zip((levels.alpha, levels.sigma, levels.c_noise), (1.0, 0.0, 0.0))
     )
-    return from_levels(Level(signal, noise, clock))
+    return from_levels(Level(signal, noise, c_noise))
 
 
 def karras_sigmas(count: int, smallest: float, largest: float, rho: float) -> Numbers:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import jax.numpy as jnp
 
-from diffusion_jax.diffusion.process import clip_prediction, noise_from_x0
+from diffusion_jax.diffusion.process import clip_prediction, eps_from_x0
 from diffusion_jax.diffusion.types import Denoiser, Images, Level, Prediction, Scalar
 
 
@@ -16,7 +16,7 @@ def clip_x0(denoiser: Denoiser) -> Denoiser:
 
     def clipped(x: Images, level: Level) -> Prediction:
         prediction = clip_prediction(denoiser(x, level))
-        return replace(prediction, noise=noise_from_x0(level, x, prediction.x0))
+        return replace(prediction, eps=eps_from_x0(level, x, prediction.x0))
 
     return clipped
 
@@ -38,6 +38,6 @@ def dynamic_threshold(denoiser: Denoiser, quantile: Scalar) -> Denoiser:
         s = jnp.quantile(jnp.abs(prediction.x0), quantile, axis=(1, 2, 3), keepdims=True)
         s = jnp.maximum(s, 1.0)
         x0 = jnp.clip(prediction.x0, -s, s) / s
-        return replace(prediction, x0=x0, noise=noise_from_x0(level, x, x0))
+        return replace(prediction, x0=x0, eps=eps_from_x0(level, x, x0))
 
     return thresholded

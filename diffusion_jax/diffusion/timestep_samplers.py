@@ -53,7 +53,7 @@ def loss_second_moment(
     E[L_t^2] is the mean of the last `memory` losses of each step; until all steps have so many, t
     is uniform. uniform_part: of the probability, spread evenly. part: what L_t is, "loss" or "vlb".
     reweight: False leaves out the division by T p_t, as gmongaras/Diffusion_models_from_scratch
-    does; what is minimised is then another loss.
+    does; what is minimized is then another loss.
     Raises ValueError for a continuous schedule, which has no steps.
     """
     if not isinstance(schedule, DiscreteSchedule):

@@ -13,7 +13,7 @@ Leaf = Any
 Images = Float[Array, "batch height width channels"]
 Features = Float[Array, "batch height width features"]  # of another number of channels
 Steps = Int[Array, "batch"]
-Clock = Num[Array, "batch"]
+CNoise = Num[Array, "batch"]
 Labels = Int[Array, "batch"]
 Keys = Key[Array, "batch"]
 PerExample = Float[Array, "batch"]
@@ -29,13 +29,13 @@ Condition = PyTree
 class Level:
     """Where an image stands between data and noise: x = signal x0 + noise eps, eps ~ N(0, I).
 
-    clock: what the network is told about it. Each field is one number for the whole batch (when
+    c_noise: what the network is told about it. Each field is one number for the whole batch (when
     sampling), or (batch,) (when training).
     """
 
-    signal: Leaf
-    noise: Leaf
-    clock: Leaf
+    alpha: Leaf
+    sigma: Leaf
+    c_noise: Leaf
 
 
 @jax.tree_util.register_dataclass
@@ -69,9 +69,9 @@ class Waypoint(Level):
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class NetworkOutput:
-    """What a network returns for x, in terms of its parametrisation.
+    """What a network returns for x, in terms of its parameterization.
 
-    estimate: of the parametrisation's target (the noise, say), (batch, height, width, channels).
+    estimate: of the parameterization's target (the noise, say), (batch, height, width, channels).
     variance_fraction: v of Improved DDPM (arXiv:2102.09672, eq. 15), the place of log sigma^2
         between log beta-tilde (0) and log beta (1), unbounded; None if it is not what is learned.
     log_variance: log sigma^2 itself, where the network learns that instead.
@@ -95,7 +95,7 @@ class Prediction:
     """
 
     x0: Leaf
-    noise: Leaf
+    eps: Leaf
     variance_fraction: Leaf = None
     log_variance: Leaf = None
 
@@ -115,5 +115,5 @@ Denoiser = Callable[[Images, Level], Prediction]
 # (x, level, condition) -> Prediction: a denoiser that still has to be told the condition.
 ConditionalDenoiser = Callable[[Images, Level, Condition], Prediction]
 
-# (scaled x, clock (batch,), condition) -> NetworkOutput.
-NetworkFunction = Callable[[Images, Clock, Condition], NetworkOutput]
+# (scaled x, c_noise (batch,), condition) -> NetworkOutput.
+NetworkFunction = Callable[[Images, CNoise, Condition], NetworkOutput]

@@ -1,6 +1,6 @@
 """Weights of the loss: how much a level of noise counts.
 
-The loss is weight(level) times the squared error of the parametrisation's target. The papers weigh
+The loss is weight(level) times the squared error of the parameterization's target. The papers weigh
 the error of x0 or of eps instead. A weight therefore also takes `gain`, the derivative of x0 with
 respect to the target at a given x: (error of x0)^2 = gain^2 (error of the target)^2, and the error
 of eps is signal / noise times that of x0. SNR = signal^2 / noise^2.
@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from diffusion_jax.diffusion.checks import check_positive
-from diffusion_jax.diffusion.parameterizations import Parametrisation
+from diffusion_jax.diffusion.parameterizations import Parameterization
 from diffusion_jax.diffusion.types import Leaf, Level, PerExample
 
 # (level, gain) -> the weight of the target's squared error, (batch,).
@@ -44,7 +44,7 @@ def sigmoid(level: Level, gain: PerExample, *, bias: float = 2.0) -> PerExample:
 def edm(level: Level, gain: PerExample, *, sigma_data: float = 0.5) -> PerExample:
     """(sigma^2 + sigma_data^2) / (sigma sigma_data)^2 of the error of x0. EDM (arXiv:2206.00364).
 
-    With the parametrisation "edm" and the same sigma_data it is 1 for the target's error (eq. 8).
+    With the parameterization "edm" and the same sigma_data it is 1 for the target's error (eq. 8).
     """
     check_positive(sigma_data=sigma_data)
     return (1 / sigma_data**2 + _snr(level)) * gain**2
@@ -59,12 +59,12 @@ WEIGHTS: dict[str, Weight] = {
 }
 
 
-def gain(parametrisation: Parametrisation, level: Level) -> PerExample:
+def gain(parameterization: Parameterization, level: Level) -> PerExample:
     """The derivative of x0 with respect to the target at fixed x; a function of the level."""
-    shape = (*jnp.shape(level.signal), 1, 1, 1)
-    x0, _ = parametrisation.solve(level, jnp.zeros(shape), jnp.ones(shape))
+    shape = (*jnp.shape(level.alpha), 1, 1, 1)
+    x0, _ = parameterization.solve(level, jnp.zeros(shape), jnp.ones(shape))
     return x0[:, 0, 0, 0]
 
 
 def _snr(level: Level) -> Leaf:
-    return jnp.square(level.signal / level.noise)
+    return jnp.square(level.alpha / level.sigma)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from diffusion_jax.evaluation import references
-from diffusion_jax.evaluation.evaluator import Judge
+from diffusion_jax.evaluation.evaluator import Evaluator
 from diffusion_jax.evaluation.image_sets import of_files
 
 # (value in ADM's paper and repository, tolerance)
@@ -30,7 +30,7 @@ class Comparison:
     agrees: bool
 
 
-def compare(judge: Judge, samples: Path) -> list[Comparison]:
+def compare(judge: Evaluator, samples: Path) -> list[Comparison]:
     """The metrics of ADM's samples beside the published ones; nothing except in process 0.
 
     Raises ValueError if the judge lacks ADM's reference or the published weights of InceptionV3.

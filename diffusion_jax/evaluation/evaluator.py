@@ -30,7 +30,7 @@ from diffusion_jax.files import atomic, lock
 
 
 @dataclass(frozen=True)
-class Judge:
+class Evaluator:
     """Compares sets of images with one reference and saves the results in a folder.
 
     Features are saved in shards until the result is there, so that the same call resumes after an
@@ -50,7 +50,7 @@ class Judge:
     tell: Callable[[str], Any] = provenance.tell
 
     @classmethod
-    def of_file(cls, folder: Path, extract: Extractor, file: str, **options: Any) -> "Judge":
+    def of_file(cls, folder: Path, extract: Extractor, file: str, **options: Any) -> "Evaluator":
         """With the reference in `file`, see `references.load`.
 
         Raises FileNotFoundError or ValueError if it cannot be read, or is of other features.

@@ -64,28 +64,28 @@ def precision_recall(
     features: Float[np.ndarray, "images features"],
     real: Float[np.ndarray, "others features"],
     *,
-    neighbours: int = 3,
+    neighbors: int = 3,
 ) -> tuple[float, float]:
     """(share of images among the real ones, share of real ones among the images).
 
     An image is among others if it is no farther from one of them than that one's third nearest
-    neighbour: Kynkaanniemi et al. (arXiv:1904.06991), eq. 1 and 2. Raises ValueError if there are
-    no more images than neighbours.
+    neighbor: Kynkaanniemi et al. (arXiv:1904.06991), eq. 1 and 2. Raises ValueError if there are
+    no more images than neighbors.
     """
-    if min(len(features), len(real)) <= neighbours:
-        raise ValueError(f"Precision and recall take more than {neighbours} images of each kind")
+    if min(len(features), len(real)) <= neighbors:
+        raise ValueError(f"Precision and recall take more than {neighbors} images of each kind")
     # Around 0, single precision has the digits that distances need.
     middle = real.mean(0, dtype=np.float64)
     features, real = ((rows - middle).astype(np.float32) for rows in (features, real))
-    precision = _covered(features, real, _radii(real, neighbours))
-    recall = _covered(real, features, _radii(features, neighbours))
+    precision = _covered(features, real, _radii(real, neighbors))
+    recall = _covered(real, features, _radii(features, neighbors))
     return precision, recall
 
 
-def _radii(rows: np.ndarray, neighbours: int) -> np.ndarray:
+def _radii(rows: np.ndarray, neighbors: int) -> np.ndarray:
     """Squared distances to the k-th nearest other row."""
-    blocks = (np.partition(block, neighbours, axis=1) for block in _distances(rows, rows))
-    return np.concatenate([block[:, neighbours] for block in blocks])
+    blocks = (np.partition(block, neighbors, axis=1) for block in _distances(rows, rows))
+    return np.concatenate([block[:, neighbors] for block in blocks])
 
 
 def _covered(rows: np.ndarray, others: np.ndarray, radii: np.ndarray) -> float:
@@ -139,7 +139,7 @@ METRICS = {
     ),
     "precision, recall": Metric(
         names=("precision", "recall"),
-        score=lambda rows, real, seed: precision_recall(rows, real, neighbours=3),
+        score=lambda rows, real, seed: precision_recall(rows, real, neighbors=3),
         fewest=4,
         definition="k = 3, all images against the reference's own",
         version=1,

@@ -93,7 +93,7 @@ def _inception(weights: str, way: str, batch_size: int) -> Extractor:
 
     def extract(images: Uint8Images) -> Features:
         if images.shape[-1] not in (1, 3):
-            raise ValueError(f"Images of {images.shape[-1]} channels; 1 (grey) or 3 are expected")
+            raise ValueError(f"Images of {images.shape[-1]} channels; 1 (gray) or 3 are expected")
         rows = []
         for first in range(0, len(images), batch_size):
             part = images[first : first + batch_size]

@@ -68,7 +68,7 @@ def read_npz(path: Path) -> Uint8Images:
 
 
 def checked(images: np.ndarray, path: Path) -> Uint8Images:
-    """The arr_0 of the file `path`. Raises ValueError unless it holds grey or RGB images."""
+    """The arr_0 of the file `path`. Raises ValueError unless it holds gray or RGB images."""
     usual = images.dtype == np.uint8 and images.ndim == 4 and images.shape[-1] in (1, 3)
     if not usual or not len(images):
         raise ValueError(

@@ -30,7 +30,7 @@ class Activations(NamedTuple):
 
 
 class ConvNorm(nn.Module):
-    """A convolution, batch normalisation with stored statistics, and ReLU."""
+    """A convolution, batch normalization with stored statistics, and ReLU."""
 
     features: int
     kernel: tuple[int, int]

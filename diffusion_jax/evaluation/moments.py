@@ -32,8 +32,8 @@ class Moments:
             row = int(np.flatnonzero(~np.isfinite(values).all(1))[0])
             raise ValueError(f"The features of image {row} (of {len(values)}) are not all finite")
         mean = values.mean(0)
-        centred = values - mean
-        return cls(len(values), mean, centred.T @ centred)
+        centered = values - mean
+        return cls(len(values), mean, centered.T @ centered)
 
     def __add__(self, other: "Moments") -> "Moments":
         count = self.count + other.count

@@ -24,7 +24,7 @@ def tensorflow(images: UInt8[Array, RGB]) -> Float[Array, "batch 299 299 3"]:
 
 
 def pytorch_fid(images: UInt8[Array, RGB]) -> Float[Array, "batch 299 299 3"]:
-    """As in pytorch-fid: the pixels' centres are aligned, and 255 becomes 1."""
+    """As in pytorch-fid: the pixels' centers are aligned, and 255 becomes 1."""
 
     def places(side: int) -> np.ndarray:
         return np.maximum((np.arange(SIZE) + 0.5) * (side / SIZE) - 0.5, 0)
@@ -36,7 +36,7 @@ def pytorch_fid(images: UInt8[Array, RGB]) -> Float[Array, "batch 299 299 3"]:
 def _bilinear(
     images: Float[Array, RGB], rows: np.ndarray, columns: np.ndarray
 ) -> Float[Array, "batch 299 299 3"]:
-    """Each pixel from its four neighbours; rows and columns: where it lies in the image."""
+    """Each pixel from its four neighbors; rows and columns: where it lies in the image."""
 
     def between(images: Array, places: np.ndarray, axis: int) -> Array:
         below = np.floor(places).astype(int)

@@ -23,7 +23,7 @@ def write(
 
     settings: the columns that describe how a row was made; all others are metrics. metric, x: what
     is plotted, against what, see `plots.figure`. picture: None is METRIC.png in the folder. Rows
-    that differ only in "seed" are summarised below the table.
+    that differ only in "seed" are summarized below the table.
     """
     columns = list(settings) + [
         c for c in dict.fromkeys(k for r in rows for k in r) if c not in settings

@@ -58,7 +58,7 @@ def parse_list(text: str, num_classes: int, names: Sequence[str]) -> list[int]:
     labels = []
     while parts:
         for length in range(min(longest, len(parts)), 0, -1):
-            label = _labelled(", ".join(parts[:length]), tables)
+            label = _labeled(", ".join(parts[:length]), tables)
             if label is not None:
                 break
         else:
@@ -117,7 +117,7 @@ def _tables(names: Sequence[str]) -> list[dict[str, list[int]]]:
     return [spelled, folded, first]
 
 
-def _labelled(name: str, tables: Sequence[dict[str, list[int]]]) -> int | None:
+def _labeled(name: str, tables: Sequence[dict[str, list[int]]]) -> int | None:
     """The label with this name, or None. Raises ValueError if it is the name of several."""
     for table, key in zip(tables, (name, name.casefold(), name.casefold())):
         found = table.get(key, [])

@@ -132,7 +132,7 @@ def invertible(path: Path) -> Path:
     Raises ValueError if fewer than two such levels have noise.
     """
     levels = path.levels()
-    sigma = np.asarray(levels.noise) / np.asarray(levels.signal)
+    sigma = np.asarray(levels.sigma) / np.asarray(levels.alpha)
     if np.sum((sigma > 0) & (sigma <= LARGEST_SIGMA)) < 2:
         raise ValueError(
             f"Of {path.num_steps} sampling steps there are not two with noise / signal up to "

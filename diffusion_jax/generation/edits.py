@@ -9,7 +9,7 @@ from jaxtyping import Float
 from diffusion_jax.generation.editing import Editor, Labels, Masks, SmallImages
 from diffusion_jax.generation.sampler import HostImages
 
-UNKNOWN = 0.0  # the grey, of [-1, 1], that stands for pixels to be drawn
+UNKNOWN = 0.0  # the gray, of [-1, 1], that stands for pixels to be drawn
 
 
 @dataclass(frozen=True)

@@ -11,38 +11,38 @@ from ml_collections import ConfigDict
 from diffusion_jax.config import build
 from diffusion_jax.diffusion.classifier_guidance import LogProbability
 from diffusion_jax.diffusion.losses import log_probability
-from diffusion_jax.diffusion.parameterizations import shown
+from diffusion_jax.diffusion.parameterizations import network_inputs
 from diffusion_jax.diffusion.types import Images, Labels, Level, PerExample
 from diffusion_jax.workdir import run_folder
-from diffusion_jax.workdir.parameters import Trained, digest, load_params
+from diffusion_jax.workdir.parameters import DiffusionModel, digest, load_params
 
 # What the runs are that config.sampling names.
 NOUNS = {"autoguidance": "model that draws", "classifier": "classifier of noisy images"}
 
 
 @dataclass(frozen=True)
-class Guides:
+class GuidanceModels:
     """What guides a run besides its null condition; None for what does not.
 
     weak: a weaker model, in place of the null condition. classifier: a network that `classifies`.
-    Their schedules and parametrisations may differ from the run's own.
+    Their schedules and parameterizations may differ from the run's own.
     """
 
-    weak: Trained | None = None
-    classifier: Trained | None = None
+    weak: DiffusionModel | None = None
+    classifier: DiffusionModel | None = None
 
     def names(self) -> set[str]:
         """Those that are there."""
         return {field.name for field in fields(self) if getattr(self, field.name) is not None}
 
 
-def load_guides(config: ConfigDict) -> tuple[Guides, dict[str, PyTree]]:
-    """The guides that config.sampling names, and their averaged parameters by field of `Guides`.
+def load_guidance_models(config: ConfigDict) -> tuple[GuidanceModels, dict[str, PyTree]]:
+    """Loads the models that config.sampling names: (models, averaged parameters by name).
 
     Raises FileNotFoundError or ValueError, which name the field, if there is no such run or
     checkpoint, or it makes or knows other images.
     """
-    if config.sampling.classifier and build.make_model(config).told_by_images:
+    if config.sampling.classifier and build.make_model(config).image_conditioned:
         raise ValueError(
             f"sampling.classifier={config.sampling.classifier} guides to classes, and this run "
             "enlarges images; leave it out"
@@ -51,8 +51,8 @@ def load_guides(config: ConfigDict) -> tuple[Guides, dict[str, PyTree]]:
     for name, field in (("weak", "autoguidance"), ("classifier", "classifier")):
         if config.sampling[field]:
             guide, params[name] = _load(config, field)
-            guides[name] = Trained.from_config(guide)
-    return Guides(**guides), params
+            guides[name] = DiffusionModel.from_config(guide)
+    return GuidanceModels(**guides), params
 
 
 def digests(params: dict[str, PyTree]) -> dict[str, str]:
@@ -86,14 +86,16 @@ def classes_of(config: ConfigDict, names: list[str]) -> tuple[int, list[str]]:
     return config.model.num_classes, names or others
 
 
-def log_probability_of(classifier: Trained, params: PyTree, labels: Labels) -> LogProbability:
+def log_probability_of(
+    classifier: DiffusionModel, params: PyTree, labels: Labels
+) -> LogProbability:
     """log p(label given x) by a classifier, at levels of any schedule; 0 for the null label."""
     network = partial(classifier.model.apply, {"params": params})
 
     def of(x: Images, level: Level) -> PerExample:
-        noise = jnp.asarray(level.noise, jnp.float32)
-        own = classifier.schedule.at_sigma(noise / jnp.asarray(level.signal, jnp.float32), xp=jnp)
-        logits = network(*shown(classifier.parametrisation, x * (own.noise / noise), own))
+        noise = jnp.asarray(level.sigma, jnp.float32)
+        own = classifier.schedule.at_sigma(noise / jnp.asarray(level.alpha, jnp.float32), xp=jnp)
+        logits = network(*network_inputs(classifier.parameterization, x * (own.sigma / noise), own))
         return log_probability(logits, labels)
 
     return of

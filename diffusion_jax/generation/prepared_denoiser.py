@@ -1,4 +1,4 @@
-"""A trained network before a sampling loop: what it computes ahead, and its denoiser."""
+"""A network prepared for a sampling loop: precomputed activations, and its denoiser."""
 
 from dataclasses import dataclass, replace
 from functools import partial
@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from diffusion_jax.diffusion import guidance
 from diffusion_jax.diffusion.parameterizations import denoiser_from_network
 from diffusion_jax.diffusion.types import (
-    Clock,
+    CNoise,
     Condition,
     ConditionalDenoiser,
     Images,
@@ -24,29 +24,28 @@ from diffusion_jax.models.layers.precompute import (
     OF_PARAMS,
     computed,
 )
-from diffusion_jax.workdir.parameters import Trained
+from diffusion_jax.workdir.parameters import DiffusionModel
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class Told:
-    """A clock or a condition, as it is, and what the network computes from it alone."""
+class Precomputed:
+    """A c_noise or a condition, as it is, and what the network computes from it alone."""
 
     plain: Leaf
-    ahead: Leaf
+    activations: Leaf
 
 
-class Ready:
+class PreparedDenoiser:
     """A trained network with its parameters, for one batch of images.
 
-    Its kernels are cast and standardised here, once. `clocks` and `condition` say what the network
-    is told, with all that it makes of the level or the condition alone; `denoiser` goes on from
-    there, in the loop.
+    Kernels are cast and standardized once, here. `c_noises` and `condition` add the activations
+    that depend on the level or the condition alone; `denoiser` uses them in the loop.
     """
 
     def __init__(
         self,
-        trained: Trained,
+        trained: DiffusionModel,
         params: PyTree,
         examples: Int[Array, "batch"],
         shape: tuple[int, int, int],
@@ -57,22 +56,22 @@ class Ready:
         one = jnp.ones((1,)), trained.model.example_condition(1), examples[:1]
         self._variables |= self._computed(OF_PARAMS, *one)
         # Jitted, so that the network is traced once, however often they are called.
-        self.clocks, self.condition = jax.jit(self._clocks), jax.jit(self._condition)
+        self.c_noises, self.condition = jax.jit(self._c_noises), jax.jit(self._condition)
 
     def denoiser(self, x: Images, level: Level, condition: Condition) -> Prediction:
         """The network as a denoiser.
 
-        condition: from `condition`. level: its clock is a number, or comes from `clocks`.
+        condition: from `condition`. level: its c_noise is a number, or comes from `c_noises`.
         """
         variables = self._variables
-        if isinstance(level.clock, Told):
-            variables = variables | jax.tree.map(self._rows, level.clock.ahead)
-            level = replace(level, clock=level.clock.plain)
+        if isinstance(level.c_noise, Precomputed):
+            variables = variables | jax.tree.map(self._rows, level.c_noise.activations)
+            level = replace(level, c_noise=level.c_noise.plain)
         if condition is not None:
-            variables = variables | condition.ahead
+            variables = variables | condition.activations
             condition = condition.plain
         network = partial(self._trained.model.apply, variables, examples=self._examples)
-        denoiser = denoiser_from_network(network, self._trained.parametrisation)
+        denoiser = denoiser_from_network(network, self._trained.parameterization)
         return denoiser(x, level, condition)
 
     def weak(self, condition: Condition) -> ConditionalDenoiser:
@@ -86,30 +85,32 @@ class Ready:
             partial(self._trained.schedule.at_sigma, xp=jnp),
         )
 
-    def _clocks(self, clocks: Clock) -> Told:
-        """What replaces the clocks of levels, `Path.with_clocks`."""
+    def _c_noises(self, c_noises: CNoise) -> Precomputed:
+        """What replaces the c_noises of levels, `Path.with_c_noises`."""
         model = self._trained.model
-        turns = jnp.arange(model.clock_period)
-        condition = model.example_condition(model.clock_period)
+        turns = jnp.arange(model.embedding_period)
+        condition = model.example_condition(model.embedding_period)
 
-        def of_level(clock: Float[Array, ""]) -> PyTree:
-            return self._computed(OF_LEVEL, jnp.full(turns.shape, clock), condition, turns)
+        def of_level(c_noise: Float[Array, ""]) -> PyTree:
+            return self._computed(OF_LEVEL, jnp.full(turns.shape, c_noise), condition, turns)
 
-        return Told(clocks, jax.vmap(of_level)(clocks))
+        return Precomputed(c_noises, jax.vmap(of_level)(c_noises))
 
-    def _condition(self, condition: Condition) -> Told | None:
+    def _condition(self, condition: Condition) -> Precomputed | None:
         """The condition as the denoiser takes it; None for a model without one."""
         if not self._trained.takes_condition:
             return None
-        clock = jnp.ones(self._examples.shape)
-        return Told(condition, self._computed(OF_CONDITION, clock, condition, self._examples))
+        c_noise = jnp.ones(self._examples.shape)
+        return Precomputed(
+            condition, self._computed(OF_CONDITION, c_noise, condition, self._examples)
+        )
 
     def _computed(self, collection: str, *told: PyTree) -> PyTree:
         return computed(self._trained.model, collection, self._variables, self._shape, *told)
 
     def _rows(self, of_level: Leaf) -> Leaf:
-        """A row for each image, from a row for each way in which a clock is told."""
-        period = self._trained.model.clock_period
+        """A row for each image, from a row for each way in which a c_noise is told."""
+        period = self._trained.model.embedding_period
         if period > 1:
             return of_level[self._examples % period]
         return jnp.broadcast_to(of_level, (*self._examples.shape, *of_level.shape[1:]))

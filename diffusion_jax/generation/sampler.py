@@ -16,13 +16,17 @@ from diffusion_jax.config import build
 from diffusion_jax.config.overrides import like
 from diffusion_jax.config.schema import options_in
 from diffusion_jax.diffusion import guidance, keys, sampling_schedule
-from diffusion_jax.generation.guidance_models import Guides, load_guides, log_probability_of
-from diffusion_jax.generation.prepared_denoiser import Ready
+from diffusion_jax.generation.guidance_models import (
+    GuidanceModels,
+    load_guidance_models,
+    log_probability_of,
+)
+from diffusion_jax.generation.prepared_denoiser import PreparedDenoiser
 from diffusion_jax.models import Network
 from diffusion_jax.sampling import SOLVERS, Film, Solver
 from diffusion_jax.sampling.editing import edit
 from diffusion_jax.sampling.loop import starting_noise
-from diffusion_jax.workdir.parameters import Trained
+from diffusion_jax.workdir.parameters import DiffusionModel
 
 HostImages = Float[np.ndarray, "count height width channels"]
 Rows = Shaped[Array, "count ..."] | Shaped[np.ndarray, "count ..."]
@@ -32,7 +36,7 @@ Watch = Callable[[Int[np.ndarray, "rows"], int, Float[np.ndarray, "rows ..."]], 
 
 # Settings of guidance that are numbers, which a call can change, and that 0 switches off.
 NUMBERS = ("scale", "rescale", "quantile", "classifier_scale")
-NO_GUIDES = Guides()
+NO_GUIDES = GuidanceModels()
 
 
 class Generator:
@@ -46,12 +50,13 @@ class Generator:
     batch_size: global, divisible by the number of devices. settings: of guidance; its scale and the
     other `NUMBERS` may be 0 for off, or None. frames: how many states on the way to return.
     watched: whether calls are told of the frames while later steps are computed, see `Watch`.
-    guide_params: the parameters of the guides, by field of `Guides`; None if each call brings them.
+    guide_params: the parameters of the guides, by field of `GuidanceModels`; None if
+        each call brings them.
     """
 
     def __init__(
         self,
-        trained: Trained,
+        trained: DiffusionModel,
         path: sampling_schedule.Path,
         *,
         solver: Callable[..., Solver],
@@ -61,7 +66,7 @@ class Generator:
         settings: guidance.Guidance,
         frames: int = 0,
         watched: bool = False,
-        guides: Guides = NO_GUIDES,
+        guides: GuidanceModels = NO_GUIDES,
         guide_params: Mapping[str, PyTree] | None = None,
     ):
         parallel.check_batch_size(batch_size)
@@ -85,7 +90,7 @@ class Generator:
         batch_size: int,
         frames: int = 0,
         watched: bool = False,
-        guides: Guides | None = None,
+        guides: GuidanceModels | None = None,
     ) -> "Generator":
         """With a config's model and sampling settings; at most one frame a step.
 
@@ -95,14 +100,14 @@ class Generator:
         """
         sampling = config.sampling
         path = build.make_sampling_path(config)
-        trained, guide_params = Trained.from_config(config), None
+        trained, guide_params = DiffusionModel.from_config(config), None
         if trained.model.classifies:
             raise ValueError(
                 f"A run of model.name={config.model.name} draws no images; it guides another run: "
                 "classifier=ITS_WORKDIR"
             )
         if guides is None:
-            guides, guide_params = load_guides(config)
+            guides, guide_params = load_guidance_models(config)
         return cls(
             trained,
             path,
@@ -249,10 +254,10 @@ class Generator:
             guide_variance=solver.conventions.guide_variance,
         )
         own, of_guides = params
-        network = Ready(self._trained, own, examples, self._shape)
+        network = PreparedDenoiser(self._trained, own, examples, self._shape)
         weak, classifier = self._guides.weak, self._guides.classifier
         if weak is not None:
-            weak = Ready(weak, of_guides["weak"], examples, self._shape).weak(condition)
+            weak = PreparedDenoiser(weak, of_guides["weak"], examples, self._shape).weak(condition)
         if classifier is not None:
             classifier = log_probability_of(classifier, of_guides["classifier"], condition)
         denoiser = guidance.guide(
@@ -264,7 +269,7 @@ class Generator:
             classifier,
         )
         image_keys = keys.per_example(numbers["key"], examples)
-        path = numbers["path"].with_clocks(network.clocks)
+        path = numbers["path"].with_c_noises(network.c_noises)
         x, film = edit(
             solver,
             denoiser,

@@ -18,7 +18,7 @@ from diffusion_jax.models.rrdbnet import FACTOR, RRDBNet
 Upscaler = Callable[[np.ndarray], np.ndarray]
 
 NEAREST, LANCZOS = "nearest", "lanczos"
-# Rec. 601, as Pillow makes grey images of RGB ones.
+# Rec. 601, as Pillow makes gray images of RGB ones.
 LUMA = (0.299, 0.587, 0.114)
 
 
@@ -87,8 +87,8 @@ def lanczos(
 class Network:
     """Enlarges images four times with an RRDBNet, on all devices, in batches of one size.
 
-    A grey image goes through the network as an RGB image of three equal channels. The result's
-    channels are averaged with the weights of Rec. 601, since the network may have coloured it.
+    A gray image goes through the network as an RGB image of three equal channels. The result's
+    channels are averaged with the weights of Rec. 601, since the network may have colored it.
     batch_size: global, divisible by the number of devices; default: about 8. progress: wraps the
     iteration over batches (tqdm, say). In several processes, all must call it with the same images.
     """
@@ -129,11 +129,11 @@ def _enlarged(
     images: UInt8[Array, "batch height width channels"],
 ) -> UInt8[Array, "batch 4*height 4*width channels"]:
     """A device's rows; what runs on the device."""
-    grey = images.shape[-1] == 1
+    gray = images.shape[-1] == 1
     x = images.astype(jnp.float32) / 255
-    y = network.apply({"params": params}, x.repeat(3, axis=-1) if grey else x)
+    y = network.apply({"params": params}, x.repeat(3, axis=-1) if gray else x)
     y = jnp.clip(y, 0, 1)
-    if grey:
+    if gray:
         y = sum(weight * y[..., i : i + 1] for i, weight in enumerate(LUMA))
     return jnp.round(255 * y).astype(jnp.uint8)
 

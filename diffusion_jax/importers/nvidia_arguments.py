@@ -38,7 +38,7 @@ def check_kinds(given: Mapping[Any, Any], known: Collection[str], path: Path) ->
     if channels not in (1, 3):
         raise ValueError(
             f"{path}: its images have {channels} channels. It draws latents, which need a decoder "
-            "that is not here; models of pixels have 3 (RGB) or 1 (grey)"
+            "that is not here; models of pixels have 3 (RGB) or 1 (gray)"
         )
 
 

@@ -2,7 +2,7 @@
 
 Its batch norms are imported as they are once trained, when they scale and shift each channel by
 fixed numbers: `PlainUNet(norm="affine")`. (The program itself leaves them in training mode when it
-samples, so that they normalise by the image that is being drawn.)
+samples, so that they normalize by the image that is being drawn.)
 """
 
 from pathlib import Path

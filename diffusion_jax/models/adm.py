@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from diffusion_jax.diffusion.types import Clock, Condition, Images, Labels, NetworkOutput
+from diffusion_jax.diffusion.types import CNoise, Condition, Images, Labels, NetworkOutput
 from diffusion_jax.models.layers.adm import ORDERS, square_conv
 from diffusion_jax.models.layers.adm_encoder import Parts, embedding
 from diffusion_jax.models.layers.embeddings import LabelEmbedding
@@ -27,7 +27,7 @@ from diffusion_jax.models.network import Network
 
 
 class ADM(Network):
-    """(x, clock, labels) -> NetworkOutput.
+    """(x, c_noise, labels) -> NetworkOutput.
 
     stem -> levels down -> middle -> levels up -> head. Level i has width * multipliers[i] channels
     and blocks residual blocks on the way down, one more on the way up, each on a skip connection of
@@ -87,7 +87,7 @@ class ADM(Network):
         return side in attending(self)
 
     @property
-    def told_by_images(self) -> bool:
+    def image_conditioned(self) -> bool:
         return self.low_resolution > 0
 
     def check(self, resolution: int) -> None:
@@ -137,7 +137,7 @@ class ADM(Network):
     def __call__(
         self,
         x: Images,
-        clock: Clock,
+        c_noise: CNoise,
         condition: Condition = None,
         *,
         train: bool = False,
@@ -153,7 +153,7 @@ class ADM(Network):
         if labels is not None:
             dim = 4 * self.width
             table = LabelEmbedding(self.num_classes, dim, self.learned_null, name="label_embedding")
-        cond = embedding(self, clock, labels, width=self.width, table=table)
+        cond = embedding(self, c_noise, labels, width=self.width, table=table)
         parts = Parts(self, cond, examples, train)
         x, kept = parts.encode(x)
         x = parts.middle(x)

@@ -13,12 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, DTypeLike, Float, Int
 
-from diffusion_jax.diffusion.types import Clock, Condition, Features, Images, NetworkOutput
+from diffusion_jax.diffusion.types import CNoise, Condition, Features, Images, NetworkOutput
 from diffusion_jax.models.layers.attention import attention
 from diffusion_jax.models.layers.convolutions import TORCH_KERNEL, Conv, conv, dense, gelu
 from diffusion_jax.models.layers.embeddings import LabelEmbedding, sinusoidal
 from diffusion_jax.models.layers.normalization import GroupNorm
-from diffusion_jax.models.layers.precompute import OF_CONDITION, OF_LEVEL, ahead
+from diffusion_jax.models.layers.precompute import OF_CONDITION, OF_LEVEL, precompute
 from diffusion_jax.models.layers.remat import apply_block, check_sides
 from diffusion_jax.models.network import Network
 
@@ -28,7 +28,7 @@ HALVINGS = 3
 
 
 class AttentionUNet(Network):
-    """(x, clock, labels) -> NetworkOutput.
+    """(x, c_noise, labels) -> NetworkOutput.
 
     Three levels down to 4 width channels, three convolutions twice as wide, three levels up. The
     embedding of timestep and class is added to what each level makes. time_dim: its width, even.
@@ -63,7 +63,7 @@ class AttentionUNet(Network):
     def __call__(
         self,
         x: Images,
-        clock: Clock,
+        c_noise: CNoise,
         condition: Condition = None,
         *,
         train: bool = False,
@@ -71,10 +71,10 @@ class AttentionUNet(Network):
     ) -> NetworkOutput:
         self.check_condition(condition)
         dtype, width = jnp.dtype(self.dtype), self.width
-        cond = ahead(self, OF_LEVEL, "time", lambda: sinusoidal(clock, self.time_dim))
+        cond = precompute(self, OF_LEVEL, "time", lambda: sinusoidal(c_noise, self.time_dim))
         if condition is not None:
             table = LabelEmbedding(self.num_classes, self.time_dim, name="label_embedding")
-            cond += ahead(self, OF_CONDITION, "label", lambda: table(condition))
+            cond += precompute(self, OF_CONDITION, "label", lambda: table(condition))
 
         def level(x: Images, features: int, middle: int, name: str) -> Features:
             how = {"remat": self.remat, "train": train, "is_told": False}

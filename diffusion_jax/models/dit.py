@@ -13,11 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, DTypeLike, Float, Int
 
-from diffusion_jax.diffusion.types import Clock, Condition, Images, NetworkOutput
+from diffusion_jax.diffusion.types import CNoise, Condition, Images, NetworkOutput
 from diffusion_jax.models.layers.attention import attention
 from diffusion_jax.models.layers.convolutions import Conv, Dense
 from diffusion_jax.models.layers.embeddings import LabelEmbedding, TimeMLP, sinusoidal
-from diffusion_jax.models.layers.precompute import OF_CONDITION, OF_LEVEL, ahead
+from diffusion_jax.models.layers.precompute import OF_CONDITION, OF_LEVEL, precompute
 from diffusion_jax.models.network import Network
 
 Tokens = Float[Array, "batch tokens width"]
@@ -68,7 +68,7 @@ class DiT(Network):
     def __call__(
         self,
         x: Images,
-        clock: Clock,
+        c_noise: CNoise,
         condition: Condition = None,
         *,
         train: bool = False,
@@ -79,10 +79,10 @@ class DiT(Network):
         batch, height, width, _ = x.shape
         down, across = height // self.patch_size, width // self.patch_size
         mlp = TimeMLP(self.width, name="time_mlp")
-        cond = ahead(self, OF_LEVEL, "time", lambda: mlp(sinusoidal(clock, self.width)))
+        cond = precompute(self, OF_LEVEL, "time", lambda: mlp(sinusoidal(c_noise, self.width)))
         if condition is not None:
             table = LabelEmbedding(self.num_classes, self.width, name="label_embedding")
-            cond += ahead(self, OF_CONDITION, "label", lambda: table(condition))
+            cond += precompute(self, OF_CONDITION, "label", lambda: table(condition))
         cond = jax.nn.silu(cond)
 
         size = (self.patch_size, self.patch_size)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, DTypeLike, Float, Int, PyTree
 
-from diffusion_jax.diffusion.types import Clock, Condition, Images, NetworkOutput
+from diffusion_jax.diffusion.types import CNoise, Condition, Images, NetworkOutput
 from diffusion_jax.models.layers.adm import RESAMPLE, split_heads
 from diffusion_jax.models.layers.adm_encoder import Maps
 from diffusion_jax.models.layers.attention import attention
@@ -25,7 +25,7 @@ from diffusion_jax.models.layers.magnitude_preserving import (
     normalized,
     normalized_kernel,
 )
-from diffusion_jax.models.layers.precompute import OF_CONDITION, OF_LEVEL, ahead
+from diffusion_jax.models.layers.precompute import OF_CONDITION, OF_LEVEL, precompute
 from diffusion_jax.models.layers.remat import apply_block, check_sides
 from diffusion_jax.models.layers.resolution_levels import (
     attending,
@@ -36,9 +36,9 @@ from diffusion_jax.models.network import Network
 
 
 class EDM2(Network):
-    """(x, clock, labels) -> NetworkOutput, with the uncertainty that its loss trains.
+    """(x, c_noise, labels) -> NetworkOutput, with the uncertainty that its loss trains.
 
-    For the parametrisation and the schedule "edm", whose clock is log(sigma) / 4.
+    For the parameterization and the schedule "edm", whose c_noise is log(sigma) / 4.
 
     multipliers, blocks, attention: as in `ADM`. head_channels: of an attention head. label_balance,
     concat_balance, residual_balance, attention_balance: t of the sums and concatenations of class,
@@ -101,7 +101,7 @@ class EDM2(Network):
     def __call__(
         self,
         x: Images,
-        clock: Clock,
+        c_noise: CNoise,
         condition: Condition = None,
         *,
         train: bool = False,
@@ -110,7 +110,7 @@ class EDM2(Network):
         self.check_condition(condition)
         dtype, levels = jnp.dtype(self.dtype), self.widths()
         sides = attending(self)
-        cond = self._embedding(clock, condition)
+        cond = self._embedding(c_noise, condition)
         block = partial(
             MPBlock,
             head_channels=self.head_channels,
@@ -153,18 +153,18 @@ class EDM2(Network):
 
         gain = self.param("head_gain", nn.initializers.zeros_init(), ())
         estimate = MPConv(self.channels, 3, dtype, name="head")(x, gain).astype(jnp.float32)
-        embedding = MPFourier(self.uncertainty_dim, name="uncertainty_fourier")(clock)
+        embedding = MPFourier(self.uncertainty_dim, name="uncertainty_fourier")(c_noise)
         uncertainty = MPConv(1, 0, jnp.float32, name="uncertainty")(embedding)
         return NetworkOutput(estimate, uncertainty=uncertainty[:, 0])
 
-    def _embedding(self, clock: Clock, labels: Condition) -> Float[Array, "batch embedding"]:
+    def _embedding(self, c_noise: CNoise, labels: Condition) -> Float[Array, "batch embedding"]:
         dim = max(self.widths())
         fourier = MPFourier(self.widths()[0], name="noise_fourier")
         noise = MPConv(dim, 0, jnp.float32, name="noise")
-        cond = ahead(self, OF_LEVEL, "noise", lambda: noise(fourier(clock)))
+        cond = precompute(self, OF_LEVEL, "noise", lambda: noise(fourier(c_noise)))
         if labels is not None:
             table = MPLabel(self.num_classes, dim, name="label")
-            label = ahead(self, OF_CONDITION, "label", lambda: table(labels))
+            label = precompute(self, OF_CONDITION, "label", lambda: table(labels))
             cond = mp_sum(cond, label, self.label_balance)
         return mp_silu(cond)
 

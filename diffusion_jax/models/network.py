@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, PyTree
 
-from diffusion_jax.diffusion.types import Clock, Condition, Images, Labels, NetworkOutput
+from diffusion_jax.diffusion.types import CNoise, Condition, Images, Labels, NetworkOutput
 
 # What a field must be: a test, and its words.
 RULES = {
@@ -21,7 +21,7 @@ RULES = {
 
 
 class Network(nn.Module):
-    """A network maps (x, clock, condition) to a NetworkOutput.
+    """A network maps (x, c_noise, condition) to a NetworkOutput.
 
     Every network has the fields `channels`, of the images, and `num_classes`: 0 without classes;
     otherwise the condition is labels (batch,) in 0 .. num_classes - 1, and num_classes is the null
@@ -38,13 +38,13 @@ class Network(nn.Module):
     def __call__(
         self,
         x: Images,
-        clock: Clock,
+        c_noise: CNoise,
         condition: Condition = None,
         *,
         train: bool = False,
         examples: Int[Array, "batch"] | None = None,
     ) -> NetworkOutput:
-        """x: (batch, height, width, channels). clock: (batch,), see `Level`.
+        """x: (batch, height, width, channels). c_noise: (batch,), see `Level`.
 
         train: whether dropout is on. examples: the index of each example in the global batch, from
         which dropout draws; None: their order.
@@ -65,8 +65,8 @@ class Network(nn.Module):
         return False
 
     @property
-    def clock_period(self) -> int:
-        """The number of ways in which a clock is told: example i is told it as i modulo this is."""
+    def embedding_period(self) -> int:
+        """Period of the time embedding over the batch: example i is embedded as i modulo this."""
         return 1
 
     @classmethod
@@ -98,7 +98,7 @@ class Network(nn.Module):
         """Raises ValueError if the fields do not fit each other, or images of this side."""
 
     def example_condition(self, rows: int) -> Condition:
-        """A condition with this number of rows, for initialisation."""
+        """A condition with this number of rows, for initialization."""
         return jnp.zeros((rows,), jnp.int32) if self.num_classes else None
 
     def null_condition(self, condition: Condition) -> Condition:
@@ -112,7 +112,7 @@ class Network(nn.Module):
         return labels if self.num_classes else None
 
     @property
-    def told_by_images(self) -> bool:
+    def image_conditioned(self) -> bool:
         """Whether the condition has images, so that it cannot be made from labels alone."""
         return False
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from diffusion_jax.diffusion.types import Clock, Condition, Images
+from diffusion_jax.diffusion.types import CNoise, Condition, Images
 from diffusion_jax.models.adm import ADM, check_blocks
 from diffusion_jax.models.layers.adm import split_heads
 from diffusion_jax.models.layers.adm_encoder import Parts, embedding
@@ -26,7 +26,7 @@ POOLS = ("attention", "mean")
 
 
 class NoisyClassifier(Network):
-    """(x, clock) -> logits of the classes, (batch, num_classes). It is told no condition.
+    """(x, c_noise) -> logits of the classes, (batch, num_classes). It is told no condition.
 
     Fields: see `ADM`. pool: "attention", a query made from the mean of all pixels (CLIP's,
     arXiv:2103.00020, section 2.4), or "mean".
@@ -76,14 +76,14 @@ class NoisyClassifier(Network):
     def __call__(
         self,
         x: Images,
-        clock: Clock,
+        c_noise: CNoise,
         condition: Condition = None,
         *,
         train: bool = False,
         examples: Int[Array, "batch"] | None = None,
     ) -> Logits:
-        """x: (batch, height, width, channels). clock: (batch,), see `Level`."""
-        cond = embedding(self, clock, None, width=self.width, table=None)
+        """x: (batch, height, width, channels). c_noise: (batch,), see `Level`."""
+        cond = embedding(self, c_noise, None, width=self.width, table=None)
         parts = Parts(self, cond, examples, train)
         x, _ = parts.encode(x)
         x = parts.middle(x)

@@ -12,11 +12,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, DTypeLike, Float, Int
 
-from diffusion_jax.diffusion.types import Clock, Condition, Features, Images, NetworkOutput
+from diffusion_jax.diffusion.types import CNoise, Condition, Features, Images, NetworkOutput
 from diffusion_jax.models.layers.convolutions import TORCH_KERNEL, conv, double
 from diffusion_jax.models.layers.embeddings import LabelEmbedding, sinusoidal
 from diffusion_jax.models.layers.normalization import GroupNorm
-from diffusion_jax.models.layers.precompute import OF_CONDITION, OF_LEVEL, ahead
+from diffusion_jax.models.layers.precompute import OF_CONDITION, OF_LEVEL, precompute
 from diffusion_jax.models.layers.remat import apply_block, check_sides
 from diffusion_jax.models.network import Network
 
@@ -24,7 +24,7 @@ NORMS = ("group", "affine")
 
 
 class PlainUNet(Network):
-    """(x, clock, labels) -> NetworkOutput.
+    """(x, c_noise, labels) -> NetworkOutput.
 
     Level i = 0 .. levels has width * 2^i channels, the last at the bottom. Maxima of 2x2 pixels
     halve the sides, transposed convolutions double them.
@@ -67,7 +67,7 @@ class PlainUNet(Network):
     def __call__(
         self,
         x: Images,
-        clock: Clock,
+        c_noise: CNoise,
         condition: Condition = None,
         *,
         train: bool = False,
@@ -78,12 +78,12 @@ class PlainUNet(Network):
         layer = nn.Dense(self.time_dim, kernel_init=TORCH_KERNEL, name="time")
 
         def time() -> Float[Array, "batch time_dim"]:
-            return jax.nn.relu(layer(sinusoidal(clock, self.time_dim, to_the_end=True)))
+            return jax.nn.relu(layer(sinusoidal(c_noise, self.time_dim, to_the_end=True)))
 
-        cond = ahead(self, OF_LEVEL, "time", time)
+        cond = precompute(self, OF_LEVEL, "time", time)
         if condition is not None:
             table = LabelEmbedding(self.num_classes, self.time_dim, name="label_embedding")
-            cond += ahead(self, OF_CONDITION, "label", lambda: table(condition))
+            cond += precompute(self, OF_CONDITION, "label", lambda: table(condition))
 
         block = partial(TwoConvs, norm=self.norm, dtype=dtype)
 

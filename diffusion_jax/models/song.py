@@ -13,11 +13,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from diffusion_jax.diffusion.types import Clock, Condition, Images, NetworkOutput
+from diffusion_jax.diffusion.types import CNoise, Condition, Images, NetworkOutput
 from diffusion_jax.models.layers.adm_encoder import Maps
 from diffusion_jax.models.layers.convolutions import Conv
 from diffusion_jax.models.layers.embeddings import sinusoidal
-from diffusion_jax.models.layers.precompute import OF_CONDITION, OF_LEVEL, ahead
+from diffusion_jax.models.layers.precompute import OF_CONDITION, OF_LEVEL, precompute
 from diffusion_jax.models.layers.remat import apply_block, check_sides
 from diffusion_jax.models.layers.resolution_levels import (
     attending,
@@ -43,13 +43,13 @@ ENCODERS = ("standard", "residual")
 
 
 class SongUNet(Network):
-    """(x, clock, labels) -> NetworkOutput.
+    """(x, c_noise, labels) -> NetworkOutput.
 
     DDPM++ by default. NCSN++ has embedding="fourier", noise_multiple=2, encoder="residual" (the
     image, made smaller, is added at each level) and taps="1,3,3,1".
 
     multipliers, blocks, attention: as in `ADM`; the stem has width channels. embedding: of the
-    clock, with noise_multiple * width numbers. taps: of the filter that halves and doubles.
+    c_noise, with noise_multiple * width numbers. taps: of the filter that halves and doubles.
     augment_dim: numbers that tell how an image was augmented, for a condition {"label": labels or
     None, "augment": (batch, augment_dim)}; other conditions mean images as they are. remat: see
     `apply_block`. dtype: "float32" or "bfloat16", for convolutions and matrix products.
@@ -106,7 +106,7 @@ class SongUNet(Network):
     def __call__(
         self,
         x: Images,
-        clock: Clock,
+        c_noise: CNoise,
         condition: Condition = None,
         *,
         train: bool = False,
@@ -116,7 +116,7 @@ class SongUNet(Network):
         dtype, levels = jnp.dtype(self.dtype), self.widths()
         sides = attending(self)
         taps = tuple(numbers("taps", self.taps))
-        cond = self._embedding(clock, condition)
+        cond = self._embedding(c_noise, condition)
         block = partial(SongBlock, dropout=self.dropout, taps=taps, dtype=dtype)
 
         def apply(x: Images, features: int, name: str, **options: str | bool) -> Maps:
@@ -156,21 +156,21 @@ class SongUNet(Network):
         x = jax.nn.silu(norm(name="head_norm")(x.astype(jnp.float32)))
         return NetworkOutput(conv(self.channels, 3, "head", jnp.float32, ALMOST_ZERO)(x))
 
-    def _embedding(self, clock: Clock, condition: Condition) -> Float[Array, "batch embedding"]:
+    def _embedding(self, c_noise: CNoise, condition: Condition) -> Float[Array, "batch embedding"]:
         dim = self.noise_multiple * self.width
 
         def noise() -> Float[Array, "batch noise"]:
             if self.embedding == "fourier":
-                return Fourier(dim, name="noise")(clock)
-            return sinusoidal(clock, dim, to_the_end=True)
+                return Fourier(dim, name="noise")(c_noise)
+            return sinusoidal(c_noise, dim, to_the_end=True)
 
         labels, told = condition, None
         if isinstance(condition, dict):
             labels, told = condition["label"], condition["augment"]
-        cond = ahead(self, OF_LEVEL, "noise", noise)
+        cond = precompute(self, OF_LEVEL, "noise", noise)
         if labels is not None:
             table = OneHot(self.num_classes, dim, name="label")
-            cond += ahead(self, OF_CONDITION, "label", lambda: table(labels))
+            cond += precompute(self, OF_CONDITION, "label", lambda: table(labels))
         if self.augment_dim:
             kernel = self.param("augment", XAVIER, (self.augment_dim, dim))
             if told is not None:

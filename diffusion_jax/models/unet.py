@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax.core import FrozenDict
 from jaxtyping import Array, Float, Int
 
-from diffusion_jax.diffusion.types import Clock, Condition, Images, NetworkOutput
+from diffusion_jax.diffusion.types import CNoise, Condition, Images, NetworkOutput
 from diffusion_jax.models.layers import unet_checks
 from diffusion_jax.models.layers.attention import ChannelAttention
 from diffusion_jax.models.layers.block_chain import Blocks, block_options, parse_blocks
@@ -23,12 +23,12 @@ from diffusion_jax.models.layers.embeddings import (
     time_embedding_kind,
 )
 from diffusion_jax.models.layers.original import original_sinusoidal
-from diffusion_jax.models.layers.precompute import OF_CONDITION, OF_LEVEL, ahead
+from diffusion_jax.models.layers.precompute import OF_CONDITION, OF_LEVEL, precompute
 from diffusion_jax.models.network import Network
 
 
 class UNet(Network):
-    """(x, clock, labels) -> NetworkOutput, with a learned variance.
+    """(x, c_noise, labels) -> NetworkOutput, with a learned variance.
 
     stem -> levels down -> middle -> levels up -> tail -> head -> two small heads for the noise and
     the variance. Level i = 0 .. levels has width * 2^(growth * i) channels. Each level runs
@@ -78,7 +78,7 @@ class UNet(Network):
         return True
 
     @property
-    def clock_period(self) -> int:
+    def embedding_period(self) -> int:
         published = time_embedding_kind(self.time_embedding, self.behaviour) == "published"
         return 2 if published else 1
 
@@ -86,7 +86,7 @@ class UNet(Network):
     def __call__(
         self,
         x: Images,
-        clock: Clock,
+        c_noise: CNoise,
         condition: Condition = None,
         *,
         train: bool = False,
@@ -103,7 +103,7 @@ class UNet(Network):
         names = parse_blocks(self.blocks)
         level = partial(Blocks, names, shared=shared, own=self.options, remat=self.remat)
         widths = self.widths()
-        cond = self._conditioning(clock, condition, examples)
+        cond = self._conditioning(c_noise, condition, examples)
 
         x = conv(widths[0], 7, "stem", dtype)(x)
         kept = []
@@ -133,22 +133,22 @@ class UNet(Network):
         )
 
     def _conditioning(
-        self, clock: Clock, labels: Condition, examples: Int[Array, "batch"] | None
+        self, c_noise: CNoise, labels: Condition, examples: Int[Array, "batch"] | None
     ) -> Conditioning:
         self.check_condition(labels)
         label = None
         if labels is not None:
             table = LabelEmbedding(self.num_classes, self.label_dim, name="label_embedding")
-            label = ahead(self, OF_CONDITION, "label", lambda: table(labels))
+            label = precompute(self, OF_CONDITION, "label", lambda: table(labels))
         kind = time_embedding_kind(self.time_embedding, self.behaviour)
         mlp = TimeMLP(self.time_dim, name="time_mlp")
 
         def time() -> Float[Array, "batch dim"]:
             if kind == "standard":
-                return mlp(sinusoidal(clock, self.time_dim))
-            return mlp(original_sinusoidal(clock, self.time_dim, kind, examples))
+                return mlp(sinusoidal(c_noise, self.time_dim))
+            return mlp(original_sinusoidal(c_noise, self.time_dim, kind, examples))
 
-        time = ahead(self, OF_LEVEL, "time", time)
+        time = precompute(self, OF_LEVEL, "time", time)
         return Conditioning(time=time, label=label, examples=examples)
 
     def widths(self) -> list[int]:

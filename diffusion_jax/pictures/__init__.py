@@ -1,1 +1,1 @@
-"""Pictures of images: grids with captions, and film strips."""
+"""Gallery of images: grids with captions, and film strips."""

@@ -11,7 +11,7 @@ from diffusion_jax.pictures.fonts import ELLIPSIS, font_for
 
 WIDEST = 88  # pixels that an image's cell is widened to for its caption
 LONGEST = 240  # pixels of a caption to the left of a row
-BLANK = 2  # pixels between neighbouring captions
+BLANK = 2  # pixels between neighboring captions
 
 
 def captioned_grid(
@@ -44,7 +44,7 @@ def captioned_grid(
 def captioned(
     picture: Picture, captions: Sequence[str]
 ) -> UInt8[np.ndarray, "height wider channels"]:
-    """Adds a caption, vertically centred, to the left of each row of a grid."""
+    """Adds a caption, vertically centered, to the left of each row of a grid."""
     height = picture.shape[0] / len(captions)
     size = int(np.clip(height * 0.4, 9, 20))
     captions = [shortened(caption, LONGEST, size) for caption in captions]

@@ -11,14 +11,14 @@ from diffusion_jax import images
 SMALLEST = 32  # pixels of the side in which an image is shown, at least
 
 
-class Pictures(np.ndarray):
+class Gallery(np.ndarray):
     """uint8 images (count, height, width, channels), an array like any other.
 
-    A notebook shows them as a grid. `Pictures.of(array)` makes them of an array.
+    A notebook shows them as a grid. `Gallery.of(array)` makes them of an array.
     """
 
     @classmethod
-    def of(cls, array: np.ndarray) -> "Pictures":
+    def of(cls, array: np.ndarray) -> "Gallery":
         return np.asarray(array).view(cls)
 
     def grid(self, columns: int | None = None, *, upscale: int | None = None) -> np.ndarray:

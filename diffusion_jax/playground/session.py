@@ -19,7 +19,7 @@ from diffusion_jax.generation.editing import Editor
 from diffusion_jax.images import Picture, Uint8Images
 from diffusion_jax.pictures import films
 from diffusion_jax.pictures.captions import captioned_grid
-from diffusion_jax.pictures.gallery import Pictures
+from diffusion_jax.pictures.gallery import Gallery
 from diffusion_jax.runs.run import Run, at_each_call
 
 LARGEST_COUNT = 64
@@ -47,7 +47,7 @@ class Settings:
 class Drawn:
     """Images, and a picture of all of them: as they are, and on the way from noise to there."""
 
-    images: Pictures
+    images: Gallery
     picture: Picture
     frames: list[Picture]
 
@@ -64,7 +64,7 @@ def own(run: Run) -> Settings:
 
 def enlarges(run: Run) -> bool:
     """Whether the model makes large images of small ones, and can do nothing else."""
-    return build.make_model(run.config).told_by_images
+    return build.make_model(run.config).image_conditioned
 
 
 def classes(run: Run) -> tuple[int, list[str]]:
@@ -192,7 +192,7 @@ def inpaint(
     wanted: Settings,
     *,
     resample: int,
-) -> Pictures:
+) -> Gallery:
     """`wanted.count` completions of an image, whose pixels in the mask are drawn anew."""
     if not 1 <= resample <= 20:
         raise ValueError(f"resample={resample} must be from 1 to 20")
@@ -201,19 +201,19 @@ def inpaint(
     return run.edit.inpaint(image, mask, wanted.labels, **how)
 
 
-def image_to_image(run: Run, image: Uint8Images, wanted: Settings, *, strength: float) -> Pictures:
+def image_to_image(run: Run, image: Uint8Images, wanted: Settings, *, strength: float) -> Gallery:
     """`wanted.count` images that are made from one."""
     return run.edit.image_to_image(image, wanted.labels, strength=strength, **_edit(run, wanted))
 
 
-def enlarge(run: Run, image: Uint8Images, wanted: Settings) -> Pictures:
+def enlarge(run: Run, image: Uint8Images, wanted: Settings) -> Gallery:
     """`wanted.count` large images for a small one."""
     return run.edit.enlarge(image, wanted.labels, **_edit(run, wanted))
 
 
 def between_images(
     run: Run, ends: tuple[Uint8Images, Uint8Images], labels: tuple[str, str], wanted: Settings
-) -> Pictures:
+) -> Gallery:
     """`wanted.count` images on the way between two, which are inverted. labels: one for each."""
     told = _ends(run, labels, (wanted.seed, wanted.seed)).tolist() if classes(run)[0] else "none"
     return run.edit.interpolate(*ends, told, **_edit(run, wanted))
@@ -221,7 +221,7 @@ def between_images(
 
 def between_seeds(
     run: Run, seeds: tuple[int, int], labels: tuple[str, str], wanted: Settings
-) -> Pictures:
+) -> Gallery:
     """`wanted.count` images from noises between the first ones of two seeds.
 
     With a solver that adds no noise, the ends are what `draw` draws with these seeds.

@@ -42,13 +42,13 @@ def _resume(report: RunReport, train: str) -> dict[str, list[str]]:
 
 
 def _judged_by(report: RunReport) -> tuple[str, str]:
-    """The features and the reference of the last result, or usual ones: Inception sees colours."""
+    """The features and the reference of the last result, or usual ones: Inception sees colors."""
     for result in reversed(report.evaluations.results):
         features, file = (result.settings.get(name, "") for name in ("features", "reference"))
         if features and file:
             return shlex.quote(str(features)), shlex.quote(str(file))
-    colours = report.fields.get("model.channels") == "3"
-    features = "inception" if colours else "pixels"
+    colors = report.fields.get("model.channels") == "3"
+    features = "inception" if colors else "pixels"
     return features, shlex.quote(str(Path(report.workdir) / f"reference_{features}.npz"))
 
 

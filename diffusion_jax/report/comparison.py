@@ -72,7 +72,7 @@ def _curves(names: Sequence[str], reports: Sequence[RunReport]) -> list[Html]:
     keys.sort(key=lambda key: key != "loss")
     plots = []
     for key in keys:
-        # A run keeps its colour in all plots, also where another lacks the key.
+        # A run keeps its color in all plots, also where another lacks the key.
         found = [_curve(report, key, name) for name, report in zip(names, reports)]
         plots.append(element("div", element("h3", key), parts.plot(found, key)))
     curves = [curve for report in reports for curve in report.curves]

@@ -1,4 +1,4 @@
-"""Curves as SVG, to be part of a page: in its colours, light or dark, and without a text of ours.
+"""Curves as SVG, to be part of a page: in its colors, light or dark, and without a text of ours.
 
 Names are in a legend outside the drawing, where they can be as long as they like.
 """
@@ -18,9 +18,9 @@ from diffusion_jax.report.html import Html, element, text
 
 # Legible on white and on black.
 COLOURS = ("#3b82c4", "#e07b28", "#3a9d5d", "#d1495b", "#8b6fc0", "#a07850", "#c860a8", "#8a9099")
-DASHES = ("solid", "dashed", "dotted")  # of the second and third time through the colours
+DASHES = ("solid", "dashed", "dotted")  # of the second and third time through the colors
 MOST_POINTS = 1000
-INK = "#010203"  # stands for the colour of the page's text
+INK = "#010203"  # stands for the color of the page's text
 
 
 @dataclass(frozen=True)
@@ -56,11 +56,11 @@ def svg(curves: Sequence[Curve], label: str, *, logarithmic: bool = False) -> Ht
         figure = Figure(figsize=(6, 3), layout="constrained")
         axes = figure.subplots()
         for place, curve in enumerate(curves):
-            colour, dashes = _look(place)
+            color, dashes = _look(place)
             alone = np.isfinite(curve.y).sum() < 2  # a line through one point is none
             axes.plot(
                 *(curve.x, curve.y),
-                color=colour,
+                color=color,
                 linestyle=dashes,
                 linewidth=1.3,
                 marker="o" if alone else None,
@@ -87,8 +87,8 @@ def legend(curves: Sequence[Curve]) -> Html:
     """The names of the curves, each beside a piece of its line."""
     entries = []
     for place, curve in enumerate(curves):
-        colour, dashes = _look(place)
-        line = element("i", style=f"border-top-color: {colour}; border-top-style: {dashes}")
+        color, dashes = _look(place)
+        line = element("i", style=f"border-top-color: {color}; border-top-style: {dashes}")
         entries.append(element("span", line, curve.name))
     return element("div", *entries, class_="legend")
 

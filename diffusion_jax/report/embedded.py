@@ -1,4 +1,4 @@
-"""Pictures as data URIs, which take no more than a given number of bytes."""
+"""Gallery as data URIs, which take no more than a given number of bytes."""
 
 import base64
 import io

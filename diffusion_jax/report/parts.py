@@ -46,7 +46,7 @@ def thinning(curves: Sequence[Curve]) -> list[Html]:
     longest = max((len(curve.x) for curve in curves), default=0)
     if longest <= drawing.MOST_POINTS:
         return []
-    return [note(f"{longest:,} points are shown as {drawing.MOST_POINTS:,} means of neighbours.")]
+    return [note(f"{longest:,} points are shown as {drawing.MOST_POINTS:,} means of neighbors.")]
 
 
 def damaged(report: RunReport) -> list[Html]:

@@ -10,7 +10,7 @@ from jaxtyping import Int
 from ml_collections import ConfigDict
 
 from diffusion_jax.config import build
-from diffusion_jax.config.num_classes import settled
+from diffusion_jax.config.num_classes import resolve_num_classes
 from diffusion_jax.config.validation import validate
 from diffusion_jax.data import Source, make_source
 from diffusion_jax.generation.class_labels import captions
@@ -31,7 +31,7 @@ class Dataset:
 
 def of_config(config: ConfigDict) -> Dataset:
     """The training data of a config; images that training crops at random are cropped once."""
-    config = settled(config)
+    config = resolve_num_classes(config)
     validate(config)
     source = build.open_source(config)
     provenance = source.description.provenance()

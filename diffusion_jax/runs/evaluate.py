@@ -68,8 +68,8 @@ def of_run(
         "sampling": overrides.in_use(config),
         "model": config.model.to_dict(),
         "schedule": config.schedule.to_dict(),
-        "parametrisation": config.parametrisation,
-        "parametrisations": config.parametrisations.to_dict(),
+        "parameterization": config.parameterization,
+        "parameterizations": config.parameterizations.to_dict(),
         "loss": config.loss.kind,  # decides whether sampling uses a learned variance
     }
     about |= guidance_models.digests(generator.guide_params)

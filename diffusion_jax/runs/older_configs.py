@@ -9,11 +9,11 @@ from diffusion_jax.models import MODELS
 
 # Fields that older versions lack, and what those versions did.
 ADDED = {
-    "parametrisation": "noise",
+    "parameterization": "noise",
     "init_from": "",
     "model.name": "unet",
     "average": "constant",
-    "first_sample_minutes": 0.0,
+    "early_sample_minutes": 0.0,
     "timesteps.name": "uniform",
     "ema_start": 0,
     "optimizer.decay": "cosine",
@@ -33,9 +33,9 @@ ADDED = {
     "sampling.classifier_scale": 1.0,
     "data.smallest_crop": 0.8,
     "data.drop_last": False,
-    "max_skipped": 1,
+    "max_nan_steps": 1,
     "roll_back": False,
-    "split_state": False,
+    "shard_state": False,
     "cpu_devices": 1,
 }
 # Fields whose value "reference" is called "original" by now.

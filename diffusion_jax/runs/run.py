@@ -15,14 +15,14 @@ from diffusion_jax import parallel
 from diffusion_jax.config import build, overrides
 from diffusion_jax.config.schema import options_in
 from diffusion_jax.config.validation import validate
-from diffusion_jax.evaluation.evaluator import Judge
+from diffusion_jax.evaluation.evaluator import Evaluator
 from diffusion_jax.evaluation.features import make_extractor
 from diffusion_jax.generation import class_labels as class_labels
 from diffusion_jax.generation import guidance_models
 from diffusion_jax.generation.class_labels import Asked
 from diffusion_jax.generation.pixels import Origin, finite_pixels
 from diffusion_jax.generation.sampler import Generator
-from diffusion_jax.pictures.gallery import Pictures
+from diffusion_jax.pictures.gallery import Gallery
 from diffusion_jax.runs import evaluate
 from diffusion_jax.runs.run_edit import Edit
 from diffusion_jax.workdir import run_folder
@@ -73,7 +73,7 @@ class Run:
         seed: int = 0,
         batch_size: int | None = None,
         **settings: Any,
-    ) -> Pictures:
+    ) -> Gallery:
         """uint8 images (count, height, width, channels), which a notebook shows as a grid.
 
         labels: a list of class names or numbers, one for each image; or as `scripts.sample` has it:
@@ -96,7 +96,7 @@ class Run:
         frames: int = 10,
         of: str = "x",
         **settings: Any,
-    ) -> Pictures:
+    ) -> Gallery:
         """The way from noise to the images of `sample`: (count, frames, height, width, channels).
 
         frames: at most one a step. of: "x", the states, or "x0", what the network takes them for.
@@ -137,7 +137,7 @@ class Run:
             if not Path(file).expanduser().is_file():
                 raise FileNotFoundError(f"The reference {file} does not exist")
         extract = make_extractor(features, batch_size=batch_size)
-        judge = Judge.of_file(self.workdir / "evaluations", extract, str(reference))
+        judge = Evaluator.of_file(self.workdir / "evaluations", extract, str(reference))
         drawn = evaluate.of_run(
             self.workdir,
             config,
@@ -197,7 +197,7 @@ class Run:
 
         frames, watched: see `Generator`.
         """
-        if build.make_model(config).told_by_images:
+        if build.make_model(config).image_conditioned:
             raise ValueError("This model enlarges images; use run.edit.enlarge(images)")
         frames = min(frames, build.make_sampling_path(config).num_steps)
         fixed = {
@@ -249,10 +249,10 @@ class Run:
             raise ValueError(f"{label!r} names {len(found)} classes; give a list of single ones")
         return found[0]
 
-    def pictures(self, drawn: np.ndarray, config: ConfigDict) -> Pictures:
+    def pictures(self, drawn: np.ndarray, config: ConfigDict) -> Gallery:
         """Images in [-1, 1] as pixels. Raises ValueError if they are not finite."""
         origin = Origin(self.workdir, self.step, config.sampling.guidance)
-        return Pictures.of(finite_pixels(drawn, origin))
+        return Gallery.of(finite_pixels(drawn, origin))
 
 
 def at_each_call(config: ConfigDict) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from diffusion_jax.generation import edit_files, edits
 from diffusion_jax.generation.class_labels import Asked
 from diffusion_jax.generation.editing import Editor, inverting
 from diffusion_jax.generation.sampler import Generator
-from diffusion_jax.pictures.gallery import Pictures
+from diffusion_jax.pictures.gallery import Gallery
 
 # Files, or uint8 images of the model's own size: (count, height, width, channels), or one of them.
 Given = str | Path | Sequence[str | Path] | Shaped[np.ndarray, "..."]
@@ -33,7 +33,7 @@ class Editable(Protocol):
 
     def editing_generator(self, config: ConfigDict, count: int) -> Generator: ...
 
-    def pictures(self, drawn: Float[np.ndarray, "..."], config: ConfigDict) -> Pictures: ...
+    def pictures(self, drawn: Float[np.ndarray, "..."], config: ConfigDict) -> Gallery: ...
 
 
 class Edit:
@@ -55,7 +55,7 @@ class Edit:
         count: int = 1,
         seed: int = 0,
         **settings: Any,
-    ) -> Pictures:
+    ) -> Gallery:
         """Images that are noised up to `strength` of the sampling steps, and denoised again."""
         given = self._read(images)
         told = self._labels(labels, len(given))
@@ -75,7 +75,7 @@ class Edit:
         count: int = 1,
         seed: int = 0,
         **settings: Any,
-    ) -> Pictures:
+    ) -> Gallery:
         """Images whose masked pixels are drawn anew; the others stay as they are.
 
         masks: files (white is drawn anew), or an array (height, width) or (count, height, width)
@@ -101,7 +101,7 @@ class Edit:
         seed: int = 0,
         inverter: str = "ddim",
         **settings: Any,
-    ) -> Pictures:
+    ) -> Gallery:
         """`count` images on the way between two, or without them between two noises of the seed.
 
         first, second: one image each. labels: of the ends.
@@ -125,7 +125,7 @@ class Edit:
         count: int = 4,
         seed: int = 0,
         **settings: Any,
-    ) -> Pictures:
+    ) -> Gallery:
         """An image for each label, followed by `count` variations of it."""
         told = self._run.labels(labels, seed=seed)
         editor = self._editor(settings, len(told) * count)
@@ -133,7 +133,7 @@ class Edit:
 
     def invert(
         self, images: Given, labels: Asked = "none", *, inverter: str = "ddim", **settings: Any
-    ) -> Pictures:
+    ) -> Gallery:
         """The images that are drawn from the noises that images come from: much the same ones."""
         given = self._read(images)
         editor = self._editor(settings, len(given), inverter=inverter)
@@ -147,7 +147,7 @@ class Edit:
         count: int = 1,
         seed: int = 0,
         **settings: Any,
-    ) -> Pictures:
+    ) -> Gallery:
         """Large images for small ones, by a model of super-resolution."""
         config = self._run.config
         side = config.model.get("low_resolution", 0)
@@ -213,6 +213,6 @@ class Edit:
             raise ValueError("A mask is false everywhere; make it true where to draw anew")
         return np.broadcast_to(~drawn, (*given.shape[:3], 1)).astype(np.float32)
 
-    def _new(self, edited: edits.Edited) -> Pictures:
+    def _new(self, edited: edits.Edited) -> Gallery:
         rows = np.stack([edited.columns[name] for name in edited.results], axis=1)
         return self._run.pictures(rows.reshape(-1, *rows.shape[2:]), self._run.config)

@@ -68,7 +68,7 @@ def draw_into(
         raise ValueError(
             "--labels=none was given with a classifier, which can only guide to classes; name some"
         )
-    if generator.model.told_by_images:
+    if generator.model.image_conditioned:
         generator.model.check_condition(chosen)  # labels alone do not tell it enough
     step, params = load_params(workdir, config, checkpoint=checkpoint, ema=ema)
     settings = {

@@ -13,13 +13,13 @@ from diffusion_jax import images, parallel
 from diffusion_jax.config import build
 from diffusion_jax.data import Source
 from diffusion_jax.diffusion import keys, process
-from diffusion_jax.diffusion.parameterizations import shown
+from diffusion_jax.diffusion.parameterizations import network_inputs
 from diffusion_jax.diffusion.types import Images, Level
 from diffusion_jax.generation.class_labels import captions
 from diffusion_jax.generation.guidance_models import classes_of
 from diffusion_jax.generation.sampler import Generator
 from diffusion_jax.pictures.captions import captioned
-from diffusion_jax.workdir.parameters import Trained
+from diffusion_jax.workdir.parameters import DiffusionModel
 
 # Parameters -> a picture, uint8; None if what they draw or predict is not finite.
 Preview = Callable[[PyTree], np.ndarray | None]
@@ -45,7 +45,7 @@ def grid_of_samples(config: ConfigDict, source: Source) -> Preview:
     batch_size = parallel.round_up(-(-len(condition) // batches))
     generator = Generator.from_config(config, batch_size=batch_size)
     model = generator.model
-    if model.told_by_images:  # the first of the training data
+    if model.image_conditioned:  # the first of the training data
         indices = np.arange(len(condition)) % len(source)
         x0 = images.normalize(jnp.asarray(build.read_squares(config, source, indices)))
         of_images = jnp.asarray(source.labels[indices], jnp.int32)
@@ -57,7 +57,7 @@ def grid_of_samples(config: ConfigDict, source: Source) -> Preview:
             return None
         upscale = max(1, 32 // config.data.resolution)
         picture = images.grid(images.to_uint8(drawn), columns, upscale=upscale)
-        if not classes or model.told_by_images:
+        if not classes or model.image_conditioned:
             return picture
         return captioned(picture, captions(shown, classes, names))
 
@@ -70,11 +70,11 @@ def accuracy_by_noise(config: ConfigDict, source: Source) -> Preview:
     The noises are of the sampling path (at most grid_rows), the images the first of the training
     data (at most batch_size), of which a row shows grid_columns.
     """
-    sampling, classifier = config.sampling, Trained.from_config(config)
+    sampling, classifier = config.sampling, DiffusionModel.from_config(config)
     count = parallel.round_up(min(len(source), config.batch_size))
     indices = np.arange(count) % len(source)
     levels = build.make_sampling_path(config).levels()
-    sigmas = np.asarray(levels.noise) / np.asarray(levels.signal)
+    sigmas = np.asarray(levels.sigma) / np.asarray(levels.alpha)
     sigmas = np.unique(sigmas[np.isfinite(sigmas) & (sigmas > 0)])
     places = np.linspace(0, len(sigmas) - 1, min(sampling.grid_rows, len(sigmas)))
     sigmas = sigmas[np.rint(places).astype(int)]
@@ -91,7 +91,7 @@ def accuracy_by_noise(config: ConfigDict, source: Source) -> Preview:
             x, predicted = program(params, (level, seed_key), parallel.local_rows(batch))
             if (predicted < 0).any():
                 return None
-            rows.append(x[:columns] / np.hypot(level.signal, level.noise))
+            rows.append(x[:columns] / np.hypot(level.alpha, level.sigma))
             captions.append(f"noise {sigma:.3g}: {np.mean(predicted == labels):.0%}")
         shown = images.to_uint8(np.concatenate(rows))
         return captioned(images.grid(shown, columns, upscale=upscale), captions)
@@ -101,7 +101,7 @@ def accuracy_by_noise(config: ConfigDict, source: Source) -> Preview:
 
 
 def _predicted(
-    classifier: Trained, params: PyTree, numbers: PyTree, batch: PyTree
+    classifier: DiffusionModel, params: PyTree, numbers: PyTree, batch: PyTree
 ) -> tuple[Images, Int[Array, "rows"]]:
     """(noisy images of a device's rows, the likeliest class of each).
 
@@ -113,7 +113,7 @@ def _predicted(
     noise = keys.normal(keys.per_example(key, batch["index"]), x0.shape[1:])
     x = process.q_sample(level, x0, noise)
     logits = classifier.model.apply(
-        {"params": params}, *shown(classifier.parametrisation, x, level)
+        {"params": params}, *network_inputs(classifier.parameterization, x, level)
     )
     finite = jnp.isfinite(logits).all(axis=1)
     return x, jnp.where(finite, jnp.argmax(logits, axis=1), -1)

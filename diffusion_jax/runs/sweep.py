@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from diffusion_jax.config import build, overrides
 from diffusion_jax.config.validation import validate
-from diffusion_jax.evaluation.evaluator import Judge
+from diffusion_jax.evaluation.evaluator import Evaluator
 from diffusion_jax.runs.evaluate import of_run
 from diffusion_jax.sampling import count_evaluations
 from diffusion_jax.workdir import run_folder
@@ -90,7 +90,7 @@ def points(
 
 
 def evaluate(
-    judge: Judge, points: Iterable[Point], protocol: Protocol, *, batch_size: int
+    judge: Evaluator, points: Iterable[Point], protocol: Protocol, *, batch_size: int
 ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Yields for each point its `SETTINGS` and the judge's result."""
     # All settings are checked before hours are spent on the first of them.

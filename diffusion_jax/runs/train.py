@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from diffusion_jax import parallel
 from diffusion_jax.config import build
-from diffusion_jax.config.num_classes import settled
+from diffusion_jax.config.num_classes import resolve_num_classes
 from diffusion_jax.config.validation import validate
 from diffusion_jax.files import lock
 from diffusion_jax.runs.sample_grids import make_preview
@@ -28,7 +28,7 @@ from diffusion_jax.training.metrics import Metrics, Running
 from diffusion_jax.training.preemption import interruptible
 from diffusion_jax.training.recovery import Recovery
 from diffusion_jax.training.restore import restore_newest
-from diffusion_jax.training.sharding import Placement, Replicated, Split, run_once
+from diffusion_jax.training.sharding import Replicated, Sharding, Split, run_once
 from diffusion_jax.training.state import TrainState, init_state
 from diffusion_jax.training.step import make_train_step
 from diffusion_jax.workdir import environment, resume, run_folder
@@ -44,11 +44,11 @@ def train(config: ConfigDict, workdir: Path) -> TrainState:
 
     Raises ValueError for a mistake in the config, if `workdir` holds a run of another model, of
     another seed or with more steps than were asked for, or while another process trains there,
-    FloatingPointError after config.max_skipped steps in a row that are not finite, and SaveFailed
+    FloatingPointError after config.max_nan_steps steps in a row that are not finite, and SaveFailed
     if a checkpoint cannot be written.
     """
     begun = time.monotonic()
-    config = settled(config)
+    config = resolve_num_classes(config)
     validate(config)
     parallel.check_batch_size(config.batch_size, config.micro_batches)
     changes = resume.changes_since(config, workdir)
@@ -59,7 +59,7 @@ def train(config: ConfigDict, workdir: Path) -> TrainState:
     resume.check_classes(config, workdir, source)
     fresh = partial(fresh_state, config)
     shapes = partial(jax.eval_shape, fresh)
-    placement = make_placement(config)
+    sharding = make_sharding(config)
 
     with (
         interruptible() as interrupted,
@@ -74,12 +74,12 @@ def train(config: ConfigDict, workdir: Path) -> TrainState:
         about, news = {}, []
         if checkpoints.steps():
             state, about, news = restore_newest(checkpoints, shapes())
-            state = placement.place(state)
+            state = sharding.place(state)
         elif config.init_from:
             state, news = _from_another_run(run_once(fresh), config.init_from)
-            state = placement.place(state)
+            state = sharding.place(state)
         else:
-            state = placement.begin(fresh)
+            state = sharding.begin(fresh)
         if not checkpoints.steps() and read_metrics(workdir):
             news.append(
                 f"There is no checkpoint in {checkpoints.folder}: training starts from the "
@@ -100,7 +100,7 @@ def train(config: ConfigDict, workdir: Path) -> TrainState:
                 (workdir / "dataset.json").write_text(json.dumps(known, indent=2) + "\n")
                 environment.record(workdir, start)
 
-        step = make_program(config, placement)
+        step = make_program(config, sharding)
         data = build.training_batches(config, source, seen)
         preview = make_preview(config, source)
         since_line = Running(about.get("since_line"))
@@ -109,10 +109,10 @@ def train(config: ConfigDict, workdir: Path) -> TrainState:
             images_seen = seen + (number - start) * config.batch_size
             position = {"images_seen": images_seen, "data": known, "average": averaged}
             position["since_line"] = since_line.saved()
-            checkpoints.save(number, placement.whole(state), about=position)
+            checkpoints.save(number, sharding.whole(state), about=position)
 
         def draw(state: TrainState) -> np.ndarray | None:
-            return preview(placement.average(state))
+            return preview(sharding.average(state))
 
         with Reporter(
             workdir,
@@ -131,9 +131,9 @@ def train(config: ConfigDict, workdir: Path) -> TrainState:
                 over = start == config.steps
                 going_on = f"Continuing from the checkpoint of step {start}"
                 report.say(f"All {start} steps are done already" if over else going_on)
-            recover = Recovery(config, checkpoints, report.say, shapes, placement)
+            recover = Recovery(config, checkpoints, report.say, shapes, sharding)
             rest = (report, interrupted, checkpoints.check, recover, since_line)
-            return placement.whole(run_steps(config, step, state, data, draw, save, *rest))
+            return sharding.whole(run_steps(config, step, state, data, draw, save, *rest))
 
 
 def fresh_state(config: ConfigDict) -> TrainState:
@@ -148,22 +148,22 @@ def fresh_state(config: ConfigDict) -> TrainState:
     )
 
 
-def make_placement(config: ConfigDict) -> Placement:
+def make_sharding(config: ConfigDict) -> Sharding:
     """Where the state of a config lies."""
-    if not config.split_state:
+    if not config.shard_state:
         return Replicated()
     return Split(build.make_optimizer(config), jax.eval_shape(partial(fresh_state, config)))
 
 
 def make_program(
-    config: ConfigDict, placement: Placement, devices: Sequence[jax.Device] | None = None
+    config: ConfigDict, sharding: Sharding, devices: Sequence[jax.Device] | None = None
 ) -> Callable:
     """The training step of a config on all devices, see `parallel.data_parallel`."""
-    return parallel.data_parallel(make_step(config, placement), devices, placement.axes())
+    return parallel.data_parallel(make_step(config, sharding), devices, sharding.axes())
 
 
 def make_step(
-    config: ConfigDict, placement: Placement
+    config: ConfigDict, sharding: Sharding
 ) -> Callable[[TrainState, PyTree], tuple[TrainState, Metrics]]:
     """The same on one of them."""
     return make_train_step(
@@ -175,7 +175,7 @@ def make_step(
         average=build.make_average(config),
         second_average=build.make_second_average(config),
         constrain=build.make_model(config).constrained,
-        placement=placement,
+        sharding=sharding,
     )
 
 
@@ -184,7 +184,7 @@ def _make_objective(config: ConfigDict) -> objectives.Objective:
     parts = (
         model,
         build.make_schedule(config),
-        build.make_parametrisation(config),
+        build.make_parameterization(config),
         build.make_timesteps(config),
     )
     if model.classifies:

@@ -25,7 +25,7 @@ def count_evaluations(solver: Solver, path: Path) -> int:
     def denoiser(x: Images, level: Level) -> Prediction:
         # Unlike a debugging callback, it runs exactly as often as the program gets here.
         io_callback(lambda: calls.append(None), None)
-        signal, noise = per_image(level.signal), per_image(level.noise)
+        signal, noise = per_image(level.alpha), per_image(level.sigma)
         power = jnp.square(signal) + jnp.square(noise)
         return Prediction(signal / power * x, noise / power * x)
 

@@ -64,7 +64,7 @@ def resampled(path: Path, *, jump: int = 10, times: int = 10) -> Path:
         for field in fields(Waypoint)
     }
     noised = np.diff(places) < 0
-    signal, noise = waypoints["signal"], waypoints["noise"]
+    signal, noise = waypoints["alpha"], waypoints["sigma"]
     climb = np.flatnonzero(noised) + 1  # where such a step arrives
     ratio = signal[climb] / signal[climb - 1]
     waypoints["beta"][climb] = noise[climb] ** 2 - (ratio * noise[climb - 1]) ** 2

@@ -44,7 +44,7 @@ def sample(
     """Follows the path from its first level to its last.
 
     path: as the solver has prepared it, see `Solver`. keys: one for each image, the only source of
-    its randomness, so that an image depends neither on its neighbours in the batch nor on the
+    its randomness, so that an image depends neither on its neighbors in the batch nor on the
     number of devices. shape: (height, width, channels). frames: how many states on the way to
     return, evenly spaced and ending with the last. watch: what the program does besides with the
     number and the x0 of each frame, such as a `jax.debug.callback`. x: where to start; None is
@@ -89,7 +89,7 @@ def sample(
         now: Waypoint, next: Waypoint, x: Images, fresh_noise: Images, history: History, x0: Images
     ) -> tuple[Images, History, Images]:
         """Draws x_next ~ q(x_next | x); predicts nothing, and starts a new history."""
-        ratio = per_image(next.signal) / per_image(now.signal)
+        ratio = per_image(next.alpha) / per_image(now.alpha)
         x = ratio * x + jnp.sqrt(per_image(next.beta)) * fresh_noise
         return x, solver.init(x), x0
 

@@ -24,10 +24,10 @@ def ends(schedule: Schedule, steps: int) -> Path:
     return schedule.path(steps)
 
 
-def centred(schedule: Schedule, steps: int) -> Path:
+def centered(schedule: Schedule, steps: int) -> Path:
     """At the middles of `steps` equal stretches of a chain (nice-diffusion)."""
-    chain = _discrete(schedule, "spacing=centred")
-    return respace(chain, steps_by_count(chain.num_steps, steps, "centred")).path()
+    chain = _discrete(schedule, "spacing=centered")
+    return respace(chain, steps_by_count(chain.num_steps, steps, "centered")).path()
 
 
 def karras(
@@ -124,7 +124,7 @@ def sections(schedule: Schedule, steps: int, *, sections: str = "") -> Path:
 # What `config.sampling.spacing` can be. Options are keyword arguments, and a section of the config.
 SPACINGS: dict[str, Callable[..., Path]] = {
     "ends": ends,
-    "centred": centred,
+    "centered": centered,
     "karras": karras,
     "leading": leading,
     "trailing": trailing,

@@ -13,7 +13,7 @@ from diffusion_jax.training.state import TrainState
 
 @dataclass(frozen=True)
 class Transfer:
-    """taken: names of the arrays that were taken over. fresh: those that stay as initialised, each
+    """taken: names of the arrays that were taken over. fresh: those that stay as initialized, each
     with the reason. left_over: those of the other run that have no place in the network.
     """
 

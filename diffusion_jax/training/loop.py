@@ -34,13 +34,14 @@ def run_steps(
     step: as `parallel.data_parallel` returns it. data: batches of this process. draw: state ->
     picture, or None if what its average draws is not finite. save: writes a checkpoint of (step,
     state), or raises FloatingPointError if that is not finite. check_saved: raises an error if
-    writing has failed. recover: called for a state that is not finite, and after config.max_skipped
-    steps in a row that were skipped; between those, no checkpoint is written. since_line: the
-    metrics since the last line of them. A picture of state.step that is due and was never drawn is
-    drawn first. A run that is interrupted ends with a picture, too, once its checkpoint is saved.
+    writing has failed. recover: called for a state that is not finite, and after
+    config.max_nan_steps steps in a row that were skipped; between those, no checkpoint is written.
+    since_line: the metrics since the last line of them. A picture of state.step that is due and was
+    never drawn is drawn first. A run that is
+    interrupted ends with a picture, too, once its checkpoint is saved.
     """
     first = int(state.step) + 1
-    early = _after(60 * config.first_sample_minutes if first == 1 else 0.0)
+    early = _after(60 * config.early_sample_minutes if first == 1 else 0.0)
     pending: tuple[int, Metrics] | None = None
     skipped = SkippedInARow()
     keep = False
@@ -55,7 +56,7 @@ def run_steps(
             wrong = what_is_wrong(metrics)
             report.say(f"Not finite at step {number}, which is skipped: {wrong}")
             metrics = step_metrics.without_losses(metrics)
-        if skipped.count >= config.max_skipped:
+        if skipped.count >= config.max_nan_steps:
             state = recover(number, state, wrong, skipped.count)
             skipped.count, went_back = 0, True
         elif not skipped.count:

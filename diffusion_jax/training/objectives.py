@@ -1,4 +1,4 @@
-"""What training minimises: losses of a batch of noisy images, for a denoiser or a classifier."""
+"""What training minimizes: losses of a batch of noisy images, for a denoiser or a classifier."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from jaxtyping import Array, Int, Key, PyTree
 
 from diffusion_jax import images
 from diffusion_jax.diffusion import guidance, keys, losses, parameterizations, process, weights
-from diffusion_jax.diffusion.parameterizations import Parametrisation
+from diffusion_jax.diffusion.parameterizations import Parameterization
 from diffusion_jax.diffusion.schedules import Schedule
 from diffusion_jax.diffusion.timestep_samplers import TimestepSampler
 from diffusion_jax.diffusion.types import Images, Keys, Leaf, Level, PerExample
@@ -28,7 +28,7 @@ class Drawn:
     """
 
     x0: Images
-    noise: Images
+    eps: Images
     x: Images
     level: Level
     position: Leaf
@@ -37,7 +37,7 @@ class Drawn:
 
 
 # (parameters, batch, indices of its rows in the global batch, key, history of the losses) ->
-# (values of each example by name, of which "loss" is minimised; positions of the schedule). The
+# (values of each example by name, of which "loss" is minimized; positions of the schedule). The
 # batch is {"image": uint8 (rows, height, width, channels), "label": int32 (rows,)}.
 Objective = Callable[
     [PyTree, PyTree, Rows, Key[Array, ""], PyTree], tuple[dict[str, PerExample], Drawn]
@@ -64,7 +64,7 @@ def noisy(
 def denoising(
     model: Network,
     schedule: Schedule,
-    parametrisation: Parametrisation,
+    parameterization: Parameterization,
     timesteps: TimestepSampler,
     *,
     loss: losses.Loss,
@@ -84,10 +84,10 @@ def denoising(
         labels = guidance.drop_labels(drawn.keys, batch["label"], label_dropout, model.num_classes)
         condition = model.training_condition(x0, labels)
         network = applied(model, params, examples, for_dropout)
-        output = parameterizations.ask(network, parametrisation, x, level, condition)
-        error = loss.error(parametrisation.target(level, x0, drawn.noise), output.estimate)
-        error *= weight(level, weights.gain(parametrisation, level))
-        prediction = parameterizations.predict(parametrisation, x, level, output)
+        output = parameterizations.apply_network(network, parameterization, x, level, condition)
+        error = loss.error(parameterization.target(level, x0, drawn.eps), output.estimate)
+        error *= weight(level, weights.gain(parameterization, level))
+        prediction = parameterizations.to_prediction(parameterization, x, level, output)
         next = schedule.after(drawn.position)
         parts = losses.diffusion_loss(loss, error, next, x0, x, prediction, vlb_weight=vlb_weight)
         if output.uncertainty is not None:
@@ -100,7 +100,7 @@ def denoising(
 def classification(
     model: Network,
     schedule: Schedule,
-    parametrisation: Parametrisation,
+    parameterization: Parameterization,
     timesteps: TimestepSampler,
 ) -> Objective:
     """The cross-entropy of a classifier of noisy images. arXiv:2105.05233, section 4."""
@@ -112,7 +112,7 @@ def classification(
         own_keys = keys.per_example(for_examples, examples)
         drawn = noisy(schedule, timesteps, batch["image"], own_keys, history)
         network = applied(model, params, examples, for_dropout)
-        logits = network(*parameterizations.shown(parametrisation, drawn.x, drawn.level))
+        logits = network(*parameterizations.network_inputs(parameterization, drawn.x, drawn.level))
         return losses.classification_loss(logits, batch["label"]), drawn
 
     return objective
@@ -121,7 +121,7 @@ def classification(
 def applied(
     model: Network, params: PyTree, examples: Rows, for_dropout: Key[Array, ""]
 ) -> Callable[..., Any]:
-    """The network as training runs it, (x, clock, condition) -> its output."""
+    """The network as training runs it, (x, c_noise, condition) -> its output."""
     return partial(
         model.apply,
         {"params": params},

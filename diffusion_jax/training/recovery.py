@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from diffusion_jax.config import build
 from diffusion_jax.training.checkpoints import Checkpoints
 from diffusion_jax.training.restore import restore_newest
-from diffusion_jax.training.sharding import Placement
+from diffusion_jax.training.sharding import Sharding
 from diffusion_jax.training.state import TrainState
 
 
@@ -28,11 +28,11 @@ class Recovery:
         checkpoints: Checkpoints,
         say: Callable[[str], None],
         shapes: Callable[[], TrainState],
-        placement: Placement,
+        sharding: Sharding,
     ):
         """shapes: of the whole state; computed when they are needed."""
         self._shapes = shapes
-        self._placement = placement
+        self._placement = sharding
         self._config = config
         self._checkpoints = checkpoints
         self._say = say

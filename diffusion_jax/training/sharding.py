@@ -21,7 +21,7 @@ from diffusion_jax.training.state import TrainState
 
 
 @runtime_checkable
-class Placement(Protocol):
+class Sharding(Protocol):
     """What training asks of it. Methods up to `axes` are for the host, the others for the step."""
 
     def begin(self, fresh: Callable[[], TrainState]) -> TrainState:

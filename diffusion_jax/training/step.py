@@ -15,7 +15,7 @@ from diffusion_jax.diffusion.timestep_samplers import TimestepSampler
 from diffusion_jax.training import ema, metrics, nan_guard
 from diffusion_jax.training.metrics import Metrics
 from diffusion_jax.training.objectives import Objective
-from diffusion_jax.training.sharding import Placement
+from diffusion_jax.training.sharding import Sharding
 from diffusion_jax.training.state import TrainState, apply_gradients
 
 
@@ -29,13 +29,13 @@ def make_train_step(
     average: ema.Decay,
     second_average: ema.Decay | None,
     constrain: Callable[[PyTree], PyTree],
-    placement: Placement,
+    sharding: Sharding,
 ) -> Callable[[TrainState, PyTree], tuple[TrainState, Metrics]]:
     """The step that `parallel.data_parallel` runs on every device.
 
     Its batch is this device's rows, see `Objective`. The rows are taken in micro_batches equal
     parts, one after the other, whose gradients are averaged: one step is one update, whatever
-    micro_batches is. second_average, constrain: see `apply_gradients`. placement: of the state.
+    micro_batches is. second_average, constrain: see `apply_gradients`. sharding: of the state.
 
     If a loss or the gradient's norm is not finite, the step is skipped: all but the number of steps
     stays as it was, and the metric "skipped" is 1.
@@ -63,15 +63,15 @@ def make_train_step(
             (batch, examples),
             micro_batches,
         )
-        gradients = placement.mean(gradients)
-        norm = placement.norm(gradients)
+        gradients = sharding.mean(gradients)
+        norm = sharding.norm(gradients)
         now = metrics.gathered({**parts, "gradient_norm": norm})
         new = apply_gradients(
-            placement.updated(state),
+            sharding.updated(state),
             gradients,
             optimizer,
             average,
-            constrain=lambda params: constrain(placement.joined(params, state.params)),
+            constrain=lambda params: constrain(sharding.joined(params, state.params)),
             second=second_average,
             norm=norm,
         )

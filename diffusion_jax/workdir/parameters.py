@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from diffusion_jax import parallel
 from diffusion_jax.config import build
-from diffusion_jax.diffusion.parameterizations import Parametrisation
+from diffusion_jax.diffusion.parameterizations import Parameterization
 from diffusion_jax.diffusion.schedules import Schedule
 from diffusion_jax.models import Network
 from diffusion_jax.training.checkpoints import Checkpoints
@@ -80,19 +80,19 @@ def digest(params: PyTree) -> str:
 
 
 @dataclass(frozen=True)
-class Trained:
-    """A network, with the schedule and the parametrisation that it was trained with."""
+class DiffusionModel:
+    """A network, with the schedule and the parameterization that it was trained with."""
 
     model: Network
     schedule: Schedule
-    parametrisation: Parametrisation
+    parameterization: Parameterization
 
     @classmethod
-    def from_config(cls, config: ConfigDict) -> "Trained":
+    def from_config(cls, config: ConfigDict) -> "DiffusionModel":
         return cls(
             build.make_model(config),
             build.make_schedule(config),
-            build.make_parametrisation(config),
+            build.make_parameterization(config),
         )
 
     @property

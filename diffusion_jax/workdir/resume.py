@@ -9,7 +9,7 @@ from diffusion_jax.data import Source
 from diffusion_jax.workdir import run_folder
 
 # What a run cannot change once it has parameters.
-FIXED = ("behaviour", "model.", "schedule.", "data.resolution", "parametrisation")
+FIXED = ("behaviour", "model.", "schedule.", "data.resolution", "parameterization")
 FREE = ("model.dtype", "model.dropout", "model.remat")
 # Of the EDM schedule, what only sampling reads.
 FREE += ("schedule.edm.sigma_min", "schedule.edm.sigma_max", "schedule.edm.rho")
@@ -25,7 +25,7 @@ def changes_since(config: ConfigDict, workdir: Path) -> list[str]:
     if not (workdir / run_folder.CONFIG_FILE).exists():
         return []
     changes = run_folder.differences(run_folder.load(workdir), config)
-    chosen = {"schedule": config.schedule.name, "parametrisations": config.parametrisation}
+    chosen = {"schedule": config.schedule.name, "parameterizations": config.parameterization}
 
     def is_fixed(change: str) -> bool:
         section, *rest = change.split(":")[0].split(".")

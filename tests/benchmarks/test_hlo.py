@@ -133,7 +133,7 @@ body=%body.1, backend_config={"known_trip_count":{"n":"50"}}
   %b.1 = f32[4,8,8,16] broadcast(%s.1), dimensions={0,3}
   ROOT %a.1 = f32[4,8,8,16] add(%p0, %b.1)
 }""",
-    """%standardise.1 (p0: f32[3,3,16,32]) -> bf16[3,3,16,32] {
+    """%standardize.1 (p0: f32[3,3,16,32]) -> bf16[3,3,16,32] {
   %p0 = f32[3,3,16,32] parameter(0)
   ROOT %v.1 = bf16[3,3,16,32] convert(%p0)
 }""",
@@ -145,7 +145,7 @@ body=%body.1, backend_config={"known_trip_count":{"n":"50"}}
   %w = f32[3,3,16,32] get-tuple-element(%t), index=2
   %told = f32[50,4,16] get-tuple-element(%t), index=3
   %cast = bf16[3,3,16,32] fusion(%w), kind=kLoop, \
-calls=%standardise.1, metadata={op_name="jit(f)/while/body/conv_0/convert"}
+calls=%standardize.1, metadata={op_name="jit(f)/while/body/conv_0/convert"}
   %new = f32[4,8,8,16] fusion(%x, %told, %i), kind=kLoop, calls=%add.1
   ROOT %out = (s32[], f32[4,8,8,16], f32[3,3,16,32], f32[50,4,16]) tuple(%i, %new, %w, %told)
 }""",
@@ -302,16 +302,16 @@ def test_the_programs_are_those_that_are_run():
 def test_a_step_of_several_devices_has_a_part_of_the_optimizer_on_each():
     """Eight hold an eighth of what is split; gradients are summed for that part."""
     taken = {}
-    for split_state in (False, True):
-        config = tiny_transformer_config(batch_size=16, split_state=split_state)
+    for shard_state in (False, True):
+        config = tiny_transformer_config(batch_size=16, shard_state=shard_state)
         lowered = programs.training(config, jax.devices()).lowered
         state, batch = lowered.args_info[0]
         assert batch["label"].shape == (8, 2)
         arrays = (state.params, state.ema_params, state.opt_state)
-        taken[split_state] = [
+        taken[shard_state] = [
             sum(math.prod(a.shape) for a in jax.tree.leaves(part)) for part in arrays
         ]
-        assert ("reduce_scatter" in lowered.as_text()) == split_state
+        assert ("reduce_scatter" in lowered.as_text()) == shard_state
     (params, average, optimizer), split = taken[False], taken[True]
     assert split[0] == params == average
     # Arrays of all devices: no more than seven numbers are added to each.
@@ -332,7 +332,7 @@ def test_a_config_is_compiled_for_an_h100(tmp_path):
         subprocess.run([*command, *more], cwd=ROOT, check=True, env=environment)
         return json.loads((tmp_path / "figures.json").read_text())
 
-    split = figures("--devices=8", "--config.split_state=True")["programs"][0]
+    split = figures("--devices=8", "--config.shard_state=True")["programs"][0]
     found = figures()
     few, many = found["programs"]
     assert split["arguments"] < 0.5 * few["arguments"]

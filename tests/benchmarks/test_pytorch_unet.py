@@ -25,7 +25,7 @@ def config():
 
 @pytest.fixture(scope="module")
 def network(config):
-    """(ours as a function of x, clock and labels; the same in PyTorch)."""
+    """(ours as a function of x, c_noise and labels; the same in PyTorch)."""
     model = build.make_model(config)
     params = jax.jit(lambda: init_params(model, 0, 8))()
     generator = np.random.default_rng(0)  # away from gains of 1 and biases of 0
@@ -34,9 +34,9 @@ def network(config):
     theirs.load_state_dict(pytorch_unet.state_dict_of(params))
 
     @jax.jit
-    def ours(x, clock, labels):
+    def ours(x, c_noise, labels):
         with jax.default_matmul_precision("highest"):
-            return model.apply({"params": params}, x, clock, labels)
+            return model.apply({"params": params}, x, c_noise, labels)
 
     return ours, theirs
 
@@ -58,11 +58,11 @@ def to_torch(images):
 
 def test_the_networks_compute_the_same(network):
     ours, theirs = network
-    _, x, clock, labels = inputs()
-    clock = clock.astype(np.float32)
-    found = ours(*to_jax(x, clock, labels))
+    _, x, c_noise, labels = inputs()
+    c_noise = c_noise.astype(np.float32)
+    found = ours(*to_jax(x, c_noise, labels))
     with torch.inference_mode():
-        wanted = theirs(to_torch(x), torch.tensor(clock), torch.tensor(labels))
+        wanted = theirs(to_torch(x), torch.tensor(c_noise), torch.tensor(labels))
     for one, other in zip([found.estimate, found.variance_fraction], wanted, strict=True):
         assert np.std(one) > 0.1
         assert_allclose(one, other.permute(0, 2, 3, 1), atol=1e-4)
@@ -72,11 +72,11 @@ def test_the_losses_are_the_same(config, network, ordinary_promotion):
     ours, theirs = network
     numbers = inputs()
     x0, noise, t, labels = to_jax(*numbers)
-    schedule, parametrisation = build.make_schedule(config), parameterizations.noise()
+    schedule, parameterization = build.make_schedule(config), parameterizations.eps()
     level = schedule.level(t)
     x = process.q_sample(level, x0, noise)
-    output = ours(x, level.clock, labels)
-    prediction = parameterizations.predict(parametrisation, x, level, output)
+    output = ours(x, level.c_noise, labels)
+    prediction = parameterizations.to_prediction(parameterization, x, level, output)
     error = losses.squared_error(noise, output.estimate)
     wanted = losses.diffusion_loss(
         losses.hybrid(),

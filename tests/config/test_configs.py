@@ -97,8 +97,8 @@ def test_one_switch_for_model_and_schedule():
         ({"sampling__guidance_low": 2.0, "sampling__guidance_high": 1.0}, "guidance_low=2.0 must"),
         ({"sampling__autoguidance_checkpoint": 5}, "needs sampling.autoguidance"),
         ({"sampling__guidance": 1e38}, r"sampling.guidance=1e\+38 must be in \[0, 1000\]"),
-        ({"sampling__spacing": "even"}, "ends, centred, karras"),
-        ({"parametrisation": "score"}, "noise, x0, v, velocity, edm"),
+        ({"sampling__spacing": "even"}, "ends, centered, karras"),
+        ({"parameterization": "score"}, "eps, x0, v, velocity, edm"),
         ({"loss__error": "huber"}, "loss.error=huber must be one of squared, absolute"),
         ({"loss__error": "absolute", "loss__weight": "min_snr"}, "Set loss.weight=uniform"),
         ({"schedule__first_timestep": 2}, "first_timestep=2 must be 0 or 1"),
@@ -109,8 +109,8 @@ def test_one_switch_for_model_and_schedule():
         ({"loss__weight": "edm", "loss__edm__sigma_data": 0.0}, "loss.edm: sigma_data=0.0 must be"),
         ({"loss__weight": "min_snr", "loss__min_snr__gamma": -1.0}, "loss.min_snr: gamma=-1.0"),
         (
-            {"parametrisation": "edm", "parametrisations__edm__sigma_data": -1.0},
-            "parametrisations.edm: sigma_data=-1.0 must be positive",
+            {"parameterization": "edm", "parameterizations__edm__sigma_data": -1.0},
+            "parameterizations.edm: sigma_data=-1.0 must be positive",
         ),
         ({"loss__weight": "min_snr", "loss__min_snr__gamma": "x"}, "loss.min_snr"),
         ({"loss__kind": "vlb", "loss__vlb__scale": 0.0}, r"loss\.vlb: scale=0.0 must be positive"),
@@ -158,7 +158,7 @@ def test_original_behaviour_allows_what_the_original_does():
 def as_version_0_1(config):
     """The values of a config as they were written before levels and solvers had sections."""
     values = config.to_dict()
-    del values["parametrisation"], values["parametrisations"], values["init_from"]
+    del values["parameterization"], values["parameterizations"], values["init_from"]
     del values["model"]["name"], values["model"]["options"], values["model"]["time_embedding"]
     for section in ("schedule", "loss", "sampling"):
         sections = [name for name, value in values[section].items() if isinstance(value, dict)]

@@ -10,17 +10,17 @@ from tiny import tiny_config
 
 from diffusion_jax import parallel
 from diffusion_jax.config import build
-from diffusion_jax.config.num_classes import settled
+from diffusion_jax.config.num_classes import resolve_num_classes
 from diffusion_jax.config.schema import model_section
 from diffusion_jax.config.validation import validate
 from diffusion_jax.data import crops
 from diffusion_jax.diffusion.losses import LOSSES
-from diffusion_jax.diffusion.parameterizations import PARAMETRISATIONS
+from diffusion_jax.diffusion.parameterizations import PARAMETERIZATIONS
 from diffusion_jax.diffusion.schedules import SCHEDULES
 from diffusion_jax.diffusion.weights import WEIGHTS
 from diffusion_jax.generation.sampler import Generator
 from diffusion_jax.models.layers.block_chain import BLOCKS
-from diffusion_jax.runs.train import make_placement, make_program, train
+from diffusion_jax.runs.train import make_program, make_sharding, train
 from diffusion_jax.sampling import SOLVERS, SPACINGS
 from diffusion_jax.training.metrics import means
 from diffusion_jax.training.state import init_state
@@ -46,7 +46,7 @@ SMALL = {
     "song": {"width": 8, "multipliers": "1,2", "blocks": 1, "attention": "4"},
 }
 NAMES = {
-    "parametrisation": [*PARAMETRISATIONS],
+    "parameterization": [*PARAMETERIZATIONS],
     "schedule.name": [*SCHEDULES],
     "loss.kind": [*LOSSES],
     "loss.weight": [*WEIGHTS],
@@ -171,12 +171,12 @@ def folder(tmp_path_factory):
 
 
 def opened(config, folder, cache):
-    """(settled config, source) as training opens it; None if it is refused in a line."""
+    """(resolved config, source) as training opens it; None if it is refused in a line."""
     with config.unlocked():
         config.data.name = config.data.name.replace("FOLDER", str(folder))
         config.data.cache_dir = config.data.data_dir = str(cache)
     try:
-        config = settled(config)
+        config = resolve_num_classes(config)
         validate(config)
         parallel.check_batch_size(config.batch_size, config.micro_batches)
         source = build.open_source(config)
@@ -246,7 +246,7 @@ def test_a_config_is_refused_in_a_line_or_has_a_step(config):
     if refused(config):
         return
     state = jax.eval_shape(lambda: fresh(config))
-    step = make_program(config, make_placement(config))
+    step = make_program(config, make_sharding(config))
     new, metrics = jax.eval_shape(step, state, batch_of(config))
     assert jax.tree.structure(new) == jax.tree.structure(state)
     assert "loss" in metrics
@@ -259,7 +259,7 @@ def test_a_config_is_refused_in_a_line_or_its_step_and_its_images_are_finite(con
     if refused(config):
         return
     state = parallel.replicate(jax.jit(lambda: fresh(config))())
-    step = make_program(config, make_placement(config))
+    step = make_program(config, make_sharding(config))
     state, metrics = step(state, batch_of(config))
     metrics = means(metrics)
     assert metrics["skipped"] == 0

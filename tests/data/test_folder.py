@@ -65,8 +65,8 @@ def test_labels_are_the_names_of_the_sub_folders(classes, tmp_path):
     assert listing.labels == [0, 0, 0, 1, 1, 1]
     assert listing.ignored == ["cat/notes.txt"]
     assert find_images(classes, labels="parents").class_names == ["dog", "old"]
-    unlabelled = find_images(classes, labels="none")
-    assert (unlabelled.class_names, unlabelled.labels) == ([], [0] * 6)
+    unlabeled = find_images(classes, labels="none")
+    assert (unlabeled.class_names, unlabeled.labels) == ([], [0] * 6)
     source = open_folder(classes, tmp_path)
     assert source.class_names == ["cat", "dog"]
     assert source.read(np.arange(6))["label"].tolist() == [0, 0, 0, 1, 1, 1]
@@ -136,19 +136,19 @@ def test_bad_choices_give_one_clear_line(classes, tmp_path, options, message):
 
 
 def test_pixels_arrive_unchanged_where_nothing_is_to_be_done(tmp_path):
-    square, grey = picture(8, 8), picture(8, 8, "L")
+    square, gray = picture(8, 8), picture(8, 8, "L")
     save(tmp_path / "f" / "a.png", square)
     save(tmp_path / "f" / "b.webp", square, lossless=True)
-    save(tmp_path / "f" / "c.bmp", grey)
+    save(tmp_path / "f" / "c.bmp", gray)
     save(tmp_path / "f" / "d.gif", square.quantize(16))
     for crop in CROPS:
         images = open_folder(tmp_path / "f", tmp_path, crop=crop).read(np.arange(4))["image"]
         assert_array_equal(images[0], square)
         assert_array_equal(images[1], square)
-        assert_array_equal(images[2], np.repeat(np.asarray(grey)[..., None], 3, axis=2))
+        assert_array_equal(images[2], np.repeat(np.asarray(gray)[..., None], 3, axis=2))
         assert_array_equal(images[3], square.quantize(16).convert("RGB"))
     source = open_folder(tmp_path / "f", tmp_path, channels=1)
-    assert_array_equal(source.read(np.array([2]))["image"][0, ..., 0], grey)
+    assert_array_equal(source.read(np.array([2]))["image"][0, ..., 0], gray)
     assert_array_equal(source.read(np.array([0]))["image"][0, ..., 0], square.convert("L"))
 
 
@@ -311,10 +311,10 @@ BROKEN = [
 ]
 AMBIGUOUS = [
     ("transparent", "has transparent parts"),
-    ("cmyk", "is in CMYK colours"),
+    ("cmyk", "is in CMYK colors"),
     ("16 bits", "has 16 bits per channel"),
     ("animated", "has 3 frames"),
-    ("lab", "is in LAB colours"),
+    ("lab", "is in LAB colors"),
 ]
 
 

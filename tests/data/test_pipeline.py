@@ -14,10 +14,10 @@ from diffusion_jax.data.crops import stretch
 def numbered():
     """Images that are their own index."""
     index = np.arange(20)
-    return labelled(index.astype(np.uint8).reshape(20, 1, 1, 1), index)
+    return labeled(index.astype(np.uint8).reshape(20, 1, 1, 1), index)
 
 
-def labelled(images, labels):
+def labeled(images, labels):
     names = [str(label) for label in labels]
     return ArraySource(Description("test", "all", images.shape[1:], names), images, labels)
 
@@ -66,7 +66,7 @@ def test_imagenet_is_read_as_tfds_wrote_it(golden, tmp_path):
         make_source(name, split="test", **where)
 
 
-def test_letters_stand_upright_and_are_labelled_from_0(golden, tmp_path):
+def test_letters_stand_upright_and_are_labeled_from_0(golden, tmp_path):
     """The golden letters are stored as EMNIST stores its own: rows and columns exchanged."""
     where = {"data_dir": str(golden / "tfds"), "cache_dir": str(tmp_path)}
     source = make_source("tfds:emnist/letters", split="train", **where)
@@ -80,7 +80,7 @@ def test_letters_stand_upright_and_are_labelled_from_0(golden, tmp_path):
     assert 12 <= columns.argmax() <= 15  # the stem in the middle
 
 
-def test_tfds_images_can_be_cut_and_coloured(golden, tmp_path):
+def test_tfds_images_can_be_cut_and_colored(golden, tmp_path):
     where = {"data_dir": str(golden / "tfds"), "cache_dir": str(tmp_path)}
     stored = make_source("tfds:emnist/letters", split="train", **where)
     image = stored.read(np.array([3]))["image"][0, ..., 0]
@@ -145,7 +145,7 @@ def test_the_order_is_a_function_of_seed_and_step(numbered):
 
 def test_mirroring_depends_on_seed_epoch_and_image():
     images = np.arange(2 * 3, dtype=np.uint8).reshape(1, 1, 6, 1).repeat(40, axis=0)
-    source = labelled(images, np.arange(40))
+    source = labeled(images, np.arange(40))
     stream = batches(source, batch_size=8, seed=0, flip=True)
     told = [next(stream) for _ in range(15)]
     first = np.concatenate([batch["image"][:, 0, 0, 0] == 5 for batch in told]).reshape(3, 40)

@@ -31,7 +31,7 @@ LEVELS = [level(0.6, 0.8), level(1.0, 3.0), level(0.3, 0.7)]  # preserving, expl
 
 def of_class(x, level, y):
     """E[x0 | x, y]."""
-    a, s = process.per_image(level.signal), process.per_image(level.noise)
+    a, s = process.per_image(level.alpha), process.per_image(level.sigma)
     mean, std = (jnp.asarray(table, jnp.float32)[y] for table in (MEANS, STDS))
     x0 = mean + a * std**2 / (a**2 * std**2 + s**2) * (x - a * mean)
     return Prediction(x0, (x - a * x0) / s)
@@ -39,7 +39,7 @@ def of_class(x, level, y):
 
 def log_likelihood(x, level, y):
     """log p(x | y) of each image."""
-    a, s = level.signal, level.noise
+    a, s = level.alpha, level.sigma
     mean, std = (jnp.asarray(table, jnp.float32)[y] for table in (MEANS, STDS))
     variance = a**2 * std**2 + s**2
     return jnp.sum(-0.5 * (x - a * mean) ** 2 / variance - 0.5 * jnp.log(variance), axis=(1, 2, 3))
@@ -53,7 +53,7 @@ def of_all(x, level):
     return Prediction(
         *(
             sum(weight * getattr(one, name) for weight, one in zip(weights, each))
-            for name in ("x0", "noise")
+            for name in ("x0", "eps")
         )
     )
 
@@ -70,7 +70,7 @@ def test_an_exact_classifier_makes_the_conditional_denoiser(x, at, y):
     guided = classifier_guidance(of_all, log_probability, 1.0)(x, at)
     wanted = of_class(x, at, y)
     assert_allclose(guided.x0, wanted.x0, atol=2e-5)
-    assert_allclose(guided.noise, wanted.noise, atol=2e-5)
+    assert_allclose(guided.eps, wanted.eps, atol=2e-5)
     assert np.abs(of_all(x, at).x0 - wanted.x0).max() > 0.01
     # Twice the scale goes twice as far.
     twice = classifier_guidance(of_all, log_probability, 2.0)(x, at)
@@ -105,7 +105,7 @@ def test_half_the_levels_guided_save_a_quarter_of_the_passes(solver):
 
     path = make_path(make_schedule("cosine"), steps=20)
     w = path.waypoints
-    sigma = w.noise[:-1] / w.signal[:-1]
+    sigma = w.sigma[:-1] / w.alpha[:-1]
     # Between the levels, ten of which are guided.
     half = (float(sigma[14:16].mean()), float(sigma[4:6].mean()))
     condition, null = jnp.array([1]), jnp.array([0])
@@ -128,11 +128,11 @@ def test_half_the_levels_guided_save_a_quarter_of_the_passes(solver):
 @pytest.mark.parametrize("phi", [0.0, 0.7, 1.0])
 def test_rescaling_against_its_equations(x, at, phi):
     free, plain = guided_by(4.0)(x, at), conditional(x, at)
-    a, s = float(at.signal), float(at.noise)
+    a, s = float(at.alpha), float(at.sigma)
     r = np.hypot(a, s)
 
     def v(prediction):
-        return (a * np.array(prediction.noise) - s * np.array(prediction.x0)) / r
+        return (a * np.array(prediction.eps) - s * np.array(prediction.x0)) / r
 
     wanted = np.empty(x.shape)
     for i in range(len(x)):
@@ -141,7 +141,7 @@ def test_rescaling_against_its_equations(x, at, phi):
     result = guided_by(4.0, rescale=phi)(x, at)
     assert_allclose(v(result), wanted, atol=2e-5)
     # And x0 and noise still go with x.
-    assert_allclose(a * result.x0 + s * result.noise, x, atol=2e-5)
+    assert_allclose(a * result.x0 + s * result.eps, x, atol=2e-5)
     if phi == 1:
         assert_allclose(v(result).std(axis=(1, 2, 3)), v(plain).std(axis=(1, 2, 3)), rtol=1e-4)
 
@@ -178,7 +178,7 @@ def test_dynamic_thresholding_against_its_definition(x, quantile):
         assert_allclose(result.x0[i], np.clip(x0, -s, s) / s, atol=1e-5)
     assert np.abs(free.x0).max() > 1.2
     assert np.abs(result.x0).max() <= 1
-    assert_allclose(process.q_sample(at, result.x0, result.noise), x, atol=1e-5)
+    assert_allclose(process.q_sample(at, result.x0, result.eps), x, atol=1e-5)
 
 
 def test_a_quantile_takes_the_place_of_clipping(x):

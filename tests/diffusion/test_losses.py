@@ -26,7 +26,7 @@ def example():
 
 
 def predict(x_t, t, noise, fraction):
-    return Prediction(process.x0_from_noise(SCHEDULE.level(t), x_t, noise), noise, fraction)
+    return Prediction(process.x0_from_eps(SCHEDULE.level(t), x_t, noise), noise, fraction)
 
 
 def test_distances_of_an_estimate_from_its_target():
@@ -64,7 +64,7 @@ def test_decoder_gradient_is_finite_at_the_ends():
 def test_a_perfect_prediction_costs_nothing_but_the_decoder(example):
     x0, x_t, t, noise, _, fraction = example
     prediction = Prediction(x0, noise, jnp.zeros_like(fraction))
-    assert_allclose(losses.squared_error(noise, prediction.noise), 0)
+    assert_allclose(losses.squared_error(noise, prediction.eps), 0)
     terms = losses.vlb(SCHEDULE.after(t), x0, x_t, prediction)
     assert_allclose(terms[1:], 0, atol=1e-6)
     assert terms[0] > 0

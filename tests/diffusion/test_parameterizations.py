@@ -7,7 +7,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from diffusion_jax.diffusion import parameterizations, process, weights
-from diffusion_jax.diffusion.parameterizations import PARAMETRISATIONS
+from diffusion_jax.diffusion.parameterizations import PARAMETERIZATIONS
 from diffusion_jax.diffusion.types import Level, NetworkOutput
 
 # Variance-preserving, flow and EDM: (signal, noise).
@@ -29,24 +29,24 @@ def pair():
     return x0, jax.random.normal(jax.random.key(1), x0.shape)
 
 
-@pytest.mark.parametrize("name", PARAMETRISATIONS)
+@pytest.mark.parametrize("name", PARAMETERIZATIONS)
 @pytest.mark.parametrize("kind", LEVELS)
 def test_the_target_solves_for_x0_and_noise(name, kind, pair):
     x0, noise = pair
-    level, made = level_of(kind), PARAMETRISATIONS[name]()
+    level, made = level_of(kind), PARAMETERIZATIONS[name]()
     x = process.q_sample(level, x0, noise)
     found = made.solve(level, x, made.target(level, x0, noise))
-    lost = 2e-6 / np.minimum(level.signal, level.noise)[:, None, None, None]
+    lost = 2e-6 / np.minimum(level.alpha, level.sigma)[:, None, None, None]
     assert np.all(abs(found[0] - x0) < lost)
     assert np.all(abs(found[1] - noise) < lost)
 
 
-@pytest.mark.parametrize("name", PARAMETRISATIONS)
+@pytest.mark.parametrize("name", PARAMETERIZATIONS)
 @pytest.mark.parametrize("kind", LEVELS)
 def test_any_answer_gives_two_halves_of_x(name, kind, pair):
     x, answer = pair
     level = level_of(kind)
-    x0, noise = PARAMETRISATIONS[name]().solve(level, x, answer)
+    x0, noise = PARAMETERIZATIONS[name]().solve(level, x, answer)
     size = jnp.abs(x0).max() + jnp.abs(noise).max()
     assert_allclose(process.q_sample(level, x0, noise), x, atol=1e-6 * size)
 
@@ -55,7 +55,7 @@ def by_hand(name, a, s, x0, noise):
     """Targets as the papers write them."""
     sigma, data = s / a, 0.5
     match name:
-        case "noise":
+        case "eps":
             return noise
         case "x0":
             return x0
@@ -68,19 +68,19 @@ def by_hand(name, a, s, x0, noise):
     return (x0 - c_skip * (x0 + sigma * noise)) / c_out
 
 
-@pytest.mark.parametrize("name", PARAMETRISATIONS)
+@pytest.mark.parametrize("name", PARAMETERIZATIONS)
 @pytest.mark.parametrize("kind", LEVELS)
 def test_targets_are_those_of_the_papers(name, kind, pair):
     x0, noise = (np.asarray(part, np.float64) for part in pair)
     a, s = (np.array(row, np.float64)[:, None, None, None] for row in LEVELS[kind])
-    target = PARAMETRISATIONS[name]().target(level_of(kind), *pair)
+    target = PARAMETERIZATIONS[name]().target(level_of(kind), *pair)
     assert_allclose(target, by_hand(name, a, s, x0, noise), rtol=2e-5, atol=2e-5)
 
 
 def test_input_scaling():
     vp, flow, edm = map(level_of, LEVELS)
-    for name in ("noise", "x0", "v"):
-        scale = PARAMETRISATIONS[name]().scale_input
+    for name in ("eps", "x0", "v"):
+        scale = PARAMETERIZATIONS[name]().scale_input
         assert jnp.all(scale(vp) == 1)  # to the last bit
         assert_allclose(scale(edm)[:, 0, 0, 0], 1 / np.sqrt(1 + np.square(LEVELS["edm"][1])), 1e-6)
     assert jnp.all(parameterizations.velocity().scale_input(flow) == 1)
@@ -91,31 +91,31 @@ def test_input_scaling():
 def test_the_network_sees_scaled_images_and_its_clock(pair):
     seen = []
 
-    def network(x, clock, condition):
-        seen.append((x, clock, condition))
+    def network(x, c_noise, condition):
+        seen.append((x, c_noise, condition))
         return NetworkOutput(estimate=x.astype(jnp.bfloat16))
 
     x = pair[0]
     level = Level(jnp.float32(1), jnp.float32(2), jnp.float32(7))  # one for the whole batch
     denoiser = parameterizations.denoiser_from_network(network, parameterizations.edm())
     prediction = denoiser(x, level, "told")
-    (scaled, clock, condition), factor = seen[0], 1 / np.sqrt(4.25)
+    (scaled, c_noise, condition), factor = seen[0], 1 / np.sqrt(4.25)
     assert_allclose(scaled, x * factor, rtol=1e-6)
-    assert clock.tolist() == [7, 7, 7]
+    assert c_noise.tolist() == [7, 7, 7]
     assert condition == "told"
     c_skip, c_out = 0.25 / 4.25, 2 * 0.5 / np.sqrt(4.25)
     assert_allclose(prediction.x0, c_skip * x + c_out * factor * x, atol=1e-2)
     assert prediction.x0.dtype == jnp.float32
 
 
-@pytest.mark.parametrize("name", PARAMETRISATIONS)
+@pytest.mark.parametrize("name", PARAMETERIZATIONS)
 @pytest.mark.parametrize("kind", LEVELS)
 def test_gain_is_the_error_of_x0_by_the_error_of_the_target(name, kind, pair):
-    level, made = level_of(kind), PARAMETRISATIONS[name]()
+    level, made = level_of(kind), PARAMETERIZATIONS[name]()
     x, answer = pair
     difference = made.solve(level, x, answer + 1)[0] - made.solve(level, x, answer)[0]
     gain = weights.gain(made, level)
-    scale = jnp.abs(gain).max() + jnp.abs(answer).max() / jnp.min(level.signal)
+    scale = jnp.abs(gain).max() + jnp.abs(answer).max() / jnp.min(level.alpha)
     assert_allclose(difference[:, 0, 0, 0], gain, atol=1e-6 * scale)
 
 
@@ -128,12 +128,12 @@ OF_X0 = {
 
 
 @pytest.mark.parametrize("weight", OF_X0)
-@pytest.mark.parametrize("name", PARAMETRISATIONS)
+@pytest.mark.parametrize("name", PARAMETERIZATIONS)
 @pytest.mark.parametrize("kind", LEVELS)
 def test_weights_are_those_of_the_papers_whatever_the_target(weight, name, kind):
     """weight x (error of the target)^2 = published weight x (error of x0)^2."""
     level = level_of(kind)
-    gain = weights.gain(PARAMETRISATIONS[name](), level)
+    gain = weights.gain(PARAMETERIZATIONS[name](), level)
     of_target = weights.WEIGHTS[weight](level, gain)
     a, s = (np.array(row, np.float64) for row in LEVELS[kind])
     assert_allclose(of_target / gain**2, OF_X0[weight](a**2 / s**2), rtol=2e-5)

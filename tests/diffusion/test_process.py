@@ -43,9 +43,9 @@ def test_x0_and_noise_are_recovered_from_x_t(schedule, t, x0, noise):
     x_t = process.q_sample(level, x0, noise)
     # At the last step the image is all but gone: float32 noise divided by sqrt(alpha-bar).
     lost = 1e-6 / np.sqrt(schedule.alphas_bar[t])[:, None, None, None]
-    assert np.all(abs(process.x0_from_noise(level, x_t, noise) - x0) < lost)
+    assert np.all(abs(process.x0_from_eps(level, x_t, noise) - x0) < lost)
     lost = 1e-6 / np.sqrt(schedule.one_minus_alphas_bar[t])[:, None, None, None]
-    assert np.all(abs(process.noise_from_x0(level, x_t, x0) - noise) < lost)
+    assert np.all(abs(process.eps_from_x0(level, x_t, x0) - noise) < lost)
 
 
 def test_q_sample_has_the_moments_of_its_definition(schedule):
@@ -108,7 +108,7 @@ def test_a_variance_learned_directly_is_taken_as_it_is(schedule, t, x0, noise):
 
 def test_a_perfect_network_makes_p_the_posterior(schedule, t, x0, noise):
     x_t, next = process.q_sample(schedule.level(t), x0, noise), schedule.after(t)
-    prediction = Prediction(x0=x0, noise=noise, variance_fraction=jnp.zeros_like(x0))
+    prediction = Prediction(x0=x0, eps=noise, variance_fraction=jnp.zeros_like(x0))
     p = process.p_distribution(next, prediction, x_t)
     q = process.q_posterior(next, x0, x_t)
     assert_allclose(p.mean, q.mean)
@@ -118,13 +118,13 @@ def test_a_perfect_network_makes_p_the_posterior(schedule, t, x0, noise):
 def test_the_network_is_told_the_old_timesteps(x0):
     told = []
 
-    def network(x, clock, labels):
-        told.append(clock)
+    def network(x, c_noise, labels):
+        told.append(c_noise)
         return NetworkOutput(estimate=x.astype(jnp.bfloat16))
 
     schedule = SCHEDULES["respaced"]
-    denoiser = parameterizations.denoiser_from_network(network, parameterizations.noise())
+    denoiser = parameterizations.denoiser_from_network(network, parameterizations.eps())
     prediction = denoiser(x0, schedule.level(jnp.array([1, 2, 3, 4, 20])), None)
     assert told[0].tolist() == [1, 51, 101, 151, 951]
-    assert prediction.noise.dtype == jnp.float32
+    assert prediction.eps.dtype == jnp.float32
     assert prediction.variance_fraction is None

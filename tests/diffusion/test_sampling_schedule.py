@@ -42,19 +42,19 @@ def test_the_posterior_is_bayes_at_any_levels(name):
     path = make_path(make_schedule(name), steps=7)
     w = path.waypoints
     for i in range(path.num_steps - 1):  # at the clean image the prior has no variance
-        ratio = w.signal[i] / w.signal[i + 1]
-        spread = w.noise[i] ** 2 - (ratio * w.noise[i + 1]) ** 2
-        precision = ratio**2 / spread + 1 / w.noise[i + 1] ** 2
+        ratio = w.alpha[i] / w.alpha[i + 1]
+        spread = w.sigma[i] ** 2 - (ratio * w.sigma[i + 1]) ** 2
+        precision = ratio**2 / spread + 1 / w.sigma[i + 1] ** 2
         assert_allclose(w.beta[i + 1], spread, rtol=1e-6)
         assert_allclose(w.posterior_variance[i + 1], 1 / precision, rtol=1e-6)
         assert_allclose(w.posterior_x[i + 1], ratio / spread / precision, rtol=1e-6)
         # Without the difference: what is left of the noise is what the mean takes over from x.
-        left = (w.posterior_x[i + 1] * w.noise[i]) ** 2
+        left = (w.posterior_x[i + 1] * w.sigma[i]) ** 2
         exact = sampling_schedule.from_levels(path.levels()).waypoints.variance_left[i + 1]
         assert_allclose(exact, left, rtol=1e-6)
-        x0 = w.signal[i + 1] / w.noise[i + 1] ** 2 / precision
+        x0 = w.alpha[i + 1] / w.sigma[i + 1] ** 2 / precision
         assert_allclose(w.posterior_x0[i + 1], x0, rtol=1e-6)
-        snr = np.log(w.signal * 1.0) - np.log(np.maximum(w.noise, 1e-300))
+        snr = np.log(w.alpha * 1.0) - np.log(np.maximum(w.sigma, 1e-300))
         assert_allclose(w.log_snr_step[i + 1], snr[i + 1] - snr[i], rtol=1e-9)
 
 
@@ -64,7 +64,7 @@ def test_paths_go_down_to_the_clean_image(name, spacing):
     path = make_path(make_schedule(name), steps=18, spacing=spacing)
     w = path.waypoints
     assert path.num_steps == 18
-    assert (w.signal[-1], w.noise[-1], w.clock[-1]) == (1, 0, 0)
+    assert (w.alpha[-1], w.sigma[-1], w.c_noise[-1]) == (1, 0, 0)
     assert np.all(w.log_snr_step[1:] > 0)
     assert np.all(np.isfinite(w.log_posterior_variance))
     assert_allclose(path.start_std, 80 if name == "edm" else 1, rtol=1e-6)
@@ -73,10 +73,10 @@ def test_paths_go_down_to_the_clean_image(name, spacing):
 def test_edm_visits_the_published_levels():
     """EDM's grid of 18 steps, and what its network is told."""
     w = make_path(make_schedule("edm"), steps=18).waypoints
-    assert_allclose(w.noise[:3], [80, 57.585985, 40.785574], rtol=1e-7)
-    assert_allclose(w.noise[-3:], [0.00752802, 0.002, 0], rtol=1e-6)
-    clock = make_schedule("edm").level(np.array([0.002, 0.5, 80]), np).clock
-    assert_allclose(clock, [-1.553652, -0.173287, 1.095507], atol=1e-6)
+    assert_allclose(w.sigma[:3], [80, 57.585985, 40.785574], rtol=1e-7)
+    assert_allclose(w.sigma[-3:], [0.00752802, 0.002, 0], rtol=1e-6)
+    c_noise = make_schedule("edm").level(np.array([0.002, 0.5, 80]), np).c_noise
+    assert_allclose(c_noise, [-1.553652, -0.173287, 1.095507], atol=1e-6)
 
 
 @pytest.mark.parametrize("name", CONTINUOUS)
@@ -84,23 +84,23 @@ def test_levels_of_continuous_schedules(name):
     """Training draws levels in range; a level is found again from noise / signal."""
     schedule = make_schedule(name)
     drawn = schedule.level(schedule.draw(some_keys(20_000)))
-    sigma = np.asarray(drawn.noise / drawn.signal, np.float64)
+    sigma = np.asarray(drawn.sigma / drawn.alpha, np.float64)
     smallest, largest = schedule.sigma_range
     if name == "edm":
         assert_allclose([np.log(sigma).mean(), np.log(sigma).std()], [-1.2, 1.2], atol=0.03)
     else:
         assert smallest * 0.99 <= sigma.min() < sigma.max() <= largest * 1.02
     if name == "flow":
-        assert_allclose(drawn.signal, 1 - drawn.noise, atol=1e-6)
-        assert_allclose(drawn.noise.mean(), 0.5, atol=0.01)
+        assert_allclose(drawn.alpha, 1 - drawn.sigma, atol=1e-6)
+        assert_allclose(drawn.sigma.mean(), 0.5, atol=0.01)
     if name == "continuous_cosine":
-        assert_allclose(drawn.signal**2 + drawn.noise**2, 1, atol=1e-6)
-        share = jnp.mean((drawn.noise < np.sin(np.pi / 2 * 0.3)).astype(jnp.float32))
+        assert_allclose(drawn.alpha**2 + drawn.sigma**2, 1, atol=1e-6)
+        share = jnp.mean((drawn.sigma < np.sin(np.pi / 2 * 0.3)).astype(jnp.float32))
         assert_allclose(share, 0.3, atol=0.012)
     again = schedule.at_sigma(sigma)
-    assert_allclose(again.noise / again.signal, sigma, rtol=1e-9)
+    assert_allclose(again.sigma / again.alpha, sigma, rtol=1e-9)
     under_jit = jax.jit(lambda s: schedule.at_sigma(s, jnp))(jnp.asarray(sigma, jnp.float32))
-    assert_allclose(under_jit.clock, again.clock, rtol=1e-4, atol=1e-4)
+    assert_allclose(under_jit.c_noise, again.c_noise, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", DISCRETE)
@@ -109,21 +109,21 @@ def test_between_the_steps_the_clock_is_interpolated_in_log_snr(name):
     t = np.array([1, 2, 500, 999, 1000])
     sigma = np.sqrt(chain.one_minus_alphas_bar / chain.alphas_bar)
     at = chain.at_sigma(sigma[t])
-    assert_allclose(at.clock, t, rtol=1e-9)
-    assert_allclose(at.signal, np.sqrt(chain.alphas_bar[t]), rtol=1e-9)
-    assert_allclose(at.noise, np.sqrt(chain.one_minus_alphas_bar[t]), rtol=1e-9)
+    assert_allclose(at.c_noise, t, rtol=1e-9)
+    assert_allclose(at.alpha, np.sqrt(chain.alphas_bar[t]), rtol=1e-9)
+    assert_allclose(at.sigma, np.sqrt(chain.one_minus_alphas_bar[t]), rtol=1e-9)
     between = chain.at_sigma(np.sqrt(sigma[500] * sigma[501]))
-    assert_allclose(between.clock, 500.5, rtol=1e-9)
-    assert chain.at_sigma(np.array(1e9)).clock == 1000
-    assert chain.at_sigma(np.array(1e-9)).clock == 1
+    assert_allclose(between.c_noise, 500.5, rtol=1e-9)
+    assert chain.at_sigma(np.array(1e9)).c_noise == 1000
+    assert chain.at_sigma(np.array(1e-9)).c_noise == 1
 
 
 def test_the_rest_of_a_path():
     chain = respace(make_schedule("cosine"), steps_by_count(1000, 10))
     rest = chain.path().since(4)
     assert rest.num_steps == 6
-    assert_allclose(rest.start.noise, chain.path().waypoints.noise[4], rtol=1e-6)
-    assert_allclose(rest.waypoints.noise, chain.path().waypoints.noise[4:])
+    assert_allclose(rest.start.sigma, chain.path().waypoints.sigma[4], rtol=1e-6)
+    assert_allclose(rest.waypoints.sigma, chain.path().waypoints.sigma[4:])
     assert_allclose(rest.waypoints.beta[1:], chain.path().waypoints.beta[5:])
     assert rest.waypoints.log_snr_step[0] == np.inf
     assert np.isfinite(chain.path().waypoints.log_snr_step[4])
@@ -134,7 +134,7 @@ def test_the_rest_of_a_path():
 def test_a_climbing_path_starts_where_there_is_noise():
     down = make_path(make_schedule("cosine"), steps=10)
     up = down.climbing().waypoints
-    assert_allclose(up.noise, down.waypoints.noise[-2::-1])
+    assert_allclose(up.sigma, down.waypoints.sigma[-2::-1])
     assert np.all(up.log_snr_step[1:] < 0)
     assert np.all(up.posterior_variance == 0)
     assert all(np.all(np.isfinite(getattr(up, field))) for field in STEP)
@@ -152,8 +152,11 @@ def test_a_climbing_path_starts_where_there_is_noise():
             "are the same",
         ),
         (lambda: make_path(make_schedule("edm"), steps=5, stride=3), "stride=3 picks steps"),
-        (lambda: make_path(make_schedule("flow"), steps=5, spacing="centred"), "continuous"),
-        (lambda: make_path(make_schedule("flow"), steps=5, spacing="odd"), "ends, centred, karras"),
+        (lambda: make_path(make_schedule("flow"), steps=5, spacing="centered"), "continuous"),
+        (
+            lambda: make_path(make_schedule("flow"), steps=5, spacing="odd"),
+            "ends, centered, karras",
+        ),
         (
             lambda: make_path(make_schedule("edm"), steps=5, spacing="karras", sigma_min=90.0),
             "sigma_min=90.0 must be less than sigma_max=80.0",

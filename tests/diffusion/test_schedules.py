@@ -9,9 +9,9 @@ from diffusion_jax.diffusion.schedules import make_schedule
 from diffusion_jax.sampling import make_path
 
 
-def centred_25():
+def centered_25():
     cosine = make_schedule("cosine", 1000)
-    return respace(cosine, steps_by_count(1000, 25, "centred"))
+    return respace(cosine, steps_by_count(1000, 25, "centered"))
 
 
 # Published tables: t, beta, alpha-bar, beta-tilde, log beta-tilde (clipped), and the weights of x0
@@ -27,7 +27,7 @@ GOLDEN = [
         (501, 0.0031556914, 0.49228517, 0.0031460051, -5.7616218, 0.0043678669, 0.99535628),
         (1000, 0.999, 2.4287669e-9, 0.99899758, -0.0010029, 0.0015568917, 0.0316227),
     ]),
-    (centred_25, [
+    (centered_25, [
         (1, 0.0018857713, 0.99811423, 0, -6.4529936, 1, 0),
         (13, 0.11223127, 0.49228517, 0.098474238, -2.3179603, 0.16460859, 0.82672041),
         (25, 0.89603184, 8.7652938e-4, 0.88925708, -0.1173689, 0.082345022, 0.32000301),
@@ -56,18 +56,18 @@ def test_published_tables(make, rows):
 def test_the_network_can_be_told_steps_counted_from_0(name):
     paper, programs = make_schedule(name, 10), make_schedule(name, 10, first_timestep=0)
     t = jnp.array([1, 4, 10])
-    assert_array_equal(paper.level(t).clock, [1, 4, 10])
-    assert_array_equal(programs.level(t).clock, [0, 3, 9])
-    assert_array_equal(programs.level(t).noise, paper.level(t).noise)
+    assert_array_equal(paper.level(t).c_noise, [1, 4, 10])
+    assert_array_equal(programs.level(t).c_noise, [0, 3, 9])
+    assert_array_equal(programs.level(t).sigma, paper.level(t).sigma)
     # The steps of improved-diffusion's "3".
     path = make_path(programs, steps=3, spacing="sections", sections="3")
-    assert_array_equal(path.waypoints.clock[:-1], [9, 4, 0])
+    assert_array_equal(path.waypoints.c_noise[:-1], [9, 4, 0])
 
 
 def test_chains_of_other_lengths_can_be_rescaled():
     """As openai/improved-diffusion does at T = 4000."""
     told = make_schedule("cosine", 4000, first_timestep=0, rescale_timesteps=True)
-    assert_allclose(told.level(jnp.array([1, 2, 4000])).clock, [0, 0.25, 999.75])
+    assert_allclose(told.level(jnp.array([1, 2, 4000])).c_noise, [0, 0.25, 999.75])
     linear = make_schedule("linear", 4000, rescale=True)
     assert_allclose(linear.betas[[1, 4000]], [2.5e-5, 0.005])
     assert_allclose(linear.alphas_bar[-1], make_schedule("linear", 1000).alphas_bar[-1], rtol=0.06)
@@ -111,10 +111,10 @@ def test_grids_of_steps():
     assert steps_by_stride(1000, 10)[[0, 1, -1]].tolist() == [1, 11, 991]
     assert len(steps_by_stride(1000, 7)) == 143
     assert steps_by_count(1000, 25)[[0, 1, 2, -1]].tolist() == [1, 43, 84, 1000]
-    assert steps_by_count(1000, 25, "centred")[[0, 1, -1]].tolist() == [21, 61, 981]
+    assert steps_by_count(1000, 25, "centered")[[0, 1, -1]].tolist() == [21, 61, 981]
     assert steps_by_count(1000, 1).tolist() == [1000]
     for count in (1, 2, 37, 999, 1000):
-        for spacing in ("ends", "centred"):
+        for spacing in ("ends", "centered"):
             steps = steps_by_count(1000, count, spacing)
             assert len(steps) == count
             assert np.all(np.diff(steps) > 0)
@@ -156,7 +156,7 @@ def test_sampling_ends_at_the_clean_image_unless_asked_otherwise():
         (lambda: make_schedule("linear", 10, first_timestep=2), "first_timestep=2 must be 0 or 1"),
         (lambda: make_schedule("linear", 20, rescale=True), "needs more than 20 steps"),
         (lambda: steps_by_count(1000, 1001), "1..1000"),
-        (lambda: steps_by_count(1000, 10, "odd"), "ends, centred"),
+        (lambda: steps_by_count(1000, 10, "odd"), "ends, centered"),
         (lambda: steps_by_stride(1000, 0), "1..1000"),
         (lambda: respace(make_schedule("linear", 10), np.array([3, 2])), "increase"),
         (lambda: respace(make_schedule("linear", 10), np.array([0, 2])), "1..10"),

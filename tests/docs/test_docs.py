@@ -275,7 +275,7 @@ EXAMPLE_FIELDS = {
 
 
 def test_readme_counts_what_there_is():
-    from diffusion_jax.diffusion.parameterizations import PARAMETRISATIONS
+    from diffusion_jax.diffusion.parameterizations import PARAMETERIZATIONS
     from diffusion_jax.diffusion.schedules import SCHEDULES
     from diffusion_jax.diffusion.weights import WEIGHTS
     from diffusion_jax.models import MODELS
@@ -288,7 +288,7 @@ def test_readme_counts_what_there_is():
         (SOLVERS, "solvers"),
         (SPACINGS, "spacings"),
         (SCHEDULES, "schedules"),
-        (PARAMETRISATIONS, "parametrisations"),
+        (PARAMETERIZATIONS, "parameterizations"),
         (WEIGHTS, "weights"),
         (drawing, "networks"),
         (AVERAGES, "kinds of averages"),

@@ -17,7 +17,7 @@ from tiny import tiny_transformer_config
 
 from diffusion_jax.config import build
 from diffusion_jax.evaluation import feature_shards
-from diffusion_jax.evaluation.evaluator import Judge
+from diffusion_jax.evaluation.evaluator import Evaluator
 from diffusion_jax.evaluation.features import make_extractor
 from diffusion_jax.evaluation.image_sets import ImageSet, of_files
 from diffusion_jax.evaluation.moments import frechet_distance
@@ -179,7 +179,7 @@ def test_a_sweep_over_solvers_goes_on_and_is_drawn_where_asked(run, reference, t
     assert all(path.stat().st_mtime_ns == time for path, time in before.items())
 
 
-class Recorder(Judge):
+class Recorder(Evaluator):
     """Says what the images would be, and measures nothing."""
 
     def __call__(self, images):
@@ -260,7 +260,7 @@ def test_images_from_anywhere_with_the_network(pictures, tmp_path):
 
 def test_two_evaluations_into_one_folder_are_refused(reference, tmp_path):
     extract = make_extractor("pixels")
-    judge = Judge.of_file(tmp_path, extract, str(reference))
+    judge = Evaluator.of_file(tmp_path, extract, str(reference))
     pixels = np.random.default_rng(0).integers(0, 256, (70, 8, 8, 1), np.uint8)
     images = ImageSet(70, (8, 8, 1), lambda first, count: pixels[first : first + count], {}, {})
     with lock.only_one(tmp_path, "evaluated into"):

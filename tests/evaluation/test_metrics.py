@@ -158,8 +158,8 @@ def test_precision_and_recall(monkeypatch):
         feature_metrics.precision_recall(images[:3], real)
 
 
-def test_an_image_as_far_as_the_third_neighbour_is_among_the_others():
-    """The third neighbour of 0 is 3, and that of 4 is 1: -3 and 7 are just near enough."""
+def test_an_image_as_far_as_the_third_neighbor_is_among_the_others():
+    """The third neighbor of 0 is 3, and that of 4 is 1: -3 and 7 are just near enough."""
     real = np.arange(5, dtype=np.float32)[:, None]
     images = np.array([[-3], [7], [-4], [8]], np.float32)
     assert feature_metrics.precision_recall(images, real)[0] == 0.5

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from diffusion_jax.evaluation import published_references, references
-from diffusion_jax.evaluation.evaluator import Judge
+from diffusion_jax.evaluation.evaluator import Evaluator
 from diffusion_jax.evaluation.features import Extractor
 from diffusion_jax.evaluation.image_sets import ImageSet
 
@@ -61,7 +61,7 @@ def test_a_reference_that_says_nothing_of_its_images_gets_a_warning(tmp_path):
     file = statistics(tmp_path, "renamed.npz")
     pixels = np.zeros((3, 32, 32, 3), np.uint8)
     images = ImageSet(3, (32, 32, 3), lambda first, count: pixels[first : first + count], {}, {})
-    judge = Judge.of_file(tmp_path / "out", extract, file, tell=said.append)
+    judge = Evaluator.of_file(tmp_path / "out", extract, file, tell=said.append)
     note = judge(images)["note"]
     (line,) = said
     assert line.startswith("The reference does not say the size and crop of its images")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from diffusion_jax.evaluation import feature_metrics, feature_shards, features, metrics, moments
-from diffusion_jax.evaluation.evaluator import Judge
+from diffusion_jax.evaluation.evaluator import Evaluator
 from diffusion_jax.evaluation.features import make_extractor
 from diffusion_jax.evaluation.image_sets import ImageSet
 from diffusion_jax.evaluation.references import Reference
@@ -36,7 +36,7 @@ def judge(tmp_path, said):
 
     def make():
         file = str(tmp_path / "reference.npz")
-        return Judge.of_file(tmp_path / "out", make_extractor("pixels"), file, tell=said.append)
+        return Evaluator.of_file(tmp_path / "out", make_extractor("pixels"), file, tell=said.append)
 
     return make
 
@@ -111,20 +111,20 @@ def test_a_reference_of_other_features_or_moments_is_refused(judge, monkeypatch,
     digits = datasets.of_name("digits", split="all", data_dir="")
     path = str(tmp_path / "digits.npz")
     make_reference(digits, make_extractor("pixels"), path, count=9, keep_images=0)
-    Judge.of_file(tmp_path, make_extractor("pixels"), path)
+    Evaluator.of_file(tmp_path, make_extractor("pixels"), path)
     monkeypatch.setattr(moments, "VERSION", 2)
     with pytest.raises(ValueError, match="has moments_version: 1; here it is: 2"):
-        Judge.of_file(tmp_path, make_extractor("pixels"), path)
+        Evaluator.of_file(tmp_path, make_extractor("pixels"), path)
     monkeypatch.undo()
     monkeypatch.setitem(features.VERSIONS, "pixels", 2)
     with pytest.raises(ValueError, match="has features_version: 1; here it is: 2"):
-        Judge.of_file(tmp_path, make_extractor("pixels"), path)
+        Evaluator.of_file(tmp_path, make_extractor("pixels"), path)
     # One of ours that has no version is of the first; of a published one nothing is known.
     Reference({"features": (np.zeros(64), np.eye(64))}, None, {"features": "pixels"}).save(
         str(tmp_path / "first.npz")
     )
     with pytest.raises(ValueError, match="has features_version: 1; here it is: 2"):
-        Judge.of_file(tmp_path, make_extractor("pixels"), str(tmp_path / "first.npz"))
+        Evaluator.of_file(tmp_path, make_extractor("pixels"), str(tmp_path / "first.npz"))
     judge()
 
 

@@ -28,7 +28,7 @@ from diffusion_jax.training import objectives
 from diffusion_jax.training.logging import read_metrics
 from diffusion_jax.training.state import init_params
 from diffusion_jax.workdir import run_folder
-from diffusion_jax.workdir.parameters import Trained
+from diffusion_jax.workdir.parameters import DiffusionModel
 
 LABELS = np.array([3, 4, 10, 0, 9, 3, 1, 7], np.int32)  # 10 is the null label
 
@@ -98,20 +98,20 @@ HEARD = {}
 class Listener(Network):
     """Keeps what it is told, and answers with the parameters, which are logits."""
 
-    def apply(self, variables, x, clock, *, train, examples, rngs):
+    def apply(self, variables, x, c_noise, *, train, examples, rngs):
         assert train
         assert "dropout" in rngs
-        HEARD.update(x=x, clock=clock)
+        HEARD.update(x=x, c_noise=c_noise)
         return variables["params"]
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "edm"])
 def test_a_classifier_is_trained_on_noisy_images_at_the_level_that_it_is_told(schedule):
-    parametrisation = "edm" if schedule == "edm" else "noise"
-    config = classifier_config(schedule__name=schedule, parametrisation=parametrisation)
+    parameterization = "edm" if schedule == "edm" else "eps"
+    config = classifier_config(schedule__name=schedule, parameterization=parameterization)
     schedule, listener = build.make_schedule(config), Listener(1, 10)
     objective = objectives.classification(
-        listener, schedule, build.make_parametrisation(config), build.make_timesteps(config)
+        listener, schedule, build.make_parameterization(config), build.make_timesteps(config)
     )
     logits = jax.random.normal(jax.random.key(1), (512, 10))
     batch = {"image": jnp.full((512, 8, 8, 1), 255, jnp.uint8)}  # x0 = 1 everywhere
@@ -122,9 +122,9 @@ def test_a_classifier_is_trained_on_noisy_images_at_the_level_that_it_is_told(sc
     assert_allclose(parts["loss"], wanted, atol=1e-5)
     assert_array_equal(parts["accuracy"], logits.argmax(1) == batch["label"])
     level = schedule.level(drawn.position)
-    assert_allclose(HEARD["clock"], level.clock)
-    signal, noise = np.float64(level.signal), np.float64(level.noise)
-    if parametrisation == "edm":  # c_in of EDM, table 1
+    assert_allclose(HEARD["c_noise"], level.c_noise)
+    signal, noise = np.float64(level.alpha), np.float64(level.sigma)
+    if parameterization == "edm":  # c_in of EDM, table 1
         scale = 1 / np.sqrt(noise**2 + 0.5**2)
         signal, noise = signal * scale, noise * scale
     eps = (np.float64(HEARD["x"]) - signal[:, None, None, None]) / noise[:, None, None, None]
@@ -133,7 +133,7 @@ def test_a_classifier_is_trained_on_noisy_images_at_the_level_that_it_is_told(sc
     assert np.std(noise) > 0.1  # of many levels
 
 
-@pytest.mark.parametrize("other", [{}, {"schedule__name": "edm", "parametrisation": "edm"}])
+@pytest.mark.parametrize("other", [{}, {"schedule__name": "edm", "parameterization": "edm"}])
 def test_guided_images_are_those_of_algorithm_2(other):
     """DDIM's steps by hand, of a model without classes and a classifier of any schedule."""
     config = tiny_transformer_config(
@@ -142,7 +142,9 @@ def test_guided_images_are_those_of_algorithm_2(other):
     told = classifier_config(**other)
     params, of_classifier = params_of(config), params_of(told, 1)
     generator = Generator.from_config(
-        config, batch_size=8, guides=guidance_models.Guides(classifier=Trained.from_config(told))
+        config,
+        batch_size=8,
+        guides=guidance_models.GuidanceModels(classifier=DiffusionModel.from_config(told)),
     )
     drawn, _ = generator(
         parallel.replicate(params),
@@ -156,28 +158,28 @@ def test_guided_images_are_those_of_algorithm_2(other):
     @jax.jit
     def log_p(x, sigma):
         own = build.make_schedule(told).at_sigma(sigma, jnp)
-        seen = x * own.signal + 0 * x if other else x
+        seen = x * own.alpha + 0 * x if other else x
         seen = seen / jnp.sqrt(sigma**2 + 0.25) if other else seen
         logits = classifier.apply(
-            {"params": of_classifier}, seen, jnp.full((8,), own.clock, jnp.float32)
+            {"params": of_classifier}, seen, jnp.full((8,), own.c_noise, jnp.float32)
         )
         likelihood = jax.nn.log_softmax(logits)
         return sum(likelihood[i, label] for i, label in enumerate(LABELS.tolist()) if label < 10)
 
     @jax.jit
-    def noise_of(x, clock):
-        return network.apply({"params": params}, x, jnp.full((8,), clock, jnp.float32)).estimate
+    def noise_of(x, c_noise):
+        return network.apply({"params": params}, x, jnp.full((8,), c_noise, jnp.float32)).estimate
 
     levels = build.make_sampling_path(config).levels()
     x = jnp.asarray(generator.starts(8, seed=1))
     moved = 0
     for now in range(3):
-        a, s = np.float32(levels.signal[now]), np.float32(levels.noise[now])
-        b, t = np.float32(levels.signal[now + 1]), np.float32(levels.noise[now + 1])
+        a, s = np.float32(levels.alpha[now]), np.float32(levels.sigma[now])
+        b, t = np.float32(levels.alpha[now + 1]), np.float32(levels.sigma[now + 1])
         # The classifier's x is x0 + sigma eps where its schedule is EDM's.
         unit = 1 / a if other else np.float32(1)
         gradient = jax.grad(log_p)(x * unit, s / a) * unit
-        eps = noise_of(x, np.float32(levels.clock[now]))
+        eps = noise_of(x, np.float32(levels.c_noise[now]))
         moved = max(moved, float(jnp.abs(2 * s * gradient).max()))
         eps = eps - 2 * s * gradient
         x = b * (x - s * eps) / a + t * eps
@@ -188,7 +190,7 @@ def test_guided_images_are_those_of_algorithm_2(other):
 def test_another_weight_compiles_nothing_anew_and_0_is_off():
     config = tiny_transformer_config(model__num_classes=0, sampling__guidance=0.0)
     told = classifier_config()
-    loaded = guidance_models.Guides(classifier=Trained.from_config(told))
+    loaded = guidance_models.GuidanceModels(classifier=DiffusionModel.from_config(told))
     params, of_classifier = (parallel.replicate(params_of(c)) for c in (config, told))
     lowered = []
     jax.monitoring.register_event_duration_secs_listener(
@@ -233,7 +235,7 @@ def test_training_lowers_the_loss_and_shows_the_accuracy_at_each_noise(runs):
     pictures = sorted((runs / "classifier" / "samples").glob("*.png"))
     with Image.open(pictures[-1]) as picture:
         rows = np.asarray(picture)[1:, -33:-1].reshape(3, -1)  # of grid_rows noises
-    # More noise, more different neighbours.
+    # More noise, more different neighbors.
     assert rows.std(axis=1).min() > 0
 
 
@@ -259,7 +261,7 @@ def test_a_run_is_guided_by_name(runs):
     assert settings["classifier_scale"] == 3
     assert settings["classifier_sha256"] != settings["parameters_sha256"]
     generator = Generator.from_config(config, batch_size=8)
-    _, params = guidance_models.load_guides(config)
+    _, params = guidance_models.load_guidance_models(config)
     assert guidance_models.digests(params) == {"classifier_sha256": settings["classifier_sha256"]}
     assert generator.guide_params.keys() == {"classifier"}
 
@@ -314,7 +316,7 @@ def test_mistakes_are_one_line(runs):
 def test_a_classifier_of_other_images_or_classes_is_refused(runs):
     config = run_folder.load(runs / "classes")
     config.sampling.classifier = str(runs / "classifier")
-    guidance_models.load_guides(config)
+    guidance_models.load_guidance_models(config)
     named = [str(i) for i in range(10)]
     with pytest.raises(ValueError, match="calls class 2 2, and the run to be guided two"):
         guidance_models.classes_of(config, ["0", "1", "two", *named[3:]])
@@ -326,4 +328,4 @@ def test_a_classifier_of_other_images_or_classes_is_refused(runs):
         other = config.copy_and_resolve_references()
         other.update_from_flattened_dict({field: value})
         with pytest.raises(ValueError, match=message):
-            guidance_models.load_guides(other)
+            guidance_models.load_guidance_models(other)

@@ -31,7 +31,7 @@ def edit(*arguments):
 def run(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("run")
     # With v the velocity of x is bounded, even by a network that has hardly been trained.
-    changes = {"parametrisation": "v", "loss__kind": "simple", "sampling__clip": False}
+    changes = {"parameterization": "v", "loss__kind": "simple", "sampling__clip": False}
     train(tiny_transformer_config(sampling__steps=8, **changes), workdir)
     return workdir
 
@@ -131,12 +131,12 @@ def test_images_of_another_size_are_cut_and_resized(run, files):
     config = run_folder.load(run)
     cut = edit_files.read_images([files / "large.png"], config)
     assert cut.shape == (1, 8, 8, 1)
-    grey = Image.open(files / "large.png").convert("L").crop((5, 0, 25, 20))
-    wanted = np.asarray(grey.resize((8, 8), Image.Resampling.LANCZOS)) / 127.5 - 1
+    gray = Image.open(files / "large.png").convert("L").crop((5, 0, 25, 20))
+    wanted = np.asarray(gray.resize((8, 8), Image.Resampling.LANCZOS)) / 127.5 - 1
     assert_allclose(cut[0, :, :, 0], wanted, atol=1e-6)
 
 
-def test_a_mask_has_both_colours(run, files):
+def test_a_mask_has_both_colors(run, files):
     with pytest.raises(ValueError, match=r"black\.png is all black; paint white what is to be"):
         edit_files.read_masks([files / "black.png"], [files / "a.png"], run_folder.load(run))
 

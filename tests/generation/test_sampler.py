@@ -14,11 +14,11 @@ from diffusion_jax.config import build
 from diffusion_jax.config.schema import model_section
 from diffusion_jax.config.validation import validate
 from diffusion_jax.diffusion import sampling_schedule
-from diffusion_jax.generation.guidance_models import Guides
+from diffusion_jax.generation.guidance_models import GuidanceModels
 from diffusion_jax.generation.sampler import Generator
 from diffusion_jax.runs.train import train
 from diffusion_jax.training.state import init_params
-from diffusion_jax.workdir.parameters import Trained, load_params
+from diffusion_jax.workdir.parameters import DiffusionModel, load_params
 
 LABELS = np.arange(8, dtype=np.int32)
 
@@ -31,7 +31,7 @@ def params_of(config, seed=0):
 
 
 def weakened(config):
-    return Guides(weak=Trained.from_config(config))
+    return GuidanceModels(weak=DiffusionModel.from_config(config))
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +124,7 @@ def test_the_interpolated_clock_gives_the_same_samples(drawn):
     by_chain, _ = generator(params, LABELS, seed=1)
     schedule = build.make_schedule(config)
     levels = schedule.path(10).levels()
-    sigma = (levels.noise / levels.signal)[:-1]
+    sigma = (levels.sigma / levels.alpha)[:-1]
     generator._path = sampling_schedule.on_device(
         sampling_schedule.to_clean_image(schedule.at_sigma(sigma))
     )
@@ -137,7 +137,7 @@ def test_autoguidance_takes_a_model_of_another_schedule_and_parametrisation():
     blocks = {"model__blocks": "res", "sampling__steps": 6, "sampling__clip": False}
     config = tiny_config(**blocks, sampling__guidance=1.0)
     weak = tiny_config(
-        **blocks, schedule__name="edm", parametrisation="edm", loss__kind="simple", model__width=4
+        **blocks, schedule__name="edm", parameterization="edm", loss__kind="simple", model__width=4
     )
     validate(weak)
     generator = Generator.from_config(config, batch_size=8, guides=weakened(weak))
@@ -150,7 +150,7 @@ def test_autoguidance_takes_a_model_of_another_schedule_and_parametrisation():
     # The weak model alone, on the same levels in its own scale, where x = x0 + sigma eps.
     alone = Generator.from_config(weak, batch_size=8)
     levels = build.make_sampling_path(config).levels()
-    sigma = (levels.noise / levels.signal)[:-1]
+    sigma = (levels.sigma / levels.alpha)[:-1]
     own = sampling_schedule.to_clean_image(build.make_schedule(weak).at_sigma(sigma))
     alone._path = sampling_schedule.on_device(own)
     unguided, _ = alone(weak_params, LABELS, seed=1, guidance_scale=0.0)
@@ -225,7 +225,7 @@ def test_an_unconditional_model_guides_one_with_classes():
 def test_other_solvers_and_schedules_draw(solver, schedule):
     config = tiny_config(
         schedule__name=schedule,
-        parametrisation="velocity" if schedule == "flow" else "edm",
+        parameterization="velocity" if schedule == "flow" else "edm",
         loss__kind="simple",
         sampling__solver=solver,
         model__blocks="res",
@@ -245,8 +245,8 @@ def test_any_pytree_of_rows_is_a_condition(monkeypatch):
     from diffusion_jax.models.dit import DiT
 
     class Pictured(DiT):
-        def __call__(self, x, clock, condition=None, **options):
-            output = DiT.__call__(self, x, clock, condition["label"], **options)
+        def __call__(self, x, c_noise, condition=None, **options):
+            output = DiT.__call__(self, x, c_noise, condition["label"], **options)
             return replace(output, estimate=output.estimate + condition["picture"])
 
         def example_condition(self, rows):
@@ -260,7 +260,7 @@ def test_any_pytree_of_rows_is_a_condition(monkeypatch):
     from diffusion_jax.models import MODELS
 
     monkeypatch.setitem(MODELS, "pictured", Pictured)
-    config = tiny_config(loss__kind="simple", parametrisation="x0", sampling__clip=False)
+    config = tiny_config(loss__kind="simple", parameterization="x0", sampling__clip=False)
     fields = {"channels": 1, "num_classes": 10, "width": 8, "depth": 1, "num_heads": 2}
     with config.unlocked():
         config.model = model_section("pictured", **fields)

@@ -37,8 +37,8 @@ def test_training_shows_what_it_enlarges(run):
 
 
 def test_small_images_become_large_ones(run, tmp_path):
-    for name, grey in (("black", 0), ("white", 255)):
-        Image.new("L", (4, 4), grey).save(tmp_path / f"{name}.png")
+    for name, gray in (("black", 0), ("white", 255)):
+        Image.new("L", (4, 4), gray).save(tmp_path / f"{name}.png")
     files = f"--images={tmp_path / 'black.png'},{tmp_path / 'white.png'}"
     common = ["enlarge", f"--workdir={run}", "--labels=3", "--count=2"]
     (done, *wrong) = run_each(

@@ -169,7 +169,7 @@ def test_a_batch_does_not_change_its_images(weights):
     network, params = real_esrgan.read(weights)
     images = noise(19, 4, 4, 3)
     small, large = (Network(network, params, batch_size=size)(images) for size in (8, 24))
-    # One grey level: rounding may fall differently in batches of another size.
+    # One gray level: rounding may fall differently in batches of another size.
     assert abs(small.astype(int) - large).max() <= 1
     assert Network(network, params)(images[:0]).shape == (0, 16, 16, 3)
 
@@ -180,7 +180,7 @@ def test_images_of_other_channels_are_refused(weights):
 
 
 def test_a_network_that_ignores_its_blocks_keeps_constant_images_constant(weights):
-    """Only kernels' centres are left, and conv_first and conv_last pass the colours on."""
+    """Only kernels' centers are left, and conv_first and conv_last pass the colors on."""
     network, params = real_esrgan.read(weights)
     params = jax.tree.map(np.zeros_like, params)
     for name in ("conv_first", "conv_up1", "conv_up2", "conv_hr", "conv_last"):
@@ -279,7 +279,7 @@ def test_all_pictures_are_enlarged_but_not_the_npz(workdir, tmp_path, weights, u
     for index, path in enumerate(pictures):
         with Image.open(path) as picture:
             assert picture.mode == "L"
-            # One grey level: rounding may fall differently in batches of another size.
+            # One gray level: rounding may fall differently in batches of another size.
             assert abs(np.asarray(picture, int) - expected[index]).max() <= 1
         part = grid[1:-1, 1 + index * (side + 1) :][:, :side]
         assert abs(part - expected[index]).max() <= 1

@@ -132,9 +132,9 @@ class UNet(nn.Module):
                 now = after
         self.out_conv = Weight(now, channels, 3, 3)
 
-    def forward(self, x, clock, onehot):
+    def forward(self, x, c_noise, onehot):
         label = self.emb_label(onehot * math.sqrt(self.classes))
-        cond = silu(blend(self.emb_noise(self.emb_fourier(clock)), label, 0.5))
+        cond = silu(blend(self.emb_noise(self.emb_fourier(c_noise)), label, 0.5))
         x, kept = torch.cat([x, torch.ones_like(x[:, :1])], 1), []
         for name, layer in self.enc.items():
             x = layer(x) if "conv" in name else layer(x, cond)
@@ -152,11 +152,11 @@ class Net(nn.Module):
         self.logvar_linear = Weight(8, 1)
 
     def forward(self, x, sigma, onehot):
-        s, clock = sigma[:, None, None, None], sigma.log() / 4
+        s, c_noise = sigma[:, None, None, None], sigma.log() / 4
         variance = s**2 + 0.25
-        estimate = self.unet(x / variance.sqrt(), clock, onehot)
+        estimate = self.unet(x / variance.sqrt(), c_noise, onehot)
         denoised = 0.25 / variance * x + 0.5 * s / variance.sqrt() * estimate
-        return denoised, self.logvar_linear(self.logvar_fourier(clock))[:, 0]
+        return denoised, self.logvar_linear(self.logvar_fourier(c_noise))[:, 0]
 
 
 def main():

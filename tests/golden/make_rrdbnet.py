@@ -72,7 +72,7 @@ def random_network(**sizes):
     for name, parameter in network.named_parameters():
         bias = name.endswith("bias")
         nn.init.normal_(parameter, std=0.1 if bias else parameter[0].numel() ** -0.5)
-    network.conv_last.bias += 0.5  # grey on average, as most images are
+    network.conv_last.bias += 0.5  # gray on average, as most images are
     return network
 
 

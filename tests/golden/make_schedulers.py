@@ -83,8 +83,8 @@ def sigma_at(scheduler, timesteps):
 def states_of(scheduler, x, noises, told, **options):
     """x at the start and after each call of `step`."""
     states = [x]
-    for noises.step, (t, clock) in enumerate(zip(scheduler.timesteps, told)):
-        output = model(scheduler.config.prediction_type, scheduler.scale_model_input(x, t), clock)
+    for noises.step, (t, c_noise) in enumerate(zip(scheduler.timesteps, told)):
+        output = model(scheduler.config.prediction_type, scheduler.scale_model_input(x, t), c_noise)
         if scheduler.config.get("variance_type") == "learned_range":
             output = torch.cat([output, 2 * variance_fraction(x) - 1], 1)
         x = scheduler.step(output, t, x, **options).prev_sample

@@ -45,7 +45,7 @@ def test_it_listens_to_everything_it_is_told():
     assert here.shape == X.shape
     assert jnp.abs(run(X, CLOCK + 3, LABELS) - here).max() > 1e-3
     assert jnp.abs(run(X, CLOCK, LABELS[::-1]) - here)[0].max() > 1e-3
-    # Every patch attends to every other one, and no example to its neighbours.
+    # Every patch attends to every other one, and no example to its neighbors.
     far = jax.jit(jax.grad(lambda x: run(x, CLOCK, LABELS)[1, 0, 0, 0]))(X)
     assert jnp.abs(far[1, -1, -1]).min() > 1e-8
     assert jnp.all(far[jnp.array([0, 2])] == 0)

@@ -14,7 +14,11 @@ from numpy.testing import assert_allclose
 from configs import edm2_s64, edm2_xs64, edm64, edm_cifar10
 from diffusion_jax.config import build
 from diffusion_jax.diffusion import losses
-from diffusion_jax.diffusion.parameterizations import ask, denoiser_from_network, predict
+from diffusion_jax.diffusion.parameterizations import (
+    apply_network,
+    denoiser_from_network,
+    to_prediction,
+)
 from diffusion_jax.files import torch_writer
 from diffusion_jax.importers.imported import with_settings
 from diffusion_jax.importers.programs import PROGRAMS
@@ -81,14 +85,14 @@ def edm2(tmp_path_factory):
 def denoised(config, params, arrays, labels, **changes):
     """(x0, uncertainty) of the config's network at the golden sigmas."""
     config = with_settings(config, changes)
-    model, parametrisation = build.make_model(config), build.make_parametrisation(config)
+    model, parameterization = build.make_model(config), build.make_parameterization(config)
     level = build.make_schedule(config).level(jnp.asarray(arrays["sigma"]))
 
     @jax.jit
     def run(x, labels):
         network = lambda *told: model.apply({"params": params}, *told)  # noqa: E731
-        output = ask(network, parametrisation, x, level, labels)
-        return predict(parametrisation, x, level, output).x0, output.uncertainty
+        output = apply_network(network, parameterization, x, level, labels)
+        return to_prediction(parameterization, x, level, output).x0, output.uncertainty
 
     return run(jnp.asarray(arrays["x"]), labels)
 
@@ -154,12 +158,12 @@ def test_ddpmpp_and_ncsnpp_compute_what_pytorch_does(golden, tmp_path, name):
     config = edm_cifar10.get_config()
     imported = PROGRAMS["edm"].read(tmp_path / "a.pkl", config)
     model = build.make_model(with_settings(config, imported.settings))
-    x, clock = jnp.asarray(arrays["x"]), jnp.asarray(arrays["clock"])
+    x, c_noise = jnp.asarray(arrays["x"]), jnp.asarray(arrays["clock"])
     labels = jnp.asarray(arrays["labels"], jnp.int32)
 
     @jax.jit
     def run(condition):
-        return model.apply({"params": imported.params}, x, clock, condition).estimate
+        return model.apply({"params": imported.params}, x, c_noise, condition).estimate
 
     told = {"label": labels, "augment": jnp.asarray(arrays["augment"])}
     assert_allclose(run(told), arrays["y"], atol=1e-5)
@@ -178,7 +182,7 @@ def test_heun_on_an_imported_network_is_edms_algorithm(golden, tmp_path, options
     config = with_settings(config, imported.settings)
     model, schedule = build.make_model(config), build.make_schedule(config)
     network = partial(model.apply, {"params": imported.params})
-    conditional = denoiser_from_network(network, build.make_parametrisation(config))
+    conditional = denoiser_from_network(network, build.make_parameterization(config))
     labels = jnp.asarray(arrays["labels"], jnp.int32)
 
     def denoiser(x, level):

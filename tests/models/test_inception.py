@@ -65,7 +65,7 @@ def test_the_network_is_that_of_the_golden_activations(params, stored):
 
 
 def test_features_depend_on_neither_devices_nor_batches(stored):
-    """Eight devices; grey images count as grey RGB ones; the last batch counts."""
+    """Eight devices; gray images count as gray RGB ones; the last batch counts."""
     images = np.concatenate(
         [stored["photo/images"][:, ::2, ::2], stored["noise/images"][:, :, :32]]
     )

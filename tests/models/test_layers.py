@@ -124,7 +124,7 @@ def test_phases_are_what_cpus_compute(size, stride):
     )
 
 
-def test_no_slope_is_lost_in_weight_standardisation():
+def test_no_slope_is_lost_in_weight_standardization():
     kernel = 0.1 * normal(0, 3, 3, 4, 5) + 0.05
 
     def with_all_slopes(kernel):

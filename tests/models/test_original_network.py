@@ -71,12 +71,12 @@ def test_guidance_leaves_every_row_at_its_place():
     labels = jnp.asarray(golden["c"], jnp.int32)
     schedule = schedules.make_schedule("cosine", 100, "original")
     network = partial(imported.model.apply, {"params": imported.params})
-    labelled = denoiser_from_network(network, parameterizations.noise())
+    labeled = denoiser_from_network(network, parameterizations.eps())
     nulls = jnp.full_like(labels, 7)
-    guided = jax.jit(guidance.classifier_free(labelled, labels, nulls, 2.0))(x_t, schedule.level(t))
+    guided = jax.jit(guidance.classifier_free(labeled, labels, nulls, 2.0))(x_t, schedule.level(t))
     conditional = network(x_t, t, labels)
     null = network(x_t, t, nulls)
-    assert_allclose(guided.noise, 3 * conditional.estimate - 2 * null.estimate, atol=1e-4)
+    assert_allclose(guided.eps, 3 * conditional.estimate - 2 * null.estimate, atol=1e-4)
     assert_allclose(guided.variance_fraction, conditional.variance_fraction, atol=1e-4)
 
 

@@ -15,12 +15,12 @@ from benchmarks import loop_body
 from diffusion_jax.diffusion.parameterizations import denoiser_from_network
 from diffusion_jax.diffusion.schedules import make_schedule
 from diffusion_jax.diffusion.types import Leaf, Level, NetworkOutput, Waypoint
-from diffusion_jax.generation.prepared_denoiser import Ready, Told
+from diffusion_jax.generation.prepared_denoiser import Precomputed, PreparedDenoiser
 from diffusion_jax.models.layers.attention import ClassAttention
 from diffusion_jax.models.layers.blocks import Conditioning
 from diffusion_jax.models.network import Network
 from diffusion_jax.training.state import init_params
-from diffusion_jax.workdir.parameters import Trained
+from diffusion_jax.workdir.parameters import DiffusionModel
 
 # The compiler's own ways of moving what is repeated out of a loop: more on CPUs than on GPUs.
 MOTION = "while-loop-invariant-code-motion,while-loop-expensive-invariant-code-motion"
@@ -30,22 +30,22 @@ X = jax.random.normal(jax.random.key(0), (4, 8, 8, 1))
 
 
 def test_repeated_work_is_found():
-    def loop(x, kernel, levels, standardise):
+    def loop(x, kernel, levels, standardize):
         def body(x, level):
-            w = kernel - jnp.mean(kernel, 0, keepdims=True) if standardise else kernel
+            w = kernel - jnp.mean(kernel, 0, keepdims=True) if standardize else kernel
             return jnp.tanh(x @ w) * level, None
 
         return jax.lax.scan(body, x, levels)[0]
 
     arguments = jnp.ones((4, 8)), jnp.ones((8, 8)), jnp.ones(5)
 
-    def repeated(standardise):
-        lowered = jax.jit(loop, static_argnums=3).lower(*arguments, standardise)
+    def repeated(standardize):
+        lowered = jax.jit(loop, static_argnums=3).lower(*arguments, standardize)
         program = lowered.compile({"xla_disable_hlo_passes": MOTION}).as_text()
         return {line.opcode for line in loop_body.repeated(program)}
 
-    assert repeated(standardise=False) == set()
-    assert {"reduce", "subtract"} <= repeated(standardise=True)
+    assert repeated(standardize=False) == set()
+    assert {"reduce", "subtract"} <= repeated(standardize=True)
 
 
 def test_the_loop_of_a_unet_repeats_nothing():
@@ -106,7 +106,7 @@ CONFIGS = {
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_what_is_computed_ahead_changes_nothing(name):
-    trained = Trained.from_config(CONFIGS[name])
+    trained = DiffusionModel.from_config(CONFIGS[name])
     model, schedule = trained.model, make_schedule("cosine", 1000)
     rng = np.random.default_rng(0)
     shapes = jax.eval_shape(lambda: init_params(model, 0, 8))
@@ -118,24 +118,24 @@ def test_what_is_computed_ahead_changes_nothing(name):
         return jax.tree.map(lambda row: row[1], levels)
 
     def plain(params):
-        def network(x, clock, condition):
-            return model.apply({"params": params}, x, clock, condition, examples=EXAMPLES)
+        def network(x, c_noise, condition):
+            return model.apply({"params": params}, x, c_noise, condition, examples=EXAMPLES)
 
-        denoiser = denoiser_from_network(network, trained.parametrisation)
+        denoiser = denoiser_from_network(network, trained.parameterization)
         return denoiser(X, second(levels), labels)
 
-    def ahead(params):
-        network = Ready(trained, params, EXAMPLES, X.shape[1:])
-        told = replace(levels, clock=network.clocks(levels.clock))
+    def precompute(params):
+        network = PreparedDenoiser(trained, params, EXAMPLES, X.shape[1:])
+        told = replace(levels, c_noise=network.c_noises(levels.c_noise))
         return network.denoiser(X, second(told), network.condition(labels))
 
-    expected, found = jax.jit(plain)(params), jax.jit(ahead)(params)
+    expected, found = jax.jit(plain)(params), jax.jit(precompute)(params)
     for one, other in zip(jax.tree.leaves(expected), jax.tree.leaves(found), strict=True):
         assert_allclose(other, one, atol=2e-5 * np.abs(one).max())
 
 
 def test_a_fresh_network_has_parameters_alone():
-    model = Trained.from_config(CONFIGS["corrected"]).model
+    model = DiffusionModel.from_config(CONFIGS["corrected"]).model
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), X, jnp.ones(4), LABELS))
     assert set(shapes) == {"params"}
 
@@ -144,21 +144,21 @@ class Plain(Network):
     """A network that leaves all of its work in the loop."""
 
     @nn.compact
-    def __call__(self, x, clock, condition=None, *, train=False, examples=None):
+    def __call__(self, x, c_noise, condition=None, *, train=False, examples=None):
         factor = self.param("factor", lambda _: jnp.ones(()))
-        told = clock + condition.astype(jnp.float32)
+        told = c_noise + condition.astype(jnp.float32)
         return NetworkOutput(x * factor + told[:, None, None, None])
 
 
 def test_a_network_may_compute_nothing_ahead():
     config = tiny_transformer_config()
-    trained = replace(Trained.from_config(config), model=Plain(1, 10))
-    network = Ready(trained, {"factor": jnp.asarray(3.0)}, EXAMPLES, X.shape[1:])
-    clock = jax.tree.map(lambda row: row[0], network.clocks(jnp.array([2.0])))
-    level = Level(jnp.asarray(0.6), jnp.asarray(0.8), clock)
+    trained = replace(DiffusionModel.from_config(config), model=Plain(1, 10))
+    network = PreparedDenoiser(trained, {"factor": jnp.asarray(3.0)}, EXAMPLES, X.shape[1:])
+    c_noise = jax.tree.map(lambda row: row[0], network.c_noises(jnp.array([2.0])))
+    level = Level(jnp.asarray(0.6), jnp.asarray(0.8), c_noise)
     prediction = network.denoiser(X, level, network.condition(LABELS))
     assert_allclose(
-        prediction.noise, 3 * X + (2.0 + LABELS.astype(jnp.float32))[:, None, None, None], rtol=1e-6
+        prediction.eps, 3 * X + (2.0 + LABELS.astype(jnp.float32))[:, None, None, None], rtol=1e-6
     )
 
 
@@ -174,9 +174,9 @@ def test_levels_between_those_of_a_path_are_told_too():
     path = make_schedule("edm").path(3)
     between = Level(np.ones(4), np.arange(4.0), np.array([5.0, 6.0, 7.0, 8.0]))
     path = replace(path, waypoints=Halfway(**vars(path.waypoints), between=between))
-    told = path.with_clocks(lambda clock: Told(clock, {"double": 2 * clock}))
+    told = path.with_c_noises(lambda c_noise: Precomputed(c_noise, {"double": 2 * c_noise}))
     now, next = told.steps()
-    assert_array_equal(next.between.clock.ahead["double"], [12, 14, 16])
-    assert_array_equal(now.clock.ahead["double"], 2 * path.waypoints.clock[:-1])
-    assert_array_equal(next.between.noise, [1, 2, 3])
-    assert_array_equal(next.noise, path.waypoints.noise[1:])
+    assert_array_equal(next.between.c_noise.activations["double"], [12, 14, 16])
+    assert_array_equal(now.c_noise.activations["double"], 2 * path.waypoints.c_noise[:-1])
+    assert_array_equal(next.between.sigma, [1, 2, 3])
+    assert_array_equal(next.sigma, path.waypoints.sigma[1:])

@@ -120,7 +120,7 @@ def slices(folder, count):
 
 
 @pytest.mark.usefixtures("ordinary_promotion")
-def test_grey_slices_are_learned_and_drawn_in_grey(tmp_path):
+def test_gray_slices_are_learned_and_drawn_in_gray(tmp_path):
     slices(tmp_path / "data", 8)
     config = with_settings(
         oasis64.get_config(),

@@ -40,7 +40,7 @@ def inputs(batch=2, side=8):
     return x, jnp.arange(1, batch + 1) * 100, jnp.arange(batch) % 5
 
 
-def randomised(model, *args, scale=0.3, **options):
+def randomized(model, *args, scale=0.3, **options):
     """Parameters among which no bias is zero and no norm is trivial."""
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), *args, **options))
     rng = np.random.default_rng(0)
@@ -72,7 +72,7 @@ def test_a_block_listens_to_what_it_is_told(name, behaviour):
     block = BLOCKS[name](8, behaviour=behaviour, window=4)
     x = jax.random.normal(jax.random.key(0), (2, 8, 8, 8))
     cond = conditioning()
-    params = randomised(block, x, cond, train=False)
+    params = randomized(block, x, cond, train=False)
     apply = jax.jit(lambda x, cond: block.apply(params, x, cond, train=False))
     output = apply(x, cond)
     assert output.shape == x.shape
@@ -89,7 +89,7 @@ def test_a_block_listens_to_what_it_is_told(name, behaviour):
 def test_the_network_listens_to_image_time_and_class(behaviour):
     model = small_unet(behaviour=behaviour)
     x, t, labels = inputs()
-    params = randomised(model, x, t, labels)
+    params = randomized(model, x, t, labels)
     apply = jax.jit(model.apply)
     output = apply(params, x, t, labels)
     assert output.estimate.shape == output.variance_fraction.shape == x.shape
@@ -108,7 +108,7 @@ def test_the_network_listens_to_image_time_and_class(behaviour):
 def test_models_without_classes(blocks, behaviour):
     model = small_unet(blocks, num_classes=0, behaviour=behaviour)
     x, t, _ = inputs()
-    params = randomised(model, x, t)
+    params = randomized(model, x, t)
     assert "label_embedding" not in params["params"]
     assert jnp.all(jnp.isfinite(jax.jit(model.apply)(params, x, t).estimate))
 
@@ -124,7 +124,7 @@ def test_behaviours_share_their_parameters():
 def test_bfloat16_keeps_parameters_and_output_in_float32():
     args = inputs()
     model = small_unet(dtype="bfloat16")
-    params = randomised(model, *args, scale=0.1)
+    params = randomized(model, *args, scale=0.1)
     output = jax.jit(model.apply)(params, *args).estimate
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}
     exact = jax.jit(small_unet().apply)(params, *args).estimate
@@ -155,7 +155,7 @@ def test_class_attention_mixes_channels_by_class(channels):
     cond = conditioning()
     label = cond.label
     block = ClassAttention(channels)
-    variables = randomised(block, jnp.asarray(x), cond, train=False)
+    variables = randomized(block, jnp.asarray(x), cond, train=False)
     p, label = jax.tree.map(np.asarray, (variables["params"], label))
 
     def norm(h, scale, bias):
@@ -190,7 +190,7 @@ def test_class_attention_starts_alike_at_any_size():
 
 
 def test_class_attention_mixes_from_the_start():
-    """At initialisation, at the width and with the embedding of an ImageNet model."""
+    """At initialization, at the width and with the embedding of an ImageNet model."""
     embedding = LabelEmbedding(num_classes=1000, dim=512)
     labels = jnp.array([3, 700])
     told = embedding.apply(embedding.init(jax.random.key(0), labels), labels)
@@ -208,7 +208,7 @@ def window_attention(side, window, heads=2):
     x = jax.random.normal(jax.random.key(0), (2, side, side, 8))
     cond = Conditioning(time=None, label=None, examples=None)
     block = WindowAttention(8, window=window, num_heads=heads)
-    variables = randomised(block, x, cond, train=False)
+    variables = randomized(block, x, cond, train=False)
     return x, variables, lambda x: block.apply(variables, x, cond, train=False)
 
 
@@ -251,10 +251,10 @@ def test_a_map_smaller_than_the_window_is_one_window():
     assert_allclose(apply(x), same)
 
 
-def test_standardised_kernels_ignore_scale_and_offset():
+def test_standardized_kernels_ignore_scale_and_offset():
     x, _, _ = inputs()
     layer = WeightStandardizedConv(4, jnp.float32)
-    params = randomised(layer, x)
+    params = randomized(layer, x)
     moved = jax.tree.map(lambda leaf: 100 * leaf + 7 if leaf.ndim == 4 else leaf, params)
     assert_allclose(layer.apply(moved, x), layer.apply(params, x), rtol=2e-3, atol=2e-3)
 
@@ -262,7 +262,7 @@ def test_standardised_kernels_ignore_scale_and_offset():
 def test_dropout_belongs_to_the_example():
     model = small_unet("res,conv", dropout=0.5)
     x, t, labels = inputs()
-    params = randomised(model, x, t, labels)
+    params = randomized(model, x, t, labels)
     apply = jax.jit(
         lambda x, t, labels, examples: (
             model.apply(

@@ -148,9 +148,9 @@ def test_long_captions_are_shortened():
     assert captions.shortened("golden retriever", 1, 10) == ""
 
 
-def test_captions_are_drawn_in_colour_pictures_too():
-    colour = np.zeros((2, 16, 16, 3), np.uint8) + np.array([200, 0, 0], np.uint8)
-    picture = captions.captioned_grid(colour, ["ab", "cd"], 2)
+def test_captions_are_drawn_in_color_pictures_too():
+    color = np.zeros((2, 16, 16, 3), np.uint8) + np.array([200, 0, 0], np.uint8)
+    picture = captions.captioned_grid(color, ["ab", "cd"], 2)
     text = picture[:-17]
     assert text.shape[-1] == 3
     assert text.max() > 100
@@ -229,7 +229,7 @@ def frames_of(path):
 def test_an_animation_ends_with_the_images_and_holds_them(kind, channels, still, tmp_path):
     """Also if nothing moves at the end: Pillow makes equal frames one, which lasts as long."""
     rng = np.random.default_rng(0)
-    few = rng.integers(256, size=(200, channels), dtype=np.uint8)  # a GIF has 256 colours
+    few = rng.integers(256, size=(200, channels), dtype=np.uint8)  # a GIF has 256 colors
     pictures = [few[rng.integers(200, size=(20, 30))] for _ in range(4)]
     pictures += [pictures[-1]] * still
     save = {"gif": images.save_gif, "webp": images.save_webp}[kind]

@@ -103,7 +103,7 @@ class Page(HTMLParser):
 
 
 def write_run(workdir, config=None, *, names=DIGITS, metrics=(), samples=()):
-    """A workdir as training leaves it. samples: the steps of its grids, each of another grey."""
+    """A workdir as training leaves it. samples: the steps of its grids, each of another gray."""
     (workdir / "samples").mkdir(parents=True)
     run_folder.save(config or tiny_config(), workdir, names)
     lines = [json.dumps({"step": step, **values}) for step, values in metrics]
@@ -347,9 +347,9 @@ def test_data_that_is_decoded_is_found_by_its_fingerprint(tmp_path):
     assert (np.asarray(Image.open(io.BytesIO(picture)))[1:33, 1:33] == 200).all()
 
 
-def path_of(drawn, colour):
-    """The points of the curve of this colour."""
-    found = [a for tag, a, _ in drawn.elements if f"stroke: {colour}" in (a.get("style") or "")]
+def path_of(drawn, color):
+    """The points of the curve of this color."""
+    found = [a for tag, a, _ in drawn.elements if f"stroke: {color}" in (a.get("style") or "")]
     numbers = re.findall(r"[ML] ([\d.]+) ([\d.]+)", found[0]["d"])
     return np.array(numbers, float).T
 
@@ -366,7 +366,7 @@ def test_a_loss_that_falls_by_decades_is_drawn_as_a_straight_line():
     assert y[-1] - y[0] > 50  # downwards
 
 
-def test_many_points_are_means_of_neighbours():
+def test_many_points_are_means_of_neighbors():
     steps = np.arange(5000.0)
     thin = curves.thinned(Curve("loss", steps, steps**2))
     assert len(thin.x) == curves.MOST_POINTS

@@ -16,7 +16,7 @@ from diffusion_jax import command
 from diffusion_jax.evaluation import references
 from diffusion_jax.evaluation.features import make_extractor
 from diffusion_jax.generation.outputs import Choice
-from diffusion_jax.pictures.gallery import Pictures
+from diffusion_jax.pictures.gallery import Gallery
 from diffusion_jax.runs import datasets, named_configs
 from diffusion_jax.runs.reference import make_reference
 from diffusion_jax.runs.sample_folder import draw_into
@@ -54,7 +54,7 @@ def test_images_are_those_of_the_script(run, tmp_path):
         as_list = run.sample(["7", 7, "3", 3], seed=5, steps=3, guidance=0.5, solver="heun")
         assert_array_equal(as_list, expected["arr_0"])
     assert drawn.dtype == np.uint8
-    assert isinstance(drawn, Pictures)
+    assert isinstance(drawn, Gallery)
 
 
 def test_settings_change_what_is_drawn_and_numbers_compile_nothing_anew(run):
@@ -181,7 +181,7 @@ def test_mistakes_are_named(run, call, message):
 
 
 def test_pictures_are_arrays_that_a_notebook_shows():
-    pictures = Pictures.of(np.arange(3 * 8 * 8, dtype=np.uint8).reshape(3, 8, 8, 1))
+    pictures = Gallery.of(np.arange(3 * 8 * 8, dtype=np.uint8).reshape(3, 8, 8, 1))
     with Image.open(io.BytesIO(pictures._repr_png_())) as shown:
         assert shown.size == (2 * 33 + 1, 2 * 33 + 1)
         assert np.asarray(shown)[1, 1 + 4] == pictures[0, 0, 1, 0]

@@ -70,13 +70,13 @@ def test_ddim_inversion_is_a_climbing_path_with_the_clocks_of_its_targets(schedu
     )
     path = golden.variance_preserving(known)
     assert golden.distance(follow(path, known), known.states) < 5e-6
-    # The same levels as `climbing` has them, each with its own clock, are another trajectory.
+    # The same levels as `climbing` has them, each with its own c_noise, are another trajectory.
     down = golden.load("ddim", schedule, steps)
     climbing = golden.variance_preserving(down).climbing().levels()
-    np.testing.assert_allclose(climbing.noise, path.levels().noise[1:], rtol=1e-6)
-    np.testing.assert_array_equal(climbing.clock, known.clocks[:-1])
-    shifted = Level(climbing.signal, climbing.noise, np.append(climbing.clock[1:], -1))
-    rest = golden.Golden(known.clocks[1:], known.sigmas[1:], known.states[1:], known.noises)
+    np.testing.assert_allclose(climbing.sigma, path.levels().sigma[1:], rtol=1e-6)
+    np.testing.assert_array_equal(climbing.c_noise, known.c_noises[:-1])
+    shifted = Level(climbing.alpha, climbing.sigma, np.append(climbing.c_noise[1:], -1))
+    rest = golden.Golden(known.c_noises[1:], known.sigmas[1:], known.states[1:], known.noises)
     assert golden.distance(follow(sampling_schedule.from_levels(shifted), rest), rest.states) < 5e-6
     assert (
         golden.distance(follow(sampling_schedule.from_levels(climbing), rest), rest.states) > 1e-4

@@ -22,14 +22,14 @@ SCHEDULES = ["cosine", "edm", "flow"]
 
 def exact(x, level):
     """E[x0 | x] for independent pixels of N(MEAN, STD^2)."""
-    signal, noise = process.per_image(level.signal), process.per_image(level.noise)
+    signal, noise = process.per_image(level.alpha), process.per_image(level.sigma)
     x0 = MEAN + signal * STD**2 / (signal**2 * STD**2 + noise**2) * (x - signal * MEAN)
     return Prediction(x0, (x - signal * x0) / noise)
 
 
 def one_value(x, level):
     """E[x0 | x] for images of one value, N(0, 1) throughout: pixels say what the others are."""
-    signal, noise = process.per_image(level.signal), process.per_image(level.noise)
+    signal, noise = process.per_image(level.alpha), process.per_image(level.sigma)
     pixels = SHAPE[0] * SHAPE[1]
     mean = jnp.mean(x, axis=(1, 2, 3), keepdims=True)
     x0 = jnp.broadcast_to(signal * mean / (signal**2 + noise**2 / pixels), x.shape)
@@ -110,8 +110,8 @@ def test_resampled_paths_walk_as_repaint_does():
     path = resampled(base, jump=jump, times=times)
     # The state t = total - 1 is the first level of the path, t = -1 the clean image.
     places = [total - 1 - t for t in published()]
-    assert_array_equal(path.waypoints.clock, base.waypoints.clock[places])
-    assert_array_equal(path.waypoints.signal, base.waypoints.signal[places])
+    assert_array_equal(path.waypoints.c_noise, base.waypoints.c_noise[places])
+    assert_array_equal(path.waypoints.alpha, base.waypoints.alpha[places])
     assert_array_equal(path.noised, np.diff(places) < 0)
     assert path.num_steps == total + (times - 1) * (jump + 1) * ((total - 1) // jump)
 
@@ -123,14 +123,14 @@ def test_noising_on_the_way_is_the_forward_process(name):
     w = path.waypoints
     for i in np.flatnonzero(path.noised) + 1:
         # Variance of x0 ~ N(0, 1): signal^2 + noise^2, at both ends.
-        before = w.signal[i - 1] ** 2 + w.noise[i - 1] ** 2
-        ratio = w.signal[i] / w.signal[i - 1]
-        assert_allclose(ratio**2 * before + w.beta[i], w.signal[i] ** 2 + w.noise[i] ** 2)
+        before = w.alpha[i - 1] ** 2 + w.sigma[i - 1] ** 2
+        ratio = w.alpha[i] / w.alpha[i - 1]
+        assert_allclose(ratio**2 * before + w.beta[i], w.alpha[i] ** 2 + w.sigma[i] ** 2)
         assert w.beta[i] > 0
     # And the loop does that, with noise of its own.
     _, film = run("ddim", path, 512, frames=path.num_steps)
     for i in np.flatnonzero(path.noised):
-        added = film.x[i] - w.signal[i + 1] / w.signal[i] * film.x[i - 1]
+        added = film.x[i] - w.alpha[i + 1] / w.alpha[i] * film.x[i - 1]
         assert_allclose(added.std(), np.sqrt(w.beta[i + 1]), rtol=0.03)
         assert abs(np.corrcoef(added.ravel(), film.x[i - 1].ravel())[0, 1]) < 0.04
         assert_array_equal(film.x0[i], film.x0[i - 1])  # nothing is predicted there
@@ -153,7 +153,7 @@ def test_image_to_image_by_strength(name):
     # The start is q(x | x0) with the noise that sampling would start from.
     image_keys = keys.per_example(keys.derive(0, "sample"), jnp.arange(count))
     rest = part_of(path, 0.5)
-    level = [float(row[10]) for row in (path.waypoints.signal, path.waypoints.noise)]
+    level = [float(row[10]) for row in (path.waypoints.alpha, path.waypoints.sigma)]
     wanted = level[0] * images + level[1] * starting_noise(image_keys, SHAPE)
     assert_allclose(noised(rest, image_keys, images), wanted, rtol=1e-5, atol=1e-5)
 

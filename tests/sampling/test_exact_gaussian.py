@@ -29,11 +29,11 @@ def exact_denoiser(fraction=None):
     """E[x_0 | x_t] for x_0 ~ N(MEAN, STD^2), and the noise that goes with it."""
 
     def denoiser(x, level):
-        signal, noise = process.per_image(level.signal) ** 2, process.per_image(level.noise) ** 2
+        signal, noise = process.per_image(level.alpha) ** 2, process.per_image(level.sigma) ** 2
         gain = jnp.sqrt(signal) * STD**2 / (signal * STD**2 + noise)
         x0 = MEAN + gain * (x - jnp.sqrt(signal) * MEAN)
         v = None if fraction is None else jnp.full(x.shape, fraction)
-        return Prediction(x0, process.noise_from_x0(level, x, x0), v)
+        return Prediction(x0, process.eps_from_x0(level, x, x0), v)
 
     return denoiser
 
@@ -160,7 +160,7 @@ def test_frames_are_told_while_later_steps_are_computed():
         np.testing.assert_array_equal(x0, film.x0[int(number)])
 
 
-def test_an_image_does_not_depend_on_its_neighbours():
+def test_an_image_does_not_depend_on_its_neighbors():
     schedule = short(10)
     run = partial(sample, ddim(eta=1.0), exact_denoiser(), schedule.path())
     root = keys.derive(0, "sample")

@@ -21,15 +21,15 @@ SHAPE = (2, 2, 1)
 START = np.linspace(-2, 2, 4)
 
 
-def D(x, clock):
-    """x0 as a smooth function of x and of the clock; the same in NumPy and in JAX."""
+def D(x, c_noise):
+    """x0 as a smooth function of x and of the c_noise; the same in NumPy and in JAX."""
     xp = jnp if isinstance(x, jax.Array) else np
-    return 0.8 * xp.tanh(x * (1 + 0.1 * xp.sin(clock / 100)))
+    return 0.8 * xp.tanh(x * (1 + 0.1 * xp.sin(c_noise / 100)))
 
 
 def denoiser(x, level):
-    x0 = D(x, per_image(level.clock))
-    return Prediction(x0, (x - per_image(level.signal) * x0) / per_image(level.noise))
+    x0 = D(x, per_image(level.c_noise))
+    return Prediction(x0, (x - per_image(level.alpha) * x0) / per_image(level.sigma))
 
 
 def walk(solver, path, schedule, noises=None):
@@ -46,10 +46,10 @@ def walk(solver, path, schedule, noises=None):
 
 
 def rows(path):
-    """signal, noise, clock and log(signal / noise) of a path."""
+    """signal, noise, c_noise and log(signal / noise) of a path."""
     w = path.waypoints
     with np.errstate(divide="ignore"):
-        return w.signal, w.noise, w.clock, np.log(w.signal) - np.log(w.noise)
+        return w.alpha, w.sigma, w.c_noise, np.log(w.alpha) - np.log(w.sigma)
 
 
 PATHS = [("cosine", "ends"), ("flow", "ends"), ("edm", "karras")]
@@ -65,11 +65,11 @@ def case(name, spacing, steps):
 def test_dpmpp_sde_2m_is_k_diffusions(name, spacing, eta):
     """sample_dpmpp_2m_sde, "midpoint", which has sigma alone: x / signal on any path."""
     schedule, path = case(name, spacing, 9)
-    signal, noise, clock, _ = rows(path)
+    signal, noise, c_noise, _ = rows(path)
     noises = np.random.default_rng(0).standard_normal((9, 4)).astype(np.float32)
     sigma, x, states, last = noise / signal, START / signal[0], [START], None
     for i in range(9):
-        x0 = D(x * signal[i], clock[i])
+        x0 = D(x * signal[i], c_noise[i])
         if sigma[i + 1] == 0:
             x = x0
         else:
@@ -99,10 +99,10 @@ def test_dpmpp_sde_2m_without_noise_is_dpmpp_2m(name, spacing):
 def test_dpmpp_3m_against_its_algorithm_written_out(name, spacing, steps):
     """With differences divided by their distances, as DPM-Solver's program has it."""
     schedule, path = case(name, spacing, steps)
-    a, s, clock, snr = rows(path)
+    a, s, c_noise, snr = rows(path)
     x, states, known = START, [START], []
     for i in range(steps):
-        known.append(D(x, clock[i]))
+        known.append(D(x, c_noise[i]))
         order = min(i + 1, 3)
         if steps < 15:
             order = min(order, steps - i)
@@ -135,7 +135,7 @@ def test_unipc_against_its_algorithm_written_out(name, spacing, order, variant):
     """UniPC (arXiv:2302.04867), algorithms 1 and 2: x is corrected, and predicted from there."""
     steps = 8
     schedule, path = case(name, spacing, steps)
-    a, s, clock, snr = rows(path)
+    a, s, c_noise, snr = rows(path)
 
     def solution(r, h, p):
         """a of R a = b, times B(h), which is in b: section 3.2."""
@@ -164,7 +164,7 @@ def test_unipc_against_its_algorithm_written_out(name, spacing, order, variant):
 
     x, states, known, last = START, [START], [], None
     for i in range(steps):
-        x0 = D(x, clock[i])
+        x0 = D(x, c_noise[i])
         if last is not None:
             x_before, h, p = last
             x = update(x_before, i - 1, h, p, known, x0)
@@ -187,17 +187,17 @@ def test_pndm_against_its_algorithm_written_out(name, spacing, warmup):
     """PNDM (arXiv:2202.09778), algorithm 2, in float64."""
     steps = 8
     schedule, path = case(name, spacing, steps)
-    a, s, clock, _ = rows(path)
+    a, s, c_noise, _ = rows(path)
 
-    def eps(x, a, s, clock):
-        return (x - a * D(x, clock)) / s
+    def eps(x, a, s, c_noise):
+        return (x - a * D(x, c_noise)) / s
 
     def phi(x, e, i, a_to, s_to):
         return a_to / a[i] * (x - s[i] * e) + s_to * e
 
     def middle(i):
-        """Half-way in the clock: between the steps of a chain it is linear in log sigma."""
-        wanted = (clock[i] + clock[i + 1]) / 2
+        """Half-way in the c_noise: between the steps of a chain it is linear in log sigma."""
+        wanted = (c_noise[i] + c_noise[i + 1]) / 2
         if name == "edm":
             return 1.0, np.exp(4 * wanted), wanted
         sigma = np.sqrt(schedule.one_minus_alphas_bar / schedule.alphas_bar)[1:]
@@ -206,17 +206,17 @@ def test_pndm_against_its_algorithm_written_out(name, spacing, warmup):
 
     x, states, known = START, [START], []
     for i in range(steps):
-        e = eps(x, a[i], s[i], clock[i])
+        e = eps(x, a[i], s[i], c_noise[i])
         known.append(e)
         to = a[i + 1], s[i + 1]
         if warmup == "runge_kutta" and i < 3:
             a_m, s_m, clock_m = middle(i)
             e2 = eps(phi(x, e, i, a_m, s_m), a_m, s_m, clock_m)
             e3 = eps(phi(x, e2, i, a_m, s_m), a_m, s_m, clock_m)
-            e4 = eps(phi(x, e3, i, *to), *to, clock[i + 1])
+            e4 = eps(phi(x, e3, i, *to), *to, c_noise[i + 1])
             e = (e + 2 * e2 + 2 * e3 + e4) / 6
         elif i == 0:
-            e = (e + eps(phi(x, e, i, *to), *to, clock[1])) / 2
+            e = (e + eps(phi(x, e, i, *to), *to, c_noise[1])) / 2
         elif i == 1:
             e = (3 * e - known[-2]) / 2
         elif i == 2:
@@ -252,7 +252,7 @@ def test_where_x_is_noised_again_a_solver_starts_anew(name):
     again = resampled(path, jump=9, times=2)
     prepared = solver.prepare(again, schedule).waypoints
     first, second = np.flatnonzero(again.noised)
-    begins = int(np.flatnonzero(path.waypoints.noise == prepared.noise[first + 1])[0])
+    begins = int(np.flatnonzero(path.waypoints.sigma == prepared.sigma[first + 1])[0])
     fresh = solver.prepare(path.since(begins), schedule).waypoints
     for row, wanted in zip(jax.tree.leaves(prepared), jax.tree.leaves(fresh)):
         # After the first arrival, which has no step in a fresh path.
@@ -265,7 +265,7 @@ def test_equal_levels_and_pure_noise_give_finite_weights(name):
     schedule = make_schedule("cosine", behaviour="original")
     prepared = solver.prepare(make_path(schedule, steps=250), schedule).waypoints
     w = make_path(make_schedule("cosine"), steps=5).waypoints
-    levels = Level(np.append(0.0, w.signal), np.append(1.0, w.noise), np.append(1000.0, w.clock))
+    levels = Level(np.append(0.0, w.alpha), np.append(1.0, w.sigma), np.append(1000.0, w.c_noise))
     from_noise = solver.prepare(
         sampling_schedule.from_levels(levels), make_schedule("cosine")
     ).waypoints

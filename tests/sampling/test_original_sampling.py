@@ -12,7 +12,7 @@ from original_golden import checkpoint
 from configs import original as original_config
 from diffusion_jax import parallel
 from diffusion_jax.diffusion import keys
-from diffusion_jax.diffusion.process import x0_from_noise
+from diffusion_jax.diffusion.process import x0_from_eps
 from diffusion_jax.diffusion.sampling_schedule import on_device
 from diffusion_jax.diffusion.schedules import make_schedule
 from diffusion_jax.diffusion.types import Prediction
@@ -119,9 +119,9 @@ def gaussian_denoiser(mean, std):
     """The exact denoiser of data distributed as N(mean, std^2), with the fixed variance."""
 
     def denoiser(x, level):
-        variance = level.signal**2 * std**2 + level.noise**2
-        noise = level.noise * (x - level.signal * mean) / variance
-        return Prediction(x0_from_noise(level, x, noise), noise)
+        variance = level.alpha**2 * std**2 + level.sigma**2
+        noise = level.sigma * (x - level.alpha * mean) / variance
+        return Prediction(x0_from_eps(level, x, noise), noise)
 
     return denoiser
 

@@ -23,20 +23,20 @@ FASTER = {"dpmpp_3m", "unipc"}
 
 def exact(x, level):
     """E[x0 | x] for x0 ~ N(MEAN, STD^2)."""
-    signal, noise = process.per_image(level.signal), process.per_image(level.noise)
+    signal, noise = process.per_image(level.alpha), process.per_image(level.sigma)
     gain = signal * STD**2 / (signal**2 * STD**2 + noise**2)
     x0 = MEAN + gain * (x - signal * MEAN)
     return Prediction(x0, (x - signal * x0) / noise)
 
 
-def standardised(x, level):
+def standardized(x, level):
     """(x - E x) / std x, which the probability flow keeps."""
-    return (x - level.signal * MEAN) / np.sqrt(level.signal**2 * STD**2 + level.noise**2)
+    return (x - level.alpha * MEAN) / np.sqrt(level.alpha**2 * STD**2 + level.sigma**2)
 
 
 def ends(path):
     levels = path.levels()
-    return (Level(levels.signal[i], levels.noise[i], levels.clock[i]) for i in (0, -1))
+    return (Level(levels.alpha[i], levels.sigma[i], levels.c_noise[i]) for i in (0, -1))
 
 
 def follow(solver, schedule, path, x, **options):
@@ -51,8 +51,8 @@ def error(solver, schedule, path, **options):
     """The largest distance to where the probability flow leads from the same start."""
     first, last = ends(path)
     x = jnp.linspace(-2, 2, 16).reshape(1, *SHAPE) * path.start_std
-    spread = np.sqrt(last.signal**2 * STD**2 + last.noise**2)
-    wanted = last.signal * MEAN + spread * standardised(np.asarray(x, np.float64), first)
+    spread = np.sqrt(last.alpha**2 * STD**2 + last.sigma**2)
+    wanted = last.alpha * MEAN + spread * standardized(np.asarray(x, np.float64), first)
     return float(np.abs(follow(solver, schedule, path, x, **options) - wanted).max())
 
 
@@ -116,8 +116,8 @@ def test_heun_is_edms_algorithm_on_edms_path():
     """The published trajectory of D = x / (1 + 4 sigma^2) from x = 80 in 18 steps."""
 
     def denoiser(x, level):
-        x0 = x / (1 + 4 * level.noise**2)
-        return Prediction(x0, (x - x0) / level.noise)
+        x0 = x / (1 + 4 * level.sigma**2)
+        return Prediction(x0, (x - x0) / level.sigma)
 
     solver, schedule = SOLVERS["heun"](), make_schedule("edm")
     for steps, wanted in ((18, 0.5276246370), (32, 0.5078380114)):
@@ -131,7 +131,7 @@ def test_heun_asks_twice_but_for_the_last_step():
     asked = []
 
     def denoiser(x, level):
-        jax.debug.callback(lambda noise: asked.append(float(noise)), level.noise)
+        jax.debug.callback(lambda noise: asked.append(float(noise)), level.sigma)
         return exact(x, level)
 
     path = make_path(make_schedule("edm"), steps=5)
@@ -178,10 +178,10 @@ def test_evaluations_are_those_that_were_executed():
         def thrice():
             return jax.lax.fori_loop(0, 3, lambda _, x: denoiser(x, now).x0, x0)
 
-        return jax.lax.cond(now.noise > 1, thrice, lambda: x0)
+        return jax.lax.cond(now.sigma > 1, thrice, lambda: x0)
 
     _, path = smooth_path("karras", 8)
-    large = int(np.sum(path.waypoints.noise[:-1] > 1))
+    large = int(np.sum(path.waypoints.sigma[:-1] > 1))
     assert 0 < large < 8
     assert count_evaluations(memoryless(step), path) == 2 * 8 + 3 * large
 
@@ -192,10 +192,10 @@ def test_dpmpp_2m_against_its_algorithm_written_out():
     path = make_path(schedule, steps=12)
     w = path.waypoints
     x = 1.5
-    snr = np.log(w.signal[:-1] / w.noise[:-1])
+    snr = np.log(w.alpha[:-1] / w.sigma[:-1])
     last = None
     for i in range(12):
-        a, s = w.signal[i], w.noise[i]
+        a, s = w.alpha[i], w.sigma[i]
         x0 = MEAN + a * STD**2 / (a**2 * STD**2 + s**2) * (x - a * MEAN)
         if i == 11:
             x = x0
@@ -205,7 +205,7 @@ def test_dpmpp_2m_against_its_algorithm_written_out():
         if i > 0:
             r = (snr[i] - snr[i - 1]) / h
             d = (1 + 1 / (2 * r)) * x0 - last / (2 * r)
-        x = w.noise[i + 1] / s * x - w.signal[i + 1] * np.expm1(-h) * d
+        x = w.sigma[i + 1] / s * x - w.alpha[i + 1] * np.expm1(-h) * d
         last = x0
     x_ours = follow("dpmpp_2m", schedule, path, jnp.full((1, *SHAPE), 1.5))
     assert_allclose(x_ours, x, rtol=2e-5)

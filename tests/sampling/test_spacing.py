@@ -11,7 +11,7 @@ from diffusion_jax.sampling.spacing import has_own_number
 
 SCHEDULES = ("linear", "cosine", "continuous_cosine", "flow", "edm")
 TIMED = ("continuous_cosine", "flow")
-OF_CHAINS = ("centred", "sections")
+OF_CHAINS = ("centered", "sections")
 OF_TIME = ("leading", "trailing", "linspace", "quadratic")
 # What a spacing cannot do without. Both have three steps.
 NEEDED = {"sections": {"sections": "2,1"}, "list": {"sigmas": "14.6,3,0.2"}}
@@ -23,13 +23,13 @@ AYS_TIMESTEPS = [999, 850, 736, 645, 545, 455, 343, 233, 124, 24]
 def timesteps(spacing, steps, num_steps=1000, **options):
     """What a program that counts from 0 calls the steps of the path, but for the clean image."""
     path = make_path(make_schedule("linear", num_steps), steps=steps, spacing=spacing, **options)
-    assert path.num_steps == len(path.waypoints.clock) - 1
-    return (path.waypoints.clock[:-1] - 1).tolist()
+    assert path.num_steps == len(path.waypoints.c_noise) - 1
+    return (path.waypoints.c_noise[:-1] - 1).tolist()
 
 
 def sigmas(schedule, steps, spacing, **options):
     w = make_path(make_schedule(schedule), steps=steps, spacing=spacing, **options).waypoints
-    return (w.noise / w.signal)[:-1]
+    return (w.sigma / w.alpha)[:-1]
 
 
 @pytest.mark.parametrize("spacing", SPACINGS)
@@ -51,8 +51,8 @@ def test_every_spacing_on_every_schedule(name, spacing, steps):
     own = has_own_number(spacing, **options_of(SPACINGS[spacing]) | options)
     assert path.num_steps == (3 if own else steps)
     assert own == (spacing in NEEDED)
-    assert (w.signal[-1], w.noise[-1], w.clock[-1]) == (1, 0, 0)
-    assert np.all(np.diff(w.noise / w.signal) < 0)
+    assert (w.alpha[-1], w.sigma[-1], w.c_noise[-1]) == (1, 0, 0)
+    assert np.all(np.diff(w.sigma / w.alpha) < 0)
     assert np.all(w.log_snr_step[1:] > 0)
 
 
@@ -164,7 +164,7 @@ def test_quadratic_steps_are_different():
 def test_in_the_time_of_continuous_schedules():
     def times(spacing, **options):
         path = make_path(make_schedule("flow"), steps=4, spacing=spacing, **options)
-        return path.waypoints.noise
+        return path.waypoints.sigma
 
     assert_allclose(times("trailing"), [1, 0.75, 0.5, 0.25, 0], atol=2e-5)
     assert_allclose(times("leading"), [0.75, 0.5, 0.25, 1e-5, 0], atol=2e-5)

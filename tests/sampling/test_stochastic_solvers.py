@@ -20,16 +20,16 @@ SHAPE = (2, 2, 1)
 
 def exact(x, level):
     """E[x0 | x] for x0 ~ N(MEAN, STD^2)."""
-    signal, noise = per_image(level.signal), per_image(level.noise)
+    signal, noise = per_image(level.alpha), per_image(level.sigma)
     gain = signal * STD**2 / (signal**2 * STD**2 + noise**2)
     x0 = MEAN + gain * (x - signal * MEAN)
     return Prediction(x0, (x - signal * x0) / noise)
 
 
 def nonlinear(x, level):
-    """A denoiser that depends on the clock, too."""
-    x0 = jnp.tanh(x * (1 + 0.1 * jnp.sin(per_image(level.clock)))) * 0.8
-    return Prediction(x0, (x - per_image(level.signal) * x0) / per_image(level.noise))
+    """A denoiser that depends on the c_noise, too."""
+    x0 = jnp.tanh(x * (1 + 0.1 * jnp.sin(per_image(level.c_noise)))) * 0.8
+    return Prediction(x0, (x - per_image(level.alpha) * x0) / per_image(level.sigma))
 
 
 @pytest.mark.parametrize(("solver", "second_order"), [("heun", True), ("euler", False)])
@@ -70,7 +70,7 @@ def test_which_steps_of_edms_imagenet_run_are_churned():
     schedule = make_schedule("edm")
     solver = SOLVERS["heun"](s_churn=40.0, s_tmin=0.05, s_tmax=50.0, s_noise=1.003)
     prepared = solver.prepare(make_path(schedule, steps=256), schedule).waypoints
-    ratio = prepared.raised.noise[:-1] / prepared.noise[:-1]
+    ratio = prepared.raised.sigma[:-1] / prepared.sigma[:-1]
     churned = np.flatnonzero(ratio != 1)
     assert_array_equal(churned, np.arange(22, 213))
     assert_allclose(ratio[churned], 1.15625)
@@ -78,7 +78,7 @@ def test_which_steps_of_edms_imagenet_run_are_churned():
     assert_array_equal(np.delete(prepared.added_std, churned), 0)
     assert_array_equal(np.delete(prepared.factor, churned), 1)
     assert_array_equal(
-        np.delete(prepared.raised.clock, churned), np.delete(prepared.clock, churned)
+        np.delete(prepared.raised.c_noise, churned), np.delete(prepared.c_noise, churned)
     )
 
 
@@ -99,10 +99,10 @@ def test_churn_leads_to_the_raised_level(name):
     schedule = make_schedule(name)
     solver = SOLVERS["euler"](s_churn=3.0)
     w = solver.prepare(make_path(schedule, steps=10), schedule).waypoints
-    assert np.all(w.raised.noise[:-1] / w.raised.signal[:-1] > w.noise[:-1] / w.signal[:-1])
-    assert_allclose(w.factor * w.signal, w.raised.signal, rtol=1e-12)
-    assert_allclose((w.factor * w.noise) ** 2 + w.added_std**2, w.raised.noise**2, rtol=1e-9)
-    assert (w.raised.signal[-1], w.raised.noise[-1]) == (1, 0)
+    assert np.all(w.raised.sigma[:-1] / w.raised.alpha[:-1] > w.sigma[:-1] / w.alpha[:-1])
+    assert_allclose(w.factor * w.alpha, w.raised.alpha, rtol=1e-12)
+    assert_allclose((w.factor * w.sigma) ** 2 + w.added_std**2, w.raised.sigma**2, rtol=1e-9)
+    assert (w.raised.alpha[-1], w.raised.sigma[-1]) == (1, 0)
 
 
 def test_a_path_that_was_not_prepared_is_refused():
@@ -131,7 +131,7 @@ def test_the_ancestral_2s_against_its_algorithm_written_out():
     """k-diffusion's sample_dpmpp_2s_ancestral, in float64, with sigma as its only coordinate."""
     schedule, eta, steps = make_schedule("edm"), 0.7, 9
     path = make_path(schedule, steps=steps)
-    sigma = path.waypoints.noise
+    sigma = path.waypoints.sigma
     noises = np.random.default_rng(0).standard_normal((steps, 1, *SHAPE)).astype(np.float32)
     start = np.linspace(-100, 100, 4, dtype=np.float32).reshape(1, *SHAPE)
 
@@ -160,7 +160,7 @@ def test_dpmpp_2s_asks_twice_but_for_the_step_to_the_clean_image():
     asked = []
 
     def denoiser(x, level):
-        jax.debug.callback(lambda noise: asked.append(float(noise)), level.noise)
+        jax.debug.callback(lambda noise: asked.append(float(noise)), level.sigma)
         return exact(x, level)
 
     schedule = make_schedule("cosine")
@@ -268,11 +268,11 @@ def test_mean_and_covariance_are_reproduced(name):
     mean, covariance = np.array([0.3, -0.2]), np.array([[0.25, 0.12], [0.12, 0.16]])
 
     def gaussian(x, level):
-        a, s = jnp.float32(level.signal), jnp.float32(level.noise)
+        a, s = jnp.float32(level.alpha), jnp.float32(level.sigma)
         known = jnp.asarray(covariance, jnp.float32)
         gain = a * known @ jnp.linalg.inv(a**2 * known + s**2 * jnp.eye(2))
-        centre = jnp.asarray(mean, jnp.float32).reshape(1, 1, 2, 1)
-        x0 = centre + jnp.einsum("ij,bhjc->bhic", gain, x - a * centre)
+        center = jnp.asarray(mean, jnp.float32).reshape(1, 1, 2, 1)
+        x0 = center + jnp.einsum("ij,bhjc->bhic", gain, x - a * center)
         return Prediction(x0, (x - a * x0) / s)
 
     solver, options, order = DRAWN[name]

@@ -239,7 +239,7 @@ def test_the_same_seed_gives_the_same_images_on_any_number_of_devices(workdir, t
     assert drawn[1]["arr_0"].shape == (10, 8, 8, 1)
     assert drawn[1]["arr_1"].tolist() == list(range(10))
     for devices in (2, 8):
-        # One grey level: rounding may fall differently in batches of another size.
+        # One gray level: rounding may fall differently in batches of another size.
         difference = drawn[devices]["arr_0"].astype(int) - drawn[1]["arr_0"]
         assert abs(difference).max() <= 1
 

@@ -53,12 +53,12 @@ def check_same(run, reference):
 
 
 @pytest.mark.parametrize(
-    ("devices", "micro_batches", "split_state"),
+    ("devices", "micro_batches", "shard_state"),
     [(2, 1, 0), (8, 1, 0), (1, 4, 0), (1, 1, 1), (8, 1, 1)],
 )
-def test_devices_and_micro_batches(devices, micro_batches, split_state, one_device, tmp_path):
+def test_devices_and_micro_batches(devices, micro_batches, shard_state, one_device, tmp_path):
     out = tmp_path / "run.npz"
-    check_same(finish(start(out, devices, micro_batches, split_state), out), one_device)
+    check_same(finish(start(out, devices, micro_batches, shard_state), out), one_device)
 
 
 @pytest.fixture
@@ -68,10 +68,10 @@ def coordinator():
         return f"127.0.0.1:{free.getsockname()[1]}"
 
 
-@pytest.mark.parametrize("split_state", [0, 1])
-def test_two_processes(split_state, one_device, coordinator, tmp_path):
+@pytest.mark.parametrize("shard_state", [0, 1])
+def test_two_processes(shard_state, one_device, coordinator, tmp_path):
     outs = [tmp_path / f"run_{i}.npz" for i in range(2)]
-    processes = [start(outs[i], 2, 1, split_state, coordinator, i, 2) for i in range(2)]
+    processes = [start(outs[i], 2, 1, shard_state, coordinator, i, 2) for i in range(2)]
     for process, out in zip(processes, outs):
         check_same(finish(process, out), one_device)
 

@@ -12,7 +12,7 @@ from PIL import Image
 from tiny import tiny_transformer_config
 
 from configs import folder
-from diffusion_jax.config.num_classes import settled
+from diffusion_jax.config.num_classes import resolve_num_classes
 from diffusion_jax.config.validation import validate
 from diffusion_jax.data import dataset_summary
 from diffusion_jax.runs import datasets
@@ -33,19 +33,19 @@ def test_the_small_preset_finds_the_classes(tmp_path):
     config = folder.get_config("small")
     config.data.cache_dir = str(tmp_path / "cache")
     config.data.name = pictures_in(tmp_path / "two", "cats/a.png", "cats/b.png", "dogs/a.png")
-    found = settled(config)
+    found = resolve_num_classes(config)
     assert (found.model.num_classes, found.sampling.guidance) == (2, 1.0)
     validate(found)
     assert datasets.of_config(config).source.class_names == ["cats", "dogs"]
     config.data.name = pictures_in(tmp_path / "none", "a.png", "b.png")
-    found = settled(config)
+    found = resolve_num_classes(config)
     assert (found.model.num_classes, found.sampling.guidance) == (0, 0.0)
     validate(found)
     assert config.model.num_classes == -1  # the original is left alone
     config.batch_size = 0
     config.data.name = "folder:nowhere"  # which is not opened before that mistake is found
     with pytest.raises(ValueError, match="batch_size=0 must be at least 1"):
-        settled(config)
+        resolve_num_classes(config)
 
 
 def test_blocks_that_need_classes_get_those_of_the_data(tmp_path):
@@ -53,12 +53,12 @@ def test_blocks_that_need_classes_get_those_of_the_data(tmp_path):
     config.data.cache_dir = str(tmp_path / "cache")
     config.model.num_classes, config.model.blocks = -1, "res,clsAtn"
     config.data.name = pictures_in(tmp_path / "two", "cats/a.png", "dogs/a.png")
-    found = settled(config)
+    found = resolve_num_classes(config)
     assert found.model.num_classes == 2
     validate(found)
     config.data.name = pictures_in(tmp_path / "none", "a.png", "b.png")
     with pytest.raises(ValueError, match="'clsAtn', which needs classes"):
-        validate(settled(config))
+        validate(resolve_num_classes(config))
 
 
 @pytest.mark.usefixtures("ordinary_promotion")
@@ -79,9 +79,9 @@ def test_what_was_found_is_said(tmp_path, capsys):
     config.data.cache_dir = str(tmp_path / "cache")
     config.data.name = pictures_in(tmp_path / "two", "cats/a.png", "cats/b.png", "dogs/a.png")
     Image.new("RGBA", (90, 50), (9, 9, 9, 0)).save(tmp_path / "two" / "dogs" / "clear.png")
-    settled(config)
+    resolve_num_classes(config)
     said = capsys.readouterr().out.splitlines()
-    settled(config)
+    resolve_num_classes(config)
     assert not capsys.readouterr().out  # once is enough
     assert said[:2] == [
         "Found 4 images; 2 classes: cats (2), dogs (2)",
@@ -107,19 +107,19 @@ def grids(workdir):
 
 @pytest.mark.usefixtures("ordinary_promotion")
 def test_the_first_grid_comes_by_time(tmp_path, monkeypatch):
-    """Two seconds a step: the clock says 0, 2, 4, .. seconds."""
-    clock = SimpleNamespace(monotonic=itertools.count(0.0, 2.0).__next__)
-    monkeypatch.setattr(loop, "time", clock)
-    config = tiny_transformer_config(steps=5, sample_every=100, first_sample_minutes=0.05)
+    """Two seconds a step: the c_noise says 0, 2, 4, .. seconds."""
+    c_noise = SimpleNamespace(monotonic=itertools.count(0.0, 2.0).__next__)
+    monkeypatch.setattr(loop, "time", c_noise)
+    config = tiny_transformer_config(steps=5, sample_every=100, early_sample_minutes=0.05)
     train(config, tmp_path / "early")
     assert grids(tmp_path / "early") == ["step_0000003", "step_0000005"]
 
 
 def test_by_time_once_and_never_if_0(monkeypatch):
-    clock = SimpleNamespace(
+    c_noise = SimpleNamespace(
         monotonic=itertools.chain([10.0, 12.0], itertools.repeat(15.0)).__next__
     )
-    monkeypatch.setattr(loop, "time", clock)
+    monkeypatch.setattr(loop, "time", c_noise)
     passed = loop._after(5.0)
     assert [passed() for _ in range(4)] == [False, False, True, False]
     assert not any(loop._after(0.0)() for _ in range(3))

@@ -35,15 +35,15 @@ def step(imported):
     golden = arrays("train_tiny")
     x0 = to_nhwc((golden["img_u8"].astype(np.float32) - np.float32(127.5)) / np.float32(127.5))
     noise, t = to_nhwc(golden["eps"]), jnp.asarray(golden["t"], jnp.int32)
-    level, parametrisation = SCHEDULE.level(t), parameterizations.noise()
+    level, parameterization = SCHEDULE.level(t), parameterizations.eps()
     x_t = process.q_sample(level, x0, noise)
     labels = labels_of(golden, golden["null"], 10)
 
     def loss(params):
         network = partial(imported.model.apply, {"params": params}, train=True)
-        output = parameterizations.ask(network, parametrisation, x_t, level, labels)
+        output = parameterizations.apply_network(network, parameterization, x_t, level, labels)
         error = losses.squared_error(noise, output.estimate)
-        prediction = parameterizations.predict(parametrisation, x_t, level, output)
+        prediction = parameterizations.to_prediction(parameterization, x_t, level, output)
         parts = losses.diffusion_loss(
             losses.original(), error, SCHEDULE.after(t), x0, x_t, prediction, vlb_weight=0.001
         )

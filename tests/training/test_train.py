@@ -95,13 +95,13 @@ def test_resumed_steps_are_the_same_bit_for_bit(finished, tmp_path):
 def test_a_state_split_over_the_devices_is_saved_whole_and_goes_on_either_way(finished, tmp_path):
     """Sums over the devices are in another order, so that the numbers differ a little."""
     whole, before = jax.device_get(finished)
-    train(tiny_config(steps=3, split_state=True), tmp_path)
+    train(tiny_config(steps=3, shard_state=True), tmp_path)
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
         shapes = [leaf.shape for leaf in jax.tree.leaves(checkpoints.restore(3, whole))]
     assert shapes == [leaf.shape for leaf in jax.tree.leaves(whole)]
     shutil.copytree(tmp_path, tmp_path / "other")
-    for split_state, workdir in ((True, tmp_path), (False, tmp_path / "other")):
-        state = jax.device_get(train(tiny_config(split_state=split_state), workdir))
+    for shard_state, workdir in ((True, tmp_path), (False, tmp_path / "other")):
+        state = jax.device_get(train(tiny_config(shard_state=shard_state), workdir))
         assert int(state.step) == 6
         jax.tree.map(partial(assert_allclose, rtol=1e-4, atol=1e-6), state, whole)
     for name in ("loss", "gradient_norm"):

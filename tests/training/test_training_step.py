@@ -52,7 +52,7 @@ OFTEN = _ROOTS / _ROOTS.sum() * 0.9 + 0.1 / T
 
 
 class Linear(Network):
-    """What it estimates is linear in pixels, clock and label; all examples get their own."""
+    """What it estimates is linear in pixels, c_noise and label; all examples get their own."""
 
     channels: int = CHANNELS
     num_classes: int = CLASSES
@@ -60,9 +60,9 @@ class Linear(Network):
     learns_variance = True
 
     @nn.compact
-    def __call__(self, x, clock, condition=None, *, train=False, examples=None):
+    def __call__(self, x, c_noise, condition=None, *, train=False, examples=None):
         p = {name: self.param(name, nn.initializers.zeros, PARAMS[name].shape) for name in PARAMS}
-        told = p["of_clock"][0] * clock[:, None] + p["of_label"][condition]
+        told = p["of_clock"][0] * c_noise[:, None] + p["of_label"][condition]
         of_x, variance = (p[name][None, None, None] for name in ("of_x", "variance"))
         return NetworkOutput(of_x * x + told[:, None, None], variance * x)
 
@@ -215,7 +215,7 @@ def made(timesteps_of, devices, micro_batches):
     objective = objectives.denoising(
         model,
         schedule,
-        parameterizations.noise(),
+        parameterizations.eps(),
         sampler,
         loss=losses.hybrid(),
         weight=weights.uniform,
@@ -232,7 +232,7 @@ def made(timesteps_of, devices, micro_batches):
         average=ema.constant(0.9),
         second_average=ema.half_life(ROWS, images=40.0, rampup=0.5),
         constrain=lambda params: params,
-        placement=Replicated(),
+        sharding=Replicated(),
     )
     program = parallel.data_parallel(step, jax.local_devices()[:devices])
     params = jax.tree.map(lambda value: jnp.asarray(value, jnp.float32), PARAMS)

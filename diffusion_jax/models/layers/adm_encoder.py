@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, DTypeLike, Float, Int, PyTree
 
-from diffusion_jax.diffusion.types import Clock, Images, Labels
+from diffusion_jax.diffusion.types import CNoise, Images, Labels
 from diffusion_jax.models.layers.adm import (
     Embedding,
     Norm,
@@ -21,7 +21,7 @@ from diffusion_jax.models.layers.adm import (
 )
 from diffusion_jax.models.layers.convolutions import TORCH_KERNEL
 from diffusion_jax.models.layers.embeddings import LabelEmbedding, sinusoidal
-from diffusion_jax.models.layers.precompute import OF_CONDITION, OF_LEVEL, ahead
+from diffusion_jax.models.layers.precompute import OF_CONDITION, OF_LEVEL, precompute
 from diffusion_jax.models.layers.remat import Maps, apply_block
 
 
@@ -99,13 +99,13 @@ class Parts:
 
 def embedding(
     module: nn.Module,
-    clock: Clock,
+    c_noise: CNoise,
     labels: Labels | None,
     *,
     width: int,
     table: LabelEmbedding | None,
 ) -> Embedding:
-    """SiLU of the sum of what is made of the clock and of the label, (batch, 4 width).
+    """SiLU of the sum of what is made of the c_noise and of the label, (batch, 4 width).
 
     module: whose layers "time_0" and "time_1" are. table: of the labels.
     """
@@ -114,9 +114,9 @@ def embedding(
     )
 
     def time() -> Float[Array, "batch embedding"]:
-        return second(jax.nn.silu(first(sinusoidal(clock, width, cosine_first=True))))
+        return second(jax.nn.silu(first(sinusoidal(c_noise, width, cosine_first=True))))
 
-    cond = ahead(module, OF_LEVEL, "time", time)
+    cond = precompute(module, OF_LEVEL, "time", time)
     if labels is not None:
-        cond += ahead(module, OF_CONDITION, "label", lambda: table(labels))
+        cond += precompute(module, OF_CONDITION, "label", lambda: table(labels))
     return jax.nn.silu(cond)

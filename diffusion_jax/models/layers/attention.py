@@ -16,7 +16,7 @@ from diffusion_jax.models.layers.convolutions import TORCH_KERNEL, conv, dense, 
 from diffusion_jax.models.layers.memory_layout import row_major
 from diffusion_jax.models.layers.normalization import GroupNorm
 from diffusion_jax.models.layers.parameter_lookup import LookedUp
-from diffusion_jax.models.layers.precompute import OF_CONDITION, OF_PARAMS, ahead
+from diffusion_jax.models.layers.precompute import OF_CONDITION, OF_PARAMS, precompute
 
 # A matrix for each example, which follows from its class.
 ByClass = Float[Array, "batch channels channels"]
@@ -51,7 +51,7 @@ class ClassAttention(Block):
         elif worth_folding(h):
             h = FoldedMixing(self.dtype, name="out")(h, weights)
         else:
-            mixing = ahead(self, OF_CONDITION, "weights", weights)
+            mixing = precompute(self, OF_CONDITION, "weights", weights)
             h = h + jnp.einsum("bcd,bhwd->bhwc", mixing, h)
             h = conv(channels, 1, "out", self.dtype)(h)
         return x + GroupNorm(quarter_groups(channels), name="norm_out")(h)
@@ -86,8 +86,8 @@ class FoldedMixing(LookedUp, nn.Module):
             mixed = jnp.einsum("bcd,co->bdo", weights(), kernel, preferred_element_type=jnp.float32)
             return (whole[None] + mixed).astype(self.dtype)
 
-        kernel = ahead(self, OF_CONDITION, "kernel", folded)
-        shift = ahead(self, OF_PARAMS, "bias", lambda: jnp.asarray(bias, self.dtype))
+        kernel = precompute(self, OF_CONDITION, "kernel", folded)
+        shift = precompute(self, OF_PARAMS, "bias", lambda: jnp.asarray(bias, self.dtype))
         h = jnp.einsum("bhwd,bdo->bhwo", h.astype(self.dtype), kernel)
         return h + shift[None, None, None, :]
 

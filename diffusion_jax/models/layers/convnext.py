@@ -9,7 +9,7 @@ from diffusion_jax.diffusion.types import Features, Images
 from diffusion_jax.models.layers.blocks import Block, Conditioning
 from diffusion_jax.models.layers.convolutions import Dropout, conv, dense, gelu, quarter_groups
 from diffusion_jax.models.layers.normalization import GroupNorm
-from diffusion_jax.models.layers.precompute import OF_CONDITION, OF_LEVEL, ahead
+from diffusion_jax.models.layers.precompute import OF_CONDITION, OF_LEVEL, precompute
 
 
 class ConvNeXtBlock(Block):
@@ -32,9 +32,9 @@ class ConvNeXtBlock(Block):
         scale = shift = None
         if cond is not None:
             time, label = dense(old, "time", self.dtype), dense(old, "label", self.dtype)
-            scale = ahead(self, OF_LEVEL, "scale", lambda: time(cond.time).astype(jnp.float32))
+            scale = precompute(self, OF_LEVEL, "scale", lambda: time(cond.time).astype(jnp.float32))
         if cond is not None and cond.label is not None:
-            shift = ahead(
+            shift = precompute(
                 self, OF_CONDITION, "shift", lambda: label(cond.label).astype(jnp.float32)
             )
         h = GroupNorm(quarter_groups(old), name="norm")(h, scale, shift)

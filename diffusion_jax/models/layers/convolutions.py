@@ -14,7 +14,7 @@ from jaxtyping import Array, DTypeLike, Float, Int
 from diffusion_jax.diffusion.types import Features, Images
 from diffusion_jax.models.layers.memory_layout import row_major
 from diffusion_jax.models.layers.parameter_lookup import LookedUp
-from diffusion_jax.models.layers.precompute import OF_PARAMS, ahead
+from diffusion_jax.models.layers.precompute import OF_PARAMS, precompute
 from diffusion_jax.models.layers.transposed_convolution import ConvTranspose
 
 # PyTorch's default for kernels, U(+-1/sqrt(fan_in)).
@@ -29,7 +29,7 @@ class CastAhead(LookedUp):
 
     def param(self, name: str, *args: Any, **options: Any) -> Array:
         value = super().param(name, *args, **options)
-        return ahead(self, OF_PARAMS, name, lambda: row_major(jnp.asarray(value, self.dtype)))
+        return precompute(self, OF_PARAMS, name, lambda: row_major(jnp.asarray(value, self.dtype)))
 
 
 # By `type`, since jaxtyping cannot check the annotations that a class statement would inherit.
@@ -86,8 +86,8 @@ class WeightStandardizedConv(LookedUp, nn.Module):
         def prepared() -> Float[Array, "height width channels features"]:
             return row_major(standardized(raw).astype(self.dtype))
 
-        kernel = ahead(self, OF_PARAMS, "kernel", prepared)
-        shift = ahead(self, OF_PARAMS, "bias", lambda: jnp.asarray(bias, self.dtype))
+        kernel = precompute(self, OF_PARAMS, "kernel", prepared)
+        shift = precompute(self, OF_PARAMS, "bias", lambda: jnp.asarray(bias, self.dtype))
         y = jax.lax.conv_general_dilated(
             x.astype(self.dtype),
             kernel,

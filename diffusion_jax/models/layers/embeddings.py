@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from diffusion_jax.diffusion.types import Clock, Labels
+from diffusion_jax.diffusion.types import CNoise, Labels
 from diffusion_jax.models.layers.convolutions import TORCH_KERNEL, gelu
 
 TIME_EMBEDDINGS = ("auto", "standard", "head", "published", "sin")
@@ -19,7 +19,7 @@ def time_embedding_kind(time_embedding: str, behaviour: str) -> str:
 
 
 def sinusoidal(
-    clock: Clock, dim: int, *, cosine_first: bool = False, to_the_end: bool = False
+    c_noise: CNoise, dim: int, *, cosine_first: bool = False, to_the_end: bool = False
 ) -> Float[Array, "batch dim"]:
     """sin(t w_i) in the first half of the columns, cos(t w_i) in the second; w_i = 10000^(-i/half).
 
@@ -30,7 +30,7 @@ def sinusoidal(
     half = dim // 2
     last = half - 1 if to_the_end else half
     frequencies = np.exp(-np.log(10000) * np.arange(half) / last).astype(np.float32)
-    angles = clock.astype(jnp.float32)[:, None] * frequencies[None, :]
+    angles = c_noise.astype(jnp.float32)[:, None] * frequencies[None, :]
     halves = [jnp.sin(angles), jnp.cos(angles)]
     return jnp.concatenate(halves[::-1] if cosine_first else halves, axis=-1)
 

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, DTypeLike, Float
 
-from diffusion_jax.diffusion.types import Clock, Features, Images, Labels, Leaf
+from diffusion_jax.diffusion.types import CNoise, Features, Images, Labels, Leaf
 from diffusion_jax.models.layers.parameter_lookup import LookedUp
-from diffusion_jax.models.layers.precompute import OF_PARAMS, ahead
+from diffusion_jax.models.layers.precompute import OF_PARAMS, precompute
 
 NORMAL = nn.initializers.normal(1.0)
 EPSILON = 1e-4
@@ -72,7 +72,7 @@ class MPConv(LookedUp, nn.Module):
                 self.dtype
             )
 
-        kernel = ahead(self, OF_PARAMS, "kernel", kernel)
+        kernel = precompute(self, OF_PARAMS, "kernel", kernel)
         x = x.astype(self.dtype)
         if not self.size:
             return jnp.matmul(x, kernel, preferred_element_type=jnp.float32)
@@ -91,7 +91,7 @@ class MPFourier(nn.Module):
     features: int
 
     @nn.compact
-    def __call__(self, x: Clock) -> Float[Array, "batch features"]:
+    def __call__(self, x: CNoise) -> Float[Array, "batch features"]:
         def phase(key: Array, shape: tuple[int, ...]) -> Float[Array, "features"]:
             return 2 * np.pi * jax.random.uniform(key, shape)
 
@@ -111,6 +111,6 @@ class MPLabel(nn.Module):
     @nn.compact
     def __call__(self, labels: Labels) -> Float[Array, "batch features"]:
         raw = self.param("kernel", NORMAL, (self.num_classes, self.features))
-        table = ahead(self, OF_PARAMS, "kernel", lambda: normalized_kernel(jnp.asarray(raw)))
+        table = precompute(self, OF_PARAMS, "kernel", lambda: normalized_kernel(jnp.asarray(raw)))
         null = labels == self.num_classes
         return jnp.where(null[:, None], 0.0, table[jnp.where(null, 0, labels)])

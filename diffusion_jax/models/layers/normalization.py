@@ -61,7 +61,7 @@ class Affine(LookedUp, nn.Module):
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
-def _normalised(
+def _normalized(
     groups: int,
     epsilon: float,
     activation: Activation,
@@ -157,6 +157,6 @@ def _group_means(x: PerChannel, groups: int) -> PerChannel:
     return jnp.repeat(means, channels // groups, axis=-1)
 
 
-_normalised.defvjp(_forward, _backward)
+_normalized.defvjp(_forward, _backward)
 # Python runs once for arrays of the same shapes, and what it made is put wherever it is called.
-_traced_once = jax.jit(_normalised, static_argnums=(0, 1, 2), inline=True)
+_traced_once = jax.jit(_normalized, static_argnums=(0, 1, 2), inline=True)

@@ -9,13 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from diffusion_jax.diffusion.types import Clock, Images
+from diffusion_jax.diffusion.types import CNoise, Images
 
 LARGEST_DIM = 2048
 
 
 def original_sinusoidal(
-    clock: Clock,
+    c_noise: CNoise,
     dim: int,
     kind: str,
     rows: Int[Array, "batch"] | None = None,
@@ -29,11 +29,11 @@ def original_sinusoidal(
     rows: each example's place in the batch, for "published"; None: as they come.
     Raises ValueError for another kind.
     """
-    angles = clock.astype(jnp.float32)[:, None] * original_frequencies(dim)[None, :]
+    angles = c_noise.astype(jnp.float32)[:, None] * original_frequencies(dim)[None, :]
     if kind == "sin":
         return jnp.sin(angles)
     if kind == "published":
-        even = (jnp.arange(len(clock)) if rows is None else rows)[:, None] % 2 == 0
+        even = (jnp.arange(len(c_noise)) if rows is None else rows)[:, None] % 2 == 0
     elif kind == "head":
         even = np.arange(dim)[None, :] % 2 == 0
     else:

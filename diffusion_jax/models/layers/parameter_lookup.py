@@ -1,4 +1,4 @@
-"""Parameters that are looked up without tracing how they would be initialised."""
+"""Parameters that are looked up without tracing how they would be initialized."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from flax.errors import ScopeParamShapeError
 class LookedUp:
     """What makes a module of Flax find its parameters in a third of the time.
 
-    Flax traces the initialiser of a parameter at each call of a network, for its shape. That is
+    Flax traces the initializer of a parameter at each call of a network, for its shape. That is
     most of the time that it takes to trace a network. Here the shape is compared as it is given.
     Comes before `nn.Module` among the bases.
     """

@@ -11,11 +11,11 @@ from diffusion_jax.diffusion.types import Features, Images
 from diffusion_jax.models.layers.blocks import Block, Conditioning
 from diffusion_jax.models.layers.convolutions import Dropout, WeightStandardizedConv, conv, dense
 from diffusion_jax.models.layers.normalization import GroupNorm
-from diffusion_jax.models.layers.precompute import OF_CONDITION, OF_LEVEL, ahead
+from diffusion_jax.models.layers.precompute import OF_CONDITION, OF_LEVEL, precompute
 
 
 class ResBlock(Block):
-    """Two weight-standardised 3x3 convolutions with GroupNorm and SiLU, and a shortcut.
+    """Two weight-standardized 3x3 convolutions with GroupNorm and SiLU, and a shortcut.
 
     After the first norm, time scales the channels and the class shifts them. Dropout, if any, comes
     before the second convolution.
@@ -35,10 +35,10 @@ class ResBlock(Block):
         def shift_by_label() -> Float[Array, "batch features"]:
             return label(jax.nn.silu(cond.label)).astype(jnp.float32)
 
-        scale = ahead(self, OF_LEVEL, "scale", scale_by_time)
+        scale = precompute(self, OF_LEVEL, "scale", scale_by_time)
         shift = None
         if cond.label is not None:
-            shift = ahead(self, OF_CONDITION, "shift", shift_by_label)
+            shift = precompute(self, OF_CONDITION, "shift", shift_by_label)
 
         h = WeightStandardizedConv(new, self.dtype, name="conv_0")(x)
         h = GroupNorm(groups, activation=jax.nn.silu, name="norm_0")(h, scale, shift)

@@ -7,7 +7,7 @@ Number = TypeVar("Number", int, float)
 
 
 @runtime_checkable
-class Levelled(Protocol):
+class Leveled(Protocol):
     """A network with these fields; see `ADM`."""
 
     width: int
@@ -15,7 +15,7 @@ class Levelled(Protocol):
     attention: str
 
 
-def widths(network: Levelled) -> list[int]:
+def widths(network: Leveled) -> list[int]:
     """The channels of each level. Raises ValueError for multipliers that make no whole numbers."""
     multipliers = numbers("multipliers", network.multipliers, float)
     found = [network.width * multiplier for multiplier in multipliers]
@@ -27,7 +27,7 @@ def widths(network: Levelled) -> list[int]:
     return [int(width) for width in found]
 
 
-def attending(network: Levelled) -> list[int]:
+def attending(network: Leveled) -> list[int]:
     """The sides of the maps that have attention."""
     return numbers("attention", network.attention)
 
@@ -46,7 +46,7 @@ def numbers(field: str, text: str, kind: type[Number] = int) -> list[Number]:
         raise ValueError(f"model.{field}={text!r} must be numbers such as 1,2,3") from None
 
 
-def channels_by_side(network: Levelled, resolution: int) -> dict[int, int]:
+def channels_by_side(network: Leveled, resolution: int) -> dict[int, int]:
     """The channels of each level by the side of its maps, for images of this side.
 
     Raises ValueError if there is no level, if the side cannot be halved so often, or if maps that

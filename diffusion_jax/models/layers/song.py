@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, DTypeLike, Float, Int
 
-from diffusion_jax.diffusion.types import Clock, Features, Images, Labels
+from diffusion_jax.diffusion.types import CNoise, Features, Images, Labels
 from diffusion_jax.models.layers.adm import Norm, split_heads
 from diffusion_jax.models.layers.adm_encoder import Maps
 from diffusion_jax.models.layers.attention import attention
@@ -107,7 +107,7 @@ class Fourier(nn.Module):
     features: int
 
     @nn.compact
-    def __call__(self, x: Clock) -> Float[Array, "batch features"]:
+    def __call__(self, x: CNoise) -> Float[Array, "batch features"]:
         shape = (self.features // 2,)
         frequencies = self.param("fixed_frequencies", nn.initializers.normal(16.0), shape)
         angles = x.astype(jnp.float32)[:, None] * (2 * np.pi * jnp.asarray(frequencies))[None, :]

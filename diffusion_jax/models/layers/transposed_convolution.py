@@ -14,7 +14,7 @@ from jaxtyping import Array, DTypeLike, Float
 
 from diffusion_jax.models.layers.memory_layout import row_major
 from diffusion_jax.models.layers.parameter_lookup import LookedUp
-from diffusion_jax.models.layers.precompute import OF_PARAMS, ahead
+from diffusion_jax.models.layers.precompute import OF_PARAMS, precompute
 
 Small = Float[Array, "batch height width channels"]
 Large = Float[Array, "batch tall wide features"]
@@ -40,8 +40,8 @@ class ConvTranspose(LookedUp, nn.Module):
         raw = jnp.asarray(self.param("kernel", self.kernel_init, shape))  # NumPy's if imported
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
         cast = row_major(raw.astype(self.dtype))
-        kernel = ahead(self, OF_PARAMS, "kernel", lambda: _prepared(cast))
-        shift = ahead(self, OF_PARAMS, "bias", lambda: jnp.asarray(bias, self.dtype))
+        kernel = precompute(self, OF_PARAMS, "kernel", lambda: _prepared(cast))
+        shift = precompute(self, OF_PARAMS, "bias", lambda: jnp.asarray(bias, self.dtype))
         return _adjoint(self.stride, x.astype(self.dtype), kernel) + shift[None, None, None, :]
 
 

@@ -82,7 +82,7 @@ def raise_levels(
     exactly as they are.
     """
     levels = path.levels()
-    signal, noise = (np.asarray(row, np.float64) for row in (levels.signal, levels.noise))
+    signal, noise = (np.asarray(row, np.float64) for row in (levels.alpha, levels.sigma))
     with np.errstate(divide="ignore"):
         sigma = noise / signal
     # The ends of the range belong to it, whatever the rounding of a path's own ends.
@@ -98,8 +98,8 @@ def raise_levels(
         schedule.at_sigma(raised_sigma, np),
         levels,
     )
-    factor = np.where(gamma > 0, raised.signal / np.where(gamma > 0, signal, 1.0), 1.0)
-    added = np.sqrt(gamma * (2 + gamma)) * np.where(gamma > 0, sigma, 0.0) * raised.signal
+    factor = np.where(gamma > 0, raised.alpha / np.where(gamma > 0, signal, 1.0), 1.0)
+    added = np.sqrt(gamma * (2 + gamma)) * np.where(gamma > 0, sigma, 0.0) * raised.alpha
     old = {field.name: getattr(path.waypoints, field.name) for field in fields(Waypoint)}
     return replace(
         path,

@@ -40,9 +40,9 @@ def ddim_step(
     if log_variance is not None:
         sigma = jnp.where(variance > 0, jnp.exp(0.5 * log_variance), 0.0)
     # noise_next^2 - eta^2 beta-tilde, whose digits a difference in float32 would lose.
-    left = (1 - eta**2) * jnp.square(per_image(next.noise)) + eta**2 * per_image(next.variance_left)
+    left = (1 - eta**2) * jnp.square(per_image(next.sigma)) + eta**2 * per_image(next.variance_left)
     return (
-        per_image(next.signal) * prediction.x0
-        + jnp.sqrt(left) * prediction.noise
+        per_image(next.alpha) * prediction.x0
+        + jnp.sqrt(left) * prediction.eps
         + eta * sigma * fresh_noise
     )

@@ -50,7 +50,7 @@ def ddpm_step(
     fresh_noise: z, standard normal, the shape of x.
     """
     prediction = denoiser(x, now)
-    sigma = jnp.where(per_image(next.noise) > 0, VARIANCES[variance](next, prediction), 0.0)
+    sigma = jnp.where(per_image(next.sigma) > 0, VARIANCES[variance](next, prediction), 0.0)
     return posterior_mean(next, prediction.x0, x) + sigma * fresh_noise
 
 

@@ -32,7 +32,7 @@ def dpmpp_2m_step(
     share = jnp.where(second_order, h / (2 * jnp.where(h_last == 0, 1.0, h_last)), 0.0)
     extrapolated = prediction.x0 + share * (prediction.x0 - history)
     x = (
-        per_image(next.noise) / per_image(now.noise) * x
-        - per_image(next.signal) * jnp.expm1(-h) * extrapolated
+        per_image(next.sigma) / per_image(now.sigma) * x
+        - per_image(next.alpha) * jnp.expm1(-h) * extrapolated
     )
     return x, prediction.x0

@@ -76,7 +76,7 @@ def midpoints(path: Path, schedule: Schedule, *, eta: float) -> Path:
     """
     old = {f.name: np.asarray(getattr(path.waypoints, f.name)) for f in fields(Waypoint)}
     signal, noise, variance = (
-        old[name].astype(np.float64) for name in ("signal", "noise", "posterior_variance")
+        old[name].astype(np.float64) for name in ("alpha", "sigma", "posterior_variance")
     )
     up = eta * np.sqrt(variance[1:])
     down = np.sqrt(np.maximum(noise[1:] ** 2 - up**2, 0))
@@ -84,12 +84,12 @@ def midpoints(path: Path, schedule: Schedule, *, eta: float) -> Path:
     with np.errstate(divide="ignore", invalid="ignore"):
         sigma = np.sqrt(noise[:-1] / signal[:-1] * (down / signal[1:]))
     middle = schedule.at_sigma(np.where(has_middle, sigma, 1.0), np)
-    middle_x, end_x = middle.noise / noise[:-1], down / noise[:-1]
+    middle_x, end_x = middle.sigma / noise[:-1], down / noise[:-1]
     step = {
         "has_middle": has_middle,
         "middle": middle,
         "middle_x": middle_x,
-        "middle_x0": middle.signal - middle_x * signal[:-1],
+        "middle_x0": middle.alpha - middle_x * signal[:-1],
         "end_x": end_x,
         "end_x0": signal[1:] - end_x * signal[:-1],
         "up": up,

@@ -44,7 +44,7 @@ def weights(path: Path, *, lower_order_final: bool) -> StepWeights:
     for step, (h, nodes) in enumerate(steps_of(path, 3)):
         if lower_order_final and total < MANY_STEPS:
             nodes = nodes[: total - step]
-        row = path.waypoints.signal[step + 1] * interpolating(nodes, integrals(h, len(nodes)))
+        row = path.waypoints.alpha[step + 1] * interpolating(nodes, integrals(h, len(nodes)))
         of_x0[step, : len(nodes)] = row
     return ratios(path), of_x0, np.zeros(total)
 

@@ -40,6 +40,6 @@ def weights(path: Path, *, eta: float) -> StepWeights:
         integral = -np.expm1(-h - eta_h)
         integrals = np.array([integral, integral * h / 2])[: len(nodes)]
         of_x[step] *= np.exp(-eta_h)
-        of_x0[step, : len(nodes)] = w.signal[step + 1] * interpolating(nodes, integrals)
-        of_fresh[step] = w.noise[step + 1] * np.sqrt(-np.expm1(-2 * eta_h))
+        of_x0[step, : len(nodes)] = w.alpha[step + 1] * interpolating(nodes, integrals)
+        of_fresh[step] = w.sigma[step + 1] * np.sqrt(-np.expm1(-2 * eta_h))
     return of_x, of_x0, of_fresh

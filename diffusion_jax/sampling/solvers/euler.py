@@ -31,4 +31,4 @@ def euler_step(
     way as there: x / signal changes by the change of sigma times eps.
     """
     prediction = denoiser(x, now)
-    return per_image(next.signal) * prediction.x0 + per_image(next.noise) * prediction.noise
+    return per_image(next.alpha) * prediction.x0 + per_image(next.sigma) * prediction.eps

@@ -39,9 +39,7 @@ def euler_ancestral_step(
     prediction = denoiser(x, now)
     up = eta * jnp.sqrt(per_image(next.posterior_variance))
     # noise_next^2 - up^2, whose digits a difference in float32 would lose.
-    left = (1 - eta**2) * jnp.square(per_image(next.noise)) + eta**2 * per_image(next.variance_left)
+    left = (1 - eta**2) * jnp.square(per_image(next.sigma)) + eta**2 * per_image(next.variance_left)
     return (
-        per_image(next.signal) * prediction.x0
-        + jnp.sqrt(left) * prediction.noise
-        + up * fresh_noise
+        per_image(next.alpha) * prediction.x0 + jnp.sqrt(left) * prediction.eps + up * fresh_noise
     )

@@ -33,12 +33,12 @@ def heun_step(
     clean image take 2N - 1 evaluations: the last one stays at x + d, where no noise is left.
     """
     prediction = denoiser(x, now)
-    signal, noise = per_image(next.signal), per_image(next.noise)
-    euler = signal * prediction.x0 + noise * prediction.noise
+    signal, noise = per_image(next.alpha), per_image(next.sigma)
+    euler = signal * prediction.x0 + noise * prediction.eps
 
     def corrected() -> Images:
         again = denoiser(euler, next)
-        d_signal, d_noise = signal - per_image(now.signal), noise - per_image(now.noise)
-        return (euler + x + d_signal * again.x0 + d_noise * again.noise) / 2
+        d_signal, d_noise = signal - per_image(now.alpha), noise - per_image(now.sigma)
+        return (euler + x + d_signal * again.x0 + d_noise * again.eps) / 2
 
-    return jax.lax.cond(jnp.asarray(next.noise) > 0, corrected, lambda: euler)
+    return jax.lax.cond(jnp.asarray(next.sigma) > 0, corrected, lambda: euler)

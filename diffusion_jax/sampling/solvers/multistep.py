@@ -100,7 +100,7 @@ def steps_of(path: Path, order: int) -> Iterator[tuple[float, Weights]]:
 
 def ratios(path: Path) -> Weights:
     """noise_next / noise of each step."""
-    noise = np.asarray(path.waypoints.noise, np.float64)
+    noise = np.asarray(path.waypoints.sigma, np.float64)
     return noise[1:] / np.maximum(noise[:-1], np.finfo(np.float64).tiny)
 
 

@@ -38,12 +38,12 @@ def original_step(
     prediction = denoiser(x, now)
     scale = jnp.square(eta)
     variance = per_image(next.posterior_variance)
-    left = jnp.square(per_image(next.noise)) - scale * variance
+    left = jnp.square(per_image(next.sigma)) - scale * variance
     log_variance = learned_log_variance(next, prediction)
     if log_variance is not None:
         variance = jnp.exp(log_variance)
     return (
-        per_image(next.signal) * prediction.x0
-        + jnp.sqrt(jnp.maximum(left, 0.0)) * prediction.noise
+        per_image(next.alpha) * prediction.x0
+        + jnp.sqrt(jnp.maximum(left, 0.0)) * prediction.eps
         + jnp.sqrt(scale * variance) * fresh_noise
     )

@@ -89,12 +89,12 @@ def pndm_step(
     eps_d) / 6 of a Runge-Kutta method (eq. 13) or (eps + eps_b) / 2 of Heun's.
     """
     prediction = denoiser(x, now)
-    known = (prediction.noise, *history)
+    known = (prediction.eps, *history)
 
     def moved(level: Level, slope: Leaf, noise: Images) -> Images:
         """DDIM's step from x to this level with this noise."""
-        ddim = per_image(level.signal) * prediction.x0 + per_image(level.noise) * prediction.noise
-        return ddim + per_image(slope) * (noise - prediction.noise)
+        ddim = per_image(level.alpha) * prediction.x0 + per_image(level.sigma) * prediction.eps
+        return ddim + per_image(slope) * (noise - prediction.eps)
 
     def remembered() -> Images:
         return sum(
@@ -103,7 +103,7 @@ def pndm_step(
 
     def within_the_step() -> Images:
         # (level, slope there, weight of what is predicted there)
-        end = Level(next.signal, next.noise, next.clock), next.slope
+        end = Level(next.alpha, next.sigma, next.c_noise), next.slope
         middle = next.middle, next.middle_slope
         stages = {
             "runge_kutta": [(*middle, 1 / 3), (*middle, 1 / 3), (*end, 1 / 6)],
@@ -115,10 +115,10 @@ def pndm_step(
         def stage(carry: tuple[Images, Images], row: tuple) -> tuple[tuple[Images, Images], None]:
             noise, mean = carry
             level, slope, weight = row
-            noise = denoiser(moved(level, slope, noise), level).noise
+            noise = denoiser(moved(level, slope, noise), level).eps
             return (noise, mean + weight * noise), None
 
-        (_, mean), _ = jax.lax.scan(stage, (prediction.noise, first * prediction.noise), rows)
+        (_, mean), _ = jax.lax.scan(stage, (prediction.eps, first * prediction.eps), rows)
         return mean
 
     noise = jax.lax.cond(jnp.asarray(next.warms_up), within_the_step, remembered)
@@ -134,7 +134,7 @@ def prepare(path: Path, schedule: Schedule, *, warmup: str) -> Path:
     takes the predictions that it finds.
     """
     w, levels, middle = path.waypoints, path.levels(), halfway(path, schedule)
-    signal, noise = (np.asarray(row, np.float64) for row in (w.signal, w.noise))
+    signal, noise = (np.asarray(row, np.float64) for row in (w.alpha, w.sigma))
     has_signal = noise < PURE_NOISE * signal
     arrives = np.isfinite(np.asarray(w.log_snr_step))
     known = np.zeros(path.num_steps + 1, int)  # predictions, in the step to here
@@ -156,21 +156,21 @@ def slopes(visited: Level, reached: Level) -> Row:
     """noise - signal noise_before / signal_before; 0 at the start, and where there is no signal."""
     before = jax.tree.map(lambda row: np.asarray(row, np.float64)[:-1], visited)
     here = jax.tree.map(lambda row: np.asarray(row, np.float64)[1:], reached)
-    ratio = here.signal / np.where(before.signal > 0, before.signal, 1)
-    slope = here.noise - ratio * before.noise
-    return np.append(0.0, np.where(before.signal > 0, slope, 0))
+    ratio = here.alpha / np.where(before.alpha > 0, before.alpha, 1)
+    slope = here.sigma - ratio * before.sigma
+    return np.append(0.0, np.where(before.alpha > 0, slope, 0))
 
 
 def halfway(path: Path, schedule: Schedule) -> Level:
-    """The levels half-way to each waypoint in the schedule's clock, found by bisection."""
+    """The levels half-way to each waypoint in the schedule's c_noise, found by bisection."""
     levels = jax.tree.map(lambda row: np.asarray(row, np.float64), path.levels())
     with np.errstate(divide="ignore"):
-        sigma = np.clip(levels.noise / levels.signal, *FINITE)
+        sigma = np.clip(levels.sigma / levels.alpha, *FINITE)
     before = np.append(sigma[:1], sigma[:-1])
     low, high = np.minimum(sigma, before), np.maximum(sigma, before)
-    wanted = (levels.clock + np.append(levels.clock[:1], levels.clock[:-1])) / 2
+    wanted = (levels.c_noise + np.append(levels.c_noise[:1], levels.c_noise[:-1])) / 2
     for _ in range(60):
         middle = np.sqrt(low * high)
-        above = schedule.at_sigma(middle, np).clock > wanted
+        above = schedule.at_sigma(middle, np).c_noise > wanted
         low, high = np.where(above, low, middle), np.where(above, middle, high)
     return schedule.at_sigma(high, np)

@@ -43,8 +43,8 @@ def weights(path: Path, *, order: int, variant: str, lower_order_final: bool) ->
     corrector integrates the polynomial that goes through it, too, and the correction is its result
     less the predictor's. Both are sums of predictions: the correction joins the next step's.
     """
-    total, signal, of_x = path.num_steps, path.waypoints.signal, ratios(path)
-    lower = lower_order_final or path.waypoints.noise[-1] == 0
+    total, signal, of_x = path.num_steps, path.waypoints.alpha, ratios(path)
+    lower = lower_order_final or path.waypoints.sigma[-1] == 0
     of_x0, correction = np.zeros((total, order + 1)), np.zeros(order + 1)
     for step, (h, nodes) in enumerate(steps_of(path, order)):
         if lower:

@@ -1,9 +1,9 @@
-"""Does a grey folder run, with the settings of the OASIS system made small, learn its images?
+"""Does a gray folder run, with the settings of the OASIS system made small, learn its images?
 
-Writes the handwritten digits of scikit-learn as grey PNGs, trains `configs/oasis64.py` on them at
+Writes the handwritten digits of scikit-learn as gray PNGs, trains `configs/oasis64.py` on them at
 8x8 pixels, and prints the Frechet distance of the pixels to the real ones at two checkpoints.
 
-    python -m benchmarks.grey_folder --workdir runs/grey
+    python -m benchmarks.gray_folder --workdir runs/gray
 """
 
 import csv
@@ -17,7 +17,7 @@ from PIL import Image
 
 from scripts.cli import app
 
-_WORKDIR = flags.DEFINE_string("workdir", "runs/grey", "Folder of the run; images beside it.")
+_WORKDIR = flags.DEFINE_string("workdir", "runs/gray", "Folder of the run; images beside it.")
 _STEPS = flags.DEFINE_integer("steps", 3000, "Of training.", 100)
 _SAMPLES = flags.DEFINE_integer("samples", 500, "Images for each distance.", 100)
 
