@@ -63,7 +63,7 @@ def measured(per_device: int, steps: int) -> dict[str, float]:
     config.model.width, config.model.depth, config.model.num_heads = 8, 1, 2
     config.batch_size = per_device * jax.device_count()
     sharding = make_sharding(config)
-    state = sharding.begin(lambda: fresh_state(config))
+    state = sharding.init(lambda: fresh_state(config))
     step = make_program(config, sharding)
     images = np.zeros((config.batch_size, 8, 8, 1), np.uint8)
     batch = {"image": images, "label": np.zeros(config.batch_size, np.int32)}

@@ -94,7 +94,7 @@ class Ours:
         parallel.count_cpu_as(config.cpu_devices, config.batch_size)
         self.config, self.jax, self.parallel = config, jax, parallel
         self.sharding = make_sharding(config)
-        self.state = self.sharding.begin(lambda: fresh_state(config))
+        self.state = self.sharding.init(lambda: fresh_state(config))
 
     def about(self) -> dict[str, Any]:
         device = self.jax.devices()[0].device_kind

@@ -20,7 +20,7 @@ def main() -> None:
     parallel.check_batch_size(config.batch_size, config.micro_batches)
     side, channels = config.data.resolution, config.model.channels
     sharding = make_sharding(config)
-    state = sharding.begin(lambda: fresh_state(config))
+    state = sharding.init(lambda: fresh_state(config))
     step = make_program(config, sharding)
 
     rng = np.random.default_rng(0)

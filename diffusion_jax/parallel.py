@@ -99,7 +99,7 @@ def split_shapes(tree: PyTree, devices: int) -> PyTree:
     return jax.tree.map(of, tree)
 
 
-def joined_on_host(parts: PyTree, like: PyTree) -> PyTree:
+def join_on_host(parts: PyTree, like: PyTree) -> PyTree:
     """The host arrays that were split. like: arrays of their shapes. All processes have to call."""
 
     def joined(part: Array, whole: Any) -> np.ndarray:

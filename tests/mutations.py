@@ -66,7 +66,7 @@ MUTATIONS = [
         ),
     ),
     *of(
-        "training/placement",
+        "training/sharding",
         ("return parallel.mean(gradients)", "return gradients", STEP),
         ("parallel.total(optax.tree.norm(gradients, squared=True))", "1", DEVICES),
         ("return parallel.split_mean(gradients)", "return parallel.split(gradients)", DEVICES),

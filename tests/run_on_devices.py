@@ -45,10 +45,10 @@ def main() -> None:
         sampling__ddim__eta=1.0,
     )
     sharding = make_sharding(config)
-    state = sharding.begin(lambda: fresh_state(config))
+    state = sharding.init(lambda: fresh_state(config))
     # Before training, from parameters that are the same to the last bit.
     generator = Generator.from_config(config, batch_size=8)
-    images, _ = generator(sharding.average(state), np.arange(16, dtype=np.int32) % 11, seed=3)
+    images, _ = generator(sharding.ema_params(state), np.arange(16, dtype=np.int32) % 11, seed=3)
     step = make_program(config, sharding)
     data = batches(
         build.open_source(config),
@@ -77,8 +77,8 @@ def main() -> None:
         for leaf in jax.tree.leaves((state.ema_params, state.second_ema_params)):
             assert leaf.shape[0] == jax.local_device_count()
             assert {shard.data.shape[0] for shard in leaf.addressable_shards} == {1}
-    state = jax.device_get(sharding.whole(state))
-    again = jax.device_get(sharding.whole(sharding.place(state)))
+    state = jax.device_get(sharding.unshard(state))
+    again = jax.device_get(sharding.unshard(sharding.place(state)))
     jax.tree.map(np.testing.assert_array_equal, again, state)
     params = {
         f"{kind}/{jax.tree_util.keystr(path)}": np.asarray(leaf)

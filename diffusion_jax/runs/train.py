@@ -25,10 +25,10 @@ from diffusion_jax.training.checkpoints import Checkpoints
 from diffusion_jax.training.logging import Reporter, read_metrics
 from diffusion_jax.training.loop import run_steps
 from diffusion_jax.training.metrics import Metrics, Running
+from diffusion_jax.training.nan_guard import Recovery
 from diffusion_jax.training.preemption import interruptible
-from diffusion_jax.training.recovery import Recovery
 from diffusion_jax.training.restore import restore_newest
-from diffusion_jax.training.sharding import Replicated, Sharding, Split, run_once
+from diffusion_jax.training.sharding import Replicated, Sharded, Sharding, run_once
 from diffusion_jax.training.state import TrainState, init_state
 from diffusion_jax.training.step import make_train_step
 from diffusion_jax.workdir import environment, resume, run_folder
@@ -79,7 +79,7 @@ def train(config: ConfigDict, workdir: Path) -> TrainState:
             state, news = _from_another_run(run_once(fresh), config.init_from)
             state = sharding.place(state)
         else:
-            state = sharding.begin(fresh)
+            state = sharding.init(fresh)
         if not checkpoints.steps() and read_metrics(workdir):
             news.append(
                 f"There is no checkpoint in {checkpoints.folder}: training starts from the "
@@ -109,10 +109,10 @@ def train(config: ConfigDict, workdir: Path) -> TrainState:
             images_seen = seen + (number - start) * config.batch_size
             position = {"images_seen": images_seen, "data": known, "average": averaged}
             position["since_line"] = since_line.saved()
-            checkpoints.save(number, sharding.whole(state), about=position)
+            checkpoints.save(number, sharding.unshard(state), about=position)
 
         def draw(state: TrainState) -> np.ndarray | None:
-            return preview(sharding.average(state))
+            return preview(sharding.ema_params(state))
 
         with Reporter(
             workdir,
@@ -131,9 +131,16 @@ def train(config: ConfigDict, workdir: Path) -> TrainState:
                 over = start == config.steps
                 going_on = f"Continuing from the checkpoint of step {start}"
                 report.say(f"All {start} steps are done already" if over else going_on)
-            recover = Recovery(config, checkpoints, report.say, shapes, sharding)
+            recover = Recovery(
+                checkpoints,
+                roll_back=config.roll_back,
+                learning_rate=build.make_learning_rate(config),
+                shapes=shapes,
+                sharding=sharding,
+                log=report.say,
+            )
             rest = (report, interrupted, checkpoints.check, recover, since_line)
-            return sharding.whole(run_steps(config, step, state, data, draw, save, *rest))
+            return sharding.unshard(run_steps(config, step, state, data, draw, save, *rest))
 
 
 def fresh_state(config: ConfigDict) -> TrainState:
@@ -152,7 +159,7 @@ def make_sharding(config: ConfigDict) -> Sharding:
     """Where the state of a config lies."""
     if not config.shard_state:
         return Replicated()
-    return Split(build.make_optimizer(config), jax.eval_shape(partial(fresh_state, config)))
+    return Sharded(build.make_optimizer(config), jax.eval_shape(partial(fresh_state, config)))
 
 
 def make_program(

@@ -12,7 +12,7 @@ from diffusion_jax import parallel
 from diffusion_jax.training import metrics as step_metrics
 from diffusion_jax.training.logging import Reporter
 from diffusion_jax.training.metrics import Metrics, Running
-from diffusion_jax.training.nan_guard import Recover, SkippedInARow, what_is_wrong
+from diffusion_jax.training.nan_guard import Recover, SkippedInARow, describe
 from diffusion_jax.training.state import TrainState
 
 
@@ -53,7 +53,7 @@ def run_steps(
         now = step_metrics.means(metrics)
         skipped.add(metrics)
         if skipped.count:
-            wrong = what_is_wrong(metrics)
+            wrong = describe(metrics)
             report.say(f"Not finite at step {number}, which is skipped: {wrong}")
             metrics = step_metrics.without_losses(metrics)
         if skipped.count >= config.max_nan_steps:

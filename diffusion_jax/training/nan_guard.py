@@ -1,41 +1,119 @@
-"""Steps that are left out because something in them is not finite."""
+"""Non-finite steps: skipped inside the compiled step, then counted, rolled back or an error."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+import optax
 from jaxtyping import Array, Bool, PyTree
 
+from diffusion_jax.training.checkpoints import Checkpoints
 from diffusion_jax.training.metrics import Metrics, means
+from diffusion_jax.training.restore import restore_newest
+from diffusion_jax.training.sharding import Sharding
 from diffusion_jax.training.state import TrainState
 
-# (step, state after it, what is wrong, how many steps in a row were skipped) -> the state to go on
-# with, or FloatingPointError.
+# (step, state after it, reason, skipped steps in a row) -> the state to resume from. Raises
+# FloatingPointError if the run has to stop.
 Recover = Callable[[int, TrainState, str, int], TrainState]
 
 
 def all_finite(tree: PyTree) -> Bool[Array, ""]:
-    """Whether each number in the tree is finite."""
+    """True if each number in the tree is finite."""
     return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]))
 
 
 def select(good: Bool[Array, ""], new: PyTree, old: PyTree) -> PyTree:
-    """new if good, else old."""
+    """Returns new if good, else old."""
     return jax.tree.map(lambda a, b: jnp.where(good, a, b), new, old)
 
 
 class SkippedInARow:
-    """How many of the last steps were skipped, one after the other."""
+    """Count of consecutive skipped steps up to the last step."""
 
     def __init__(self) -> None:
         self.count = 0
 
     def add(self, metrics: Metrics) -> None:
-        """Counts one more step, whose metrics are on the host."""
+        """Counts one more step, given its metrics on the host."""
         self.count = self.count + 1 if float(metrics["skipped"].total) else 0
 
 
-def what_is_wrong(metrics: Metrics) -> str:
-    """The numbers of a step that was skipped."""
+def describe(metrics: Metrics) -> str:
+    """Formats the metrics of a skipped step, such as "loss inf, gradient_norm nan"."""
     values = {name: value for name, value in means(metrics).items() if name != "skipped"}
     return ", ".join(f"{name} {value:.3g}" for name, value in values.items())
+
+
+class Recovery:
+    """Rollback to the newest readable checkpoint, or an error that names the remedy.
+
+    The number of steps goes on after a rollback, so that data and noise differ from those of the
+    failed steps. Each checkpoint serves one rollback.
+
+    Args:
+        checkpoints: of the run.
+        roll_back: False raises FloatingPointError at once.
+        learning_rate: a function of the number of updates, for the message of the error.
+        shapes: returns the shapes of the full state.
+        sharding: of the state.
+        log: prints a line.
+    """
+
+    def __init__(
+        self,
+        checkpoints: Checkpoints,
+        *,
+        roll_back: bool,
+        learning_rate: Callable[[Any], Any],
+        shapes: Callable[[], TrainState],
+        sharding: Sharding,
+        log: Callable[[str], None],
+    ):
+        self._checkpoints = checkpoints
+        self._roll_back = roll_back
+        self._learning_rate = learning_rate
+        self._shapes = shapes
+        self._sharding = sharding
+        self._log = log
+        self._used: set[int] = set()
+
+    def __call__(self, number: int, state: TrainState, reason: str, in_a_row: int) -> TrainState:
+        """Returns the restored state, at the step of `state`.
+
+        Args:
+            number: the step after which the run cannot go on.
+            state: after that step.
+            reason: the numbers that are not finite.
+            in_a_row: count of consecutive skipped steps.
+
+        Raises FloatingPointError if the run has to stop.
+        """
+        self._checkpoints.wait()
+        newest = max(self._checkpoints.steps(), default=None)
+        if not self._roll_back or newest is None or newest in self._used:
+            consecutive = f", {in_a_row} in a row by now" if in_a_row else ""
+            raise FloatingPointError(
+                f"Not finite at step {number}{consecutive}: {reason}; {self._remedy(newest, state)}"
+            )
+        restored, _, lines = restore_newest(self._checkpoints, self._shapes())
+        self._used |= {newest, int(restored.step)}
+        back = f"Back to the state of step {int(restored.step)}, after step {number}"
+        for line in [*lines, back]:
+            self._log(line)
+        return self._sharding.place(replace(restored, step=np.array(state.step)))
+
+    def _remedy(self, newest: int | None, state: TrainState) -> str:
+        updates = optax.tree.get_all_with_path(state.opt_state, "count")[0][1]
+        last, then = "there is no checkpoint yet", "begin again"
+        if newest is not None:
+            last = f"the last good checkpoint in {self._checkpoints.folder} is of step {newest}"
+            then = "go on"
+        return (
+            f"the learning rate is {float(self._learning_rate(updates)):.3g}, and {last}. To "
+            f"{then}, give a lower --config.optimizer.learning_rate, or "
+            "--config.optimizer.clip_norm=1"
+        )

@@ -1,8 +1,8 @@
-"""Where the state of training lies: whole on each device, or split over them.
+"""Sharding of the train state: replicated on all devices, or split over them.
 
-ZeRO (arXiv:1910.02054), stage 1: optimizer and averages are needed in the update alone, which each
-device then makes for its own part of all parameters. Gradients are summed for that part, and the
-new parameters go to all devices: together as many bytes as the sum of whole gradients.
+ZeRO (arXiv:1910.02054), stage 1: the optimizer state and the EMA are needed only in the update, so
+each device updates its own part of the parameters. Gradients are reduce-scattered and the updated
+parameters all-gathered, which moves as many bytes as the all-reduce of the gradients.
 """
 
 import os
@@ -22,52 +22,52 @@ from diffusion_jax.training.state import TrainState
 
 @runtime_checkable
 class Sharding(Protocol):
-    """What training asks of it. Methods up to `axes` are for the host, the others for the step."""
+    """Interface of a sharding. Methods up to `axes` run on the host, the rest in the step."""
 
-    def begin(self, fresh: Callable[[], TrainState]) -> TrainState:
-        """fresh(), on the devices."""
+    def init(self, fresh: Callable[[], TrainState]) -> TrainState:
+        """Computes fresh() on the devices."""
 
     def place(self, state: TrainState) -> TrainState:
-        """A whole state, of host arrays or on one device -> on the devices."""
+        """Puts a full state, of host arrays or on one device, on the devices."""
 
-    def whole(self, state: TrainState) -> TrainState:
-        """The state, such as checkpoints have it. All processes have to call."""
+    def unshard(self, state: TrainState) -> TrainState:
+        """Returns the full state, as checkpoints hold it. A collective of all processes."""
 
-    def average(self, state: TrainState) -> PyTree:
-        """Its ema_params, whole on each device. All processes have to call."""
+    def ema_params(self, state: TrainState) -> PyTree:
+        """Returns the full EMA parameters on each device. A collective of all processes."""
 
     def axes(self) -> PyTree:
-        """Of the state, for `parallel.data_parallel`."""
+        """Returns the axes of the state for `parallel.data_parallel`."""
 
     def shapes_on(self, state: TrainState, devices: int) -> TrainState:
-        """The shapes of what `place` makes of a state of shapes, on so many devices."""
+        """Returns the shapes of `place(state)` on a number of devices, from shapes."""
 
     def mean(self, gradients: PyTree) -> PyTree:
-        """The mean over the devices, of what this one updates."""
+        """Averages gradients over the devices; returns this device's shard of the mean."""
 
     def norm(self, gradients: PyTree) -> Array:
-        """The global norm of what `mean` returned."""
+        """Computes the global norm of a result of `mean`."""
 
-    def updated(self, state: TrainState) -> TrainState:
-        """What this device updates of the state."""
+    def local_shard(self, state: TrainState) -> TrainState:
+        """Returns the part of the state that this device updates."""
 
-    def joined(self, params: PyTree, like: PyTree) -> PyTree:
-        """The parameters of all devices. like: arrays of their shapes."""
+    def gather(self, params: PyTree, like: PyTree) -> PyTree:
+        """Gathers the parameters of all devices. like: arrays of their full shapes."""
 
 
 class Replicated:
-    """The whole state on each device."""
+    """The full state on each device."""
 
-    def begin(self, fresh: Callable[[], TrainState]) -> TrainState:
+    def init(self, fresh: Callable[[], TrainState]) -> TrainState:
         return self.place(run_once(fresh))
 
     def place(self, state: TrainState) -> TrainState:
         return parallel.replicate(state)
 
-    def whole(self, state: TrainState) -> TrainState:
+    def unshard(self, state: TrainState) -> TrainState:
         return state
 
-    def average(self, state: TrainState) -> PyTree:
+    def ema_params(self, state: TrainState) -> PyTree:
         return state.ema_params
 
     def axes(self) -> PyTree:
@@ -82,25 +82,25 @@ class Replicated:
     def norm(self, gradients: PyTree) -> Array:
         return optax.tree.norm(gradients)
 
-    def updated(self, state: TrainState) -> TrainState:
+    def local_shard(self, state: TrainState) -> TrainState:
         return state
 
-    def joined(self, params: PyTree, like: PyTree) -> PyTree:
+    def gather(self, params: PyTree, like: PyTree) -> PyTree:
         return params
 
 
 @dataclass(frozen=True)
-class Split:
-    """ZeRO-1: the parameters on each device, averages and optimizer in as many parts.
+class Sharded:
+    """ZeRO-1: replicated parameters; EMA and optimizer state split over the devices.
 
-    The optimizer has to treat each number alone, but for the norm of all, which it is told.
-    shapes: of the whole state.
+    The optimizer must be elementwise, except for the global norm, which it gets as an argument.
+    shapes: of the full state.
     """
 
     optimizer: optax.GradientTransformation
     shapes: TrainState
 
-    def begin(self, fresh: Callable[[], TrainState]) -> TrainState:
+    def init(self, fresh: Callable[[], TrainState]) -> TrainState:
         def split() -> TrainState:
             return self._map(fresh(), of_others=lambda x: x, of_params=parallel.split)
 
@@ -109,11 +109,11 @@ class Split:
     def place(self, state: TrainState) -> TrainState:
         return self._map(state, parallel.replicate, parallel.split_over_devices)
 
-    def whole(self, state: TrainState) -> TrainState:
-        return self._map(state, lambda x: x, parallel.joined_on_host, self.shapes.params)
+    def unshard(self, state: TrainState) -> TrainState:
+        return self._map(state, lambda x: x, parallel.join_on_host, self.shapes.params)
 
-    def average(self, state: TrainState) -> PyTree:
-        return parallel.replicate(parallel.joined_on_host(state.ema_params, self.shapes.params))
+    def ema_params(self, state: TrainState) -> PyTree:
+        return parallel.replicate(parallel.join_on_host(state.ema_params, self.shapes.params))
 
     def axes(self) -> PyTree:
         return self._map(self.shapes, of_others=lambda _: None, of_params=lambda _: 0)
@@ -127,16 +127,16 @@ class Split:
     def norm(self, gradients: PyTree) -> Array:
         return jnp.sqrt(parallel.total(optax.tree.norm(gradients, squared=True)))
 
-    def updated(self, state: TrainState) -> TrainState:
+    def local_shard(self, state: TrainState) -> TrainState:
         return replace(state, params=parallel.split(state.params))
 
-    def joined(self, params: PyTree, like: PyTree) -> PyTree:
+    def gather(self, params: PyTree, like: PyTree) -> PyTree:
         return parallel.join(params, like)
 
     def _map(
         self, state: TrainState, of_others: Callable, of_params: Callable, *like: PyTree
     ) -> TrainState:
-        """The state after of_params of each tree that is split, and of_others of the rest.
+        """Applies of_params to each split tree of the state, and of_others to the rest.
 
         like: one more argument of of_params, the parameters.
         """
@@ -157,10 +157,10 @@ class Split:
 
 
 def run_once(function: Callable[[], PyTree]) -> PyTree:
-    """function(), compiled in less time than `jax.jit` takes, to a program that may be slower.
+    """Computes function() as a program that compiles faster than `jax.jit`'s and may run slower.
 
-    What XLA_FLAGS says of the optimization level holds here, too.
+    An optimization level in XLA_FLAGS takes precedence.
     """
     level = "xla_backend_optimization_level"
-    said = level in os.environ.get("XLA_FLAGS", "")
-    return jax.jit(function, compiler_options={} if said else {level: 1})()
+    given = level in os.environ.get("XLA_FLAGS", "")
+    return jax.jit(function, compiler_options={} if given else {level: 1})()

@@ -67,11 +67,11 @@ def make_train_step(
         norm = sharding.norm(gradients)
         now = metrics.gathered({**parts, "gradient_norm": norm})
         new = apply_gradients(
-            sharding.updated(state),
+            sharding.local_shard(state),
             gradients,
             optimizer,
             average,
-            constrain=lambda params: constrain(sharding.joined(params, state.params)),
+            constrain=lambda params: constrain(sharding.gather(params, state.params)),
             second=second_average,
             norm=norm,
         )

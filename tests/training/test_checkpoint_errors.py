@@ -20,7 +20,7 @@ from diffusion_jax.config import build
 from diffusion_jax.config.schema import model_section
 from diffusion_jax.runs.train import fresh_state, train
 from diffusion_jax.training import checkpoints as checkpoints_module
-from diffusion_jax.training import recovery
+from diffusion_jax.training import nan_guard
 from diffusion_jax.training import restore as restore_module
 from diffusion_jax.training.checkpoint_errors import DamagedCheckpoint, SaveFailed
 from diffusion_jax.training.checkpoints import Checkpoints
@@ -222,9 +222,9 @@ def test_or_it_goes_back_by_itself(tmp_path, monkeypatch, capsys):
 def test_or_goes_back_further_if_the_newest_is_damaged(tmp_path, monkeypatch, capsys):
     """And once only, again."""
     Poisoned(monkeypatch, steps={7, 8, 9, 10, 11, 12})
-    restore = recovery.restore_newest
+    restore = nan_guard.restore_newest
     monkeypatch.setattr(
-        recovery, "restore_newest", lambda *given: spoil(tmp_path) or restore(*given)
+        nan_guard, "restore_newest", lambda *given: spoil(tmp_path) or restore(*given)
     )
     config = tiny_config(steps=15, roll_back=True, checkpoint_every=3)
     with pytest.raises(FloatingPointError, match=r"step 12, 3 in a row by now: .* is of step 3"):
