@@ -146,3 +146,11 @@ def test_edm_weighs_its_own_target_evenly():
     assert_allclose(weights.edm(level, gain), 1, rtol=1e-6)
     assert_allclose(weights.edm(level, jnp.ones(2))[0], 8, rtol=1e-6)
     assert jnp.all(weights.uniform(level, gain) == 1)
+    gain = weights.gain(parameterizations.edm(sigma_data=0.7), level)
+    assert_allclose(weights.edm(level, gain, sigma_data=0.7), 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("weight", "option"), [("min_snr", "gamma"), ("edm", "sigma_data")])
+def test_options_of_weights_must_be_positive(weight, option):
+    with pytest.raises(ValueError, match=f"{option}=0.0"):
+        weights.WEIGHTS[weight](level_of("vp"), jnp.ones(3), **{option: 0.0})

@@ -106,6 +106,19 @@ def test_a_variance_learned_directly_is_taken_as_it_is(schedule, t, x0, noise):
     assert process.learned_log_variance(schedule.after(t), Prediction(x0, noise)) is None
 
 
+def test_a_learned_variance_stays_where_exp_is_finite(schedule, t, x0, noise):
+    next = schedule.after(t)
+    for far, bound in ((-1e3, -30), (1e3, 30)):
+        prediction = Prediction(x0, noise, log_variance=jnp.full_like(x0, far))
+        assert jnp.all(process.learned_log_variance(next, prediction) == bound)
+
+
+def test_the_variance_is_the_small_one_where_none_is_learned(schedule, t, x0, noise):
+    next = schedule.after(t)
+    p = process.p_distribution(next, Prediction(x0, noise), noise)
+    assert_array_equal(p.log_variance[:, 0, 0, 0], next.log_posterior_variance)
+
+
 def test_a_perfect_network_makes_p_the_posterior(schedule, t, x0, noise):
     x_t, next = process.q_sample(schedule.level(t), x0, noise), schedule.after(t)
     prediction = Prediction(x0=x0, eps=noise, variance_fraction=jnp.zeros_like(x0))
