@@ -25,7 +25,7 @@ _JSON = flags.DEFINE_string("json", None, "File to write the figures to, too.")
 def main() -> None:
     from configs import digits_classifier, digits_unconditional
     from diffusion_jax.runs.train import train
-    from diffusion_jax.workdir import run_folder
+    from diffusion_jax.workdir.config import load_config
     from diffusion_jax.workdir.parameters import load_params
 
     for module, workdir in (
@@ -33,7 +33,7 @@ def main() -> None:
         (digits_classifier, _CLASSIFIER.value),
     ):
         train(module.get_config(), Path(workdir))
-    config = run_folder.load(Path(_WORKDIR.value))
+    config = load_config(Path(_WORKDIR.value))
     config.sampling.classifier = _CLASSIFIER.value
     judge, accuracy = digit_judge.judge()
     print(f"The judge on real digits that it has not seen: {accuracy:.1%}")

@@ -34,7 +34,7 @@ SCHEDULES = {"velocity": "flow", "edm": "edm"}
 
 def main() -> None:
     from diffusion_jax.config import overrides
-    from diffusion_jax.workdir import run_folder
+    from diffusion_jax.workdir.config import load_config
     from diffusion_jax.workdir.parameters import load_params
 
     parameterization = _PARAMETRISATION.value
@@ -42,7 +42,7 @@ def main() -> None:
     workdir = Path(_WORKDIR.value or default)
     if parameterization:
         train(workdir, parameterization)
-    config = run_folder.load(workdir)
+    config = load_config(workdir)
     if config.data.name != "digits":
         raise ValueError(f"{workdir} was trained on {config.data.name}, not on the digits")
     model, accuracy = digit_judge.judge()

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from diffusion_jax.workdir import run_folder
+from diffusion_jax.workdir.config import load_config
 
 
 def get_config(workdir: str) -> ConfigDict:
-    return run_folder.load(Path(workdir))
+    return load_config(Path(workdir))

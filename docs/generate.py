@@ -127,7 +127,7 @@ def config_page() -> str:
     from diffusion_jax.config.schema import TABLES, model_section, options_by_name
     from diffusion_jax.models import MODELS
     from diffusion_jax.models.layers.block_chain import BLOCKS, own_options
-    from diffusion_jax.workdir.run_folder import flatten
+    from diffusion_jax.workdir.config import flatten
 
     values, said = flatten(base.get_config()), comments()
     optional = {

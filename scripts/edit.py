@@ -80,21 +80,22 @@ def main(command: str) -> int:
     from diffusion_jax.config import overrides
     from diffusion_jax.generation import edit_files, editing, edits, guidance_models
     from diffusion_jax.generation.pixels import Origin
-    from diffusion_jax.workdir import run_folder
+    from diffusion_jax.workdir.classes import load_classes
+    from diffusion_jax.workdir.config import load_config
     from diffusion_jax.workdir.parameters import load_params
 
     app.check_flags(command, COMMANDS)
     if _WORKDIR.value is None:
         raise ValueError("--workdir is missing; for example: --workdir runs/digits")
     workdir = Path(_WORKDIR.value)
-    config = run_folder.load(workdir)
+    config = load_config(workdir)
     settings = sampling_flags.change(config)
     parallel.count_cpu_as(config.cpu_devices, _BATCH_SIZE.value or 0)
     files = given_files(command)
     size = side_of_images(command, config)
     images = edit_files.read_images(files, config, size=size) if files else None
     class_labels = given_labels(
-        command, len(files), *guidance_models.classes_of(config, run_folder.class_names(workdir))
+        command, len(files), *guidance_models.classes_of(config, load_classes(workdir))
     )
     out = flag_values.results_folder(_OUT.value, workdir / "edited")
     count = _COUNT.value or (8 if command == "interpolate" else 4)

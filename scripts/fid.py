@@ -108,7 +108,7 @@ def reference() -> int:
     from diffusion_jax.evaluation import references
     from diffusion_jax.runs import datasets
     from diffusion_jax.runs.reference import make_reference
-    from diffusion_jax.workdir import run_folder
+    from diffusion_jax.workdir.config import load_config
 
     way = "data" if _DATA.value else "config"
     if way == "config" and _WORKDIR.value and not _CONFIG.present:
@@ -120,7 +120,7 @@ def reference() -> int:
     elif way == "workdir":
         if len(_WORKDIR.value) > 1:
             raise ValueError(f"--workdir={','.join(_WORKDIR.value)}: a reference takes only one")
-        dataset = datasets.of_config(run_folder.load(Path(_WORKDIR.value[0])))
+        dataset = datasets.of_config(load_config(Path(_WORKDIR.value[0])))
     else:
         dataset = datasets.of_config(flag_values.config_of("config", "configs/digits.py"))
     count = make_reference(
@@ -145,7 +145,7 @@ def evaluate() -> int:
     from diffusion_jax.evaluation import references, sweep_plot, sweep_table
     from diffusion_jax.evaluation.image_sets import of_files
     from diffusion_jax.runs import sweep
-    from diffusion_jax.workdir import run_folder
+    from diffusion_jax.workdir.config import load_config
 
     if (_IMAGES.value is None) == (_WORKDIR.value is None):
         raise ValueError("Give either --workdir, for a run, or --images")
@@ -154,7 +154,7 @@ def evaluate() -> int:
     picture = Path(_PLOT.value).expanduser() if _PLOT.value else None
     sweep_plot.check(_X.value, picture)
     if _WORKDIR.value:
-        config = run_folder.load(Path(_WORKDIR.value[0]))
+        config = load_config(Path(_WORKDIR.value[0]))
         validate(config)
         parallel.count_cpu_as(config.cpu_devices)
     judge = make_judge(allow_mismatch=_ALLOW.value, bootstrap=_BOOTSTRAP.value)

@@ -40,12 +40,12 @@ def main() -> int:
     from diffusion_jax.config.validation import validate
     from diffusion_jax.playground import server
     from diffusion_jax.runs.run import load
-    from diffusion_jax.workdir import run_folder
+    from diffusion_jax.workdir.config import load_config
 
     try:
         # The port comes first, since loading the model takes longer.
         with server.listening(_HOST.value, _PORT.value) as socket, server.offline():
-            config = run_folder.load(Path(_WORKDIR.value).expanduser())
+            config = load_config(Path(_WORKDIR.value).expanduser())
             validate(config)
             parallel.count_cpu_as(config.cpu_devices)
             run = load(_WORKDIR.value, checkpoint=_CHECKPOINT.value, ema=_PARAMS.value == "ema")

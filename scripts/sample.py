@@ -72,14 +72,14 @@ def main() -> int:
     from diffusion_jax.generation.upscaling import make_upscaler
     from diffusion_jax.importers import real_esrgan
     from diffusion_jax.runs.sample_folder import draw_into
-    from diffusion_jax.workdir import run_folder
+    from diffusion_jax.workdir.config import load_config
 
     if _WORKDIR.value is None:
         raise ValueError("--workdir is missing; for example: --workdir runs/digits")
     if (_FILM_OF.present or _FRAMES.present) and not set(FILMED) & set(_SAVE.value):
         raise ValueError("--film_of and --frames are of films; add gif, webp or strip to --save")
     workdir = Path(_WORKDIR.value)
-    config = run_folder.load(workdir)
+    config = load_config(workdir)
     sampling_flags.change(config)
     parallel.count_cpu_as(config.cpu_devices, _BATCH_SIZE.value or 0)
     upscale = make_upscaler(

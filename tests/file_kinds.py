@@ -32,7 +32,9 @@ from diffusion_jax.report import data as report_data
 from diffusion_jax.report import evaluations
 from diffusion_jax.training.checkpoints import Checkpoints
 from diffusion_jax.training.logging import read_metrics
-from diffusion_jax.workdir import environment, run_folder
+from diffusion_jax.workdir import environment
+from diffusion_jax.workdir.classes import load_classes, save_classes
+from diffusion_jax.workdir.config import load_config, save_config
 
 GOLDEN = Path(__file__).parent / "golden"
 EDM = {"img_resolution": 8, "img_channels": 3, "label_dim": 0, "model_type": "SongUNet"}
@@ -258,7 +260,8 @@ def runs(folder):
 
     workdir = folder / "run"
     workdir.mkdir()
-    run_folder.save(digits.get_config(), workdir, [f"class {i}" for i in range(10)])
+    save_config(digits.get_config(), workdir)
+    save_classes([f"class {i}" for i in range(10)], workdir)
     lines = [{"step": step, "loss": 0.5 / (step + 1), "rate": 1e-4} for step in range(9)]
     (workdir / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     (workdir / "environment.json").write_text(json.dumps([{"Python": "3.11", "step": "5"}]))
@@ -266,12 +269,12 @@ def runs(folder):
     (workdir / "dataset.json").write_text(json.dumps({"shape": [8, 8, 1], "origin": {}}))
 
     def read_config(workdir):
-        config = run_folder.load(workdir)
+        config = load_config(workdir)
         assert isinstance(config, ConfigDict)
         validate(config)
 
     yield in_copy(workdir, "config.json", "config.json of a run", read_config, slow=True)
-    yield in_copy(workdir, "classes.txt", "classes.txt", run_folder.class_names)
+    yield in_copy(workdir, "classes.txt", "classes.txt", load_classes)
     yield in_copy(workdir, "metrics.jsonl", "metrics.jsonl", read_metrics)
     yield in_copy(workdir, "environment.json", "environment.json", environment.recorded)
     yield in_copy(workdir, "dataset.json", "dataset.json of a run", report_data.recorded_in)

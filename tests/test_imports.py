@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "images": {"diffusion"},
     "pictures": {"images"},
     "data": {"files", "images"},
-    "training": {"diffusion", "models", "files", "images", "parallel", "config"},
+    "training": {"diffusion", "models", "files", "images", "parallel"},
     "evaluation": {"files", "images", "data", "parallel"},
     "config": {"diffusion", "models", "sampling", "training", "data", "workdir"},
     "workdir": {
@@ -44,7 +44,6 @@ MAY_IMPORT = {
         "files",
         "parallel",
         "config",
-        "runs",
     },
     "generation": BELOW_RUNS | {"runs"},
     "runs": BELOW_RUNS | {"importers"},

@@ -17,7 +17,7 @@ from diffusion_jax.diffusion.discrete_schedules import DiscreteSchedule
 from diffusion_jax.diffusion.types import Level
 from diffusion_jax.models import MODELS
 from diffusion_jax.training.optimizers import adamw
-from diffusion_jax.workdir.run_folder import flatten
+from diffusion_jax.workdir.config import flatten
 
 
 def _arguments(function: Callable) -> set[str]:

@@ -13,7 +13,8 @@ from diffusion_jax.diffusion.classifier_guidance import LogProbability
 from diffusion_jax.diffusion.losses import log_probability
 from diffusion_jax.diffusion.parameterizations import network_inputs
 from diffusion_jax.diffusion.types import Images, Labels, Level, PerExample
-from diffusion_jax.workdir import run_folder
+from diffusion_jax.workdir.classes import load_classes
+from diffusion_jax.workdir.config import load_config
 from diffusion_jax.workdir.parameters import DiffusionModel, digest, load_params
 
 # What the runs are that config.sampling names.
@@ -72,7 +73,7 @@ def classes_of(config: ConfigDict, names: list[str]) -> tuple[int, list[str]]:
         return config.model.num_classes, names
     workdir = Path(field).expanduser()
     try:
-        count, others = run_folder.load(workdir).model.num_classes, run_folder.class_names(workdir)
+        count, others = load_config(workdir).model.num_classes, load_classes(workdir)
     except (FileNotFoundError, ValueError) as error:
         raise type(error)(f"sampling.classifier={field}: {error}") from None
     if not config.model.num_classes:
@@ -106,7 +107,7 @@ def _load(config: ConfigDict, field: str) -> tuple[ConfigDict, PyTree]:
     name = config.sampling[field]
     workdir = Path(name).expanduser()
     try:
-        guide = run_folder.load(workdir)
+        guide = load_config(workdir)
         if build.make_model(guide).classifies != (field == "classifier"):
             raise ValueError(f"a run of model.name={guide.model.name} is no {NOUNS[field]}")
         step = config.sampling[f"{field}_checkpoint"] or None

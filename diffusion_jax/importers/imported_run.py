@@ -18,7 +18,9 @@ from diffusion_jax.config import build
 from diffusion_jax.files import json_object, writable
 from diffusion_jax.training.checkpoints import Checkpoints
 from diffusion_jax.training.state import TrainState, init_state
-from diffusion_jax.workdir import run_folder
+from diffusion_jax.workdir.classes import save_classes
+from diffusion_jax.workdir.config import save_config
+from diffusion_jax.workdir.layout import CHECKPOINTS
 
 # Records the source of an imported checkpoint.
 ORIGIN_FILE = "imported.json"
@@ -78,10 +80,11 @@ def write_workdir(
     partial = workdir.with_name(f"{workdir.name}.importing-{os.getpid()}")
     partial.mkdir()
     try:
-        with Checkpoints(partial / run_folder.CHECKPOINTS, create=True) as checkpoints:
+        with Checkpoints(partial / CHECKPOINTS, create=True) as checkpoints:
             checkpoints.save(int(state.step), state, constant=True)
         (partial / ORIGIN_FILE).write_text(json.dumps(origin, indent=2) + "\n")
-        run_folder.save(config, partial, class_names)
+        save_config(config, partial)
+        save_classes(class_names, partial)
         if workdir.exists():
             workdir.rmdir()
         partial.rename(workdir)
@@ -110,7 +113,7 @@ def read_weights(
         return init_state(model, optimizer, config.seed, config.data.resolution)
 
     like = jax.eval_shape(fresh)
-    with Checkpoints(workdir / run_folder.CHECKPOINTS) as checkpoints:
+    with Checkpoints(workdir / CHECKPOINTS) as checkpoints:
         step = checkpoints.newest() if checkpoint is None else checkpoint
         if not raw:
             return step, checkpoints.restore_params(step, like.params, ema=True), None

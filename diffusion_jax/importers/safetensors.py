@@ -19,7 +19,9 @@ from diffusion_jax.files import archive, atomic
 from diffusion_jax.importers.imported import shapes_of
 from diffusion_jax.importers.imported_run import check_free
 from diffusion_jax.importers.tensors import Source, fill
-from diffusion_jax.workdir import run_folder
+from diffusion_jax.workdir.classes import save_classes
+from diffusion_jax.workdir.config import save_config
+from diffusion_jax.workdir.layout import CLASSES_FILE, CONFIG_FILE
 
 FILE = "model.safetensors"
 LONGEST_HEADER = 2**24  # bytes, which would be 100,000 tensors
@@ -37,10 +39,13 @@ def write(
     leaves = jax.tree_util.tree_leaves_with_path(params)
     tensors = {_name(tuple(k.key for k in key)): np.ascontiguousarray(x) for key, x in leaves}
     folder.mkdir(parents=True, exist_ok=True)
-    run_folder.save(config, folder, class_names)
+    save_config(config, folder)
+    save_classes(class_names, folder)
     with atomic.replacing(path) as partial:
         numpy.save_file(tensors, partial, {"program": "diffusion_jax", "step": str(step)})
-    return sorted(folder / name for name in (FILE, *run_folder.FILES) if (folder / name).exists())
+    return sorted(
+        folder / name for name in (FILE, CONFIG_FILE, CLASSES_FILE) if (folder / name).exists()
+    )
 
 
 def read(path: Path, config: ConfigDict) -> tuple[int, PyTree]:

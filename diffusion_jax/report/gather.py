@@ -17,7 +17,10 @@ from diffusion_jax.report import data, evaluations
 from diffusion_jax.report.curves import Curve
 from diffusion_jax.report.embedded import Embedded, embed_file
 from diffusion_jax.training.logging import METRICS_FILE, SAMPLES, read_metrics
-from diffusion_jax.workdir import environment, run_folder
+from diffusion_jax.workdir import environment
+from diffusion_jax.workdir.classes import load_classes
+from diffusion_jax.workdir.config import flatten, load_config
+from diffusion_jax.workdir.layout import CHECKPOINTS
 
 MOST_SAMPLES = 40
 # Of all sample grids, of all plots of evaluations, and of the picture of the data. A file is a
@@ -92,7 +95,7 @@ def gather(
     """
     if not workdir.is_dir():
         raise FileNotFoundError(f"--workdir={workdir}: there is no such folder")
-    config = run_folder.load(workdir)
+    config = load_config(workdir)
     lines = [line for line in read_metrics(workdir) if _is_step(line.get("step"))]
     lines.sort(key=lambda line: line["step"])
     samples, there, notes = _samples(workdir / SAMPLES, most_samples, int(share * SAMPLE_BYTES))
@@ -125,7 +128,7 @@ def gather(
 
 def fields_of(config: ConfigDict) -> dict[str, str]:
     """The fields of a config as they would be typed; tuples and lists are the same."""
-    flat = run_folder.flatten(json.loads(json.dumps(config.to_dict())))
+    flat = flatten(json.loads(json.dumps(config.to_dict())))
     return {name: repr(value) if value == "" else str(value) for name, value in flat.items()}
 
 
@@ -202,7 +205,7 @@ def _count_lines(path: Path) -> int:
 
 def _checkpoints(workdir: Path) -> list[int]:
     """The steps of which there are complete checkpoints; the others have longer names."""
-    folder = workdir / run_folder.CHECKPOINTS
+    folder = workdir / CHECKPOINTS
     return [int(path.name) for path in folder.glob("*") if re.fullmatch(r"\d{1,15}", path.name)]
 
 
@@ -215,7 +218,7 @@ def _parameters(workdir: Path) -> str:
 
 def _classes(workdir: Path) -> list[str]:
     try:
-        return run_folder.class_names(workdir)
+        return load_classes(workdir)
     except ValueError:  # not UTF-8
         return []
 

@@ -13,7 +13,9 @@ from diffusion_jax.importers import imported_run
 from diffusion_jax.training import post_hoc_ema
 from diffusion_jax.training.checkpoints import Checkpoints
 from diffusion_jax.training.state import init_params
-from diffusion_jax.workdir import run_folder
+from diffusion_jax.workdir.classes import load_classes
+from diffusion_jax.workdir.config import load_config
+from diffusion_jax.workdir.layout import CHECKPOINTS
 
 # How far the combination may be from the wanted average, relative, in L2 of the profiles.
 LARGEST_MISFIT = 0.25
@@ -45,10 +47,10 @@ def reaverage(
     no power function, or if no combination of them is near enough to the wanted one.
     """
     imported_run.check_free(out, "out")
-    config = run_folder.load(workdir)
+    config = load_config(workdir)
     model = build.make_model(config)
     like = jax.eval_shape(lambda: init_params(model, config.seed, config.data.resolution))
-    with Checkpoints(workdir / run_folder.CHECKPOINTS) as checkpoints:
+    with Checkpoints(workdir / CHECKPOINTS) as checkpoints:
         last = checkpoints.newest() if checkpoint is None else checkpoint
         if last not in checkpoints.steps():
             known = ", ".join(map(str, checkpoints.steps()))
@@ -89,7 +91,7 @@ def reaverage(
     origin = {"from": "averages of a run", "workdir": str(workdir.resolve())}
     origin |= {"sigma_rel": sigma_rel, "epoch": 0, "step": last, "imported_as": last}
     state = imported_run.imported_state(config, params, last)
-    imported_run.write_workdir(out, config, state, origin, run_folder.class_names(workdir))
+    imported_run.write_workdir(out, config, state, origin, load_classes(workdir))
     return saved, misfit
 
 

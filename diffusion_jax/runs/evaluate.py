@@ -17,7 +17,7 @@ from diffusion_jax.generation.class_labels import parse_list
 from diffusion_jax.generation.pixels import Origin, finite_pixels
 from diffusion_jax.generation.sampler import Generator
 from diffusion_jax.images import Uint8Images
-from diffusion_jax.workdir import run_folder
+from diffusion_jax.workdir.classes import load_classes
 from diffusion_jax.workdir.parameters import digest, load_params
 
 
@@ -43,7 +43,7 @@ def of_run(
     batch_size = parallel.round_up(batch_size)
     generator = Generator.from_config(config, batch_size=batch_size)
     step, params = load_params(workdir, config, checkpoint=checkpoint, ema=ema)
-    chosen = choose_labels(labels, count, config, seed, run_folder.class_names(workdir))
+    chosen = choose_labels(labels, count, config, seed, load_classes(workdir))
     origin = Origin(workdir, step, config.sampling.guidance)
 
     def read(first: int, number: int) -> Uint8Images:

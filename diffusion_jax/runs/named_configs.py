@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from diffusion_jax.runs import train as training
 from diffusion_jax.runs.run import Run, load
-from diffusion_jax.workdir.run_folder import flatten
+from diffusion_jax.workdir.config import flatten
 
 PACKAGE = Path(__file__).parent.parent
 # The folder that holds `configs` and `scripts`: in an installed package, or in a checkout.

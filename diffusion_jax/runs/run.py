@@ -25,7 +25,8 @@ from diffusion_jax.generation.sampler import Generator
 from diffusion_jax.pictures.gallery import Gallery
 from diffusion_jax.runs import evaluate
 from diffusion_jax.runs.run_edit import Edit
-from diffusion_jax.workdir import run_folder
+from diffusion_jax.workdir.classes import load_classes
+from diffusion_jax.workdir.config import load_config
 from diffusion_jax.workdir.parameters import load_params
 
 LARGEST_BATCH = 64
@@ -274,7 +275,7 @@ def load(workdir: str | Path, *, checkpoint: int | None = None, ema: bool = True
     or ValueError if there is no such run or checkpoint, or it cannot be read.
     """
     folder = Path(workdir).expanduser()
-    config = run_folder.load(folder)
+    config = load_config(folder)
     validate(config)
     step, params = load_params(folder, config, checkpoint=checkpoint, ema=ema)
-    return Run(folder, config, run_folder.class_names(folder), step, params, ema=ema)
+    return Run(folder, config, load_classes(folder), step, params, ema=ema)

@@ -17,7 +17,8 @@ from diffusion_jax.generation import guidance_models, outputs
 from diffusion_jax.generation.image_shards import Shards, check_free
 from diffusion_jax.generation.pixels import Origin, finite_pixels
 from diffusion_jax.generation.sampler import Generator
-from diffusion_jax.workdir import run_folder
+from diffusion_jax.workdir.classes import load_classes
+from diffusion_jax.workdir.layout import next_folder
 from diffusion_jax.workdir.parameters import digest, load_params
 
 BATCH = 64  # images at a time, if there is no wish
@@ -56,10 +57,10 @@ def draw_into(
     that are not finite.
     """
     validate(config)
-    classes, names = guidance_models.classes_of(config, run_folder.class_names(workdir))
+    classes, names = guidance_models.classes_of(config, load_classes(workdir))
     chosen = class_labels.parse_labels(labels, count, classes, names, seed)
     choice.check_count(len(chosen))
-    out = out or run_folder.next_folder(workdir / "generated")
+    out = out or next_folder(workdir / "generated")
     check_free(out)
     frames = choice.film_frames
     batch_size = batch_size or parallel.round_up(min(len(chosen), BATCH))

@@ -13,7 +13,7 @@ from diffusion_jax.config.validation import validate
 from diffusion_jax.evaluation.evaluator import Evaluator
 from diffusion_jax.runs.evaluate import of_run
 from diffusion_jax.sampling import count_evaluations
-from diffusion_jax.workdir import run_folder
+from diffusion_jax.workdir.config import load_config
 from diffusion_jax.workdir.parameters import find_steps
 
 # The sampling settings that a table shows, and its columns beside the metrics. evaluations: of the
@@ -82,7 +82,7 @@ def points(
     lists = [list(dict.fromkeys(values)) or [None] for values in sampling.values()]
     found = []
     for workdir in dict.fromkeys(workdirs):
-        run_folder.load(workdir)
+        load_config(workdir)
         wanted = find_steps(workdir, checkpoints)
         for step, *values, seed in itertools.product(wanted, *lists, dict.fromkeys(seeds)):
             found.append(Point(workdir, step, dict(zip(sampling, values)), seed))
@@ -136,7 +136,7 @@ def _evaluations(config: ConfigDict) -> int:
 
 def _config_of(point: Point, protocol: Protocol) -> ConfigDict:
     """The run's config with the settings of the point. Raises ValueError if they do not fit."""
-    config = run_folder.load(point.workdir)
+    config = load_config(point.workdir)
     settings = {**point.sampling, **protocol.sampling}
     options = {name: settings.pop(name, None) for name in OPTIONS}
     for name, value in protocol.options.items():

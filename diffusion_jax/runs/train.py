@@ -31,7 +31,10 @@ from diffusion_jax.training.restore import restore_newest
 from diffusion_jax.training.sharding import Replicated, Sharded, Sharding, run_once
 from diffusion_jax.training.state import TrainState, init_state
 from diffusion_jax.training.step import make_train_step
-from diffusion_jax.workdir import environment, resume, run_folder
+from diffusion_jax.workdir import environment, resume
+from diffusion_jax.workdir.classes import save_classes
+from diffusion_jax.workdir.config import load_config, save_config
+from diffusion_jax.workdir.layout import CHECKPOINTS
 from diffusion_jax.workdir.parameters import load_params
 
 
@@ -53,7 +56,7 @@ def train(config: ConfigDict, workdir: Path) -> TrainState:
     parallel.check_batch_size(config.batch_size, config.micro_batches)
     changes = resume.changes_since(config, workdir)
     resume.check_steps(config, workdir)
-    if config.init_from and not (workdir / run_folder.CHECKPOINTS).is_dir():
+    if config.init_from and not (workdir / CHECKPOINTS).is_dir():
         _config_to_start_from(config.init_from)  # which a run that goes on no longer needs
     source = build.open_source(config)
     resume.check_classes(config, workdir, source)
@@ -65,7 +68,7 @@ def train(config: ConfigDict, workdir: Path) -> TrainState:
         interruptible() as interrupted,
         parallel.entered_by_first(lock.only_one(workdir, "trained")),
         Checkpoints(
-            workdir / run_folder.CHECKPOINTS,
+            workdir / CHECKPOINTS,
             keep_latest=config.keep_latest,
             keep_every=config.keep_every,
             create=True,
@@ -95,7 +98,8 @@ def train(config: ConfigDict, workdir: Path) -> TrainState:
         if jax.process_index() == 0 and start < config.steps:
             table = parameter_overview.get_parameter_overview(state.params, include_stats=False)
             with writing_into(workdir):
-                run_folder.save(config, workdir, source.class_names)
+                save_config(config, workdir)
+                save_classes(source.class_names, workdir)
                 (workdir / "parameters.txt").write_text(table + "\n")
                 (workdir / "dataset.json").write_text(json.dumps(known, indent=2) + "\n")
                 environment.record(workdir, start)
@@ -222,7 +226,7 @@ def _from_another_run(state: TrainState, init_from: str) -> tuple[TrainState, li
 def _config_to_start_from(init_from: str) -> ConfigDict:
     """The config of that run. Raises ValueError, which names `init_from`, if there is none."""
     try:
-        return run_folder.load(Path(init_from).expanduser())
+        return load_config(Path(init_from).expanduser())
     except (ValueError, FileNotFoundError) as error:
         raise ValueError(f"init_from={init_from}: {error}") from None
 

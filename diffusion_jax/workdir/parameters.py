@@ -18,7 +18,8 @@ from diffusion_jax.diffusion.schedules import Schedule
 from diffusion_jax.models import Network
 from diffusion_jax.training.checkpoints import Checkpoints
 from diffusion_jax.training.state import init_params
-from diffusion_jax.workdir import pretrained, run_folder
+from diffusion_jax.workdir import pretrained
+from diffusion_jax.workdir.layout import CHECKPOINTS, PRETRAINED, resolve_workdir
 
 
 def load_params(
@@ -40,9 +41,9 @@ def load_params(
                 "no raw ones"
             )
         step = find_steps(workdir, [] if checkpoint is None else [checkpoint])[0]
-        params = pretrained.read_params(run_folder.source(workdir), like)
+        params = pretrained.read_params(resolve_workdir(workdir), like)
         return step, parallel.replicate(params)
-    with Checkpoints(workdir / run_folder.CHECKPOINTS) as checkpoints:
+    with Checkpoints(workdir / CHECKPOINTS) as checkpoints:
         step = checkpoints.newest() if checkpoint is None else checkpoint
         return step, parallel.replicate(checkpoints.restore_params(step, like, ema=ema))
 
@@ -53,10 +54,10 @@ def find_steps(workdir: Path, wanted: Sequence[int] | Literal["all"] = ()) -> li
     workdir: see `load_params`. Raises FileNotFoundError if one of them is missing.
     """
     if _is_pretrained(workdir):
-        steps = [pretrained.read_step(run_folder.source(workdir))]
+        steps = [pretrained.read_step(resolve_workdir(workdir))]
         newest = steps[0]
     else:
-        with Checkpoints(workdir / run_folder.CHECKPOINTS) as saved:
+        with Checkpoints(workdir / CHECKPOINTS) as saved:
             newest, steps = saved.newest(), saved.steps()
     chosen = steps if wanted == "all" else list(dict.fromkeys(wanted)) or [newest]
     if missing := set(chosen) - set(steps):
@@ -68,7 +69,7 @@ def find_steps(workdir: Path, wanted: Sequence[int] | Literal["all"] = ()) -> li
 
 
 def _is_pretrained(workdir: Path) -> bool:
-    return run_folder.source(workdir).parent == run_folder.PRETRAINED
+    return resolve_workdir(workdir).parent == PRETRAINED
 
 
 def digest(params: PyTree) -> str:

@@ -8,7 +8,8 @@ from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 from diffusion_jax.files import npz
-from diffusion_jax.workdir import run_folder
+from diffusion_jax.workdir.classes import save_classes
+from diffusion_jax.workdir.config import save_config
 
 PARAMS = "params.npz"  # the averaged parameters, in float16
 STEP = "step"  # an entry beside them
@@ -32,7 +33,8 @@ def write(
 ) -> None:
     """Writes the folder of such a model."""
     folder.mkdir(parents=True, exist_ok=True)
-    run_folder.save(config, folder, class_names)
+    save_config(config, folder)
+    save_classes(class_names, folder)
     leaves = jax.tree_util.tree_leaves_with_path(jax.device_get(params))
     arrays = {_name(path): np.asarray(leaf, np.float16) for path, leaf in leaves}
     npz.write(folder / PARAMS, arrays | {STEP: np.array(step)})

@@ -6,7 +6,9 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from diffusion_jax.data import Source
-from diffusion_jax.workdir import run_folder
+from diffusion_jax.workdir.classes import load_classes
+from diffusion_jax.workdir.config import differences, load_config
+from diffusion_jax.workdir.layout import CHECKPOINTS, CONFIG_FILE
 
 # What a run cannot change once it has parameters.
 FIXED = ("behaviour", "model.", "schedule.", "data.resolution", "parameterization")
@@ -22,9 +24,9 @@ def changes_since(config: ConfigDict, workdir: Path) -> list[str]:
     """
     if workdir.exists() and not workdir.is_dir():
         raise ValueError(f"The workdir {workdir} is a file; choose another --workdir")
-    if not (workdir / run_folder.CONFIG_FILE).exists():
+    if not (workdir / CONFIG_FILE).exists():
         return []
-    changes = run_folder.differences(run_folder.load(workdir), config)
+    changes = differences(load_config(workdir), config)
     chosen = {"schedule": config.schedule.name, "parameterizations": config.parameterization}
 
     def is_fixed(change: str) -> bool:
@@ -50,7 +52,7 @@ def changes_since(config: ConfigDict, workdir: Path) -> list[str]:
 def check_steps(config: ConfigDict, workdir: Path) -> None:
     """Raises ValueError if the run in `workdir` is beyond the steps that were asked for."""
     # Folders that hold no parameters are not of this run.
-    names = [path.parent.name for path in (workdir / run_folder.CHECKPOINTS).glob("*/params")]
+    names = [path.parent.name for path in (workdir / CHECKPOINTS).glob("*/params")]
     done = max((int(name) for name in names if name.isdecimal()), default=0)
     if done > config.steps:
         raise ValueError(
@@ -61,8 +63,8 @@ def check_steps(config: ConfigDict, workdir: Path) -> None:
 
 def check_classes(config: ConfigDict, workdir: Path, source: Source) -> None:
     """Raises ValueError if the labels of the run in `workdir` stand for other classes."""
-    started = (workdir / run_folder.CONFIG_FILE).is_file()
-    before = run_folder.class_names(workdir) if started else []
+    started = (workdir / CONFIG_FILE).is_file()
+    before = load_classes(workdir) if started else []
     if config.model.num_classes and before and before != list(source.class_names):
         changed = [f"{old} -> {new}" for old, new in zip(before, source.class_names) if old != new]
         raise ValueError(

@@ -40,22 +40,24 @@ def import_program(
 def import_safetensors(model: Path, workdir: Path) -> None:
     """Writes a run from what `export_safetensors` writes."""
     from diffusion_jax.importers import imported_run, safetensors
-    from diffusion_jax.workdir import run_folder
+    from diffusion_jax.workdir.classes import load_classes
+    from diffusion_jax.workdir.config import load_config
+    from diffusion_jax.workdir.layout import CONFIG_FILE
 
     imported_run.check_free(workdir)
     model = model / safetensors.FILE if model.is_dir() else model
     print(f"Reading {model}", flush=True)
-    if not (model.parent / run_folder.CONFIG_FILE).is_file():
+    if not (model.parent / CONFIG_FILE).is_file():
         raise FileNotFoundError(
-            f"{model.parent} has no {run_folder.CONFIG_FILE}, which belongs beside {model.name}; "
+            f"{model.parent} has no {CONFIG_FILE}, which belongs beside {model.name}; "
             "--to safetensors writes both"
         )
-    config = run_folder.load(model.parent)
+    config = load_config(model.parent)
     step, params = safetensors.read(model, config)
     config = _valid(config, step)
     state = imported_run.imported_state(config, params, step)
     origin = {"from": "safetensors", "model": str(model), "imported_as": step}
-    _write(workdir, config, state, origin, run_folder.class_names(model.parent), ())
+    _write(workdir, config, state, origin, load_classes(model.parent), ())
 
 
 def import_original(
@@ -160,21 +162,21 @@ def export_original(workdir: Path, out: Path, *, checkpoint: int | None, raw: bo
 def export_safetensors(workdir: Path, out: Path, *, checkpoint: int | None, raw: bool) -> None:
     """Writes the parameters of a run as model.safetensors, with config.json and classes.txt."""
     from diffusion_jax.importers import imported_run, safetensors
-    from diffusion_jax.workdir import run_folder
+    from diffusion_jax.workdir.classes import load_classes
 
     imported_run.check_free(out, "out")
     config = _config_of(workdir)
     step, params, _ = imported_run.read_weights(workdir, config, checkpoint=checkpoint, raw=raw)
-    names = run_folder.class_names(workdir)
+    names = load_classes(workdir)
     for path in safetensors.write(out, config, params, step=step, class_names=names):
         print(path)
 
 
 def _config_of(workdir: Path) -> ConfigDict:
     from diffusion_jax.config.validation import validate
-    from diffusion_jax.workdir import run_folder
+    from diffusion_jax.workdir.config import load_config
 
-    config = run_folder.load(workdir)
+    config = load_config(workdir)
     validate(config)
     return config
 

@@ -1,6 +1,5 @@
 import importlib
 import itertools
-import json
 from pathlib import Path
 
 import jax
@@ -13,7 +12,8 @@ from diffusion_jax.config.schema import TABLES, options_by_name, options_of
 from diffusion_jax.config.validation import validate
 from diffusion_jax.sampling import SOLVERS, SPACINGS
 from diffusion_jax.training.state import init_params
-from diffusion_jax.workdir import run_folder
+from diffusion_jax.workdir.classes import load_classes, save_classes
+from diffusion_jax.workdir.config import differences, load_config, save_config
 
 CONFIGS = Path(base.__file__).parent
 NAMES = sorted({path.stem for path in CONFIGS.glob("*.py")} - {"__init__", "of_workdir"})
@@ -155,38 +155,6 @@ def test_original_behaviour_allows_what_the_original_does():
     validate(tiny_config(sampling__solver="original", sampling__original__eta=1.5))
 
 
-def as_version_0_1(config):
-    """The values of a config as they were written before levels and solvers had sections."""
-    values = config.to_dict()
-    del values["parameterization"], values["parameterizations"], values["init_from"]
-    del values["model"]["name"], values["model"]["options"], values["model"]["time_embedding"]
-    for section in ("schedule", "loss", "sampling"):
-        sections = [name for name, value in values[section].items() if isinstance(value, dict)]
-        for name in sections:
-            del values[section][name]
-    del values["loss"]["weight"], values["sampling"]["solver"]
-    return values
-
-
-def test_a_config_of_an_older_version_gets_the_younger_fields(tmp_path):
-    config = tiny_config(sampling__ddim__eta=0.5, sampling__original__eta=0.5)
-    values = as_version_0_1(config)
-    values["sampling"]["eta"] = 0.5
-    (tmp_path / "config.json").write_text(json.dumps(values))
-    assert run_folder.load(tmp_path).to_dict() == config.to_dict()
-    assert run_folder.class_names(tmp_path) == []
-    # The original was called "reference".
-    config = tiny_config(behaviour="original", loss__kind="original", sampling__solver="original")
-    values = as_version_0_1(config)
-    values["behaviour"] = values["model"]["behaviour"] = "reference"
-    values["schedule"]["behaviour"] = values["loss"]["kind"] = "reference"
-    values["sampling"] |= {"sampler": "reference", "eta": 0.0}
-    (tmp_path / "config.json").write_text(json.dumps(values))
-    loaded = run_folder.load(tmp_path)
-    validate(loaded)
-    assert loaded.to_dict() == config.to_dict()
-
-
 def test_names_share_sections_without_a_clash():
     """Options of a solver and of a spacing, say, live side by side in config.sampling."""
     for place, tables in TABLES.items():
@@ -194,16 +162,6 @@ def test_names_share_sections_without_a_clash():
         fields = set(base.get_config()[place]) - set(names)
         assert len(names) == len(set(names))
         assert not fields & {name for table in tables for name in table}
-
-
-def test_a_run_gets_the_younger_options_of_its_blocks(tmp_path):
-    config = tiny_config()
-    run_folder.save(config, tmp_path, [])
-    values = json.loads((tmp_path / "config.json").read_text())
-    values["model"]["options"] = {}
-    del values["sampling"]["ddim"], values["data"]["holdout"]
-    (tmp_path / "config.json").write_text(json.dumps(values))
-    assert run_folder.differences(run_folder.load(tmp_path), config) == []
 
 
 @pytest.mark.parametrize(
@@ -298,25 +256,26 @@ def test_a_missing_key_is_named():
 
 def test_configs_survive_the_way_to_disk(tmp_path):
     config = tiny_config(optimizer__clip_norm=0.5)
-    run_folder.save(config, tmp_path, ["a", "b"])
-    again = run_folder.load(tmp_path)
+    save_config(config, tmp_path)
+    save_classes(["a", "b"], tmp_path)
+    again = load_config(tmp_path)
     validate(again)
     assert again.to_dict() == config.to_dict()
-    assert run_folder.differences(config, again) == []
-    assert run_folder.class_names(tmp_path) == ["a", "b"]
+    assert differences(config, again) == []
+    assert load_classes(tmp_path) == ["a", "b"]
     again.model.width = 16
-    assert run_folder.differences(config, again) == ["model.width: 8 -> 16"]
+    assert differences(config, again) == ["model.width: 8 -> 16"]
 
 
 def test_a_folder_that_is_no_run(tmp_path):
     with pytest.raises(FileNotFoundError, match="not the workdir of a run"):
-        run_folder.load(tmp_path)
+        load_config(tmp_path)
     (tmp_path / "config.json").write_text("[]")
     with pytest.raises(ValueError, match="no JSON object"):
-        run_folder.load(tmp_path)
+        load_config(tmp_path)
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(ValueError, match="not readable as JSON"):
-        run_folder.load(tmp_path)
+        load_config(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from diffusion_jax.runs.train import make_program, make_sharding, train
 from diffusion_jax.sampling import SOLVERS, SPACINGS
 from diffusion_jax.training.metrics import means
 from diffusion_jax.training.state import init_state
-from diffusion_jax.workdir.run_folder import flatten
+from diffusion_jax.workdir.config import flatten
 
 pytestmark = pytest.mark.usefixtures("ordinary_promotion")
 

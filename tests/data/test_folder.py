@@ -20,7 +20,7 @@ from diffusion_jax.data.crops import CROPS, RandomResizedCrop
 from diffusion_jax.data.decoder import Decoder
 from diffusion_jax.data.folder import find_images, split_off
 from diffusion_jax.runs.train import train
-from diffusion_jax.workdir import run_folder
+from diffusion_jax.workdir.classes import load_classes
 
 ROOT = Path(__file__).parents[2]
 
@@ -547,7 +547,7 @@ def test_two_steps_of_training_and_the_fingerprint_in_the_checkpoint(classes, tm
     assert f"fingerprint {source.description.fingerprint[:16]}" in capsys.readouterr().out
     about = Path(tmp_path / "run" / "checkpoints" / "2" / "about" / "metadata").read_text()
     assert source.description.fingerprint in about
-    assert run_folder.class_names(tmp_path / "run") == ["cat", "dog"]
+    assert load_classes(tmp_path / "run") == ["cat", "dog"]
     # Another folder's worth of files under the same name does not go unnoticed.
     save(classes / "dog" / "new.png")
     config.steps = 3

@@ -17,7 +17,7 @@ from diffusion_jax.data.folder import find_images
 from diffusion_jax.data.image_warnings import Oddities
 from diffusion_jax.data.preparation import Cut
 from diffusion_jax.files import npz
-from diffusion_jax.workdir import run_folder
+from diffusion_jax.workdir.config import load_config
 
 ROOT = Path(__file__).parents[2]
 
@@ -128,5 +128,5 @@ def test_a_config_with_a_name_of_no_network_gets_one_line(tmp_path, name):
     values["model"]["name"] = name
     (tmp_path / "config.json").write_text(json.dumps(values))
     with pytest.raises(ValueError, match=r"model\.name") as caught:
-        validate(run_folder.load(tmp_path))
+        validate(load_config(tmp_path))
     assert "\n" not in str(caught.value)

@@ -230,7 +230,7 @@ def config_of(module: str, words: list[str]) -> str:
 @functools.cache
 def fields(config: str) -> frozenset[str]:
     """The fields of a config, by dotted name."""
-    from diffusion_jax.workdir.run_folder import flatten
+    from diffusion_jax.workdir.config import flatten
 
     path, _, argument = config.partition(":")
     if re.fullmatch(r"[A-Z]+", Path(path).stem):
@@ -247,7 +247,7 @@ def all_fields() -> frozenset[str]:
     """The fields of all configs, and of all networks."""
     from diffusion_jax.config.schema import model_section
     from diffusion_jax.models import MODELS
-    from diffusion_jax.workdir.run_folder import flatten
+    from diffusion_jax.workdir.config import flatten
 
     known = set(fields("configs/base.py"))
     for name in MODELS:

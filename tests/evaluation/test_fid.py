@@ -30,7 +30,7 @@ from diffusion_jax.runs.evaluate import trained_on
 from diffusion_jax.runs.reference import make_reference
 from diffusion_jax.runs.train import train
 from diffusion_jax.sampling import SOLVERS, memoryless
-from diffusion_jax.workdir import run_folder
+from diffusion_jax.workdir.config import load_config
 from diffusion_jax.workdir.parameters import load_params
 
 ROOT = Path(__file__).parents[2]
@@ -108,7 +108,7 @@ def test_a_run_is_evaluated(run, reference, tmp_path):
     assert done.returncode == 0, done.stderr
     found = result(tmp_path)
     # The same images, by way of the sampler itself.
-    config = run_folder.load(run)
+    config = load_config(run)
     step, params = load_params(run, config)
     labels = np.random.default_rng([0, 2]).integers(10, size=40, dtype=np.int32)
     generator = Generator.from_config(config, batch_size=8)

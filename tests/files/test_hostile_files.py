@@ -32,7 +32,7 @@ from diffusion_jax.files import (
 )
 from diffusion_jax.importers import safetensors
 from diffusion_jax.training.logging import read_metrics
-from diffusion_jax.workdir import run_folder
+from diffusion_jax.workdir.classes import load_classes
 
 GB = 2**30
 
@@ -379,7 +379,7 @@ def test_lines_of_metrics_have_a_bound(tmp_path):
 
 def test_classes_of_a_run_are_text(tmp_path):
     (tmp_path / "classes.txt").write_bytes(b"cat\n\xff\n")
-    refused(lambda: run_folder.class_names(tmp_path), r"classes\.txt does not hold the names")
+    refused(lambda: load_classes(tmp_path), r"classes\.txt does not hold the names")
 
 
 def test_the_scripts_say_it_in_one_line(tmp_path):

@@ -27,7 +27,7 @@ from diffusion_jax.runs.train import train
 from diffusion_jax.training import objectives
 from diffusion_jax.training.logging import read_metrics
 from diffusion_jax.training.state import init_params
-from diffusion_jax.workdir import run_folder
+from diffusion_jax.workdir.config import load_config
 from diffusion_jax.workdir.parameters import DiffusionModel
 
 LABELS = np.array([3, 4, 10, 0, 9, 3, 1, 7], np.int32)  # 10 is the null label
@@ -241,7 +241,7 @@ def test_training_lowers_the_loss_and_shows_the_accuracy_at_each_noise(runs):
 
 def test_a_run_is_guided_by_name(runs):
     """Labels are the classifier's, and the results say which classifier it was."""
-    config = run_folder.load(runs / "plain")
+    config = load_config(runs / "plain")
     config.sampling.classifier = str(runs / "classifier")
     assert guidance_models.classes_of(config, []) == (10, [str(i) for i in range(10)])
     out = runs / "drawn"
@@ -314,7 +314,7 @@ def test_mistakes_are_one_line(runs):
 
 
 def test_a_classifier_of_other_images_or_classes_is_refused(runs):
-    config = run_folder.load(runs / "classes")
+    config = load_config(runs / "classes")
     config.sampling.classifier = str(runs / "classifier")
     guidance_models.load_guidance_models(config)
     named = [str(i) for i in range(10)]

@@ -14,7 +14,7 @@ from tiny import tiny_transformer_config
 
 from diffusion_jax.generation import edit_files, editing
 from diffusion_jax.runs.train import train
-from diffusion_jax.workdir import run_folder
+from diffusion_jax.workdir.config import load_config
 from diffusion_jax.workdir.parameters import load_params
 
 ROOT = Path(__file__).parents[2]
@@ -54,7 +54,7 @@ def files(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def editor(run):
-    config = run_folder.load(run)
+    config = load_config(run)
     _, params = load_params(run, config)
     return editing.make_editor(config, params, batch_size=8, inverter="heun")
 
@@ -62,7 +62,7 @@ def editor(run):
 @pytest.fixture(scope="module")
 def images(run, files):
     paths = [files / "a.png", files / "b.png"]
-    return edit_files.read_images(paths, run_folder.load(run))
+    return edit_files.read_images(paths, load_config(run))
 
 
 def test_inpainting_writes_known_pixels_as_they_were(run, files, tmp_path):
@@ -128,7 +128,7 @@ def test_interpolation_begins_and_ends_at_its_ends(editor):
 
 
 def test_images_of_another_size_are_cut_and_resized(run, files):
-    config = run_folder.load(run)
+    config = load_config(run)
     cut = edit_files.read_images([files / "large.png"], config)
     assert cut.shape == (1, 8, 8, 1)
     gray = Image.open(files / "large.png").convert("L").crop((5, 0, 25, 20))
@@ -138,7 +138,7 @@ def test_images_of_another_size_are_cut_and_resized(run, files):
 
 def test_a_mask_has_both_colors(run, files):
     with pytest.raises(ValueError, match=r"black\.png is all black; paint white what is to be"):
-        edit_files.read_masks([files / "black.png"], [files / "a.png"], run_folder.load(run))
+        edit_files.read_masks([files / "black.png"], [files / "a.png"], load_config(run))
 
 
 @pytest.mark.parametrize("command", ["image", "interpolate", "vary", "invert"])

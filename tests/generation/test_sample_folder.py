@@ -22,7 +22,7 @@ from diffusion_jax.generation import image_shards, outputs
 from diffusion_jax.generation.image_shards import Shards
 from diffusion_jax.runs import sample_folder
 from diffusion_jax.runs.train import train
-from diffusion_jax.workdir import run_folder
+from diffusion_jax.workdir.config import load_config
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = {"seed": 3, "labels": list(range(100))}
@@ -161,7 +161,7 @@ def test_all_kinds_of_files(workdir, tmp_path):
     kinds = ["grid", "png", "npz", "gif", "webp", "strip"]
     choice = outputs.Choice(kinds, film_of=["x", "x0"], frames=3, columns=2, captions=False)
     out = tmp_path / "out"
-    config = run_folder.load(workdir)
+    config = load_config(workdir)
     written = sample_folder.draw_into(out, workdir, config, choice, labels="3,7", count=4, seed=1)
     names = ["grid.png", "png", "samples.npz", "denoising.gif", "denoising_x0.gif"]
     names += ["denoising.webp", "denoising_x0.webp", "strip.png", "strip_x0.png"]
@@ -194,7 +194,7 @@ def test_pictures_name_the_classes_of_the_run(workdir, tmp_path):
         (named / path.name).symlink_to(path)
     (named / "classes.txt").unlink()
     (named / "classes.txt").write_text("".join(f"number {i}, digit\n" for i in range(10)))
-    config = run_folder.load(named)
+    config = load_config(named)
     shown = {}
     for captions in (True, False):
         choice = outputs.Choice(["grid", "png"], captions=captions)
@@ -258,7 +258,7 @@ def test_a_network_gone_wrong_leaves_nothing(workdir, tmp_path, monkeypatch):
 
     load_params = sample_folder.load_params
     monkeypatch.setattr(sample_folder, "load_params", load)
-    config = run_folder.load(workdir)
+    config = load_config(workdir)
     with pytest.raises(ValueError, match=r"draws values that are not finite \(checkpoint 3 of"):
         sample_folder.draw_into(tmp_path / "out", workdir, config, outputs.Choice(), count=8)
     assert not (tmp_path / "out").exists()

@@ -15,7 +15,7 @@ from diffusion_jax.config.validation import validate
 from diffusion_jax.generation.outputs import Choice
 from diffusion_jax.runs.sample_folder import draw_into
 from diffusion_jax.runs.train import train
-from diffusion_jax.workdir import run_folder
+from diffusion_jax.workdir.config import load_config
 
 
 @pytest.fixture(scope="module")
@@ -69,17 +69,17 @@ def test_small_images_become_large_ones(run, tmp_path):
 
 def test_labels_alone_are_too_little(run, tmp_path):
     with pytest.raises(ValueError, match=r"enlarges images of 4x4: use `scripts\.edit enlarge"):
-        draw_into(tmp_path / "out", run, run_folder.load(run), Choice(["grid"]), count=1)
+        draw_into(tmp_path / "out", run, load_config(run), Choice(["grid"]), count=1)
     assert not (tmp_path / "out").exists()
 
 
 def test_the_result_listens_to_the_small_image(run):
     """The same noise with other small images."""
     from diffusion_jax.generation import editing
-    from diffusion_jax.workdir import run_folder
+    from diffusion_jax.workdir.config import load_config
     from diffusion_jax.workdir.parameters import load_params
 
-    config = run_folder.load(run)
+    config = load_config(run)
     _, params = load_params(run, config)
     # A fresh network's last layer is 0, and two steps leave it small.
     params = jax.tree.map(lambda x: x + 0.3, params)

@@ -23,7 +23,8 @@ from configs import original as original_config
 from diffusion_jax.data import imagenet
 from diffusion_jax.files import torch_reader, torch_writer
 from diffusion_jax.importers import original
-from diffusion_jax.workdir import run_folder
+from diffusion_jax.workdir.classes import load_classes
+from diffusion_jax.workdir.config import load_config
 from scripts.cli import conversions
 from scripts.cli.app import with_config_of_workdir
 from scripts.cli.sampling_flags import change as changed_settings
@@ -65,7 +66,7 @@ def imported(tmp_path_factory):
 
 
 def test_the_workdir_is_that_of_a_run(imported):
-    config = run_folder.load(imported)
+    config = load_config(imported)
     assert config.model.blocks == "res,conv,clsAtn,chnAtn"
     assert config.model.time_embedding == "published"
     assert config.model.behaviour == config.schedule.behaviour == "original"
@@ -158,9 +159,9 @@ def test_the_command_to_train_on_names_data_of_the_models_classes(config, needed
 
 def test_models_of_1000_classes_know_their_names(tmp_path):
     classes = imagenet.class_names()
-    config = run_folder.load(make_wide(tmp_path))
+    config = load_config(make_wide(tmp_path))
     assert config.model.num_classes == 1000
-    assert run_folder.class_names(tmp_path / "run") == classes
+    assert load_classes(tmp_path / "run") == classes
 
 
 def make_wide(tmp_path):
@@ -229,7 +230,7 @@ def test_the_time_embedding_is_kept(tmp_path, time_embedding, code):
     model, params = FOLDER / "odd.pkl", FOLDER / "odd.json"
     done = convert(workdir, model, params, "--time_embedding", time_embedding)
     assert done.returncode == 0, done.stderr
-    assert run_folder.load(workdir).model.time_embedding == time_embedding
+    assert load_config(workdir).model.time_embedding == time_embedding
     printed = succeed("convert", "--to", "original", "--workdir", workdir, "--out", out)
     assert code in printed
 
@@ -237,7 +238,7 @@ def test_the_time_embedding_is_kept(tmp_path, time_embedding, code):
 def test_each_sampler_clips_by_its_own_default(imported):
     """--solver brings its default with it, unless the run already has that sampler."""
     flags.FLAGS(["sample", "--solver=original"])
-    config = run_folder.load(imported)
+    config = load_config(imported)
     assert changed_settings(config)["clip"] is False
     flags.FLAGS(["sample", "--solver=ddim"])
     assert changed_settings(config)["clip"] is True
@@ -370,7 +371,7 @@ def test_a_workdir_is_not_overwritten(imported):
 
 
 def test_a_run_that_computes_otherwise_is_not_exported(imported, tmp_path):
-    config = run_folder.load(imported)
+    config = load_config(imported)
     for field, value in (("behaviour", "corrected"), ("time_embedding", "standard")):
         changed = config.copy_and_resolve_references()
         changed.model[field] = value

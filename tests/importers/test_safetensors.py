@@ -14,7 +14,8 @@ from tiny import tiny_transformer_config
 from diffusion_jax.config import build
 from diffusion_jax.importers import imported_run, safetensors
 from diffusion_jax.training.state import init_params
-from diffusion_jax.workdir import run_folder
+from diffusion_jax.workdir.classes import load_classes
+from diffusion_jax.workdir.config import load_config, save_config
 from diffusion_jax.workdir.parameters import load_params
 
 
@@ -43,14 +44,14 @@ def test_there_and_back_again(run, tmp_path):
     cases.append(["--from=safetensors", f"--model={model.parent}", f"--workdir={back}_too"])
     for done in run_each("convert", cases):
         assert done.returncode == 0, done.stderr
-    config = run_folder.load(run)
+    config = load_config(run)
     step, averaged = load_params(run, config, ema=True)
     _, raw = load_params(run, config, ema=False)
     for ema in (True, False):
-        imported, params = load_params(back, run_folder.load(back), ema=ema)
+        imported, params = load_params(back, load_config(back), ema=ema)
         jax.tree.map(assert_array_equal, params, averaged)
         assert imported == step == 5
-    assert run_folder.class_names(back) == run_folder.class_names(run) != []
+    assert load_classes(back) == load_classes(run) != []
     kept = json.loads((back / "config.json").read_text())
     assert kept == json.loads((run / "config.json").read_text())
     # Names are the places among the parameters.
@@ -60,7 +61,7 @@ def test_there_and_back_again(run, tmp_path):
 
 
 def test_mistakes_are_one_line_and_write_nothing(run, tmp_path):
-    config = run_folder.load(run)
+    config = load_config(run)
     _, params = load_params(run, config)
     params = jax.device_get(params)
     good = tmp_path / "good"
@@ -82,7 +83,7 @@ def test_mistakes_are_one_line_and_write_nothing(run, tmp_path):
     wider.model.width *= 2
     other = tmp_path / "other"
     other.mkdir()
-    run_folder.save(wider, other, [])
+    save_config(wider, other)
     (other / safetensors.FILE).write_bytes(whole)
     cases = [
         (changed("truncated", whole[:-1]), "is damaged, or not a file of safetensors"),
@@ -112,7 +113,7 @@ def test_mistakes_are_one_line_and_write_nothing(run, tmp_path):
 
 
 def test_values_that_are_not_finite_are_refused(run, tmp_path):
-    config = run_folder.load(run)
+    config = load_config(run)
     _, params = load_params(run, config)
     broken = jax.tree.map(lambda x: np.full_like(x, np.nan), jax.device_get(params))
     safetensors.write(tmp_path / "out", config, broken, step=3, class_names=[])

@@ -30,7 +30,7 @@ from diffusion_jax.importers.programs import PROGRAMS
 from diffusion_jax.models import ADM
 from diffusion_jax.models.layers.adm import split_heads
 from diffusion_jax.runs.train import train
-from diffusion_jax.workdir import run_folder
+from diffusion_jax.workdir.classes import load_classes
 
 sys.path.append("tests/golden")
 from make_adm import NICE_LABELS, weights_of
@@ -171,7 +171,7 @@ def test_letters_in_their_real_format_are_trained_on(golden, tmp_path, ordinary_
     (grid,) = (tmp_path / "run" / "samples").glob("*.png")
     with Image.open(grid) as picture:
         assert np.asarray(picture).std() > 0
-    assert run_folder.class_names(tmp_path / "run")[:3] == ["A", "B", "C"]
+    assert load_classes(tmp_path / "run")[:3] == ["A", "B", "C"]
 
 
 def test_a_model_that_enlarges_is_trained_on_shrunk_images():

@@ -14,7 +14,7 @@ from diffusion_jax.models import DiT
 from diffusion_jax.models.dit import position_embedding
 from diffusion_jax.runs.train import train
 from diffusion_jax.training.logging import read_metrics
-from diffusion_jax.workdir import run_folder
+from diffusion_jax.workdir.config import load_config
 
 SMALL = {"channels": 2, "num_classes": 5, "patch_size": 2, "width": 16, "depth": 2, "num_heads": 2}
 X = jax.random.normal(jax.random.key(0), (3, 8, 4, 2))
@@ -131,4 +131,4 @@ def test_it_trains_without_a_variance(tmp_path):
     assert [line["step"] for line in lines] == [2, 4]
     assert all(line["loss"] == line["simple"] > 0 and "vlb" not in line for line in lines)
     assert (tmp_path / "loss.png").exists()
-    assert run_folder.load(tmp_path).to_dict() == config.to_dict()
+    assert load_config(tmp_path).to_dict() == config.to_dict()

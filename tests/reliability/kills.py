@@ -14,7 +14,8 @@ import numpy as np
 
 from diffusion_jax.runs.train import fresh_state
 from diffusion_jax.training.checkpoints import Checkpoints
-from diffusion_jax.workdir import run_folder
+from diffusion_jax.workdir.config import load_config
+from diffusion_jax.workdir.layout import CHECKPOINTS
 from reliability.runs import Run, left_behind
 
 CHANGES = {"checkpoint_every": 20, "sample_every": 30, "log_every": 7, "steps": 4000}
@@ -55,8 +56,8 @@ def _differences(one: Path, other: Path) -> int:
 
 
 def _last_state(workdir: Path) -> list[np.ndarray]:
-    config = run_folder.load(workdir)
-    with Checkpoints(workdir / run_folder.CHECKPOINTS) as checkpoints:
+    config = load_config(workdir)
+    with Checkpoints(workdir / CHECKPOINTS) as checkpoints:
         shapes = jax.eval_shape(lambda: fresh_state(config))
         return jax.tree.leaves(checkpoints.restore(checkpoints.newest(), shapes))
 

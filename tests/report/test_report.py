@@ -30,7 +30,8 @@ from diffusion_jax.report.environment import Environment
 from diffusion_jax.report.html import element
 from diffusion_jax.runs.run import load
 from diffusion_jax.runs.train import train
-from diffusion_jax.workdir import run_folder
+from diffusion_jax.workdir.classes import save_classes
+from diffusion_jax.workdir.config import save_config
 
 HERE = Environment([("Python", "3.11.0"), ("host", "writer")], datetime(2026, 1, 2, tzinfo=UTC))
 DIGITS = [str(digit) for digit in range(10)]
@@ -105,7 +106,8 @@ class Page(HTMLParser):
 def write_run(workdir, config=None, *, names=DIGITS, metrics=(), samples=()):
     """A workdir as training leaves it. samples: the steps of its grids, each of another gray."""
     (workdir / "samples").mkdir(parents=True)
-    run_folder.save(config or tiny_config(), workdir, names)
+    save_config(config or tiny_config(), workdir)
+    save_classes(names, workdir)
     lines = [json.dumps({"step": step, **values}) for step, values in metrics]
     (workdir / "metrics.jsonl").write_text("".join(line + "\n" for line in lines))
     for step in samples:

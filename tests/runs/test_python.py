@@ -20,7 +20,8 @@ from diffusion_jax.pictures.gallery import Gallery
 from diffusion_jax.runs import datasets, named_configs
 from diffusion_jax.runs.reference import make_reference
 from diffusion_jax.runs.sample_folder import draw_into
-from diffusion_jax.workdir import run_folder
+from diffusion_jax.workdir.config import load_config
+from diffusion_jax.workdir.layout import pretrained_names
 
 ROOT = Path(__file__).parents[2]
 
@@ -38,7 +39,7 @@ def test_training_returns_the_run_and_goes_on(run, tmp_path):
     assert run.class_names == [str(i) for i in range(10)]
     assert repr(run).endswith("dit, 8x8, 10 classes, step 2)")
     first = diffusion_jax.train(tiny_transformer_config(), tmp_path / "run", {"steps": 1})
-    again = diffusion_jax.train(run_folder.load(first.workdir), first.workdir, {"steps": 2})
+    again = diffusion_jax.train(load_config(first.workdir), first.workdir, {"steps": 2})
     assert (first.step, again.step) == (1, 2)
 
 
@@ -210,7 +211,7 @@ def test_configs_by_name(tmp_path):
 
 def test_a_model_comes_along():
     run = diffusion_jax.load("digits")
-    assert run_folder.pretrained() == ["digits", "mnist"]
+    assert pretrained_names() == ["digits", "mnist"]
     larger = diffusion_jax.load("mnist")
     assert (larger.config.data.resolution, larger.step) == (28, 3000)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(larger.params))

@@ -18,7 +18,7 @@ from tiny import tiny_transformer_config
 from configs import base
 from diffusion_jax.generation.class_labels import parse_labels
 from diffusion_jax.runs.train import train
-from diffusion_jax.workdir import run_folder
+from diffusion_jax.workdir.config import flatten, load_config
 from scripts.cli.app import with_config_by_name
 
 ROOT = Path(__file__).parents[2]
@@ -145,7 +145,7 @@ def test_help_says_of_each_flag_what_it_does_and_which_commands_take_it(script):
 
 def test_help_shows_the_fields_of_a_config_with_their_comments():
     text = " ".join(run("scripts.train", "--help").stdout.split())
-    values = run_folder.flatten(base.get_config())
+    values = flatten(base.get_config())
     lacking = [name for name in values if f"--config.{name}=" not in text]
     # Sections of options follow from the tables, and these from each other.
     kept = [name for name in lacking if name.count(".") < 2]
@@ -327,7 +327,7 @@ def test_a_model_of_the_package_is_named_like_a_run(tmp_path):
     # A run of the name comes first.
     config = tiny_transformer_config(steps=1, sampling__steps=2)
     train(config, tmp_path / "digits")
-    assert run_folder.load(tmp_path / "digits").model.name == "dit"
+    assert load_config(tmp_path / "digits").model.name == "dit"
 
 
 def test_labels():

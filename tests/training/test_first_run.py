@@ -18,7 +18,8 @@ from diffusion_jax.data import dataset_summary
 from diffusion_jax.runs import datasets
 from diffusion_jax.runs.train import train
 from diffusion_jax.training import loop
-from diffusion_jax.workdir import environment, run_folder
+from diffusion_jax.workdir import environment
+from diffusion_jax.workdir.config import load_config
 
 
 def pictures_in(path, *names):
@@ -65,7 +66,7 @@ def test_blocks_that_need_classes_get_those_of_the_data(tmp_path):
 def test_a_run_goes_on_with_the_classes_that_it_found(tmp_path):
     config = tiny_transformer_config(model__num_classes=-1, steps=1)
     assert train(config, tmp_path).step == 1
-    assert run_folder.load(tmp_path).model.num_classes == 10
+    assert load_config(tmp_path).model.num_classes == 10
     config.steps = 2
     assert train(config, tmp_path).step == 2
     first, second = environment.recorded(tmp_path)  # of both starts

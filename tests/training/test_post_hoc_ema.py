@@ -11,7 +11,7 @@ from diffusion_jax.runs.average import reaverage
 from diffusion_jax.runs.train import train
 from diffusion_jax.training import ema, post_hoc_ema
 from diffusion_jax.training.checkpoints import Checkpoints
-from diffusion_jax.workdir import run_folder
+from diffusion_jax.workdir.config import load_config
 from diffusion_jax.workdir.parameters import load_params
 
 TIMES, WIDTHS = np.repeat([1, 2, 3, 4], 2), np.array([0.05, 0.1] * 4)
@@ -85,7 +85,7 @@ def runs(tmp_path_factory, ordinary_promotion):
 
 
 def saved(workdir, step, *, second):
-    config = run_folder.load(workdir)
+    config = load_config(workdir)
     _, like = load_params(workdir, config, checkpoint=step)
     with Checkpoints(workdir / "checkpoints") as checkpoints:
         if second:
@@ -95,7 +95,7 @@ def saved(workdir, step, *, second):
 
 def test_a_second_average_is_trained_and_resumed(runs):
     """Both averages by hand, from the parameters after each step."""
-    config = run_folder.load(runs / "two")
+    config = load_config(runs / "two")
     raw = [load_params(runs / "two", config, checkpoint=n, ema=False)[1] for n in (1, 2, 3, 4)]
     for second, width in ((False, 0.05), (True, 0.1)):
         exponent = ema.gamma_of(width) + 1
@@ -113,7 +113,7 @@ def test_a_run_is_made_of_the_averages_of_another(runs):
         (step, width) for step in (1, 2, 3) for width in (0.05, 0.1)
     ]
     assert 0.1 < misfit < 0.2
-    _, params = load_params(runs / "new", run_folder.load(runs / "new"))
+    _, params = load_params(runs / "new", load_config(runs / "new"))
     weights = post_hoc_ema.weights(np.repeat([1, 2, 3], 2), np.tile([0.05, 0.1], 3), 3, 0.15)
     trees = [
         saved(runs / "two", step, second=second) for step in (1, 2, 3) for second in (False, True)

@@ -26,7 +26,8 @@ from diffusion_jax.training import ema as ema_module
 from diffusion_jax.training import logging, optimizers
 from diffusion_jax.training.checkpoints import Checkpoints
 from diffusion_jax.training.logging import Reporter, read_metrics
-from diffusion_jax.workdir import run_folder
+from diffusion_jax.workdir.classes import load_classes
+from diffusion_jax.workdir.config import load_config
 from diffusion_jax.workdir.parameters import load_params
 
 pytestmark = pytest.mark.usefixtures("ordinary_promotion")
@@ -53,8 +54,8 @@ def finished(tmp_path_factory, ordinary_promotion):
 def test_a_run_explains_itself(finished):
     state, workdir = finished
     assert int(state.step) == 6
-    assert run_folder.load(workdir).to_dict() == tiny_config().to_dict()
-    assert run_folder.class_names(workdir) == list("0123456789")
+    assert load_config(workdir).to_dict() == tiny_config().to_dict()
+    assert load_classes(workdir) == list("0123456789")
     metrics = read_metrics(workdir)
     assert [line["step"] for line in metrics] == [2, 4, 6]
     for name in ("loss", "simple", "vlb", "gradient_norm", "images_per_second"):
@@ -272,7 +273,7 @@ def test_imagenet_through_tfds(golden, tmp_path):
     config.sampling.grid_rows = config.sampling.grid_columns = 2
     train(config, tmp_path)
     assert read_metrics(tmp_path)[-1]["step"] == 2
-    assert run_folder.class_names(tmp_path)[173] == "tabby"
+    assert load_classes(tmp_path)[173] == "tabby"
     assert (tmp_path / "samples" / "step_0000002.png").exists()
 
 
@@ -304,7 +305,7 @@ def test_imagenet_from_its_zip_files(tmp_path):
     )
     train(config, tmp_path / "run")
     assert read_metrics(tmp_path / "run")[-1]["step"] == 2
-    assert run_folder.class_names(tmp_path / "run")[0] == "kit fox"
+    assert load_classes(tmp_path / "run")[0] == "kit fox"
 
 
 def test_average_of_the_parameters():

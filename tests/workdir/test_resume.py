@@ -4,13 +4,15 @@ import pytest
 from tiny import tiny_transformer_config
 
 from diffusion_jax.runs.train import train
-from diffusion_jax.workdir import run_folder
+from diffusion_jax.workdir.classes import save_classes
+from diffusion_jax.workdir.config import save_config
 
 
 @pytest.fixture
 def begun(tmp_path):
     """A run of six steps, as far as its folder's names tell, with a folder that is not its own."""
-    run_folder.save(tiny_transformer_config(steps=6), tmp_path, ["cat"])
+    save_config(tiny_transformer_config(steps=6), tmp_path)
+    save_classes(["cat"], tmp_path)
     names = ("3", "6", "9.damaged", "12.orbax-checkpoint-tmp")
     for name in (*(f"{name}/params" for name in names), "20"):
         (tmp_path / "checkpoints" / name).mkdir(parents=True)
