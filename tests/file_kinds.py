@@ -289,8 +289,8 @@ def runs(folder):
     fill(Shards.begin(drawn, settings, 3, 3))
 
     def read_shards(folder):
-        feature_shards = Shards.begin(folder, settings, 3, 3)
-        for rows in feature_shards.blocks("images"):
+        shards = Shards.begin(folder, settings, 3, 3)
+        for rows in shards.blocks("images"):
             assert len(rows) == 3
 
     for part in sorted(path.name for path in (drawn / "unfinished").iterdir()):
@@ -318,7 +318,7 @@ def checkpoints(folder):
 
 def fill(shards):
     """Draws three images that are all zeros."""
-    feature_shards.fill(
+    shards.fill(
         lambda first, number: {"images": np.zeros((number, 8, 8, 1), np.float32)},
         lambda number: None,
         write=True,
