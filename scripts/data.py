@@ -213,13 +213,13 @@ def make_with_tfds(name: str, manual_dir: Path | None) -> None:
 
 def check() -> int:
     from diffusion_jax import images
-    from diffusion_jax.files import writable
+    from diffusion_jax.files import write_access
     from diffusion_jax.runs import datasets
 
     app.check_flags("check --config" if _CONFIG.present else "check --name", COMMANDS)
     if not _OUT.value.endswith(".png"):
         raise ValueError(f"--out={_OUT.value} must end with .png")
-    writable.check(Path(_OUT.value), "--out")
+    write_access.check(Path(_OUT.value), "--out")
     if _CONFIG.present:
         dataset = datasets.of_config(flag_values.config_of("config", "configs/folder.py"))
     else:

@@ -54,7 +54,7 @@ def main() -> int:
 
 def out_of_flags() -> Path:
     """Where the report goes. Raises ValueError if the flags do not say, or it cannot go there."""
-    from diffusion_jax.files import writable
+    from diffusion_jax.files import write_access
 
     workdirs = [path for path in _WORKDIR.value or [] if path]
     if not workdirs:
@@ -70,7 +70,7 @@ def out_of_flags() -> Path:
         raise ValueError(
             f"--out={out} is a folder; give the name of a file, such as {out / 'report.html'}"
         )
-    writable.check(out, "--out")
+    write_access.check(out, "--out")
     return out
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from diffusion_jax.files import json_object
+from diffusion_jax.files import json_files
 
 IMAGES, LABELS, SIZES, DESCRIPTION = "images.bin", "labels.bin", "sizes.bin", "dataset.json"
 HASHED_IMAGES = 1000
@@ -101,7 +101,7 @@ class CachedSource:
         if not path.is_file():
             raise FileNotFoundError(f"{folder} is not a prepared dataset: it has no {DESCRIPTION}")
         try:
-            description = Description.of_json(json_object.any_of(path))
+            description = Description.of_json(json_files.read(path))
         except (ValueError, OSError) as error:
             raise ValueError(
                 f"{folder} is damaged: {error}; delete it and prepare it again"

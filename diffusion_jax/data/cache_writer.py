@@ -25,7 +25,7 @@ from diffusion_jax.data.cache import (
     Description,
     with_fingerprint,
 )
-from diffusion_jax.files import atomic, json_object
+from diffusion_jax.files import atomic, json_files
 
 PROGRESS = "progress.json"
 Pairs = Iterable[tuple[np.ndarray | Sequence[np.ndarray], Int[np.ndarray, "batch"]]]
@@ -87,7 +87,7 @@ class CacheWriter:
 
     def _before(self) -> dict[str, Any]:
         try:
-            return json_object.any_of(self.partial / PROGRESS)
+            return json_files.read(self.partial / PROGRESS)
         except (OSError, ValueError):  # missing, or damaged by a power failure
             return {}
 

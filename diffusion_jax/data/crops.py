@@ -1,7 +1,6 @@
-"""Crops from images of any size to squares, exactly as the literature's code computes them.
+"""Crops of images to squares, identical to those of published code.
 
-Reference statistics are only comparable if they were computed with the same crop as the training
-images.
+Reference statistics are only comparable with images that were cropped in the same way.
 """
 
 import math
@@ -12,7 +11,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from diffusion_jax.data.pixel_limits import check_enlarged
+from diffusion_jax.files import limits
 from diffusion_jax.images import to_pil
 
 BILINEAR, BICUBIC = Image.Resampling.BILINEAR, Image.Resampling.BICUBIC
@@ -20,27 +19,27 @@ LANCZOS, BOX = Image.Resampling.LANCZOS, Image.Resampling.BOX
 
 
 def stretch(image: Image.Image, size: int) -> Image.Image:
-    """The whole image, resized without keeping its aspect ratio (torchvision's bilinear Resize)."""
+    """Resizes the whole image, ignoring its aspect ratio (torchvision's bilinear Resize)."""
     return image.resize((size, size), BILINEAR)
 
 
 def center_crop(image: Image.Image, size: int) -> Image.Image:
-    """The largest central square, resized with Lanczos (the crop of EDM, arXiv:2206.00364)."""
+    """Cuts the largest central square and resizes it with Lanczos (EDM, arXiv:2206.00364)."""
     side = min(image.size)
     return _cut_center(image, side).resize((size, size), LANCZOS)
 
 
 def center_crop_dhariwal(image: Image.Image, size: int) -> Image.Image:
-    """Box-filter halvings while at least twice too large, then bicubic, then a central crop.
+    """Halves with a box filter down to less than twice `size`, resizes bicubically, and crops.
 
     The crop of ADM (Dhariwal and Nichol, arXiv:2105.05233), Improved DDPM and EDM2. Raises
-    ValueError for an image so long and narrow that it would be enlarged too far, see `large`.
+    ValueError for an image so long and narrow that it would be enlarged too far.
     """
     while min(image.size) >= 2 * size:
         image = image.resize((image.width // 2, image.height // 2), BOX)
     scale = size / min(image.size)
     enlarged = round(image.width * scale), round(image.height * scale)
-    check_enlarged(image.size, enlarged)
+    _check_enlarged(image.size, enlarged)
     return _cut_center(image.resize(enlarged, BICUBIC), size)
 
 
@@ -59,14 +58,23 @@ KNOWN = (*CROPS, RANDOM)
 
 
 def resize_shorter(image: Image.Image, side: int) -> Image.Image:
-    """Resizes the shorter side to `side` pixels; the longer one is in proportion, rounded down.
+    """Resizes the shorter side to `side` pixels, and the longer one in proportion, rounded down.
 
     Raises ValueError for an image so long and narrow that it would be enlarged too far.
     """
     shorter = min(image.size)
     enlarged = image.width * side // shorter, image.height * side // shorter
-    check_enlarged(image.size, enlarged)
+    _check_enlarged(image.size, enlarged)
     return image.resize(enlarged, BILINEAR)
+
+
+def _check_enlarged(before: tuple[int, int], after: tuple[int, int]) -> None:
+    """Raises ValueError if a resize to `after`, before a crop, takes far too many pixels."""
+    if after[0] * after[1] > max(limits.ENLARGED_PIXELS, before[0] * before[1]):
+        raise ValueError(
+            f"it has {before[0]} x {before[1]} pixels, and would be enlarged to {after[0]} x "
+            f"{after[1]} before it is cropped, more than {limits.ENLARGED_PIXELS:,}"
+        )
 
 
 @dataclass(frozen=True)
@@ -84,7 +92,7 @@ class RandomResizedCrop:
     def __call__(
         self, images: np.ndarray, generators: Sequence[np.random.Generator]
     ) -> UInt8[np.ndarray, "batch size size channels"]:
-        """One random square of each image; generators: one for each image.
+        """Cuts a random square from each image, with a generator for each.
 
         images: uint8 (height, width, channels) each, in an object array if sizes differ.
         """
@@ -99,7 +107,7 @@ class RandomResizedCrop:
     def box(
         self, width: int, height: int, generator: np.random.Generator
     ) -> tuple[int, int, int, int]:
-        """A random (left, top, width, height) in an image of this size."""
+        """Returns a random (left, top, width, height) in an image of this size."""
         for _ in range(10):
             area = width * height * generator.uniform(self.smallest, 1)
             aspect = math.exp(generator.uniform(math.log(3 / 4), math.log(4 / 3)))

@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from diffusion_jax.data.decoder import ALPHA, formats
+from diffusion_jax.data.decoder import ALPHA, open_image
 from diffusion_jax.data.image_warnings import Oddities
 from diffusion_jax.data.preparation import Cut
 
@@ -85,7 +84,7 @@ def _sizes(root: Path, files: Sequence[str], total: int, cut: Cut | None) -> lis
         if not (root / file).is_file():  # a pipe would be waited for
             continue
         try:
-            with Image.open(root / file, formats=formats()) as image:
+            with open_image(root / file) as image:
                 sizes.append(image.size)
                 if odd:
                     odd.see(file, image.size)

@@ -1,31 +1,50 @@
 """Decoding of image files to 8-bit grayscale or RGB, without ambiguous conversions."""
 
+import threading
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from diffusion_jax.data import pixel_limits
+from diffusion_jax.files import limits
 
 ALPHA = ("LA", "PA", "RGBA", "La", "RGBa")
 # Pillow decodes EPS with Ghostscript, which executes PostScript programs.
 NOT_OPENED = {"EPS"}
-# Pillow warns of damage, in two lines each, and goes on.
-warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 _EIGHT_BITS = np.rint(np.arange(2**16) / 257).astype(np.uint8)
+_LARGE_IMAGE = threading.Lock()  # held by the thread that decodes one
 
 
 def formats() -> list[str]:
-    """The supported file formats, by their names in Pillow."""
+    """Returns the supported file formats by their names in Pillow."""
     Image.init()
     return [name for name in Image.OPEN if name not in NOT_OPENED]
 
 
+def open_image(path: Path) -> Image.Image:
+    """Opens an image file and reads its header.
+
+    Raises DecompressionBombError for images with more than `limits.IMAGE_PIXELS`, and almost any
+    other exception for damaged files. The first call sets Pillow's limit for the whole process.
+    """
+    _configure_pillow()
+    return Image.open(path, formats=formats())
+
+
+@cache
+def _configure_pillow() -> None:
+    Image.MAX_IMAGE_PIXELS = limits.IMAGE_PIXELS // 2  # Pillow refuses more than twice this number
+    # Pillow warns, in two lines each, about large images and damage that it can handle.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
 class Unusable(ValueError):
-    """An intact image whose conversion is ambiguous; the message says which option to set."""
+    """An intact image whose conversion is ambiguous; the message names the option to set."""
 
     def __init__(self, path: Path, what: str, how: str):
         super().__init__(f"{path} {what}; set data.convert=True to take {how}")
@@ -33,15 +52,16 @@ class Unusable(ValueError):
 
 @dataclass(frozen=True)
 class Decoder:
-    """Decodes image files to a fixed number of channels: 1 is grayscale, 3 is RGB.
+    """Decoder of image files to a fixed number of channels: 1 is grayscale, 3 is RGB.
 
-    Grayscale and RGB are converted into each other (ITU-R 601 luma), palettes are expanded.
+    Grayscale and RGB are converted into each other (ITU-R 601 luma), and palettes are expanded.
     Ambiguous images are refused unless `convert` is set: then transparency is composited on white,
     CMYK and other color spaces are converted to RGB without a color profile, 16-bit values are
-    scaled so that 65535 becomes 255, and the first frame of an animation is used. upright: rotates
-    images according to their EXIF orientation; otherwise the orientation is ignored, as the usual
-    pipelines do, and files that have one are collected in `turned`. then: what is made of each
-    image, such as a crop.
+    scaled so that 65535 becomes 255, and the first frame of an animation is used.
+
+    upright: rotate images according to their EXIF orientation; otherwise it is ignored, as in the
+    usual pipelines, and files that have one are collected in `turned`. then: applied to each
+    decoded image, such as a crop.
     """
 
     channels: int
@@ -53,25 +73,22 @@ class Decoder:
     def __call__(self, path: Path) -> Image.Image:
         """Decodes one file. Raises ValueError, which names the file, if it cannot be used.
 
-        The size is known from the file's header. Images with more than `large.MOST_PIXELS` are
-        refused, and of several threads with large ones, one decodes (and crops) at a time.
+        Large images are decoded, and cropped, by one thread at a time.
         """
         if not path.is_file():
             raise ValueError(f"{path} is not a file, or is a broken link")
         try:
-            with Image.open(path, formats=formats()) as image:
-                pixel_limits.check_pixels(*image.size)
-                with pixel_limits.turn(*image.size):
+            with open_image(path) as image:
+                large = image.width * image.height >= limits.LARGE_IMAGE_PIXELS
+                with _LARGE_IMAGE if large else nullcontext():
                     plain = self._plain(image, path)
                     return self.then(plain) if self.then else plain
         except Unusable:
             raise
-        except pixel_limits.TooLarge as error:
-            raise ValueError(f"{path} {error}") from None
         except Image.DecompressionBombError:
             raise ValueError(
-                f"{path} has far more than the {pixel_limits.MOST_PIXELS:,} pixels that are read "
-                "at most. Make it smaller, or leave it out"
+                f"{path} has more than {limits.IMAGE_PIXELS:,} pixels, the most that are read. "
+                "Make it smaller, or leave it out"
             ) from None
         except PermissionError as error:
             raise ValueError(
@@ -115,7 +132,7 @@ class Decoder:
 
 
 def _is_deep(image: Image.Image) -> bool:
-    """Whether channels have more than 8 bits; for RGB, Pillow silently drops the lower ones."""
+    """True if channels have more than 8 bits; Pillow silently drops the lower ones of RGB."""
     if image.mode.startswith("I;16"):
         return True
     for codec, _, _, arguments in image.tile:

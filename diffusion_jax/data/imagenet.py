@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 from diffusion_jax.data import numpy_pickle
-from diffusion_jax.files import archive, npy_header
+from diffusion_jax.files import limits
 
 SHAPE = (64, 64, 3)
 ROWS = 2048  # images decoded at a time
@@ -107,24 +107,24 @@ def read(part: Part, spool: Path) -> Iterator[tuple[ImageNetImages, Int[np.ndarr
     member is damaged or has unexpected content.
     """
     try:
-        with archive.opened(part.zip_path) as members, members.open(part.member) as stream:
+        with limits.open_zip(part.zip_path) as members, members.open(part.member) as stream:
             if part.member.endswith(".npz"):
                 yield from _read_npz(stream, part.name)
             else:
                 yield from _read_pickle(stream, part.name, spool, part.size)
     except DAMAGE as error:
-        reason = archive.reason(error)
+        reason = limits.one_line(error)
         raise ValueError(f"{part.name} is damaged: {reason}; download it again") from None
 
 
 def _members(path: Path) -> list[zipfile.ZipInfo]:
     """Those of a zip file, which together unpack to no more than they may."""
     try:
-        with archive.opened(path) as members:
-            archive.check(members.infolist(), path.stat().st_size)
+        with limits.open_zip(path) as members:
+            limits.check_members(members.infolist(), path.stat().st_size)
             return members.infolist()
     except (*DAMAGE, ValueError) as error:
-        reason = archive.reason(error)
+        reason = limits.one_line(error)
         raise ValueError(f"{path} is damaged or no zip file: {reason}; download it again") from None
 
 
@@ -146,8 +146,8 @@ def _read_pickle(
 
 
 def _read_npz(stream: BufferedIOBase, name: str) -> Iterator[tuple[np.ndarray, Any]]:
-    with archive.opened(stream) as arrays:
-        archive.check(arrays.infolist(), archive.length_of(stream))
+    with limits.open_zip(stream) as arrays:
+        limits.check_members(arrays.infolist(), limits.file_length(stream))
         if not {"data.npy", "labels.npy"} <= set(arrays.namelist()):
             raise ValueError(f"{name} has no arrays `data` and `labels`")
         with arrays.open("data.npy") as file:
@@ -165,12 +165,12 @@ def _read_npz(stream: BufferedIOBase, name: str) -> Iterator[tuple[np.ndarray, A
             yield from _batches(_npy_rows(file, data.shape, name), labels)
 
 
-def _header(file: BufferedIOBase, length: int, name: str) -> npy_header.Header:
+def _header(file: BufferedIOBase, length: int, name: str) -> limits.NpyHeader:
     try:
-        header = npy_header.read(file, length)
+        header = limits.read_npy_header(file, length)
     except ValueError as error:
         raise ValueError(f"{name} is damaged: {error}") from None
-    if header.fortran and len(header.shape) > 1:
+    if header.fortran_order and len(header.shape) > 1:
         raise ValueError(f"{name} has an array in Fortran order")
     return header
 

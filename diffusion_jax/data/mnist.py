@@ -32,7 +32,7 @@ Digits = UInt8[np.ndarray, "count 28 28 1"]
 def fetch(folder: Path) -> Path:
     """The package in the folder, fetched if it is not there. Raises FileNotFoundError."""
     path = folder / ADDRESS.rpartition("/")[2]
-    return download.fetched(
+    return download.fetch(
         ADDRESS, path, check, size="11.5 MB", instead="give it with --source FILE"
     )
 

@@ -1,7 +1,7 @@
-"""Reads pickled dicts of NumPy arrays, a common format of image datasets, without unpickling.
+"""Pickled dicts of NumPy arrays, a common format of image datasets, read without unpickling.
 
-Long byte strings are spooled to a temporary file while the pickle is parsed, so arrays may be
-larger than memory.
+Long byte strings are spooled to temporary files while the pickle is parsed, so arrays may be larger
+than memory.
 """
 
 import codecs
@@ -14,15 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from diffusion_jax.files.archive import length_of
-from diffusion_jax.files.budget import Budget
+from diffusion_jax.files.limits import PickleBudget, file_length
 from diffusion_jax.files.safe_pickle import Global, Machine
 
-LONG = 2**24  # bytes; strings of at least this length are spooled to disk
-AT_ONCE = 2**20  # bytes per read
-MOST_LONG = 16  # of the spooled strings, each of which is an open file
-MOST_SHORT = 2**26  # bytes of all others together, and of copies of them
-TEXTS = (b"X", b"\x8d")  # BINUNICODE and BINUNICODE8: protocol 2 stores bytes as text
+SPOOL_BYTES = 2**24  # strings of at least this length are spooled to disk
+READ_BYTES = 2**20  # at a time
+SPOOLED_STRINGS = 16  # each is an open file
+MEMORY_BYTES = 2**26  # of all other strings together, copies included
+TEXT_OPCODES = (b"X", b"\x8d")  # BINUNICODE, BINUNICODE8: protocol 2 stores bytes as text
 
 
 def read(
@@ -31,14 +30,14 @@ def read(
     """Reads a dict of arrays (as `PickledArray`), lists, numbers and strings.
 
     name: of the file, for error messages. folder: for the temporary files, which are unnamed and
-    disappear with the arrays. length: of the pickle, which they cannot exceed; by default that of
-    the stream. Raises ValueError if the pickle is damaged, has other content, or needs more memory
-    or files than MOST_SHORT and MOST_LONG.
+    disappear with the arrays. length: of the pickle; by default the rest of the stream. The
+    temporary files together are not longer. Raises ValueError if the pickle is damaged, has other
+    content, or exceeds MEMORY_BYTES or SPOOLED_STRINGS.
     """
-    spooling = _Spooling(stream, folder, length_of(stream) if length is None else length)
+    spooling = _Spooling(stream, folder, file_length(stream) if length is None else length)
     values = _Reader(name, spooling).run(spooling)
     # zipfile verifies the checksum of a member when it is read to the end.
-    while stream.read(AT_ONCE):
+    while stream.read(READ_BYTES):
         pass
     if not isinstance(values, dict):
         raise ValueError(f"{name} does not hold a dict")
@@ -46,7 +45,7 @@ def read(
 
 
 class PickledArray:
-    """An array in a pickle: its shape, its dtype, and its rows on demand."""
+    """Shape and dtype of an array in a pickle, and its rows on demand."""
 
     def __init__(self) -> None:
         self.shape: tuple[int, ...] = ()
@@ -63,13 +62,13 @@ class PickledArray:
 
 
 class _Spooled:
-    """Bytes in a temporary file. text: the stream encodes each byte as a UTF-8 character."""
+    """Bytes in a temporary file. text: each byte is a UTF-8 character in the stream."""
 
     def __init__(self, stream: BufferedIOBase, length: int, folder: Path, *, text: bool):
         self.file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (closed with this object)
         decoder = codecs.getincrementaldecoder("utf-8")()
         self.taken = 0
-        while piece := stream.read(min(AT_ONCE, length - self.taken)):
+        while piece := stream.read(min(READ_BYTES, length - self.taken)):
             self.taken += len(piece)
             self.file.write(decoder.decode(piece).encode("latin1") if text else piece)
         self.length = self.file.tell()
@@ -83,7 +82,7 @@ class _Spooled:
 
 
 class _Token(bytes):
-    """Placeholder for a long text that pickletools decodes to str; reports the text's length."""
+    """Placeholder for a long text, with its length, that pickletools decodes to str."""
 
     length = 0
 
@@ -92,10 +91,12 @@ class _Token(bytes):
 
 
 class _Spooling:
-    """A stream whose long reads return `_Spooled` bytes or, for text, a `_Token` naming them."""
+    """Stream whose long reads return `_Spooled` bytes or, for text, a `_Token` with their name.
+
+    left: bytes that all long strings may have together.
+    """
 
     def __init__(self, stream: BufferedIOBase, folder: Path, left: int):
-        """left: how many bytes all long strings may have together."""
         self.stream, self.folder, self.left = stream, folder, left
         self.count = 0
         self.readline = stream.readline
@@ -103,14 +104,16 @@ class _Spooling:
         self.texts: dict[str, _Spooled] = {}
 
     def read(self, length: int) -> Any:
-        if length < LONG:
+        if length < SPOOL_BYTES:
             data = self.stream.read(length)
             self.opcode = data if length == 1 else self.opcode
             return data
         self.left, self.count = self.left - length, self.count + 1
-        if self.left < 0 or self.count > MOST_LONG:
-            raise ValueError(f"it has more than {MOST_LONG} long strings, or longer than itself")
-        text = self.opcode in TEXTS
+        if self.left < 0 or self.count > SPOOLED_STRINGS:
+            raise ValueError(
+                f"it has more than {SPOOLED_STRINGS} long strings, or longer than itself"
+            )
+        text = self.opcode in TEXT_OPCODES
         spooled = _Spooled(self.stream, length, self.folder, text=text)
         if not text:
             return spooled
@@ -121,12 +124,12 @@ class _Spooling:
         return token
 
 
-class _Budget(Budget):
-    """Leaves strings that are spooled to `_Spooling`."""
+class _Budget(PickleBudget):
+    """Budget without spooled strings, which `_Spooling` limits."""
 
-    def take(self, count: int) -> None:
-        if count < LONG:
-            super().take(count)
+    def spend(self, count: int) -> None:
+        if count < SPOOL_BYTES:
+            super().spend(count)
 
 
 class _Reader(Machine):
@@ -137,7 +140,7 @@ class _Reader(Machine):
     }
 
     def __init__(self, name: str, stream: _Spooling):
-        super().__init__(name, "a pickled dict of arrays", _Budget(MOST_SHORT))
+        super().__init__(name, "a pickled dict of arrays", _Budget(MEMORY_BYTES))
         self.texts = stream.texts
 
     def call(self, function: str, arguments: tuple) -> Any:
@@ -145,7 +148,7 @@ class _Reader(Machine):
             case ("_codecs encode", (str(text), "latin1")):
                 if text in self.texts:
                     return self.texts[text]
-                self.budget.take(len(text))
+                self.budget.spend(len(text))
                 return text.encode("latin1")
             case ("numpy dtype", (str(code), *_)):
                 return self._dtype(code)

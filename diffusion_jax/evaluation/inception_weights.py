@@ -133,6 +133,6 @@ def _default_cache() -> Path:
 
 
 def _downloaded(cache: Path) -> Path:
-    return download.fetched(
+    return download.fetch(
         ADDRESS, cache / NAME, _check, size="96 MB", instead="give its path, --weights PATH"
     )

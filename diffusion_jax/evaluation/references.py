@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from diffusion_jax.evaluation import features, image_sets, moments, published_references
-from diffusion_jax.files import atomic, json_object, npz, writable
+from diffusion_jax.files import atomic, json_files, npz, write_access
 
 # Names of the arrays that hold mean and covariance, by the name of the features.
 KEYS = {"pool": ("mu", "sigma"), "features": ("mu", "sigma"), "spatial": ("mu_s", "sigma_s")}
@@ -67,7 +67,7 @@ def out_paths(text: str) -> list[Path]:
     for path in paths:
         if path.exists():
             raise ValueError(f"{path} is there already; delete it, or choose another --out")
-        writable.check(path, "--out")
+        write_access.check(path, "--out")
     return paths
 
 
@@ -125,7 +125,7 @@ def _from_npz(path: Path, main: str) -> Reference:
     about = {}
     if "about" in arrays:
         try:
-            about = dict(json_object.parsed(str(arrays["about"])))
+            about = dict(json_files.parse(str(arrays["about"])))
         except (ValueError, TypeError) as error:
             raise ValueError(
                 f"{path} is damaged: its `about` is not a JSON object: {error}"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from diffusion_jax.evaluation.features import VERSION
-from diffusion_jax.files import json_object
+from diffusion_jax.files import json_files
 
 METRIC_VERSIONS = "metric_versions"
 REMEDY = "delete it to evaluate again"
@@ -20,7 +20,7 @@ def path_of(folder: Path, known: Mapping[str, Any]) -> Path:
 
 def read(path: Path) -> dict[str, Any]:
     """A result. Raises ValueError, in one line that names the file, if it is damaged."""
-    result = json_object.read(path, remedy=REMEDY)
+    result = json_files.read_object(path, remedy=REMEDY)
     metrics = result.get("metrics")
     if not isinstance(metrics, dict) or not all(map(_is_number, metrics.values())):
         raise ValueError(f"{path} holds no metrics; {REMEDY}")

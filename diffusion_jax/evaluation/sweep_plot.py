@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
-from diffusion_jax.files import writable
+from diffusion_jax.files import write_access
 
 Row = dict[str, Any]
 # What rows that differ only in "seed" have in common, and their values of the metric.
@@ -46,7 +46,7 @@ def check(x: str | None, picture: Path | None) -> None:
     if picture is not None and picture.suffix not in SUFFIXES:
         raise ValueError(f"--plot={picture} must end in one of {', '.join(SUFFIXES)}")
     if picture is not None:
-        writable.check(picture, "--plot")
+        write_access.check(picture, "--plot")
 
 
 def over_seeds(rows: Sequence[Row], settings: Sequence[str], metric: str) -> list[Point]:

@@ -1,4 +1,4 @@
-"""Files fetched once, checked, and kept."""
+"""Downloads, made once and checked."""
 
 import shutil
 import urllib.request
@@ -9,14 +9,14 @@ from pathlib import Path
 from diffusion_jax.files import atomic
 
 
-def fetched(
+def fetch(
     address: str, path: Path, check: Callable[[Path], None], *, size: str, instead: str
 ) -> Path:
-    """The file at `path`, from the address if it is not there yet.
+    """Downloads a file to `path`, unless it is already there, and returns `path`.
 
-    check: raises ValueError for a file that is not the right one; also of one that was put there by
-    hand. size: to be shown, "96 MB". instead: what else the user can do. Raises
-    FileNotFoundError if it cannot be fetched.
+    check: raises ValueError if a file is not the expected one, even if it was put there by hand.
+    size: for the message, such as "96 MB". instead: another way to provide the file, for the error
+    message. Raises FileNotFoundError if the download fails.
     """
     if path.is_file():
         check(path)
@@ -30,7 +30,7 @@ def fetched(
             check(partial)
     except (OSError, HTTPException, ValueError) as error:
         raise FileNotFoundError(
-            f"{address} cannot be fetched ({error}); fetch it elsewhere and {instead}, or put it "
-            f"into {path.parent}"
+            f"{address} cannot be downloaded ({error}); download it elsewhere and {instead}, or "
+            f"put it into {path.parent}"
         ) from None
     return path

@@ -1,4 +1,4 @@
-"""One process at a time works in a folder; others are refused."""
+"""Locks on folders: one process at a time works in each."""
 
 import errno
 import fcntl
@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import TextIO
 
 FILE = ".lock"
-WITHOUT = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)  # what disks without locks answer
+UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)  # from disks without locks
 
 
 @contextmanager
 def only_one(folder: Path, doing: str) -> Iterator[None]:
-    """Holds the lock of `folder`, which is made if it does not exist.
+    """Holds the lock of `folder`, which is created if it does not exist.
 
-    The operating system releases the lock when the process ends, even if it is killed, and an NFS
-    server when the host does not answer any more. A disk without locks refuses nobody. doing: for
-    the message, such as "trained". Raises ValueError, which names process and host, if another
+    The operating system releases the lock when the process ends, even if it is killed; an NFS
+    server does when the host stops responding. On a disk without locks nothing is locked. doing:
+    for the message, such as "trained". Raises ValueError with process and host if another process
     holds the lock.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -30,7 +30,7 @@ def only_one(folder: Path, doing: str) -> Iterator[None]:
             holder = file.read().strip() or "another process"
             raise ValueError(
                 f"{folder} is being {doing} by {holder}; wait for it, or choose another folder (if "
-                f"it is certain that it has ended, delete {path})"
+                f"that process is certain to have ended, delete {path})"
             )
         file.truncate(0)
         file.write(f"process {os.getpid()} on {platform.node()}\n")
@@ -39,12 +39,12 @@ def only_one(folder: Path, doing: str) -> Iterator[None]:
 
 
 def _taken(file: TextIO) -> bool:
-    """Whether this process has the lock now, or there are none."""
+    """True if this process has the lock now, or the disk has no locks."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError as error:
-        if error.errno not in WITHOUT:
+        if error.errno not in UNSUPPORTED:
             raise
     return True

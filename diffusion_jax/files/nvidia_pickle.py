@@ -15,11 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from diffusion_jax.files import archive, torch_legacy
-from diffusion_jax.files.budget import Budget
+from diffusion_jax.files import limits, torch_legacy
+from diffusion_jax.files.limits import PickleBudget
 from diffusion_jax.files.safe_pickle import Machine
 from diffusion_jax.files.torch_pickle import (
-    MOST_VIEWED,
     ORDERED_DICT,
     REBUILD_PARAMETER,
     REBUILD_TENSOR,
@@ -37,12 +36,12 @@ DTYPE = "numpy dtype"
 SCALARS = ("numpy.core.multiarray scalar", "numpy._core.multiarray scalar")
 SETS = ("builtins set", "__builtin__ set")
 
-DEEPEST = 20  # modules within modules
+MODULE_DEPTH = 20  # modules within modules
 
 
 @dataclass
 class Object:
-    """A pickled object: the name of its class, and its attributes."""
+    """Class name and attributes of a pickled object."""
 
     name: str
     attributes: dict[str, Any] = field(default_factory=dict)
@@ -50,20 +49,20 @@ class Object:
 
 @dataclass(frozen=True)
 class Module:
-    """A network: the keyword arguments of its constructor, and its tensors by dotted name."""
+    """Keyword arguments of a network's constructor, and its tensors by dotted name."""
 
     arguments: dict[str, Any]
     tensors: dict[str, np.ndarray]
 
 
 def read(path: Path, class_name: str) -> Module:
-    """The network under "ema", of this class.
+    """Reads the network under "ema".
 
-    Raises FileNotFoundError if there is no such file, ValueError if it is damaged, has other
-    content, or a network of another class.
+    Raises FileNotFoundError if there is no such file, and ValueError if it is damaged, has other
+    content, or its network is not of this class.
     """
     with path.open("rb") as file:
-        machine = _Reader(path, archive.length_of(file))
+        machine = _Reader(path, limits.file_length(file))
         if file.read(2) == b"PK":
             raise machine.refused("is a file of torch.save, which EDM's are not")
         file.seek(0)
@@ -72,17 +71,17 @@ def read(path: Path, class_name: str) -> Module:
     if not isinstance(network, Object) or "_modules" not in network.attributes:
         raise machine.refused("has no network under 'ema'")
     if network.name != class_name:
-        raise machine.refused(f"has a network of the class {network.name[:50]}, not {class_name}")
+        raise machine.refused(f"has a network of class {network.name[:50]}, not {class_name}")
     arguments = network.attributes.get("_init_kwargs")
     if not isinstance(arguments, dict) or network.attributes.get("_init_args"):
-        raise machine.refused("does not tell the arguments of its network by name")
+        raise machine.refused("does not name the arguments of its network")
     return Module(dict(arguments), dict(_tensors(network, "", machine)))
 
 
 def _tensors(module: Object, prefix: str, machine: Machine) -> list[tuple[str, np.ndarray]]:
-    """The parameters and buffers of a module and of those within, by dotted name."""
-    if prefix.count(".") > DEEPEST:
-        raise machine.refused("has modules within modules without an end")
+    """Returns the parameters and buffers of a module and its submodules by dotted name."""
+    if prefix.count(".") > MODULE_DEPTH:
+        raise machine.refused(f"has modules nested more than {MODULE_DEPTH} deep")
     found = []
     for kind in ("_parameters", "_buffers", "_modules"):
         parts = module.attributes.get(kind)
@@ -110,12 +109,12 @@ class _Reader(Machine):
 
     def __init__(self, path: Path, length: int):
         # Each storage is in the pickle as bytes, and taken out of them once.
-        super().__init__(str(path), "a network snapshot of EDM or EDM2", Budget(3 * length))
+        super().__init__(str(path), "a network snapshot of EDM or EDM2", PickleBudget(3 * length))
         self.path = path
-        self.viewed = MOST_VIEWED * length
+        self.viewed = limits.TENSOR_SHARING * length
 
-    def parts(self, value: Any) -> Iterable[Any] | None:
-        return self.parts(vars(value)) if isinstance(value, Object) else super().parts(value)
+    def children(self, value: Any) -> Iterable[Any] | None:
+        return super().children(vars(value) if isinstance(value, Object) else value)
 
     def call(self, function: str, arguments: tuple) -> Any:
         match function, arguments:
@@ -130,7 +129,7 @@ class _Reader(Machine):
             case (name, (dict(about),)) if name == PERSISTENT:
                 return self._persistent(about)
             case (name, (bytes(data),)) if name == LOAD_STORAGE:
-                self.budget.take(len(data))
+                self.budget.spend(len(data))
                 return torch_legacy.read(io.BytesIO(data), self.path, self.budget)
             case (name, (np.ndarray() as numbers, offset, tuple(size), tuple(stride), *_)) if (
                 name == REBUILD_TENSOR and numbers.ndim == 1 and is_view(offset, size, stride)
@@ -139,7 +138,9 @@ class _Reader(Machine):
                     raise self.refused("has a tensor that reaches beyond its storage")
                 self.viewed -= math.prod(size) * numbers.itemsize
                 if self.viewed < 0:
-                    raise self.refused(f"has tensors of more than {MOST_VIEWED} times its length")
+                    raise self.refused(
+                        f"has tensors of more than {limits.TENSOR_SHARING} times its length"
+                    )
                 return view(numbers, offset, size, stride)
             case (name, (np.ndarray() as data, _, _)) if name == REBUILD_PARAMETER:
                 return data

@@ -1,8 +1,8 @@
 """A pickle reader that executes no code from the file.
 
 Unpickling calls whatever functions a file names. `Machine` interprets the opcodes itself, never
-imports the names, and lets subclasses define what the few expected ones mean. It takes no more
-memory and time than a `Budget` allows, and what it returns holds nothing in circles.
+imports the names, and lets subclasses define the few expected ones. Memory and time are bounded by
+a `PickleBudget`, and the result is a tree that `limits.check_tree` accepts.
 """
 
 import pickletools
@@ -10,13 +10,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from diffusion_jax.files import nesting
-from diffusion_jax.files.archive import reason
-from diffusion_jax.files.budget import Budget, Metered
+from diffusion_jax.files import limits
+from diffusion_jax.files.limits import PickleBudget
 
 
 class Refused(ValueError):
-    """The file has unexpected content; the message says what."""
+    """A file with unexpected content."""
 
 
 @dataclass(frozen=True)
@@ -26,62 +25,81 @@ class Global:
     name: str
 
 
+class _BudgetedStream:
+    """The stream that pickletools reads; pays for a read before it takes memory."""
+
+    def __init__(self, stream: Any, budget: PickleBudget):
+        self._stream, self._budget = stream, budget
+
+    def read(self, count: int) -> Any:
+        if count > 1:
+            self._budget.spend(count)
+        return self._stream.read(count)
+
+    def readline(self) -> bytes:
+        line = self._stream.readline(limits.PICKLE_LINE_BYTES)
+        if len(line) == limits.PICKLE_LINE_BYTES:
+            raise ValueError(f"it has a line of more than {limits.PICKLE_LINE_BYTES:,} bytes")
+        self._budget.spend(len(line))
+        return line
+
+
 class _Mark:
     """Marks the start of a tuple's, list's or dict's items on the stack."""
 
 
 class Machine:
-    """Executes the opcodes of one pickle on a stack of plain values.
+    """Interpreter of pickle opcodes on a stack of plain values.
 
-    name: of the file, for error messages. expected: the expected content, for error messages.
-    budget: what all pickles that it runs may take together.
+    name, expected: the file's name and its expected content, for error messages. budget: shared by
+    all pickles that the machine runs.
     """
 
     # The names that a pickle may refer to, as "module name".
     globals: frozenset[str] = frozenset()
 
-    def __init__(self, name: str, expected: str, budget: Budget):
+    def __init__(self, name: str, expected: str, budget: PickleBudget):
         self.name, self.expected, self.budget = name, expected, budget
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
 
     def call(self, function: str, arguments: tuple) -> Any:
-        """The result of calling one of `globals`; raises `self.refused` for other arguments."""
+        """Returns the result of a call of one of `globals`; raises `self.refused` otherwise."""
         raise self.refused(f"calls {function.replace(' ', '.')}")
 
     def build(self, instance: Any, state: Any) -> Any:
-        """The object that replaces `instance` after its `state` is set."""
+        """Returns the object that replaces `instance` after its `state` is set."""
         raise self.refused("sets the state of an object")
 
     def persistent(self, identity: Any) -> Any:
-        """The object outside the pickle that a persistent id refers to."""
+        """Returns the object outside the pickle that a persistent id refers to."""
         raise self.refused("refers to objects outside of it")
 
-    def parts(self, value: Any) -> Iterable[Any] | None:
-        """The values that are directly in one, as in `nesting.check`."""
-        return nesting.parts_of(value)
+    def children(self, value: Any) -> Iterable[Any] | None:
+        """Returns the values in a container, as `limits.children` does."""
+        return limits.children(value)
 
     def refused(self, reason: str) -> Refused:
         return Refused(f"{self.name} {reason}; {self.expected} was expected")
 
     def run(self, stream: Any) -> Any:
-        """The content of the pickle. Raises Refused if it is damaged, unexpected, or too much.
+        """Reads a pickle. Raises Refused if it is damaged, unexpected, or exceeds the limits.
 
         stream: an object with `read` and `readline`.
         """
         self.stack, self.memo = [], {}
         try:
-            for opcode, argument, _ in pickletools.genops(Metered(stream, self.budget)):
+            for opcode, argument, _ in pickletools.genops(_BudgetedStream(stream, self.budget)):
                 if opcode.name == "STOP":
                     (content,) = self._pop(1)
-                    nesting.check(content, self.parts)
+                    limits.check_tree(content, self.children)
                     return content
-                self.budget.take_opcode()
+                self.budget.spend_opcode()
                 self._do(opcode.name, argument)
         except Refused:
             raise
         except (ValueError, OverflowError, MemoryError) as error:
-            raise self.refused(f"is damaged: {reason(error)}") from None
+            raise self.refused(f"is damaged: {limits.one_line(error)}") from None
         raise self.refused("is damaged: its pickle has no end")
 
     def _do(self, opcode: str, argument: Any) -> None:

@@ -12,30 +12,29 @@ from typing import Any
 
 import numpy as np
 
-from diffusion_jax.files.archive import length_of
-from diffusion_jax.files.budget import Budget
+from diffusion_jax.files.limits import PickleBudget, file_length
 from diffusion_jax.files.safe_pickle import Refused
 from diffusion_jax.files.torch_pickle import Storage, TensorMachine
 
 MAGIC, VERSION = 0x1950A86A20F9469CFC6C, 1001
 
 
-def read(file: BufferedIOBase, path: Path, budget: Budget | None = None) -> Any:
-    """The content of an open file, from where it stands; see `torch_reader.read`.
+def read(file: BufferedIOBase, path: Path, budget: PickleBudget | None = None) -> Any:
+    """Reads an open file from its current position; see `torch_reader.read`.
 
-    A storage alone, as pickles of tensors have them, becomes an array of its numbers. path: for
-    error messages. budget: of its pickles; by default what a file of its length may need. Raises
-    ValueError if the file is damaged or has other content.
+    A file of a single storage, as pickled tensors contain, becomes an array. path: for error
+    messages. budget: for its pickles; by default as many bytes as the file has. Raises ValueError
+    if the file is damaged or has other content.
     """
-    length = length_of(file) - file.tell()
+    length = file_length(file) - file.tell()
     try:
-        return _Reader(path, length, budget or Budget(length), file).read()
+        return _Reader(path, length, budget or PickleBudget(length), file).read()
     except (struct.error, EOFError, OverflowError, MemoryError) as error:
         raise ValueError(f"{path} is damaged: {error}") from None
 
 
 class _Reader(TensorMachine):
-    def __init__(self, path: Path, length: int, budget: Budget, file: BufferedIOBase):
+    def __init__(self, path: Path, length: int, budget: PickleBudget, file: BufferedIOBase):
         super().__init__(str(path), length, budget)
         self.file = file
 
@@ -63,7 +62,7 @@ class _Reader(TensorMachine):
         return content
 
     def numbers(self, storage: Storage) -> np.ndarray:
-        """Room for the numbers, which come after the pickle."""
+        """Allocates the numbers, which follow the pickle."""
         return np.empty(storage.count, storage.dtype)
 
     def _fill(self, storage: Storage) -> None:

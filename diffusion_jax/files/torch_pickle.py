@@ -1,4 +1,4 @@
-"""What the pickles of both formats of `torch.save` have in common.
+"""The pickles in both formats of `torch.save`.
 
 The pickle of a file describes its tensors as views of storages, whose numbers follow elsewhere in
 the file. It is interpreted, not unpickled, so no code from the file is ever executed; names that
@@ -13,7 +13,8 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from diffusion_jax.files.budget import Budget
+from diffusion_jax.files import limits
+from diffusion_jax.files.limits import PickleBudget
 from diffusion_jax.files.safe_pickle import Global, Machine
 
 ORDERED_DICT = "collections OrderedDict"
@@ -21,7 +22,7 @@ REBUILD_TENSOR = "torch._utils _rebuild_tensor_v2"
 REBUILD_PARAMETER = "torch._utils _rebuild_parameter"
 FLOAT_STORAGE = "torch FloatStorage"
 
-# The types of numbers, little-endian.
+# Little-endian types by the name of their storage.
 TYPES = {
     FLOAT_STORAGE: np.dtype("<f4"),
     "torch HalfStorage": np.dtype("<f2"),
@@ -30,15 +31,12 @@ TYPES = {
     "torch LongStorage": np.dtype("<i8"),
 }
 
-# Tensors may share their numbers; together they are at most so many times as long as the file.
-MOST_VIEWED = 4
-
 EXPECTED = "a file of tensors (of float32, float16, bfloat16, float64 or int64 numbers)"
 
 
 @dataclass(frozen=True)
 class Storage:
-    """key: its name within the file. count: of its numbers."""
+    """Numbers that tensors are views of. key: name within the file. count: length of the array."""
 
     key: str
     dtype: np.dtype
@@ -50,23 +48,25 @@ class Storage:
 
 
 class TensorMachine(Machine):
-    """A reader of pickles that hold dicts, lists, tuples, numbers, strings and tensors."""
+    """Reader of pickles that hold dicts, lists, tuples, numbers, strings and tensors.
+
+    length: of the file in bytes; its storages cannot be longer.
+    """
 
     globals = frozenset({ORDERED_DICT, REBUILD_TENSOR, REBUILD_PARAMETER, *TYPES})
 
-    def __init__(self, name: str, length: int, budget: Budget):
-        """length: of the file. Its storages cannot be longer."""
+    def __init__(self, name: str, length: int, budget: PickleBudget):
         super().__init__(name, EXPECTED, budget)
         self.arrays: dict[Storage, np.ndarray] = {}
         self._left = length
-        self._viewed = MOST_VIEWED * length
+        self._viewed = limits.TENSOR_SHARING * length
 
     def numbers(self, storage: Storage) -> np.ndarray:
-        """The numbers of a storage, asked for once."""
+        """Returns the numbers of a storage; called once for each."""
         raise NotImplementedError
 
     def stored(self, storage: Storage) -> np.ndarray:
-        """The numbers of a storage. Raises Refused if all together are longer than the file."""
+        """Returns the numbers of a storage. Raises Refused if all are longer than the file."""
         if storage not in self.arrays:
             self._left -= storage.nbytes
             if self._left < 0:
@@ -86,7 +86,7 @@ class TensorMachine(Machine):
                 return OrderedDict()
             case (name, _) if name == REBUILD_TENSOR:
                 return self._tensor(arguments)
-            # The others are requires_grad and backward hooks.
+            # The ignored arguments are requires_grad and backward hooks.
             case (name, (np.ndarray() as data, _, _)) if name == REBUILD_PARAMETER:
                 return data
         raise self.refused("calls something other than a tensor or an OrderedDict")
@@ -101,9 +101,9 @@ class TensorMachine(Machine):
         raise self.refused("has a storage that is not described as PyTorch describes storages")
 
     def _tensor(self, arguments: tuple) -> np.ndarray:
-        """A view of the storage; offset and strides are in elements, not bytes."""
+        """Returns a view of the storage; offset and strides are in elements, not bytes."""
         match arguments:
-            # The last are requires_grad, backward hooks and perhaps metadata.
+            # The ignored arguments are requires_grad, backward hooks and perhaps metadata.
             case (Storage() as storage, offset, tuple(size), tuple(stride), _, _, *_) if is_view(
                 offset, size, stride
             ):
@@ -111,25 +111,27 @@ class TensorMachine(Machine):
                     raise self.refused("has a tensor that reaches beyond its storage")
                 self._viewed -= math.prod(size) * storage.dtype.itemsize
                 if self._viewed < 0:
-                    raise self.refused(f"has tensors of more than {MOST_VIEWED} times its length")
+                    raise self.refused(
+                        f"has tensors of more than {limits.TENSOR_SHARING} times its length"
+                    )
                 return view(self.stored(storage), offset, size, stride)
         raise self.refused("has a tensor that is not described as PyTorch describes tensors")
 
 
 def is_view(offset: Any, size: tuple, stride: tuple) -> bool:
-    """Whether these can describe a view of a storage; all are in elements, not bytes."""
+    """True if the arguments describe a view of a storage; all are in elements, not bytes."""
     numbers = (offset, *size, *stride)
-    of_one_length = len(size) == len(stride) <= 32
-    return of_one_length and all(type(n) is int and 0 <= n < 2**40 for n in numbers)
+    same_length = len(size) == len(stride) <= 32
+    return same_length and all(type(n) is int and 0 <= n < 2**40 for n in numbers)
 
 
 def reaches_beyond(count: int, offset: int, size: tuple, stride: tuple) -> bool:
-    """Whether such a view needs more than the `count` numbers of its storage."""
+    """True if a view needs more than the `count` numbers of its storage."""
     last = offset + sum((n - 1) * step for n, step in zip(size, stride))
     return math.prod(size) > count or (math.prod(size) > 0 and last >= count)
 
 
 def view(numbers: np.ndarray, offset: int, size: tuple, stride: tuple) -> np.ndarray:
-    """The view of a storage's numbers."""
+    """Returns a view of a storage's numbers."""
     strides = [numbers.itemsize * step for step in stride]
     return np.lib.stride_tricks.as_strided(numbers[offset:], size, strides, writeable=False)

@@ -1,8 +1,8 @@
 """Reads files of `torch.save` without PyTorch.
 
 Since PyTorch 1.6 such a file is an uncompressed zip archive: NAME/data.pkl is a pickle that
-describes the tensors, and NAME/data/0, 1, ... contain their data. See `torch_legacy` for files from
-before.
+describes the tensors, and NAME/data/0, 1, ... contain their data. `torch_legacy` reads older
+files.
 """
 
 import io
@@ -14,22 +14,22 @@ from typing import Any
 
 import numpy as np
 
-from diffusion_jax.files import archive, torch_legacy
-from diffusion_jax.files.budget import Budget
+from diffusion_jax.files import limits, torch_legacy
+from diffusion_jax.files.limits import PickleBudget
 from diffusion_jax.files.safe_pickle import Refused
 from diffusion_jax.files.torch_pickle import Storage, TensorMachine
 
-LARGEST_PICKLE = 2**22  # bytes; those of real models are a few hundred thousand
+PICKLE_BYTES = 2**22  # real models have a few hundred thousand
 
-# What zipfile raises for damaged files and files that are not zip archives.
+# Raised by zipfile for damaged files and files that are not zip archives.
 DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, ValueError, OSError)
 DAMAGE += (OverflowError, NotImplementedError, RuntimeError)
 
 
 def read(path: Path) -> Any:
-    """The saved dicts, lists, tuples, numbers and strings; tensors as NumPy arrays.
+    """Reads dicts, lists, tuples, numbers and strings; tensors become NumPy arrays.
 
-    Arrays have the type of the tensor, bfloat16 that of ml_dtypes. Raises FileNotFoundError if
+    Arrays have the type of the tensor; bfloat16 is from ml_dtypes. Raises FileNotFoundError if
     there is no such file, ValueError if it is damaged or has other content.
     """
     with path.open("rb") as file:
@@ -37,19 +37,19 @@ def read(path: Path) -> Any:
             file.seek(0)
             return torch_legacy.read(file, path)
         try:
-            with archive.opened(file) as members:
+            with limits.open_zip(file) as members:
                 return _Reader(path, members).read()
         except Refused:
             raise
         except DAMAGE as error:
-            reason = archive.reason(error)
+            reason = limits.one_line(error)
             raise ValueError(f"{path} is damaged, or not a file of torch.save: {reason}") from None
 
 
 class _Reader(TensorMachine):
     def __init__(self, path: Path, members: zipfile.ZipFile):
         length = path.stat().st_size
-        super().__init__(str(path), length, Budget(LARGEST_PICKLE))
+        super().__init__(str(path), length, PickleBudget(PICKLE_BYTES))
         self.archive = members
         self.members = set(members.namelist())
         if sum(info.file_size for info in members.infolist()) > length:
@@ -59,12 +59,12 @@ class _Reader(TensorMachine):
             raise self.refused("is not a file of torch.save: it has no NAME/data.pkl")
         self.root = pickles[0].removesuffix("data.pkl")
         if self.root + "byteorder" in self.members:
-            order = self._member("byteorder", LARGEST_PICKLE)
+            order = self._member("byteorder", PICKLE_BYTES)
             if order != b"little":
                 raise self.refused(f"was saved with the byte order {order[:20]!r}, not little")
 
     def read(self) -> Any:
-        return self.run(io.BytesIO(self._member("data.pkl", LARGEST_PICKLE)))
+        return self.run(io.BytesIO(self._member("data.pkl", PICKLE_BYTES)))
 
     def numbers(self, storage: Storage) -> np.ndarray:
         data = self._member(f"data/{storage.key}", storage.nbytes)
@@ -73,7 +73,7 @@ class _Reader(TensorMachine):
         return np.frombuffer(data, storage.dtype)
 
     def _member(self, name: str, largest: int) -> bytes:
-        """The bytes of an archive member, with its checksum verified."""
+        """Returns the bytes of an archive member after verifying its checksum."""
         if self.root + name not in self.members:
             raise self.refused(f"is damaged: {name[:50]!r} is missing")
         info = self.archive.getinfo(self.root + name)

@@ -14,7 +14,7 @@ from diffusion_jax.files.torch_pickle import FLOAT_STORAGE, ORDERED_DICT, REBUIL
 
 
 def write(path: Path, tree: Any) -> None:
-    """Writes `tree` as a file that `torch.load` reads, completely or not at all.
+    """Writes `tree` atomically as a file that `torch.load` reads.
 
     tree: dicts, OrderedDicts, lists, tuples, numbers, strings, None and float32 NumPy arrays.
     Raises TypeError for anything else.
@@ -33,7 +33,7 @@ def write(path: Path, tree: Any) -> None:
 
 
 def _opcodes(tree: Any, arrays: list[np.ndarray]) -> list[bytes]:
-    """The opcodes that push `tree` on the stack; its arrays are appended to `arrays`."""
+    """Returns the opcodes that push `tree` on the stack; appends its arrays to `arrays`."""
     match tree:
         case None:
             return [b"N"]

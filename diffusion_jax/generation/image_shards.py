@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from diffusion_jax import parallel
-from diffusion_jax.files import atomic, json_object, npz, writable
+from diffusion_jax.files import atomic, json_files, npz, write_access
 
 UNFINISHED = "unfinished"
 SETTINGS = "settings.json"
@@ -45,7 +45,7 @@ class Shards:
         """
         check_free(out)
         file = out / UNFINISHED / SETTINGS
-        before = json_object.read(file, remedy=f"delete {out}") if file.is_file() else None
+        before = json_files.read_object(file, remedy=f"delete {out}") if file.is_file() else None
         if before is not None and (changes := _changes(before, settings)):
             raise ValueError(
                 f"--out={out} holds unfinished images with other settings ({changes}); give the "
@@ -128,7 +128,7 @@ def check_free(out: Path) -> None:
         and any(path != unfinished or any(path.iterdir()) for path in out.iterdir())
     ):
         raise ValueError(f"--out={out} is there already; choose another folder, or delete it")
-    writable.check(out, "--out", folder=True)
+    write_access.check(out, "--out", folder=True)
 
 
 def as_lines(settings: Mapping[str, Any]) -> str:

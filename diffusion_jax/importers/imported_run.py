@@ -15,7 +15,7 @@ from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 from diffusion_jax.config import build
-from diffusion_jax.files import json_object, writable
+from diffusion_jax.files import json_files, write_access
 from diffusion_jax.training.checkpoints import Checkpoints
 from diffusion_jax.training.state import TrainState, init_state
 from diffusion_jax.workdir.classes import save_classes
@@ -96,7 +96,7 @@ def check_free(folder: Path, flag: str = "workdir") -> None:
     """Raises ValueError if the folder, which the flag names, is not empty or cannot be written."""
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise ValueError(f"--{flag}={folder} already exists; choose another, or delete it")
-    writable.check(folder, f"--{flag}", folder=True)
+    write_access.check(folder, f"--{flag}", folder=True)
 
 
 def read_weights(
@@ -138,7 +138,7 @@ def origin_of(workdir: Path) -> dict[str, int]:
     path = workdir / ORIGIN_FILE
     if not path.exists():
         return {}
-    origin = json_object.read(path, remedy="delete it, or restore it")
+    origin = json_files.read_object(path, remedy="delete it, or restore it")
     found = {name: origin[name] for name in ("epoch", "step", "imported_as") if name in origin}
     if not all(isinstance(number, int) for number in found.values()):
         raise ValueError(f"{path} is damaged: it has {found}; delete it, or restore it")

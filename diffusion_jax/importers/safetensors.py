@@ -15,7 +15,7 @@ from jaxtyping import PyTree
 from ml_collections import ConfigDict
 from safetensors import SafetensorError, numpy, safe_open
 
-from diffusion_jax.files import archive, atomic
+from diffusion_jax.files import atomic, limits
 from diffusion_jax.importers.imported import shapes_of
 from diffusion_jax.importers.imported_run import check_free
 from diffusion_jax.importers.tensors import Source, fill
@@ -77,7 +77,7 @@ def tensors_of(path: Path) -> tuple[int, dict[str, np.ndarray]]:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        reason = archive.reason(error)
+        reason = limits.one_line(error)
         raise ValueError(f"{path} is damaged, or not a file of safetensors: {reason}") from None
     step = metadata.get("step", "0")
     if not re.fullmatch(r"\d{1,15}", step):

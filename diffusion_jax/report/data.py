@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from diffusion_jax.config import build
 from diffusion_jax.data.cache import DESCRIPTION, CachedSource
 from diffusion_jax.data.sources import default_data_dir
-from diffusion_jax.files import json_object
+from diffusion_jax.files import json_files
 from diffusion_jax.report.embedded import Embedded, embed_picture
 from diffusion_jax.runs import datasets
 
@@ -45,7 +45,7 @@ def read(workdir: Path, config: ConfigDict, most_bytes: int) -> DataReport:
 def recorded_in(workdir: Path) -> dict[str, Any]:
     """dataset.json, or nothing if it cannot be read."""
     try:
-        recorded = json_object.any_of(workdir / "dataset.json")
+        recorded = json_files.read(workdir / "dataset.json")
     except (OSError, ValueError):
         return {}
     return recorded if isinstance(recorded, dict) else {}
@@ -62,7 +62,7 @@ def _open(config: ConfigDict, fingerprint: str) -> datasets.Dataset:
         config.data.cache_dir or Path(config.data.data_dir or default_data_dir()) / "cache"
     )
     for path in sorted(cache.expanduser().glob(f"*/{DESCRIPTION}")):
-        if json_object.read(path, remedy="delete it").get("fingerprint") == fingerprint:
+        if json_files.read_object(path, remedy="delete it").get("fingerprint") == fingerprint:
             source = CachedSource(path.parent)
             squares = partial(build.read_squares, config, source)
             return datasets.Dataset(source, squares, source.description.provenance())

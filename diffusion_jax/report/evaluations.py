@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from diffusion_jax.evaluation.sweep_plot import shown
-from diffusion_jax.files import json_object
+from diffusion_jax.files import json_files
 from diffusion_jax.report.embedded import Embedded, embed_file
 
 FOLDER = "evaluations"
@@ -58,7 +58,7 @@ def read(folder: Path, most_bytes: int) -> Evaluations:
     results, plots, notes = [], [], []
     for path in sorted(folder.glob("result-*.json")):
         try:
-            results.append(_of_result(path.stem, json_object.any_of(path)))
+            results.append(_of_result(path.stem, json_files.read(path)))
         except (ValueError, OSError):
             notes.append(f"{path.name} cannot be read.")
     results.sort(key=_order)

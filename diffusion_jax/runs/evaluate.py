@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from diffusion_jax import parallel
 from diffusion_jax.config import build, overrides
 from diffusion_jax.evaluation.image_sets import ImageSet
-from diffusion_jax.files import json_object
+from diffusion_jax.files import json_files
 from diffusion_jax.generation import guidance_models
 from diffusion_jax.generation.class_labels import parse_list
 from diffusion_jax.generation.pixels import Origin, finite_pixels
@@ -86,7 +86,7 @@ def trained_on(workdir: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     remedy = "delete it to evaluate without comparing the reference with the training data"
-    data = json_object.read(path, remedy=remedy)
+    data = json_files.read_object(path, remedy=remedy)
     sides, origin = data.get("shape", []), data.get("origin", {})
     whole = isinstance(sides, list) and all(isinstance(side, int) for side in sides)
     if not whole or not isinstance(origin, dict):

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from diffusion_jax.files import json_object
+from diffusion_jax.files import json_files
 
 
 class DamagedCheckpoint(ValueError):
@@ -42,7 +42,7 @@ def check_metadata(path: Path) -> None:
     As it does over text that is no JSON, and over a file that is missing: they are not needed.
     """
     try:
-        values = json_object.any_of(path)
+        values = json_files.read(path)
     except (OSError, ValueError):
         return
     if not isinstance(values, dict):

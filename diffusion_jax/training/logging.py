@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from diffusion_jax import images, parallel
-from diffusion_jax.files import atomic, json_object
+from diffusion_jax.files import atomic, json_files
 from diffusion_jax.training.tensorboard import Board
 
 METRICS_FILE = "metrics.jsonl"
@@ -208,7 +208,7 @@ def read_metrics(workdir: Path) -> list[dict[str, Any]]:
     lines = []
     for text in _lines(path) if path.exists() else ():
         try:
-            line = json_object.parsed(text)
+            line = json_files.parse(text)
         except ValueError:  # half a line, from a process that was killed
             continue
         if isinstance(line, dict) and type(line.get("step")) is int:

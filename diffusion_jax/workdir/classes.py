@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from diffusion_jax.files import atomic, json_object
+from diffusion_jax.files import atomic, json_files
 from diffusion_jax.workdir.layout import CLASSES_FILE, resolve_workdir
 
 
@@ -22,10 +22,10 @@ def load_classes(workdir: Path) -> list[str]:
     if not path.exists():
         return []
     with path.open("rb") as file:
-        text = file.read(json_object.LONGEST + 1)
+        text = file.read(limits.TEXT_BYTES + 1)
     try:
-        if len(text) > json_object.LONGEST:
-            raise ValueError(f"it is longer than {json_object.LONGEST:,} bytes")
+        if len(text) > limits.TEXT_BYTES:
+            raise ValueError(f"it is longer than {limits.TEXT_BYTES:,} bytes")
         return text.decode().split("\n")[:-1]
     except ValueError as error:
         raise ValueError(

@@ -7,7 +7,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from diffusion_jax.files import archive, atomic, json_object
+from diffusion_jax.files import atomic, json_files, limits
 from diffusion_jax.workdir.layout import CONFIG_FILE, pretrained_names, resolve_workdir
 
 
@@ -30,11 +30,11 @@ def load_config(workdir: Path) -> ConfigDict:
             f"{workdir} is not the workdir of a run: {found}. Nor is it a model that comes with "
             f"the package: {', '.join(pretrained_names())}"
         )
-    values = json_object.read(path, remedy="restore it from a copy")
+    values = json_files.read_object(path, remedy="restore it from a copy")
     try:
         return ConfigDict(values).lock()
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        reason = archive.reason(error)
+        reason = limits.one_line(error)
         raise ValueError(
             f"{path} is not the config of a run: {reason}; restore it from a copy"
         ) from None

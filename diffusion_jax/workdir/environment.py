@@ -9,7 +9,7 @@ from pathlib import Path
 import jax
 
 from diffusion_jax.evaluation import provenance
-from diffusion_jax.files import atomic, json_object
+from diffusion_jax.files import atomic, json_files
 
 FILE = "environment.json"
 PACKAGES = ("diffusion-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint")
@@ -39,7 +39,7 @@ def record(workdir: Path, step: int) -> None:
 def recorded(workdir: Path) -> Sequence[Facts]:
     """The starts that a workdir records, oldest first; none if it is older, or damaged."""
     try:
-        starts = json_object.any_of(workdir / FILE)
+        starts = json_files.read(workdir / FILE)
     except (OSError, ValueError):
         return []
     if not isinstance(starts, list) or not all(isinstance(start, dict) for start in starts):

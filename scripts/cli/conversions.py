@@ -113,7 +113,7 @@ def import_original(
 
 def import_statistics(mean: Path, covariance: Path, out: Path) -> None:
     """Writes an .npz from the FID statistics of the original."""
-    from diffusion_jax.files import npz, writable
+    from diffusion_jax.files import npz, write_access
     from diffusion_jax.importers import original
     from diffusion_jax.importers.original.statistics import FEATURES
 
@@ -121,7 +121,7 @@ def import_statistics(mean: Path, covariance: Path, out: Path) -> None:
         raise ValueError(f"--out={out} must end in .npz")
     if out.exists():
         raise ValueError(f"--out={out} exists already; choose another, or delete it")
-    writable.check(out, "--out")
+    write_access.check(out, "--out")
     mu, sigma = original.read_statistics(mean, covariance)
     out.parent.mkdir(parents=True, exist_ok=True)
     npz.write(out, {"mu": mu, "sigma": sigma, "features": np.array(FEATURES)})
@@ -130,10 +130,10 @@ def import_statistics(mean: Path, covariance: Path, out: Path) -> None:
 
 def export_original(workdir: Path, out: Path, *, checkpoint: int | None, raw: bool) -> None:
     """Writes a checkpoint of a run as files of gmongaras/Diffusion_models_from_scratch."""
-    from diffusion_jax.files import writable
+    from diffusion_jax.files import write_access
     from diffusion_jax.importers import imported_run, original
 
-    writable.check(out, "--out", folder=True)
+    write_access.check(out, "--out", folder=True)
     config = _config_of(workdir)
     original.check_exportable(config)
     step, params, adam = imported_run.read_weights(workdir, config, checkpoint=checkpoint, raw=raw)

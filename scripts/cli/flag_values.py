@@ -57,13 +57,13 @@ def results_folder(out: str | None, parent: Path) -> Path:
 
     Raises ValueError if --out is there already, and not empty, or if it cannot be written.
     """
-    from diffusion_jax.files import writable
+    from diffusion_jax.files import write_access
     from diffusion_jax.workdir.layout import next_folder
 
     folder = next_folder(parent) if out is None else Path(out)
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise ValueError(f"--out={out} is there already; choose another folder, or delete it")
-    writable.check(folder, "--out", folder=True)
+    write_access.check(folder, "--out", folder=True)
     return folder
 
 

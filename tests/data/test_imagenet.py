@@ -273,8 +273,8 @@ def test_a_damaged_dataset_is_named(tmp_path, name):
 
 @pytest.mark.parametrize("protocol", [2, 3, 4])
 def test_long_arrays_go_through_a_temporary_file(tmp_path, monkeypatch, protocol):
-    monkeypatch.setattr(numpy_pickle, "LONG", 100)
-    monkeypatch.setattr(numpy_pickle, "AT_ONCE", 7)  # which cuts characters of two bytes
+    monkeypatch.setattr(numpy_pickle, "SPOOL_BYTES", 100)
+    monkeypatch.setattr(numpy_pickle, "READ_BYTES", 7)  # which cuts characters of two bytes
     array = np.random.default_rng(0).integers(0, 256, (20, 30), np.uint8)
     (tmp_path / "a").write_bytes(pickle.dumps({"data": array, "x": [1.5, None]}, protocol))
     with (tmp_path / "a").open("rb") as file:

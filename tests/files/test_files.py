@@ -125,7 +125,7 @@ def test_truncated_and_flipped_files_give_one_line_or_the_numbers(tmp_path):
     lines = list(filter(None, lines))  # some bytes, such as those of the date, mean nothing
     assert len(lines) > len(whole) // 4
     for line in lines:
-        assert line.startswith(f"{path} is damaged, or no file of NumPy's: ")
+        assert line.startswith(f"{path} is damaged, or not a NumPy file: ")
         assert len(line.splitlines()) == 1
         assert not line.endswith(": ")
 
@@ -151,7 +151,7 @@ def saved(array: np.ndarray) -> bytes:
 def test_what_is_no_array_gives_one_line(tmp_path, content, message):
     path = tmp_path / "a.npy"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"a\.npy is damaged, or no file of NumPy's: .+") as caught:
+    with pytest.raises(ValueError, match=r"a\.npy is damaged, or not a NumPy file: .+") as caught:
         npz.read_array(path)
     assert message in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1

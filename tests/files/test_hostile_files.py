@@ -15,21 +15,13 @@ import pytest
 from forks import run_each
 from memory import MB
 
-from diffusion_jax.data import crops, imagenet, numpy_pickle, pixel_limits
+from diffusion_jax.data import crops, imagenet, numpy_pickle
 from diffusion_jax.data.cache import CachedSource
 from diffusion_jax.data.decoder import Decoder
 from diffusion_jax.data.folder import find_images, read_folder
 from diffusion_jax.data.preparation import Cut
 from diffusion_jax.evaluation import image_sets, references
-from diffusion_jax.files import (
-    archive,
-    budget,
-    json_object,
-    nesting,
-    npz,
-    nvidia_pickle,
-    torch_reader,
-)
+from diffusion_jax.files import json_files, limits, npz, nvidia_pickle, torch_reader
 from diffusion_jax.importers import safetensors
 from diffusion_jax.training.logging import read_metrics
 from diffusion_jax.workdir.classes import load_classes
@@ -90,7 +82,7 @@ def test_what_unpacks_to_gigabytes_is_refused(bomb, read):
 def test_what_unpacks_to_a_little_more_is_read(tmp_path):
     images = np.zeros((1000, 32, 32, 3), np.uint8)
     np.savez_compressed(tmp_path / "a.npz", arr_0=images)
-    assert (tmp_path / "a.npz").stat().st_size * archive.MOST_TIMES < images.nbytes
+    assert (tmp_path / "a.npz").stat().st_size * limits.ZIP_GROWTH < images.nbytes
     assert npz.read(tmp_path / "a.npz")["arr_0"].shape == images.shape
 
 
@@ -197,7 +189,7 @@ def torch_file(path, pickled):
 
 
 def test_instructions_are_counted(tmp_path, monkeypatch):
-    monkeypatch.setattr(budget, "MOST_OPCODES", 2**12)
+    monkeypatch.setattr(limits, "PICKLE_OPCODES", 2**12)
     path = torch_file(tmp_path / "a.pt", b"](" + b"]" * 2**14 + b"e")
     refused(lambda: torch_reader.read(path), "more than 4,096 instructions")
 
@@ -216,11 +208,11 @@ def test_deep_and_circular_values_are_refused(tmp_path):
     refused(lambda: torch_reader.read(path), "nested more than 64 deep")
     # Each level is reached from the top, too, so that none of them seems deep.
     value, levels = [], []
-    for _ in range(2 * nesting.DEEPEST):
+    for _ in range(2 * limits.TREE_DEPTH):
         value = [value]
         levels.append(value)
     with pytest.raises(ValueError, match="64 deep"):
-        nesting.check(levels)
+        limits.check_tree(levels)
 
 
 def test_a_string_longer_than_its_file(tmp_path):
@@ -266,7 +258,7 @@ def test_pixels_are_counted_before_they_are_decoded(tmp_path, side):
 
 def test_large_images_take_turns(tmp_path, monkeypatch):
     """So that the memory does not grow with the number of threads."""
-    monkeypatch.setattr(pixel_limits, "LARGE", 100)
+    monkeypatch.setattr(limits, "LARGE_IMAGE_PIXELS", 100)
     path = png(tmp_path / "a.png", 10, 10)
     within, most = [], []
 
@@ -345,10 +337,12 @@ JSON = {
 
 @pytest.mark.parametrize(("text", "message", "most"), JSON.values(), ids=JSON)
 def test_json_has_bounds(tmp_path, monkeypatch, text, message, most):
-    monkeypatch.setattr(nesting, "MOST", 2**12)  # which are counted slowly while types are checked
+    monkeypatch.setattr(
+        limits, "TREE_VALUES", 2**12
+    )  # which are counted slowly while types are checked
     path = tmp_path / "dataset.json"
     path.write_text(text)
-    refused(lambda: json_object.read(path, remedy="x"), message, most=most)
+    refused(lambda: json_files.read_object(path, remedy="x"), message, most=most)
     refused(lambda: CachedSource(tmp_path), message, most=most)
 
 
@@ -394,7 +388,9 @@ def test_the_scripts_say_it_in_one_line(tmp_path):
         ["imagenet64", f"--source={zips}", where, "--any_count", "--split=validation"],
         ["check", "--config=configs/folder.py", *folder],
     ]
-    for done, message in zip(run_each("data", cases), ("unpacks to 5", "far more than")):
+    for done, message in zip(
+        run_each("data", cases), ("unpacks to 5", "more than 134,217,728 pixels")
+    ):
         assert done.returncode == 1, done.stderr
         (line,) = [line for line in done.stderr.splitlines() if line.startswith("Error: ")]
         assert message in line

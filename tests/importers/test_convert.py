@@ -397,5 +397,5 @@ def test_saved_statistics_become_an_npz(tmp_path):
     with pytest.raises(ValueError, match=r"\(8, 7\)"):
         original.read_statistics(tmp_path / "mean.npy", tmp_path / "cov.npy")
     np.save(tmp_path / "cov.npy", np.array([{}]))
-    with pytest.raises(ValueError, match=r"cov\.npy is damaged, or no file of NumPy's"):
+    with pytest.raises(ValueError, match=r"cov\.npy is damaged, or not a NumPy file"):
         original.read_statistics(tmp_path / "mean.npy", tmp_path / "cov.npy")

@@ -155,7 +155,7 @@ def test_weights_from_a_file(tmp_path, monkeypatch, params):
     kept.write_bytes(kept.read_bytes()[:1000])
     with pytest.raises(ValueError, match=r"npz is damaged: .*; delete it"):
         inception_weights.load("published", cache_dir=tmp_path / "cache")
-    with pytest.raises(FileNotFoundError, match="fetch it elsewhere and give its path"):
+    with pytest.raises(FileNotFoundError, match="download it elsewhere and give its path"):
         inception_weights.load("published", cache_dir=tmp_path / "other")
     assert os.listdir(tmp_path / "other") == []
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from diffusion_jax.files import json_object
+from diffusion_jax.files import json_files
 from diffusion_jax.importers.original.names import TELLTALES, StateDict
 from diffusion_jax.models.layers.block_chain import parse_blocks
 
@@ -21,7 +21,7 @@ def read(json_path: Path, model_path: Path, state: StateDict) -> dict[str, Any]:
     step, which are taken from the model's file name. A missing atn_resolution is 16. Raises
     ValueError if the file is not such a JSON object.
     """
-    values = json_object.read(json_path, remedy="give the model's file of hyper-parameters")
+    values = json_files.read_object(json_path, remedy="give the model's file of hyper-parameters")
     if "blk_types" not in values:
         if "num_res_blocks" not in values:
             raise ValueError(f"{json_path} has neither blk_types nor (old files) num_res_blocks")

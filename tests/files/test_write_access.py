@@ -9,7 +9,7 @@ from forks import run_each
 from PIL import Image
 
 from diffusion_jax.evaluation import sweep_plot
-from diffusion_jax.files import writable
+from diffusion_jax.files import write_access
 
 
 @pytest.fixture
@@ -21,10 +21,10 @@ def file(tmp_path):
 
 def test_what_can_be_written_is_left_as_it_was(tmp_path, file):
     for path in (file, tmp_path / "new.png", tmp_path / "a" / "b" / "new.png"):
-        writable.check(path, "--out")
+        write_access.check(path, "--out")
     for path in (tmp_path, tmp_path / "new", tmp_path / "a" / "b"):
-        writable.check(path, "--out", folder=True)
-    writable.check(Path("new.png"), "--out")
+        write_access.check(path, "--out", folder=True)
+    write_access.check(Path("new.png"), "--out")
     assert [path.name for path in tmp_path.iterdir()] == ["file.txt"]
     assert file.read_text() == "kept"
 
@@ -37,9 +37,7 @@ def test_what_cannot_be_written_gets_one_line(tmp_path, file):
     too_long = "File name too long; choose a shorter name"
     nothing = "No such file or directory; choose another place"
     of_link = f"{nothing}, or make the folder that the link {dangling} leads to"
-    of_circle = (
-        f"{os.strerror(errno.ELOOP)}; choose another place: its links lead round in a circle"
-    )
+    of_circle = f"{os.strerror(errno.ELOOP)}; choose another place: its links form a circle"
     cases = [
         (file / "new.png", {}, a_file),
         (file / "a" / "b", {"folder": True}, a_file),
@@ -60,7 +58,7 @@ def test_what_cannot_be_written_gets_one_line(tmp_path, file):
     ]
     for path, options, why in cases:
         with pytest.raises(ValueError, match="cannot be written") as caught:
-            writable.check(path, "--out", **options)
+            write_access.check(path, "--out", **options)
         assert str(caught.value) == f"--out={path} cannot be written: {why}"
     with pytest.raises(ValueError, match=r"--plot=/proc/new\.png cannot be written"):
         sweep_plot.check(None, Path("/proc/new.png"))
@@ -81,15 +79,15 @@ def test_what_to_do_depends_on_what_is_wrong(tmp_path, monkeypatch, number, reme
     def fails(**options):
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(writable.tempfile, "TemporaryFile", fails)
+    monkeypatch.setattr(write_access.tempfile, "TemporaryFile", fails)
     with pytest.raises(ValueError, match="cannot be written") as caught:
-        writable.check(tmp_path / "a.png", "--out")
+        write_access.check(tmp_path / "a.png", "--out")
     assert str(caught.value).endswith(f"cannot be written: {os.strerror(number)}; {remedy}")
 
 
 def test_a_link_to_a_file_that_is_not_there_yet_is_written_through(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "new.png")
-    writable.check(tmp_path / "link", "--out")
+    write_access.check(tmp_path / "link", "--out")
     assert [path.name for path in tmp_path.iterdir()] == ["link"]
 
 
@@ -97,10 +95,10 @@ def test_a_link_to_a_file_that_is_not_there_yet_is_written_through(tmp_path):
 def test_permissions_are_said(tmp_path, file):
     file.chmod(0o400)
     with pytest.raises(ValueError, match="it is protected from writing; choose another place"):
-        writable.check(file, "--out")
+        write_access.check(file, "--out")
     tmp_path.chmod(0o500)
     with pytest.raises(ValueError, match="Permission denied; choose another place"):
-        writable.check(tmp_path / "a.png", "--out")
+        write_access.check(tmp_path / "a.png", "--out")
 
 
 @pytest.mark.parametrize(

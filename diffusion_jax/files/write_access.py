@@ -1,4 +1,4 @@
-"""Whether something can be written at a path, found out before the work that makes it."""
+"""Checks before any work that its output can be written."""
 
 import errno
 import os
@@ -15,15 +15,15 @@ REMEDIES = {
     errno.ENOTDIR: "choose another place: a part of the path is a file",
     errno.EISDIR: "choose another place, such as a file in that folder",
     errno.ENAMETOOLONG: "choose a shorter name",
-    errno.ELOOP: "choose another place: its links lead round in a circle",
+    errno.ELOOP: "choose another place: its links form a circle",
 }
 
 
 def check(path: Path, flag: str, *, folder: bool = False) -> None:
-    """Raises ValueError, in one line, if nothing can be written at `path`; leaves nothing there.
+    """Raises a one-line ValueError if `path` cannot be written; leaves nothing there.
 
-    flag: what names the path, for the message: "--out". folder: whether a folder is to be written,
-    and not a file. Folders that are missing on the way are those that writing would make.
+    Missing parent folders are allowed, since writing creates them. flag: the flag that names the
+    path, such as "--out". folder: True if the output is a folder, False if it is a file.
     """
     path = path.expanduser()
     try:
@@ -38,12 +38,12 @@ def check(path: Path, flag: str, *, folder: bool = False) -> None:
         while not os.path.lexists(place):
             _check_name(place)
             place = place.parent
-        # What is there is not touched: a file without a name, or one that is gone at once.
+        # A file without a name, or deleted at once: existing files are not touched.
         with tempfile.TemporaryFile(dir=place):
             pass
         if not folder:
             _check_name(path.absolute())
-            # Through a link to a file, which may not be there yet, its folder is written into.
+            # A link to a file that does not exist yet needs the folder of its target.
             if path.is_symlink() and not os.path.isdir(os.path.dirname(os.path.realpath(path))):
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
     except OSError as error:
@@ -53,7 +53,7 @@ def check(path: Path, flag: str, *, folder: bool = False) -> None:
 
 
 def _remedy(error: OSError, path: Path) -> str:
-    """What to do about it."""
+    """Returns the fix for an error."""
     links = (part for part in (path, *path.parents) if part.is_symlink() and not part.exists())
     if error.errno == errno.ENOENT and (link := next(links, None)):
         return f"choose another place, or make the folder that the link {link} leads to"
@@ -61,6 +61,6 @@ def _remedy(error: OSError, path: Path) -> str:
 
 
 def _check_name(path: Path) -> None:
-    """Raises OSError for a name that is too long for a file, or for the temporary one beside it."""
+    """Raises OSError for a name that is too long for a file or for its temporary file."""
     if len(os.fsencode(path.name)) > 255 - len(f".{os.getpid()}.tmp"):
         raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
