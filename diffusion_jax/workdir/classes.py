@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from diffusion_jax.files import atomic, json_files
+from diffusion_jax.files import atomic, limits
 from diffusion_jax.workdir.layout import CLASSES_FILE, resolve_workdir
 
 
@@ -21,12 +21,8 @@ def load_classes(workdir: Path) -> list[str]:
     path = resolve_workdir(workdir) / CLASSES_FILE
     if not path.exists():
         return []
-    with path.open("rb") as file:
-        text = file.read(limits.TEXT_BYTES + 1)
     try:
-        if len(text) > limits.TEXT_BYTES:
-            raise ValueError(f"it is longer than {limits.TEXT_BYTES:,} bytes")
-        return text.decode().split("\n")[:-1]
+        return limits.read_bytes(path).decode().split("\n")[:-1]
     except ValueError as error:
         raise ValueError(
             f"{path} does not hold the names of classes: {error}; restore it from a copy"
