@@ -1,10 +1,10 @@
-"""Opens a page in the browser to draw and edit images on, with a trained model.
+"""Serves a web page to sample and edit images with a trained model.
 
 python -m scripts.play --workdir runs/digits
 python -m scripts.play --workdir digits --port 7861 --open
 
-The page can be reached from this machine alone, unless --host says otherwise; it takes nothing from
-the internet, and nothing leaves the machine.
+The page is served for this machine only, unless --host is given. Nothing is loaded from the
+internet and nothing is sent there.
 """
 
 import importlib.util
@@ -17,24 +17,26 @@ from absl import flags
 from scripts.cli import app
 
 _WORKDIR = flags.DEFINE_string(
-    "workdir", "digits", "Folder of the run, or the name of a model that comes with the package."
+    "workdir", "digits", "Folder of the run, or name of a model that comes with the package."
 )
-_PARAMS = flags.DEFINE_enum("params", "ema", ["ema", "raw"], "Averaged or raw parameters.")
-_CHECKPOINT = flags.DEFINE_integer("checkpoint", None, "Its step; default: the newest.")
+_PARAMS = flags.DEFINE_enum("params", "ema", ["ema", "raw"], "Parameters to use: EMA or raw.")
+_CHECKPOINT = flags.DEFINE_integer(
+    "checkpoint", None, "Step of the checkpoint; default: the newest."
+)
 _HOST = flags.DEFINE_string(
     "host",
     "127.0.0.1",
-    "The address to listen on; 0.0.0.0 lets everyone on the network use the page.",
+    "Address to listen on; 0.0.0.0 opens the page to the whole network.",
 )
-_PORT = flags.DEFINE_integer("port", 7860, "0: any that is free.", 0, 65535)
+_PORT = flags.DEFINE_integer("port", 7860, "Port to listen on; 0: any free port.", 0, 65535)
 _OPEN = flags.DEFINE_bool("open", False, "Open the page in a browser.")
 
 
 def main() -> int:
     if importlib.util.find_spec("gradio") is None:
         raise ValueError(
-            "Gradio, which the page is made with, is missing; type: pip install -r "
-            "requirements-play.txt"
+            "The page needs Gradio, which is not installed; type: "
+            "pip install -r requirements-play.txt"
         )
     from diffusion_jax import parallel
     from diffusion_jax.config.validation import validate
@@ -43,7 +45,7 @@ def main() -> int:
     from diffusion_jax.workdir.config import load_config
 
     try:
-        # The port comes first, since loading the model takes longer.
+        # The port comes first: it is checked before the model is loaded, which takes longer.
         with server.listening(_HOST.value, _PORT.value) as socket, server.offline():
             config = load_config(Path(_WORKDIR.value).expanduser())
             validate(config)
@@ -52,7 +54,7 @@ def main() -> int:
             server.serve(run, socket, open_browser=_OPEN.value)
     except KeyboardInterrupt:
         print("\nInterrupted.", file=sys.stderr, flush=True)
-        os._exit(130)  # a usual exit would wait for what is being drawn
+        os._exit(130)  # a usual exit would wait for the running request
     return 0
 
 

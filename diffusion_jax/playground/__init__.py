@@ -1,1 +1,1 @@
-"""A page in the browser to sample and edit with a trained model."""
+"""A web page to sample and edit images with a trained model."""

@@ -1,11 +1,17 @@
-"""The playground's page: its tabs, and how it looks."""
+"""The playground's page: the settings column, the tabs and the style."""
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import gradio as gr
+from gradio.utils import get_upload_folder
 
-from diffusion_jax.playground import edit_tabs, sample_tabs, session
+from diffusion_jax.playground import components, sampling, tabs
 from diffusion_jax.runs.run import Run
 
-# Pixels stay squares, and small images are shown as large as there is room.
+# Pixels stay squares, and small images fill the available width.
 CSS = """
 .pixels img { image-rendering: pixelated; object-fit: contain; width: 100%; height: 100%; }
 .gradio-container { max-width: 1400px !important; padding: 0 16px !important; }
@@ -13,42 +19,96 @@ footer { display: none !important; }
 """
 
 
+class UploadsOnly(gr.Blocks):
+    """Blocks that accept a file as input only if it was uploaded.
+
+    A request can name any path or URL. Gradio would copy that file to its cache and serve it: its
+    own check runs for a page that `launch` serves, not for one that is mounted in an application.
+    """
+
+    async def preprocess_data(self, block_fn: Any, inputs: list[Any], *rest: Any, **more: Any):
+        uploads = Path(get_upload_folder()).resolve()
+        for path in _paths(inputs):
+            if "\0" in path or not Path(path).resolve().is_relative_to(uploads):
+                raise gr.Error("The file was not uploaded; upload it", print_exception=False)
+        try:
+            return await super().preprocess_data(block_fn, inputs, *rest, **more)
+        except gr.Error as error:  # a number out of its range: on the page, not in the terminal
+            error.print_exception = False
+            raise
+
+
 def page(run: Run) -> gr.Blocks:
-    """The page for a run. Raises ValueError if the run draws no images."""
-    session.own(run)
+    """Returns the page of a run. Raises ValueError for a classifier, which cannot be sampled."""
+    sampling.run_settings(run)
     side, model = run.config.data.resolution, run.config.model
-    number, _ = session.classes(run)
+    number, _ = sampling.classes(run)
     about = [f"{side} x {side} pixels", model.name, f"step {run.step:,}"]
     about[1:1] = [f"{number} classes"] if number else []
-    title = f"{run.workdir.name}: playground"
-    with gr.Blocks(
-        title=title,
+    with UploadsOnly(
+        title=f"{run.workdir.name}: playground",
         analytics_enabled=False,
         fill_width=True,
-        delete_cache=(3600, 24 * 3600),  # seconds: looks for pictures of yesterday every hour
+        delete_cache=(3600, 24 * 3600),  # seconds: every hour, pictures of the day before
     ) as blocks:
         gr.Markdown(f"**{run.workdir.name}**: {', '.join(about)}")
-        if session.enlarges(run):
-            edit_tabs.enlarge_tab(run)
-            return blocks
-        drawn = gr.State(None)  # the images drawn last, for the other tabs
-        with gr.Tab("Draw"):
-            sample_tabs.draw_tab(run, drawn)
-        with gr.Tab("Inpaint"):
-            edit_tabs.inpaint_tab(run, drawn)
-        with gr.Tab("Image to image"):
-            edit_tabs.image_tab(run, drawn)
-        with gr.Tab("Interpolate"):
-            sample_tabs.interpolate_tab(run)
-        with gr.Tab("Compare"):
-            sample_tabs.compare_tab(run)
+        with gr.Row():
+            with gr.Column(scale=1, min_width=280, elem_id="settings"):
+                settings = _settings(run)
+            with gr.Column(scale=3):
+                _tabs(run, settings)
     return blocks
 
 
+def _settings(run: Run) -> list[gr.components.Component]:
+    """Returns the inputs of all tabs: classes, count, seed, solver, steps, guidance."""
+    enlarges = sampling.enlarges(run)
+    empty = "none" if enlarges else "random; none in edits"
+    classes = components.classes_input(run, f"Classes (empty: {empty})")
+    count = gr.Slider(1, components.LARGEST_COUNT, 1 if enlarges else 8, step=1, label="Images")
+    seed = components.seed_input("Seed")
+    another = gr.Button("Another seed", size="sm")
+    another.click(lambda: random.randrange(10_000), None, seed, **components.LIGHT)
+    return [classes, count, seed, *components.solver_inputs(run)]
+
+
+def _tabs(run: Run, settings: components.Components) -> None:
+    if sampling.enlarges(run):
+        tabs.edit_tab(run, settings, None, "Enlarge", run.edit.enlarge)
+        return
+    drawn = gr.State(None)  # the images drawn last, as input of the other tabs
+    with gr.Tab("Draw"):
+        tabs.draw_tab(run, settings, drawn)
+    with gr.Tab("Inpaint"):
+        tabs.inpaint_tab(run, settings, drawn)
+    with gr.Tab("Image to image"):
+        label = "Strength: with 1, almost nothing of the picture is left"
+        strength = gr.Slider(0.05, 1, 0.6, step=0.05, label=label, render=False)
+        edit = run.edit.image_to_image
+        tabs.edit_tab(run, settings, drawn, "Change", edit, strength=strength)
+    with gr.Tab("Interpolate"):
+        tabs.interpolate_tab(run, settings)
+    with gr.Tab("Compare"):
+        tabs.compare_tab(run, settings)
+
+
 def theme() -> gr.Theme:
-    """Gradio's, with the fonts that this machine has: its own come from Google."""
+    """Returns Gradio's theme with this machine's fonts; its own fonts come from Google."""
     return gr.themes.Default(
         primary_hue="blue",
         font=["system-ui", "sans-serif"],
         font_mono=["ui-monospace", "monospace"],
     )
+
+
+def _paths(data: Any) -> Iterator[str]:
+    """Yields the paths of all files in a request, at any depth."""
+    children: Any = ()
+    if isinstance(data, dict):
+        if isinstance(data.get("path"), str):
+            yield data["path"]
+        children = data.values()
+    elif isinstance(data, list):
+        children = data
+    for child in children:
+        yield from _paths(child)

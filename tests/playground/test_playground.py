@@ -8,10 +8,11 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
-from dataclasses import replace
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -28,8 +29,7 @@ from diffusion_jax import parallel
 from diffusion_jax.config import build
 from diffusion_jax.config.schema import model_section
 from diffusion_jax.generation.class_labels import captions
-from diffusion_jax.pictures.captions import captioned_grid
-from diffusion_jax.playground import session
+from diffusion_jax.playground import pictures, sampling
 from diffusion_jax.runs.run import Run
 from diffusion_jax.training.state import init_params
 from scripts import play
@@ -37,6 +37,7 @@ from scripts import play
 ROOT = Path(__file__).parents[2]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
 DRIVER = shutil.which("chromedriver")
+CLASSES = "#settings input[aria-label^='Classes']"
 # Of the server's own process: writes down each host that it looks up or connects to.
 WATCHER = """
 import os, sys
@@ -63,10 +64,9 @@ def untrained(config, names=None):
 
 
 def grid_of(run, images, labels):
-    """The picture of these images, with their classes."""
-    columns, upscale = session.layout(len(images), images.shape[1])
-    chosen = captions(run.labels(labels, len(images)), *session.classes(run))
-    return captioned_grid(np.asarray(images), chosen, columns, upscale=upscale)
+    """The pixels of the grid of these images, with their classes."""
+    chosen = captions(run.labels(labels, len(images)), *sampling.classes(run))
+    return np.asarray(pictures.grid(images, chosen))
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +91,8 @@ def enlarging():
 
 @pytest.fixture
 def wanted(run):
-    return replace(session.own(run), labels="digit 3, 8", count=2, seed=5, steps=3)
+    own = sampling.run_settings(run)
+    return {"labels": "digit 3, 8", "count": 2, "seed": 5, **own, "steps": 3}
 
 
 def png(folder, pixels, name="a.png"):
@@ -99,171 +100,158 @@ def png(folder, pixels, name="a.png"):
     return folder / name
 
 
-def test_what_is_drawn_is_what_python_draws(run, wanted):
-    assert session.changes(run, session.own(run)) == {}
-    wanted = replace(wanted, guidance=2.5, solver="heun")
-    drawn = session.draw(run, wanted)
-    expected = run.sample("3,8", seed=5, steps=3, guidance=2.5, solver="heun")
-    assert_array_equal(drawn.images, expected)
-    assert_array_equal(drawn.picture, grid_of(run, expected, "3,8"))
-    assert drawn.picture.shape[1] > 640  # squares of 40 pixels, and the names beside them
-    steps = {"seed": 5, "steps": 3, "guidance": 2.5, "solver": "heun"}
-    film = run.denoising("3,8", frames=3, of="x0", **steps)
-    assert len(drawn.frames) == 3
-    for number, frame in enumerate(drawn.frames):
-        assert_array_equal(frame, grid_of(run, film[:, number], "3,8"))
-    told = []
-    watched = session.draw(run, wanted, lambda *found: told.append(found))
-    assert [(number, count) for number, count, _ in told] == [(1, 3), (2, 3), (3, 3)]
-    for (_, _, frame), expected in zip(told, drawn.frames, strict=True):
+def test_live_frames_end_with_the_images_of_sample(run):
+    settings = {"seed": 5, "steps": 3, "guidance": 2.5, "solver": "heun"}
+    *frames, (images, done) = sampling.sample_live(run, "digit 3, 8", count=2, **settings)
+    assert_array_equal(images, run.sample("3,8", **settings))
+    assert not done
+    film = run.denoising("3,8", frames=3, of="x0", **settings)
+    assert [progress for _, progress in frames] == [f"Denoising: {i} of 3" for i in (1, 2, 3)]
+    for (frame, _), expected in zip(frames, film.swapaxes(0, 1), strict=True):
         assert_array_equal(frame, expected)
-    assert_array_equal(watched.images, drawn.images)
-    assert session.described(run, wanted).endswith("seed 5 · heun, 3 steps · guidance 2.5")
 
 
-def test_the_line_of_python(run, wanted):
-    wanted = replace(wanted, guidance=0.5)
-    assert session.call(run, wanted) == (
-        "diffusion_jax.load('untrained').sample('digit 3, 8', count=2, seed=5, steps=3, "
-        "guidance=0.5)"
-    )
+def test_the_grid_shows_captions_beside_enlarged_pixels(run):
+    images = run.sample("3,8", steps=2)
+    bare, captioned = pictures.grid(images), pictures.grid(images, ["3", "8"])
+    assert bare.width > 640
+    assert captioned.height > bare.height
 
 
-def test_a_job_of_the_page_that_nobody_waits_for_ends_before_the_next():
-    pytest.importorskip("gradio")
-    from diffusion_jax.playground.inputs import told
+def test_settings_of_the_run_are_left_out_of_the_arguments(run, wanted):
+    own = {"labels": "3", "count": 1, "seed": 0}
+    assert sampling.arguments(run, {**own, **sampling.run_settings(run)}) == own
+    assert sampling.arguments(run, wanted)["steps"] == 3
 
-    done = []
 
-    def job(tell):
-        tell(1, "frame")
-        time.sleep(0.3)
-        done.append(True)
-        return "result"
+def test_the_line_of_python_samples_the_same_images(run, wanted):
+    wanted = wanted | {"guidance": 0.5}
+    line = sampling.python_line(run, wanted)
+    call = line.replace("diffusion_jax.load('untrained')", "run")
+    assert call != line
+    expected = run.sample("3,8", seed=5, steps=3, guidance=0.5)
+    assert_array_equal(eval(call), expected)
+    short = sampling.python_line(run, {**wanted, **sampling.run_settings(run)})
+    assert "steps" not in short
+    assert "guidance" not in short
 
-    assert list(told(job)) == [(1, "frame"), "result"]
-    listening = told(job)
-    assert next(listening) == (1, "frame")
-    listening.close()
-    assert done == [True, True]
+
+def test_closing_the_live_frames_waits_for_the_model(run):
+    live = sampling.sample_live(run, "random", count=2, seed=0, steps=30)
+    next(live)
+    before = threading.active_count()
+    live.close()
+    assert threading.active_count() == before - 1
 
 
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"count": 65}, "count=65 must be from 1 to 64"),
-        ({"steps": 1001}, "steps=1001 must be from 1 to 1000"),
-        ({"seed": -1}, "seed=-1 must be from 0 to 4294967295"),
         ({"labels": "zebra"}, "Unknown label 'zebra'"),
         ({"solver": "dim"}, "Unknown solver 'dim'"),
     ],
 )
-def test_limits(run, wanted, changed, message):
+def test_unknown_names_are_errors(run, wanted, changed, message):
     with pytest.raises(ValueError, match=message):
-        session.draw(run, replace(wanted, **changed))
+        list(sampling.sample_live(run, **wanted | changed))
 
 
 def test_a_model_without_classes(plain):
-    mine = session.own(plain)
-    assert (session.classes(plain)[0], session.is_guided(plain)) == (0, False)
-    assert session.described(plain, mine) == "seed 0 · ddim, 4 steps"
-    drawn = session.draw(plain, replace(mine, count=3))
-    assert_array_equal(drawn.images, plain.sample(count=3))
-    ends = session.between_seeds(plain, (0, 1), ("random", "random"), replace(mine, count=2))
+    own = sampling.run_settings(plain)
+    assert (sampling.classes(plain)[0], sampling.is_guided(plain)) == (0, False)
+    described = sampling.description(plain, {"labels": "random", "seed": 0, **own})
+    assert "random" not in described
+    assert "guidance" not in described
+    *_, (images, _) = sampling.sample_live(plain, "random", count=3, seed=0)
+    assert_array_equal(images, plain.sample(count=3))
+    ends = sampling.between_seeds(plain, ("random", "random"), (0, 1), count=2, seed=0)
     assert ends.shape == (2, 8, 8, 1)
 
 
-def test_a_classifier_draws_nothing():
+def test_a_classifier_has_no_page():
     config = tiny_config(loss__kind="cross_entropy", label_dropout=0.0, sampling__guidance=0.0)
     config.model = model_section("noisy_classifier", channels=1, num_classes=10, width=8)
     run = Run(Path("classifier"), config, [], 0, {})
-    with pytest.raises(ValueError, match="draws no images; it guides another run"):
-        session.own(run)
+    with pytest.raises(ValueError, match="is a classifier"):
+        sampling.run_settings(run)
 
 
-def test_given_pictures(run, tmp_path):
+def test_files_become_central_squares_of_the_models_size(run, enlarging, tmp_path):
     pixels = np.arange(64, dtype=np.uint8).reshape(8, 8)
-    assert_array_equal(session.square(run, png(tmp_path, pixels))[0, :, :, 0], pixels)
+    assert_array_equal(pictures.read_square(run, png(tmp_path, pixels))[0, :, :, 0], pixels)
     wide = np.concatenate([np.zeros((64, 32)), np.full((64, 64), 200), np.zeros((64, 32))], axis=1)
-    cut = session.square(run, png(tmp_path, wide.astype(np.uint8)))
+    cut = pictures.read_square(run, png(tmp_path, wide.astype(np.uint8)))
     assert_array_equal(cut, np.full((1, 8, 8, 1), 200))
+    assert pictures.read_square(enlarging, png(tmp_path, pixels)).shape == (1, 4, 4, 1)
+
+
+def test_unreadable_files_are_named_without_their_folder(run, tmp_path):
     long = png(tmp_path, np.zeros((2, 4097), np.uint8), "long.png")
-    with pytest.raises(ValueError, match=r"^long.png has 4097 x 2 pixels; up to 4096 a side"):
-        session.square(run, long)
+    with pytest.raises(ValueError, match=r"^long.png has 4097 x 2 pixels; .* 4096 a side"):
+        pictures.read_square(run, long)
     (tmp_path / "b.png").write_bytes(b"no picture")
-    with pytest.raises(ValueError, match=r"^b.png is no picture that can be read"):
-        session.square(run, tmp_path / "b.png")
+    with pytest.raises(ValueError, match=r"^b.png cannot be read"):
+        pictures.read_square(run, tmp_path / "b.png")
+    png(tmp_path, np.arange(64, dtype=np.uint8).reshape(8, 8))
     (tmp_path / "c.png").write_bytes((tmp_path / "a.png").read_bytes()[:-30])
     with pytest.raises(ValueError, match=r"^[^/]*c.png[^/]*$"):
-        session.square(run, tmp_path / "c.png")
+        pictures.read_square(run, tmp_path / "c.png")
 
 
-def test_only_what_is_painted_is_drawn(run, wanted):
+def test_a_pixel_is_painted_if_half_of_it_is(run):
     layer = np.zeros((80, 80, 4), np.uint8)
     layer[:26, :34, 3] = 255  # six of ten rows of a pixel, and four of ten columns
-    mask = session.mask_of(run, [layer])
+    mask = pictures.painted_mask(run, [layer])
     assert_array_equal(np.argwhere(mask).max(axis=0), [2, 2])
-    image = run.sample([1], steps=2)
-    wanted = replace(wanted, labels="3")
-    drawn = session.inpaint(run, image, mask, wanted, resample=1)
-    assert drawn.shape == (2, 8, 8, 1)
-    assert_array_equal(drawn[:, ~mask], image.repeat(2, axis=0)[:, ~mask])
-    assert np.any(drawn[:, mask] != image[:, mask])
-    again = session.inpaint(run, image, mask, wanted, resample=2)
-    assert np.any(again != drawn)
     with pytest.raises(ValueError, match="Nothing is painted"):
-        session.mask_of(run, [np.zeros_like(layer)])
-    with pytest.raises(ValueError, match="resample=21 must be from 1 to 20"):
-        session.inpaint(run, image, mask, wanted, resample=21)
+        pictures.painted_mask(run, [np.zeros_like(layer)])
 
 
-def test_other_edits_are_those_of_python(run, enlarging, wanted):
-    image, wanted = run.sample([1], steps=2), replace(wanted, labels="3")
-    changed = session.image_to_image(run, image, wanted, strength=0.5)
-    expected = run.edit.image_to_image(image, "3", strength=0.5, count=2, seed=5, steps=3)
-    assert_array_equal(changed, expected)
-    wanted = replace(session.own(enlarging), labels="none", count=2)
-    assert session.enlarges(enlarging)
-    assert not session.enlarges(run)
-    assert session.enlarge(enlarging, image[:, :4, :4], wanted).shape == (2, 8, 8, 1)
-
-
-def test_interpolation_begins_and_ends_with_what_is_drawn(run, wanted):
-    wanted = replace(wanted, count=5)
-    frames = session.between_seeds(run, (1, 2), ("3", "random"), wanted)
+def test_interpolation_begins_and_ends_with_the_images_of_its_seeds(run):
+    frames = sampling.between_seeds(run, ("3", "random"), (1, 2), count=5, seed=5, steps=3)
     for frame, seed, label in ((frames[0], 1, "3"), (frames[-1], 2, "random")):
-        end = session.draw(run, replace(wanted, labels=label, count=1, seed=seed)).images[0]
+        end = run.sample(label, count=1, seed=seed, steps=3)[0]
         assert np.abs(frame.astype(int) - end).max() <= 1
-    ends = run.sample([1], steps=2), run.sample([2], steps=2)
-    between = session.between_images(run, ends, ("1", "none"), replace(wanted, steps=8))
-    expected = run.edit.interpolate(*ends, [1, 10], count=5, seed=5, steps=8)
-    assert_array_equal(between, expected)
 
 
-def test_grids_are_full_and_pixels_are_squares():
-    assert [session.layout(count, 8)[0] for count in (1, 4, 7, 8, 10, 64)] == [1, 2, 4, 4, 5, 8]
+def test_grids_have_few_empty_cells_and_square_pixels():
+    def columns(count):
+        picture = pictures.grid(np.zeros((count, 8, 8, 1), np.uint8))
+        upscale = 640 // 8
+        return next(n for n in range(1, 99) if picture.width == n * (8 * (upscale // n) + 1) + 1)
+
+    assert [columns(count) for count in (1, 4, 7, 8, 10, 64)] == [1, 2, 4, 4, 5, 8]
     image = np.arange(64, dtype=np.uint8).reshape(8, 8, 1)
-    assert_array_equal(session.large(image)[40::80, 40::80], image)
+    assert_array_equal(np.asarray(pictures.enlarged(image))[40::80, 40::80], image[..., 0])
 
 
-def test_without_gradio_a_line_says_what_to_type(monkeypatch):
+def test_without_gradio_the_error_has_the_command(monkeypatch):
     monkeypatch.setattr(play.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"pip install -r requirements-play\.txt"):
         play.main()
 
 
-def test_a_taken_port_is_named():
+def test_a_used_port_is_named():
     from diffusion_jax.playground.server import listening
 
     with listening("127.0.0.1", 0) as first:
         port = first.getsockname()[1]
         with (
-            pytest.raises(ValueError, match=f"--port={port} is taken"),
+            pytest.raises(ValueError, match=f"--port={port} is used"),
             listening("127.0.0.1", port),
         ):
             pass
     with pytest.raises(ValueError, match=r"--host=203\.0\.113\.1"), listening("203.0.113.1", 0):
         pass
+
+
+@pytest.fixture
+def page_of():
+    """The function that makes the page of a run."""
+    pytest.importorskip("gradio", reason="the page is made with Gradio")
+    from diffusion_jax.playground.page import page
+
+    return page
 
 
 def shown_labels(page):
@@ -272,47 +260,112 @@ def shown_labels(page):
     return {part.get("label") for part in components if part.get("visible", True)}
 
 
-def test_the_page_has_what_the_model_can_do(run, plain, enlarging):
-    pytest.importorskip("gradio", reason="the page is made with Gradio")
-    from diffusion_jax.playground.page import page
-
-    labels = shown_labels(page(run))
-    assert {"Draw", "Inpaint", "Classes (empty: random)", "Guidance", "Steps"} <= labels
-    labels = shown_labels(page(plain))
+def test_the_page_has_what_the_model_can_do(page_of, run, plain, enlarging):
+    labels = shown_labels(page_of(run))
+    assert {"Draw", "Inpaint", "Seed", "Guidance", "Steps"} <= labels
+    assert any(label.startswith("Classes") for label in labels if label)
+    labels = shown_labels(page_of(plain))
     assert {"Draw", "Inpaint", "Steps"} <= labels
-    assert not {"Classes (empty: random)", "Guidance"} & labels
-    labels = shown_labels(page(enlarging))
+    assert "Guidance" not in labels
+    assert not any(label.startswith("Class") for label in labels if label)
+    labels = shown_labels(page_of(enlarging))
     assert {"A picture", "Classes (empty: none)"} <= labels
     assert not {"Draw", "Inpaint", "Compare"} & labels
 
 
-def test_errors_are_a_line_of_text(capsys):
+def click_function(page, button):
+    """The function that a click on a button calls."""
+    return next(fn.fn for fn in page.fns.values() if (button._id, "click") in fn.targets)
+
+
+def click(page, name, *values):
+    """The last outputs of a click on a button. values: of the settings column, then of the tab."""
+    (button,) = [block for block in page.blocks.values() if block.elem_id == name]
+    return list(click_function(page, button)(*values))[-1]
+
+
+def test_a_drawn_image_becomes_the_picture_to_edit_exactly(page_of, run):
+    page, drawn = page_of(run), run.sample([1, 2], steps=2)
+    buttons = [block for block in page.blocks.values() if getattr(block, "value", "") == "Use it"]
+    assert len(buttons) == 2  # inpaint, image to image
+    for button in buttons:
+        use = click_function(page, button)
+        assert_array_equal(use(drawn, 2), drawn[1, :, :, 0])
+        for images, number in ((drawn, 3), (drawn, 0), (drawn, None), (None, 1)):
+            with pytest.raises(Exception, match="rawn image"):
+                use(images, number)
+
+
+SETTINGS = [["3"], 2, 5, "ddim", 3, 1.0]
+EXPECTED = {"count": 2, "seed": 5, "steps": 3, "guidance": 1.0, "solver": "ddim"}
+
+
+def test_the_tabs_edit_as_python_does(page_of, run, tmp_path):
+    page, image = page_of(run), run.sample([1], steps=2)
+    file, layer = png(tmp_path, image[0, :, :, 0]), np.zeros((80, 80, 4), np.uint8)
+    layer[:30, :30, 3] = 255
+    mask = np.pad(np.ones((3, 3), bool), ((0, 5), (0, 5)))
+    painted = {"layers": [layer]}
+    inpainted = click(page, "inpaint", *SETTINGS, image, painted, 2)
+    expected = run.edit.inpaint(image, mask, "3", resample=2, jump=2, **EXPECTED)
+    assert_array_equal(inpainted["value"], pictures.grid(expected))
+    assert_array_equal(expected[:, ~mask], image.repeat(2, axis=0)[:, ~mask])
+    original, changed = click(page, "change", *SETTINGS, str(file), 0.5)
+    expected = run.edit.image_to_image(image, "3", strength=0.5, **EXPECTED)
+    assert_array_equal(changed["value"], pictures.grid(expected))
+    assert_array_equal(np.asarray(original)[40::80, 40::80], image[0, :, :, 0])
+
+
+def test_the_tab_interpolate_takes_two_pictures(page_of, run, tmp_path):
+    ends = [run.sample([number], steps=2) for number in (1, 2)]
+    files = [str(png(tmp_path, end[0, :, :, 0], f"{i}.png")) for i, end in enumerate(ends)]
+    values = [[], 5, 5, "ddim", 8, 1.0, 7, ["1"], files[0], 2, [], files[1]]
+    *_, found = click(page_of(run), "interpolate", *values)
+    options = {"count": 5, "seed": 7, "steps": 8, "guidance": 1.0}
+    assert_array_equal(found, run.edit.interpolate(*ends, [1, 10], **options))
+
+
+def test_the_tab_compare_has_equal_seeds_and_two_settings(page_of, run):
+    first, second, *lines = click(page_of(run), "compare", *SETTINGS, "heun", 2, 0.0)
+    assert_array_equal(np.asarray(first), grid_of(run, run.sample("3", **EXPECTED), "3"))
+    other = EXPECTED | {"solver": "heun", "steps": 2, "guidance": 0.0}
+    assert_array_equal(np.asarray(second), grid_of(run, run.sample("3", **other), "3"))
+    assert ["heun" in line for line in lines] == [False, True]
+
+
+def test_the_tab_enlarge_samples_large_images(page_of, enlarging, tmp_path):
+    file = png(tmp_path, np.zeros((4, 4), np.uint8))
+    original, result = click(page_of(enlarging), "enlarge", [], 2, 0, "ddim", 2, 0.0, str(file))
+    assert original.size == (640, 640)
+    expected = enlarging.edit.enlarge(np.zeros((1, 4, 4, 1), np.uint8), "none", count=2, seed=0)
+    assert_array_equal(result["value"], pictures.grid(expected))
+
+
+def test_errors_are_one_line_of_text(capsys):
     gradio = pytest.importorskip("gradio", reason="the page is made with Gradio")
-    from diffusion_jax.playground.inputs import reported
+    from diffusion_jax.playground.components import one_line_errors
 
-    def fail(error):
-        raise error
-
-    with pytest.raises(gradio.Error) as caught:
-        reported(fail)(ValueError("one\n<b>two"))
+    with pytest.raises(gradio.Error) as caught, one_line_errors():
+        raise ValueError("one\n<b>two")
     assert caught.value.message == "one &lt;b&gt;two"
     assert "Traceback" not in capsys.readouterr().err
-    with pytest.raises(gradio.Error) as caught:
-        reported(fail)(RuntimeError("of a library"))
-    assert caught.value.message == "RuntimeError; the terminal says more"
+    with pytest.raises(gradio.Error) as caught, one_line_errors():
+        raise RuntimeError("of a library")
+    assert caught.value.message.startswith("RuntimeError;")
     assert "of a library" in capsys.readouterr().err
 
 
-@pytest.fixture
-def server(tmp_path):
-    """(the URL of the page, the file with the hosts that its server asks for)."""
+@contextmanager
+def serving(folder, *flags):
+    """(the URL of the page, the file with the hosts that its server connects to)."""
     pytest.importorskip("gradio", reason="the page is made with Gradio")
-    (tmp_path / "sitecustomize.py").write_text(WATCHER)
-    hosts = tmp_path / "hosts.txt"
-    paths = [tmp_path, ROOT]
+    (folder / "sitecustomize.py").write_text(WATCHER)
+    hosts = folder / "hosts.txt"
+    paths = [folder, ROOT]
     environment = os.environ | {"PYTHONPATH": ":".join(map(str, paths)), "HOSTS": str(hosts)}
-    command = [sys.executable, "-m", "scripts.play", "--workdir=digits", "--port=0"]
-    with (tmp_path / "errors.txt").open("w+") as errors:
+    environment["TMPDIR"] = str(folder)
+    command = [sys.executable, "-m", "scripts.play", "--workdir=digits", "--port=0", *flags]
+    with (folder / "errors.txt").open("w+") as errors:
         process = subprocess.Popen(
             command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True
         )
@@ -322,12 +375,120 @@ def server(tmp_path):
             assert found, errors.read()
             yield found[0], hosts
             process.send_signal(signal.SIGINT)
-            assert process.wait(20) in (0, 130)
+            assert process.wait(20) == 130
             errors.seek(0)
-            assert errors.read().strip() in ("", "Interrupted.")
+            assert errors.read().strip() == "Interrupted."
+            assert not list(folder.glob("diffusion_jax_play_*"))
         finally:
             process.kill()
             process.stdout.close()
+
+
+@pytest.fixture
+def server(tmp_path):
+    with serving(tmp_path) as found:
+        yield found
+
+
+class Requests:
+    """Requests to the page's server as a browser makes them."""
+
+    def __init__(self, url):
+        self.url = url
+        self.config = json.loads(self.get("/config"))
+
+    def get(self, path):
+        with urllib.request.urlopen(self.url + path, timeout=60) as answer:
+            return answer.read().decode()
+
+    def post(self, path, data, kind="application/json"):
+        request = urllib.request.Request(self.url + path, data, {"Content-Type": kind})
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return json.loads(answer.read())
+
+    def upload(self, content):
+        part = 'Content-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n'
+        body = b"--x\r\n" + part.encode() + content + b"\r\n--x--\r\n"
+        return self.post("/gradio_api/upload", body, "multipart/form-data; boundary=x")[0]
+
+    def event(self, number, *values):
+        """(whether it succeeded, its output) of the event with this number."""
+        session = f"session{number}{time.monotonic()}"
+        data = {"data": values, "fn_index": number, "session_hash": session}
+        self.post("/gradio_api/queue/join", json.dumps(data).encode())
+        for line in self.get(f"/gradio_api/queue/data?session_hash={session}").splitlines():
+            message = json.loads(line.removeprefix("data: ")) if line else {}
+            if message.get("msg") == "process_completed":
+                return message["success"], message["output"]
+        raise AssertionError("the event did not complete")
+
+    def event_of(self, target, inputs):
+        """The number of the event with this target's name and number of inputs."""
+        events = self.config["dependencies"]
+        return next(
+            event["id"]
+            for event in events
+            if any(name == target for _, name in event["targets"])
+            and len(event["inputs"]) == inputs
+        )
+
+
+def test_requests_get_no_files_but_uploads_of_this_machine(server, tmp_path):
+    url, hosts = server
+    requests = Requests(url)
+    secret = png(tmp_path, np.full((8, 8), 77, np.uint8), "secret.png")
+    link = tmp_path / "link.png"
+    link.symlink_to(secret)
+    prepare = requests.event_of("change", 1)  # takes a picture, and shows it in its editor
+    uploaded = requests.upload(png(tmp_path, np.full((8, 8), 9, np.uint8)).read_bytes())
+
+    def file(path):
+        return {"path": str(path), "meta": {"_type": "gradio.FileData"}}
+
+    inside = Path(uploaded).parent / ".." / ".." / ".." / "secret.png"
+    others = [secret, link, inside, "/etc/passwd", "/dev/zero", "http://203.0.113.1/a.png", "a\0b"]
+    for path in others:
+        for given in (file(path), {"path": str(path)}):
+            succeeded, output = requests.event(prepare, given)
+            assert not succeeded, path
+            assert "data" not in output
+    # Inputs of every other kind are checked, too.
+    draw = requests.event_of("click", 7)
+    for place in range(7):
+        values = [[], 1, 0, "ddim", 2, 1.0, None]
+        values[place] = [file(secret)]
+        assert not requests.event(draw, *values)[0]
+    caches = [path for path in tmp_path.rglob("*") if path.is_file() and path.parent != tmp_path]
+    assert not any(path.name in ("passwd", "zero") for path in caches)
+    assert not any(path.read_bytes() == secret.read_bytes() for path in caches)
+    assert "203.0.113.1" not in hosts.read_text().split()
+    succeeded, output = requests.event(prepare, file(uploaded))
+    assert succeeded
+    with urllib.request.urlopen(output["data"][0]["url"]) as answer:
+        picture = np.asarray(Image.open(io.BytesIO(answer.read())))
+    assert (picture == 9).all()
+
+
+def test_requests_over_the_limits_are_refused(server):
+    requests = Requests(server[0])
+    draw = requests.event_of("click", 7)
+    good = [["3"], 1, 0, "ddim", 2, 1.0, None]
+    assert requests.event(draw, *good)[0]
+    for place, value in (
+        (1, 65),
+        (1, 0),
+        (4, 1001),
+        (2, -1),
+        (2, 2**32),
+        (3, "dim"),
+        (0, ["zebra"]),
+    ):
+        values = list(good)
+        values[place] = value
+        succeeded, output = requests.event(draw, *values)
+        assert not succeeded, value
+        assert output["error"]
+        assert "\n" not in output["error"]
 
 
 @pytest.fixture
@@ -359,7 +520,7 @@ def test_the_page_in_a_browser(browser, server):
     by_css = partial(browser.find_elements, "css selector")
 
     def type_classes(*names):
-        (box,) = by_css("input[aria-label='Classes (empty: random)']")
+        (box,) = by_css(CLASSES)
         for name in names:
             box.send_keys(name + "\n")
 
@@ -367,7 +528,7 @@ def test_the_page_in_a_browser(browser, server):
         until(lambda: by_css("#draw"))[0].click()
 
     def line_of_python():
-        lines = (line.get_attribute("value") for line in by_css("#said input, #said textarea"))
+        lines = (line.get_attribute("value") for line in by_css("#python input, #python textarea"))
         return next((line for line in lines if line.startswith("diffusion_jax")), None)
 
     browser.get(url)
@@ -381,7 +542,7 @@ def test_the_page_in_a_browser(browser, server):
         picture = np.asarray(image)
     run, drawn = diffusion_jax.load("digits"), eval(line)
     assert_array_equal(drawn, run.sample("3,8", count=8))
-    assert_array_equal(picture, grid_of(run, drawn, "3,8")[:, :, 0])
+    assert_array_equal(picture, grid_of(run, drawn, "3,8"))
     # A class that there is not: one line.
     type_classes("zebra")
     draw()
@@ -390,6 +551,8 @@ def test_the_page_in_a_browser(browser, server):
         "Unknown label 'zebra'; known: 0 to 9, or names such as 0, 9"
     ]
     assert "Traceback" not in browser.page_source
+    by_css(".toast-close")[0].click()
+    until(lambda: not by_css(".toast-body"))
     # The browser and the server ask nobody else.
     asked = {urlsplit(address) for address in requested(browser)}
     others = {part.netloc for part in asked if part.scheme in ("http", "https", "ws", "wss")}
@@ -403,9 +566,9 @@ def test_the_page_in_a_browser(browser, server):
     with pytest.raises(urllib.error.HTTPError, match="400"):
         urllib.request.urlopen(foreign)
     # The server is ended while it draws, see above.
-    by_css("input[aria-label='Classes (empty: random)']")[0].send_keys("\ue003")  # backspace
+    by_css(CLASSES)[0].send_keys("\ue003")  # backspace
     for label, number in (("Images", "64"), ("Steps", "1000")):
-        (box,) = by_css(f"#draw_settings input[aria-label='number input for {label}']")
+        (box,) = by_css(f"#settings input[aria-label='number input for {label}']")
         browser.execute_script("arguments[0].select()", box)
         box.send_keys(number + "\t")
     draw()

@@ -1,0 +1,73 @@
+"""Images as the page shows them, and uploaded or painted ones as the model takes them."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, UInt8
+from PIL import Image
+
+from diffusion_jax import images
+from diffusion_jax.generation import edit_files
+from diffusion_jax.images import Picture, Uint8Images
+from diffusion_jax.pictures.captions import captioned_grid
+from diffusion_jax.playground import sampling
+from diffusion_jax.runs.run import Run
+
+WIDTH = 640  # pixels, about, of a picture on the page
+LONGEST_SIDE = 4096  # pixels, of an uploaded file
+
+
+def grid(pixels: np.ndarray, captions: Sequence[str] = ()) -> Image.Image:
+    """Returns all images as one picture, at least as wide as high, with few empty cells."""
+    least = math.ceil(math.sqrt(len(pixels)))
+    columns = min(range(least, 2 * least), key=lambda columns: -len(pixels) % columns)
+    upscale = max(1, WIDTH // (pixels.shape[2] * columns))
+    return images.to_pil(captioned_grid(np.asarray(pixels), captions, columns, upscale=upscale))
+
+
+def enlarged(image: Picture) -> Image.Image:
+    """Returns one image enlarged to about `WIDTH`, without borders."""
+    factor = max(1, WIDTH // image.shape[1])
+    return images.to_pil(np.asarray(image).repeat(factor, axis=0).repeat(factor, axis=1))
+
+
+def read_square(run: Run, file: str | Path) -> Uint8Images:
+    """Reads the central square of a file as one image of the model's size.
+
+    Raises ValueError, without the file's folder, if it is too large or cannot be read.
+    """
+    path = Path(file)
+    try:
+        with Image.open(path) as opened:
+            width, height = opened.size
+    except Exception:  # Pillow's decoders raise almost anything
+        raise ValueError(f"{path.name} cannot be read as an image") from None
+    if max(width, height) > LONGEST_SIDE:
+        raise ValueError(
+            f"{path.name} has {width} x {height} pixels; at most {LONGEST_SIDE} a side are allowed"
+        )
+    model = run.config.model
+    side = model.low_resolution if sampling.enlarges(run) else run.config.data.resolution
+    try:
+        return images.to_uint8(edit_files.read_images([path], run.config, size=side))
+    except ValueError as error:
+        raise ValueError(str(error).replace(f"{path.parent}/", "")) from None
+
+
+def painted_mask(
+    run: Run, layers: Sequence[UInt8[np.ndarray, "height width 4"]]
+) -> Bool[np.ndarray, "side side"]:
+    """Returns True for pixels of the model that RGBA layers cover by at least half.
+
+    Raises ValueError if there are none.
+    """
+    side = run.config.data.resolution
+    painted = np.zeros((side, side), bool)
+    for layer in layers:
+        opaque = Image.fromarray(np.ascontiguousarray(layer[..., 3]))
+        painted |= np.asarray(opaque.resize((side, side), Image.Resampling.BOX)) >= 128
+    if not painted.any():
+        raise ValueError("Nothing is painted; paint over the pixels to sample again")
+    return painted

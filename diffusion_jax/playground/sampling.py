@@ -1,0 +1,146 @@
+"""Sampling for the playground: settings of a request, live frames, interpolation between seeds."""
+
+import queue
+import threading
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Int
+
+from diffusion_jax import images
+from diffusion_jax.config import build, overrides
+from diffusion_jax.generation import guidance_models
+from diffusion_jax.pictures.gallery import Gallery
+from diffusion_jax.runs.run import Run, at_each_call
+from diffusion_jax.sampling.editing import slerp
+
+FRAMES = 16  # live frames of one request, at most
+FILM_VALUES = 2**26  # floats in all live frames, at most: 256 MB
+
+# Arguments of `Run.sample`: labels, count, seed, solver, steps and guidance.
+Settings = Mapping[str, Any]
+
+
+def run_settings(run: Run) -> Settings:
+    """Returns the run's own solver, steps and guidance. Raises ValueError for a classifier."""
+    if build.make_model(run.config).classifies:
+        raise ValueError(
+            f"{run.workdir} is a classifier (model.name={run.config.model.name}), which cannot be "
+            "sampled; it guides another run"
+        )
+    used = overrides.in_use(run.config)
+    return {name: used[name] for name in ("solver", "steps", "guidance")}
+
+
+def arguments(run: Run, wanted: Settings) -> dict[str, Any]:
+    """Returns the settings without those that equal the run's own."""
+    own = run_settings(run)
+    return {name: value for name, value in wanted.items() if value != own.get(name)}
+
+
+def python_line(run: Run, wanted: Settings) -> str:
+    """Returns the Python expression that samples the same images."""
+    given = arguments(run, wanted)
+    labels = given.pop("labels")
+    first = [] if labels == "random" else [repr(labels)]
+    words = first + [f"{name}={value!r}" for name, value in given.items()]
+    return f"diffusion_jax.load({str(run.workdir)!r}).sample({', '.join(words)})"
+
+
+def description(run: Run, wanted: Settings) -> str:
+    """Returns the settings in one line, without those that have no effect on this run."""
+    parts = [wanted["labels"]] if classes(run)[0] else []
+    parts += [f"seed {wanted['seed']}", f"{wanted['solver']}, {wanted['steps']} steps"]
+    parts += [f"guidance {wanted['guidance']:g}"] if is_guided(run) else []
+    return " · ".join(parts)
+
+
+def classes(run: Run) -> tuple[int, list[str]]:
+    """Returns the number of classes and their names."""
+    return guidance_models.classes_of(run.config, run.class_names)
+
+
+def is_guided(run: Run) -> bool:
+    """Returns True if the guidance scale has an effect."""
+    return bool(run.config.model.num_classes or run.config.sampling.autoguidance)
+
+
+def enlarges(run: Run) -> bool:
+    """Returns True for a super-resolution model, which can only enlarge images."""
+    return build.make_model(run.config).image_conditioned
+
+
+def sample_live(
+    run: Run, labels: str, *, count: int, seed: int, **settings: Any
+) -> Iterator[tuple[Gallery, str]]:
+    """Yields (predicted images, progress) for each frame, then (`run.sample`'s images, "").
+
+    The model runs in a daemon thread. Closing the iterator waits for that thread, so that two
+    requests never use the model at the same time.
+    """
+    config = run.configured(settings)
+    chosen = run.labels(labels, count, seed=seed)
+    shape = (count, config.data.resolution, config.data.resolution, config.model.channels)
+    at_call = at_each_call(config)
+    frames = min(FRAMES, max(1, FILM_VALUES // int(np.prod(shape))), at_call["path"].num_steps)
+    generator = run.generator(config, count, frames=frames, watched=True)
+    updates: queue.Queue = queue.Queue()
+    result = Future()
+
+    def sample() -> None:
+        try:
+            drawn, _ = generator(
+                run.params, chosen, seed=seed, watch=lambda *rows: updates.put(rows), **at_call
+            )
+            result.set_result(drawn)
+        except BaseException as error:
+            result.set_exception(error)
+        updates.put(None)
+
+    thread = threading.Thread(target=sample, daemon=True)
+    thread.start()
+    try:
+        film, missing, shown = np.zeros((frames, *shape), np.float32), np.full(frames, count), 0
+        # Each device reports its own rows of each frame, in any order.
+        for rows, frame, predicted in iter(updates.get, None):
+            real = rows < count  # the others fill the batch up
+            film[frame, rows[real]] = predicted[real]
+            missing[frame] -= real.sum()
+            while shown < frames and not missing[shown]:
+                pixels = images.to_uint8(np.nan_to_num(film[shown]))
+                shown += 1
+                yield Gallery.of(pixels), f"Denoising: {shown} of {frames}"
+        yield run.pictures(result.result(), config), ""
+    finally:
+        thread.join()
+
+
+def between_seeds(
+    run: Run,
+    labels: tuple[str, str],
+    seeds: tuple[int, int],
+    *,
+    count: int,
+    seed: int,
+    **settings: Any,
+) -> Gallery:
+    """Returns `count` images from noises between the first noises of two seeds.
+
+    With a deterministic solver, the ends equal `run.sample(label, count=1, seed=seed)`.
+    """
+    config = run.configured(settings)
+    generator = run.editing_generator(config, count)
+    ends = (jnp.asarray(generator.starts(1, seed=end)).repeat(count, axis=0) for end in seeds)
+    fractions = jnp.asarray(np.linspace(0, 1, count, dtype=np.float32))
+    noises = np.asarray(slerp(*ends, fractions))
+    nearer = end_labels(run, labels, seeds)[np.arange(count) * 2 // count]
+    drawn, _ = generator(run.params, nearer, seed=seed, inputs={"x": noises})
+    return run.pictures(drawn, config)
+
+
+def end_labels(run: Run, labels: tuple[str, str], seeds: tuple[int, int]) -> Int[np.ndarray, "2"]:
+    """Returns one label for each end of an interpolation."""
+    return np.concatenate([run.labels(text, 1, seed=seed) for text, seed in zip(labels, seeds)])
