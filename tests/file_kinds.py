@@ -301,11 +301,11 @@ def checkpoints(folder):
     """One for each file of a small checkpoint; slow, and long forms try more of them."""
     state = flips.small_state()
     with Checkpoints(folder / "checkpoints", create=True) as writer:
-        writer.save(flips.STEP, state, about=flips.ABOUT)
+        writer.save(flips.STEP, state, metadata=flips.METADATA)
 
     def read(folder):
         with Checkpoints(folder) as reader:
-            reader.restore(flips.STEP, state), reader.about(flips.STEP)
+            reader.restore(flips.STEP, state), reader.metadata(flips.STEP)
 
     made = folder / "checkpoints"
     for path in sorted(made.rglob("*")):

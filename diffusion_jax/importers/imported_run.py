@@ -81,7 +81,7 @@ def write_workdir(
     partial.mkdir()
     try:
         with Checkpoints(partial / CHECKPOINTS, create=True) as checkpoints:
-            checkpoints.save(int(state.step), state, constant=True)
+            checkpoints.save(int(state.step), state)
         (partial / ORIGIN_FILE).write_text(json.dumps(origin, indent=2) + "\n")
         save_config(config, partial)
         save_classes(class_names, partial)

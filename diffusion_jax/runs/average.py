@@ -59,7 +59,7 @@ def reaverage(
             found
             for step in checkpoints.steps()
             if step <= last
-            for found in _averages_in(step, checkpoints.about(step))
+            for found in _averages_in(step, checkpoints.metadata(step))
         ]
         if not saved:
             raise ValueError(
@@ -82,7 +82,7 @@ def reaverage(
         total = jax.tree.map(lambda leaf: np.zeros(leaf.shape), like)
         for average in progress(saved):
             if average.second:
-                params = checkpoints.restore_second_average(average.step, like)
+                params = checkpoints.restore_second_ema(average.step, like)
             else:
                 params = checkpoints.restore_params(average.step, like, ema=True)
             for into, leaf in zip(jax.tree.leaves(total), jax.tree.leaves(params)):

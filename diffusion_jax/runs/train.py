@@ -113,7 +113,7 @@ def train(config: ConfigDict, workdir: Path) -> TrainState:
             images_seen = seen + (number - start) * config.batch_size
             position = {"images_seen": images_seen, "data": known, "average": averaged}
             position["since_line"] = since_line.saved()
-            checkpoints.save(number, sharding.unshard(state), about=position)
+            checkpoints.save(number, sharding.unshard(state), metadata=position)
 
         def draw(state: TrainState) -> np.ndarray | None:
             return preview(sharding.ema_params(state))

@@ -1,9 +1,10 @@
-"""Checkpoints; the only file that uses Orbax."""
+"""Checkpoints of the train state; the only file that uses Orbax."""
 
+import json
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
-from datetime import UTC, datetime
+from collections.abc import Iterator, Set
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,35 +14,41 @@ import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 
 from diffusion_jax import parallel
+from diffusion_jax.diffusion.types import Leaf
+from diffusion_jax.files import json_files
 from diffusion_jax.training.checkpoint_errors import (
     DamagedCheckpoint,
     SaveFailed,
-    check_metadata,
-    check_ordinary,
-    hush_late_callbacks,
 )
-from diffusion_jax.training.checksums import Digests, first_not_finite, named
+from diffusion_jax.training.checksums import verify_checksums, write_checksums
 from diffusion_jax.training.state import TrainState
 
-# Parts of the state that not every run has.
-OPTIONAL = ("history", "second_ema_params")
-DIGESTS = "digests"
-# What a checkpoint takes besides its arrays, in bytes.
+REQUIRED = frozenset({"params", "ema_params", "opt_state"})
+OPTIONAL = frozenset({"history", "second_ema_params"})
+METADATA = "metadata.json"
+PARTIAL = ".partial"
+# Bytes that a checkpoint takes besides its arrays.
 OVERHEAD = 2**20
 
 
 class Checkpoints:
-    """The checkpoints of a run, one folder for each step: params, ema_params, opt_state, about.
+    """Checkpoints of a run: one folder for each step.
 
-    And history and second_ema_params, if the state has them. `digests` of all that is in it are
-    compared whenever something is read; checkpoints of older versions have none.
+    A folder holds one subfolder for each part of the state, written by Orbax, metadata.json, and
+    the checksums of all these files, which are compared at every read. Process 0 writes, in a
+    thread, to a folder of another name, which is renamed once it is complete. All processes have to
+    call the methods that write or wait.
 
-    Writing is asynchronous and atomic: a folder that carries a step's number is complete. Use it as
-    a context manager: leaving it waits for the last write. What cannot be written raises
-    SaveFailed, what cannot be read DamagedCheckpoint. All that is written or read is finite.
+    As a context manager it waits for the last write on exit.
 
-    keep_latest: how many of the newest stay. keep_every: steps divisible by it stay for ever; 0
-    keeps no others. Raises FileNotFoundError if the folder has to exist and does not.
+    Args:
+        folder: where the checkpoints are.
+        keep_latest: count of the newest checkpoints to keep; None keeps all.
+        keep_every: steps divisible by it are always kept.
+        create: creates the folder, and deletes unfinished writes in it.
+
+    Raises FileNotFoundError if the folder does not exist, and ValueError if it is a file or a count
+    is out of range.
     """
 
     def __init__(
@@ -49,104 +56,89 @@ class Checkpoints:
         folder: Path,
         *,
         keep_latest: int | None = None,
-        keep_every: int = 0,
+        keep_every: int | None = None,
         create: bool = False,
     ):
-        hush_late_callbacks()
+        if keep_latest is not None and keep_latest < 1:
+            raise ValueError(f"keep_latest={keep_latest} must be at least 1")
+        if keep_every is not None and keep_every < 0:
+            raise ValueError(f"keep_every={keep_every} must be at least 1")
         self.folder = folder.resolve()
-        if not create and not self.folder.is_dir():
-            raise FileNotFoundError(f"No checkpoints in {folder.parent}: {folder} does not exist")
+        self._keep_latest = keep_latest
+        self._keep_every = keep_every
         if self.folder.exists() and not self.folder.is_dir():
             raise ValueError(f"{folder} is a file, and a folder was expected; move it elsewhere")
-        options = ocp.CheckpointManagerOptions(
-            max_to_keep=keep_latest,
-            keep_period=keep_every or None,
-            create=create,
-            cleanup_tmp_directories=create,
-            step_name_format=_Names(),
-        )
-        items = ("params", "ema_params", "opt_state", *OPTIONAL)
-        self._manager = ocp.CheckpointManager(
-            self.folder,
-            options=options,
-            item_handlers={name: ocp.StandardCheckpointHandler() for name in items}
-            | {name: ocp.JsonCheckpointHandler() for name in ("about", DIGESTS)},
-        )
-        self._under_way: int | None = None
+        if create and jax.process_index() == 0:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for path in self.folder.glob(f"*{PARTIAL}*"):
+                shutil.rmtree(path)
+        elif not create and not self.folder.is_dir():
+            raise FileNotFoundError(f"No checkpoints in {folder.parent}: {folder} does not exist")
+        self._orbax = _make_orbax()
+        self._thread = ThreadPoolExecutor(max_workers=1)
+        self._write: tuple[int, Future] | None = None
 
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+    def __exit__(self, *exception: Any) -> None:
         try:
-            self.wait()
-        except SaveFailed as failure:
-            error = failure
-            raise
+            self._join()
         finally:
-            # After a failed save closing repeats in other words what was wrong.
-            with suppress(Exception) if isinstance(error, SaveFailed) else nullcontext():
-                self._manager.close()
+            self._thread.shutdown()
+            self._orbax.close()
 
     def steps(self) -> list[int]:
-        """The steps of which there is a complete checkpoint, in increasing order."""
-        return sorted(self._manager.all_steps())
+        """Lists the steps of the complete checkpoints, in increasing order."""
+        if not self.folder.is_dir():
+            return []
+        paths = [path for path in self.folder.iterdir() if path.name.isdecimal()]
+        return sorted(int(path.name) for path in paths if path.is_dir())
 
     def newest(self) -> int:
-        """The last of `steps`. Raises FileNotFoundError if there is none."""
+        """Returns the last of `steps`. Raises FileNotFoundError if there is none."""
         if not self.steps():
             raise FileNotFoundError(f"There is no complete checkpoint in {self.folder}")
         return self.steps()[-1]
 
-    def save(
-        self,
-        step: int,
-        state: TrainState,
-        *,
-        about: dict[str, Any] | None = None,
-        constant: bool = False,
-    ) -> None:
-        """Starts writing; the state may be donated as soon as this returns. Repeats are ignored.
+    def save(self, step: int, state: TrainState, *, metadata: dict[str, Any] | None = None) -> None:
+        """Starts writing a checkpoint, unless there is one of this step.
 
-        about: metadata, as JSON: the data and the position in it. constant: the state
-        is of host arrays that will not change, so that none is copied. Raises FloatingPointError
-        for a state that is not finite, SaveFailed if there is too little space, and what `check`
-        raises for the save before.
+        The buffers of device arrays may be donated as soon as this returns. NumPy arrays are not
+        copied and must not change until the checkpoint is written.
+
+        metadata: values for JSON, such as the position in the data. Raises FloatingPointError for a
+        state that is not finite, and SaveFailed if there is too little space or the write before
+        this one has failed.
         """
         self.wait()
-        if step in self._manager.all_steps():
+        if _of_first(step in self.steps()):
             return
-        if constant:
-            state = jax.tree.map(lambda array: array.view(_Constant), state)
-        else:
-            # With several processes Orbax takes host arrays, but not those that `pmap` leaves.
-            state = jax.device_get(state)
-        names = ("params", "ema_params", "opt_state", *OPTIONAL)
-        items = {name: part for name in names if (part := getattr(state, name)) is not None}
-        if spoiled := first_not_finite(items):
+        names = [name for name in sorted(REQUIRED | OPTIONAL) if getattr(state, name) is not None]
+        parts = {name: jax.device_get(getattr(state, name)) for name in names}
+        if bad := _first_not_finite(parts):
             raise FloatingPointError(
-                f"{spoiled} is not finite after step {step}, which is not saved; the last good "
+                f"{bad} is not finite after step {step}, which is not saved; the last good "
                 f"checkpoint in {self.folder} is {self._last()}"
             )
-        self._check_space(step, sum(array.nbytes for array in jax.tree.leaves(items)))
-        arguments = {name: ocp.args.StandardSave(part) for name, part in items.items()}
-        arguments["about"] = ocp.args.JsonSave(about or {})
-        arguments[DIGESTS] = ocp.args.JsonSave(Digests.of(items, about or {}).to_json())
-        with self._writing(step):
-            self._manager.save(step, args=ocp.args.Composite(**arguments))
-        self._under_way = step
+        self._check_space(step, sum(array.nbytes for array in jax.tree.leaves(parts)))
+        if jax.process_index() == 0:
+            # On a CPU the host arrays of JAX's may share their memory.
+            copy = {
+                name: jax.tree.map(_copy_of, getattr(state, name), parts[name]) for name in names
+            }
+            write = self._thread.submit(self._write_folder, step, copy, metadata or {})
+            self._write = step, write
 
     def check(self) -> None:
-        """Raises SaveFailed if the last save has ended, and failed; waits for nothing."""
-        if self._under_way is not None and not self._manager.is_saving_in_progress():
-            self.wait()
+        """Raises SaveFailed if the last write has ended with an error. Does not block."""
+        if self._write is not None and self._write[1].done():
+            self._join()
 
     def wait(self) -> None:
-        """Until what `save` has started is written. Raises SaveFailed if that fails."""
-        step, self._under_way = self._under_way, None
-        if step is not None:
-            with self._writing(step):
-                self._manager.wait_until_finished()
+        """Waits until the last checkpoint is written. Raises SaveFailed if that fails."""
+        self._join()
+        parallel.wait_for_all("the checkpoint is written")
 
     def set_aside(self, step: int) -> Path:
         """Renames a checkpoint to STEP.damaged, in place of an older one of that name."""
@@ -156,194 +148,178 @@ class Checkpoints:
             shutil.rmtree(aside, ignore_errors=True)
             path.rename(aside)
         parallel.wait_for_all(f"{path.name} is set aside")
-        self._manager.reload()
         return aside
 
     def restore(self, step: int, like: TrainState) -> TrainState:
-        """The state at `step`, as host arrays. like: arrays, or their shapes, in its structure.
+        """Reads the state at `step` into host arrays. like: arrays or shapes, in its structure.
 
-        A history of losses that the checkpoint does not have begins empty, and a second average as
-        a copy of the first.
+        If the checkpoint lacks a loss history, it starts empty; if it lacks a second EMA, that
+        starts as a copy of the first.
+
+        Raises DamagedCheckpoint, PermissionError, FileNotFoundError if there is no such checkpoint,
+        and ValueError if it is of another model.
         """
-        items = {
-            "params": like.params,
-            "ema_params": like.ema_params,
-            "opt_state": like.opt_state,
-        }
-        wanted = {name: getattr(like, name) for name in OPTIONAL}
+        wanted = {name: getattr(like, name) for name in REQUIRED | OPTIONAL}
         wanted = {name: part for name, part in wanted.items() if part is not None}
-        there = {name for name in wanted if self._has(step, name)}
-        found = self._restore(step, items | {name: wanted[name] for name in there})
-        if "history" in wanted.keys() - there:
+        found = self._restore(step, wanted, OPTIONAL)
+        if "history" in wanted.keys() - found.keys():
             found["history"] = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like.history)
-        if "second_ema_params" in wanted.keys() - there:
+        if "second_ema_params" in wanted.keys() - found.keys():
             found["second_ema_params"] = jax.tree.map(np.copy, found["ema_params"])
         return TrainState(step=np.array(step, np.int32), **found)
 
-    def about(self, step: int) -> dict[str, Any]:
-        """What `save` was told about the checkpoint; nothing if it was written without."""
-        path = self.folder / str(step)
-        known = self._digests(step)
-        if not (path / "about").exists():
-            if known is None:
-                return {}
-            raise DamagedCheckpoint(path, "it has no about")
-        about = self._read_json(step, "about")
-        if known and not known.has_about(about):
-            raise DamagedCheckpoint(path, "about is not what was written")
-        return about
-
     def restore_params(self, step: int, like: PyTree, *, ema: bool) -> PyTree:
-        """The averaged or the raw parameters alone, as host arrays."""
+        """Reads the EMA or the raw parameters alone, see `restore`."""
         name = "ema_params" if ema else "params"
         return self._restore(step, {name: like})[name]
 
-    def restore_second_average(self, step: int, like: PyTree) -> PyTree | None:
-        """The second average alone, as host arrays; None if the checkpoint has none."""
+    def restore_second_ema(self, step: int, like: PyTree) -> PyTree | None:
+        """Reads the second EMA alone, see `restore`; None if the checkpoint has none."""
         name = "second_ema_params"
-        if not self._has(step, name):
-            return None
-        return self._restore(step, {name: like})[name]
+        return self._restore(step, {name: like}, {name}).get(name)
 
-    def _has(self, step: int, name: str) -> bool:
-        """Whether the checkpoint was written with that part of the state."""
-        known = self._digests(step) if step in self.steps() else None
-        return (self.folder / str(step) / name).exists() or bool(known and known.shapes(name))
+    def metadata(self, step: int) -> dict[str, Any]:
+        """Reads the metadata that `save` got. Raises DamagedCheckpoint."""
+        self._verify(step)
+        with self._reading(step) as path:
+            return json_files.read(path / METADATA)
 
-    def _restore(self, step: int, items: dict[str, PyTree]) -> dict[str, PyTree]:
-        path = self.folder / str(step)
-        if step not in self._manager.all_steps():
-            there = ", ".join(map(str, self.steps())) or "none"
-            raise FileNotFoundError(
-                f"No checkpoint of step {step} in {self.folder}; there: {there}"
+    def _restore(
+        self, step: int, like: dict[str, PyTree], optional: Set[str] = frozenset()
+    ) -> dict[str, PyTree]:
+        """Reads parts of a checkpoint, without optional ones that it does not have."""
+        found = {}
+        for name in self._verify(step, like.keys() - optional, like.keys() & optional):
+            with self._reading(step) as path:
+                stored = self._orbax.metadata(path / name).item_metadata.tree
+            _check_same_shapes(path, name, stored, like[name])
+            as_numpy = jax.tree.map(
+                lambda x: ocp.RestoreArgs(restore_type=np.ndarray, dtype=x.dtype), like[name]
             )
-        known = self._digests(step)
-        with _readable(path):
-            check_metadata(path / "_CHECKPOINT_METADATA")
-            stored = self._manager.item_metadata(step)
-        for name, like in items.items():
-            if stored.get(name) is None:
-                raise DamagedCheckpoint(path, f"it has no {name}")
-            with _readable(path):  # the list may hold anything in the place of an array
-                there = _shapes(name, stored[name])
-            if known and there != known.shapes(name):
-                raise DamagedCheckpoint(path, f"the list of arrays in {name} has changed")
-            _check_same_shapes(path, name, stored[name], like)
-
-        def to_target(leaf: Any) -> np.ndarray:
-            return np.empty(leaf.shape, leaf.dtype)
-
-        arguments = {
-            name: ocp.args.StandardRestore(jax.tree.map(to_target, like))
-            for name, like in items.items()
-        }
-        with _readable(path):
-            restored = self._manager.restore(step, args=ocp.args.Composite(**arguments))
-        found = {name: restored[name] for name in items}
-        if known and (changed := known.first_changed(found)):
-            raise DamagedCheckpoint(path, f"{changed} is not what was written")
-        if spoiled := first_not_finite(found):
-            raise DamagedCheckpoint(path, f"{spoiled} is not finite")
+            arguments = ocp.args.PyTreeRestore(item=like[name], restore_args=as_numpy)
+            with self._reading(step):
+                found[name] = self._orbax.restore(path / name, args=arguments)
         return found
 
-    def _digests(self, step: int) -> Digests | None:
-        """Those of arrays and about; None for a checkpoint of an older version."""
+    def _verify(
+        self, step: int, parts: Set[str] = frozenset(), optional: Set[str] = frozenset()
+    ) -> Set[str]:
+        """Compares checksums, see `verify_checksums`."""
+        if step not in self.steps():
+            known = ", ".join(map(str, self.steps())) or "none"
+            raise FileNotFoundError(
+                f"No checkpoint of step {step} in {self.folder}; there: {known}"
+            )
+        with self._reading(step) as path:
+            return verify_checksums(path, parts, optional)
+
+    @contextmanager
+    def _reading(self, step: int) -> Iterator[Path]:
+        """Yields the folder of a checkpoint; errors within become one clear line."""
         path = self.folder / str(step)
-        with _readable(path):
-            check_ordinary(path)
-        if not (path / DIGESTS).exists():
-            with _readable(path):
-                listed = (path / "_CHECKPOINT_METADATA").read_text(errors="replace")
-            if DIGESTS in listed:
-                raise DamagedCheckpoint(path, f"it has no {DIGESTS}")
-            return None
-        found = self._read_json(step, DIGESTS)
-        with _readable(path):
-            return Digests.from_json(found)
+        try:
+            yield path
+        except PermissionError:
+            raise PermissionError(
+                f"The checkpoint {path} may not be read: change the permissions of its files "
+                "(chmod), or delete it to go on from the one before"
+            ) from None
+        except Exception as error:  # Orbax raises many kinds
+            raise DamagedCheckpoint(path, error) from None
 
-    def _read_json(self, step: int, name: str) -> dict[str, Any]:
-        with _readable(self.folder / str(step)):
-            items = ocp.args.Composite(**{name: ocp.args.JsonRestore()})
-            found = self._manager.restore(step, args=items)[name]
-            if not isinstance(found, dict):
-                raise ValueError(f"{name} is no JSON object")
-            return found
+    def _write_folder(self, step: int, parts: dict[str, PyTree], metadata: dict[str, Any]) -> None:
+        partial = self.folder / f"{step}{PARTIAL}"
+        partial.mkdir()
+        for name, part in parts.items():
+            self._orbax.save(partial / name, args=ocp.args.PyTreeSave(part))
+        (partial / METADATA).write_text(json.dumps(metadata) + "\n")
+        write_checksums(partial)
+        partial.rename(self.folder / str(step))
+        self._delete_old()
 
-    def _check_space(self, step: int, needed: int) -> None:
-        """Raises SaveFailed if so many bytes are more than the disk has, as process 0 sees it."""
+    def _delete_old(self) -> None:
+        if self._keep_latest is None:
+            return
+        for step in self.steps()[: -self._keep_latest]:
+            if not self._keep_every or step % self._keep_every:
+                path = self.folder / f"{step}{PARTIAL}"
+                (self.folder / str(step)).rename(path)
+                shutil.rmtree(path)
+
+    def _join(self) -> None:
+        write, self._write = self._write, None
+        if write is not None:
+            step, future = write
+            try:
+                future.result()
+            except Exception as error:  # TensorStore's and OSError
+                raise SaveFailed(self.folder / str(step), error, self._last()) from None
+
+    def _check_space(self, step: int, size: int) -> None:
+        """Raises SaveFailed if the disk, as process 0 sees it, has less than `size` bytes free."""
         free = shutil.disk_usage(self.folder).free
-        if not parallel.from_first(np.array(free >= needed + OVERHEAD, np.int32)):
-            needed = (needed + OVERHEAD) / 1e6
+        if not _of_first(free >= size + OVERHEAD):
+            needed = (size + OVERHEAD) / 1e6
             reason = f"it takes up to {needed:,.1f} MB, and {free / 1e6:,.1f} MB are free"
             raise SaveFailed(self.folder / str(step), reason, self._last())
 
     def _last(self) -> str:
         return f"of step {self.steps()[-1]}" if self.steps() else "none"
 
-    @contextmanager
-    def _writing(self, step: int) -> Iterator[None]:
-        """Turns what Orbax raises for a failed write into one clear line."""
-        try:
-            yield
-        except Exception as error:  # tensorstore's, OSError, those of threads and event loops
-            raise SaveFailed(self.folder / str(step), error, self._last()) from None
+
+def _make_orbax() -> ocp.Checkpointer:
+    """Makes a synchronous checkpointer of this process alone, for trees of NumPy arrays."""
+    here = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(primary_host=here, active_processes={here})
+    handlers = ocp.type_handlers.create_type_handler_registry(
+        (np.ndarray, ocp.type_handlers.NumpyHandler(deepcopy_host_arrays=False)),
+        (jax.Array, ocp.type_handlers.ArrayHandler()),
+    )
+    handler = ocp.PyTreeCheckpointHandler(
+        type_handler_registry=handlers, multiprocessing_options=alone
+    )
+    return ocp.Checkpointer(handler, multiprocessing_options=alone)
 
 
-class _Step(ocp.path.step.Metadata):
-    """What Orbax knows of a step from the list of folders: its time is that of the folder.
-
-    Orbax would read the _CHECKPOINT_METADATA of all of them, and stop at one that is damaged before
-    it is known which of them will be read.
-    """
-
-    @property
-    def commit_timestamp(self) -> datetime:
-        return datetime.fromtimestamp(self.path.stat().mtime, UTC)
+def _of_first(answer: bool) -> bool:
+    """Returns the answer of process 0."""
+    return bool(parallel.from_first(np.array(answer, np.int32)))
 
 
-class _Names(ocp.path.step.NameFormat):
-    """Orbax's own names of steps, of which `find_all` reads no file."""
-
-    def __init__(self) -> None:
-        self._standard = ocp.path.step.standard_name_format()
-
-    def build_name(self, step: int) -> str:
-        return self._standard.build_name(step)
-
-    def find_all(self, base_path: Any) -> Iterator[_Step]:
-        for found in self._standard.find_all(base_path):
-            yield _Step(found.step, found.path)
-
-    def find_step(self, base_path: Any, step: int) -> ocp.path.step.Metadata:
-        return self._standard.find_step(base_path, step)
+def _copy_of(array: Leaf, on_host: np.ndarray) -> np.ndarray:
+    return array if isinstance(array, np.ndarray) else np.array(on_host)
 
 
-class _Constant(np.ndarray):
-    """An array that is its own deep copy: Orbax would copy all that it is about to write."""
-
-    def __deepcopy__(self, memo: dict) -> "_Constant":
-        return self
-
-
-@contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    """Turns what Orbax raises for a damaged checkpoint into one clear line."""
-    try:
-        yield
-    except Exception as error:  # a file of wrong content makes it raise almost anything
-        raise DamagedCheckpoint(path, error) from None
+def _first_not_finite(parts: dict[str, PyTree]) -> str | None:
+    """Returns the name of an array with a value that is not finite; None if there is none."""
+    arrays = _named(parts)
+    with ThreadPoolExecutor() as pool:
+        finite = pool.map(lambda array: bool(np.all(np.isfinite(array))), arrays.values())
+        return next((name for name, good in zip(arrays, finite) if not good), None)
 
 
-def _shapes(item: str, tree: PyTree) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(leaf.shape) for name, leaf in named({item: tree}).items()}
-
-
-def _check_same_shapes(path: Path, item: str, stored: Any, like: PyTree) -> None:
+def _check_same_shapes(path: Path, part: str, stored: PyTree, like: PyTree) -> None:
     """Raises ValueError that names the first array in which checkpoint and model differ."""
-    there, here = _shapes(item, stored), _shapes(item, like)
+    there, here = (
+        {name: tuple(leaf.shape) for name, leaf in _named({part: tree}).items()}
+        for tree in (stored, like)
+    )
     for name in sorted(there.keys() | here.keys()):
         if there.get(name) != here.get(name):
             raise ValueError(
                 f"The checkpoint {path} is of another model than the config: {name} has "
                 f"shape {there.get(name, 'none')} there and {here.get(name, 'none')} here"
             )
+
+
+def _named(parts: dict[str, PyTree]) -> dict[str, Any]:
+    """Returns all leaves by name, such as "params/stem/kernel"."""
+    return {
+        "/".join([part, *map(_key, path)]): leaf
+        for part, tree in parts.items()
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
+
+
+def _key(entry: Any) -> str:
+    return str(getattr(entry, "key", getattr(entry, "idx", getattr(entry, "name", None))))

@@ -22,7 +22,7 @@ from diffusion_jax.training.checkpoints import Checkpoints
 from diffusion_jax.training.state import TrainState
 from diffusion_jax.workdir.parameters import load_params
 
-ABOUT = {"images_seen": 12345, "data": {"count": 7}}
+METADATA = {"images_seen": 12345, "data": {"count": 7}}
 STEP = 5
 
 
@@ -36,10 +36,10 @@ def main(count: int = 200, folder: Path | None = None, seed: int = 0) -> tuple[i
         config = tiny_transformer_config()
         state = state_of(config)
         with Checkpoints(workdir / "checkpoints", create=True) as checkpoints:
-            checkpoints.save(STEP, state, about=ABOUT)
+            checkpoints.save(STEP, state, metadata=METADATA)
         readers = readers_of(workdir, config, state)
         whole = {name: read() for name, read in readers.items()}
-        assert _same(whole["train"], (state, ABOUT))
+        assert _same(whole["train"], (state, METADATA))
         files = sorted(path for path in workdir.rglob("*") if path.is_file())
         weights = [path.stat().st_size for path in files]
         generator, silent, noticed, lines = random.Random(seed), [], Counter(), 0
@@ -79,7 +79,7 @@ def readers_of(
 
     def train() -> Any:
         with Checkpoints(workdir / "checkpoints") as checkpoints:
-            return checkpoints.restore(STEP, state), checkpoints.about(STEP)
+            return checkpoints.restore(STEP, state), checkpoints.metadata(STEP)
 
     def sample() -> Any:  # and whatever else draws
         return [load_params(workdir, config, ema=ema) for ema in (True, False)]

@@ -101,7 +101,7 @@ def left_behind(workdir: Path) -> tuple[list, dict, dict]:
         line.pop("waiting_for_data", None)
     pictures = {path.name: path.read_bytes() for path in (workdir / "samples").glob("*.png")}
     with Checkpoints(workdir / "checkpoints") as checkpoints:
-        return lines, pictures, {step: checkpoints.about(step) for step in checkpoints.steps()}
+        return lines, pictures, {step: checkpoints.metadata(step) for step in checkpoints.steps()}
 
 
 def _free_address() -> str:

@@ -89,7 +89,7 @@ def saved(workdir, step, *, second):
     _, like = load_params(workdir, config, checkpoint=step)
     with Checkpoints(workdir / "checkpoints") as checkpoints:
         if second:
-            return checkpoints.restore_second_average(step, like)
+            return checkpoints.restore_second_ema(step, like)
         return checkpoints.restore_params(step, like, ema=True)
 
 

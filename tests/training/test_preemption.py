@@ -93,7 +93,7 @@ def test_a_run_with_kills_leaves_what_one_without_leaves(tmp_path, monkeypatch):
             train(config, tmp_path / "run")
     with Checkpoints(tmp_path / "run" / "checkpoints") as checkpoints:
         assert checkpoints.newest() == 3
-        _, count = checkpoints.about(3)["since_line"]["loss"]
+        _, count = checkpoints.metadata(3)["since_line"]["loss"]
         assert count == 16  # of step 3 alone, since the line of step 2
     with monkeypatch.context() as patch:
         patch.setattr("diffusion_jax.runs.train.make_preview", lambda *_: lambda _: sys.exit())

@@ -128,8 +128,8 @@ def test_another_batch_size_goes_on_with_the_images_that_come_next(tmp_path, mon
     train(tiny_config(steps=4, batch_size=8), tmp_path)
     assert places == [0, 3 * 16]
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
-        assert checkpoints.about(4)["images_seen"] == 3 * 16 + 8
-        assert checkpoints.about(4)["data"]["count"] == 1797
+        assert checkpoints.metadata(4)["images_seen"] == 3 * 16 + 8
+        assert checkpoints.metadata(4)["data"]["count"] == 1797
 
 
 def test_an_interrupted_run_continues_bit_for_bit(finished, tmp_path, monkeypatch):
