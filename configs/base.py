@@ -7,6 +7,7 @@ A section holds the arguments of one constructor, and is documented there: `mode
 """
 
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
 from diffusion_jax.config.schema import add_defaults
 from diffusion_jax.models.layers.block_chain import block_options
@@ -41,22 +42,25 @@ def get_config() -> ConfigDict:
     config.data = ConfigDict()
     config.data.name = "digits"  # or imagenet64, folder:PATH, ...; see docs/guides/data.md
     config.data.split = "train"  # of folders: train, heldout or all
-    config.data.data_dir = ""  # empty: ~/diffusion_jax_data, or tfds's own ~/tensorflow_datasets
-    config.data.cache_dir = ""  # where tfds and folders are decoded to; empty: cache in data_dir
+    # Folder of datasets; None: ~/diffusion_jax_data, or ~/tensorflow_datasets for tfds.
+    config.data.data_dir = placeholder(str)
+    # Folder where tfds datasets and folders are decoded; None: cache in data_dir.
+    config.data.cache_dir = placeholder(str)
     config.data.resolution = 64  # side of the square images
     # How images become square: stretch, center-crop, center-crop-dhariwal, random-resized-crop.
     config.data.crop = "center-crop"
-    config.data.shorter_side = 0  # random-resized-crop cuts from this; 0: 5/4 of resolution
+    # random-resized-crop cuts from images with this shorter side; None: 5/4 of resolution.
+    config.data.shorter_side = placeholder(int)
     config.data.smallest_crop = 0.8  # random-resized-crop takes this part of the area at the least
     config.data.flip = False  # mirror images at random, anew in each epoch
     config.data.drop_last = False  # True: no batch has images of two epochs; some are left out
     config.data.load_into_memory = False  # all at the start, instead of reading from disk
     config.data.threads = 4  # that read precompute
-    # Of folders. Patterns are comma-separated, for paths within the folder: "*seg*,*_old/*".
-    config.data.include = ""  # patterns; empty: all images
-    config.data.exclude = ""  # patterns
+    # For folders. Patterns of paths within the folder are separated by commas: "*seg*,*_old/*".
+    config.data.include = placeholder(str)  # patterns of images; None: all
+    config.data.exclude = placeholder(str)  # patterns of images
     config.data.labels = "auto"  # or folders, parents, none
-    config.data.holdout = ""  # a fraction such as 0.1, or patterns; what split=heldout has
+    config.data.holdout = placeholder(str)  # images of split=heldout: 0.1, say, or patterns
     config.data.convert = False  # transparent, CMYK, 16-bit and animated images; else an error
     config.data.upright = False  # turn images as their EXIF entry says
     config.data.skip_broken = False  # leave out files that cannot be read; else an error

@@ -14,20 +14,20 @@ from diffusion_jax.diffusion.types import Images
 Uint8Images = UInt8[np.ndarray, "batch height width channels"]
 Picture = UInt8[np.ndarray, "height width channels"]
 
-HOLD = 2000  # milliseconds that an animation shows its last frame
+LAST_FRAME = 2000  # milliseconds of the last frame of an animation
 
 
 def normalize(images: UInt8[Array, "batch height width channels"]) -> Images:
-    """0 .. 255 -> [-1, 1]."""
+    """Maps 0 ... 255 to [-1, 1]."""
     return images.astype(jnp.float32) / 127.5 - 1
 
 
 def to_uint8(
     images: Float[np.ndarray, "*batch"], *, truncate: bool = False
 ) -> UInt8[np.ndarray, "*batch"]:
-    """[-1, 1] -> 0 .. 255, rounded to the nearest level; values outside are clipped.
+    """Maps [-1, 1] to 0 ... 255, rounded to the nearest level; values outside are clipped.
 
-    truncate: round down instead, as ADM and the original do; half a level darker on average.
+    truncate: round down, as ADM and gmongaras's program do; half a level darker on average.
     """
     levels = (np.clip(images, -1, 1) + 1) * 127.5
     return (levels if truncate else np.floor(levels + 0.5)).astype(np.uint8)
@@ -52,7 +52,7 @@ def grid(
 
 
 def to_pil(picture: Picture) -> Image.Image:
-    """A Pillow image: grayscale for one channel, RGB for three."""
+    """Converts to a Pillow image: grayscale for one channel, RGB for three."""
     return Image.fromarray(picture[..., 0] if picture.shape[-1] == 1 else picture)
 
 
@@ -63,13 +63,13 @@ def save_png(path: Path, picture: Picture) -> None:
 def save_gif(path: Path, pictures: Sequence[Picture], *, milliseconds: int = 60) -> None:
     """Saves a looping animation that shows its last frame for two seconds.
 
-    A GIF has 256 colors, so that colors of RGB pictures are approximate.
+    A GIF has 256 colors, so the colors of RGB pictures are approximate.
     """
     _save_animation(path, pictures, milliseconds, format="GIF")
 
 
 def save_webp(path: Path, pictures: Sequence[Picture], *, milliseconds: int = 60) -> None:
-    """Saves a looping animation, as `save_gif` does, in exact colors."""
+    """Saves a looping animation as `save_gif` does, with exact colors."""
     _save_animation(path, pictures, milliseconds, format="WEBP", lossless=True)
 
 
@@ -77,6 +77,7 @@ def _save_animation(
     path: Path, pictures: Sequence[Picture], milliseconds: int, **options: Any
 ) -> None:
     frames = [to_pil(picture) for picture in pictures]
-    durations = [milliseconds] * (len(frames) - 1) + [HOLD]
-    rest = frames[1:]
-    frames[0].save(path, save_all=True, append_images=rest, duration=durations, loop=0, **options)
+    durations = [milliseconds] * (len(frames) - 1) + [LAST_FRAME]
+    frames[0].save(
+        path, save_all=True, append_images=frames[1:], duration=durations, loop=0, **options
+    )

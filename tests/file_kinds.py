@@ -21,8 +21,8 @@ from diffusion_jax.config.validation import validate
 from diffusion_jax.data import imagenet
 from diffusion_jax.data.cache import CachedSource, Description
 from diffusion_jax.data.cache_writer import CacheWriter
+from diffusion_jax.data.crops import Crop
 from diffusion_jax.data.decoder import Decoder
-from diffusion_jax.data.preparation import Cut
 from diffusion_jax.evaluation import feature_shards, image_sets, references
 from diffusion_jax.files import limits, npz, nvidia_pickle, torch_reader, torch_writer
 from diffusion_jax.generation.image_shards import Shards
@@ -209,7 +209,7 @@ def tensors(folder):
 def pictures(folder):
     generator = np.random.default_rng(0)
     image = Image.fromarray(generator.integers(0, 256, (24, 32, 3), dtype=np.uint8))
-    most, cut = 16 * limits.IMAGE_PIXELS, Cut("center-crop-dhariwal", 16)
+    most, cut = 16 * limits.IMAGE_PIXELS, Crop("center-crop-dhariwal", 16)
     decode = Decoder(3, convert=True, upright=True, then=cut)
     exif = image.getexif()
     exif[0x0112] = 6

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 
 import jax
@@ -11,9 +11,9 @@ import optax
 from ml_collections import ConfigDict
 
 from diffusion_jax.config.schema import options_in
-from diffusion_jax.data import Source, batches, make_source
+from diffusion_jax.data import FolderOptions, Source, batches, make_source
 from diffusion_jax.data.cache import Batch
-from diffusion_jax.data.crops import RandomResizedCrop
+from diffusion_jax.data.crops import Crop, RandomResizedCrop
 from diffusion_jax.data.pipeline import check_size
 from diffusion_jax.diffusion import guidance, sampling_schedule, schedules
 from diffusion_jax.diffusion.losses import ERRORS, LOSSES, Loss
@@ -134,11 +134,21 @@ def make_guidance(config: ConfigDict) -> guidance.Guidance:
     )
 
 
+def check_data(config: ConfigDict) -> None:
+    """Raises ValueError for a field of `config.data` out of range; nothing is opened."""
+    data = config.data
+    Crop(data.crop, data.resolution, data.shorter_side)
+    RandomResizedCrop(data.resolution, data.smallest_crop)
+    FolderOptions(**{field.name: data[field.name] for field in fields(FolderOptions)})
+
+
 def open_source(config: ConfigDict) -> Source:
     """The data source, once it is known to fit the rest. Raises ValueError if it does not."""
     data, model = config.data, config.model
     arguments = {name: value for name, value in data.items() if name not in OF_THE_PIPELINE}
-    source = make_source(channels=model.channels, num_classes=model.num_classes, **arguments)
+    source = make_source(
+        channels=model.channels, num_classes=model.num_classes or None, **arguments
+    )
     shape = source.description.shape
     wanted = (data.resolution, data.resolution, model.channels)
     if shape not in (wanted, (0, 0, model.channels)):

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from diffusion_jax.data import crops, folder
 from diffusion_jax.diffusion.losses import ERRORS, LOSSES
 from diffusion_jax.diffusion.parameterizations import PARAMETERIZATIONS
 from diffusion_jax.diffusion.timestep_samplers import TIMESTEPS
@@ -24,9 +23,6 @@ RULES: list[tuple[str, Callable[[Any], bool], str]] = [
     ),
     ("sampling.solver", lambda v: v in SOLVERS, f"one of {', '.join(SOLVERS)}"),
     ("sampling.spacing", lambda v: v in SPACINGS, f"one of {', '.join(SPACINGS)}"),
-    ("data.crop", lambda v: v in crops.KNOWN, f"one of {', '.join(crops.KNOWN)}"),
-    ("data.labels", lambda v: v in folder.LABELS, f"one of {', '.join(folder.LABELS)}"),
-    ("data.smallest_crop", lambda v: 0 < v <= 1, "above 0, up to 1"),
     ("loss.kind", lambda v: v in LOSSES, f"one of {', '.join(LOSSES)}"),
     ("timesteps.name", lambda v: v in TIMESTEPS, f"one of {', '.join(TIMESTEPS)}"),
     ("average", lambda v: v in AVERAGES, f"one of {', '.join(AVERAGES)}"),
@@ -52,7 +48,7 @@ RULES: list[tuple[str, Callable[[Any], bool], str]] = [
     (
         "batch_size micro_batches steps log_every sample_every checkpoint_every keep_latest "
         "max_nan_steps cpu_devices "
-        "data.resolution data.threads sampling.steps sampling.grid_rows sampling.grid_columns",
+        "data.threads sampling.steps sampling.grid_rows sampling.grid_columns",
         lambda v: v >= 1,
         "at least 1",
     ),
@@ -60,7 +56,7 @@ RULES: list[tuple[str, Callable[[Any], bool], str]] = [
         "keep_every early_sample_minutes ema_start loss.vlb_weight sampling.stride "
         "sampling.autoguidance_checkpoint sampling.classifier_checkpoint "
         "optimizer.warmup_steps optimizer.decay_steps optimizer.clip_norm "
-        "optimizer.weight_decay data.shorter_side",
+        "optimizer.weight_decay",
         lambda v: v >= 0,
         "at least 0",
     ),

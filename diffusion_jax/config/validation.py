@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from diffusion_jax.config import build
 from diffusion_jax.config.rules import RULES, holds
 from diffusion_jax.config.schema import TABLES, known_network, model_section, options_by_name
-from diffusion_jax.data import make_source
+from diffusion_jax.data import FolderOptions, make_source
 from diffusion_jax.diffusion.discrete_schedules import DiscreteSchedule
 from diffusion_jax.diffusion.types import Level
 from diffusion_jax.models import MODELS
@@ -29,8 +29,9 @@ def _known_fields(section: str, config: ConfigDict) -> set[str]:
     options = {name for table in TABLES.get(section, ()) for name in options_by_name(table)}
     match section:
         case "data":
-            arguments = _arguments(make_source) | {"name", *build.OF_THE_PIPELINE}
-            return arguments - {"channels", "num_classes"}
+            arguments = _arguments(make_source) | _arguments(FolderOptions)
+            arguments |= {"name", *build.OF_THE_PIPELINE}
+            return arguments - {"channels", "num_classes", "folder_options"}
         case "model":
             return set(model_section(known_network(config.model.get("name", "unet"))))
         case "optimizer":
@@ -96,11 +97,6 @@ def _validate(config: ConfigDict) -> None:
                 value = " ".join(str(values.get(name, {})).split())[:MOST_SHOWN]
                 raise ValueError(f"{name}={value} must be {wanted}")
     _check_sections(config)
-    if 0 < config.data.shorter_side < config.data.resolution:
-        raise ValueError(
-            f"data.shorter_side={config.data.shorter_side} is less than "
-            f"data.resolution={config.data.resolution}"
-        )
     if config.batch_size % config.micro_batches:
         raise ValueError(
             f"batch_size={config.batch_size} is not divisible by "
@@ -135,6 +131,7 @@ def _check_sections(config: ConfigDict) -> None:
 
     Also checks that loss, schedule and model fit each other.
     """
+    build.check_data(config)
     loss = _built(f"loss.{config.loss.kind}", build.make_loss, config)
     schedule = _built(f"schedule.{config.schedule.name}", build.make_schedule, config)
     parameterization = config.parameterization

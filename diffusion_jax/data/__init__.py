@@ -1,7 +1,8 @@
-"""Datasets, and the order in which training reads them."""
+"""Image datasets, and the order in which training reads them."""
 
 from diffusion_jax.data.cache import ArraySource, Description
+from diffusion_jax.data.folder import FolderOptions
 from diffusion_jax.data.pipeline import batches
 from diffusion_jax.data.sources import Source, make_source
 
-__all__ = ["ArraySource", "Description", "Source", "batches", "make_source"]
+__all__ = ["ArraySource", "Description", "FolderOptions", "Source", "batches", "make_source"]

@@ -1,15 +1,15 @@
-"""Decoded datasets on disk, which is what training reads whatever the original format.
+"""Decoded datasets on disk, from which training reads, whatever the original format.
 
 A dataset is a folder with images.bin (uint8; count, height, width, channels), labels.bin (int32)
 and dataset.json, which records the shape and the origin of the images. If images differ in size,
-sizes.bin (int32; count, 2) holds their heights and widths, and images.bin holds their pixels one
-image after the other.
+sizes.bin (int32; count, 2) has their heights and widths, and images.bin has the pixels of one image
+after the other.
 """
 
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from diffusion_jax.files import json_files
 
 IMAGES, LABELS, SIZES, DESCRIPTION = "images.bin", "labels.bin", "sizes.bin", "dataset.json"
 HASHED_IMAGES = 1000
+# Fields of a description that a run records.
+PROVENANCE = ("name", "split", "count", "shape", "origin", "fingerprint")
 
 # {"image": uint8 (batch, height, width, channels), "label": int32 (batch,)}, on the host. Images
 # of different sizes are held in an object array of shape (batch,).
@@ -28,7 +30,7 @@ Batch = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Description:
-    """The metadata of a dataset.
+    """Metadata of a dataset.
 
     shape: height, width, channels; 0, 0, channels if the images differ in size. origin: source
     files and cropping, for provenance. skipped: files that could not be read and were left out.
@@ -46,37 +48,31 @@ class Description:
     fingerprint: str = ""
 
     def provenance(self) -> dict[str, Any]:
-        """The fields that a run records about its data."""
-        short = {"name": self.name, "split": self.split, "count": self.count}
-        short |= {"shape": list(self.shape), "origin": dict(self.origin)}
-        return short | {"fingerprint": self.fingerprint}
+        """Returns the fields that a run records about its data."""
+        recorded = asdict(self) | {"shape": list(self.shape), "origin": dict(self.origin)}
+        return {name: recorded[name] for name in PROVENANCE}
 
     @classmethod
-    def of_json(cls, values: Any) -> "Description":
-        """What a file holds. Raises ValueError for what no description has, such as texts of lists.
-
-        Fields that older versions did not write may be missing.
-        """
+    def from_json(cls, values: Any) -> "Description":
+        """Converts the content of a file. Raises ValueError for wrong fields or types."""
         names = {field.name for field in fields(cls)}
-        if not isinstance(values, dict) or not {"name", "split", "shape"} <= values.keys() <= names:
+        if not isinstance(values, dict) or values.keys() != names:
             raise ValueError(f"a description has the fields {', '.join(sorted(names))}")
-        sides, count = values["shape"], values.get("count", 0)
-        if not isinstance(sides, list) or len(sides) != 3:
-            raise ValueError("its shape is not that of images")
-        if not all(type(n) is int and 0 <= n < 2**40 for n in (*sides, count)):
-            raise ValueError("its shape or count are no numbers of pixels and images")
-        lists = [values.get(name, []) for name in ("class_names", "skipped")]
-        origin = values.get("origin", {})
-        if not all(isinstance(names, list) for names in lists) or not isinstance(origin, dict):
-            raise ValueError("its class_names, skipped or origin are of a wrong kind")
-        texts = [values.get(name, "") for name in ("name", "split", "fingerprint")]
-        texts += [*lists[0], *lists[1], *origin.values()]
+        match values:
+            case {"shape": [_, _, _], "class_names": list(), "skipped": list(), "origin": dict()}:
+                pass
+            case _:
+                raise ValueError("its shape, class_names, skipped or origin are of a wrong type")
+        if not all(type(n) is int and 0 <= n < 2**40 for n in (*values["shape"], values["count"])):
+            raise ValueError("its shape or count are not numbers of pixels and images")
+        texts = [values["name"], values["split"], values["fingerprint"]]
+        texts += [*values["class_names"], *values["skipped"], *values["origin"].values()]
         if not all(isinstance(text, str) for text in texts):
             raise ValueError("its names, origin or fingerprint are not texts")
-        return cls(**{"class_names": [], **values, "shape": tuple(sides)})
+        return cls(**values | {"shape": tuple(values["shape"])})
 
     def summary(self) -> str:
-        """A one-line summary for printing."""
+        """Returns a one-line summary for printing."""
         height, width, channels = self.shape
         size = f"{height}x{width}x{channels}" if height else f"various sizes, x{channels}"
         return (
@@ -84,24 +80,26 @@ class Description:
             f"{len(self.class_names) or 'none'}, fingerprint {self.fingerprint[:16]}"
         )
 
-    def require_classes(self, count: int) -> None:
-        """Raises ValueError unless there are `count` classes; 0 accepts any number."""
-        if count and count != len(self.class_names):
+    def require_classes(self, count: int | None) -> None:
+        """Raises ValueError unless there are `count` classes; None accepts any number."""
+        if count is not None and count != len(self.class_names):
             raise ValueError(
                 f"model.num_classes={count}, but {self.name} has {len(self.class_names)} classes"
             )
 
 
 class CachedSource:
-    """A memory-mapped dataset on disk; only the examples that are read are loaded."""
+    """Memory-mapped dataset on disk; only the examples that are read are loaded.
+
+    Raises FileNotFoundError if `folder` is not a dataset, ValueError if it is damaged.
+    """
 
     def __init__(self, folder: Path):
-        """Raises FileNotFoundError if `folder` is no dataset, ValueError if it is damaged."""
         path = folder / DESCRIPTION
         if not path.is_file():
             raise FileNotFoundError(f"{folder} is not a prepared dataset: it has no {DESCRIPTION}")
         try:
-            description = Description.of_json(json_files.read(path))
+            description = Description.from_json(json_files.read(path))
         except (ValueError, OSError) as error:
             raise ValueError(
                 f"{folder} is damaged: {error}; delete it and prepare it again"
@@ -126,11 +124,11 @@ class CachedSource:
             else:
                 self._sizes = _numbers(folder / SIZES, 2 * count).reshape(count, 2)
                 if (self._sizes < 1).any():
-                    raise ValueError(f"{SIZES} has sizes that no image has")
+                    raise ValueError(f"{SIZES} has sizes below 1")
                 ends = np.cumsum(self._sizes.astype(np.int64).prod(1) * channels)
                 self._starts = np.concatenate([[0], ends])
                 self._images = np.memmap(folder / IMAGES, np.uint8, "r", shape=(ends[-1],))
-        except PermissionError:  # no damage: deleting it would not help
+        except PermissionError:  # not damaged: deleting it would not help
             raise
         except (ValueError, OSError, IndexError, OverflowError, TypeError) as error:
             raise ValueError(
@@ -142,11 +140,11 @@ class CachedSource:
 
     @property
     def labels(self) -> Int[np.ndarray, "size"]:
-        """The labels of all images."""
+        """Labels of all images."""
         return self._labels
 
     def image(self, index: int) -> np.ndarray:
-        """One image, read from the file; pages read through the map would count as memory used."""
+        """Reads one image, not through the map, whose pages would count as used memory."""
         height, width, channels = self.description.shape
         if height:
             start = index * height * width * channels
@@ -157,7 +155,7 @@ class CachedSource:
         return pixels.reshape(height, width, channels)
 
     def read(self, indices: Int[np.ndarray, "batch"]) -> Batch:
-        """The examples with these indices."""
+        """Returns the examples with these indices."""
         if self.description.shape[0]:
             return {"image": self._images[indices], "label": self._labels[indices]}
         images = np.empty(len(indices), object)
@@ -168,14 +166,14 @@ class CachedSource:
 
 
 def _numbers(path: Path, count: int) -> Int[np.ndarray, "count"]:
-    """The int32 numbers in a file. Raises ValueError, before it is read, if it has not as many."""
+    """Reads the int32 numbers in a file. Raises ValueError, before reading, for another count."""
     if path.stat().st_size != 4 * count:
         raise ValueError(f"{path.name} has {path.stat().st_size:,} bytes, not {4 * count:,}")
     return np.fromfile(path, np.int32)
 
 
 class ArraySource:
-    """A dataset held in memory. description: count and fingerprint may be missing."""
+    """Dataset in memory. description: count and fingerprint are filled in if missing."""
 
     def __init__(self, description: Description, images: np.ndarray, labels: np.ndarray):
         self.class_names = description.class_names
@@ -188,11 +186,11 @@ class ArraySource:
         return len(self.labels)
 
     def image(self, index: int) -> np.ndarray:
-        """One image."""
+        """Returns one image."""
         return self.images[index]
 
     def read(self, indices: Int[np.ndarray, "batch"]) -> Batch:
-        """The examples with these indices."""
+        """Returns the examples with these indices."""
         return {"image": self.images[indices], "label": self.labels[indices]}
 
 
@@ -206,7 +204,7 @@ def in_memory(source: CachedSource) -> ArraySource:
 
 
 def with_fingerprint(description: Description, source: CachedSource | ArraySource) -> Description:
-    """The description with the fingerprint of the source's content filled in."""
+    """Returns the description with the fingerprint of the source's content."""
     origin = {name: value for name, value in description.origin.items() if name != "files"}
     known = {"shape": description.shape, "classes": list(description.class_names), "origin": origin}
     digest = hashlib.sha256(json.dumps(known, sort_keys=True).encode())

@@ -32,13 +32,15 @@ Pairs = Iterable[tuple[np.ndarray | Sequence[np.ndarray], Int[np.ndarray, "batch
 
 
 class CacheWriter:
-    """Writes a dataset part by part; complete parts of an interrupted attempt are reused.
+    """Writer of a dataset, part by part; complete parts of an interrupted attempt are reused.
 
-    folder: the final folder; raises ValueError if it exists. description: without count and
-    fingerprint. parts: the names of all parts, in order; earlier parts are reused up to the first
-    name that differs. partial: the temporary folder; default: FOLDER.partial. whole: do not reuse
-    parts from the first one on in which images were skipped. needed: bytes that the whole dataset
-    takes; raises ValueError if the disk has less space.
+    Args:
+        folder: final folder; raises ValueError if it exists.
+        description: without count and fingerprint.
+        parts: names of all parts, in order; parts are reused up to the first name that differs.
+        partial: temporary folder; by default FOLDER.partial.
+        reuse_skipped: reuse parts in which images were skipped.
+        needed: bytes that the whole dataset takes; raises ValueError if the disk has less space.
     """
 
     def __init__(
@@ -48,7 +50,7 @@ class CacheWriter:
         parts: Sequence[str],
         partial: Path | None = None,
         *,
-        whole: bool = True,
+        reuse_skipped: bool = False,
         needed: int = 0,
     ):
         if folder.exists():
@@ -58,17 +60,17 @@ class CacheWriter:
         names = (IMAGES, LABELS) if description.shape[0] else (IMAGES, LABELS, SIZES)
         # For each complete part: the lengths of the files after it, and the skipped images.
         self.done: dict[str, dict[str, Any]] = {}
-        self._resume(names, whole)
+        self._resume(names, reuse_skipped)
         written = sum((self.partial / name).stat().st_size for name in names)
         _check_space(self.partial, needed - written)
         self._files = {name: (self.partial / name).open("ab") for name in names}
 
-    def _resume(self, names: Sequence[str], whole: bool) -> None:
+    def _resume(self, names: Sequence[str], reuse_skipped: bool) -> None:
         """Truncates the files to the end of the last reusable part, or starts over."""
-        before = self._before()
-        if before.get("description") == json.loads(json.dumps(asdict(self.description))):
-            for name, (known, lengths) in zip(self.parts, before["done"].items()):
-                if name != known or (whole and lengths["skipped"]):
+        progress = self._read_progress()
+        if progress.get("description") == json.loads(json.dumps(asdict(self.description))):
+            for name, (known, lengths) in zip(self.parts, progress["done"].items()):
+                if name != known or (lengths["skipped"] and not reuse_skipped):
                     break
                 self.done[name] = lengths
         lengths = next(reversed(self.done.values()), dict.fromkeys(names, 0))
@@ -85,7 +87,7 @@ class CacheWriter:
         for file, length in files.items():
             os.truncate(file, length)
 
-    def _before(self) -> dict[str, Any]:
+    def _read_progress(self) -> dict[str, Any]:
         try:
             return json_files.read(self.partial / PROGRESS)
         except (OSError, ValueError):  # missing, or damaged by a power failure
@@ -100,14 +102,14 @@ class CacheWriter:
 
     @property
     def rows(self) -> int:
-        """The number of images in complete parts."""
+        """Number of images in complete parts."""
         return next(reversed(self.done.values()))[LABELS] // 4 if self.done else 0
 
     def write(self, part: str, batches: Pairs, skipped: Sequence[str] = ()) -> None:
         """Appends the next part, completely or not at all.
 
-        batches: images and labels. skipped: names of images that could not be read; read after the
-        batches are exhausted. Raises ValueError for labels outside the classes.
+        batches: images and labels. skipped: names of images that could not be read; the batches may
+        append to it. Raises ValueError for labels outside the classes.
         """
         assert part == self.parts[len(self.done)], part
         classes = max(1, len(self.description.class_names))
@@ -166,7 +168,7 @@ class CacheWriter:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """A lock that lets one process at a time prepare `folder`; others wait.
+    """Locks `folder`, so that one process at a time prepares it; others wait.
 
     The operating system releases the lock when the process ends, even if it is killed.
     """

@@ -78,6 +78,58 @@ def _check_enlarged(before: tuple[int, int], after: tuple[int, int]) -> None:
 
 
 @dataclass(frozen=True)
+class Crop:
+    """Crop of images to the squares that are stored on disk.
+
+    method: one of `KNOWN`. resolution: side of the squares, None if still unknown. shorter_side:
+    only for random-resized-crop, which crops during training: images are stored with their aspect
+    ratio, and with a shorter side of this length; None is 5/4 of resolution. Raises ValueError for
+    values that are not allowed.
+    """
+
+    method: str
+    resolution: int | None
+    shorter_side: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.method not in KNOWN:
+            raise ValueError(f"data.crop={self.method!r} must be one of {', '.join(KNOWN)}")
+        if self.resolution is not None and self.resolution < 1:
+            raise ValueError(f"data.resolution={self.resolution} must be at least 1")
+        if self.shorter_side is not None and self.shorter_side < (self.resolution or 1):
+            raise ValueError(
+                f"data.shorter_side={self.shorter_side} must be at least "
+                f"data.resolution={self.resolution or 1}"
+            )
+
+    def __call__(self, image: Image.Image) -> Image.Image:
+        if self.method == RANDOM:
+            return resize_shorter(image, self.side)
+        return CROPS[self.method](image, self.resolution)
+
+    @property
+    def side(self) -> int:
+        """Side of the images on disk, or the shorter one for random-resized-crop."""
+        if self.method == RANDOM:
+            return self.shorter_side or self.resolution * 5 // 4
+        return self.resolution
+
+    def origin(self) -> dict[str, str]:
+        """Returns the settings that the stored pixels depend on, for `cache.Description`."""
+        more = {"shorter_side": str(self.side)} if self.method == RANDOM else {}
+        return {"crop": self.method, **more}
+
+    def image_bytes(self, channels: int) -> int:
+        """Returns the bytes of an image on disk, for random-resized-crop with aspect ratio 4:3."""
+        longer = self.side * 4 // 3 if self.method == RANDOM else self.side
+        return self.side * longer * channels
+
+    def shape(self, channels: int) -> tuple[int, int, int]:
+        """Returns the shape as in `cache.Description`."""
+        return (0, 0, channels) if self.method == RANDOM else (self.side, self.side, channels)
+
+
+@dataclass(frozen=True)
 class RandomResizedCrop:
     """Boxes of random area and aspect ratio, resized to squares (torchvision's RandomResizedCrop).
 
@@ -88,6 +140,10 @@ class RandomResizedCrop:
 
     size: int
     smallest: float = 0.8
+
+    def __post_init__(self) -> None:
+        if not 0 < self.smallest <= 1:
+            raise ValueError(f"data.smallest_crop={self.smallest} must be above 0 and at most 1")
 
     def __call__(
         self, images: np.ndarray, generators: Sequence[np.random.Generator]

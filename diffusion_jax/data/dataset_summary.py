@@ -1,4 +1,4 @@
-"""What a folder of images holds, in a line or two, before anything is decoded."""
+"""Summary of an image folder in a few lines, before anything is decoded."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,25 +6,23 @@ from typing import Any
 
 import numpy as np
 
+from diffusion_jax.data.crops import Crop
 from diffusion_jax.data.decoder import ALPHA, open_image
-from diffusion_jax.data.image_warnings import Oddities
-from diffusion_jax.data.preparation import Cut
+from diffusion_jax.data.image_warnings import ImageWarnings
 
-LOOKED_AT = 200  # files whose headers are read
+SAMPLE = 200  # files whose headers are read
 NAMED = 10  # classes that are listed
 
-
-# What a process has said, which it says once, however often it opens the folder.
-_SAID: set[tuple[str, ...]] = set()
+_PRINTED: set[tuple[str, ...]] = set()
 
 
-def say_once(root: Path, *found: Sequence, **options: Any) -> None:
-    """Prints the lines on a folder, unless this process has done so. The arguments of `lines`."""
-    said = lines(root, *found, **options)
-    key = (str(root.resolve()), *said)
-    if key not in _SAID:
-        print(*said, sep="\n")
-    _SAID.add(key)
+def print_once(root: Path, *listing: Sequence, **options: Any) -> None:
+    """Prints the summary, once for each folder and process. Takes the arguments of `lines`."""
+    summary = lines(root, *listing, **options)
+    key = (str(root.resolve()), *summary)
+    if key not in _PRINTED:
+        print(*summary, sep="\n")
+    _PRINTED.add(key)
 
 
 def lines(
@@ -34,23 +32,23 @@ def lines(
     class_names: Sequence[str],
     *,
     empty: Sequence[str] = (),
-    cut: Cut | None = None,
+    crop: Crop | None = None,
     note: str = "",
 ) -> list[str]:
-    """The classes with their counts, and the sizes of the files, how many have transparency.
+    """Returns lines on the classes with their counts, and on sizes and transparency of the files.
 
-    empty: sub-folders that could name a class, if they had images. cut: what becomes of the images,
-    to say which of them are odd. note: one more line.
+    empty: sub-folders that would name a class if they had images. crop: for warnings about images
+    that it changes much. note: a further line.
     """
     counts = np.bincount(labels, minlength=len(class_names))
     shown = [f"{name} ({count:,})" for name, count in zip(class_names, counts)]
     more = f", ... {len(shown) - NAMED} more" if len(shown) > NAMED else ""
     classes = f"{len(shown)} classes: {', '.join(shown[:NAMED])}{more}" if shown else _none(files)
-    chosen = [files[i] for i in np.unique(np.linspace(0, len(files) - 1, LOOKED_AT).astype(int))]
+    chosen = [files[i] for i in np.unique(np.linspace(0, len(files) - 1, SAMPLE).astype(int))]
     found = [f"Found {len(files):,} images; {classes}"]
     if empty:
         found.append(_empty(empty))
-    return [*found, *_sizes(root, chosen, len(files), cut), *filter(None, [note])]
+    return [*found, *_sizes(root, chosen, len(files), crop), *filter(None, [note])]
 
 
 def _empty(folders: Sequence[str]) -> str:
@@ -77,17 +75,18 @@ def _none(files: Sequence[str]) -> str:
     )
 
 
-def _sizes(root: Path, files: Sequence[str], total: int, cut: Cut | None) -> list[str]:
-    """What the headers of these files say; files that cannot be read are the decoder's matter."""
-    sizes, transparent, odd = [], 0, Oddities(cut) if cut else None
+def _sizes(root: Path, files: Sequence[str], total: int, crop: Crop | None) -> list[str]:
+    """Returns lines on the headers of some files, without those that cannot be read."""
+    sizes, transparent = [], 0
+    image_warnings = ImageWarnings(crop) if crop else None
     for file in files:
         if not (root / file).is_file():  # a pipe would be waited for
             continue
         try:
             with open_image(root / file) as image:
                 sizes.append(image.size)
-                if odd:
-                    odd.see(file, image.size)
+                if image_warnings:
+                    image_warnings.add(file, image.size)
                 transparent += image.mode in ALPHA or "transparency" in image.info
         except Exception:  # Pillow raises almost anything
             continue
@@ -96,7 +95,6 @@ def _sizes(root: Path, files: Sequence[str], total: int, cut: Cut | None) -> lis
     (least, most) = (end(sizes, key=lambda size: size[0] * size[1]) for end in (min, max))
     span = f"{least[0]}x{least[1]}" + (f" to {most[0]}x{most[1]}" if least != most else "")
     clear = f", {transparent} with transparency" if transparent else ""
-    start = f"Of {len(sizes)} looked at" if len(sizes) < total else "Sizes"
-    more = "looked at" if len(sizes) < total else "images"
-    odd_lines = odd.lines(f"{len(sizes):,} {more}") if odd else []
-    return [f"{start}: {span} pixels{clear}", *odd_lines]
+    start = f"Sizes of {len(sizes)} sampled" if len(sizes) < total else "Sizes"
+    of = f"{len(sizes):,} {'sampled' if len(sizes) < total else 'images'}"
+    return [f"{start}: {span} pixels{clear}", *(image_warnings.lines(of) if image_warnings else ())]

@@ -43,7 +43,7 @@ def _configure_pillow() -> None:
     warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
-class Unusable(ValueError):
+class AmbiguousImage(ValueError):
     """An intact image whose conversion is ambiguous; the message names the option to set."""
 
     def __init__(self, path: Path, what: str, how: str):
@@ -60,14 +60,14 @@ class Decoder:
     scaled so that 65535 becomes 255, and the first frame of an animation is used.
 
     upright: rotate images according to their EXIF orientation; otherwise it is ignored, as in the
-    usual pipelines, and files that have one are collected in `turned`. then: applied to each
+    usual pipelines, and files that have one are collected in `rotated`. then: applied to each
     decoded image, such as a crop.
     """
 
     channels: int
     convert: bool = False
     upright: bool = False
-    turned: list[Path] = field(default_factory=list)
+    rotated: list[Path] = field(default_factory=list)
     then: Callable[[Image.Image], Image.Image] | None = None
 
     def __call__(self, path: Path) -> Image.Image:
@@ -83,7 +83,7 @@ class Decoder:
                 with _LARGE_IMAGE if large else nullcontext():
                     plain = self._plain(image, path)
                     return self.then(plain) if self.then else plain
-        except Unusable:
+        except AmbiguousImage:
             raise
         except Image.DecompressionBombError:
             raise ValueError(
@@ -103,11 +103,11 @@ class Decoder:
     def _plain(self, image: Image.Image, path: Path) -> Image.Image:
         # An MPO file of a camera is one picture with previews.
         if getattr(image, "n_frames", 1) > 1 and image.format != "MPO" and not self.convert:
-            raise Unusable(path, f"has {image.n_frames} frames", "the first")
+            raise AmbiguousImage(path, f"has {image.n_frames} frames", "the first")
         if _is_deep(image) and not self.convert:
-            raise Unusable(path, "has 16 bits per channel", "8 of them")
+            raise AmbiguousImage(path, "has 16 bits per channel", "8 of them")
         if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
-            self.turned.append(path)
+            self.rotated.append(path)
         image.load()
         if self.upright:
             image = ImageOps.exif_transpose(image)
@@ -118,7 +118,7 @@ class Decoder:
         elif image.mode in ("I", "F"):
             raise ValueError("it has 32 bits per pixel and no defined white level")
         elif image.mode not in ("1", "L", "P", "RGB") and not self.convert:
-            raise Unusable(path, f"is in {image.mode} colors", "Pillow's conversion to RGB")
+            raise AmbiguousImage(path, f"is in {image.mode} colors", "Pillow's conversion to RGB")
         if image.mode not in ("1", "L"):
             image = image.convert("RGB")  # palettes too, before the conversion to grayscale
         return image.convert("L" if self.channels == 1 else "RGB")
@@ -126,7 +126,7 @@ class Decoder:
     def _opaque(self, image: Image.Image, path: Path) -> Image.Image:
         if image.getextrema()[3][0] < 255:
             if not self.convert:
-                raise Unusable(path, "has transparent parts", "them composited on white")
+                raise AmbiguousImage(path, "has transparent parts", "them composited on white")
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
         return image.convert("RGB")
 

@@ -1,4 +1,4 @@
-"""The files below a folder, through links, which may lead out of it but not round in circles."""
+"""Files below a folder, also through links, which may lead out of it but not in circles."""
 
 import os
 from collections.abc import Iterator
@@ -8,12 +8,11 @@ from pathlib import Path
 
 @dataclass
 class Walk:
-    """The files below `root` as relative POSIX paths, without hidden files and folders.
+    """Iterator over the files below `root` as relative POSIX paths; hidden ones are left out.
 
-    Links are followed: to files, and to folders, each of which is walked through once. A link to a
-    folder that `root` is in is not: it would lead to everything else in there. outside: afterwards,
-    how many files lie outside `root`. example: the first of them. folders: those walked through,
-    without `root`, as relative paths.
+    Links to files and folders are followed, to each folder once, but not links to a parent of
+    `root`. After the iteration, `outside` is the number of files outside `root`, `example` the
+    first of them, and `folders` has the relative paths of the folders.
     """
 
     root: Path
@@ -23,12 +22,12 @@ class Walk:
     _seen: set[str] = field(default_factory=set)
 
     def __iter__(self) -> Iterator[str]:
-        """Raises OSError for a folder that cannot be read."""
+        """Yields the paths. Raises OSError for a folder that cannot be read."""
         self._home = os.path.realpath(self.root)
         yield from self._below(str(self.root), "")
 
     def note(self) -> str:
-        """A line about the files outside; "" if there are none."""
+        """Returns a line about the files outside `root`; "" if there are none."""
         if not self.outside:
             return ""
         real = os.path.realpath(self.root / self.example)
@@ -76,5 +75,5 @@ def _is_folder(entry: os.DirEntry) -> bool:
 
 
 def _is_in(path: str, folder: str) -> bool:
-    """Whether a path is the folder, or below it; both without links."""
+    """True if a path is the folder or below it; both without links."""
     return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)

@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
@@ -12,19 +12,88 @@ from PIL import Image
 
 from diffusion_jax.data import dataset_summary
 from diffusion_jax.data.cache import CachedSource, Description
+from diffusion_jax.data.crops import Crop
 from diffusion_jax.data.decoder import Decoder, formats
 from diffusion_jax.data.directory_walk import Walk
-from diffusion_jax.data.image_warnings import Oddities
-from diffusion_jax.data.preparation import Cut, prepared
+from diffusion_jax.data.image_warnings import ImageWarnings
+from diffusion_jax.data.preparation import open_or_decode
 
 LABELS = ("auto", "folders", "parents", "none")
 SPLITS = ("train", "heldout", "all")
 SPLIT_NAMES = {"train", "training", "test", "testing", "val", "valid", "validate", "validation"}
 
+# Patterns such as "*.png" or "*seg*" for the path relative to the folder; `*` also matches slashes.
+# A text has them separated by commas.
+Patterns = str | Sequence[str] | None
+
+
+@dataclass(frozen=True)
+class FolderOptions:
+    """Selection, labels and decoding of the images of a folder; the fields of `config.data`.
+
+    Raises ValueError for values that are not allowed.
+
+    Attributes:
+        include, exclude: patterns of files; None includes all and excludes none. Texts become
+            tuples of patterns.
+        labels: "folders" labels files by the top-level sub-folder, "parents" by the folder that
+            directly contains them, "none" has no labels, and "auto" is "folders" if all files are
+            in sub-folders, otherwise "none".
+        holdout: the files of the split "heldout", which "train" lacks: a fraction between 0 and 1,
+            also as text, or patterns; None holds nothing out.
+        convert, upright: see `decoder.Decoder`.
+        skip_broken: leave out files that cannot be read; otherwise the first is an error.
+    """
+
+    include: Patterns = None
+    exclude: Patterns = None
+    labels: str = "auto"
+    holdout: float | Patterns = None
+    convert: bool = False
+    upright: bool = False
+    skip_broken: bool = False
+
+    def __post_init__(self) -> None:
+        if self.labels not in LABELS:
+            raise ValueError(f"data.labels={self.labels!r} must be one of {', '.join(LABELS)}")
+        object.__setattr__(self, "include", parse_patterns(self.include))
+        object.__setattr__(self, "exclude", parse_patterns(self.exclude))
+        object.__setattr__(self, "holdout", _parse_holdout(self.holdout))
+
+    def changed(self) -> list[str]:
+        """Returns the names of the fields that differ from their defaults."""
+        names = [field.name for field in fields(self)]
+        return [name for name in names if getattr(self, name) != getattr(DEFAULT_OPTIONS, name)]
+
+
+def parse_patterns(patterns: Patterns) -> tuple[str, ...]:
+    """Returns the patterns as a tuple, which is empty for None and for an empty text."""
+    if isinstance(patterns, str):
+        patterns = [pattern.strip() for pattern in patterns.split(",")]
+    return tuple(pattern for pattern in patterns or () if pattern)
+
+
+def _parse_holdout(holdout: float | Patterns) -> float | tuple[str, ...]:
+    """Returns a fraction or patterns."""
+    if not isinstance(holdout, str | float | int):
+        return parse_patterns(holdout)
+    try:
+        fraction = float(holdout)
+    except ValueError:
+        return parse_patterns(holdout)
+    if not 0 < fraction < 1:
+        raise ValueError(
+            f"data.holdout={holdout} must be a fraction between 0 and 1, or patterns of paths"
+        )
+    return fraction
+
+
+DEFAULT_OPTIONS = FolderOptions()
+
 
 @dataclass(frozen=True)
 class Listing:
-    """The sorted files of a dataset, as paths relative to its folder, and their labels.
+    """Sorted files of a dataset, as paths relative to its folder, and their labels.
 
     ignored: files without the extension of an image format. empty: sub-folders that would name a
     class if they had images. note: a line about links that lead out of the folder, or "".
@@ -39,7 +108,7 @@ class Listing:
     note: str = ""
 
     def state(self, indices: range) -> str:
-        """A digest of these files' names, labels, sizes and modification times."""
+        """Returns a digest of the names, labels, sizes and modification times of some files."""
         digest = hashlib.sha256()
         for index in indices:
             try:
@@ -51,36 +120,31 @@ class Listing:
         return digest.hexdigest()[:16]
 
 
-def find_images(
-    root: Path, *, include: str = "", exclude: str = "", labels: str = "auto"
-) -> Listing:
-    """All images in a folder and its sub-folders; hidden files and folders are ignored.
+def find_images(root: Path, options: FolderOptions = DEFAULT_OPTIONS) -> Listing:
+    """Lists the images in a folder and its sub-folders; hidden files and folders are ignored.
 
-    include, exclude: comma-separated patterns such as "*.png" or "*seg*" for the path relative to
-    the folder; `*` also matches slashes, and every pattern must match a file. labels: "folders"
-    labels files by the top-level sub-folder, "parents" by the folder that directly contains them,
-    "none" has no labels, and "auto" is "folders" if all files are in sub-folders, otherwise "none".
-
-    Raises FileNotFoundError if the folder does not exist, ValueError if it has no images.
+    Raises FileNotFoundError if the folder does not exist, and ValueError if it has no images or a
+    pattern matches no file.
     """
-    if labels not in LABELS:
-        raise ValueError(f"Unknown data.labels {labels!r}; known: {', '.join(LABELS)}")
+    include, exclude, labels = options.include, options.exclude, options.labels
     if not root.is_dir():
         raise FileNotFoundError(f"The folder {root} (data.name) does not exist")
     walk = Walk(root)
     known, found, note = _extensions(), sorted(walk), walk.note()
     chosen = found
     if include:
-        chosen = matching(found, include, "data.include")
+        chosen = _matching(found, include, "data.include")
     if exclude:
-        left_out = set(matching(found, exclude, "data.exclude"))
+        left_out = set(_matching(found, exclude, "data.exclude"))
         chosen = [path for path in chosen if path not in left_out]
     files = [path for path in chosen if PurePosixPath(path).suffix.lower() in known]
     ignored = [path for path in chosen if PurePosixPath(path).suffix.lower() not in known]
     if not files:
         more = f"; {len(ignored)} files there are no images, e.g. {ignored[0]}" if ignored else ""
-        words = f" (include={include!r}, exclude={exclude!r})" if include + exclude else ""
-        raise ValueError(f"{root} has no images{words}{more}")
+        chosen_by = {"data.include": include, "data.exclude": exclude}
+        words = [f"{name}={','.join(patterns)}" for name, patterns in chosen_by.items() if patterns]
+        given = f" ({', '.join(words)})" if words else ""
+        raise ValueError(f"{root} has no images{given}{more}")
     loose = [file for file in files if "/" not in file]
     if labels == "auto":
         labels = "none" if loose else "folders"
@@ -105,7 +169,7 @@ def find_images(
 
 
 def _empty(folders: Sequence[str], files: Sequence[str], labels: str) -> list[str]:
-    """The folders that would name a class, but have none of the files."""
+    """Returns the folders that would name a class, but contain none of the files."""
     if labels == "folders":
         full = {file.split("/")[0] for file in files}
         return sorted(path for path in folders if "/" not in path and path not in full)
@@ -114,13 +178,12 @@ def _empty(folders: Sequence[str], files: Sequence[str], labels: str) -> list[st
     return sorted(path for path in folders if path not in full | upper)
 
 
-def split_off(listing: Listing, split: str, holdout: str) -> Listing:
-    """The files of one split: "train", "heldout" or "all", which is both.
+def select_split(listing: Listing, split: str, holdout: float | tuple[str, ...]) -> Listing:
+    """Returns the files of one split: "train", "heldout" or "all", which is both.
 
-    holdout: which files are in "heldout" and not in "train". A number is a fraction, selected by a
-    hash of the file names, so that adding files does not move others between the splits; anything
-    else is comma-separated patterns, as in `find_images`; empty holds nothing out. Raises
-    ValueError for an unknown split, for a split without files, and for "heldout" without a holdout.
+    holdout: as in `FolderOptions`. A fraction is selected by a hash of the file names, so that
+    adding files does not move others between the splits. Raises ValueError for an unknown split,
+    for a split without files, and for "heldout" without a holdout.
     """
     if split not in SPLITS:
         raise ValueError(
@@ -138,36 +201,37 @@ def split_off(listing: Listing, split: str, holdout: str) -> Listing:
     files = [file for file, keep in zip(listing.files, kept) if keep]
     if not files:
         raise ValueError(
-            f"data.holdout={holdout!r} leaves no images of {listing.root} for data.split={split}"
+            f"data.holdout={_text(holdout)} leaves no images of {listing.root} for "
+            f"data.split={split}"
         )
     labels = [label for label, keep in zip(listing.labels, kept) if keep]
     return replace(listing, files=files, labels=labels)
 
 
-def _held_out(files: Sequence[str], holdout: str) -> set[str]:
-    try:
-        fraction = float(holdout)
-    except ValueError:
-        return set(matching(files, holdout, "data.holdout"))
-    if not 0 < fraction < 1:
-        raise ValueError(f"data.holdout={holdout} must be between 0 and 1, or patterns of paths")
+def _text(holdout: float | tuple[str, ...]) -> str:
+    return ",".join(holdout) if isinstance(holdout, tuple) else str(holdout)
 
-    def place(file: str) -> int:
+
+def _held_out(files: Sequence[str], holdout: float | tuple[str, ...]) -> set[str]:
+    if isinstance(holdout, tuple):
+        return set(_matching(files, holdout, "data.holdout"))
+
+    def position(file: str) -> int:
         return int.from_bytes(hashlib.sha256(os.fsencode(file)).digest()[:8], "big")
 
-    return {file for file in files if place(file) < fraction * 2**64}
+    return {file for file in files if position(file) < holdout * 2**64}
 
 
-def matching(paths: Sequence[str], patterns: str, option: str) -> list[str]:
-    """The paths that match at least one of the comma-separated patterns.
+def _matching(paths: Sequence[str], patterns: Sequence[str], option: str) -> list[str]:
+    """Returns the paths that match at least one pattern.
 
     Raises ValueError for a pattern without a match, which is most likely a typing error.
     """
     found = set()
-    for pattern in filter(None, map(str.strip, patterns.split(","))):
+    for pattern in patterns:
         fitting = [path for path in paths if fnmatchcase(path, pattern)]
         if not fitting:
-            example = f"; their paths are such as {paths[0]}" if paths else ""
+            example = f", such as {paths[0]}" if paths else ""
             raise ValueError(f"{option}: {pattern!r} matches none of the files{example}")
         found.update(fitting)
     return [path for path in paths if path in found]
@@ -183,17 +247,17 @@ def read_folder(
     *,
     split: str,
     decoder: Decoder,
-    cut: Cut,
+    crop: Crop,
     cache_dir: Path,
-    num_classes: int = 0,
+    num_classes: int | None = None,
     skip_broken: bool = False,
 ) -> CachedSource:
-    """Opens the dataset; the first time, the files are decoded and cropped into `cache_dir`.
+    """Opens the dataset; on first use, the files are decoded and cropped into `cache_dir`.
 
     num_classes: as in `sources.make_source`. skip_broken: leave out files that cannot be used;
     otherwise they raise ValueError.
     """
-    if not cut.resolution:
+    if crop.resolution is None:
         raise ValueError("Images from a folder need a size; set data.resolution")
     if decoder.channels not in (1, 3):
         raise ValueError(
@@ -202,18 +266,18 @@ def read_folder(
         )
     if listing.ignored:
         print(f"Ignored, not an image by its extension: {_first_of(listing.ignored)}")
-    origin = {"files": f"folder {listing.root.resolve().name}", **cut.origin()}
+    origin = {"files": f"folder {listing.root.resolve().name}", **crop.origin()}
     settings = {"convert": decoder.convert, "upright": decoder.upright}
     description = Description(
         name=f"folder:{listing.root.resolve().name}",
         split=split,
-        shape=cut.shape(decoder.channels),
+        shape=crop.shape(decoder.channels),
         class_names=listing.class_names,
         origin=origin | {name: "yes" for name, is_on in settings.items() if is_on},
     )
 
     found = (listing.root, listing.files, listing.labels, listing.class_names)
-    dataset_summary.say_once(*found, empty=listing.empty, cut=cut, note=listing.note)
+    dataset_summary.print_once(*found, empty=listing.empty, crop=crop, note=listing.note)
     description.require_classes(num_classes)
     if listing.class_names and {name.lower() for name in listing.class_names} <= SPLIT_NAMES:
         names = ", ".join(listing.class_names)
@@ -222,34 +286,34 @@ def read_folder(
             "none, and data.holdout"
         )
 
-    odd = Oddities(cut)
+    image_warnings = ImageWarnings(crop)
 
     def load(index: int) -> tuple[np.ndarray, int]:
         file = listing.files[index]
 
-        def seen_and_cut(image: Image.Image) -> Image.Image:
-            odd.see(file, image.size)
-            return cut(image)
+        def check_and_crop(image: Image.Image) -> Image.Image:
+            image_warnings.add(file, image.size)
+            return crop(image)
 
-        image = np.asarray(replace(decoder, then=seen_and_cut)(listing.root / file))
+        image = np.asarray(replace(decoder, then=check_and_crop)(listing.root / file))
         return image.reshape(*image.shape[:2], decoder.channels), listing.labels[index]
 
-    source = prepared(
+    source = open_or_decode(
         cache_dir,
         description,
         len(listing.files),
         load,
-        image_bytes=cut.image_bytes(decoder.channels),
+        image_bytes=crop.image_bytes(decoder.channels),
         state_of=listing.state,
         name_of=listing.files.__getitem__,
         skip_broken=skip_broken,
     )
-    if len(listing.files) > dataset_summary.LOOKED_AT:  # of which a glance has seen only some
-        for line in odd.lines("the images decoded now"):
+    if len(listing.files) > dataset_summary.SAMPLE:  # the summary covers only some of them
+        for line in image_warnings.lines("the images decoded now"):
             print(line)
-    if decoder.turned and not decoder.upright:
+    if decoder.rotated and not decoder.upright:
         print(
-            f"Used as stored, ignoring the EXIF orientation: {_first_of(decoder.turned)}; "
+            f"Used as stored, ignoring the EXIF orientation: {_first_of(decoder.rotated)}; "
             "data.upright=True applies it"
         )
     return source

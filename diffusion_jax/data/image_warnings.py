@@ -1,40 +1,40 @@
-"""Images that cropping and resizing change more than one would think: very small and very long."""
+"""Warnings about images that are enlarged, or of which a crop keeps only a small part."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from diffusion_jax.data.preparation import Cut
+from diffusion_jax.data.crops import Crop
 
-LONGEST = 3  # times as long as wide; of longer ones less than a third is kept
+LARGEST_ASPECT = 3  # a square crop of longer images keeps less than a third
 
 
 @dataclass(frozen=True)
-class Oddities:
-    """Collects such images, as names with sizes. cut: what becomes of them."""
+class ImageWarnings:
+    """Images, as names with sizes, that are smaller than the crop or very long."""
 
-    cut: Cut
+    crop: Crop
     small: list[str] = field(default_factory=list)
     long: list[str] = field(default_factory=list)
 
-    def see(self, name: str, size: tuple[int, int]) -> None:
-        """size: width and height in pixels."""
+    def add(self, name: str, size: tuple[int, int]) -> None:
+        """Adds an image if it is small or long. size: width and height in pixels."""
         shown = f"{name} ({size[0]}x{size[1]})"
-        if min(size) < self.cut.resolution:
+        if min(size) < self.crop.resolution:
             self.small.append(shown)
-        if max(size) > LONGEST * min(size):
+        if max(size) > LARGEST_ASPECT * min(size):
             self.long.append(shown)
 
     def lines(self, of: str) -> list[str]:
-        """A line on each kind that was seen. of: among which images, "200 looked at", say."""
-        side, said = self.cut.resolution, []
+        """Returns a line on each kind. of: the images that were checked, such as "200 images"."""
+        side, found = self.crop.resolution, []
         if self.small:
             what = f"smaller than {side}x{side} and enlarged"
-            said.append(f"{_few(self.small)} of {of} {_is(self.small)} {what}")
+            found.append(f"{_few(self.small)} of {of} {_is(self.small)} {what}")
         if self.long:
-            fate = "squeezed" if self.cut.crop == "stretch" else "cropped to a small part"
-            what = f"more than {LONGEST} times as long as wide and {fate}"
-            said.append(f"{_few(self.long)} of {of} {_is(self.long)} {what}")
-        return [f"{line}; data.exclude leaves files out" for line in said]
+            fate = "squeezed" if self.crop.method == "stretch" else "cropped to a small part"
+            what = f"more than {LARGEST_ASPECT} times as long as wide and {fate}"
+            found.append(f"{_few(self.long)} of {of} {_is(self.long)} {what}")
+        return [f"{line}; data.exclude leaves files out" for line in found]
 
 
 def _few(names: Sequence[str]) -> str:

@@ -27,7 +27,7 @@ ROWS = 2048  # images decoded at a time
 COUNTS = {"train": 1_281_167, "validation": 50_000}
 ZIPS = {"train": ("train_part1", "train_part2"), "validation": ("val",)}
 MEMBERS = {"train": r"train_data_batch_(\d+)", "validation": r"val_data()"}
-# What zipfile raises for damaged files and files that are not zip archives.
+# Raised by zipfile for damaged files and files that are not zip archives.
 DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OverflowError)
 DAMAGE += (NotImplementedError, RuntimeError, UnicodeError)
 
@@ -36,7 +36,7 @@ ImageNetImages = UInt8[np.ndarray, "batch 64 64 3"]
 
 @dataclass(frozen=True)
 class Part:
-    """One member of a zip file; size and checksum are of its uncompressed bytes."""
+    """Member of a zip file; size and checksum are of its uncompressed bytes."""
 
     zip_path: Path
     member: str
@@ -49,17 +49,17 @@ class Part:
 
     @property
     def identity(self) -> str:
-        """Name, size and checksum; changes if the file is replaced by a different one."""
+        """Name, size and checksum; another file of the same name has another identity."""
         return f"{self.name} {self.size} {self.checksum:08x}"
 
 
 def class_names() -> list[str]:
-    """The names by label. The order is specific to this dataset: 0 is kit fox, 999 dumbbell."""
+    """Returns the names by label, in this dataset's own order: 0 is kit fox, 999 dumbbell."""
     return Path(__file__).with_name("imagenet64_classes.txt").read_text().splitlines()
 
 
 def find_parts(source: Path, split: str) -> list[Part]:
-    """The zip members of a split, in the order of their batch numbers.
+    """Finds the zip members of a split, in the order of their batch numbers.
 
     Raises FileNotFoundError if a zip file is missing, and ValueError if one is damaged, is not a
     zip file, or has no or duplicate members.
@@ -74,11 +74,13 @@ def find_parts(source: Path, split: str) -> list[Part]:
                 part = Part(path, info.filename, info.file_size, info.CRC)
                 numbers[int(match[1] or 0)] = part
         if not numbers:
-            raise ValueError(f"{path} has no members such as {MEMBERS[split]!r}: another zip file?")
+            raise ValueError(
+                f"{path} has no members such as {MEMBERS[split]!r}; is it another zip file?"
+            )
         if twice := found.keys() & numbers.keys():
             raise ValueError(
                 f"{path} has the batch {min(twice)} of {found[min(twice)].zip_path}: one of them "
-                "is not the file that its name says"
+                "is misnamed"
             )
         found |= numbers
     return [found[number] for number in sorted(found)]
@@ -95,7 +97,7 @@ def _zip_paths(source: Path, split: str) -> list[Path]:
     for paths in kinds:
         if there := [path for path in paths if path.is_file()]:
             missing = next(path for path in paths if path not in there)
-            raise FileNotFoundError(f"{missing} is missing, which belongs to {there[0].name}")
+            raise FileNotFoundError(f"{missing} is missing; {there[0].name} is there")
     wanted = " and ".join(f"Imagenet64_{part}.zip" for part in ZIPS[split])
     raise FileNotFoundError(f"{source} has neither {wanted} nor the same with _npz")
 
@@ -118,14 +120,16 @@ def read(part: Part, spool: Path) -> Iterator[tuple[ImageNetImages, Int[np.ndarr
 
 
 def _members(path: Path) -> list[zipfile.ZipInfo]:
-    """Those of a zip file, which together unpack to no more than they may."""
+    """Returns the members of a zip file within the limits."""
     try:
         with limits.open_zip(path) as members:
             limits.check_members(members.infolist(), path.stat().st_size)
             return members.infolist()
     except (*DAMAGE, ValueError) as error:
         reason = limits.one_line(error)
-        raise ValueError(f"{path} is damaged or no zip file: {reason}; download it again") from None
+        raise ValueError(
+            f"{path} is damaged or not a zip file: {reason}; download it again"
+        ) from None
 
 
 def _read_pickle(
@@ -178,7 +182,7 @@ def _header(file: BufferedIOBase, length: int, name: str) -> limits.NpyHeader:
 def _exactly(file: BufferedIOBase, count: int, name: str) -> bytes:
     data = file.read(count)
     if len(data) < count or file.read(1):
-        raise ValueError(f"{name} is damaged: an array has another length than it says")
+        raise ValueError(f"{name} is damaged: an array has another length than its header says")
     return data
 
 

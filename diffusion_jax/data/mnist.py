@@ -30,7 +30,7 @@ Digits = UInt8[np.ndarray, "count 28 28 1"]
 
 
 def fetch(folder: Path) -> Path:
-    """The package in the folder, fetched if it is not there. Raises FileNotFoundError."""
+    """Downloads the package to the folder, unless it is there. Raises FileNotFoundError."""
     path = folder / ADDRESS.rpartition("/")[2]
     return download.fetch(
         ADDRESS, path, check, size="11.5 MB", instead="give it with --source FILE"
@@ -42,11 +42,11 @@ def check(path: Path) -> None:
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha512").hexdigest()
     if found != SHA512:
-        raise ValueError(f"{path} is not {ADDRESS.rpartition('/')[2]}, or damaged")
+        raise ValueError(f"{path} is not {ADDRESS.rpartition('/')[2]}, or is damaged")
 
 
 def read(package: Path, split: str) -> tuple[Digits, Int[np.ndarray, "count"]]:
-    """Images and labels of a split, "train" or "test". Raises ValueError for another package."""
+    """Reads images and labels of a split, "train" or "test". Raises ValueError for other files."""
     check(package)
     with tarfile.open(package) as archive:
         arrays = []
@@ -59,8 +59,8 @@ def read(package: Path, split: str) -> tuple[Digits, Int[np.ndarray, "count"]]:
 
 
 def prepare(package: Path, data_dir: Path) -> list[Description]:
-    """Writes the splits that are not there yet to data_dir/mnist, and describes them."""
-    found = []
+    """Writes the splits to data_dir/mnist, unless they are there; returns their descriptions."""
+    descriptions = []
     for split in COUNTS:
         origin = {"files": ADDRESS, "crop": "as distributed"}
         description = Description("mnist", split, SHAPE, CLASS_NAMES, origin)
@@ -70,5 +70,5 @@ def prepare(package: Path, data_dir: Path) -> list[Description]:
                 with CacheWriter(folder, description, [SHA512]) as writer:
                     writer.write(SHA512, [read(package, split)])
                     writer.finish()
-            found.append(CachedSource(folder).description)
-    return found
+            descriptions.append(CachedSource(folder).description)
+    return descriptions

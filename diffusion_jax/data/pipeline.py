@@ -15,15 +15,14 @@ from diffusion_jax.data.sources import Source
 
 
 class Order:
-    """Which images are in the batch of a step, and which of them are mirrored.
+    """Order of the training examples, and the choice of mirrored images.
 
     All machines share one stream of indices: each epoch is a permutation of all images, and epochs
     follow one another without a gap (a batch may span two). The position in the stream, the number
-    of images before it, is the complete state. Whether an image is mirrored depends on seed, epoch
-    and image.
+    of images before it, is the complete state. Mirroring depends on seed, epoch and image.
 
     size: images in the dataset. batch_size: global. drop_last: end each epoch with its last full
-    batch; different images are left out each time. Raises ValueError if that is no batch at all.
+    batch; different images are left out each time. Raises ValueError if there is no full batch.
     """
 
     def __init__(
@@ -38,7 +37,7 @@ class Order:
     def at(
         self, position: int
     ) -> tuple[Int[np.ndarray, "batch"], Int[np.ndarray, "batch"], Bool[np.ndarray, "batch"]]:
-        """(indices, epochs, mirrored) of the batch that starts at `position`."""
+        """Returns (indices, epochs, mirrored) of the batch that starts at `position`."""
         indices, epochs, mirrored = [], [], []
         first, last = position, position + self.batch_size
         for epoch in range(first // self.length, (last - 1) // self.length + 1):
@@ -60,7 +59,7 @@ class Order:
 
 
 def check_size(size: int, batch_size: int, *, drop_last: bool) -> None:
-    """Raises ValueError if so many images, without those that are left out, are no batch at all."""
+    """Raises ValueError if an epoch of `size` images would have no batch."""
     if drop_last and size < batch_size:
         raise ValueError(
             f"{size} images are fewer than batch_size={batch_size}; set data.drop_last=False"
@@ -83,8 +82,12 @@ def batches(
     """Yields batches endlessly from position `start`: uint8 images, some mirrored, and labels.
 
     Each process reads only its own rows of each batch (see `Order`), in the order of the
-    processes. batch_size: global, divisible by process_count. crop: applied to each image with
-    random numbers derived from seed, epoch and image. threads: number of prefetching threads.
+    processes.
+
+    Args:
+        batch_size: global, divisible by process_count.
+        crop: applied to each image with random numbers derived from seed, epoch and image.
+        threads: number of prefetching threads.
     """
     order = Order(len(source), batch_size, seed, flip=flip, drop_last=drop_last)
     rows = batch_size // process_count
@@ -104,10 +107,10 @@ def batches(
 
     executor = ThreadPoolExecutor(threads, thread_name_prefix="data")
     try:
-        precompute = deque(executor.submit(read, number) for number in range(2 * threads))
-        for number in itertools.count(len(precompute)):
-            batch = precompute.popleft().result()
-            precompute.append(executor.submit(read, number))
+        pending = deque(executor.submit(read, number) for number in range(2 * threads))
+        for number in itertools.count(len(pending)):
+            batch = pending.popleft().result()
+            pending.append(executor.submit(read, number))
             yield batch
     finally:
         executor.shutdown(wait=False, cancel_futures=True)

@@ -1,4 +1,4 @@
-"""Parallel, resumable decoding of single images into a dataset on disk, with a progress bar."""
+"""Parallel, resumable decoding of images into a dataset on disk, with a progress bar."""
 
 import hashlib
 import json
@@ -6,62 +6,20 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
-from diffusion_jax.data import crops
 from diffusion_jax.data.cache import DESCRIPTION, CachedSource, Description
 from diffusion_jax.data.cache_writer import CacheWriter, locked
 
 PART_BYTES = 2**25
 
 
-@dataclass(frozen=True)
-class Cut:
-    """How images are cropped to squares; crop: one of `crops.KNOWN`.
-
-    resolution: side of the squares. shorter_side: only for random-resized-crop, which crops during
-    training: images are stored with their aspect ratio, and with a shorter side of this length; 0
-    is 5/4 of resolution.
-    """
-
-    crop: str
-    resolution: int
-    shorter_side: int = 0
-
-    def __call__(self, image: Image.Image) -> Image.Image:
-        if self.crop == crops.RANDOM:
-            return crops.resize_shorter(image, self.side)
-        return crops.CROPS[self.crop](image, self.resolution)
-
-    @property
-    def side(self) -> int:
-        """The side of the images on disk, or the shorter one for random-resized-crop."""
-        if self.crop == crops.RANDOM:
-            return self.shorter_side or self.resolution * 5 // 4
-        return self.resolution
-
-    def origin(self) -> dict[str, str]:
-        """The settings that the stored pixels depend on, for `cache.Description`."""
-        more = {"shorter_side": str(self.side)} if self.crop == crops.RANDOM else {}
-        return {"crop": self.crop, **more}
-
-    def image_bytes(self, channels: int) -> int:
-        """The bytes of one image on disk; for images of different shapes, of one with 4:3."""
-        usual = self.side * 4 // 3 if self.crop == crops.RANDOM else self.side
-        return self.side * usual * channels
-
-    def shape(self, channels: int) -> tuple[int, int, int]:
-        """The shape as in `cache.Description`."""
-        return (0, 0, channels) if self.crop == crops.RANDOM else (self.side, self.side, channels)
-
-
-def prepared(
+def open_or_decode(
     cache_dir: Path,
     description: Description,
     count: int,
@@ -72,13 +30,17 @@ def prepared(
     name_of: Callable[[int], str],
     skip_broken: bool = False,
 ) -> CachedSource:
-    """Opens the dataset in `cache_dir`, and writes it first if it does not exist yet.
+    """Opens the dataset in `cache_dir`; decodes it first if it is not there yet.
 
-    load: returns the image, (height, width, channels), and the label for an index below count;
-    called from several threads. It raises ValueError for an unusable image, which aborts the
-    preparation or, with skip_broken, leaves the image out and records its name, name_of(index).
-    image_bytes: the (typical) size of an image on disk. state_of: a digest of the images in a range
-    of indices; ranges whose digest has changed are decoded again.
+    Args:
+        load: returns the image, (height, width, channels), and the label for an index below count;
+            called from several threads. Raises ValueError for an unusable image.
+        image_bytes: typical size of an image on disk.
+        state_of: returns a digest of the images in a range of indices; ranges whose digest has
+            changed are decoded again.
+        name_of: returns the name of the image with an index.
+        skip_broken: leave out unusable images, and record their names; otherwise the first one
+            raises ValueError.
     """
     rows = int(np.clip(PART_BYTES // image_bytes, 16, 1024))
     parts = [range(first, min(first + rows, count)) for first in range(0, count, rows)]
@@ -96,7 +58,7 @@ def prepared(
                     description,
                     list(names),
                     partial,
-                    whole=not skip_broken,
+                    reuse_skipped=skip_broken,
                     needed=count * image_bytes,
                 ) as writer:
                     _write(writer, names, load, name_of, skip_broken)

@@ -1,4 +1,4 @@
-"""Reads tfds datasets prepared as array_record, without TensorFlow."""
+"""tfds datasets prepared as array_record, read without TensorFlow."""
 
 import hashlib
 import logging
@@ -13,7 +13,8 @@ import numpy as np
 
 from diffusion_jax.data import crops, imagenet
 from diffusion_jax.data.cache import CachedSource, Description
-from diffusion_jax.data.preparation import Cut, prepared
+from diffusion_jax.data.crops import Crop
+from diffusion_jax.data.preparation import open_or_decode
 from diffusion_jax.images import to_pil
 
 EMNIST_MERGED = string.digits + string.ascii_uppercase + "abdefghnqrt"
@@ -31,39 +32,40 @@ def read_tfds(
     name: str,
     *,
     split: str,
-    data_dir: str,
+    data_dir: str | None,
     cache_dir: Path,
-    channels: int,
-    num_classes: int,
-    cut: Cut,
+    channels: int | None,
+    num_classes: int | None,
+    crop: Crop,
 ) -> CachedSource:
     """Opens the dataset; on first use, it is decoded into `cache_dir`.
 
-    channels, cut.resolution: 0 keeps those of the dataset. Images that already have this size are
-    not cropped. num_classes: as in `sources.make_source`. EMNIST is transposed to upright, and its
-    letters are labeled from 0. Raises ValueError if the dataset is not prepared or unsuitable.
+    channels, crop.resolution: None keeps them as in the dataset. Images that already have this
+    size are not cropped. num_classes: as in `sources.make_source`. EMNIST is transposed to upright,
+    and its letters are labeled from 0. Raises ValueError if the dataset is not prepared or
+    unsuitable.
     """
     builder, records = _open(name, split, data_dir)
     height, width, stored_channels = builder.info.features["image"].shape
     channels = channels or stored_channels
-    resolution = cut.resolution or height or 0
-    fitting = height == width == resolution and cut.crop != crops.RANDOM
+    resolution = crop.resolution or height
+    fitting = height == width == resolution and crop.method != crops.RANDOM
     if not resolution:
         raise ValueError(f"{name} has images of various sizes; set data.resolution")
-    cut = replace(cut, resolution=resolution)
+    crop = replace(crop, resolution=resolution)
     class_names, first_label = _classes(name, builder)
     upright = name.startswith("emnist")
-    origin = {"crop": "as distributed"} if fitting else cut.origin()
+    origin = {"crop": "as distributed"} if fitting else crop.origin()
     description = Description(
         name=f"tfds:{name}",
         split=split,
-        shape=cut.shape(channels),
+        shape=crop.shape(channels),
         class_names=class_names,
         origin={"files": builder.info.full_name, **origin},
     )
 
     description.require_classes(num_classes)
-    # Detects a different dataset of the same name.
+    # Detects another dataset of the same name.
     info = (Path(builder.data_path) / "dataset_info.json").read_bytes()
     state = hashlib.sha256(info).hexdigest()[:16]
 
@@ -72,35 +74,35 @@ def read_tfds(
         image = example["image"].swapaxes(0, 1) if upright else example["image"]
         if not fitting or channels != image.shape[2]:
             picture = to_pil(np.ascontiguousarray(image)).convert("L" if channels == 1 else "RGB")
-            image = np.asarray(picture if fitting else cut(picture))
+            image = np.asarray(picture if fitting else crop(picture))
         label = int(example["label"]) - first_label if class_names else 0
         return image.reshape(*image.shape[:2], channels), label
 
-    return prepared(
+    return open_or_decode(
         cache_dir,
         description,
         len(records),
         load,
-        image_bytes=cut.image_bytes(channels),
+        image_bytes=crop.image_bytes(channels),
         state_of=lambda indices: state,
         name_of=lambda index: f"{name}[{index}]",
     )
 
 
-def _open(name: str, split: str, data_dir: str) -> tuple[Any, Any]:
+def _open(name: str, split: str, data_dir: str | None) -> tuple[Any, Any]:
     import tensorflow_datasets as tfds
 
     with _quiet():
         try:
-            builder = tfds.builder(name, data_dir=data_dir or None)
+            builder = tfds.builder(name, data_dir=data_dir)
         except (tfds.core.DatasetNotFoundError, ValueError, AssertionError) as error:
-            # tfds says in many lines which versions and configurations there are.
+            # tfds lists all versions and configurations in many lines.
             reason = f"{error}".strip().splitlines()[0]
             raise ValueError(f"tfds has no dataset {name!r} (data.name): {reason[:300]}") from None
         if not builder.is_prepared():
             raise ValueError(
                 f"The tfds dataset {name!r} is not prepared in {builder.data_path}; set "
-                f"data.data_dir to the folder that holds it, or prepare it: {_how_to_make(name)}"
+                f"data.data_dir to the folder that holds it, or prepare it: {_command(name)}"
             )
         if split not in builder.info.splits:
             known = ", ".join(builder.info.splits)
@@ -123,14 +125,15 @@ def _open(name: str, split: str, data_dir: str) -> tuple[Any, Any]:
     return builder, records
 
 
-def _how_to_make(name: str) -> str:
+def _command(name: str) -> str:
+    """Returns the command that prepares a dataset."""
     if name.startswith("imagenet_resized/64x64"):
         return "python -m scripts.data imagenet64 --tfds --source FOLDER_OF_THE_ZIPS"
     return f"python -m scripts.data tfds --name {name}"
 
 
 def _classes(name: str, builder: Any) -> tuple[list[str], int]:
-    """(class names, label of the first class); no names if the dataset has no labels."""
+    """Returns (class names, label of the first class); no names if there are no labels."""
     features = builder.info.features
     names = getattr(features["label"], "names", None) if "label" in features else None
     if name.startswith("imagenet_resized"):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from diffusion_jax.data.decoder import Decoder
-from diffusion_jax.data.folder import find_images
+from diffusion_jax.data.folder import FolderOptions, find_images
 from diffusion_jax.files import npz
 from diffusion_jax.images import Uint8Images
 
@@ -43,7 +43,7 @@ def of_files(path: Path, count: int | None, channels: int) -> ImageSet:
         found, read = len(rows), lambda first, number: rows[first : first + number]
         about["sha256"] = hashlib.sha256(np.ascontiguousarray(rows)).hexdigest()
     elif path.is_dir():
-        listing = find_images(path, labels="none")
+        listing = find_images(path, FolderOptions(labels="none"))
         files = [path / file for file in listing.files]
         if listing.note:
             print(listing.note)

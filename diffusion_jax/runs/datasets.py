@@ -42,7 +42,7 @@ def of_config(config: ConfigDict) -> Dataset:
     return Dataset(source, partial(build.read_squares, config, source), provenance)
 
 
-def of_name(name: str, *, split: str | None, data_dir: str) -> Dataset:
+def of_name(name: str, *, split: str | None, data_dir: str | None) -> Dataset:
     """The dataset `name`, as in config.data.name, in its own size.
 
     split: None is the training split. Raises ValueError for folders, whose images have any size.

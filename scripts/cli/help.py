@@ -67,7 +67,8 @@ def fields(source: str) -> Iterator[tuple[str, str, str]]:
             continue
         match = FIELD.match(line)
         if match and not match[2].startswith(DERIVED):
-            yield match[1], match[2].replace('"', ""), match[3] or " ".join(above)
+            value = "None" if match[2].startswith("placeholder(") else match[2].replace('"', "")
+            yield match[1], value, match[3] or " ".join(above)
         if match or not line.strip():
             above = []
 

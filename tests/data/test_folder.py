@@ -18,7 +18,7 @@ from diffusion_jax.config import build
 from diffusion_jax.data import make_source, preparation
 from diffusion_jax.data.crops import CROPS, RandomResizedCrop
 from diffusion_jax.data.decoder import Decoder
-from diffusion_jax.data.folder import find_images, split_off
+from diffusion_jax.data.folder import FolderOptions, find_images, select_split
 from diffusion_jax.runs.train import train
 from diffusion_jax.workdir.classes import load_classes
 
@@ -64,8 +64,8 @@ def test_labels_are_the_names_of_the_sub_folders(classes, tmp_path):
     assert listing.class_names == ["cat", "dog"]
     assert listing.labels == [0, 0, 0, 1, 1, 1]
     assert listing.ignored == ["cat/notes.txt"]
-    assert find_images(classes, labels="parents").class_names == ["dog", "old"]
-    unlabeled = find_images(classes, labels="none")
+    assert find_images(classes, FolderOptions(labels="parents")).class_names == ["dog", "old"]
+    unlabeled = find_images(classes, FolderOptions(labels="none"))
     assert (unlabeled.class_names, unlabeled.labels) == ([], [0] * 6)
     source = open_folder(classes, tmp_path)
     assert source.class_names == ["cat", "dog"]
@@ -77,13 +77,16 @@ def test_a_flat_folder_has_no_classes(tmp_path):
     save(tmp_path / "a" / "b" / "2.png")
     assert find_images(tmp_path / "a").class_names == []
     with pytest.raises(ValueError, match=r"1\.png is in no sub-folder.*data\.labels=none"):
-        find_images(tmp_path / "a", labels="folders")
+        find_images(tmp_path / "a", FolderOptions(labels="folders"))
 
 
 def test_patterns_choose_files(classes):
-    assert find_images(classes, include="*.png").files == [f"dog/{i}.png" for i in range(3)]
-    kept = find_images(classes, exclude="*old*, */0.*").files
+    assert find_images(classes, FolderOptions(include="*.png")).files == [
+        f"dog/{i}.png" for i in range(3)
+    ]
+    kept = find_images(classes, FolderOptions(exclude="*old*, */0.*")).files
     assert kept == ["dog/1.png", "dog/2.png"]
+    assert find_images(classes, FolderOptions(exclude=("*old*", "*/0.*"))).files == kept
 
 
 def test_links_are_followed_and_loops_are_not(classes, tmp_path):
@@ -96,21 +99,21 @@ def test_links_are_followed_and_loops_are_not(classes, tmp_path):
 
 def test_held_out_images(classes, tmp_path):
     listing = find_images(classes)
-    held = split_off(listing, "heldout", "cat/*")
+    held = select_split(listing, "heldout", ("cat/*",))
     assert held.files == [f"cat/old/{i}.JPG" for i in range(3)]
     assert held.class_names == ["cat", "dog"]
-    assert split_off(listing, "train", "cat/*").files == [f"dog/{i}.png" for i in range(3)]
-    assert split_off(listing, "all", "cat/*") == listing
+    assert select_split(listing, "train", ("cat/*",)).files == [f"dog/{i}.png" for i in range(3)]
+    assert select_split(listing, "all", ("cat/*",)) == listing
     for index in range(300):
         save(classes / "bird" / f"{index}.png", picture(2, 2))
     listing = find_images(classes)
-    train, held = (set(split_off(listing, name, "0.3").files) for name in ("train", "heldout"))
+    train, held = (set(select_split(listing, name, 0.3).files) for name in ("train", "heldout"))
     assert train | held == set(listing.files)
     assert not train & held
     assert 60 < len(held) < 125
     # What is added later moves no file from one side to the other.
     save(classes / "bird" / "late.png")
-    assert train <= set(split_off(find_images(classes), "train", "0.3").files)
+    assert train <= set(select_split(find_images(classes), "train", 0.3).files)
 
 
 @pytest.mark.parametrize(
@@ -125,9 +128,12 @@ def test_held_out_images(classes, tmp_path):
         ({"exclude": "*seg*"}, r"data\.exclude: .* matches none"),
         ({"include": "*.gif"}, r"data\.include: .* matches none"),
         ({"include": "*.txt"}, "has no images"),
-        ({"resolution": 0}, "set data.resolution"),
+        ({"resolution": None}, "set data.resolution"),
+        ({"resolution": 0}, "data.resolution=0 must be at least 1"),
+        ({"shorter_side": 4}, "data.shorter_side=4 must be at least data.resolution=8"),
+        ({"labels": "tags"}, "data.labels='tags' must be one of auto, folders, parents, none"),
         ({"channels": 4, "skip_broken": True}, "model.channels=4: .* set model.channels=3"),
-        ({"crop": "middle"}, "known: stretch, center-crop"),
+        ({"crop": "middle"}, "data.crop='middle' must be one of stretch, center-crop"),
     ],
 )
 def test_bad_choices_give_one_clear_line(classes, tmp_path, options, message):

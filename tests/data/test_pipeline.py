@@ -27,7 +27,7 @@ def take(iterator, count):
 
 
 def test_digits_are_the_real_ones():
-    source = make_source("digits", split="all", data_dir="")
+    source = make_source("digits", split="all")
     batch = source.read(np.arange(1797))
     assert len(source) == 1797
     assert batch["image"].shape == (1797, 8, 8, 1)

@@ -12,10 +12,10 @@ from tiny import tiny_config
 
 from diffusion_jax.config.validation import validate
 from diffusion_jax.data import cache, dataset_summary, decoder, make_source
+from diffusion_jax.data.crops import Crop
 from diffusion_jax.data.decoder import Decoder
-from diffusion_jax.data.folder import find_images
-from diffusion_jax.data.image_warnings import Oddities
-from diffusion_jax.data.preparation import Cut
+from diffusion_jax.data.folder import FolderOptions, find_images
+from diffusion_jax.data.image_warnings import ImageWarnings
 from diffusion_jax.files import npz
 from diffusion_jax.workdir.config import load_config
 
@@ -41,9 +41,9 @@ def test_sub_folders_without_images_are_said(tmp_path, capsys):
     (root / "bird" / "notes.txt").write_text("no bird")
     (root / ".hidden").mkdir()
     assert find_images(root).empty == ["bird", "fox"]
-    assert find_images(root, labels="parents").empty == ["bird", "fox/young"]
+    assert find_images(root, FolderOptions(labels="parents")).empty == ["bird", "fox/young"]
     # What patterns leave out is known to be left out.
-    assert find_images(root, exclude="dog/*").empty == ["bird", "fox"]
+    assert find_images(root, FolderOptions(exclude="dog/*")).empty == ["bird", "fox"]
     assert opened(root, tmp_path).class_names == ["cat", "dog"]
     said = capsys.readouterr().out
     assert "No class for 2 sub-folders that have no images: bird, fox\n" in said
@@ -68,7 +68,7 @@ def test_images_that_are_enlarged_or_lose_most_are_said(tmp_path, capsys):
 
 
 def test_odd_images_among_many_are_found_when_they_are_decoded(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(dataset_summary, "LOOKED_AT", 2)
+    monkeypatch.setattr(dataset_summary, "SAMPLE", 2)
     for name in ("a", "b", "d"):
         save(tmp_path / "f" / f"{name}.png")
     save(tmp_path / "f" / "c.png", 4, 4)
@@ -80,9 +80,9 @@ def test_odd_images_among_many_are_found_when_they_are_decoded(tmp_path, capsys,
 
 
 def test_what_is_as_it_should_be_is_not_said():
-    odd = Oddities(Cut("center-crop", 8))
+    odd = ImageWarnings(Crop("center-crop", 8))
     for size in ((8, 8), (8, 24), (24, 8), (900, 300)):
-        odd.see("a.png", size)
+        odd.add("a.png", size)
     assert odd.lines("4 images") == []
 
 

@@ -1,5 +1,6 @@
 """Files that were made to take memory or time: each is refused in one line, before it does."""
 
+import dataclasses
 import io
 import json
 import struct
@@ -16,10 +17,10 @@ from forks import run_each
 from memory import MB
 
 from diffusion_jax.data import crops, imagenet, numpy_pickle
-from diffusion_jax.data.cache import CachedSource
+from diffusion_jax.data.cache import CachedSource, Description
+from diffusion_jax.data.crops import Crop
 from diffusion_jax.data.decoder import Decoder
-from diffusion_jax.data.folder import find_images, read_folder
-from diffusion_jax.data.preparation import Cut
+from diffusion_jax.data.folder import FolderOptions, find_images, read_folder
 from diffusion_jax.evaluation import image_sets, references
 from diffusion_jax.files import json_files, limits, npz, nvidia_pickle, torch_reader
 from diffusion_jax.importers import safetensors
@@ -289,10 +290,10 @@ def test_a_large_photograph_is_decoded_within_the_stated_memory(tmp_path):
 @pytest.mark.parametrize("crop", ["center-crop-dhariwal", crops.RANDOM])
 def test_a_long_and_narrow_image_is_not_enlarged_to_gigabytes(tmp_path, crop):
     path = png(tmp_path / "a.png", 50_000, 1)
-    decode = Decoder(3, then=Cut(crop, 64))
+    decode = Decoder(3, then=Crop(crop, 64))
     refused(lambda: decode(path), r"a\.png .* has 50000 x 1 pixels, and would be enlarged to")
-    assert Decoder(3, then=Cut("center-crop", 64))(path).size == (64, 64)
-    ordinary = Decoder(3, then=Cut(crop, 64))(png(tmp_path / "b.png", 300, 20))
+    assert Decoder(3, then=Crop("center-crop", 64))(path).size == (64, 64)
+    ordinary = Decoder(3, then=Crop(crop, 64))(png(tmp_path / "b.png", 300, 20))
     assert min(ordinary.size) in (64, 80)
 
 
@@ -315,12 +316,16 @@ def test_links_lead_out_but_not_around(tmp_path, capsys):
     (root / "cat" / "everything").symlink_to("/")
     (root / "around.png").symlink_to("around.png")
     (root / "dog" / "back").symlink_to(root)
-    listing = find_images(root, exclude="around.png", labels="folders")
+    listing = find_images(root, FolderOptions(exclude="around.png", labels="folders"))
     assert listing.files == [f"cat/{n}.png" for n in (1, 4, 5)] + ["dog/2.png", "dog/3.png"]
     assert listing.note.startswith(f"Links lead out of {root} to 3 of its files, such as cat/4.png")
     assert str(outside / "3.png") in listing.note
     read_folder(
-        listing, split="train", decoder=Decoder(3), cut=Cut("stretch", 8), cache_dir=tmp_path / "c"
+        listing,
+        split="train",
+        decoder=Decoder(3),
+        crop=Crop("stretch", 8),
+        cache_dir=tmp_path / "c",
     )
     assert capsys.readouterr().out.splitlines().count(listing.note) == 1
 
@@ -347,7 +352,7 @@ def test_json_has_bounds(tmp_path, monkeypatch, text, message, most):
 
 
 def test_arrays_of_a_decoded_dataset_are_as_long_as_it_says(tmp_path):
-    about = {"name": "a", "split": "b", "shape": [0, 0, 3], "class_names": [], "count": 3}
+    about = dataclasses.asdict(Description("a", "b", (0, 0, 3), [], count=3))
     (tmp_path / "dataset.json").write_text(json.dumps(about))
     for name in ("labels.bin", "sizes.bin", "images.bin"):
         with (tmp_path / name).open("wb") as file:

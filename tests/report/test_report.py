@@ -249,7 +249,7 @@ def test_the_config_table_has_what_differs_from_the_base_and_nothing_else(tmp_pa
     page = page_of(write_run(tmp_path / "run", config))
     assert page.tables["Config"] == [
         ["field", "base", "here"],
-        ["data.include", "''", "*.png"],
+        ["data.include", "None", "*.png"],
         ["optimizer.learning_rate", "0.0003", "0.5"],
         ["seed", "0", "7"],
     ]

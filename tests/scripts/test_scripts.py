@@ -151,7 +151,7 @@ def test_help_shows_the_fields_of_a_config_with_their_comments():
     kept = [name for name in lacking if name.count(".") < 2]
     assert kept == ["model.behaviour", "schedule.behaviour"]
     assert "--config.label_dropout=0.2 probability of the null class, for" in text
-    assert "--config.data.shorter_side=0 random-resized-crop cuts from this" in text
+    assert "--config.data.shorter_side=None random-resized-crop cuts from" in text
 
 
 def test_configs_are_found_by_name(tmp_path):
