@@ -1,10 +1,10 @@
-"""Writes a report of a run: one HTML file that needs no other, to be opened in a browser.
+"""Writes a report of a run as one self-contained HTML file.
 
 python -m scripts.report --workdir runs/digits
 python -m scripts.report --workdir runs/a,runs/b --out comparison.html
 
-Several runs are compared: their settings, curves, last samples and evaluations, and what they draw
-from equal noises.
+Several runs are compared: their settings, curves, last samples and evaluations, and samples from
+equal noise.
 """
 
 from pathlib import Path
@@ -13,39 +13,39 @@ from absl import flags
 
 from scripts.cli import app
 
-_WORKDIR = flags.DEFINE_list("workdir", None, "Folder of a run, or a list of them to compare.")
+_WORKDIR = flags.DEFINE_list("workdir", None, "Folder of a run, or a list of folders to compare.")
 flags.DEFINE_alias("workdirs", "workdir")
 _OUT = flags.DEFINE_string(
-    "out", None, "The file to write; default: WORKDIR/report.html. To compare runs, it is required."
+    "out", None, "File to write; default: WORKDIR/report.html. Required to compare runs."
 )
 _DRAW = flags.DEFINE_integer(
-    "draw", 16, "To compare runs: images that each draws from equal noises; 0: none.", 0, 64
+    "draw", 16, "When comparing: samples of each run from equal noise; 0: none.", 0, 64
 )
 
-MOST_BYTES = 3_000_000  # of all pictures from equal noises
+MOST_BYTES = 3_000_000  # of all samples from equal noise
 
 
 def main() -> int:
     from configs import base
     from diffusion_jax import report
     from diffusion_jax.files import atomic
-    from diffusion_jax.report import equal_seeds
-    from diffusion_jax.report.environment import here
 
     workdirs, out = [Path(path).expanduser() for path in _WORKDIR.value or []], out_of_flags()
     defaults = base.get_config()
     if len(workdirs) == 1:
-        text = report.page(report.gather(workdirs[0], defaults), here())
+        text = report.run_page(report.read_run(workdirs[0], defaults), report.here())
     else:
         share = 1 / len(workdirs)
-        options = {"most_samples": 1, "draw_data": False, "share": share}
-        found = [report.gather(workdir, defaults, **options) for workdir in workdirs]
-        drawn = []
+        options = {"most_samples": 1, "show_data": False, "share": share}
+        found = [report.read_run(workdir, defaults, **options) for workdir in workdirs]
+        samples = []
         if _DRAW.value:
             most = int(share * MOST_BYTES)
-            wanted = app.progress(workdirs, unit="run")
-            drawn = [equal_seeds.draw(workdir, _DRAW.value, most) for workdir in wanted]
-        text = report.comparison(found, here(), drawn)
+            samples = [
+                report.sample_equal_seeds(workdir, _DRAW.value, most)
+                for workdir in app.progress(workdirs, unit="run")
+            ]
+        text = report.comparison_page(found, report.here(), samples)
     out.parent.mkdir(parents=True, exist_ok=True)
     atomic.write_text(out, text)
     print(f"{out} ({out.stat().st_size / 1e6:.1f} MB)")
@@ -53,7 +53,7 @@ def main() -> int:
 
 
 def out_of_flags() -> Path:
-    """Where the report goes. Raises ValueError if the flags do not say, or it cannot go there."""
+    """Returns the file to write. Raises ValueError if flags are missing or it cannot be written."""
     from diffusion_jax.files import write_access
 
     workdirs = [path for path in _WORKDIR.value or [] if path]
@@ -63,7 +63,7 @@ def out_of_flags() -> Path:
         raise ValueError(f"--workdir={','.join(workdirs)} names a run twice")
     if _OUT.value is None and len(workdirs) > 1:
         raise ValueError(
-            "--out is missing, the file for the comparison; for example: --out ab.html"
+            "--out is missing, which a comparison requires; for example: --out ab.html"
         )
     out = Path(_OUT.value or Path(workdirs[0]) / "report.html").expanduser()
     if out.is_dir():

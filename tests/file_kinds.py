@@ -28,8 +28,7 @@ from diffusion_jax.files import limits, npz, nvidia_pickle, torch_reader, torch_
 from diffusion_jax.generation.image_shards import Shards
 from diffusion_jax.importers import edm, safetensors
 from diffusion_jax.importers.original import hyperparameters
-from diffusion_jax.report import data as report_data
-from diffusion_jax.report import evaluations
+from diffusion_jax.report import evaluations, training_data
 from diffusion_jax.training.checkpoints import Checkpoints
 from diffusion_jax.training.logging import read_metrics
 from diffusion_jax.workdir import environment
@@ -277,7 +276,7 @@ def runs(folder):
     yield in_copy(workdir, "classes.txt", "classes.txt", load_classes)
     yield in_copy(workdir, "metrics.jsonl", "metrics.jsonl", read_metrics)
     yield in_copy(workdir, "environment.json", "environment.json", environment.recorded)
-    yield in_copy(workdir, "dataset.json", "dataset.json of a run", report_data.recorded_in)
+    yield in_copy(workdir, "dataset.json", "dataset.json of a run", training_data.read_record)
     yield in_copy(
         workdir,
         "result-1.json",

@@ -1,4 +1,4 @@
-"""The evaluations in a workdir, as the script for FID leaves them there."""
+"""The evaluations in a workdir, as `scripts.fid evaluate` saves them."""
 
 import csv
 import itertools
@@ -9,11 +9,11 @@ from typing import Any
 
 from diffusion_jax.evaluation.sweep_plot import shown
 from diffusion_jax.files import json_files
-from diffusion_jax.report.embedded import Embedded, embed_file
+from diffusion_jax.report.embedded_picture import EmbeddedPicture, embed_file
 
 FOLDER = "evaluations"
 MOST_ROWS = 300
-# What is shown beside the metrics, and where a result has it.
+# Settings that the table shows beside the metrics, and their places in a result.
 SETTINGS = {
     "workdir": ("images", "workdir"),
     "checkpoint": ("images", "checkpoint"),
@@ -34,7 +34,7 @@ SETTINGS = {
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One result. metrics, settings: by name, see `SETTINGS`; what it lacks is left out."""
+    """One result. settings: by the names of `SETTINGS`, without missing ones."""
 
     name: str
     metrics: Mapping[str, Any]
@@ -44,17 +44,21 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Evaluations:
-    """sweep: the rows of the last sweep's table, its head first. notes: what could not be shown."""
+    """All results and plots.
+
+    sweep: the rows of the last sweep's table, head first. over_seeds: the lines below that table.
+    notes: files that are not shown.
+    """
 
     results: Sequence[Evaluation] = ()
     sweep: Sequence[Sequence[str]] = ()
     over_seeds: Sequence[str] = ()
-    plots: Sequence[tuple[str, Embedded]] = ()
+    plots: Sequence[tuple[str, EmbeddedPicture]] = ()
     notes: Sequence[str] = ()
 
 
 def read(folder: Path, most_bytes: int) -> Evaluations:
-    """What is in the folder, which need not exist. most_bytes: of all plots together."""
+    """Reads a folder of evaluations, which need not exist. most_bytes: of all plots together."""
     results, plots, notes = [], [], []
     for path in sorted(folder.glob("result-*.json")):
         try:
@@ -70,13 +74,13 @@ def read(folder: Path, most_bytes: int) -> Evaluations:
             notes.append(f"{error}.")
     others = [path.name for kind in ("*.pdf", "*.svg") for path in sorted(folder.glob(kind))]
     if others:
-        notes.append(f"Plots that are not shown here: {', '.join(others)}.")
+        notes.append(f"Plots in other formats, not shown: {', '.join(others)}.")
     sweep, over_seeds = _tables(folder)
     return Evaluations(results, sweep, over_seeds, plots, notes)
 
 
 def as_table(results: Sequence[Evaluation]) -> tuple[list[str], list[list[str]]]:
-    """The head and the rows: the settings that vary, and the metrics."""
+    """Returns the head and the rows: the settings that vary, and the metrics."""
     metrics = list(dict.fromkeys(name for result in results for name in result.metrics))
     if any(result.note for result in results):
         metrics.append("note")
@@ -91,13 +95,13 @@ def as_table(results: Sequence[Evaluation]) -> tuple[list[str], list[list[str]]]
 
 
 def in_common(results: Sequence[Evaluation]) -> dict[str, str]:
-    """The settings in which all results agree."""
+    """Returns the settings that all results share."""
     values = {name: {shown(r.settings.get(name, "")) for r in results} for name in SETTINGS}
     return {name: found.pop() for name, found in values.items() if len(found) == 1 and any(found)}
 
 
 def _of_result(name: str, result: Any) -> Evaluation:
-    """Raises ValueError if this is no result."""
+    """Returns a result. Raises ValueError if it has no metrics."""
     if not isinstance(result, dict) or not isinstance(result.get("metrics"), dict):
         raise ValueError(f"{name} has no metrics")
     found = {key: _at(result, place) for key, place in SETTINGS.items()}
@@ -108,21 +112,21 @@ def _of_result(name: str, result: Any) -> Evaluation:
 
 
 def _at(result: Any, place: Sequence[str]) -> Any:
-    """The value there, or "" if there is none."""
+    """Returns the value at a path of keys, or "" if there is none."""
     for key in place:
         result = result.get(key, "") if isinstance(result, dict) else ""
     return result
 
 
 def _order(result: Evaluation) -> tuple:
-    """By checkpoint, then by the other settings; numbers in their order, texts in theirs."""
+    """Sorts by checkpoint, then by the other settings; numbers come before texts."""
     values = [result.settings.get("checkpoint", ""), *result.settings.values()]
     numbers = [(0, v, "") if isinstance(v, int | float) else (1, 0, str(v)) for v in values]
     return tuple(numbers)
 
 
 def _tables(folder: Path) -> tuple[list[list[str]], list[str]]:
-    """The rows of table.csv, and what table.md says below its table."""
+    """Returns the rows of table.csv, and the lines below the table in table.md."""
     try:
         with (folder / "table.csv").open(newline="", errors="replace") as file:
             rows = list(itertools.islice(csv.reader(file), MOST_ROWS + 1))

@@ -1,6 +1,6 @@
-"""Pages of HTML that need no other file: elements, tables and a slider of pictures.
+"""Self-contained HTML pages: elements, tables and a slider of pictures.
 
-Whatever is put into an element is escaped, unless it is `Html`, which only these functions make.
+All contents of an element are escaped, except `Html`, which only these functions return.
 """
 
 import base64
@@ -11,9 +11,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-VOID = ("img", "input", "meta")  # elements that have no end
+VOID = ("img", "input", "meta")  # elements without an end tag
 STYLE = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
-# Shows the picture that a slider points at; a browser may remember where it was.
+# Shows the slider's picture, at the start, too: browsers may restore an earlier position.
 SCRIPT = """
 for (const slider of document.querySelectorAll(".slider")) {
   const range = slider.querySelector("input"), frames = slider.querySelectorAll("figure");
@@ -25,14 +25,14 @@ for (const slider of document.querySelectorAll(".slider")) {
 
 
 class Html(str):
-    """Text that is HTML already."""
+    """Text that is HTML and is not escaped again."""
 
 
 def text(value: Any) -> Html:
-    """The value as text in which no character has a meaning in HTML."""
+    """Returns the value as escaped text."""
     if isinstance(value, Html):
         return value
-    # Half a surrogate pair, as in names of files that are no valid text, cannot be written.
+    # Lone surrogates, as in file names that are not UTF-8, cannot be encoded.
     return Html(html.escape(str(value).encode("utf-8", "backslashreplace").decode()))
 
 
@@ -41,10 +41,10 @@ def joined(parts: Iterable[Any]) -> Html:
 
 
 def element(tag: str, *children: Any, **attributes: Any) -> Html:
-    """<tag attributes>children</tag>.
+    """Returns <tag attributes>children</tag>.
 
-    class_ is the attribute class, aria_label is aria-label. True is an attribute without a value,
-    None and False are none.
+    class_ stands for class, aria_label for aria-label. True is an attribute without a value; None
+    and False leave the attribute out.
     """
     words = [tag]
     for name, value in attributes.items():
@@ -58,10 +58,7 @@ def element(tag: str, *children: Any, **attributes: Any) -> Html:
 
 
 def table(head: Sequence[Any], rows: Iterable[Sequence[Any]]) -> Html:
-    """A table that can be scrolled sideways where it is wider than the page.
-
-    Numbers stay on one line.
-    """
+    """Returns a table, with numbers on one line. A wide table scrolls sideways."""
     body = [element("tr", *map(_cell, row)) for row in rows]
     top = element("tr", *(element("th", cell) for cell in head))
     return element(
@@ -75,14 +72,14 @@ def _cell(value: Any) -> Html:
 
 
 def facts(pairs: Iterable[tuple[str, Any]]) -> Html:
-    """Names and values, as a list of terms."""
+    """Returns names and values as a description list."""
     return element(
         "dl", *(element("div", element("dt", n), element("dd", value)) for n, value in pairs)
     )
 
 
 def folded(summary: str, *children: Any) -> Html:
-    """What is shown after a click on its summary."""
+    """Returns contents that a click on the summary shows."""
     return element("details", element("summary", summary), *children)
 
 
@@ -95,7 +92,7 @@ def section(title: str, *children: Any) -> Html:
 
 
 def picture(uri: str, width: int, height: int, caption: str, *, hidden: bool = False) -> Html:
-    """A picture with a caption above it; small ones are enlarged, so that pixels are squares."""
+    """Returns a picture below its caption; small pictures are enlarged, with square pixels."""
     scale = max(1, 512 // max(width, height))
     image = element(
         "img",
@@ -109,9 +106,9 @@ def picture(uri: str, width: int, height: int, caption: str, *, hidden: bool = F
 
 
 def slider(figures: Sequence[Html], label: str) -> Html:
-    """One of the figures at a time, the last at first, and a slider that chooses it.
+    """Returns a slider that shows one figure at a time, the last one first.
 
-    All but the last must be hidden.
+    All figures but the last must be hidden.
     """
     last = len(figures) - 1
     control = element("input", type="range", min=0, max=last, value=last, step=1, aria_label=label)
@@ -119,7 +116,7 @@ def slider(figures: Sequence[Html], label: str) -> Html:
 
 
 def document(title: str, *children: Any) -> Html:
-    """A whole page. Its browser is told to load nothing, and to run no other script."""
+    """Returns a whole page, whose policy allows no requests and no other script."""
     digest = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
     policy = (
         "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "

@@ -1,7 +1,4 @@
-"""The report of a run, read as a browser reads it: what it shows, and that it needs no other file.
-
-Workdirs are made by hand.
-"""
+"""Reports of runs, parsed as a browser parses them. Workdirs are written by hand."""
 
 import base64
 import hashlib
@@ -24,10 +21,11 @@ from diffusion_jax import images, report
 from diffusion_jax.data.cache import Description
 from diffusion_jax.data.cache_writer import CacheWriter
 from diffusion_jax.pictures.captions import captioned_grid
-from diffusion_jax.report import commands, curves, embedded, equal_seeds
-from diffusion_jax.report.curves import Curve
+from diffusion_jax.report import curve_plot, embedded_picture
+from diffusion_jax.report.curve_plot import Curve
 from diffusion_jax.report.environment import Environment
 from diffusion_jax.report.html import element
+from diffusion_jax.report.suggested_commands import commands_of
 from diffusion_jax.runs.run import load
 from diffusion_jax.runs.train import train
 from diffusion_jax.workdir.classes import save_classes
@@ -130,16 +128,16 @@ def write_result(workdir, name, *, of=None, note=None, fd=1.5, seed=0):
 
 
 def gathered(workdir, **options):
-    return report.gather(workdir, base.get_config(), **options)
+    return report.read_run(workdir, base.get_config(), **options)
 
 
 def page_of(workdir):
-    return Page(report.page(gathered(workdir), HERE))
+    return Page(report.run_page(gathered(workdir), HERE))
 
 
 def compared(*workdirs):
-    found = [gathered(workdir, most_samples=1, draw_data=False) for workdir in workdirs]
-    return Page(report.comparison(found, HERE))
+    found = [gathered(workdir, most_samples=1, show_data=False) for workdir in workdirs]
+    return Page(report.comparison_page(found, HERE))
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +160,7 @@ def page(run):
     return page_of(run)
 
 
-def test_the_page_refers_to_nothing_outside(run, page):
+def test_the_page_loads_nothing_from_outside(run, page):
     for tag, attributes, _ in page.elements:
         assert tag not in ("link", "iframe", "object", "embed", "base", "form")
         for name, value in attributes.items():
@@ -177,7 +175,7 @@ def test_the_page_refers_to_nothing_outside(run, page):
     assert not re.search(r"(src|href)=.https?:", compared(run, run).rawdata)
 
 
-def test_the_browser_runs_only_our_script(page):
+def test_the_policy_allows_the_pages_own_script_only(page):
     (policy,) = [a["content"] for tag, a, _ in page.elements if a.get("http-equiv")]
     (script,) = page.scripts
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -185,7 +183,7 @@ def test_the_browser_runs_only_our_script(page):
     assert "default-src 'none'" in policy
 
 
-def test_the_headline(page):
+def test_the_headline_has_steps_parameters_start_and_loss(page):
     head = page.sections[""]
     assert "40 of 80 (50%)" in head
     assert "12,345" in head
@@ -203,16 +201,16 @@ def test_the_slider_has_all_sample_grids_from_first_to_last(run, page):
     assert re.findall(r"step (\d+)", page.sections["Samples over training"]) == ["9", "20", "40"]
 
 
-def test_of_many_grids_some_are_shown_and_the_page_says_so(tmp_path):
+def test_of_100_grids_40_evenly_spaced_ones_are_shown(tmp_path):
     page = page_of(write_run(tmp_path / "run", samples=range(1, 101)))
     shown = [int(step) for step in re.findall(r"step (\d+)", page.text)]
     assert len(page.pictures("slider")) == len(shown) == 40
     assert (shown[0], shown[-1]) == (1, 100)
     assert set(np.diff(shown)) == {2, 3}
-    assert "40 of 100 grids, evenly chosen." in page.sections["Samples over training"]
+    assert "40 of 100 grids" in page.sections["Samples over training"]
 
 
-def test_large_pictures_are_made_small_and_the_page_says_so(tmp_path):
+def test_large_pictures_are_scaled_down_and_their_captions_mention_it(tmp_path):
     workdir = write_run(tmp_path / "run", samples=[1])
     wide = np.zeros((200, 2000, 3), np.uint8)
     images.save_png(workdir / "samples" / "step_0000002.png", wide)
@@ -223,11 +221,11 @@ def test_large_pictures_are_made_small_and_the_page_says_so(tmp_path):
     assert "step 2 (scaled down from 2000x200 pixels)" in page.text
 
 
-def test_a_picture_takes_no_more_bytes_than_it_may(tmp_path):
+def test_embedded_pictures_stay_below_their_size_limit(tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (400, 400, 3), np.uint8)
     images.save_png(tmp_path / "noise.png", noise)
     for most in (10**6, 200_000, 20_000):
-        shot = embedded.embed_file(tmp_path / "noise.png", most)
+        shot = embedded_picture.embed_file(tmp_path / "noise.png", most)
         content = base64.b64decode(shot.uri.partition(",")[2])
         assert len(content) <= most
         assert Image.open(io.BytesIO(content)).size == (shot.width, shot.height)
@@ -241,7 +239,7 @@ def test_a_picture_takes_no_more_bytes_than_it_may(tmp_path):
         )
 
 
-def test_the_config_table_has_what_differs_from_the_base_and_nothing_else(tmp_path):
+def test_the_config_table_has_exactly_the_fields_that_differ_from_the_base(tmp_path):
     config = base.get_config()
     config.seed = 7
     config.optimizer.learning_rate = 0.5
@@ -263,10 +261,10 @@ def test_another_network_is_compared_with_its_own_defaults(tmp_path):
     assert ["model.name", "unet", "dit"] in of_model
     assert ["model.width", "384", "8"] in of_model
     assert "model.blocks" not in page.text  # which it does not have
-    assert "of this network from its own defaults" in page.text
+    assert "this network's own defaults" in page.text
 
 
-def test_what_files_say_is_text_and_never_html(tmp_path):
+def test_contents_of_files_are_escaped(tmp_path):
     config = tiny_config(init_from=QUOTED, data__exclude=ATTACK)
     metrics = [(1, {"loss": 1.0, f"</svg>{ATTACK}": 2.0})]
     workdir = write_run(tmp_path / QUOTED.replace("/", ""), config, metrics=metrics, samples=[1])
@@ -292,13 +290,13 @@ def test_what_files_say_is_text_and_never_html(tmp_path):
     assert page_of(workdir).text.count(ATTACK) >= 7
 
 
-def test_names_that_are_no_valid_text_can_be_written(tmp_path):
+def test_lone_surrogates_can_be_written(tmp_path):
     config = tiny_config(init_from="half \ud800")
-    page = report.page(gathered(write_run(tmp_path / "run", config)), HERE)
+    page = report.run_page(gathered(write_run(tmp_path / "run", config)), HERE)
     assert r"half \ud800" in page.encode("utf-8").decode()
 
 
-def test_attributes_are_escaped_and_none_are_left_out():
+def test_attributes_are_escaped_and_left_out_if_none():
     made = element("p", "a<b", title='"x"', hidden=True, lang=None, aria_label="&")
     assert made == '<p title="&quot;x&quot;" hidden aria-label="&amp;">a&lt;b</p>'
 
@@ -311,11 +309,11 @@ def test_evaluations_are_a_table_and_their_plots_are_pictures(run, page):
     assert plot in [content for _, content in page.pictures("plots")]
 
 
-def test_the_data_is_shown_and_that_it_has_changed(page):
+def test_the_data_section_has_the_record_images_and_a_changed_fingerprint(page):
     said = page.sections["Data"]
     assert "1,797" in said
     assert "origin.fileshere" in said
-    assert "The images here are others, of fingerprint 6fd4f45cfffa8f95" in said
+    assert "6fd4f45cfffa8f95" in said  # of the images on this machine
     _, picture = page.pictures("figure")[0]
     assert Image.open(io.BytesIO(picture)).size[1] == 8 * 33 + 1  # eight rows of digits
 
@@ -329,13 +327,13 @@ def folder_config(tmp_path):
     return config
 
 
-def test_data_that_would_have_to_be_decoded_is_left_alone(tmp_path):
+def test_data_that_is_not_decoded_yet_is_not_opened(tmp_path):
     page = page_of(write_run(tmp_path / "run", folder_config(tmp_path), names=[]))
-    assert f"cannot be read here: they are not decoded in {tmp_path / 'cache'}" in page.text
+    assert str(tmp_path / "cache") in page.sections["Data"].partition("cannot be read")[2]
     assert not (tmp_path / "cache").exists()
 
 
-def test_data_that_is_decoded_is_found_by_its_fingerprint(tmp_path):
+def test_decoded_data_is_found_by_its_fingerprint(tmp_path):
     config = folder_config(tmp_path)
     about = Description("folder:photos", "train", (8, 8, 3), [])
     with CacheWriter(tmp_path / "cache" / "photos", about, ["all"], needed=0) as writer:
@@ -356,26 +354,28 @@ def path_of(drawn, color):
     return np.array(numbers, float).T
 
 
-def test_a_loss_that_falls_by_decades_is_drawn_as_a_straight_line():
+def test_an_exponential_loss_is_a_straight_line_on_the_logarithmic_axis():
     steps = np.arange(1.0, 8.0)
     falling = Curve("loss", steps, 10.0**-steps)
     bent = Curve("a", steps, np.where(steps % 2 == 0, 1.0, 0.2))
-    assert curves.spans_a_decade([falling])
-    assert not curves.spans_a_decade([bent])
-    assert not curves.spans_a_decade([Curve("x", steps, steps - 1)])  # has a 0
-    x, y = path_of(Page(curves.svg([falling, bent], "loss", logarithmic=True)), curves.COLOURS[0])
+    assert curve_plot.spans_a_decade([falling])
+    assert not curve_plot.spans_a_decade([bent])
+    assert not curve_plot.spans_a_decade([Curve("x", steps, steps - 1)])  # has a 0
+    x, y = path_of(
+        Page(curve_plot.svg([falling, bent], "loss", logarithmic=True)), curve_plot.COLORS[0]
+    )
     assert_allclose(y, np.polyval(np.polyfit(x, y, 1), x), atol=0.01)
     assert y[-1] - y[0] > 50  # downwards
 
 
-def test_many_points_are_means_of_neighbors():
+def test_long_curves_are_plotted_as_local_means():
     steps = np.arange(5000.0)
-    thin = curves.thinned(Curve("loss", steps, steps**2))
-    assert len(thin.x) == curves.MOST_POINTS
+    thin = curve_plot.thinned(Curve("loss", steps, steps**2))
+    assert len(thin.x) == curve_plot.MOST_POINTS
     assert_allclose(thin.x[:2], [2, 7])
     assert_allclose(thin.y[0], (0 + 1 + 4 + 9 + 16) / 5)
     few = Curve("loss", steps[:10], steps[:10])
-    assert curves.thinned(few) is few
+    assert curve_plot.thinned(few) is few
 
 
 def test_the_parts_of_the_loss_share_a_plot(page):
@@ -394,7 +394,7 @@ def test_the_parts_of_the_loss_share_a_plot(page):
         ('{"step": 1, "loss": NaN, "words": "a", "big": 1e999}\n', "nan at step 1", 2),
     ],
 )
-def test_damaged_metrics_are_left_out_and_counted(tmp_path, lines, said, drawn):
+def test_unreadable_lines_of_metrics_are_left_out_and_counted(tmp_path, lines, said, drawn):
     workdir = write_run(tmp_path / "run")
     (workdir / "metrics.jsonl").write_text(lines)
     page = page_of(workdir)
@@ -402,7 +402,7 @@ def test_damaged_metrics_are_left_out_and_counted(tmp_path, lines, said, drawn):
     assert [tag for tag, _, _ in page.elements].count("svg") == drawn
 
 
-def test_damaged_files_are_named_and_nothing_else_is_lost(tmp_path):
+def test_unreadable_files_are_named_and_the_others_are_shown(tmp_path):
     workdir = write_run(tmp_path / "run", samples=[1, 2])
     (workdir / "metrics.jsonl").write_bytes(b'\xff\xfe\n{"step": 3, "loss": 1.0}\n')
     (workdir / "samples" / "step_0000003.png").write_bytes(b"no picture")
@@ -422,19 +422,19 @@ def test_damaged_files_are_named_and_nothing_else_is_lost(tmp_path):
     assert "There is no readable dataset.json" in page.text
 
 
-def test_the_environment_says_whose_it_is(page):
+def test_the_environment_section_tells_training_and_report_apart(page):
     said = page.sections["Environment"]
-    assert "Of the machine that wrote this report" in said
+    assert "The machine that wrote this report" in said
     assert "writer" in said
     assert page.tables["Environment"][1] == ["one", "2023-11-14 22:13:20 UTC", "node-7.example"]
 
 
-def test_what_a_run_recorded_stands_in_its_report(tmp_path):
+def test_recorded_environments_come_before_the_reports_own(tmp_path):
     workdir = write_run(tmp_path / "one", tiny_config())
     start = {"step": 3, "started": "2026-01-01 00:00:00 UTC", "jax": "0.9.9", "host": ATTACK}
     (workdir / "environment.json").write_text(json.dumps([start, {"step": 8, "jax": "0.10.2"}]))
     said = page_of(workdir).sections["Environment"]
-    assert said.index("0.9.9") < said.index("0.10.2") < said.index("Of the machine that wrote")
+    assert said.index("0.9.9") < said.index("0.10.2") < said.index("The machine that wrote")
     assert ATTACK in said  # as text
     (workdir / "environment.json").write_text("{")
     assert "0.9.9" not in page_of(workdir).sections["Environment"]
@@ -443,7 +443,7 @@ def test_what_a_run_recorded_stands_in_its_report(tmp_path):
 def test_the_commands_of_an_unfinished_run(tmp_path):
     workdir = write_run(tmp_path / "my run", tiny_config(steps=80))
     quoted = f"'{workdir}'"
-    said = [line for lines in commands.of_run(gathered(workdir)).values() for line in lines]
+    said = [line for lines in commands_of(gathered(workdir)).values() for line in lines]
     reference = f"'{workdir}/reference_pixels.npz'"
     assert said == [
         f"python -m scripts.train --workdir {quoted}",
@@ -454,14 +454,14 @@ def test_the_commands_of_an_unfinished_run(tmp_path):
     ]
 
 
-def test_the_commands_of_other_runs(tmp_path):
+def test_the_commands_of_complete_runs_and_classifiers(tmp_path):
     done = tiny_config(steps=4, optimizer__decay_steps=4)
     workdir = write_run(tmp_path / "a", done, metrics=[(4, {"loss": 1.0})])
-    (first,) = next(iter(commands.of_run(gathered(workdir)).values()))
+    (first,) = next(iter(commands_of(gathered(workdir)).values()))
     assert first.endswith("--config.steps=8 --config.optimizer.decay_steps=8")
     classifier = write_run(tmp_path / "b", tiny_config(loss__kind="cross_entropy"))
-    assert f"--classifier {classifier}" in str(commands.of_run(gathered(classifier)))
-    assert "scripts.fid" not in str(commands.of_run(gathered(classifier)))
+    assert f"--classifier {classifier}" in str(commands_of(gathered(classifier)))
+    assert "scripts.fid" not in str(commands_of(gathered(classifier)))
 
 
 @pytest.fixture(scope="module")
@@ -479,7 +479,7 @@ def pair(tmp_path_factory):
     return a, b
 
 
-def test_a_comparison_has_the_settings_that_differ_and_nothing_else(pair):
+def test_a_comparison_has_exactly_the_settings_that_differ(pair):
     assert compared(*pair).tables["Settings that differ"] == [
         ["field", "a", "b"],
         ["model.blocks", "res,chnAtn", "res"],
@@ -488,14 +488,14 @@ def test_a_comparison_has_the_settings_that_differ_and_nothing_else(pair):
     ]
 
 
-def test_fields_that_one_run_does_not_have_differ(pair, tmp_path):
+def test_fields_that_one_run_lacks_differ(pair, tmp_path):
     other = write_run(tmp_path / "dit", tiny_transformer_config(seed=1))
     rows = compared(pair[0], other).tables["Settings that differ"]
     assert ["model.depth", "—", "1"] in rows
     assert ["model.blocks", "res,chnAtn", "—"] in rows
 
 
-def test_a_comparison_draws_all_runs_in_a_plot_for_each_key(pair):
+def test_a_comparison_has_a_plot_for_each_metric_with_all_runs(pair):
     page = compared(*pair)
     assert [tag for tag, _, _ in page.elements].count("svg") == 2
     assert re.sub(r"\s+", " ", page.sections["Curves"]).startswith("Curveslossab")
@@ -511,35 +511,35 @@ def test_a_comparison_has_the_last_samples_side_by_side(pair):
     assert "b, step 6" in page.text
 
 
-def test_a_comparison_has_images_of_equal_seeds(pair, tmp_path, ordinary_promotion):
+def test_a_comparison_has_samples_from_equal_seeds(pair, tmp_path, ordinary_promotion):
     drawing = tmp_path / "drawing"
     train(tiny_transformer_config(steps=1, sampling__steps=2), drawing)
-    found = [equal_seeds.draw(folder, 6, 100_000) for folder in (drawing, pair[0])]
-    assert found[1].startswith("Nothing was drawn: ")
+    found = [report.sample_equal_seeds(folder, 6, 100_000) for folder in (drawing, pair[0])]
+    assert found[1].startswith("No samples: ")
     expected = load(drawing).sample("random", count=6, seed=0)
     names = [str(label) for label in np.random.default_rng(0).integers(10, size=6, dtype=np.int32)]
     grid = captioned_grid(np.asarray(expected), names, 3, upscale=400 // 24)
-    assert found[0].uri == embedded.embed_picture(grid, 100_000).uri
-    reports = [gathered(folder, most_samples=1, draw_data=False) for folder in (drawing, pair[0])]
-    page = Page(report.comparison(reports, HERE, found))
+    assert found[0].uri == embedded_picture.embed_picture(grid, 100_000).uri
+    reports = [gathered(folder, most_samples=1, show_data=False) for folder in (drawing, pair[0])]
+    page = Page(report.comparison_page(reports, HERE, found))
     assert page.pictures("side")[0][1] == base64.b64decode(found[0].uri.partition(",")[2])
-    assert "Nothing was drawn" in page.sections["Equal seeds"]
+    assert "No samples" in page.sections["Equal seeds"]
 
 
-def test_evaluations_are_of_the_run_they_drew_from_wherever_they_are(pair):
+def test_evaluations_belong_to_the_run_that_they_evaluate(pair):
     head, *rows = compared(*pair).tables["Evaluations"]
     assert head == ["run", "FD"]
     assert [tuple(row) for row in rows] == [("a", "1.5"), ("b", "8"), ("c", "9")]
 
 
-def test_plots_of_evaluations_say_whose_they_are(pair):
+def test_plots_of_evaluations_are_captioned_with_their_run(pair):
     page = compared(*pair)
     plot = (pair[0] / "evaluations" / "FD.png").read_bytes()
     assert [content for _, content in page.pictures("plots")] == [plot]
     assert "a: FD.png" in page.sections["Evaluations"]
 
 
-def test_a_run_that_was_moved_has_its_evaluations(tmp_path):
+def test_a_moved_run_keeps_its_evaluations(tmp_path):
     old = write_run(tmp_path / "old" / "a")
     write_result(old, "a")
     shutil.move(old, tmp_path / "a")
@@ -547,12 +547,12 @@ def test_a_run_that_was_moved_has_its_evaluations(tmp_path):
     assert page.tables["Evaluations"][1][0] == "a"
 
 
-def test_runs_of_the_same_name_go_by_their_paths(tmp_path):
+def test_runs_with_equal_names_are_named_by_their_paths(tmp_path):
     paths = [write_run(tmp_path / parent / "run") for parent in ("x", "y")]
     assert [row[0] for row in compared(*paths).tables[""][1:]] == [str(path) for path in paths]
 
 
-def test_the_script_and_its_mistakes(pair, tmp_path):
+def test_the_script_writes_reports_and_reports_errors_in_one_line(pair, tmp_path):
     a, b = pair
     damaged = write_run(tmp_path / "damaged")
     (damaged / "config.json").write_text("{")
@@ -563,7 +563,7 @@ def test_the_script_and_its_mistakes(pair, tmp_path):
         (f"--workdir={tmp_path / 'empty'}",): "is not the workdir of a run: it has no config.json",
         (f"--workdir={damaged}",): "config.json is not readable as JSON",
         (): "--workdir is missing; for example: --workdir runs/digits",
-        (f"--workdir={a},{b}",): "--out is missing, the file for the comparison",
+        (f"--workdir={a},{b}",): "--out is missing",
         (f"--workdir={a},{a}/", "--out=x"): "names a run twice",
         (f"--workdir={a}", f"--out={tmp_path}"): f"--out={tmp_path} is a folder; give the name",
         (f"--workdir={a}", f"--out={tmp_path / 'file' / 'x'}"): "file",

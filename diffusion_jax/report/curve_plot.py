@@ -1,6 +1,6 @@
-"""Curves as SVG, to be part of a page: in its colors, light or dark, and without a text of ours.
+"""Plots of curves as inline SVG, in the colors of a light or dark page.
 
-Names are in a legend outside the drawing, where they can be as long as they like.
+Names of curves are in an HTML legend outside the SVG, where they can have any length.
 """
 
 import io
@@ -17,27 +17,33 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 from diffusion_jax.report.html import Html, element, text
 
 # Legible on white and on black.
-COLOURS = ("#3b82c4", "#e07b28", "#3a9d5d", "#d1495b", "#8b6fc0", "#a07850", "#c860a8", "#8a9099")
-DASHES = ("solid", "dashed", "dotted")  # of the second and third time through the colors
+COLORS = ("#3b82c4", "#e07b28", "#3a9d5d", "#d1495b", "#8b6fc0", "#a07850", "#c860a8", "#8a9099")
+DASHES = (
+    "solid",
+    "dashed",
+    "dotted",
+)  # after the last color, the colors repeat with the next style
 MOST_POINTS = 1000
-INK = "#010203"  # stands for the color of the page's text
+INK = "#010203"  # placeholder of the page's text color
 
 
 @dataclass(frozen=True)
 class Curve:
+    """A metric over the step."""
+
     name: str
     x: Float[np.ndarray, "size"]
     y: Float[np.ndarray, "size"]
 
 
 def spans_a_decade(curves: Sequence[Curve]) -> bool:
-    """Whether all values are positive, and the largest is more than ten times the least."""
+    """Returns True if all values are positive and the largest exceeds ten times the smallest."""
     values = np.concatenate([curve.y[np.isfinite(curve.y)] for curve in curves])
     return bool(values.size and values.min() > 0 and values.max() > 10 * values.min())
 
 
 def thinned(curve: Curve) -> Curve:
-    """The curve itself, or `MOST_POINTS` means over stretches of it if it has more points."""
+    """Returns the curve, or `MOST_POINTS` local means if it has more points."""
     if len(curve.x) <= MOST_POINTS:
         return curve
     x, y = (np.array_split(values, MOST_POINTS) for values in (curve.x, curve.y))
@@ -45,19 +51,19 @@ def thinned(curve: Curve) -> Curve:
 
 
 def svg(curves: Sequence[Curve], label: str, *, logarithmic: bool = False) -> Html:
-    """The curves over the step. label: what they are, for those who cannot see them.
+    """Plots curves over the step, with gaps at values that are not finite.
 
-    Values that are not finite are gaps.
+    label: for screen readers.
     """
     ink = dict.fromkeys(("axes.edgecolor", "axes.labelcolor", "xtick.color"), INK)
-    # Identifiers of paths are hashes of this salt and the path: the same one means the same path.
+    # With a fixed salt, identifiers of paths depend on the paths alone.
     style = {**ink, "ytick.color": INK, "svg.fonttype": "none", "svg.hashsalt": "curves"}
     with matplotlib.rc_context(style):
         figure = Figure(figsize=(6, 3), layout="constrained")
         axes = figure.subplots()
-        for place, curve in enumerate(curves):
-            color, dashes = _look(place)
-            alone = np.isfinite(curve.y).sum() < 2  # a line through one point is none
+        for number, curve in enumerate(curves):
+            color, dashes = _style(number)
+            alone = np.isfinite(curve.y).sum() < 2  # one point makes no line
             axes.plot(
                 *(curve.x, curve.y),
                 color=color,
@@ -78,28 +84,28 @@ def svg(curves: Sequence[Curve], label: str, *, logarithmic: bool = False) -> Ht
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.2, color=INK, linewidth=0.6)
         file = io.StringIO()
-        unsaid = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        figure.savefig(file, format="svg", transparent=True, metadata=unsaid)
+        unset = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        figure.savefig(file, format="svg", transparent=True, metadata=unset)
     return _inline(file.getvalue(), label)
 
 
 def legend(curves: Sequence[Curve]) -> Html:
-    """The names of the curves, each beside a piece of its line."""
+    """Returns the names of the curves, each beside a sample of its line."""
     entries = []
-    for place, curve in enumerate(curves):
-        color, dashes = _look(place)
+    for number, curve in enumerate(curves):
+        color, dashes = _style(number)
         line = element("i", style=f"border-top-color: {color}; border-top-style: {dashes}")
         entries.append(element("span", line, curve.name))
     return element("div", *entries, class_="legend")
 
 
-def _look(place: int) -> tuple[str, str]:
-    dashes = DASHES[place // len(COLOURS) % len(DASHES)]
-    return COLOURS[place % len(COLOURS)], dashes
+def _style(number: int) -> tuple[str, str]:
+    dashes = DASHES[number // len(COLORS) % len(DASHES)]
+    return COLORS[number % len(COLORS)], dashes
 
 
 def _inline(drawn: str, label: str) -> Html:
-    """The element <svg> of a file of matplotlib, without what only a file of its own needs."""
+    """Returns Matplotlib's <svg> element without metadata and styles of a standalone file."""
     body = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", drawn, flags=re.DOTALL)
     start = re.search(r"<svg\b[^>]*>", body)
     box = re.search(r'viewBox="([-\d. ]+)"', start[0])[1]
