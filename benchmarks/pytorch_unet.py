@@ -187,7 +187,7 @@ def check(model: ConfigDict) -> None:
             f"model.blocks={model.blocks}: only res, clsAtn and chnAtn are written in PyTorch here"
         )
     wanted = {"behaviour": ("corrected",), "time_embedding": ("auto", "standard")}
-    wanted |= {"dropout": (0.0,), "remat": ("",)}
+    wanted |= {"dropout": (0.0,), "remat": ((),)}
     for name, values in wanted.items():
         if model[name] not in values:
             raise ValueError(f"model.{name}={model[name]} must be {values[0]!r} in PyTorch here")

@@ -19,7 +19,7 @@ def get_config() -> ConfigDict:
     config.data.crop = "center-crop-dhariwal"
     config.data.resolution = 128
     config.model.width = 256
-    config.model.multipliers = "1,1,2,3,4"
+    config.model.multipliers = (1, 1, 2, 3, 4)
     config.model.blocks = 2
     config.model.head_channels = 0
     config.model.num_heads = 4

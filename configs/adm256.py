@@ -18,7 +18,7 @@ def get_config() -> ConfigDict:
     config.data.labels = "none"
     config.data.resolution = 256
     config.model.num_classes = 0
-    config.model.multipliers = "1,1,2,2,4,4"
+    config.model.multipliers = (1, 1, 2, 2, 4, 4)
     config.model.head_channels = 64
     config.steps = 1_980_000
     return config

@@ -17,7 +17,7 @@ def get_config() -> ConfigDict:
     config.data.labels = "folders"
     config.data.resolution = 512
     config.model.num_classes = 1000
-    config.model.multipliers = "0.5,1,1,2,2,4,4"
+    config.model.multipliers = (0.5, 1, 1, 2, 2, 4, 4)
     config.steps = 1_940_000
     config.sampling.grid_rows = 2
     config.sampling.grid_columns = 2

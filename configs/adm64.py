@@ -20,7 +20,7 @@ def get_config() -> ConfigDict:
         "adm",
         num_classes=1000,
         width=192,
-        attention="32,16,8",
+        attention=(32, 16, 8),
         head_channels=64,
         qkv_order="new",
         dropout=0.1,

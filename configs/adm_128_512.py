@@ -20,7 +20,7 @@ def get_config() -> ConfigDict:
     config.data.resolution = 512
     config.model.num_classes = 1000
     config.model.width = 192
-    config.model.attention = "32,16"
+    config.model.attention = (32, 16)
     config.model.low_resolution = 128
     config.steps = 1_054_000
     config.sampling.grid_rows = 2

@@ -79,8 +79,9 @@ def get_config() -> ConfigDict:
     config.model.num_heads = 8  # of "atn"
     config.model.dropout = 0.0  # in "res" and "conv"
     config.model.dtype = "float32"  # or bfloat16: of convolutions and matrix products
-    # Sides of the maps whose blocks are computed again in the backward pass, "64,32"; saves memory.
-    config.model.remat = ""
+    # Sides of the maps whose blocks are computed again in the backward pass, such as (64, 32), to
+    # save memory; on the command line --config.model.remat=64,32.
+    config.model.remat = ()
     config.model.behaviour = config.get_ref("behaviour")  # follows config.behaviour
     # auto: standard if corrected, head if original; or standard, head, published, sin.
     config.model.time_embedding = "auto"

@@ -20,9 +20,9 @@ def get_config() -> ConfigDict:
         channels=1,
         num_classes=10,
         width=32,
-        multipliers="1,2",
+        multipliers=(1, 2),
         blocks=1,
-        attention="4",
+        attention=(4,),
         head_channels=16,
     )
     config.label_dropout = 0.0

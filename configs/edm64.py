@@ -22,7 +22,7 @@ def get_config() -> ConfigDict:
         "adm",
         num_classes=1000,
         width=192,
-        attention="32,16,8",
+        attention=(32, 16, 8),
         head_channels=64,
         qkv_order="interleaved",
         smallest_group=4,

@@ -23,7 +23,7 @@ from diffusion_jax.config.schema import model_section
 
 def get_config() -> ConfigDict:
     config = imagenet64.get_config()
-    config.model = model_section("adm", width=128, attention="16,8", resample_blocks=False)
+    config.model = model_section("adm", width=128, attention=(16, 8), resample_blocks=False)
     config.schedule.name = "cosine"
     config.schedule.num_steps = 4000
     config.schedule.first_timestep = 0

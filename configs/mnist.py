@@ -22,8 +22,8 @@ def get_config() -> ConfigDict:
     config.data.flip = False
     config.model.channels = 1
     config.model.num_classes = 10
-    config.model.multipliers = "0.5,1,2"
-    config.model.attention = "7"
+    config.model.multipliers = (0.5, 1, 2)
+    config.model.attention = (7,)
 
     config.steps = 3000
     config.batch_size = 32

@@ -15,7 +15,6 @@ from diffusion_jax.config.schema import TABLES, known_network, model_section, op
 from diffusion_jax.data import FolderOptions, make_source
 from diffusion_jax.diffusion.discrete_schedules import DiscreteSchedule
 from diffusion_jax.diffusion.types import Level
-from diffusion_jax.models import MODELS
 from diffusion_jax.training.optimizers import adamw
 from diffusion_jax.workdir.config import flatten
 
@@ -176,7 +175,6 @@ def _check_sections(config: ConfigDict) -> None:
             f"loss.kind={config.loss.kind} has a variational bound, which takes a chain of steps; "
             f"schedule.name={config.schedule.name} is continuous. Set loss.kind=simple"
         )
-    MODELS[config.model.name].check_fields(config.model.to_dict())
     model = build.make_model(config)
     model.check(config.data.resolution)
     if timesteps.part == "vlb" and not (loss.needs_bound or model.learns_variance):

@@ -200,7 +200,7 @@ def places_of(model: ADM | NoisyClassifier, resolution: int, names: Names) -> di
             number += 1
         conv = "" if model.resample_blocks else f".{names.grow}"
         # It stands in the same list as the last block, behind its attention.
-        behind = 2 if model.attends(side) else 1
+        behind = 2 if side in model.attention else 1
         places[f"up_{level}_grow"] = f"{names.up}.{number - 1}.{behind}{conv}"
         side *= 2
     return places

@@ -90,7 +90,7 @@ def read(path: Path, config: ConfigDict) -> Imported:
     check_size(settings, state, path)
     like = shapes_of(with_settings(config, settings), path)
     filters = [name for name in state if name.endswith(".resample_filter")]
-    side, levels = settings["data.resolution"], len(settings["model.multipliers"].split(","))
+    side, levels = settings["data.resolution"], len(settings["model.multipliers"])
     network = settings["model.name"]
 
     def source(ours: tuple[str, ...]) -> Source:
@@ -120,7 +120,7 @@ def settings_of(given: dict[str, Any], path: Path) -> dict[str, Any]:
             settings[f"model.{field}"] = arguments[name]
     for name, field in LISTS.items():
         if name in arguments:
-            settings[f"model.{field}"] = ",".join(map(str, arguments[name]))
+            settings[f"model.{field}"] = tuple(arguments[name])
     settings["model.dropout"] = float(settings["model.dropout"])
     return settings
 

@@ -58,7 +58,7 @@ def read(path: Path, config: ConfigDict) -> Imported:
     check_size(settings, state, path)
     like = shapes_of(with_settings(config, settings), path)
     side = settings["data.resolution"]
-    levels = len(settings["model.multipliers"].split(","))
+    levels = len(settings["model.multipliers"])
     params = fill(like, state, lambda ours: source(ours, side, levels), path)
     return Imported(params, settings=settings)
 
@@ -76,7 +76,7 @@ def settings_of(arguments: dict, path: Path) -> dict:
             settings[f"model.{field}"] = arguments[name]
     for name, field in LISTS.items():
         if name in arguments:
-            settings[f"model.{field}"] = ",".join(map(str, arguments[name]))
+            settings[f"model.{field}"] = tuple(arguments[name])
     return settings
 
 

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from diffusion_jax.config import build
 from diffusion_jax.config.schema import model_section
-from diffusion_jax.models import MODELS, Network
+from diffusion_jax.models import Network
 from diffusion_jax.training.state import init_params
 
 
@@ -36,7 +36,6 @@ class Imported:
 def network_of(config: ConfigDict, path: Path) -> Network:
     """The config's network. Raises ValueError, which names the file, if there can be none."""
     try:
-        MODELS[config.model.name].check_fields(config.model.to_dict())
         model = build.make_model(config)
         model.check(config.data.resolution)
     except ValueError as error:

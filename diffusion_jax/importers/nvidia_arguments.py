@@ -44,7 +44,7 @@ def check_kinds(given: Mapping[Any, Any], known: Collection[str], path: Path) ->
 
 def check_size(settings: Mapping[str, Any], state: Mapping[str, np.ndarray], path: Path) -> None:
     """Raises ValueError if the network must have more blocks than the file has tensors."""
-    levels = len(settings["model.multipliers"].split(","))
+    levels = len(settings["model.multipliers"])
     blocks = settings["model.blocks"] * levels
     if blocks > len(state):
         raise ValueError(f"{path}: {blocks} blocks are said to be in its {len(state)} tensors")

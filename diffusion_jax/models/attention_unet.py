@@ -1,19 +1,18 @@
-"""A U-Net with self-attention after every change of resolution, that of MyDiffusionModel.
+"""The U-Net of MyDiffusionModel, with self-attention after every change of resolution.
 
 github.com/Lionelding/MyDiffusionModel, after github.com/dome272/Diffusion-Models-pytorch.
 """
 
-from collections.abc import Mapping
 from functools import partial
-from typing import ClassVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, DTypeLike, Float, Int
+from jaxtyping import Array, DTypeLike, Float
 
-from diffusion_jax.diffusion.types import CNoise, Condition, Features, Images, NetworkOutput
+from diffusion_jax.diffusion.types import Features, Images, NetworkOutput
+from diffusion_jax.models.field_types import Count, Dtype, Sides
 from diffusion_jax.models.layers.attention import attention
 from diffusion_jax.models.layers.convolutions import TORCH_KERNEL, Conv, conv, dense, gelu
 from diffusion_jax.models.layers.embeddings import LabelEmbedding, sinusoidal
@@ -28,48 +27,34 @@ HALVINGS = 3
 
 
 class AttentionUNet(Network):
-    """(x, c_noise, labels) -> NetworkOutput.
+    """Three levels down to 4 width channels, a middle twice as wide, and three levels up.
 
-    Three levels down to 4 width channels, three convolutions twice as wide, three levels up. The
-    embedding of timestep and class is added to what each level makes. time_dim: its width, even.
-    remat: see `apply_block`; stem and middle are left out. dtype: "float32" or "bfloat16", for
-    convolutions and matrix products; parameters, norms, embeddings and the output are float32. The
-    images' sides must be divisible by 8.
+    The embedding of timestep and class is added after each level. Sides of images must be divisible
+    by 8.
+
+    Args:
+        width: channels after the stem.
+        time_dim: width of the embedding, an even number.
+        remat: see `apply_block`; stem and middle are excluded.
+        dtype: of convolutions and matrix products, "float32" or "bfloat16". Parameters, norms,
+            embeddings and the output are float32.
     """
 
-    channels: int
-    num_classes: int
-    width: int = 64
-    time_dim: int = 256
-    remat: str = ""
-    dtype: str = "float32"
-
-    FIELDS: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "at_least_1": ("channels", "width", "time_dim"),
-        "at_least_0": ("num_classes",),
-        "dtype": ("dtype",),
-    }
+    width: Count = 64
+    time_dim: Count = 256
+    remat: Sides = ()
+    dtype: Dtype = "float32"
 
     def check(self, resolution: int) -> None:
         if resolution % 2**HALVINGS:
             raise ValueError(f"data.resolution={resolution} is not divisible by {2**HALVINGS}")
-        check_sides(self.remat, [resolution >> i for i in range(HALVINGS + 1)])
+        check_sides("remat", self.remat, [resolution >> i for i in range(HALVINGS + 1)])
         if self.width % HEADS:
             raise ValueError(f"model.width={self.width} is not divisible by {HEADS}, the heads")
         if self.time_dim % 2:
             raise ValueError(f"model.time_dim={self.time_dim} must be even")
 
-    @nn.compact
-    def __call__(
-        self,
-        x: Images,
-        c_noise: CNoise,
-        condition: Condition = None,
-        *,
-        train: bool = False,
-        examples: Int[Array, "batch"] | None = None,
-    ) -> NetworkOutput:
-        self.check_condition(condition)
+    def forward(self, x, c_noise, condition, train, examples):
         dtype, width = jnp.dtype(self.dtype), self.width
         cond = precompute(self, OF_LEVEL, "time", lambda: sinusoidal(c_noise, self.time_dim))
         if condition is not None:
@@ -77,26 +62,26 @@ class AttentionUNet(Network):
             cond += precompute(self, OF_CONDITION, "label", lambda: table(condition))
 
         def level(x: Images, features: int, middle: int, name: str) -> Features:
-            how = {"remat": self.remat, "train": train, "is_told": False}
-            x = apply_block(Level(features, middle, dtype, name=name), x, cond, **how)
-            return apply_block(SelfAttention(dtype, name=f"{name}_attention"), x, **how)
+            options = {"remat": self.remat, "train": train, "takes_train": False}
+            x = apply_block(Level(features, middle, dtype, name=name), x, cond, **options)
+            return apply_block(SelfAttention(dtype, name=f"{name}_attention"), x, **options)
 
         x = DoubleConv(width, width, dtype, name="stem")(x)
-        kept = [x]
+        skips = [x]
         for i, features in enumerate((2 * width, 4 * width, 4 * width)):
             x = level(nn.max_pool(x, (2, 2), (2, 2)), features, features, f"down_{i}")
-            kept.append(x)
-        kept.pop()
+            skips.append(x)
+        skips.pop()
         for i, features in enumerate((8 * width, 8 * width, 4 * width)):
             x = DoubleConv(features, features, dtype, name=f"middle_{i}")(x)
         for i, features in reversed(list(enumerate((width, width, 2 * width)))):
-            x = jnp.concatenate([kept.pop(), doubled(x)], axis=-1)
+            x = jnp.concatenate([skips.pop(), doubled(x)], axis=-1)
             x = level(x, features, x.shape[-1] // 2, f"up_{i}")
         return NetworkOutput(conv(self.channels, 1, "head", jnp.float32)(x))
 
 
 class Level(nn.Module):
-    """A residual pair of convolutions, another one to `features` channels, + the embedding."""
+    """A residual pair of convolutions, a pair to `features` channels, and the added embedding."""
 
     features: int
     middle: int
@@ -107,8 +92,8 @@ class Level(nn.Module):
         channels = x.shape[-1]
         x = gelu(x + DoubleConv(channels, channels, self.dtype, name="residual")(x))
         x = DoubleConv(self.features, self.middle, self.dtype, name="change")(x)
-        told = dense(self.features, "embedding", jnp.float32)(jax.nn.silu(cond))
-        return x + told[:, None, None, :].astype(x.dtype)
+        shift = dense(self.features, "embedding", jnp.float32)(jax.nn.silu(cond))
+        return x + shift[:, None, None, :].astype(x.dtype)
 
 
 class DoubleConv(nn.Module):
@@ -120,16 +105,16 @@ class DoubleConv(nn.Module):
 
     @nn.compact
     def __call__(self, x: Images) -> Features:
-        def three(features: int, name: str) -> nn.Conv:
+        def conv_3x3(features: int, name: str) -> nn.Conv:
             options = {"padding": 1, "use_bias": False, "kernel_init": TORCH_KERNEL}
             return Conv(features, (3, 3), dtype=self.dtype, name=name, **options)
 
-        x = gelu(GroupNorm(1, name="norm_0")(three(self.middle, "conv_0")(x)))
-        return GroupNorm(1, name="norm_1")(three(self.features, "conv_1")(x))
+        x = gelu(GroupNorm(1, name="norm_0")(conv_3x3(self.middle, "conv_0")(x)))
+        return GroupNorm(1, name="norm_1")(conv_3x3(self.features, "conv_1")(x))
 
 
 class SelfAttention(nn.Module):
-    """x + attention among all pixels, then + a perceptron; layer norms before both."""
+    """Self-attention among all pixels and a perceptron, both residual and after layer norms."""
 
     dtype: DTypeLike
 
@@ -149,7 +134,7 @@ class SelfAttention(nn.Module):
 
 
 def doubled(x: Images) -> Float[Array, "batch double_height double_width channels"]:
-    """Twice the sides, bilinear, with the corners in their place (PyTorch's align_corners)."""
+    """Doubles the sides by bilinear interpolation, with PyTorch's align_corners=True."""
     for axis in (1, 2):
         weights = jnp.asarray(interpolation(x.shape[axis]), x.dtype)
         x = jnp.moveaxis(jnp.tensordot(weights, x, (1, axis)), 0, axis)
@@ -157,6 +142,6 @@ def doubled(x: Images) -> Float[Array, "batch double_height double_width channel
 
 
 def interpolation(count: int) -> Float[np.ndarray, "doubled count"]:
-    """The weights of `count` points for twice as many, evenly from the first to the last."""
+    """Returns the weights that interpolate `count` points at twice as many, evenly spaced ones."""
     places = np.linspace(0, count - 1, 2 * count)
     return np.maximum(0, 1 - np.abs(places[:, None] - np.arange(count)))

@@ -1,19 +1,18 @@
-"""DiT: a transformer on patches, with the level and the class in its layer norms.
+"""DiT: a transformer on patches, conditioned by its layer norms.
 
-Scalable Diffusion Models with Transformers (arXiv:2212.09748), its variant adaLN-Zero.
+Scalable Diffusion Models with Transformers (arXiv:2212.09748), the variant adaLN-Zero.
 """
 
-from collections.abc import Mapping
 from functools import partial
-from typing import ClassVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, DTypeLike, Float, Int
+from jaxtyping import Array, DTypeLike, Float
 
-from diffusion_jax.diffusion.types import CNoise, Condition, Images, NetworkOutput
+from diffusion_jax.diffusion.types import NetworkOutput
+from diffusion_jax.models.field_types import Count, Dtype
 from diffusion_jax.models.layers.attention import attention
 from diffusion_jax.models.layers.convolutions import Conv, Dense
 from diffusion_jax.models.layers.embeddings import LabelEmbedding, TimeMLP, sinusoidal
@@ -26,27 +25,24 @@ ZERO = nn.initializers.zeros_init()
 
 
 class DiT(Network):
-    """Patches -> depth x (attention, MLP) -> patches of the estimate.
+    """A transformer of `depth` blocks on square patches.
 
-    patch_size: side of a patch, which must divide the images'. width: of a token, divisible by
-    num_heads and by 4. learn_variance: a second output, v of Improved DDPM. dtype: "float32" or
-    "bfloat16", for matrix products; parameters, norms, embeddings and the output are float32.
+    Args:
+        patch_size: side of a patch, a divisor of the side of the images.
+        width: of a token, divisible by num_heads and by 4.
+        depth: number of blocks.
+        num_heads: attention heads.
+        learn_variance: True for a second output, v of Improved DDPM.
+        dtype: of matrix products, "float32" or "bfloat16". Parameters, norms, embeddings and the
+            output are float32.
     """
 
-    channels: int
-    num_classes: int
-    patch_size: int = 2
-    width: int = 384
-    depth: int = 12
-    num_heads: int = 6
+    patch_size: Count = 2
+    width: Count = 384
+    depth: Count = 12
+    num_heads: Count = 6
     learn_variance: bool = False
-    dtype: str = "float32"
-
-    FIELDS: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "at_least_1": ("channels", "patch_size", "width", "depth", "num_heads"),
-        "at_least_0": ("num_classes",),
-        "dtype": ("dtype",),
-    }
+    dtype: Dtype = "float32"
 
     @property
     def learns_variance(self) -> bool:
@@ -64,17 +60,7 @@ class DiT(Network):
                 "and by 4"
             )
 
-    @nn.compact
-    def __call__(
-        self,
-        x: Images,
-        c_noise: CNoise,
-        condition: Condition = None,
-        *,
-        train: bool = False,
-        examples: Int[Array, "batch"] | None = None,
-    ) -> NetworkOutput:
-        self.check_condition(condition)
+    def forward(self, x, c_noise, condition, train, examples):
         dtype = jnp.dtype(self.dtype)
         batch, height, width, _ = x.shape
         down, across = height // self.patch_size, width // self.patch_size
@@ -103,7 +89,7 @@ class DiT(Network):
 
 
 class DiTBlock(nn.Module):
-    """x + gate attention(norm(x)), then x + gate MLP(norm(x)); the gates are 0 at the start."""
+    """x + gate attention(norm(x)), then x + gate MLP(norm(x)), with gates initialized to 0."""
 
     num_heads: int
     dtype: DTypeLike
@@ -130,22 +116,25 @@ class DiTBlock(nn.Module):
 def modulation(
     cond: Float[Array, "batch width"], width: int, parts: int, name: str
 ) -> list[Float[Array, "batch 1 width"]]:
-    """Shifts, scales and gates computed from the condition; all 0 at the start of training."""
-    made = nn.Dense(parts * width, kernel_init=ZERO, name=name)(cond)
-    return jnp.split(made[:, None, :], parts, axis=-1)
+    """Computes shifts, scales and gates from the embedding; all are initialized to 0."""
+    joined = nn.Dense(parts * width, kernel_init=ZERO, name=name)(cond)
+    return jnp.split(joined[:, None, :], parts, axis=-1)
 
 
 def normalized(
     x: Tokens, shift: Float[Array, "batch 1 width"], scale: Float[Array, "batch 1 width"]
 ) -> Tokens:
-    """Layer norm without parameters of its own, in float32, then shifted and scaled."""
+    """Applies layer norm without parameters, in float32, then scales and shifts."""
     mean = jnp.mean(x, axis=-1, keepdims=True)
     variance = jnp.var(x, axis=-1, keepdims=True)
     return (x - mean) * jax.lax.rsqrt(variance + 1e-6) * (1 + scale) + shift
 
 
 def position_embedding(down: int, across: int, width: int) -> Float[np.ndarray, "tokens width"]:
-    """Sines and cosines of the row in one half of the columns, of the column in the other."""
+    """Returns sines and cosines of the row in one half of the columns, of the column in the other.
+
+    It is float32 and constant.
+    """
     frequencies = 10000.0 ** -(np.arange(width // 4) / (width // 4))
     rows, columns = np.divmod(np.arange(down * across), across)
     angles = [place[:, None] * frequencies for place in (rows, columns)]

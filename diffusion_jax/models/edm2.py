@@ -1,8 +1,7 @@
 """The magnitude-preserving U-Net of EDM2 (arXiv:2312.02696), configuration G."""
 
-from collections.abc import Mapping
 from functools import partial
-from typing import ClassVar
+from typing import Annotated
 
 import flax.linen as nn
 import jax
@@ -11,8 +10,8 @@ import numpy as np
 from jaxtyping import Array, DTypeLike, Float, Int, PyTree
 
 from diffusion_jax.diffusion.types import CNoise, Condition, Images, NetworkOutput
-from diffusion_jax.models.layers.adm import RESAMPLE, split_heads
-from diffusion_jax.models.layers.adm_encoder import Maps
+from diffusion_jax.models.field_types import Bounds, Count, Rate
+from diffusion_jax.models.layers.adm_blocks import RESAMPLE, split_heads
 from diffusion_jax.models.layers.attention import attention
 from diffusion_jax.models.layers.convolutions import Dropout
 from diffusion_jax.models.layers.magnitude_preserving import (
@@ -26,63 +25,36 @@ from diffusion_jax.models.layers.magnitude_preserving import (
     normalized_kernel,
 )
 from diffusion_jax.models.layers.precompute import OF_CONDITION, OF_LEVEL, precompute
-from diffusion_jax.models.layers.remat import apply_block, check_sides
-from diffusion_jax.models.layers.resolution_levels import (
-    attending,
-    channels_by_side,
-    widths,
-)
-from diffusion_jax.models.network import Network
+from diffusion_jax.models.layers.remat import Maps, apply_block
+from diffusion_jax.models.multi_resolution import MultiResolutionNetwork
 
 
-class EDM2(Network):
-    """(x, c_noise, labels) -> NetworkOutput, with the uncertainty that its loss trains.
+class EDM2(MultiResolutionNetwork):
+    """EDM2's U-Net, with an estimate of its own uncertainty for the loss.
 
     For the parameterization and the schedule "edm", whose c_noise is log(sigma) / 4.
 
-    multipliers, blocks, attention: as in `ADM`. head_channels: of an attention head. label_balance,
-    concat_balance, residual_balance, attention_balance: t of the sums and concatenations of class,
-    skip connection, residual and attention. clip: activations beyond it are cut off.
-    uncertainty_dim: width of the embedding from which the uncertainty is estimated. remat:
-    see `apply_block`. dtype: "float32" or "bfloat16", for what convolutions and matrix products
-    take in; the rest is float32.
+    Args:
+        head_channels: channels of an attention head.
+        label_balance: t of `mp_sum` for the label embedding.
+        concat_balance: t of `mp_concatenate` for skip connections.
+        residual_balance: t of `mp_sum` for residual branches.
+        attention_balance: t of `mp_sum` for self-attention.
+        clip: largest absolute value of an activation after a block.
+        uncertainty_dim: width of the embedding from which the uncertainty is estimated.
     """
 
-    channels: int
-    num_classes: int
-    width: int = 128
-    multipliers: str = "1,2,3,4"
-    blocks: int = 3
-    attention: str = "16,8"
-    head_channels: int = 64
-    dropout: float = 0.0
-    label_balance: float = 0.5
-    concat_balance: float = 0.5
-    residual_balance: float = 0.3
-    attention_balance: float = 0.3
-    clip: float = 256.0
-    uncertainty_dim: int = 128
-    remat: str = ""
-    dtype: str = "float32"
-
-    FIELDS: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "at_least_1": ("channels", "width", "blocks", "head_channels", "uncertainty_dim"),
-        "at_least_0": ("num_classes", "clip"),
-        "in_0_to_1": (
-            *("dropout", "label_balance", "concat_balance"),
-            *("residual_balance", "attention_balance"),
-        ),
-        "dtype": ("dtype",),
-    }
-
-    def widths(self) -> list[int]:
-        """The channels of each level."""
-        return widths(self)
+    head_channels: Count = 64
+    label_balance: Rate = 0.5
+    concat_balance: Rate = 0.5
+    residual_balance: Rate = 0.3
+    attention_balance: Rate = 0.3
+    clip: Annotated[float, Bounds(0)] = 256.0
+    uncertainty_dim: Count = 128
 
     def check(self, resolution: int) -> None:
-        sides = channels_by_side(self, resolution)
-        check_sides(self.remat, list(sides))
-        for side in {*attending(self), min(sides)}:
+        sides = self.channels_by_side(resolution)
+        for side in {*self.attention, min(sides)}:
             if sides[side] % self.head_channels:
                 raise ValueError(
                     f"model.head_channels={self.head_channels} does not divide the {sides[side]} "
@@ -90,26 +62,15 @@ class EDM2(Network):
                 )
 
     def constrained(self, params: PyTree) -> PyTree:
-        """Forced weight normalization: kernels have a mean square of 1 for each output. Eq. 67."""
+        """Normalizes kernels to a mean square of 1 for each output. Eq. 67."""
 
         def constrain(path: tuple, leaf: Array) -> Array:
             return normalized_kernel(leaf) if path[-1].key == "kernel" else leaf
 
         return jax.tree_util.tree_map_with_path(constrain, params)
 
-    @nn.compact
-    def __call__(
-        self,
-        x: Images,
-        c_noise: CNoise,
-        condition: Condition = None,
-        *,
-        train: bool = False,
-        examples: Int[Array, "batch"] | None = None,
-    ) -> NetworkOutput:
-        self.check_condition(condition)
+    def forward(self, x, c_noise, condition, train, examples):
         dtype, levels = jnp.dtype(self.dtype), self.widths()
-        sides = attending(self)
         cond = self._embedding(c_noise, condition)
         block = partial(
             MPBlock,
@@ -131,15 +92,15 @@ class EDM2(Network):
         # A channel of ones takes the place of biases.
         x = jnp.concatenate([x, jnp.ones_like(x[..., :1])], axis=-1)
         x = MPConv(levels[0], 3, dtype, name="stem")(x)
-        kept = [x]
+        skips = [x]
         for level, features in enumerate(levels):
             if level:
                 x = encode(x, levels[level - 1], f"down_{level}_shrink", resample="down")
-                kept.append(x)
+                skips.append(x)
             for index in range(self.blocks):
-                attend = x.shape[1] in sides
+                attend = x.shape[1] in self.attention
                 x = encode(x, features, f"down_{level}_{index}", attend=attend)
-                kept.append(x)
+                skips.append(x)
 
         x = decode(x, levels[-1], "middle_0", attend=True)
         x = decode(x, levels[-1], "middle_1")
@@ -147,8 +108,8 @@ class EDM2(Network):
             if level < len(levels) - 1:
                 x = decode(x, levels[level + 1], f"up_{level}_grow", resample="up")
             for index in range(self.blocks + 1):
-                x = mp_concatenate(x, kept.pop(), self.concat_balance)
-                attend = x.shape[1] in sides
+                x = mp_concatenate(x, skips.pop(), self.concat_balance)
+                attend = x.shape[1] in self.attention
                 x = decode(x, features, f"up_{level}_{index}", attend=attend)
 
         gain = self.param("head_gain", nn.initializers.zeros_init(), ())
@@ -170,9 +131,12 @@ class EDM2(Network):
 
 
 class MPBlock(nn.Module):
-    """A residual branch and perhaps self-attention, in the order of encoder or decoder.
+    """A residual branch and optional self-attention, in the order of encoder or decoder.
 
-    balances: t of residual branch and attention. resample: "none", "down" or "up", at the start.
+    Args:
+        balances: t of the residual branch and of attention.
+        resample: "none", "down" or "up", before the first convolution.
+        attend: True for self-attention.
     """
 
     features: int

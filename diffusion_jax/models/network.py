@@ -1,40 +1,45 @@
-"""What training and sampling ask of a network."""
+"""Base class of the networks: the interface that training and sampling use."""
 
-import inspect
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
 from diffusion_jax.diffusion.types import CNoise, Condition, Images, Labels, NetworkOutput
+from diffusion_jax.models.field_types import Count, CountOrZero, check_fields
 
-# What a field must be: a test, and its words.
-RULES = {
-    "at_least_1": (lambda value: value >= 1, "at least 1"),
-    "at_least_0": (lambda value: value >= 0, "at least 0"),
-    "in_0_to_1": (lambda value: 0 <= value < 1, "in [0, 1)"),
-    "dtype": (lambda value: value in ("float32", "bfloat16"), "float32 or bfloat16"),
-}
+Examples = Int[Array, "batch"]
+Logits = Float[Array, "batch classes"]
 
 
 class Network(nn.Module):
-    """A network maps (x, c_noise, condition) to a NetworkOutput.
+    """A network, which maps (x, c_noise, condition) to a NetworkOutput.
 
-    Every network has the fields `channels`, of the images, and `num_classes`: 0 without classes;
-    otherwise the condition is labels (batch,) in 0 .. num_classes - 1, and num_classes is the null
-    label. A network with another kind of condition overrides `example_condition`, `null_condition`
-    and `training_condition`.
+    Subclasses implement `forward` and add fields, which are those of `config.model`. A field's type
+    states the allowed values; see `field_types`.
+
+    The default condition is labels (batch,) in 0 .. num_classes - 1, and num_classes for the null
+    label; without classes it is None. A network with another kind of condition overrides
+    `check_condition`, `example_condition`, `null_condition` and `training_condition`.
+
+    Args:
+        channels: of the images.
+        num_classes: 0 for a network without classes.
     """
 
-    channels: int
-    num_classes: int
+    channels: Count
+    num_classes: CountOrZero
 
-    # Which of RULES each field must satisfy.
-    FIELDS: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    # jaxtyping does not check the constructor, which `__post_init__` does in the config's words.
+    __no_type_check__ = True
 
+    def __post_init__(self) -> None:
+        check_fields(self, "model.", vars(self))
+        super().__post_init__()
+
+    @nn.compact
     def __call__(
         self,
         x: Images,
@@ -42,26 +47,51 @@ class Network(nn.Module):
         condition: Condition = None,
         *,
         train: bool = False,
-        examples: Int[Array, "batch"] | None = None,
-    ) -> NetworkOutput:
-        """x: (batch, height, width, channels). c_noise: (batch,), see `Level`.
+        examples: Examples | None = None,
+    ) -> NetworkOutput | Logits:
+        """Applies the network.
 
-        train: whether dropout is on. examples: the index of each example in the global batch, from
-        which dropout draws; None: their order.
+        Args:
+            x: images, (batch, height, width, channels).
+            c_noise: noise conditioning, (batch,); see `Level`.
+            condition: labels (batch,), or None for a network without classes.
+            train: True turns dropout on.
+            examples: indices in the global batch, (batch,), the seeds of dropout. The default, 0,
+                1, ..., is for a single device.
+
+        Raises:
+            ValueError: the condition does not fit the network.
         """
-        raise NotImplementedError
+        self.check_condition(condition)
+        return self.forward(x, c_noise, condition, train, examples)
+
+    def forward(
+        self,
+        x: Images,
+        c_noise: CNoise,
+        condition: Condition,
+        train: bool,
+        examples: Examples | None,
+    ) -> NetworkOutput | Logits:
+        """Computes the output; `__call__` documents the arguments. Submodules are created here."""
+        raise NotImplementedError(f"{type(self).__name__} must implement `forward`")
 
     @property
     def learns_variance(self) -> bool:
-        """Whether the output has a learned variance, which some losses train."""
+        """True if the output has a learned variance, which some losses train."""
         return False
 
     @property
     def classifies(self) -> bool:
-        """Whether the output is logits of the classes (batch, num_classes), and no NetworkOutput.
+        """True if the output is logits of the classes, (batch, num_classes).
 
-        Such a network draws nothing; it guides others.
+        Such a network guides others and cannot be sampled.
         """
+        return False
+
+    @property
+    def image_conditioned(self) -> bool:
+        """True if the condition contains images, so that labels alone do not make one."""
         return False
 
     @property
@@ -71,57 +101,32 @@ class Network(nn.Module):
 
     @classmethod
     def option_sections(cls) -> dict[str, Any]:
-        """Fields that are sections of their own in a config, with the defaults within."""
+        """Returns the fields that are sections of a config, with the defaults within."""
         return {}
-
-    @classmethod
-    def check_fields(cls, fields: Mapping[str, Any]) -> None:
-        """Raises ValueError for the first field that breaks its rule."""
-        for rule, names in cls.FIELDS.items():
-            holds, wanted = RULES[rule]
-            for name in names:
-                try:
-                    right = holds(fields[name])
-                except TypeError:  # a text where a number belongs
-                    right = False
-                if not right:
-                    raise ValueError(f"model.{name}={fields[name]} must be {wanted}")
-        for name, parameter in inspect.signature(cls).parameters.items():
-            kind = type(parameter.default)
-            if name not in fields or kind not in (int, float, str, bool):
-                continue
-            value = fields[name]
-            if type(value) is not kind and not (kind is float and type(value) is int):
-                raise ValueError(f"model.{name}={value} must be of type {kind.__name__}")
 
     def check(self, resolution: int) -> None:
         """Raises ValueError if the fields do not fit each other, or images of this side."""
-
-    def example_condition(self, rows: int) -> Condition:
-        """A condition with this number of rows, for initialization."""
-        return jnp.zeros((rows,), jnp.int32) if self.num_classes else None
-
-    def null_condition(self, condition: Condition) -> Condition:
-        """The null condition, in the shape of this one; None for a network without one."""
-        if not self.num_classes:
-            return None
-        return jax.tree.map(lambda labels: jnp.full_like(labels, self.num_classes), condition)
-
-    def training_condition(self, x0: Images, labels: Labels) -> Condition:
-        """What the network is told of training images: their labels, if it has classes."""
-        return labels if self.num_classes else None
-
-    @property
-    def image_conditioned(self) -> bool:
-        """Whether the condition has images, so that it cannot be made from labels alone."""
-        return False
-
-    def constrained(self, params: PyTree) -> PyTree:
-        """The parameters as training keeps them: at the start, and after each update."""
-        return params
 
     def check_condition(self, condition: Condition) -> None:
         """Raises ValueError for labels without classes, or for classes without labels."""
         if (condition is None) != (self.num_classes == 0):
             given = "no labels" if condition is None else "labels"
             raise ValueError(f"A model with num_classes={self.num_classes} was given {given}")
+
+    def example_condition(self, rows: int) -> Condition:
+        """Returns a condition with this number of rows, for initialization."""
+        return jnp.zeros((rows,), jnp.int32) if self.num_classes else None
+
+    def null_condition(self, condition: Condition) -> Condition:
+        """Returns the null condition in the shape of this one; None for a network without one."""
+        if not self.num_classes:
+            return None
+        return jax.tree.map(lambda labels: jnp.full_like(labels, self.num_classes), condition)
+
+    def training_condition(self, x0: Images, labels: Labels) -> Condition:
+        """Returns the condition of training images: their labels, or None without classes."""
+        return labels if self.num_classes else None
+
+    def constrained(self, params: PyTree) -> PyTree:
+        """Applies the constraints of training to the parameters, initially and after updates."""
+        return params

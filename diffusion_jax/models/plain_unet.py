@@ -1,18 +1,18 @@
-"""A plain U-Net of convolutions, as the OASIS system of the PatternFlow collection has it.
+"""The plain U-Net of convolutions of the OASIS system in the PatternFlow collection.
 
 U-Net (arXiv:1505.04597) with the timestep added between the two convolutions of each level.
 """
 
-from collections.abc import Mapping
 from functools import partial
-from typing import ClassVar
+from typing import Annotated, Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, DTypeLike, Float, Int
+from jaxtyping import Array, DTypeLike, Float
 
-from diffusion_jax.diffusion.types import CNoise, Condition, Features, Images, NetworkOutput
+from diffusion_jax.diffusion.types import Features, Images, NetworkOutput
+from diffusion_jax.models.field_types import Bounds, Count, Dtype, Sides
 from diffusion_jax.models.layers.convolutions import TORCH_KERNEL, conv, double
 from diffusion_jax.models.layers.embeddings import LabelEmbedding, sinusoidal
 from diffusion_jax.models.layers.normalization import GroupNorm
@@ -20,36 +20,30 @@ from diffusion_jax.models.layers.precompute import OF_CONDITION, OF_LEVEL, preco
 from diffusion_jax.models.layers.remat import apply_block, check_sides
 from diffusion_jax.models.network import Network
 
-NORMS = ("group", "affine")
-
 
 class PlainUNet(Network):
-    """(x, c_noise, labels) -> NetworkOutput.
+    """A U-Net with max pooling on the way down and transposed convolutions on the way up.
 
-    Level i = 0 .. levels has width * 2^i channels, the last at the bottom. Maxima of 2x2 pixels
-    halve the sides, transposed convolutions double them.
+    Level i = 0 .. levels has width * 2^i channels. Sides must be divisible by 2^levels.
 
-    norm: "group" is group norm, with at most 32 groups of at least 4 channels: smaller ones would
-    forget how bright an image is. "affine" only scales and shifts each channel; that is what the
-    batch norm of an imported model amounts to once it is trained. time_dim: width of the timestep
-    embedding. remat: see `apply_block`. dtype: "float32" or "bfloat16", for convolutions;
-    parameters, norms, embeddings and the output are float32. Sides must be divisible by 2^levels.
+    Args:
+        width: channels of the first level.
+        levels: number of halvings.
+        time_dim: width of the timestep embedding, an even number.
+        norm: "group" is group norm with at most 32 groups of at least 4 channels, since smaller
+            groups lose the brightness of an image. "affine" scales and shifts each channel, as the
+            batch norm of a trained imported model does.
+        remat: see `apply_block`.
+        dtype: of convolutions, "float32" or "bfloat16". Parameters, norms, embeddings and the
+            output are float32.
     """
 
-    channels: int
-    num_classes: int
-    width: int = 64
-    levels: int = 4
-    time_dim: int = 32
-    norm: str = "group"
-    remat: str = ""
-    dtype: str = "float32"
-
-    FIELDS: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "at_least_1": ("channels", "width", "levels", "time_dim"),
-        "at_least_0": ("num_classes",),
-        "dtype": ("dtype",),
-    }
+    width: Count = 64
+    levels: Count = 4
+    time_dim: Annotated[int, Bounds(4)] = 32
+    norm: Literal["group", "affine"] = "group"
+    remat: Sides = ()
+    dtype: Dtype = "float32"
 
     def check(self, resolution: int) -> None:
         if resolution % 2**self.levels:
@@ -57,23 +51,11 @@ class PlainUNet(Network):
                 f"data.resolution={resolution} is not divisible by {2**self.levels}, which "
                 f"model.levels={self.levels} needs"
             )
-        check_sides(self.remat, [resolution >> i for i in range(self.levels + 1)])
-        if self.norm not in NORMS:
-            raise ValueError(f"model.norm={self.norm} must be one of {', '.join(NORMS)}")
-        if self.time_dim % 2 or self.time_dim < 4:
-            raise ValueError(f"model.time_dim={self.time_dim} must be even and at least 4")
+        check_sides("remat", self.remat, [resolution >> i for i in range(self.levels + 1)])
+        if self.time_dim % 2:
+            raise ValueError(f"model.time_dim={self.time_dim} must be even")
 
-    @nn.compact
-    def __call__(
-        self,
-        x: Images,
-        c_noise: CNoise,
-        condition: Condition = None,
-        *,
-        train: bool = False,
-        examples: Int[Array, "batch"] | None = None,
-    ) -> NetworkOutput:
-        self.check_condition(condition)
+    def forward(self, x, c_noise, condition, train, examples):
         dtype = jnp.dtype(self.dtype)
         layer = nn.Dense(self.time_dim, kernel_init=TORCH_KERNEL, name="time")
 
@@ -88,25 +70,25 @@ class PlainUNet(Network):
         block = partial(TwoConvs, norm=self.norm, dtype=dtype)
 
         def level(x: Images, features: int, name: str) -> Features:
-            how = {"remat": self.remat, "train": train, "is_told": False}
-            return apply_block(block(features, name=name), x, cond, **how)
+            options = {"remat": self.remat, "train": train, "takes_train": False}
+            return apply_block(block(features, name=name), x, cond, **options)
 
         widths = [self.width * 2**i for i in range(self.levels + 1)]
-        kept = []
+        skips = []
         for i, features in enumerate(widths[:-1]):
             x = level(x, features, f"down_{i}")
-            kept.append(x)
+            skips.append(x)
             x = nn.max_pool(x, (2, 2), (2, 2))
         x = level(x, widths[-1], "bottom")
         for i, features in reversed(list(enumerate(widths[:-1]))):
             x = double(features, 2, f"up_{i}_double", dtype)(x)
-            x = jnp.concatenate([kept.pop(), x], axis=-1)
+            x = jnp.concatenate([skips.pop(), x], axis=-1)
             x = level(x, features, f"up_{i}")
         return NetworkOutput(conv(self.channels, 1, "head", jnp.float32)(x))
 
 
 class TwoConvs(nn.Module):
-    """conv, norm, ReLU, + ReLU of a layer on the embedding, conv, norm, ReLU."""
+    """Conv, norm, ReLU, the added ReLU of a layer on the embedding, conv, norm, ReLU."""
 
     features: int
     norm: str
@@ -114,10 +96,10 @@ class TwoConvs(nn.Module):
 
     @nn.compact
     def __call__(self, x: Images, cond: Float[Array, "batch time_dim"]) -> Features:
-        told = nn.Dense(self.features, kernel_init=TORCH_KERNEL, name="embedding")(cond)
+        shift = nn.Dense(self.features, kernel_init=TORCH_KERNEL, name="embedding")(cond)
         x = conv(self.features, 3, "conv_0", self.dtype)(x)
         x = jax.nn.relu(self._norm("norm_0")(x))
-        x = x + jax.nn.relu(told)[:, None, None, :].astype(x.dtype)
+        x = x + jax.nn.relu(shift)[:, None, None, :].astype(x.dtype)
         x = conv(self.features, 3, "conv_1", self.dtype)(x)
         return jax.nn.relu(self._norm("norm_1")(x))
 
@@ -128,13 +110,13 @@ class TwoConvs(nn.Module):
 
 
 def groups_of(features: int) -> int:
-    """At most 32 groups, of at least 4 channels each if there are so many."""
+    """Returns a number of groups: at most 32, each of at least 4 channels if possible."""
     fitting = (n for n in (32, 16, 8, 4, 2) if features % n == 0 and features >= 4 * n)
     return next(fitting, 1)
 
 
 class Affine(nn.Module):
-    """x * scale + bias, channel by channel, in float32, returned in the type of x."""
+    """x * scale + bias for each channel, in float32, returned in the type of x."""
 
     @nn.compact
     def __call__(self, x: Images) -> Images:

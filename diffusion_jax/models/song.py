@@ -4,28 +4,21 @@ Score-Based Generative Modeling through SDEs (arXiv:2011.13456), appendix H; EDM
 appendix F.
 """
 
-from collections.abc import Mapping
 from functools import partial
-from typing import ClassVar
+from typing import Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from diffusion_jax.diffusion.types import CNoise, Condition, Images, NetworkOutput
-from diffusion_jax.models.layers.adm_encoder import Maps
+from diffusion_jax.models.field_types import Count, CountOrZero, Sides
 from diffusion_jax.models.layers.convolutions import Conv
 from diffusion_jax.models.layers.embeddings import sinusoidal
 from diffusion_jax.models.layers.precompute import OF_CONDITION, OF_LEVEL, precompute
-from diffusion_jax.models.layers.remat import apply_block, check_sides
-from diffusion_jax.models.layers.resolution_levels import (
-    attending,
-    channels_by_side,
-    numbers,
-    widths,
-)
-from diffusion_jax.models.layers.song import (
+from diffusion_jax.models.layers.remat import Maps, apply_block
+from diffusion_jax.models.layers.song_blocks import (
     ALMOST_ZERO,
     HALF,
     XAVIER,
@@ -36,63 +29,39 @@ from diffusion_jax.models.layers.song import (
     filtered,
     norm,
 )
-from diffusion_jax.models.network import Network
-
-EMBEDDINGS = ("positional", "fourier")
-ENCODERS = ("standard", "residual")
+from diffusion_jax.models.multi_resolution import MultiResolutionNetwork
 
 
-class SongUNet(Network):
-    """(x, c_noise, labels) -> NetworkOutput.
+class SongUNet(MultiResolutionNetwork):
+    """DDPM++, or NCSN++.
 
-    DDPM++ by default. NCSN++ has embedding="fourier", noise_multiple=2, encoder="residual" (the
-    image, made smaller, is added at each level) and taps="1,3,3,1".
+    NCSN++ has embedding="fourier", noise_multiple=2, encoder="residual" and taps=(1, 3, 3, 1).
 
-    multipliers, blocks, attention: as in `ADM`; the stem has width channels. embedding: of the
-    c_noise, with noise_multiple * width numbers. taps: of the filter that halves and doubles.
-    augment_dim: numbers that tell how an image was augmented, for a condition {"label": labels or
-    None, "augment": (batch, augment_dim)}; other conditions mean images as they are. remat: see
-    `apply_block`. dtype: "float32" or "bfloat16", for convolutions and matrix products.
+    Args:
+        width: channels after the stem.
+        embedding: of c_noise.
+        noise_multiple: the embedding of c_noise has noise_multiple * width numbers.
+        encoder: "residual" adds the downsampled image at each level.
+        taps: of the filter that halves and doubles the sides, of even length.
+        augment_dim: length of the vector that describes the augmentation of an image, for the
+            condition {"label": labels or None, "augment": (batch, augment_dim)}. Other conditions
+            stand for images without augmentation.
     """
 
-    channels: int
-    num_classes: int
-    width: int = 128
-    multipliers: str = "2,2,2"
-    blocks: int = 4
-    attention: str = "16"
-    embedding: str = "positional"
-    noise_multiple: int = 1
-    encoder: str = "standard"
-    taps: str = "1,1"
-    augment_dim: int = 0
-    dropout: float = 0.0
-    remat: str = ""
-    dtype: str = "float32"
-
-    FIELDS: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "at_least_1": ("channels", "width", "blocks", "noise_multiple"),
-        "at_least_0": ("num_classes", "augment_dim"),
-        "in_0_to_1": ("dropout",),
-        "dtype": ("dtype",),
-    }
-
-    def widths(self) -> list[int]:
-        """The channels of each level."""
-        return widths(self)
+    multipliers: tuple[int | float, ...] = (2, 2, 2)
+    blocks: Count = 4
+    attention: Sides = (16,)
+    embedding: Literal["positional", "fourier"] = "positional"
+    noise_multiple: Count = 1
+    encoder: Literal["standard", "residual"] = "standard"
+    taps: tuple[int, ...] = (1, 1)
+    augment_dim: CountOrZero = 0
 
     def check(self, resolution: int) -> None:
-        check_sides(self.remat, list(channels_by_side(self, resolution)))
-        for field, known in (("embedding", EMBEDDINGS), ("encoder", ENCODERS)):
-            if getattr(self, field) not in known:
-                raise ValueError(
-                    f"model.{field}={getattr(self, field)} must be one of {', '.join(known)}"
-                )
-        if len(numbers("taps", self.taps)) % 2:
-            raise ValueError(f"model.taps={self.taps} must be an even number of numbers")
-        if self.width % 4 or any(
-            width % min(32, width // 4) for width in {self.width, *self.widths()}
-        ):
+        widths = self.channels_by_side(resolution).values()
+        if not self.taps or len(self.taps) % 2:
+            raise ValueError(f"model.taps={self.taps} must have an even number of weights")
+        if self.width % 4 or any(width % min(32, width // 4) for width in {self.width, *widths}):
             raise ValueError(
                 f"model.width={self.width} makes levels without groups of at least 4 channels; "
                 "choose a multiple of 32"
@@ -102,22 +71,10 @@ class SongUNet(Network):
         label = condition["label"] if isinstance(condition, dict) else condition
         super().check_condition(label)
 
-    @nn.compact
-    def __call__(
-        self,
-        x: Images,
-        c_noise: CNoise,
-        condition: Condition = None,
-        *,
-        train: bool = False,
-        examples: Int[Array, "batch"] | None = None,
-    ) -> NetworkOutput:
-        self.check_condition(condition)
+    def forward(self, x, c_noise, condition, train, examples):
         dtype, levels = jnp.dtype(self.dtype), self.widths()
-        sides = attending(self)
-        taps = tuple(numbers("taps", self.taps))
         cond = self._embedding(c_noise, condition)
-        block = partial(SongBlock, dropout=self.dropout, taps=taps, dtype=dtype)
+        block = partial(SongBlock, dropout=self.dropout, taps=self.taps, dtype=dtype)
 
         def apply(x: Images, features: int, name: str, **options: str | bool) -> Maps:
             layer = block(features, name=name, **options)
@@ -125,23 +82,23 @@ class SongUNet(Network):
 
         image = x
         x = conv(self.width, 3, "stem", dtype)(x)
-        kept = [x]
+        skips = [x]
         for level, features in enumerate(levels):
             if level:
                 x = apply(x, x.shape[-1], f"down_{level}_shrink", resample="down")
                 if self.encoder == "residual":
                     wide = partial(Conv, padding=2, use_bias=False, kernel_init=XAVIER, dtype=dtype)
                     small = wide(x.shape[-1], (3, 3), name=f"down_{level}_image")(image)
-                    small = filtered(small, taps, "down", padding=0)
+                    small = filtered(small, self.taps, "down", padding=0)
                     zeros = nn.initializers.zeros_init()
                     bias = self.param(f"down_{level}_image_bias", zeros, x.shape[-1:])
                     small = small + jnp.asarray(bias, small.dtype).reshape(1, 1, 1, -1)
                     x = image = (x + small) * jnp.asarray(HALF, x.dtype)
-                kept.append(x)
+                skips.append(x)
             for index in range(self.blocks):
-                attend = x.shape[1] in sides
+                attend = x.shape[1] in self.attention
                 x = apply(x, features, f"down_{level}_{index}", attend=attend)
-                kept.append(x)
+                skips.append(x)
 
         x = apply(x, levels[-1], "middle_0", attend=True)
         x = apply(x, levels[-1], "middle_1")
@@ -149,8 +106,8 @@ class SongUNet(Network):
             if level < len(levels) - 1:
                 x = apply(x, x.shape[-1], f"up_{level}_grow", resample="up")
             for index in range(self.blocks + 1):
-                x = jnp.concatenate([x, kept.pop()], axis=-1)
-                attend = index == self.blocks and x.shape[1] in sides
+                x = jnp.concatenate([x, skips.pop()], axis=-1)
+                attend = index == self.blocks and x.shape[1] in self.attention
                 x = apply(x, features, f"up_{level}_{index}", attend=attend)
 
         x = jax.nn.silu(norm(name="head_norm")(x.astype(jnp.float32)))
@@ -164,17 +121,17 @@ class SongUNet(Network):
                 return Fourier(dim, name="noise")(c_noise)
             return sinusoidal(c_noise, dim, to_the_end=True)
 
-        labels, told = condition, None
+        labels, augment = condition, None
         if isinstance(condition, dict):
-            labels, told = condition["label"], condition["augment"]
+            labels, augment = condition["label"], condition["augment"]
         cond = precompute(self, OF_LEVEL, "noise", noise)
         if labels is not None:
             table = OneHot(self.num_classes, dim, name="label")
             cond += precompute(self, OF_CONDITION, "label", lambda: table(labels))
         if self.augment_dim:
             kernel = self.param("augment", XAVIER, (self.augment_dim, dim))
-            if told is not None:
-                cond += told @ kernel
+            if augment is not None:
+                cond += augment @ kernel
         for index in (0, 1):
             layer = nn.Dense(4 * self.width, kernel_init=XAVIER, name=f"noise_{index}")
             cond = jax.nn.silu(layer(cond))

@@ -1,23 +1,24 @@
-"""The U-Net whose blocks a string in the config selects."""
+"""The U-Net whose blocks are selected by a string in the config."""
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, Literal
 
-import flax.linen as nn
 import jax.numpy as jnp
 from flax.core import FrozenDict
 from jaxtyping import Array, Float, Int
 
-from diffusion_jax.diffusion.types import CNoise, Condition, Images, NetworkOutput
-from diffusion_jax.models.layers import unet_checks
+from diffusion_jax.diffusion.types import CNoise, Condition, NetworkOutput
+from diffusion_jax.models import unet_checks
+from diffusion_jax.models.field_types import Count, CountOrZero, Dtype, Rate, Sides
 from diffusion_jax.models.layers.attention import ChannelAttention
 from diffusion_jax.models.layers.block_chain import Blocks, block_options, parse_blocks
-from diffusion_jax.models.layers.blocks import Conditioning
+from diffusion_jax.models.layers.block_interface import Conditioning
 from diffusion_jax.models.layers.convnext import ConvNeXtBlock
 from diffusion_jax.models.layers.convolutions import conv, double
 from diffusion_jax.models.layers.embeddings import (
     LabelEmbedding,
+    TimeEmbedding,
     TimeMLP,
     sinusoidal,
     time_embedding_kind,
@@ -28,46 +29,43 @@ from diffusion_jax.models.network import Network
 
 
 class UNet(Network):
-    """(x, c_noise, labels) -> NetworkOutput, with a learned variance.
+    """A U-Net with a learned variance and a chain of blocks at each level.
 
-    stem -> levels down -> middle -> levels up -> tail -> head -> two small heads for the noise and
-    the variance. Level i = 0 .. levels has width * 2^(growth * i) channels. Each level runs
-    `blocks`, is kept for the way up, and halves the resolution by a strided convolution; on the way
-    up a transposed convolution doubles it and what was kept is concatenated behind.
+    stem -> levels down -> middle -> levels up -> tail -> head -> two small heads, for the estimate
+    and the variance. Level i = 0 .. levels has width * 2^(growth * i) channels. On the way down a
+    level applies `blocks`, stores the result for the skip connection, and halves the sides by a
+    strided convolution. On the way up a transposed convolution doubles the sides, and the skip
+    connection is concatenated. Sides must be divisible by 2^levels.
 
-    behaviour, window, num_heads, dropout: see `Block`. options: of single blocks, by name, such as
-    {"conv": {"expansion": 4}}. time_embedding: "standard", or a kind of `original_sinusoidal`;
-    "auto" is "standard" for corrected and "head" for original behaviour. dtype: "float32" or
-    "bfloat16", for convolutions and matrix products; parameters, norms, embeddings and the output
-    are float32. remat: see `apply_block`. The images' sides must be divisible by 2^levels.
+    Args:
+        width: channels after the stem.
+        levels: number of halvings.
+        blocks: names in BLOCKS, comma-separated.
+        growth: log2 of the ratio of channels between levels.
+        time_dim: width of the timestep embedding.
+        label_dim: width of the label embedding.
+        window, num_heads, dropout, behaviour: see `Block`.
+        time_embedding: "standard", or a kind of `original_sinusoidal`; see `time_embedding_kind`.
+        dtype: of convolutions and matrix products, "float32" or "bfloat16". Parameters, norms,
+            embeddings and the output are float32.
+        remat: see `apply_block`.
+        options: of single blocks, by name, such as {"conv": {"expansion": 4}}.
     """
 
-    channels: int
-    num_classes: int
-    width: int = 128
-    levels: int = 3
+    width: Count = 128
+    levels: Count = 3
     blocks: str = "res,clsAtn,chnAtn"
-    growth: int = 1
-    time_dim: int = 512
-    label_dim: int = 512
-    window: int = 16
-    num_heads: int = 8
-    dropout: float = 0.0
-    behaviour: str = "corrected"
-    time_embedding: str = "auto"
-    dtype: str = "float32"
-    remat: str = ""
+    growth: CountOrZero = 1
+    time_dim: Count = 512
+    label_dim: Count = 512
+    window: Count = 16
+    num_heads: Count = 8
+    dropout: Rate = 0.0
+    behaviour: Literal["corrected", "original"] = "corrected"
+    time_embedding: TimeEmbedding = "auto"
+    dtype: Dtype = "float32"
+    remat: Sides = ()
     options: Mapping[str, Mapping[str, Any]] = FrozenDict()
-
-    FIELDS: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "at_least_1": (
-            *("channels", "width", "levels"),
-            *("time_dim", "label_dim", "window", "num_heads"),
-        ),
-        "at_least_0": ("growth", "num_classes"),
-        "in_0_to_1": ("dropout",),
-        "dtype": ("dtype",),
-    }
 
     @classmethod
     def option_sections(cls) -> dict[str, Any]:
@@ -82,16 +80,7 @@ class UNet(Network):
         published = time_embedding_kind(self.time_embedding, self.behaviour) == "published"
         return 2 if published else 1
 
-    @nn.compact
-    def __call__(
-        self,
-        x: Images,
-        c_noise: CNoise,
-        condition: Condition = None,
-        *,
-        train: bool = False,
-        examples: Int[Array, "batch"] | None = None,
-    ) -> NetworkOutput:
+    def forward(self, x, c_noise, condition, train, examples):
         dtype = jnp.dtype(self.dtype)
         shared = {
             "behaviour": self.behaviour,
@@ -106,10 +95,10 @@ class UNet(Network):
         cond = self._conditioning(c_noise, condition, examples)
 
         x = conv(widths[0], 7, "stem", dtype)(x)
-        kept = []
+        skips = []
         for i, features in enumerate(widths[1:]):
             x = level(features=features, name=f"down_{i}")(x, cond, train=train)
-            kept.append(x)
+            skips.append(x)
             x = conv(features, 3, f"down_{i}_halve", dtype, strides=2)(x)
 
         x = level(features=widths[-1], name="middle_0")(x, cond, train=train)
@@ -118,15 +107,15 @@ class UNet(Network):
 
         for i in reversed(range(self.levels)):
             x = double(widths[i + 1], 4, f"up_{i}_double", dtype)(x)
-            x = jnp.concatenate([x, kept.pop()], axis=-1)
+            x = jnp.concatenate([x, skips.pop()], axis=-1)
             x = level(features=widths[i], name=f"up_{i}")(x, cond, train=train)
 
         x = level(features=widths[0], name="tail_0")(x, cond, train=train)
         x = level(features=2 * self.channels, name="tail_1")(x, cond, train=train)
         x = conv(2 * self.channels, 7, "head", jnp.float32)(x)
-        variance, noise = jnp.split(x, 2, axis=-1)
+        variance, estimate = jnp.split(x, 2, axis=-1)
         return NetworkOutput(
-            estimate=ConvNeXtBlock(self.channels, name="noise_head")(noise, None, train=train),
+            estimate=ConvNeXtBlock(self.channels, name="noise_head")(estimate, None, train=train),
             variance_fraction=ConvNeXtBlock(self.channels, name="variance_head")(
                 variance, None, train=train
             ),
@@ -135,7 +124,6 @@ class UNet(Network):
     def _conditioning(
         self, c_noise: CNoise, labels: Condition, examples: Int[Array, "batch"] | None
     ) -> Conditioning:
-        self.check_condition(labels)
         label = None
         if labels is not None:
             table = LabelEmbedding(self.num_classes, self.label_dim, name="label_embedding")
@@ -152,7 +140,7 @@ class UNet(Network):
         return Conditioning(time=time, label=label, examples=examples)
 
     def widths(self) -> list[int]:
-        """The channels of levels 0 .. levels."""
+        """Returns the channels of levels 0 .. levels."""
         return [self.width * 2 ** (self.growth * i) for i in range(self.levels + 1)]
 
     def check(self, resolution: int) -> None:

@@ -32,12 +32,19 @@ def load_config(workdir: Path) -> ConfigDict:
         )
     values = json_files.read_object(path, remedy="restore it from a copy")
     try:
-        return ConfigDict(values).lock()
+        return ConfigDict(_lists_to_tuples(values)).lock()
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         reason = limits.one_line(error)
         raise ValueError(
             f"{path} is not the config of a run: {reason}; restore it from a copy"
         ) from None
+
+
+def _lists_to_tuples(value: Any) -> Any:
+    """Converts the lists of JSON to tuples, which fields of a config are."""
+    if isinstance(value, dict):
+        return {name: _lists_to_tuples(inner) for name, inner in value.items()}
+    return tuple(map(_lists_to_tuples, value)) if isinstance(value, list) else value
 
 
 def flatten(section: Mapping | ConfigDict, prefix: str = "") -> dict[str, Any]:

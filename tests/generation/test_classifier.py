@@ -40,9 +40,9 @@ def classifier_config(**changes) -> ConfigDict:
         channels=1,
         num_classes=10,
         width=8,
-        multipliers="1",
+        multipliers=(1,),
         blocks=1,
-        attention="",
+        attention=(),
         num_heads=1,
         head_channels=0,
     )
@@ -66,10 +66,10 @@ def test_parameters_of_the_published_classifiers():
     """As OpenAI's PyTorch modules count them."""
     config = adm64_classifier.get_config()
     counts = {
-        (64, 4, "1,2,3,4"): 65_438_568,
-        (128, 2, "1,1,2,3,4"): 42_568_040,
-        (256, 2, "1,1,2,2,4,4"): 54_096_360,
-        (512, 2, "0.5,1,1,2,2,4,4"): 54_448_360,
+        (64, 4, (1, 2, 3, 4)): 65_438_568,
+        (128, 2, (1, 1, 2, 3, 4)): 42_568_040,
+        (256, 2, (1, 1, 2, 2, 4, 4)): 54_096_360,
+        (512, 2, (0.5, 1, 1, 2, 2, 4, 4)): 54_448_360,
     }
     for (side, blocks, multipliers), count in counts.items():
         fields = {"data.resolution": side, "model.blocks": blocks, "model.multipliers": multipliers}

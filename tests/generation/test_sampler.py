@@ -245,8 +245,8 @@ def test_any_pytree_of_rows_is_a_condition(monkeypatch):
     from diffusion_jax.models.dit import DiT
 
     class Pictured(DiT):
-        def __call__(self, x, c_noise, condition=None, **options):
-            output = DiT.__call__(self, x, c_noise, condition["label"], **options)
+        def forward(self, x, c_noise, condition, train, examples):
+            output = super().forward(x, c_noise, condition["label"], train, examples)
             return replace(output, estimate=output.estimate + condition["picture"])
 
         def example_condition(self, rows):

@@ -23,7 +23,7 @@ def run(tmp_path_factory, ordinary_promotion):
     """A run of two steps that enlarges digits from 4x4 to 8x8."""
     config = tiny_config(steps=2, checkpoint_every=2, sample_every=2, batch_size=8, label_dropout=0)
     config.sampling.guidance = 0.0
-    small = {"width": 8, "multipliers": "1", "blocks": 1, "attention": "", "num_heads": 1}
+    small = {"width": 8, "multipliers": (1,), "blocks": 1, "attention": (), "num_heads": 1}
     config.model = model_section("adm", channels=1, num_classes=10, low_resolution=4, **small)
     workdir = tmp_path_factory.mktemp("enlarging") / "run"
     train(config, workdir)

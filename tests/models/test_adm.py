@@ -28,25 +28,25 @@ from diffusion_jax.files import torch_writer
 from diffusion_jax.importers.imported import shapes_of, with_settings
 from diffusion_jax.importers.programs import PROGRAMS
 from diffusion_jax.models import ADM
-from diffusion_jax.models.layers.adm import split_heads
+from diffusion_jax.models.layers.adm_blocks import split_heads
 from diffusion_jax.runs.train import train
 from diffusion_jax.workdir.classes import load_classes
 
 sys.path.append("tests/golden")
 from make_adm import NICE_LABELS, weights_of
 
-SMALL = {"width": 32, "blocks": 1, "attention": "8", "multipliers": "1,2", "head_channels": 16}
+SMALL = {"width": 32, "blocks": 1, "attention": (8,), "multipliers": (1, 2), "head_channels": 16}
 # The networks of make_adm.py in our words.
 NETWORKS = {
     "new": SMALL | {"num_classes": 5, "qkv_order": "new"},
     "legacy": SMALL
-    | {"blocks": 2, "attention": "16,8", "multipliers": "1,1", "learn_variance": False}
+    | {"blocks": 2, "attention": (16, 8), "multipliers": (1, 1), "learn_variance": False}
     | {"head_channels": 0, "num_heads": 4, "num_classes": 0, "qkv_order": "legacy"},
     "improved": SMALL
-    | {"attention": "4", "multipliers": "1,2,2", "head_channels": 0, "num_heads": 2}
+    | {"attention": (4,), "multipliers": (1, 2, 2), "head_channels": 0, "num_heads": 2}
     | {"scale_shift": False, "resample_blocks": False, "num_classes": 0, "qkv_order": "legacy"},
     "super": SMALL
-    | {"multipliers": "1,1", "head_channels": 32, "num_classes": 5, "low_resolution": 8},
+    | {"multipliers": (1, 1), "head_channels": 32, "num_classes": 5, "low_resolution": 8},
 }
 
 
@@ -73,7 +73,11 @@ def test_parameters_of_the_published_networks():
     more = {"model.num_classes": 1000, "model.width": 192}
     assert parameters(with_settings(iddpm64.get_config(), more)) == 273_049_350
     large = {"data.resolution": 512, "model.low_resolution": 128, "model.learned_null": False}
-    large |= {"model.multipliers": "1,1,2,2,4,4", "model.attention": "32,16", "model.blocks": 2}
+    large |= {
+        "model.multipliers": (1, 1, 2, 2, 4, 4),
+        "model.attention": (32, 16),
+        "model.blocks": 2,
+    }
     assert parameters(with_settings(adm64.get_config(), large)) == 308_835_270
 
 
@@ -101,12 +105,12 @@ def test_an_imported_network_computes_what_openai_s_does(arrays, tmp_path, name)
         assert_allclose(2 * output.variance_fraction - 1, arrays[f"{name}_y"][..., 3:], atol=2e-5)
 
 
-@pytest.mark.parametrize(("pool", "multipliers"), [("attention", "1,2"), ("adaptive", "1,1")])
+@pytest.mark.parametrize(("pool", "multipliers"), [("attention", (1, 2)), ("adaptive", (1, 1))])
 def test_a_classifier_computes_what_openai_s_does(arrays, tmp_path, pool, multipliers):
     shapes = json.loads(str(arrays[f"{pool}_shapes"]))
     state = {key: weights_of(key, shape) for key, shape in shapes}
     torch_writer.write(tmp_path / "model.pt", state)
-    fields = {"blocks": 1, "multipliers": multipliers, "attention": "8", "head_channels": 16}
+    fields = {"blocks": 1, "multipliers": multipliers, "attention": (8,), "head_channels": 16}
     fields |= {"pool": "mean" if pool == "adaptive" else pool}
     config = config_of(fields, adm64_classifier)
     imported = PROGRAMS["openai"].read(tmp_path / "model.pt", config)
@@ -159,7 +163,7 @@ def test_the_files_of_nice_diffusion(arrays, tmp_path):
 def test_letters_in_their_real_format_are_trained_on(golden, tmp_path, ordinary_promotion):
     """Two steps of configs/emnist_letters.py, shrunk, and a grid of samples."""
     config = emnist_letters.get_config()
-    small = {"width": 8, "multipliers": "1", "blocks": 1, "attention": "", "num_heads": 1}
+    small = {"width": 8, "multipliers": (1,), "blocks": 1, "attention": (), "num_heads": 1}
     changes = {f"model.{name}": value for name, value in small.items()} | {
         **{"data.data_dir": str(golden / "tfds"), "data.cache_dir": str(tmp_path / "cache")},
         **{"batch_size": 8, "steps": 2, "sample_every": 2, "checkpoint_every": 2},
@@ -188,18 +192,21 @@ def test_a_model_that_enlarges_is_trained_on_shrunk_images():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"attention": "5"}, "which is not the side of a level: 16, 8"),
-        ({"attention": "x"}, "must be numbers such as 1,2,3"),
-        ({"multipliers": "1,2,2,2,2,2"}, "resolution=16 is not divisible by 32"),
-        ({"multipliers": ""}, "names no level"),
-        ({"multipliers": "0.3,1"}, "width=32 times model.multipliers=0.3,1 must be whole numbers"),
-        ({"multipliers": "1,-2"}, "must be numbers such as 1,2,3"),
-        ({"multipliers": "1,inf"}, "must be numbers such as 1,2,3"),
-        ({"attention": "7.5"}, "must be numbers such as 1,2,3"),
+        ({"attention": (5,)}, "which is not the side of a level: 16, 8"),
+        ({"attention": ("x",)}, "must be positive whole numbers such as"),
+        ({"multipliers": (1, 2, 2, 2, 2, 2)}, "resolution=16 is not divisible by 32"),
+        ({"multipliers": ()}, "has no level"),
+        (
+            {"multipliers": (0.3, 1)},
+            r"width=32 times model.multipliers=\(0.3, 1\) must be whole numbers",
+        ),
+        ({"multipliers": (1, -2)}, "must be positive numbers such as"),
+        ({"multipliers": (1, float("inf"))}, "must be positive numbers such as"),
+        ({"attention": (7.5,)}, "must be positive whole numbers such as"),
         ({"qkv_order": "old"}, "must be one of legacy, new, interleaved"),
         ({"head_channels": 48}, "does not divide the 64 channels"),
         ({"width": 40}, "cannot be cut into groups"),
-        ({"multipliers": "1.5,3", "smallest_group": 4}, "144 channels, of a level or of two"),
+        ({"multipliers": (1.5, 3), "smallest_group": 4}, "144 channels, of a level or of two"),
     ],
 )
 def test_networks_that_cannot_be(fields, message):
@@ -232,7 +239,7 @@ def test_mistakes_are_one_line_and_write_nothing(arrays, tmp_path):
                 "--config.data.resolution=32",
                 f"--model={tmp_path / 'good.pt'}",
             ],
-            "model.attention=8 has 8, which is not the side",
+            "model.attention=(8,) has 8, which is not the side",
         ),
         (
             ["--from=openai", config, f"--model={tmp_path / 'good.pt'}"],

@@ -52,8 +52,8 @@ def test_it_listens_to_everything_it_is_told():
 
 
 def test_patches_come_back_to_their_place():
-    """Without mixing and with an inverted stem, what goes in comes out where it was."""
-    model, params, _ = made(depth=0, width=8, num_heads=1)
+    """Closed gates and an inverted stem keep every patch where it was."""
+    model, params, _ = made(depth=1, width=8, num_heads=1)
     params["stem"]["kernel"] = jnp.eye(8).reshape(2, 2, 2, 8)
     params["stem"]["bias"] = jnp.zeros(8)
     params["head"]["kernel"] = jnp.eye(8)

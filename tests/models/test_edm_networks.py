@@ -27,7 +27,7 @@ from diffusion_jax.models.layers import magnitude_preserving
 from diffusion_jax.sampling import SOLVERS
 from diffusion_jax.training.state import TrainState, apply_gradients, init_params
 
-NCSN = {"embedding": "fourier", "noise_multiple": 2, "encoder": "residual", "taps": "1,3,3,1"}
+NCSN = {"embedding": "fourier", "noise_multiple": 2, "encoder": "residual", "taps": (1, 3, 3, 1)}
 SMALL = {"img_resolution": 8, "img_channels": 3, "label_dim": 5, "num_blocks": 1}
 SMALL |= {"channel_mult": [1, 2], "attn_resolutions": [4]}
 PRECOND = SMALL | {"model_channels": 4, "channels_per_head": 4, "logvar_channels": 8}

@@ -3,7 +3,6 @@
 import re
 from dataclasses import dataclass, replace
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,7 +16,7 @@ from diffusion_jax.diffusion.schedules import make_schedule
 from diffusion_jax.diffusion.types import Leaf, Level, NetworkOutput, Waypoint
 from diffusion_jax.generation.prepared_denoiser import Precomputed, PreparedDenoiser
 from diffusion_jax.models.layers.attention import ClassAttention
-from diffusion_jax.models.layers.blocks import Conditioning
+from diffusion_jax.models.layers.block_interface import Conditioning
 from diffusion_jax.models.network import Network
 from diffusion_jax.training.state import init_params
 from diffusion_jax.workdir.parameters import DiffusionModel
@@ -143,8 +142,7 @@ def test_a_fresh_network_has_parameters_alone():
 class Plain(Network):
     """A network that leaves all of its work in the loop."""
 
-    @nn.compact
-    def __call__(self, x, c_noise, condition=None, *, train=False, examples=None):
+    def forward(self, x, c_noise, condition, train, examples):
         factor = self.param("factor", lambda _: jnp.ones(()))
         told = c_noise + condition.astype(jnp.float32)
         return NetworkOutput(x * factor + told[:, None, None, None])

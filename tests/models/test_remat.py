@@ -10,8 +10,14 @@ from diffusion_jax.models import ADM, EDM2, AttentionUNet, PlainUNet, SongUNet, 
 from diffusion_jax.training.state import init_params
 
 UNET = {"width": 8, "levels": 1, "blocks": "res", "time_dim": 16, "label_dim": 16}
-SMALL_ADM = {"width": 32, "multipliers": "1,2", "blocks": 1, "attention": "4", "head_channels": 16}
-SMALL = {"width": 32, "multipliers": "1,2", "blocks": 1, "attention": "4"}
+SMALL_ADM = {
+    "width": 32,
+    "multipliers": (1, 2),
+    "blocks": 1,
+    "attention": (4,),
+    "head_channels": 16,
+}
+SMALL = {"width": 32, "multipliers": (1, 2), "blocks": 1, "attention": (4,)}
 NETWORKS = {
     "unet": (UNet, UNET),
     "adm": (ADM, SMALL_ADM),
@@ -29,7 +35,7 @@ def test_gradients_are_the_same_with_dropout(name):
 
     @jax.jit
     def gradients(params, for_dropout):
-        return [jax.grad(loss)(params, remat, for_dropout) for remat in ("", "8,4")]
+        return [jax.grad(loss)(params, remat, for_dropout) for remat in ((), (8, 4))]
 
     def loss(params, remat, for_dropout):
         model = network(1, 10, **fields, dropout=0.5, remat=remat)
@@ -60,7 +66,7 @@ def test_less_is_kept_for_the_backward_pass(name):
     x, examples = jax.ShapeDtypeStruct((32, 8, 8, 1), jnp.float32), jnp.arange(32)
     params = jax.eval_shape(lambda: init_params(network(1, 10, **fields), 0, 8))
     kept = {}
-    for remat in ("", "8", "8,4"):
+    for remat in ((), (8,), (8, 4)):
         model = network(1, 10, **fields, remat=remat)
 
         def backward(params, x, model=model):
@@ -73,13 +79,14 @@ def test_less_is_kept_for_the_backward_pass(name):
         leaves = jax.tree.leaves(jax.eval_shape(backward, params, x))
         kept[remat] = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
         kept[remat] -= sum(leaf.size * 4 for leaf in jax.tree.leaves(params))
-    assert kept["8,4"] < 0.8 * kept["8"] < 0.6 * kept[""]
+    assert kept[8, 4] < 0.8 * kept[8,] < 0.6 * kept[()]
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_sides_that_no_map_has(name):
     network, fields = NETWORKS[name]
-    with pytest.raises(ValueError, match="remat=16 has 16, which is not the side of a level: 8, 4"):
-        network(1, 10, **fields, remat="16").check(8)
-    with pytest.raises(ValueError, match=r"model\.remat='x' must be numbers"):
-        network(1, 10, **fields, remat="x").check(8)
+    message = r"remat=\(16,\) has 16, which is not the side of a level: 8, 4"
+    with pytest.raises(ValueError, match=message):
+        network(1, 10, **fields, remat=(16,)).check(8)
+    with pytest.raises(ValueError, match=r"model\.remat=x must be positive whole numbers"):
+        network(1, 10, **fields, remat="x")

@@ -14,7 +14,7 @@ from diffusion_jax.models.layers.attention import (
     eca_kernel_size,
 )
 from diffusion_jax.models.layers.block_chain import BLOCKS, parse_blocks
-from diffusion_jax.models.layers.blocks import Conditioning
+from diffusion_jax.models.layers.block_interface import Conditioning
 from diffusion_jax.models.layers.convolutions import WeightStandardizedConv
 from diffusion_jax.models.layers.embeddings import LabelEmbedding, sinusoidal
 

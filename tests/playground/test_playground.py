@@ -83,7 +83,7 @@ def plain():
 @pytest.fixture(scope="module")
 def enlarging():
     """A model that makes 8x8 of 4x4."""
-    small = {"width": 8, "multipliers": "1", "blocks": 1, "attention": "", "num_heads": 1}
+    small = {"width": 8, "multipliers": (1,), "blocks": 1, "attention": (), "num_heads": 1}
     config = tiny_config(sampling__guidance=0.0, sampling__steps=2)
     config.model = model_section("adm", channels=1, num_classes=10, low_resolution=4, **small)
     return untrained(config)

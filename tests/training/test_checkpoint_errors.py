@@ -266,8 +266,8 @@ def classifier_config(**changes):
     """A classifier of noisy images; its sample grid shows the accuracy."""
     config = tiny_config(label_dropout=0.0, sampling__guidance=0.0, **changes)
     config.loss.kind = "cross_entropy"
-    fields = {"channels": 1, "num_classes": 10, "width": 8, "multipliers": "1", "blocks": 1}
-    fields |= {"attention": "", "num_heads": 1, "head_channels": 0}
+    fields = {"channels": 1, "num_classes": 10, "width": 8, "multipliers": (1,), "blocks": 1}
+    fields |= {"attention": (), "num_heads": 1, "head_channels": 0}
     config.model = model_section("noisy_classifier", **fields)
     return config
 

@@ -59,8 +59,7 @@ class Linear(Network):
 
     learns_variance = True
 
-    @nn.compact
-    def __call__(self, x, c_noise, condition=None, *, train=False, examples=None):
+    def forward(self, x, c_noise, condition, train, examples):
         p = {name: self.param(name, nn.initializers.zeros, PARAMS[name].shape) for name in PARAMS}
         told = p["of_clock"][0] * c_noise[:, None] + p["of_label"][condition]
         of_x, variance = (p[name][None, None, None] for name in ("of_x", "variance"))

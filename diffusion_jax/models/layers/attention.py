@@ -11,11 +11,10 @@ from jaxtyping import Array, DTypeLike, Float
 
 from diffusion_jax.diffusion.types import Images
 from diffusion_jax.models.layers import original
-from diffusion_jax.models.layers.blocks import Block, Conditioning
+from diffusion_jax.models.layers.block_interface import Block, Conditioning
 from diffusion_jax.models.layers.convolutions import TORCH_KERNEL, conv, dense, quarter_groups
-from diffusion_jax.models.layers.memory_layout import row_major
 from diffusion_jax.models.layers.normalization import GroupNorm
-from diffusion_jax.models.layers.parameter_lookup import LookedUp
+from diffusion_jax.models.layers.parameters import FastLookup, row_major
 from diffusion_jax.models.layers.precompute import OF_CONDITION, OF_PARAMS, precompute
 
 # A matrix for each example, which follows from its class.
@@ -66,7 +65,7 @@ def worth_folding(h: Images) -> bool:
     return 16 <= channels < height * width
 
 
-class FoldedMixing(LookedUp, nn.Module):
+class FoldedMixing(FastLookup, nn.Module):
     """The 1x1 convolution of h_c + sum_d A_cd h_d, as one product with a kernel for each example.
 
     A is folded into the kernel W: W_do + sum_c A_cd W_co. The parameters are those of `conv`.

@@ -6,12 +6,13 @@ from typing import Any
 import flax.linen as nn
 
 from diffusion_jax.diffusion.types import Features, Images
+from diffusion_jax.models.field_types import Sides
 from diffusion_jax.models.layers.attention import (
     ChannelAttention,
     ClassAttention,
     WindowAttention,
 )
-from diffusion_jax.models.layers.blocks import Block, Conditioning
+from diffusion_jax.models.layers.block_interface import Block, Conditioning
 from diffusion_jax.models.layers.convnext import ConvNeXtBlock
 from diffusion_jax.models.layers.remat import apply_block
 from diffusion_jax.models.layers.residual import ResBlock
@@ -54,7 +55,7 @@ class Blocks(nn.Module):
     features: int
     shared: Mapping[str, Any]
     own: Mapping[str, Mapping[str, Any]]
-    remat: str = ""
+    remat: Sides = ()
 
     @nn.compact
     def __call__(self, x: Images, cond: Conditioning, *, train: bool) -> Features:

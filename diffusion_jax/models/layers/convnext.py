@@ -6,7 +6,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from diffusion_jax.diffusion.types import Features, Images
-from diffusion_jax.models.layers.blocks import Block, Conditioning
+from diffusion_jax.models.field_types import Count
+from diffusion_jax.models.layers.block_interface import Block, Conditioning
 from diffusion_jax.models.layers.convolutions import Dropout, conv, dense, gelu, quarter_groups
 from diffusion_jax.models.layers.normalization import GroupNorm
 from diffusion_jax.models.layers.precompute import OF_CONDITION, OF_LEVEL, precompute
@@ -23,7 +24,7 @@ class ConvNeXtBlock(Block):
     CHANGES_CHANNELS: ClassVar[bool] = True
     GROUPS_OF_FOUR: ClassVar[bool] = True
 
-    expansion: int = 2
+    expansion: Count = 2
 
     @nn.compact
     def __call__(self, x: Images, cond: Conditioning | None, *, train: bool) -> Features:

@@ -12,8 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, DTypeLike, Float, Int
 
 from diffusion_jax.diffusion.types import Features, Images
-from diffusion_jax.models.layers.memory_layout import row_major
-from diffusion_jax.models.layers.parameter_lookup import LookedUp
+from diffusion_jax.models.layers.parameters import FastLookup, row_major
 from diffusion_jax.models.layers.precompute import OF_PARAMS, precompute
 from diffusion_jax.models.layers.transposed_convolution import ConvTranspose
 
@@ -24,7 +23,7 @@ TORCH_KERNEL = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 gelu = partial(jax.nn.gelu, approximate=False)
 
 
-class CastAhead(LookedUp):
+class CastAhead(FastLookup):
     """What makes a layer of Flax with a dtype cast its parameters ahead of a loop."""
 
     def param(self, name: str, *args: Any, **options: Any) -> Array:
@@ -68,7 +67,7 @@ def quarter_groups(channels: int) -> int:
     return channels // 4 if channels > 4 else 1
 
 
-class WeightStandardizedConv(LookedUp, nn.Module):
+class WeightStandardizedConv(FastLookup, nn.Module):
     """3x3 convolution whose kernel has mean 0 and variance 1 for each output channel.
 
     Weight Standardization (arXiv:1903.10520), without a gain; see `standardized`.

@@ -1,4 +1,6 @@
-"""What tells the network the timestep and the class."""
+"""Embeddings of the timestep and the class."""
+
+from typing import Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -8,11 +10,11 @@ from jaxtyping import Array, Float
 from diffusion_jax.diffusion.types import CNoise, Labels
 from diffusion_jax.models.layers.convolutions import TORCH_KERNEL, gelu
 
-TIME_EMBEDDINGS = ("auto", "standard", "head", "published", "sin")
+TimeEmbedding = Literal["auto", "standard", "head", "published", "sin"]
 
 
 def time_embedding_kind(time_embedding: str, behaviour: str) -> str:
-    """One of TIME_EMBEDDINGS, with "auto" resolved."""
+    """Resolves "auto": "head" for the original behavior, "standard" otherwise."""
     if time_embedding != "auto":
         return time_embedding
     return "head" if behaviour == "original" else "standard"

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, DTypeLike, Float
 
 from diffusion_jax.diffusion.types import CNoise, Features, Images, Labels, Leaf
-from diffusion_jax.models.layers.parameter_lookup import LookedUp
+from diffusion_jax.models.layers.parameters import FastLookup
 from diffusion_jax.models.layers.precompute import OF_PARAMS, precompute
 
 NORMAL = nn.initializers.normal(1.0)
@@ -49,7 +49,7 @@ def mp_concatenate(a: Features, b: Images, t: float) -> Float[Array, "batch heig
     return jnp.concatenate(parts, axis=-1)
 
 
-class MPConv(LookedUp, nn.Module):
+class MPConv(FastLookup, nn.Module):
     """A convolution without bias, whose normalized kernel is divided by sqrt(fan in). Eq. 47.
 
     size: of the window; 0 is a product with vectors.

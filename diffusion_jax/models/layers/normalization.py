@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from diffusion_jax.models.layers.parameter_lookup import LookedUp
+from diffusion_jax.models.layers.parameters import FastLookup
 
 PerChannel = Float[Array, "batch channels"]
 Steps = tuple[tuple[Array | None, Array | None], ...]  # (scale, shift), of (batch or 1, channels)
@@ -48,7 +48,7 @@ class GroupNorm(nn.Module):
         return y.reshape(x.shape)
 
 
-class Affine(LookedUp, nn.Module):
+class Affine(FastLookup, nn.Module):
     """The learned gain and bias of each channel."""
 
     channels: int

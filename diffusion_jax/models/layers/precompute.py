@@ -1,8 +1,8 @@
-"""What a network computes before it sees an image, so that a sampling loop need not repeat it.
+"""Parts of a network that do not depend on the image, computed once outside the sampling loop.
 
-A part of a network that depends on the parameters, the level or the condition alone says so by
-`precompute`. In training it is computed where it stands. A sampler computes it before its loop, by
-`computed`, and passes it to `apply` as one more collection of variables.
+`precompute` marks a part that depends on the parameters, the noise level or the condition alone;
+training computes it in place. A sampler computes all marked parts before its loop by `computed`,
+and passes them to `apply` as one more collection of variables.
 """
 
 from collections.abc import Callable
@@ -14,17 +14,19 @@ from jaxtyping import Array, Int, PyTree
 from diffusion_jax.diffusion.types import CNoise, Condition
 from diffusion_jax.models.network import Network
 
-# The collections, by what their values depend on besides the parameters, on which all do.
+# Collections of values, by their only dependence besides the parameters.
 OF_PARAMS, OF_LEVEL, OF_CONDITION = "of_params", "of_level", "of_condition"
 
 
 def precompute(
     module: nn.Module, collection: str, name: str, compute: Callable[[], Array]
 ) -> Array:
-    """compute(), or its precomputed value, where the variables have it.
+    """Returns compute(), or its precomputed value if the variables contain it.
 
-    collection: what compute depends on, one of the three above. For OF_LEVEL and OF_CONDITION the
-    value has a row for each of the batch. name: any, once in a module that runs once in a pass.
+    Args:
+        collection: OF_PARAMS, OF_LEVEL or OF_CONDITION. For the latter two the value has a row for
+            each example of the batch.
+        name: unique within the module, which must run once in a forward pass.
     """
     if module.has_variable(collection, name):
         return module.get_variable(collection, name)
@@ -43,10 +45,13 @@ def computed(
     condition: Condition,
     examples: Int[Array, "batch"],
 ) -> PyTree:
-    """The values of one collection, for `apply`: {collection: values}.
+    """Computes the values of one collection, as variables for `apply`: {collection: values}.
 
-    variables: the parameters, and what is computed already. shape: (height, width, channels) of
-    images. The compiler drops the rest of the network, whose result is not used.
+    The compiler removes the rest of the network, whose result is unused.
+
+    Args:
+        variables: the parameters, and collections computed before.
+        shape: (height, width, channels) of the images.
     """
     x = jnp.zeros((c_noise.shape[0], *shape))
     _, values = model.apply(

@@ -1,44 +1,49 @@
-"""Blocks that are computed again in the backward pass, which saves the memory of their insides.
+"""Rematerialization: blocks computed again in the backward pass, to save activation memory.
 
 Training Deep Nets with Sublinear Memory Cost (arXiv:1604.06174).
 """
+
+from collections.abc import Sequence
 
 import flax.linen as nn
 from jaxtyping import Array, Float, PyTree
 
 from diffusion_jax.diffusion.types import Images
-from diffusion_jax.models.layers.resolution_levels import numbers
 
 # Maps of any size and number of channels.
 Maps = Float[Array, "batch _ _ _"]
 
 
 def apply_block(
-    block: nn.Module, x: Images, *told: PyTree, remat: str, train: bool, is_told: bool = True
+    block: nn.Module,
+    x: Images,
+    *inputs: PyTree,
+    remat: Sequence[int],
+    train: bool,
+    takes_train: bool = True,
 ) -> Maps:
-    """block(x, *told, train=train); in training again in the backward pass, where `remat` says so.
+    """Returns block(x, *inputs, train=train), rematerialized in training if `remat` has its side.
 
-    remat: sides of the maps whose blocks are computed again, "64,32". is_told: whether the block
-    takes `train`, as those with dropout do.
+    Args:
+        remat: sides of the maps whose blocks are rematerialized, such as (64, 32).
+        takes_train: True if the block has the argument `train`, as blocks with dropout have.
     """
-    options = {"train": train} if is_told else {}
+    options = {"train": train} if takes_train else {}
 
-    def apply(block: nn.Module, x: Images, *told: PyTree) -> Maps:
-        return block(x, *told, **options)
+    def apply(block: nn.Module, x: Images, *inputs: PyTree) -> Maps:
+        return block(x, *inputs, **options)
 
-    again = train and x.shape[1] in sides_of(remat)
-    return (nn.remat(apply) if again else apply)(block, x, *told)
-
-
-def sides_of(remat: str) -> list[int]:
-    """The sides in `model.remat`. Raises ValueError if they are no positive whole numbers."""
-    return numbers("remat", remat)
+    again = train and x.shape[1] in remat
+    return (nn.remat(apply) if again else apply)(block, x, *inputs)
 
 
-def check_sides(remat: str, sides: list[int]) -> None:
-    """Raises ValueError for a side that no map has."""
-    if lost := set(sides_of(remat)) - set(sides):
+def check_sides(field: str, given: Sequence[int], sides: Sequence[int]) -> None:
+    """Raises ValueError if a given side is not among the sides of the levels.
+
+    field: the name in `config.model`, "remat" or "attention".
+    """
+    if unknown := set(given) - set(sides):
         raise ValueError(
-            f"model.remat={remat} has {min(lost)}, which is not the side of a level: "
+            f"model.{field}={given} has {min(unknown)}, which is not the side of a level: "
             f"{', '.join(map(str, sides))}"
         )

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from diffusion_jax.diffusion.types import Features, Images
-from diffusion_jax.models.layers.blocks import Block, Conditioning
+from diffusion_jax.models.layers.block_interface import Block, Conditioning
 from diffusion_jax.models.layers.convolutions import Dropout, WeightStandardizedConv, conv, dense
 from diffusion_jax.models.layers.normalization import GroupNorm
 from diffusion_jax.models.layers.precompute import OF_CONDITION, OF_LEVEL, precompute

@@ -12,8 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, DTypeLike, Float
 
-from diffusion_jax.models.layers.memory_layout import row_major
-from diffusion_jax.models.layers.parameter_lookup import LookedUp
+from diffusion_jax.models.layers.parameters import FastLookup, row_major
 from diffusion_jax.models.layers.precompute import OF_PARAMS, precompute
 
 Small = Float[Array, "batch height width channels"]
@@ -21,7 +20,7 @@ Large = Float[Array, "batch tall wide features"]
 Kernel = Float[Array, "size size channels features"]
 
 
-class ConvTranspose(LookedUp, nn.Module):
+class ConvTranspose(FastLookup, nn.Module):
     """Transposed convolution with parameters and result of `nn.ConvTranspose(padding="SAME")`.
 
     The sides of a map grow by the stride. size: of the square kernel; the stride, or more by an

@@ -10,10 +10,10 @@ import numpy as np
 from jaxtyping import Array, DTypeLike, Float, Int
 
 from diffusion_jax.diffusion.types import CNoise, Features, Images, Labels
-from diffusion_jax.models.layers.adm import Norm, split_heads
-from diffusion_jax.models.layers.adm_encoder import Maps
+from diffusion_jax.models.layers.adm_blocks import Norm, split_heads
 from diffusion_jax.models.layers.attention import attention
 from diffusion_jax.models.layers.convolutions import Conv, Dropout
+from diffusion_jax.models.layers.remat import Maps
 
 XAVIER = nn.initializers.xavier_uniform()
 # That times 1e-5, for the last layer of a branch, and times sqrt(0.2), for queries, keys, values.

@@ -1,10 +1,11 @@
-"""Checks of the fields of a U-Net."""
+"""Checks of the fields of `UNet` against each other and the images."""
 
 from itertools import pairwise
 
+from diffusion_jax.models.field_types import check_fields
 from diffusion_jax.models.layers.block_chain import BLOCKS, own_options, parse_blocks
 from diffusion_jax.models.layers.convolutions import quarter_groups
-from diffusion_jax.models.layers.embeddings import TIME_EMBEDDINGS, time_embedding_kind
+from diffusion_jax.models.layers.embeddings import time_embedding_kind
 from diffusion_jax.models.layers.original import original_frequencies
 from diffusion_jax.models.layers.remat import check_sides
 from diffusion_jax.models.network import Network
@@ -12,11 +13,6 @@ from diffusion_jax.models.network import Network
 
 def check(unet: Network, resolution: int) -> None:
     """Raises ValueError if the fields do not fit each other, or images of this side."""
-    if unet.behaviour not in ("corrected", "original"):
-        raise ValueError(f"model.behaviour={unet.behaviour} must be corrected or original")
-    if unet.time_embedding not in TIME_EMBEDDINGS:
-        known = ", ".join(TIME_EMBEDDINGS)
-        raise ValueError(f"model.time_embedding={unet.time_embedding} must be one of {known}")
     blocks = parse_blocks(unet.blocks)
     for block in blocks:
         if BLOCKS[block].NEEDS_CLASSES and not unet.num_classes:
@@ -30,14 +26,14 @@ def check(unet: Network, resolution: int) -> None:
     if kind == "standard" and unet.time_dim % 2:
         raise ValueError(f"model.time_dim={unet.time_dim} is not even (sine and cosine halves)")
     if kind != "standard":
-        original_frequencies(unet.time_dim)  # knows its own limit
+        original_frequencies(unet.time_dim)  # raises ValueError beyond its limit
     if resolution % 2**unet.levels:
         raise ValueError(
             f"data.resolution={resolution} is not divisible by 2^model.levels = "
             f"{2**unet.levels}; lower model.levels or choose another resolution"
         )
     sides = [resolution // 2**level for level in range(unet.levels + 1)]
-    check_sides(unet.remat, sides)
+    check_sides("remat", unet.remat, sides)
     for level, side in enumerate(sides):
         if "atn" in blocks and side > unet.window and side % unet.window:
             raise ValueError(
@@ -54,13 +50,12 @@ def _check_options(unet: Network) -> None:
                 f"Unknown option model.options.{block}.{min(unknown)}; its options: "
                 f"{', '.join(known) or 'none'}"
             )
-        for name, value in options.items():
-            if isinstance(known[name], int) and not (isinstance(value, int) and value >= 1):
-                raise ValueError(f"model.options.{block}.{name}={value} must be at least 1")
+        if known:
+            check_fields(BLOCKS[block], f"model.options.{block}.", options)
 
 
 def _check_groups(unet: Network) -> None:
-    """Some blocks' norms cut the channels into groups of four, which must come out even."""
+    """Raises ValueError for channels that the norms of a block cannot cut into groups of four."""
     blocks, image, widths = parse_blocks(unet.blocks), unet.channels, unet.widths()
     ways = [*pairwise(widths), (widths[-1], widths[-1]), (widths[0], widths[0])]
     ways += [(2 * lower, upper) for upper, lower in pairwise(widths)]

@@ -1,0 +1,70 @@
+"""Types of network fields that state the allowed values, and their check."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Bounds of a number: low <= value < high."""
+
+    low: int | float
+    high: int | float = float("inf")
+
+    def __str__(self) -> str:
+        if self.high == float("inf"):
+            return f"at least {self.low:g}"
+        return f"in [{self.low:g}, {self.high:g})"
+
+
+Count = Annotated[int, Bounds(1)]
+CountOrZero = Annotated[int, Bounds(0)]
+Rate = Annotated[float, Bounds(0, 1)]
+Sides = tuple[int, ...]  # of maps, in pixels
+Dtype = Literal["float32", "bfloat16"]  # of convolutions and matrix products
+
+
+def check_fields(owner: Any, prefix: str, values: Mapping[str, Any]) -> None:
+    """Raises ValueError for the first value that the type of its dataclass field excludes.
+
+    owner: the dataclass or an instance. prefix: of the names in the message, such as "model.".
+    """
+    for field in fields(owner):
+        if field.name in values and (allowed := _excluded(field.type, values[field.name])):
+            value = " ".join(str(values[field.name]).split())
+            raise ValueError(f"{prefix}{field.name}={value} must be {allowed}")
+
+
+def _excluded(annotation: Any, value: Any) -> str:
+    """The allowed values if the annotation excludes this one, otherwise an empty text.
+
+    Tuples hold positive finite numbers. Annotations of other kinds are not checked.
+    """
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        known = isinstance(value, str) and value in arguments
+        shown = " or ".join(arguments) if len(arguments) == 2 else f"one of {', '.join(arguments)}"
+        return "" if known else shown
+    if origin is tuple:
+        kinds = tuple(kind for kind in arguments if kind is not ...)
+        whole = get_args(kinds[0]) == () and kinds[0] is int
+        valid = isinstance(value, tuple) and all(
+            _is_number(number, whole) and 0 < number < float("inf") for number in value
+        )
+        example = "whole numbers such as (16, 8)" if whole else "numbers such as (0.5, 1, 2)"
+        return "" if valid else f"positive {example}"
+    if origin is Annotated:
+        kind, bounds = arguments
+        if wrong := _excluded(kind, value):
+            return wrong
+        return "" if bounds.low <= value < bounds.high else str(bounds)
+    if annotation in (int, float):
+        valid = _is_number(value, annotation is int)
+    else:
+        valid = annotation not in (bool, str) or isinstance(value, annotation)
+    return "" if valid else f"of type {annotation.__name__}"
+
+
+def _is_number(value: Any, whole: bool) -> bool:
+    return isinstance(value, int if whole else int | float) and not isinstance(value, bool)
