@@ -24,12 +24,10 @@ class NoisyClassifier(ADMEncoder):
     """A classifier, which maps (x, c_noise) to logits (batch, num_classes) and takes no condition.
 
     Args:
-        num_classes: at least 1.
         pool: "attention", with the mean of all pixels as its query (CLIP, arXiv:2103.00020, section
             2.4), or "mean".
     """
 
-    num_classes: Count
     blocks: Count = 4
     attention: Sides = (32, 16, 8)
     head_channels: CountOrZero = 64
@@ -38,6 +36,11 @@ class NoisyClassifier(ADMEncoder):
     @property
     def classifies(self) -> bool:
         return True
+
+    def check(self, resolution: int) -> None:
+        super().check(resolution)
+        if not self.num_classes:
+            raise ValueError("model.num_classes=0 must be at least 1 for a classifier")
 
     def check_condition(self, condition: Condition) -> None:
         """Accepts any condition, since the output does not depend on it."""

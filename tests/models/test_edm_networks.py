@@ -253,7 +253,7 @@ def test_mistakes_are_one_line_and_write_nothing(golden, tmp_path):
         ("wide", "does not fit"),
         ("odd", "unknown argument, teeth"),
         ("filter", "resample_filter=[1, 3] is not supported"),
-        ("edm", "of the class EDMPrecond, not Precond"),
+        ("edm", "of class EDMPrecond, not Precond"),
         ("none", "none.pkl"),
         ("nowhere", "has no img_resolution"),
         *((f"{name}_", message) for name, (_, message) in odd_arguments.items()),

@@ -86,7 +86,7 @@ def test_the_loop_of_a_transformer_repeats_only_what_joins_level_and_label():
         sampling__solver="heun", sampling__guidance_low=0.1, model__dtype="bfloat16"
     )
     found = loop_body.repeated(loop_body.sampler(config, 16, MOTION))
-    places = {re.split(r"DiT\)?/", line.scope)[-1].rpartition("/")[0] for line in found}
+    places = {re.split(r"DiT\.forward\)?/", line.scope)[-1].rpartition("/")[0] for line in found}
     assert {"block_0/modulation", "head_modulation"} <= places
     assert places <= {"", "jit(silu)", "block_0", "block_0/modulation", "head_modulation"}
 
