@@ -40,7 +40,7 @@ def _serve(script):
     from scripts.cli import app
 
     module = importlib.import_module(f"scripts.{script}")
-    for name in ("evaluate", "sweep", "sample_grids", "run_edit", "train"):
+    for name in ("evaluate", "sweep", "sample_folder", "edit_folder", "train"):
         importlib.import_module(f"diffusion_jax.runs.{name}")
     results = []
     for arguments in json.load(sys.stdin):

@@ -9,7 +9,7 @@ from jaxtyping import Bool, UInt8
 from PIL import Image
 
 from diffusion_jax import images
-from diffusion_jax.generation import edit_files
+from diffusion_jax.generation.input_images import read_images
 from diffusion_jax.images import Picture, Uint8Images
 from diffusion_jax.pictures.captions import captioned_grid
 from diffusion_jax.playground import sampling
@@ -51,7 +51,7 @@ def read_square(run: Run, file: str | Path) -> Uint8Images:
     model = run.config.model
     side = model.low_resolution if sampling.enlarges(run) else run.config.data.resolution
     try:
-        return images.to_uint8(edit_files.read_images([path], run.config, size=side))
+        return read_images(path, side=side, channels=model.channels)
     except ValueError as error:
         raise ValueError(str(error).replace(f"{path.parent}/", "")) from None
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int
 
@@ -15,7 +14,6 @@ from diffusion_jax.config import build, overrides
 from diffusion_jax.generation import guidance_models
 from diffusion_jax.pictures.gallery import Gallery
 from diffusion_jax.runs.run import Run, at_each_call
-from diffusion_jax.sampling.editing import slerp
 
 FRAMES = 16  # live frames of one request, at most
 FILM_VALUES = 2**26  # floats in all live frames, at most: 256 MB
@@ -131,14 +129,8 @@ def between_seeds(
 
     With a deterministic solver, the ends equal `run.sample(label, count=1, seed=seed)`.
     """
-    config = run.configured(settings)
-    generator = run.editing_generator(config, count)
-    ends = (jnp.asarray(generator.starts(1, seed=end)).repeat(count, axis=0) for end in seeds)
-    fractions = jnp.asarray(np.linspace(0, 1, count, dtype=np.float32))
-    noises = np.asarray(slerp(*ends, fractions))
-    nearer = end_labels(run, labels, seeds)[np.arange(count) * 2 // count]
-    drawn, _ = generator(run.params, nearer, seed=seed, inputs={"x": noises})
-    return run.pictures(drawn, config)
+    chosen = end_labels(run, labels, seeds).tolist() if classes(run)[0] else "none"
+    return run.edit.interpolate(labels=chosen, seeds=seeds, count=count, seed=seed, **settings)
 
 
 def end_labels(run: Run, labels: tuple[str, str], seeds: tuple[int, int]) -> Int[np.ndarray, "2"]:

@@ -24,7 +24,7 @@ from diffusion_jax.generation.pixels import Origin, finite_pixels
 from diffusion_jax.generation.sampler import Generator
 from diffusion_jax.pictures.gallery import Gallery
 from diffusion_jax.runs import evaluate
-from diffusion_jax.runs.run_edit import Edit
+from diffusion_jax.runs.run_edits import RunEdits
 from diffusion_jax.workdir.classes import load_classes
 from diffusion_jax.workdir.config import load_config
 from diffusion_jax.workdir.parameters import load_params
@@ -112,9 +112,9 @@ class Run:
         return self.pictures(getattr(film, of).reshape(-1, *shape[2:]), config).reshape(shape)
 
     @property
-    def edit(self) -> Edit:
-        """Edits of images, by the names that `scripts.edit` has: run.edit.inpaint(...)."""
-        return Edit(self)
+    def edit(self) -> RunEdits:
+        """Image edits, as in run.edit.inpaint(...)."""
+        return RunEdits(self)
 
     def evaluate(
         self,
@@ -209,9 +209,11 @@ class Run:
         settings = str(sorted(fixed.items()))
         return self._generator(config, count, batch_size, settings, frames=frames, watched=watched)
 
-    def editing_generator(self, config: ConfigDict, count: int) -> Generator:
-        """What draws with exactly these settings, for edits."""
-        return self._generator(config, count, None, config.sampling.to_json())
+    def editing_generator(
+        self, config: ConfigDict, count: int, *, batch_size: int | None = None
+    ) -> Generator:
+        """Returns the sampler with exactly these settings, for edits."""
+        return self._generator(config, count, batch_size, config.sampling.to_json())
 
     def _generator(
         self,

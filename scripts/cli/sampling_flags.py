@@ -58,20 +58,32 @@ OF_DRAWING = (
 )
 
 
-def change(config: ConfigDict) -> dict[str, Any]:
-    """Changes the config's sampling section as the flags say, and returns what is in use.
+def given() -> dict[str, Any]:
+    """Returns the settings that flags set, with options of solver and spacing, by name."""
+    fields, options = _given()
+    return {name: value for name, value in (fields | options).items() if value is not None}
+
+
+def change(config: ConfigDict) -> None:
+    """Changes the config's sampling section by the flags.
 
     Raises ValueError if the config is not valid then.
     """
     from diffusion_jax.config import overrides
     from diffusion_jax.config.validation import validate
 
+    overrides.change(config, *_given())
+    validate(config)
+
+
+def _given() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns fields of `config.sampling`, None where a flag is missing, and options."""
     eta = _ETA.value
     if _DDIM_SCALE.value is not None:
         if eta is not None:
             raise ValueError("--eta and --ddim_scale were both given; choose one")
         eta = math.sqrt(_DDIM_SCALE.value)
-    given = {
+    fields = {
         "solver": _SOLVER.value,
         "steps": _STEPS.value,
         "stride": _STRIDE.value,
@@ -81,6 +93,4 @@ def change(config: ConfigDict) -> dict[str, Any]:
         "clip": _CLIP.value,
         **guidance_flags.given(),
     }
-    overrides.change(config, given, flag_values.sampling_options(_OPTION.value, eta=eta))
-    validate(config)
-    return overrides.in_use(config)
+    return fields, flag_values.sampling_options(_OPTION.value, eta=eta)

@@ -12,10 +12,13 @@ from configs import adm_128_512
 from diffusion_jax.config import build
 from diffusion_jax.config.schema import model_section
 from diffusion_jax.config.validation import validate
+from diffusion_jax.generation.edit import Editor
 from diffusion_jax.generation.outputs import Choice
+from diffusion_jax.generation.sampler import Generator
 from diffusion_jax.runs.sample_folder import draw_into
 from diffusion_jax.runs.train import train
 from diffusion_jax.workdir.config import load_config
+from diffusion_jax.workdir.parameters import load_params
 
 
 @pytest.fixture(scope="module")
@@ -75,15 +78,11 @@ def test_labels_alone_are_too_little(run, tmp_path):
 
 def test_the_result_listens_to_the_small_image(run):
     """The same noise with other small images."""
-    from diffusion_jax.generation import editing
-    from diffusion_jax.workdir.config import load_config
-    from diffusion_jax.workdir.parameters import load_params
-
     config = load_config(run)
     _, params = load_params(run, config)
     # A fresh network's last layer is 0, and two steps leave it small.
     params = jax.tree.map(lambda x: x + 0.3, params)
-    editor = editing.make_editor(config, params, batch_size=8)
+    editor = Editor(Generator.from_config(config, batch_size=8), params)
     small = np.linspace(-1, 1, 16, dtype=np.float32).reshape(1, 4, 4, 1)
     labels = np.array([3, 3, 3], np.int32)
     a, _, again = editor.enlarge(np.concatenate([small, -small, small]), labels, seed=0)

@@ -99,7 +99,8 @@ def test_edits(run, tmp_path):
     assert run.edit.vary("1,2", count=3, steps=2).shape == (8, 8, 8, 1)
     assert run.edit.interpolate(labels="1,2", count=5, steps=2).shape == (5, 8, 8, 1)
     assert run.edit.interpolate(images[:1], images[1:], "1,2", count=5, steps=4).shape[0] == 5
-    assert run.edit.invert(images, "1,2", steps=4).shape == (2, 8, 8, 1)
+    noise = run.edit.invert(images, "1,2", steps=4)
+    assert run.edit.reconstruct(noise, "1,2", steps=4).shape == (2, 8, 8, 1)
 
 
 def test_evaluation_is_that_of_the_script(run, tmp_path, monkeypatch):
@@ -136,7 +137,7 @@ def test_evaluation_is_that_of_the_script(run, tmp_path, monkeypatch):
         (lambda run: run.edit.interpolate(np.zeros((1, 8, 8, 1), np.uint8)), "give a second one"),
         (
             lambda run: run.edit.inpaint(np.zeros((1, 8, 8, 1), np.uint8), np.ones((4, 8))),
-            r"A mask of the shape \(4, 8\) was given; \(8, 8\) is expected",
+            r"Unsupported mask of shape \(4, 8\); give \(8, 8\)",
         ),
         (
             lambda run: diffusion_jax.load("digits", checkpoint=9),
@@ -164,14 +165,17 @@ def test_evaluation_is_that_of_the_script(run, tmp_path, monkeypatch):
         (lambda run: run.sample([1], solver="dim"), "Unknown solver 'dim'"),
         (lambda run: run.sample([1], churn=1), "churn=1 was given, which the solver ddim"),
         (lambda run: run.denoising([1], of="y"), "of='y' must be 'x'"),
-        (lambda run: run.edit.enlarge(np.zeros((1, 4, 4, 1), np.uint8)), "no model of super-"),
+        (
+            lambda run: run.edit.enlarge(np.zeros((1, 4, 4, 1), np.uint8)),
+            "is not a super-resolution model",
+        ),
         (
             lambda run: run.edit.image_to_image(np.zeros((1, 9, 9, 1), np.uint8)),
-            r"uint8 \(count, 8, 8, 1\) is expected",
+            r"give uint8 images of shape \(count, 8, 8, 1\)",
         ),
         (
             lambda run: run.edit.inpaint(np.zeros((1, 8, 8, 1), np.uint8), np.zeros((8, 8))),
-            "A mask is false everywhere",
+            "Mask 0 has no pixel to replace",
         ),
         (lambda run: run.evaluate("nothing.npz", features="pixels"), "nothing.npz"),
     ],
