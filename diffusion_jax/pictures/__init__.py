@@ -1,1 +1,1 @@
-"""Gallery of images: grids with captions, and film strips."""
+"""Pictures of many images: captioned grids, film strips, and a gallery for notebooks."""

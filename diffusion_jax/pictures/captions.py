@@ -1,4 +1,4 @@
-"""Grids of images with captions: under each image, or once for a row or a column of one class."""
+"""Grids of images with captions below each image, or once for each row or column."""
 
 from collections.abc import Sequence
 
@@ -9,20 +9,20 @@ from PIL import Image, ImageDraw
 from diffusion_jax.images import Picture, Uint8Images, grid
 from diffusion_jax.pictures.fonts import ELLIPSIS, font_for
 
-WIDEST = 88  # pixels that an image's cell is widened to for its caption
-LONGEST = 240  # pixels of a caption to the left of a row
-BLANK = 2  # pixels between neighboring captions
+WIDEST = 88  # pixels, of a narrow image's cell that is widened for its caption
+LONGEST = 240  # pixels, of a caption to the left of a row
+BLANK = 2  # pixels, between neighboring captions
 
 
 def captioned_grid(
     images: Uint8Images, captions: Sequence[str], columns: int, *, upscale: int = 1
 ) -> UInt8[np.ndarray, "rows columns channels"]:
-    """A grid, as `images.grid` lays it out, with a caption for each image.
+    """Returns the grid of `images.grid` with a caption for each image.
 
-    Captions that are the same along every row stand once, to its left; the same along every column,
-    once above it; otherwise one stands under each image. There they are shortened to the width of
-    the image, which is framed in black up to `WIDEST` pixels if it is narrower. No captions: the
-    bare grid. The captions must be `fonts.drawable`.
+    Captions that are equal within each row appear once, left of the row. Captions that are equal
+    within each column appear once, above the column. Other captions appear below each image,
+    shortened to its width; images narrower than `WIDEST` get black bars at their sides if needed.
+    Without captions the result is the bare grid. All captions must be `fonts.drawable`.
     """
     if not captions:
         return grid(images, columns, upscale=upscale)
@@ -44,7 +44,7 @@ def captioned_grid(
 def captioned(
     picture: Picture, captions: Sequence[str]
 ) -> UInt8[np.ndarray, "height wider channels"]:
-    """Adds a caption, vertically centered, to the left of each row of a grid."""
+    """Adds a vertically centered caption to the left of each row of a grid."""
     height = picture.shape[0] / len(captions)
     size = int(np.clip(height * 0.4, 9, 20))
     captions = [shortened(caption, LONGEST, size) for caption in captions]
@@ -59,9 +59,9 @@ def captioned(
 
 
 def shortened(text: str, width: int, size: int) -> str:
-    """The text as far as it fits into `width` pixels: all of it, its part before a comma, or less.
+    """Returns the text if it fits into `width` pixels, or its part before a comma, or a prefix.
 
-    A text that is cut ends with an ellipsis.
+    A prefix ends with an ellipsis.
     """
     for whole in (text, text.partition(",")[0]):
         if _width(whole, size) <= width:
@@ -74,7 +74,7 @@ def shortened(text: str, width: int, size: int) -> str:
 
 
 def _font_size(height: int) -> int:
-    """For a caption under an image of this height."""
+    """Returns the font size of captions below images of this height."""
     return int(np.clip(height / 8, 10, 16))
 
 
@@ -83,7 +83,7 @@ def _width(text: str, size: int) -> int:
 
 
 def _widened(images: Uint8Images, width: int) -> UInt8[np.ndarray, "batch height wider channels"]:
-    """The images between black bars, if they are narrower."""
+    """Returns the images between black bars if they are narrower than `width`."""
     missing = max(0, width - images.shape[2])
     return np.pad(images, ((0, 0), (0, 0), (missing // 2, missing - missing // 2), (0, 0)))
 
@@ -91,7 +91,7 @@ def _widened(images: Uint8Images, width: int) -> UInt8[np.ndarray, "batch height
 def _strips(
     captions: Sequence[str], size: int, images: Uint8Images
 ) -> UInt8[np.ndarray, "texts lower width channels"]:
-    """A picture of each caption, as wide as the images and of their channels."""
+    """Returns a picture of each caption, with the width and the channels of the images."""
     width, channels = images.shape[2:]
     height = size + 4
     strips = {}

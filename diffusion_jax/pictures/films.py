@@ -1,4 +1,4 @@
-"""Films of the denoising: pictures of an animation, and film strips."""
+"""Films of the denoising as frames of an animation or as a film strip."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ Frames = UInt8[np.ndarray, "count frames height width channels"]
 def animation(
     frames: Frames, captions: Sequence[str], columns: int, *, upscale: int = 1
 ) -> list[UInt8[np.ndarray, "rows columns channels"]]:
-    """For each time a grid of all images, see `captioned_grid`."""
+    """Returns a grid of all images for each time, see `captioned_grid`."""
     return [
         captioned_grid(at_once, captions, columns, upscale=upscale)
         for at_once in frames.swapaxes(0, 1)
@@ -23,9 +23,9 @@ def animation(
 def strip(
     frames: Frames, captions: Sequence[str], columns: int, *, upscale: int = 1
 ) -> UInt8[np.ndarray, "rows columns channels"]:
-    """A row for each image, with its caption to the left: its frames in the order of time.
+    """Returns a row of frames for each image, with its caption to the left.
 
-    columns: at most this many frames are shown, evenly spaced and ending with the last.
+    columns: the number of frames, at most; they are evenly spaced and end with the last one.
     """
     columns = min(columns, frames.shape[1])
     chosen = np.arange(1, columns + 1) * frames.shape[1] // columns - 1

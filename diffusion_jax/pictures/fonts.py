@@ -1,7 +1,7 @@
-"""Fonts that have the letters of a text: Pillow's own, DejaVu Sans, or one of the system's.
+"""Font selection by the letters of a text: Pillow's font, DejaVu Sans, or a system font.
 
-Pillow's font has little more than ASCII. Matplotlib brings DejaVu Sans: Latin with accents, Greek,
-Cyrillic, Hebrew and Arabic. Fonts for other scripts have to be installed on the system.
+Pillow's font covers little more than ASCII. DejaVu Sans, which is part of Matplotlib, covers Latin
+with accents, Greek, Cyrillic, Hebrew and Arabic. Other scripts need fonts installed on the system.
 """
 
 import unicodedata
@@ -12,17 +12,17 @@ from anyascii import anyascii
 from PIL import ImageFont
 from PIL.ImageFont import FreeTypeFont
 
-ELLIPSIS = "…"  # a caption may be cut, so a font has to have it
-# Fonts whose glyph for every letter is a box or a blank.
+ELLIPSIS = "…"  # required of all fonts, because captions may be shortened
+# Fonts whose glyphs are boxes or blanks.
 NO_LETTERS = ("lastresort", "adobeblank")
-# Other styles of a font come after its regular one.
+# Styles that come after the regular one.
 STYLES = ("bold", "italic", "oblique", "mono", "serif", "condensed", "light", "thin", "black")
 
 
 def drawable(text: str, fallback: str) -> str:
-    """The text if there is a font with all of its letters, otherwise its transliteration.
+    """Returns the text if a font has all its letters, otherwise its transliteration.
 
-    The fallback stands for a text of which nothing would be left.
+    fallback: returned if nothing of the text is left.
     """
     shown = (letter for letter in text if unicodedata.category(letter)[0] != "C" or letter == "\t")
     text = " ".join("".join(shown).split())
@@ -32,14 +32,14 @@ def drawable(text: str, fallback: str) -> str:
 
 
 def to_ascii(text: str) -> str:
-    """The text in ASCII: without accents, and other scripts transliterated."""
-    # Whole letters first: transliterated by itself, an accent could leave a mark of its own.
+    """Returns the text in ASCII, without accents and with other scripts transliterated."""
+    # Composed letters: a separate accent could be transliterated to a character of its own.
     letters = anyascii(unicodedata.normalize("NFC", text))
     return " ".join("".join(letter for letter in letters if letter.isprintable()).split())
 
 
 def font_for(text: str, size: int) -> FreeTypeFont:
-    """A font with the letters of a `drawable` text, and with an ellipsis."""
+    """Returns a font with the letters of a `drawable` text and the ellipsis."""
     letters = frozenset(text + ELLIPSIS)
     file = None if "".join(letters - {ELLIPSIS}).isascii() else _file_for(letters)
     return ImageFont.load_default(size) if file is None else ImageFont.truetype(file, size)
@@ -47,7 +47,7 @@ def font_for(text: str, size: int) -> FreeTypeFont:
 
 @lru_cache
 def _file_for(letters: frozenset[str]) -> Path | None:
-    """The first font file that has all of the letters."""
+    """Returns the first font file with all letters, or None."""
     wanted = {ord(letter) for letter in letters}
     for file in files():
         if wanted <= _letters(file) and _opens(file):
@@ -57,7 +57,7 @@ def _file_for(letters: frozenset[str]) -> Path | None:
 
 @lru_cache
 def files() -> list[Path]:
-    """DejaVu Sans, then the fonts of the system, the regular style of each first."""
+    """Returns DejaVu Sans and the system fonts, regular styles first."""
     import matplotlib
     from matplotlib import font_manager
 
@@ -73,17 +73,17 @@ def files() -> list[Path]:
 
 @lru_cache
 def _letters(file: Path) -> frozenset[int]:
-    """The code points that a font has glyphs for."""
+    """Returns the code points with a glyph."""
     from matplotlib.ft2font import FT2Font
 
     try:
         return frozenset(FT2Font(str(file)).get_charmap())
-    except (OSError, RuntimeError):  # no font, or a damaged one
+    except (OSError, RuntimeError):  # not a font, or damaged
         return frozenset()
 
 
 def _opens(file: Path) -> bool:
-    """Whether Pillow can draw with it; it cannot with bitmaps of another size, such as emoji."""
+    """Returns True if Pillow can use the font; it cannot scale bitmap fonts, such as emoji."""
     try:
         ImageFont.truetype(file, 12)
     except OSError:

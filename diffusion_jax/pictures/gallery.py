@@ -1,4 +1,4 @@
-"""Images as a call returns them: arrays that know how to be looked at."""
+"""Arrays of images that notebooks display as a grid."""
 
 import io
 import math
@@ -8,24 +8,22 @@ import numpy as np
 
 from diffusion_jax import images
 
-SMALLEST = 32  # pixels of the side in which an image is shown, at least
+SMALLEST = 32  # pixels, of the side of a displayed image
 
 
 class Gallery(np.ndarray):
-    """uint8 images (count, height, width, channels), an array like any other.
-
-    A notebook shows them as a grid. `Gallery.of(array)` makes them of an array.
-    """
+    """A NumPy array of uint8 images (count, height, width, channels), displayed as a grid."""
 
     @classmethod
     def of(cls, array: np.ndarray) -> "Gallery":
+        """Returns a view of an array."""
         return np.asarray(array).view(cls)
 
     def grid(self, columns: int | None = None, *, upscale: int | None = None) -> np.ndarray:
-        """One picture (height, width, channels) of all images, in rows of `columns`.
+        """Returns one picture (height, width, channels) of all images, in rows of `columns`.
 
-        columns: None for about a square. upscale: how many times as high and as wide each image
-        is; None for at least 32 pixels.
+        columns: None for about a square. upscale: integer factor of the side; None for at least 32
+        pixels.
         """
         if self.ndim != 4 or not self.size:
             raise ValueError(
@@ -38,11 +36,11 @@ class Gallery(np.ndarray):
     def save(
         self, path: str | Path, columns: int | None = None, *, upscale: int | None = None
     ) -> None:
-        """Writes the grid as a picture, in the format that the name ends in."""
+        """Saves the grid as a picture, in the format of the path's suffix."""
         images.to_pil(self.grid(columns, upscale=upscale)).save(path)
 
     def _repr_png_(self) -> bytes | None:
-        """What a notebook shows; nothing for arrays that are no images any more."""
+        """Returns the PNG that notebooks display; None if the array does not hold images."""
         if (
             self.ndim != 4
             or self.dtype != np.uint8
