@@ -18,7 +18,7 @@ NOT_RUN = {
     "-m pytest": "the tests run by themselves",
     "sbatch": "tests/scripts/test_slurm.py runs the batch files",
     "--coordinator": "it needs two machines; tests/training/test_devices.py starts two processes",
-    "scripts.play": "tests/playground/test_playground.py opens the playground",
+    "scripts.play": "tests/playground opens the playground",
     "scripts.data mnist": "it downloads",
     "scripts.data tfds": "it downloads",
     "tfds.py:cifar10": "the dataset is a download",
