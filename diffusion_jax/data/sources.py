@@ -11,7 +11,8 @@ from diffusion_jax.data import crops, imagenet, mnist
 from diffusion_jax.data.cache import ArraySource, Batch, CachedSource, Description, in_memory
 from diffusion_jax.data.crops import Crop
 from diffusion_jax.data.decoder import Decoder
-from diffusion_jax.data.folder import FolderOptions, find_images, read_folder, select_split
+from diffusion_jax.data.folder import find_images, read_folder, select_split
+from diffusion_jax.data.folder_options import FolderOptions
 from diffusion_jax.data.tfds_source import read_tfds
 
 NAMES = "digits, mnist, imagenet64, tfds:NAME, folder:PATH, prepared:PATH"

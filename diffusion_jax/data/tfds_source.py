@@ -1,6 +1,7 @@
-"""tfds datasets prepared as array_record, read without TensorFlow."""
+"""tfds datasets as array_record: preparation, and reading without TensorFlow."""
 
 import hashlib
+import importlib.util
 import logging
 import string
 from collections.abc import Iterator
@@ -87,6 +88,35 @@ def read_tfds(
         state_of=lambda indices: state,
         name_of=lambda index: f"{name}[{index}]",
     )
+
+
+def prepare_tfds(name: str, data_dir: Path | None, manual_dir: Path | None = None) -> Path:
+    """Prepares a tfds dataset as array_record, unless it is prepared, and returns its folder.
+
+    manual_dir: folder of files downloaded by hand. Raises ValueError if TensorFlow is missing, or
+    if tfds has no such dataset or cannot prepare it.
+    """
+    for module in ("tensorflow", "importlib_resources"):
+        if importlib.util.find_spec(module) is None:
+            raise ValueError(
+                f"Preparing a tfds dataset needs {module}: pip install -r requirements-tfds.txt"
+            )
+    import tensorflow_datasets as tfds
+    from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
+
+    folder = None if data_dir is None else str(data_dir)
+    try:
+        builder = tfds.builder(name, data_dir=folder, file_format="array_record")
+    except tfds.core.DatasetNotFoundError:
+        raise ValueError(f"tfds has no dataset {name!r} (--name)") from None
+    manual = None if manual_dir is None else str(manual_dir.resolve())
+    try:
+        builder.download_and_prepare(
+            download_config=tfds.download.DownloadConfig(manual_dir=manual)
+        )
+    except (tfds.download.DownloadError, NonMatchingChecksumError) as error:
+        raise ValueError(f"tfds cannot prepare {name}: {error}") from None
+    return Path(builder.data_path)
 
 
 def _open(name: str, split: str, data_dir: str | None) -> tuple[Any, Any]:

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from diffusion_jax.data.decoder import Decoder
-from diffusion_jax.data.folder import FolderOptions, find_images
+from diffusion_jax.data.folder import find_images
+from diffusion_jax.data.folder_options import FolderOptions
 from diffusion_jax.files import npz
 from diffusion_jax.images import Uint8Images
 

@@ -18,7 +18,8 @@ from diffusion_jax.config import build
 from diffusion_jax.data import make_source, preparation
 from diffusion_jax.data.crops import CROPS, RandomResizedCrop
 from diffusion_jax.data.decoder import Decoder
-from diffusion_jax.data.folder import FolderOptions, find_images, select_split
+from diffusion_jax.data.folder import find_images, select_split
+from diffusion_jax.data.folder_options import FolderOptions
 from diffusion_jax.runs.train import train
 from diffusion_jax.workdir.classes import load_classes
 
@@ -551,7 +552,7 @@ def test_two_steps_of_training_and_the_fingerprint_in_the_checkpoint(classes, tm
     train(config, tmp_path / "run")
     source = build.open_source(config)
     assert f"fingerprint {source.description.fingerprint[:16]}" in capsys.readouterr().out
-    about = Path(tmp_path / "run" / "checkpoints" / "2" / "about" / "metadata").read_text()
+    about = Path(tmp_path / "run" / "checkpoints" / "2" / "metadata.json").read_text()
     assert source.description.fingerprint in about
     assert load_classes(tmp_path / "run") == ["cat", "dog"]
     # Another folder's worth of files under the same name does not go unnoticed.

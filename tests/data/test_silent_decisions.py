@@ -14,7 +14,8 @@ from diffusion_jax.config.validation import validate
 from diffusion_jax.data import cache, dataset_summary, decoder, make_source
 from diffusion_jax.data.crops import Crop
 from diffusion_jax.data.decoder import Decoder
-from diffusion_jax.data.folder import FolderOptions, find_images
+from diffusion_jax.data.folder import find_images
+from diffusion_jax.data.folder_options import FolderOptions
 from diffusion_jax.data.image_warnings import ImageWarnings
 from diffusion_jax.files import npz
 from diffusion_jax.workdir.config import load_config

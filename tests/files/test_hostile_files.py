@@ -20,7 +20,8 @@ from diffusion_jax.data import crops, imagenet, numpy_pickle
 from diffusion_jax.data.cache import CachedSource, Description
 from diffusion_jax.data.crops import Crop
 from diffusion_jax.data.decoder import Decoder
-from diffusion_jax.data.folder import FolderOptions, find_images, read_folder
+from diffusion_jax.data.folder import find_images, read_folder
+from diffusion_jax.data.folder_options import FolderOptions
 from diffusion_jax.evaluation import image_sets, references
 from diffusion_jax.files import json_files, limits, npz, nvidia_pickle, torch_reader
 from diffusion_jax.importers import safetensors
