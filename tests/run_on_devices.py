@@ -1,40 +1,45 @@
 """Trains and samples a tiny model; `test_devices.py` starts this on different sets of devices.
 
-python tests/run_on_devices.py OUT.npz DEVICES MICRO_BATCHES SPLIT_STATE [COORDINATOR ID PROCESSES]
+python tests/run_on_devices.py OUT DEVICES CASE,CASE,... [WORKDIR COORDINATOR ID PROCESSES]
+
+A case is MICRO_BATCHES-SHARD_STATE, such as 4-0; its results are OUT/4-0.npz. With a workdir, a
+run is trained there for two steps, and resumed for one.
 """
 
 import os
 import sys
+from pathlib import Path
 
 import quick
 
-out, devices, micro_batches, shard_state, *distributed = sys.argv[1:]
+out, devices, cases, *distributed = sys.argv[1:]
 os.environ["XLA_FLAGS"] = quick.flags(int(devices))
 
 import jax
 
 if distributed:
-    coordinator, process_id, processes = distributed
+    workdir, coordinator, process_id, processes = distributed
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     jax.distributed.initialize(coordinator, int(processes), int(process_id))
 
 import numpy as np
-from tiny import tiny_config
+from tiny import tiny_config, tiny_transformer_config
 
 from diffusion_jax import parallel
 from diffusion_jax.config import build
 from diffusion_jax.data import batches
 from diffusion_jax.generation.sampler import Generator
-from diffusion_jax.runs.train import fresh_state, make_program, make_sharding
+from diffusion_jax.runs.train import fresh_state, make_program, make_sharding, train
 from diffusion_jax.training import metrics as step_metrics
 
 
-def main() -> None:
+def run_case(micro_batches: int, shard_state: bool) -> dict[str, np.ndarray]:
+    """Three steps, and images of the first parameters: all results by name."""
     # A large epsilon: otherwise Adam divides rounding errors by gradients that are nearly 0.
     config = tiny_config(
         model__time_embedding="published",  # which listens to the place in the batch
-        micro_batches=int(micro_batches),
-        shard_state=bool(int(shard_state)),
+        micro_batches=micro_batches,
+        shard_state=shard_state,
         average="power",
         averages__power__second_sigma_rel=0.1,
         optimizer__clip_norm=0.3,
@@ -85,7 +90,16 @@ def main() -> None:
         for kind in ("params", "ema_params", "second_ema_params", "opt_state")
         for path, leaf in jax.tree_util.tree_leaves_with_path(getattr(state, kind))
     }
-    np.savez(out, losses=losses, norms=norms, images=images, **params)
+    return {"losses": losses, "norms": norms, "images": images} | params
+
+
+def main() -> None:
+    for case in cases.split(","):
+        micro_batches, shard_state = map(int, case.split("-"))
+        np.savez(Path(out) / f"{case}.npz", **run_case(micro_batches, bool(shard_state)))
+    if distributed:
+        for steps in (2, 3):
+            train(tiny_transformer_config(steps=steps, log_every=1, batch_size=4), Path(workdir))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import quick
 from numpy.testing import assert_allclose
 
 from diffusion_jax.training.checkpoints import Checkpoints
@@ -17,11 +16,11 @@ from diffusion_jax.training.logging import read_metrics
 ROOT = Path(__file__).parents[2]
 
 
-def start(out, *arguments):
+def start(out, devices, cases, *distributed):
     environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
-    command = [sys.executable, "tests/run_on_devices.py", out, *map(str, arguments)]
+    command = [sys.executable, "tests/run_on_devices.py", out, devices, ",".join(cases)]
     return subprocess.Popen(
-        command,
+        [str(argument) for argument in (*command, *distributed)],
         cwd=ROOT,
         env=environment,
         stdout=subprocess.PIPE,
@@ -30,19 +29,22 @@ def start(out, *arguments):
     )
 
 
-def finish(process, out):
+def finish(process):
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output[-3000:]
-    return np.load(out)
+    return output
 
 
 @pytest.fixture(scope="module")
 def one_device(tmp_path_factory):
-    out = tmp_path_factory.mktemp("one") / "run.npz"
-    return finish(start(out, 1, 1, 0), out)
+    """The folder of the results of one device, by micro-batches and sharding."""
+    out = tmp_path_factory.mktemp("one")
+    finish(start(out, 1, ["1-0", "4-0", "1-1"]))
+    return out
 
 
-def check_same(run, reference):
+def check_same(path, one_device):
+    run, reference = np.load(path), np.load(one_device / "1-0.npz")
     assert run.files == reference.files
     for name in ("losses", "norms"):  # clipping hides the size of a gradient from all else
         assert_allclose(run[name], reference[name], rtol=1e-5)
@@ -52,53 +54,36 @@ def check_same(run, reference):
     assert_allclose(run["images"], reference["images"], atol=1e-4)
 
 
-@pytest.mark.parametrize(
-    ("devices", "micro_batches", "shard_state"),
-    [(2, 1, 0), (8, 1, 0), (1, 4, 0), (1, 1, 1), (8, 1, 1)],
-)
-def test_devices_and_micro_batches(devices, micro_batches, shard_state, one_device, tmp_path):
-    out = tmp_path / "run.npz"
-    check_same(finish(start(out, devices, micro_batches, shard_state), out), one_device)
+@pytest.mark.parametrize("case", ["4-0", "1-1"])
+def test_micro_batches_and_sharding_on_one_device_compute_the_same(case, one_device):
+    check_same(one_device / f"{case}.npz", one_device)
 
 
-@pytest.fixture
-def coordinator():
+@pytest.mark.parametrize(("devices", "cases"), [(2, ["1-0"]), (8, ["1-0", "1-1"])])
+def test_devices_compute_the_same(devices, cases, one_device, tmp_path):
+    finish(start(tmp_path, devices, cases))
+    for case in cases:
+        check_same(tmp_path / f"{case}.npz", one_device)
+
+
+def free_address():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return f"127.0.0.1:{free.getsockname()[1]}"
 
 
-@pytest.mark.parametrize("shard_state", [0, 1])
-def test_two_processes(shard_state, one_device, coordinator, tmp_path):
-    outs = [tmp_path / f"run_{i}.npz" for i in range(2)]
-    processes = [start(outs[i], 2, 1, shard_state, coordinator, i, 2) for i in range(2)]
-    for process, out in zip(processes, outs):
-        check_same(finish(process, out), one_device)
-
-
-def test_two_processes_train_save_and_resume(coordinator, tmp_path):
-    tiny = {"width": 8, "depth": 1, "num_heads": 2, "patch_size": 4}  # compiles fast
-    small = [f"--config.model.{name}={value}" for name, value in tiny.items()]
-    small += ["--config.optimizer.warmup_steps=1"]
-    small += ["--config.batch_size=4", "--config.sampling.steps=2", "--config.log_every=1"]
-    common = [sys.executable, "-m", "scripts.train", "--config=configs/digits_dit.py", *small]
-    common += [f"--workdir={tmp_path}", f"--coordinator={coordinator}", "--num_processes=2"]
-    flags = quick.flags(1)
-    for steps in (2, 3):
-        processes = [
-            subprocess.Popen(
-                [*common, f"--config.steps={steps}", f"--process_id={i}"],
-                cwd=ROOT,
-                env=os.environ | {"XLA_FLAGS": flags},
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-            )
-            for i in range(2)
-        ]
-        outputs = [process.communicate(timeout=300)[0] for process in processes]
-        assert [process.returncode for process in processes] == [0, 0], outputs
+def test_two_processes_compute_the_same_and_resume(one_device, tmp_path):
+    address, outs = free_address(), [tmp_path / str(index) for index in range(2)]
+    processes = []
+    for index, out in enumerate(outs):
+        out.mkdir()
+        distributed = (tmp_path / "run", address, index, 2)
+        processes.append(start(out, 2, ["1-0", "1-1"], *distributed))
+    outputs = [finish(process) for process in processes]
+    for out in outs:
+        for case in ("1-0", "1-1"):
+            check_same(out / f"{case}.npz", one_device)
     assert "Continuing from the checkpoint of step 2" in outputs[0]
-    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+    with Checkpoints(tmp_path / "run" / "checkpoints") as checkpoints:
         assert checkpoints.steps() == [2, 3]
-    assert [line["step"] for line in read_metrics(tmp_path)] == [1, 2, 3]
+    assert [line["step"] for line in read_metrics(tmp_path / "run")] == [1, 2, 3]
