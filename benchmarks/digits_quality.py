@@ -85,8 +85,8 @@ def affordable_steps(config, solver: str) -> int:
     for steps in range(_EVALUATIONS.value, 0, -1):
         overrides.change(config, {"solver": solver, "steps": steps})
         made, schedule = build.make_solver(config), build.make_schedule(config)
-        path = made.prepare(build.make_sampling_path(config), schedule)
-        if count_evaluations(made, path) <= _EVALUATIONS.value:
+        path = build.make_sampling_path(config)
+        if count_evaluations(made, path, schedule) <= _EVALUATIONS.value:
             return steps
     raise ValueError(f"{solver} cannot sample with --evaluations={_EVALUATIONS.value}")
 

@@ -15,10 +15,10 @@ from jaxtyping import Float
 from scipy.special import ndtr
 
 from diffusion_jax.diffusion.process import eps_from_x0, per_image
-from diffusion_jax.diffusion.sampling_schedule import Path, on_device
+from diffusion_jax.diffusion.sampling_schedule import SamplingSchedule, on_device
 from diffusion_jax.diffusion.schedules import Schedule
-from diffusion_jax.diffusion.types import Images, Level, Prediction, Waypoint
-from diffusion_jax.sampling.solver import History, Solver
+from diffusion_jax.diffusion.types import Images, Level, Prediction
+from diffusion_jax.sampling.solver import Coefficients, Solver, State
 
 WEIGHTS, MEANS, STDS = np.array([[0.3, 0.5, 0.2], [-0.6, 0.1, 0.7], [0.1, 0.2, 0.05]])
 SHAPE = (64, 64, 1)
@@ -53,24 +53,32 @@ def quantiles(level: Level, count: int) -> Float[np.ndarray, "count"]:
 
 
 @partial(jax.jit, static_argnums=0)
-def step(solver: Solver, now: Waypoint, next: Waypoint, x: Images, z: Images, history: History):
-    """(x, history) after a step with fresh noise z."""
-    return solver.step(denoiser, now, next, x, z, history)
+def step(
+    solver: Solver,
+    now: Level,
+    next: Level,
+    coefficients: Coefficients,
+    x: Images,
+    z: Images,
+    state: State,
+):
+    """Returns (x, state) after a step with noise z."""
+    return solver.step(denoiser, now, next, coefficients, x, z, state)
 
 
-def draw(solver: Solver, path: Path, schedule: Schedule, x: Images) -> Images:
-    """Where a solver leads from x. A step is compiled once, for paths of all lengths."""
-    path = on_device(solver.prepare(path, schedule))
-    history, rng = solver.init(x), np.random.default_rng(1)
+def draw(solver: Solver, path: SamplingSchedule, schedule: Schedule, x: Images) -> Images:
+    """Returns the state at the last level, from x. A step is compiled once, for all lengths."""
+    path, coefficients = on_device((path, solver.prepare(path, schedule)))
+    state, rng = solver.init(x), np.random.default_rng(1)
     for i in range(path.num_steps):
-        now, next = (jax.tree.map(itemgetter(i), rows) for rows in path.steps())
-        fresh_noise = jnp.asarray(rng.standard_normal(x.shape, np.float32))
-        x, history = step(solver, now, next, x, fresh_noise, history)
+        row = jax.tree.map(itemgetter(i), (*path.pairs(), coefficients))
+        noise = jnp.asarray(rng.standard_normal(x.shape, np.float32))
+        x, state = step(solver, *row, x, noise, state)
     return x
 
 
 def distances(
-    solver: Solver, path: Path, schedule: Schedule, images: int = 1
+    solver: Solver, path: SamplingSchedule, schedule: Schedule, images: int = 1
 ) -> tuple[float, float]:
     """(Wasserstein, Frechet) distance between what a solver draws and x at the path's last level.
 
@@ -79,7 +87,7 @@ def distances(
     which more values make smaller.
     """
     first, last = (
-        Level(*(float(row[end]) for row in jax.tree.leaves(path.levels()))) for end in (0, -1)
+        Level(*(float(row[end]) for row in jax.tree.leaves(path.levels))) for end in (0, -1)
     )
     count = images * int(np.prod(SHAPE))
     # In random order: what noise a value gets must not depend on its size.

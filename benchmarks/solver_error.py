@@ -44,10 +44,12 @@ def error(solver: object, name: str, spacing: str, steps: int) -> float:
     """The distance of the quantiles, on a path of this schedule."""
     from benchmarks.mixture import distances
     from diffusion_jax.diffusion.schedules import make_schedule
-    from diffusion_jax.sampling import make_path
+    from diffusion_jax.sampling import make_sampling_schedule
 
     schedule = make_schedule(name)
-    return distances(solver, make_path(schedule, steps=steps, spacing=spacing), schedule, IMAGES)[0]
+    return distances(
+        solver, make_sampling_schedule(schedule, steps=steps, spacing=spacing), schedule, IMAGES
+    )[0]
 
 
 def steps_within(solver: object, budgets: list[int]) -> list[int]:
@@ -66,7 +68,7 @@ def evaluations(solver: object, steps: int) -> int:
 
     from benchmarks import mixture
     from diffusion_jax.diffusion.schedules import make_schedule
-    from diffusion_jax.sampling import make_path
+    from diffusion_jax.sampling import make_sampling_schedule
 
     asked = []
 
@@ -82,7 +84,7 @@ def evaluations(solver: object, steps: int) -> int:
 
     schedule = make_schedule("flow")
     with jax.disable_jit():
-        path, x = make_path(schedule, steps=steps), jax.numpy.zeros((1, 1, 1, 1))
+        path, x = make_sampling_schedule(schedule, steps=steps), jax.numpy.zeros((1, 1, 1, 1))
         mixture.draw(counted(solver), path, schedule, x)
     return len(asked)
 

@@ -22,9 +22,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks import mixture
-from diffusion_jax import guidance, keys, losses, make_schedule, paths, process, sampling
+from diffusion_jax import guidance, keys, losses, make_schedule, process, sampling
 from diffusion_jax.data import make_source
 from diffusion_jax.diffusion.parameterizations import PARAMETERIZATIONS
+from diffusion_jax.diffusion.sampling_schedule import SamplingSchedule, on_device
+from diffusion_jax.diffusion.step_coefficients import StepCoefficients
 from diffusion_jax.diffusion.types import Images, Level, Prediction
 from diffusion_jax.images import normalize
 
@@ -58,7 +60,7 @@ def digits() -> Images:
 def level() -> Figure:
     """A digit at nine levels of `cosine`, and log SNR over time for three schedules."""
     cosine = make_schedule("cosine")
-    path = cosine.path(8)
+    path = cosine.sampling_schedule(8)
     x0 = digits()[3:4]
     noise = jax.random.normal(jax.random.key(1), x0.shape)
     figure = plt.figure(figsize=(7.2, 3.6), layout="constrained")
@@ -71,7 +73,7 @@ def level() -> Figure:
     axes = bottom.subplots()
     u = np.linspace(0.001, 0.999, 500)
     for name in ("cosine", "linear"):
-        chain = make_schedule(name).path(1000).levels()
+        chain = make_schedule(name).sampling_schedule(1000).levels
         signal, noise = (np.asarray(row, np.float64)[:-1] for row in (chain.alpha, chain.sigma))
         axes.plot(np.arange(1000, 0, -1) / 1000, 2 * np.log(signal / noise), label=name)
     for name in ("flow", "continuous_cosine"):
@@ -85,13 +87,13 @@ def level() -> Figure:
 
 def denoiser() -> Figure:
     """What the exact denoiser of the digits says of one of them at six levels."""
-    path = make_schedule("edm").path(1000)
+    path = make_schedule("edm").sampling_schedule(1000)
     data = digits()
     x0 = data[3:4]
     noise = jax.random.normal(jax.random.key(2), x0.shape)
     exact = exact_denoiser(data)
     figure, grid = plt.subplots(2, 7, figsize=(7.2, 2.4), layout="constrained")
-    sigmas = np.asarray(path.levels().sigma)
+    sigmas = np.asarray(path.levels.sigma)
     for column, sigma in enumerate((0.1, 0.3, 0.6, 1.0, 1.5, 3.0, 20.0)):
         here = numbers(path, int(np.abs(sigmas - sigma).argmin()))
         x = process.q_sample(here, x0, noise)
@@ -105,7 +107,7 @@ def denoiser() -> Figure:
 
 def parameterization() -> Figure:
     """The targets of all parameterizations, of one digit and one noise, at seven levels."""
-    path = make_schedule("cosine").path(12)
+    path = make_schedule("cosine").sampling_schedule(12)
     x0 = digits()[3:4]
     noise = jax.random.normal(jax.random.key(1), x0.shape)
     places = (11, 9, 7, 6, 5, 3, 1)
@@ -137,8 +139,8 @@ def solver() -> Figure:
         sigmas, states = followed(name, schedule, steps, start, options)
         axes.plot(sigmas, states, ".-", color="#4269d0", linewidth=1, markersize=4)
         made = sampling.SOLVERS[name]()
-        path = sampling.make_path(schedule, steps=steps, **options)
-        count = sampling.count_evaluations(made, made.prepare(path, schedule))
+        path = sampling.make_sampling_schedule(schedule, steps=steps, **options)
+        count = sampling.count_evaluations(made, path, schedule)
         axes.set(title=f"{name}: {count} evaluations", xlabel="sigma", xlim=(3.05, 0))
         axes.set_xscale("function", functions=(np.cbrt, lambda root: root**3))
         axes.set_xticks((3, 1, 0.3, 0.05, 0), ("3", "1", "0.3", "0.05", "0"))
@@ -167,7 +169,7 @@ def guided() -> Figure:
     labels = rng.integers(3, size=900)
     data = np.asarray(means)[labels] + std * rng.standard_normal((900, 2))
     schedule = make_schedule("flow")
-    path = sampling.make_path(schedule, steps=40)
+    path = sampling.make_sampling_schedule(schedule, steps=40)
     count = 400
     figure, panels = plt.subplots(1, 4, figsize=(7.4, 2.2), sharey=True, layout="constrained")
     image_keys = keys.per_example(keys.derive(0, "sample"), jnp.arange(count))
@@ -176,7 +178,8 @@ def guided() -> Figure:
         label, null = jnp.full(count, 2), jnp.full(count, 3)
         told = guidance.guide(settings, of_class, label, null)
         heun = sampling.SOLVERS["heun"]()
-        x, _ = sampling.sample(heun, told, heun.prepare(path, schedule), image_keys, (1, 1, 2))
+        rows = path, heun.prepare(path, schedule)
+        x, _ = sampling.sample(heun, told, *rows, image_keys, (1, 1, 2))
         axes.scatter(*data.T, s=3, color="0.8", linewidths=0)
         axes.scatter(*np.asarray(x[:, 0, 0]).T, s=3, color="#4269d0", linewidths=0)
         axes.set(title=f"w = {scale:g}", xlim=(-1.6, 1.6), ylim=(-1.4, 1.9), xticks=(), yticks=())
@@ -188,8 +191,8 @@ def bound() -> Figure:
     schedule = make_schedule("cosine")
     figure, (left, right) = plt.subplots(1, 2, figsize=(7.4, 2.8), layout="constrained")
     for steps in (25, 100, 1000):
-        row = sampling.make_path(schedule, steps=steps).waypoints
-        ratio = np.asarray(row.posterior_variance)[1:-1] / np.asarray(row.beta)[1:-1]
+        row = sampling.make_sampling_schedule(schedule, steps=steps).steps
+        ratio = np.asarray(row.posterior_variance)[:-1] / np.asarray(row.beta)[:-1]
         left.plot(np.linspace(1, 1 / steps, steps - 1), ratio, label=f"T = {steps}")
     left.set(xlabel="t / T", ylabel="beta-tilde / beta", ylim=(0, 1.02), xlim=(0, 1))
     left.legend(frameon=False, loc="lower right")
@@ -198,17 +201,17 @@ def bound() -> Figure:
     x0 = data[::18]
     exact = exact_denoiser(data)
     steps = 100
-    path = paths.on_device(sampling.make_path(schedule, steps=steps))
-    now, next = path.steps()
+    path = on_device(sampling.make_sampling_schedule(schedule, steps=steps))
+    now, _ = path.pairs()
     noise = jax.random.normal(jax.random.key(3), x0.shape)
 
     @partial(jax.jit, static_argnums=2)
-    def term(now: Level, next: Level, fixed: str) -> jax.Array:
+    def term(now: Level, step: StepCoefficients, fixed: str) -> jax.Array:
         x = process.q_sample(now, x0, noise)
-        return jnp.mean(losses.vlb(next, x0, x, exact(x, now), fixed=fixed))
+        return jnp.mean(losses.vlb(step, x0, x, exact(x, now), fixed=fixed))
 
     for fixed in ("small", "large"):
-        rows = [jax.tree.map(lambda row, i=i: row[i], (now, next)) for i in range(steps)]
+        rows = [jax.tree.map(lambda row, i=i: row[i], (now, path.steps)) for i in range(steps)]
         bits = [float(term(*row, fixed)) / np.log(2) for row in rows]
         right.semilogy(np.arange(steps, 0, -1), bits, label=f"{fixed}: {sum(bits):.2f} in all")
     right.set(
@@ -235,19 +238,20 @@ def exact_denoiser(data: Images) -> Callable[[Images, Level], Prediction]:
 def followed(name: str, schedule, steps: int, start: np.ndarray, options: dict) -> tuple:
     """(sigma, x) at every level that a solver visits, for values that start at `start`."""
     made = sampling.SOLVERS[name]()
-    path = made.prepare(sampling.make_path(schedule, steps=steps, **options), schedule)
+    path = sampling.make_sampling_schedule(schedule, steps=steps, **options)
+    coefficients = made.prepare(path, schedule)
     x = jnp.asarray(start, jnp.float32).reshape(1, 1, -1, 1)
     image_keys = keys.per_example(keys.derive(0, "sample"), jnp.arange(1))
     _, film = sampling.sample(
-        made, mixture.denoiser, path, image_keys, x.shape[1:], frames=steps, x=x
+        made, mixture.denoiser, path, coefficients, image_keys, x.shape[1:], frames=steps, x=x
     )
     states = np.concatenate([x[None], film.x]).reshape(steps + 1, -1)
-    return np.asarray(path.levels().sigma), states
+    return np.asarray(path.levels.sigma), states
 
 
-def numbers(path: paths.Path, place: int) -> Level:
+def numbers(path: SamplingSchedule, place: int) -> Level:
     """One level of a path."""
-    levels = path.levels()
+    levels = path.levels
     return replace(
         levels,
         **{n: jnp.float32(getattr(levels, n)[place]) for n in ("alpha", "sigma", "c_noise")},

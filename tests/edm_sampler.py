@@ -3,19 +3,19 @@
 import jax
 import numpy as np
 
-from diffusion_jax.diffusion import sampling_schedule
+from diffusion_jax.diffusion.sampling_schedule import on_device
 
 CHURN = {"s_churn": 5.0, "s_tmin": 0.05, "s_tmax": 50.0, "s_noise": 1.003}
 
 
 def walk(solver, path, schedule, denoiser, x, noises):
-    """The end of the path, with given noises, one for each step."""
-    path = sampling_schedule.on_device(solver.prepare(path, schedule))
+    """Returns the state at the last level, with given noises, one for each step."""
+    path, coefficients = on_device((path, solver.prepare(path, schedule)))
     history = solver.init(x)
-    step = jax.jit(lambda now, next, x, z, h: solver.step(denoiser, now, next, x, z, h))
+    step = jax.jit(lambda *args: solver.step(denoiser, *args))
     for i in range(path.num_steps):
-        now, next = (jax.tree.map(lambda row: row[i], rows) for rows in path.steps())  # noqa: B023
-        x, history = step(now, next, x, noises[i], history)
+        now, next, row = jax.tree.map(lambda rows: rows[i], (*path.pairs(), coefficients))  # noqa: B023
+        x, history = step(now, next, row, x, noises[i], history)
     return x
 
 

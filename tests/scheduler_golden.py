@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffusion_jax.diffusion import sampling_schedule
 from diffusion_jax.diffusion.discrete_schedules import from_alphas_bar
 from diffusion_jax.diffusion.process import per_image
+from diffusion_jax.diffusion.sampling_schedule import from_levels, on_device
 from diffusion_jax.diffusion.schedules import make_schedule
 from diffusion_jax.diffusion.types import Level, Prediction
 
@@ -63,14 +63,12 @@ def chain(schedule):
 def variance_preserving(golden):
     """The path with the golden's sigmas on which signal^2 + noise^2 = 1."""
     signal = 1 / np.sqrt(1 + golden.sigmas**2)
-    return sampling_schedule.from_levels(Level(signal, golden.sigmas * signal, golden.c_noises))
+    return from_levels(Level(signal, golden.sigmas * signal, golden.c_noises))
 
 
 def in_sigma(golden):
     """The path with the golden's sigmas on which the signal is 1."""
-    return sampling_schedule.from_levels(
-        Level(np.ones_like(golden.sigmas), golden.sigmas, golden.c_noises)
-    )
+    return from_levels(Level(np.ones_like(golden.sigmas), golden.sigmas, golden.c_noises))
 
 
 def denoiser(schedule, learned=False):
@@ -94,13 +92,13 @@ def denoiser(schedule, learned=False):
 
 def follow(solver, denoiser, path, schedule, golden):
     """x at each level of the path, (levels, *SHAPE), with the golden's start and noises."""
-    path = sampling_schedule.on_device(solver.prepare(path, schedule))
+    path, coefficients = on_device((path, solver.prepare(path, schedule)))
     x = jnp.asarray(golden.states[0], jnp.float32)
     step = jax.jit(partial(solver.step, denoiser))
     history, states = solver.init(x), [x]
     for i in range(path.num_steps):
-        now, next = (jax.tree.map(lambda row: row[i], rows) for rows in path.steps())  # noqa: B023
-        x, history = step(now, next, x, jnp.asarray(golden.noises[i]), history)
+        now, next, row = jax.tree.map(lambda rows: rows[i], (*path.pairs(), coefficients))  # noqa: B023
+        x, history = step(now, next, row, x, jnp.asarray(golden.noises[i]), history)
         states.append(x)
     return np.stack(states)
 

@@ -15,13 +15,14 @@ from diffusion_jax.data import FolderOptions, Source, batches, make_source
 from diffusion_jax.data.cache import Batch
 from diffusion_jax.data.crops import Crop, RandomResizedCrop
 from diffusion_jax.data.pipeline import check_size
-from diffusion_jax.diffusion import guidance, sampling_schedule, schedules
+from diffusion_jax.diffusion import guidance, schedules
 from diffusion_jax.diffusion.losses import ERRORS, LOSSES, Loss
 from diffusion_jax.diffusion.parameterizations import PARAMETERIZATIONS, Parameterization
+from diffusion_jax.diffusion.sampling_schedule import SamplingSchedule
 from diffusion_jax.diffusion.timestep_samplers import TIMESTEPS, TimestepSampler
 from diffusion_jax.diffusion.weights import WEIGHTS, Weight
 from diffusion_jax.models import MODELS, Network
-from diffusion_jax.sampling import SOLVERS, Solver, make_path
+from diffusion_jax.sampling import SOLVERS, Solver, make_sampling_schedule
 from diffusion_jax.training.ema import AVERAGES, Decay
 from diffusion_jax.training.optimizers import adamw, learning_rate_schedule
 
@@ -71,7 +72,7 @@ def make_schedule(config: ConfigDict) -> schedules.Schedule:
     return schedules.make_schedule(
         schedule.name,
         schedule.num_steps,
-        schedule.behaviour,
+        schedule.behaviour == "original",
         schedule.first_timestep,
         schedule.rescale_timesteps,
         **options_in(schedule, schedule.name),
@@ -106,10 +107,10 @@ def make_solver(config: ConfigDict) -> Solver:
     return SOLVERS[name](**options_in(config.sampling, name))
 
 
-def make_sampling_path(config: ConfigDict) -> sampling_schedule.Path:
+def make_sampling_path(config: ConfigDict) -> SamplingSchedule:
     """The levels to visit when sampling."""
     sampling = config.sampling
-    return make_path(
+    return make_sampling_schedule(
         make_schedule(config),
         steps=sampling.steps,
         stride=sampling.stride,

@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 from diffusion_jax.config import build
 from diffusion_jax.config.schema import options_in, options_of
 from diffusion_jax.sampling import SOLVERS, SPACINGS
-from diffusion_jax.sampling.spacing import has_own_number
+from diffusion_jax.sampling.spacing import fixes_num_steps
 
 # Settings that do nothing unless they are given; "" and 0 are off.
 OFF_AT_ZERO = (
@@ -66,7 +66,7 @@ def change(
         )
     _set_options(sampling, options or {})
     own = options_in(sampling, sampling.spacing)
-    if given.get("steps") is not None and has_own_number(sampling.spacing, **own):
+    if given.get("steps") is not None and fixes_num_steps(sampling.spacing, **own):
         instead = ", or add --option interpolate=true" if "interpolate" in own else ""
         raise ValueError(
             f"--steps was given, but spacing={sampling.spacing} has its own number of steps. Leave "

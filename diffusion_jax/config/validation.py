@@ -13,7 +13,6 @@ from diffusion_jax.config import build
 from diffusion_jax.config.rules import RULES, holds
 from diffusion_jax.config.schema import TABLES, known_network, model_section, options_by_name
 from diffusion_jax.data import FolderOptions, make_source
-from diffusion_jax.diffusion.discrete_schedules import DiscreteSchedule
 from diffusion_jax.diffusion.types import Level
 from diffusion_jax.training.optimizers import adamw
 from diffusion_jax.workdir.config import flatten
@@ -170,7 +169,7 @@ def _check_sections(config: ConfigDict) -> None:
             f"loss.weight={config.loss.weight} is derived for the squared error, and "
             f"loss.error={config.loss.error} was chosen. Set loss.weight=uniform"
         )
-    if loss.needs_bound and not isinstance(schedule, DiscreteSchedule):
+    if loss.needs_bound and schedule.num_steps is None:
         raise ValueError(
             f"loss.kind={config.loss.kind} has a variational bound, which takes a chain of steps; "
             f"schedule.name={config.schedule.name} is continuous. Set loss.kind=simple"

@@ -1,6 +1,6 @@
 """Continuous noise schedules, with a level for every time.
 
-`level` takes NumPy arrays on the host, in float64, or JAX arrays under jit; xp says which.
+`level` takes NumPy arrays on the host, in float64, or JAX arrays under jit; xp selects which.
 """
 
 from dataclasses import dataclass
@@ -9,19 +9,54 @@ from types import ModuleType
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
-from diffusion_jax.diffusion import sampling_schedule
+from diffusion_jax.diffusion.sampling_schedule import (
+    SamplingSchedule,
+    karras_sigmas,
+    to_clean_image,
+)
 from diffusion_jax.diffusion.types import Keys, Leaf, Level, PerExample
 
-CLOCK = 1000.0  # what a network is told at the noisy end, as with 1,000 discrete steps
+LARGEST_C_NOISE = 1000.0  # at the noisy end, as with 1,000 discrete steps
+
+
+class ContinuousSchedule:
+    """Base of the schedules without steps, whose position is a time u in `time_range`.
+
+    A subclass has `sigma_range`, `time_range`, `level` and `at_sigma`.
+    """
+
+    num_steps = None
+
+    def draw(self, keys: Keys) -> PerExample:
+        """Draws u uniformly from `time_range`, one for each key."""
+        first, last = self.time_range
+        return jax.vmap(lambda key: jax.random.uniform(key, (), minval=first, maxval=last))(keys)
+
+    def after(self, position: Leaf) -> None:
+        """Returns None: there is no next level, and hence no variational bound."""
+
+    def visit(self, positions: Float[np.ndarray, "num_steps"]) -> SamplingSchedule:
+        """Returns the sampling schedule of these u, given in increasing order, and clean image."""
+        return to_clean_image(self.level(positions[::-1], np))
+
+    def sampling_schedule(self, steps: int) -> SamplingSchedule:
+        """Returns the schedule of `steps` steps, evenly spaced in u, to the clean image."""
+        return self.visit(np.linspace(self.time_range[1], 0, steps + 1)[-2::-1])
+
+    def ending_clean(self) -> "ContinuousSchedule":
+        """Returns the schedule itself, which ends at the clean image."""
+        return self
 
 
 @dataclass(frozen=True)
-class ContinuousCosine:
-    """signal = cos(pi u / 2), noise = sin(pi u / 2), with u uniform in (0, 1).
+class ContinuousCosine(ContinuousSchedule):
+    """alpha = cos(pi u / 2), sigma = sin(pi u / 2), with u uniform in (0, 1).
 
     Improved DDPM (arXiv:2102.09672, eq. 17) without its offset, in continuous time: the schedule of
-    simple diffusion (arXiv:2301.11093, section 2). log(signal^2 / noise^2) stays within +-20.
+    simple diffusion (arXiv:2301.11093, section 2). log(alpha^2 / sigma^2) stays within
+    +-largest_log_snr.
     """
 
     largest_log_snr: float = 20.0
@@ -32,7 +67,7 @@ class ContinuousCosine:
 
     @property
     def sigma_range(self) -> tuple[float, float]:
-        """The smallest and the largest noise / signal."""
+        """The smallest and the largest sigma / alpha."""
         return float(np.exp(-self.largest_log_snr / 2)), float(np.exp(self.largest_log_snr / 2))
 
     @property
@@ -41,35 +76,22 @@ class ContinuousCosine:
         smallest, largest = self.sigma_range
         return 2 / np.pi * float(np.arctan(smallest)), 2 / np.pi * float(np.arctan(largest))
 
-    def draw(self, keys: Keys) -> PerExample:
-        """u, one for each key."""
-        first, last = self.time_range
-        return jax.vmap(lambda key: jax.random.uniform(key, (), minval=first, maxval=last))(keys)
-
     def level(self, u: Leaf, xp: ModuleType = jnp) -> Level:
-        """The levels of these u. The cosine of u is the sine of 1 - u, which keeps its digits."""
+        """Returns the levels of these u. cos(u) is sin(1 - u), which keeps its digits."""
         angle = np.pi / 2
-        return Level(xp.sin(angle * (1 - u)), xp.sin(angle * u), CLOCK * u)
-
-    def after(self, position: Leaf) -> None:
-        """There is no next level, and hence no variational bound."""
+        return Level(xp.sin(angle * (1 - u)), xp.sin(angle * u), LARGEST_C_NOISE * u)
 
     def at_sigma(self, sigma: Leaf, xp: ModuleType = np) -> Level:
-        """The levels of these noise / signal."""
+        """Returns the levels of these sigma / alpha."""
         return self.level(2 / np.pi * xp.arctan(sigma), xp)
-
-    def path(self, steps: int) -> sampling_schedule.Path:
-        """Evenly spaced in u, from the largest log-SNR to the clean image."""
-        u = np.linspace(self.time_range[1], 0, steps + 1)
-        return sampling_schedule.from_levels(self.level(u, np))
 
 
 @dataclass(frozen=True)
-class Flow:
-    """signal = 1 - u, noise = u, with u uniform in (0, 1): straight lines from noise to data.
+class Flow(ContinuousSchedule):
+    """alpha = 1 - u, sigma = u, with u uniform in (0, 1): straight lines from noise to data.
 
     Rectified flow (arXiv:2209.03003), flow matching (arXiv:2210.02747), with time turned around.
-    nearest_end: how close u comes to 0 and 1, where signal or noise vanish.
+    nearest_end: the distance of u from 0 and 1, where sigma or alpha vanish; in (0, 0.5).
     """
 
     nearest_end: float = 1e-5
@@ -80,7 +102,7 @@ class Flow:
 
     @property
     def sigma_range(self) -> tuple[float, float]:
-        """The smallest and the largest noise / signal."""
+        """The smallest and the largest sigma / alpha."""
         return self.nearest_end / (1 - self.nearest_end), (1 - self.nearest_end) / self.nearest_end
 
     @property
@@ -88,31 +110,18 @@ class Flow:
         """The smallest and the largest u."""
         return self.nearest_end, 1 - self.nearest_end
 
-    def draw(self, keys: Keys) -> PerExample:
-        """u, one for each key."""
-        first, last = self.time_range
-        return jax.vmap(lambda key: jax.random.uniform(key, (), minval=first, maxval=last))(keys)
-
     def level(self, u: Leaf, xp: ModuleType = jnp) -> Level:
-        """The levels of these u."""
-        return Level(1 - u, u, CLOCK * u)
-
-    def after(self, position: Leaf) -> None:
-        """There is no next level, and hence no variational bound."""
+        """Returns the levels of these u."""
+        return Level(1 - u, u, LARGEST_C_NOISE * u)
 
     def at_sigma(self, sigma: Leaf, xp: ModuleType = np) -> Level:
-        """The levels of these noise / signal."""
+        """Returns the levels of these sigma / alpha."""
         return self.level(sigma / (1 + sigma), xp)
-
-    def path(self, steps: int) -> sampling_schedule.Path:
-        """Evenly spaced in u, from (nearly) pure noise to the clean image."""
-        u = np.linspace(self.time_range[1], 0, steps + 1)
-        return sampling_schedule.from_levels(self.level(u, np))
 
 
 @dataclass(frozen=True)
-class EDM:
-    """signal = 1, noise = sigma, with log sigma ~ N(p_mean, p_std^2). EDM (arXiv:2206.00364).
+class EDM(ContinuousSchedule):
+    """alpha = 1, with log sigma ~ N(p_mean, p_std^2). EDM (arXiv:2206.00364).
 
     Training draws sigma as in its table 1. Sampling goes from sigma_max to sigma_min, evenly in
     sigma^(1/rho), and then to 0 (eq. 5). The c_noise is log(sigma) / 4.
@@ -124,32 +133,30 @@ class EDM:
     sigma_max: float = 80.0
     rho: float = 7.0
 
+    time_range = None  # sigma is drawn, not a time
+
     def __post_init__(self) -> None:
         if not 0 < self.sigma_min < self.sigma_max or self.rho <= 0 or self.p_std <= 0:
             raise ValueError(f"{self} must have 0 < sigma_min < sigma_max, rho > 0 and p_std > 0")
 
     @property
     def sigma_range(self) -> tuple[float, float]:
-        """The smallest and the largest noise / signal of sampling."""
+        """The smallest and the largest sigma of sampling."""
         return self.sigma_min, self.sigma_max
 
     def draw(self, keys: Keys) -> PerExample:
-        """sigma, one for each key."""
+        """Draws sigma, one for each key."""
         normal = jax.vmap(lambda key: jax.random.normal(key, ()))(keys)
         return jnp.exp(self.p_mean + self.p_std * normal)
 
     def level(self, sigma: Leaf, xp: ModuleType = jnp) -> Level:
-        """The levels of these sigma, which are positive."""
+        """Returns the levels of these sigma, which are positive."""
         return Level(xp.ones_like(sigma), sigma, xp.log(sigma) / 4)
 
-    def after(self, position: Leaf) -> None:
-        """There is no next level, and hence no variational bound."""
-
     def at_sigma(self, sigma: Leaf, xp: ModuleType = np) -> Level:
-        """The levels of these noise / signal."""
+        """Returns the levels of these sigma."""
         return self.level(sigma, xp)
 
-    def path(self, steps: int) -> sampling_schedule.Path:
-        """Eq. 5: even in sigma^(1/rho), then the clean image."""
-        sigma = sampling_schedule.karras_sigmas(steps, self.sigma_min, self.sigma_max, self.rho)
-        return sampling_schedule.to_clean_image(self.level(sigma, np))
+    def sampling_schedule(self, steps: int) -> SamplingSchedule:
+        """Returns the schedule of eq. 5: even in sigma^(1/rho), then the clean image."""
+        return self.visit(karras_sigmas(steps, self.sigma_min, self.sigma_max, self.rho)[::-1])

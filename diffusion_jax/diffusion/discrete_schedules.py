@@ -13,8 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int, Num
 
-from diffusion_jax.diffusion import sampling_schedule
-from diffusion_jax.diffusion.types import Keys, Leaf, Level, Steps, Waypoint
+from diffusion_jax.diffusion.sampling_schedule import SamplingSchedule, from_levels, on_device
+from diffusion_jax.diffusion.step_coefficients import StepCoefficients
+from diffusion_jax.diffusion.types import Keys, Leaf, Level, Steps
 
 Betas = Float[np.ndarray, "num_steps"]
 Table = Float[np.ndarray, "num_steps_plus_1"]
@@ -25,10 +26,10 @@ Positions = Int[np.ndarray, "kept"]
 class DiscreteSchedule:
     """A chain of num_steps steps (DDPM, arXiv:2006.11239, section 2).
 
-    There are two c_noises: t, the position in this chain, and `timesteps[t]`, what the network is
-    told, which differ once a chain has been respaced. alphas and one_minus_alphas_bar are tables
-    of their own because 1 - x in float32 would lose their digits where x is close to 1.
-    beta_bounds: what beta_t was clipped into.
+    A position in the chain is t. `timesteps[t]` is the c_noise of the network; the two differ in a
+    respaced chain. alphas and one_minus_alphas_bar are tables of their own because 1 - x in float32
+    would lose their digits where x is close to 1. beta_bounds: the interval that beta_t was clipped
+    into.
     """
 
     timesteps: Num[np.ndarray, "num_steps_plus_1"]
@@ -44,76 +45,65 @@ class DiscreteSchedule:
         return len(self.timesteps) - 1
 
     @property
+    def time_range(self) -> tuple[float, float]:
+        """The first and the last step."""
+        return 1.0, float(self.num_steps)
+
+    @property
     def sigma_range(self) -> tuple[float, float]:
-        """noise / signal of the first and of the last step."""
+        """sigma / alpha of the first and of the last step."""
         sigma = self._sigma()
         return float(sigma[1]), float(sigma[-1])
 
     def draw(self, keys: Keys) -> Steps:
-        """t uniform on 1 .. num_steps, one for each key. DDPM, algorithm 1."""
+        """Draws t uniformly from 1 .. num_steps, one for each key. DDPM, algorithm 1."""
         return jax.vmap(lambda key: jax.random.randint(key, (), 1, self.num_steps + 1))(keys)
 
-    def level(self, t: Steps) -> Level:
-        """The levels of these steps, (batch,)."""
-        levels = self._levels()
-        return jax.tree.map(lambda table: jnp.asarray(table, jnp.float32)[t], levels)
+    def level(self, t: Leaf, xp: ModuleType = jnp) -> Level:
+        """Returns the levels of these steps, (batch,); in float64 with xp = numpy."""
+        dtype = jnp.float32 if xp is jnp else np.float64
+        return jax.tree.map(lambda table: xp.asarray(table, dtype)[t], self._levels())
 
-    def after(self, t: Steps) -> Waypoint:
-        """What a step from t to t - 1 needs, (batch,)."""
-        tables = jax.tree.map(
-            lambda row: row[::-1], sampling_schedule.on_device(self.path()).waypoints
-        )
-        return jax.tree.map(lambda table: jnp.asarray(table)[t - 1], tables)
+    def after(self, t: Steps) -> StepCoefficients:
+        """Returns the coefficients of the steps from t to t - 1, (batch,)."""
+        steps = on_device(self.sampling_schedule().steps)
+        return jax.tree.map(lambda row: jnp.asarray(row[::-1])[t - 1], steps)
 
     def at_sigma(self, sigma: Leaf, xp: ModuleType = np) -> Level:
-        """The levels of these noise / signal, with a c_noise between the steps of the chain.
+        """Returns the levels of these sigma / alpha, with a c_noise between the chain's own.
 
         It is interpolated in log(sigma / alpha), as in k-diffusion, and constant outside the chain.
         xp: numpy, for float64 on the host, or jax.numpy under jit.
         """
         known, first = np.unique(np.log(self._sigma()[1:]), return_index=True)
         c_noises = self.timesteps[1:].astype(np.float64)[first]
-        signal = 1 / xp.sqrt(1 + sigma**2)
-        return Level(signal, sigma * signal, xp.interp(xp.log(sigma), known, c_noises))
+        alpha = 1 / xp.sqrt(1 + sigma**2)
+        return Level(alpha, sigma * alpha, xp.interp(xp.log(sigma), known, c_noises))
 
-    def path(self, steps: int | None = None) -> sampling_schedule.Path:
-        """From the last step down to entry 0, through all steps or evenly spaced ones.
+    def visit(self, positions: Positions) -> SamplingSchedule:
+        """Returns the sampling schedule of these steps, given in increasing order, and entry 0."""
+        return respace(self, positions).sampling_schedule()
+
+    def sampling_schedule(self, steps: int | None = None) -> SamplingSchedule:
+        """Returns the sampling schedule of all steps, or of evenly spaced ones, and entry 0.
 
         steps: see `steps_by_count`. Raises ValueError for more than the chain has.
         """
         if steps is not None:
-            return respace(self, steps_by_count(self.num_steps, steps)).path()
-        whole, before = self.one_minus_alphas_bar[1:], self.one_minus_alphas_bar[:-1]
-        beta = self.betas[1:]
-        variance = before / whole * beta
-        with np.errstate(divide="ignore"):
-            snr = -np.log(self._sigma())
-        # In float32, as 0.1.0 sampled: near T the difference has few digits, and exact ones would
-        # move the images of its runs (eta = 1) by up to 3e-5.
-        whole_32, before_32, beta_32 = (row.astype(np.float32) for row in (whole, before, beta))
-        steps = {
-            "beta": beta,
-            "posterior_variance": variance,
-            "variance_left": before_32 - before_32 / whole_32 * beta_32,
-            "posterior_x0": np.sqrt(self.alphas_bar[:-1]) * beta / whole,
-            "posterior_x": np.sqrt(self.alphas[1:]) * before / whole,
-            "log_snr_step": -np.diff(snr),
-        }
+            return self.visit(steps_by_count(self.num_steps, steps))
         levels = jax.tree.map(lambda table: table[::-1], self._levels())
-        return sampling_schedule.Path(
-            sampling_schedule.waypoints(levels, **{name: row[::-1] for name, row in steps.items()})
-        )
+        return from_levels(levels, betas=self.betas[:0:-1])
 
     def ending_clean(self) -> "DiscreteSchedule":
-        """The same chain in float64, with alpha-bar_0 = 1; changes only the original's cosine."""
+        """Returns the chain in float64, with alpha-bar_0 = 1; changes only the original's."""
         alphas_bar = np.array(self.alphas_bar, np.float64)
         alphas_bar[0] = 1
         return from_alphas_bar(alphas_bar, self.timesteps, self.beta_bounds)
 
     def _levels(self) -> Level:
         return Level(
-            alpha=np.sqrt(self.alphas_bar),
-            sigma=np.sqrt(self.one_minus_alphas_bar),
+            alpha=np.sqrt(np.asarray(self.alphas_bar, np.float64)),
+            sigma=np.sqrt(np.asarray(self.one_minus_alphas_bar, np.float64)),
             c_noise=self.timesteps.astype(np.float64),
         )
 

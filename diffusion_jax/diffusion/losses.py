@@ -21,6 +21,7 @@ from diffusion_jax.diffusion.process import (
     p_distribution,
     q_posterior,
 )
+from diffusion_jax.diffusion.step_coefficients import StepCoefficients
 from diffusion_jax.diffusion.types import (
     Gaussian,
     Images,
@@ -28,7 +29,6 @@ from diffusion_jax.diffusion.types import (
     PerExample,
     Prediction,
     Scalar,
-    Waypoint,
 )
 
 
@@ -64,16 +64,16 @@ def decoder_nll(x0: Images, p: Gaussian) -> Images:
 
 
 def vlb(
-    next: Waypoint, x0: Images, x: Images, prediction: Prediction, *, fixed: str = "small"
+    step: StepCoefficients, x0: Images, x: Images, prediction: Prediction, *, fixed: str = "small"
 ) -> PerExample:
     """One term of the variational bound: KL(q(x_next | x, x0) || p(x_next | x)), mean nats.
 
     In the last step it is the decoder's negative log-likelihood. DDPM eq. 5. fixed: the variance of
     p where none is learned, one of `FIXED_VARIANCES`.
     """
-    p = p_distribution(next, prediction, x, fixed=fixed)
-    divergence = mean_per_example(kl_divergence(q_posterior(next, x0, x), p))
-    return jnp.where(next.last, mean_per_example(decoder_nll(x0, p)), divergence)
+    p = p_distribution(step, prediction, x, fixed=fixed)
+    divergence = mean_per_example(kl_divergence(q_posterior(step, x0, x), p))
+    return jnp.where(step.last, mean_per_example(decoder_nll(x0, p)), divergence)
 
 
 def stop_mean(prediction: Prediction) -> Prediction:
@@ -94,7 +94,7 @@ class Loss:
     """
 
     total: Callable[[PerExample, PerExample | None, Scalar], PerExample]
-    bound: Callable[[Waypoint, Images, Images, Prediction], PerExample] = vlb
+    bound: Callable[[StepCoefficients, Images, Images, Prediction], PerExample] = vlb
     error: Callable[[Images, Images], PerExample] = squared_error
     uses_error: bool = True
     bound_trains_mean: bool = False
@@ -193,7 +193,7 @@ ERRORS: dict[str, Callable[[Images, Images], PerExample]] = {
 def diffusion_loss(
     loss: Loss,
     error: PerExample,
-    next: Waypoint | None,
+    step: StepCoefficients | None,
     x0: Images,
     x: Images,
     prediction: Prediction,
@@ -202,15 +202,15 @@ def diffusion_loss(
 ) -> dict[str, PerExample]:
     """The loss and its parts, by name; "loss" is the one to minimize.
 
-    error: the weighted squared error of the target, which is "simple" in the result. next: where a
-    step from the level of x leads; None with a continuous schedule, which has no bound. "vlb" is in
+    error: the weighted squared error of the target, which is "simple" in the result. step: from the
+    level of x; None with a continuous schedule, which has no bound. "vlb" is in
     the result if the loss needs it, or a variance is learned. vlb_weight counts mean nats of one
     step: Improved DDPM's 0.001 * T * bits is 1.4427 here at T = 1000, the original's Lambda is
     0.001.
     """
     parts, bound = {"simple": error}, None
-    learned = next is not None and learned_log_variance(next, prediction) is not None
-    if next is not None and (loss.needs_bound or learned):
+    learned = step is not None and learned_log_variance(step, prediction) is not None
+    if step is not None and (loss.needs_bound or learned):
         through = prediction if loss.bound_trains_mean else stop_mean(prediction)
-        bound = parts["vlb"] = loss.bound(next, x0, x, through)
+        bound = parts["vlb"] = loss.bound(step, x0, x, through)
     return {"loss": loss.total(error, bound, vlb_weight), **parts}

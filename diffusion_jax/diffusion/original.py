@@ -12,7 +12,8 @@ from diffusion_jax.diffusion.process import (
     p_distribution,
     q_posterior,
 )
-from diffusion_jax.diffusion.types import Images, PerExample, Prediction, Waypoint
+from diffusion_jax.diffusion.step_coefficients import StepCoefficients
+from diffusion_jax.diffusion.types import Images, PerExample, Prediction
 
 # What beta is clipped into; alpha-bar stays as it is.
 BETA_BOUNDS = (1e-10, 0.999)
@@ -48,14 +49,16 @@ def original_cosine(num_steps: int) -> DiscreteSchedule:
     return from_alphas_bar(table, np.arange(num_steps + 1), BETA_BOUNDS)
 
 
-def original_vlb(next: Waypoint, x0: Images, x: Images, prediction: Prediction) -> PerExample:
+def original_vlb(
+    step: StepCoefficients, x0: Images, x: Images, prediction: Prediction
+) -> PerExample:
     """One term of the variational bound as the original has it, mean nats.
 
     log(sd_p / sd_q) + (var_q + (mean_q - mean_p)^2) / (2 var_p) - 1/2, at t = 1 as everywhere, with
     the predicted x0 clipped to [-1, 1] in mean_p.
     """
-    p = p_distribution(next, clip_prediction(prediction), x)
-    q = q_posterior(next, x0, x)
+    p = p_distribution(step, clip_prediction(prediction), x)
+    q = q_posterior(step, x0, x)
     log_ratio = 0.5 * (p.log_variance - q.log_variance)
     spread = jnp.exp(q.log_variance) + jnp.square(q.mean - p.mean)
     return mean_per_example(log_ratio + spread / (2 * jnp.exp(p.log_variance)) - 0.5)

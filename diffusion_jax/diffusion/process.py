@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import jax.numpy as jnp
 
+from diffusion_jax.diffusion.step_coefficients import StepCoefficients
 from diffusion_jax.diffusion.types import (
     Gaussian,
     Images,
@@ -17,7 +18,6 @@ from diffusion_jax.diffusion.types import (
     PerExample,
     PerImage,
     Prediction,
-    Waypoint,
 )
 
 
@@ -47,24 +47,24 @@ def eps_from_x0(level: Level, x: Images, x0: Images) -> Images:
     return (x - per_image(level.alpha) * x0) / per_image(level.sigma)
 
 
-def posterior_mean(next: Waypoint, x0: Images, x: Images) -> Images:
+def posterior_mean(step: StepCoefficients, x0: Images, x: Images) -> Images:
     """The mean of q(x_next | x, x0). DDPM eq. 7.
 
     In the terms of DDPM:
     sqrt(abar_{t-1}) beta_t / (1 - abar_t) x0 + sqrt(alpha_t) (1 - abar_{t-1}) / (1 - abar_t) x_t.
     """
-    return per_image(next.posterior_x0) * x0 + per_image(next.posterior_x) * x
+    return per_image(step.posterior_x0) * x0 + per_image(step.posterior_x) * x
 
 
-def q_posterior(next: Waypoint, x0: Images, x: Images) -> Gaussian:
+def q_posterior(step: StepCoefficients, x0: Images, x: Images) -> Gaussian:
     """q(x_next | x, x0). DDPM eq. 6.
 
     At the clean image its variance is truly 0; it is given as in the step before.
     """
-    return Gaussian(posterior_mean(next, x0, x), per_image(next.log_posterior_variance))
+    return Gaussian(posterior_mean(step, x0, x), per_image(step.log_posterior_variance))
 
 
-def learned_log_variance(next: Waypoint, prediction: Prediction) -> Images | None:
+def learned_log_variance(step: StepCoefficients, prediction: Prediction) -> Images | None:
     """log sigma^2 = v log beta_t + (1 - v) log beta-tilde_t. Improved DDPM eq. 15.
 
     Or what the network says of it directly; None if it has learned no variance. v is unbounded; the
@@ -72,24 +72,24 @@ def learned_log_variance(next: Waypoint, prediction: Prediction) -> Images | Non
     """
     log_variance, v = prediction.log_variance, prediction.variance_fraction
     if v is not None:
-        largest = jnp.log(per_image(next.beta))
-        smallest = per_image(next.log_posterior_variance)
+        largest = jnp.log(per_image(step.beta))
+        smallest = per_image(step.log_posterior_variance)
         log_variance = v * largest + (1 - v) * smallest
     return None if log_variance is None else jnp.clip(log_variance, -30, 30)
 
 
-def small_log_variance(next: Waypoint) -> PerImage:
+def small_log_variance(step: StepCoefficients) -> PerImage:
     """log beta-tilde, of q(x_next | x, x0): right for data that are one image. DDPM section 3.2."""
-    return per_image(next.log_posterior_variance)
+    return per_image(step.log_posterior_variance)
 
 
-def large_log_variance(next: Waypoint) -> PerImage:
+def large_log_variance(step: StepCoefficients) -> PerImage:
     """log beta, of q(x | x_next): right for data that are standard normal. DDPM section 3.2.
 
     At the clean image it is the small one, with which the decoder is more likely.
     """
-    log_beta = jnp.log(per_image(next.beta))
-    return jnp.where(per_image(next.sigma) > 0, log_beta, small_log_variance(next))
+    log_beta = jnp.log(per_image(step.beta))
+    return jnp.where(per_image(step.posterior_variance) > 0, log_beta, small_log_variance(step))
 
 
 # What the variance of p can be where none is learned.
@@ -97,15 +97,15 @@ FIXED_VARIANCES = {"small": small_log_variance, "large": large_log_variance}
 
 
 def p_distribution(
-    next: Waypoint, prediction: Prediction, x: Images, *, fixed: str = "small"
+    step: StepCoefficients, prediction: Prediction, x: Images, *, fixed: str = "small"
 ) -> Gaussian:
     """p(x_next | x): the posterior with the predicted x0, and the learned variance if any.
 
     fixed: one of `FIXED_VARIANCES`, where none is learned.
     """
-    mean = posterior_mean(next, prediction.x0, x)
-    log_variance = learned_log_variance(next, prediction)
-    return Gaussian(mean, FIXED_VARIANCES[fixed](next) if log_variance is None else log_variance)
+    mean = posterior_mean(step, prediction.x0, x)
+    log_variance = learned_log_variance(step, prediction)
+    return Gaussian(mean, FIXED_VARIANCES[fixed](step) if log_variance is None else log_variance)
 
 
 def clip_prediction(prediction: Prediction) -> Prediction:

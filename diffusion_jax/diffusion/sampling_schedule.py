@@ -1,11 +1,7 @@
-"""Paths: the levels that a solver visits, and what each of its steps needs of two neighbors.
-
-Everything is computed once, on the host, in float64: differences between close levels would lose
-their digits in float32.
-"""
+"""Sampling schedules: the levels that a solver visits."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -13,188 +9,122 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, PyTree
 
-from diffusion_jax.diffusion.types import Leaf, Level, Waypoint
+from diffusion_jax.diffusion.step_coefficients import PerStep, StepCoefficients, step_coefficients
+from diffusion_jax.diffusion.types import CNoise, Leaf, Level
 
-Numbers = Float[np.ndarray, "num_steps"]
+Numbers = Float[np.ndarray, "num_levels"]
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class Path:
-    """num_steps + 1 levels, in the order of the visits.
+class SamplingSchedule:
+    """num_steps + 1 levels, in the order of the visits, and the steps between them.
 
-    waypoints: a Waypoint whose fields are arrays (num_steps + 1,).
-    noised: of each step, whether the forward process makes it, with fresh noise, instead of a
-    solver (num_steps,); None if there are no such steps.
-    A path may go down to the clean image, stop before it, or climb (inversion).
+    The levels may go down to the clean image, stop before it, or climb (inversion).
+
+    levels: arrays (num_steps + 1,).
+    steps: arrays (num_steps,).
+    noised: True for each step in which the forward process adds noise of variance beta, in place of
+        the solver, (num_steps,). None if there are no such steps.
     """
 
-    waypoints: Waypoint
+    levels: Level
+    steps: StepCoefficients
     noised: Leaf = None
 
     @property
     def num_steps(self) -> int:
-        return self.waypoints.alpha.shape[0] - 1
+        return self.levels.alpha.shape[0] - 1
+
+    @property
+    def start(self) -> Level:
+        """The first level, one number for the whole batch."""
+        return jax.tree.map(lambda row: jnp.asarray(row[0], jnp.float32), self.levels)
 
     @property
     def start_std(self) -> Leaf:
-        """The standard deviation of the noise to start from, where nothing else is given.
+        """The standard deviation of the initial noise.
 
-        1 where the signal vanishes as the noise grows, and the noise where the signal stays (EDM).
+        1 where alpha vanishes as sigma grows, and sigma where alpha stays (EDM).
         """
-        return jnp.maximum(1.0, jnp.asarray(self.waypoints.sigma, jnp.float32)[0])
+        return jnp.maximum(1.0, jnp.asarray(self.levels.sigma, jnp.float32)[0])
 
-    def steps(self) -> tuple[Waypoint, Waypoint]:
-        """(now, next) of every step, each with arrays (num_steps,)."""
+    def pairs(self) -> tuple[Level, Level]:
+        """Returns the levels (now, next) of every step, each with arrays (num_steps,)."""
         return (
-            jax.tree.map(lambda row: row[:-1], self.waypoints),
-            jax.tree.map(lambda row: row[1:], self.waypoints),
+            jax.tree.map(lambda row: row[:-1], self.levels),
+            jax.tree.map(lambda row: row[1:], self.levels),
         )
 
-    def since(self, first: int) -> "Path":
-        """The rest of the path from its waypoint number `first` on (image-to-image).
+    def since(self, first: int) -> "SamplingSchedule":
+        """Returns the rest of the schedule from level number `first` on (image-to-image).
 
         Raises ValueError unless at least one step remains.
         """
         if not 0 <= first < self.num_steps:
             raise ValueError(f"first={first} is not in 0..{self.num_steps - 1}")
-        rest = jax.tree.map(lambda row: np.array(row)[first:], self.waypoints)
-        rest.log_snr_step[0] = np.inf  # no step arrives where a path begins
-        return Path(rest, None if self.noised is None else np.asarray(self.noised)[first:])
+        return jax.tree.map(lambda row: np.asarray(row)[first:], self)
 
-    def climbing(self) -> "Path":
-        """The same levels in reverse, starting from the least noisy one that a network can denoise.
+    def climbing(self) -> "SamplingSchedule":
+        """Returns the levels in reverse, from the least noisy one with noise.
 
-        A clean image has no noise to estimate. A path that ends there is reversed from the level
-        before, at which the image is placed. DDIM (arXiv:2010.02502), section 4.3. Levels that
-        equal the one before, which the original's cosine has, are visited once.
+        A clean image has no noise to estimate. A schedule that ends there is reversed from the
+        level before, at which the image is placed. DDIM (arXiv:2010.02502), section 4.3. Levels
+        that equal the one before, which the original's cosine has, are visited once.
         """
-        levels = self.levels()
-        noise = np.asarray(levels.sigma)
-        ratio = np.asarray(levels.alpha) / np.maximum(noise, np.finfo(noise.dtype).tiny)
-        keep = (noise > 0) & np.append(np.diff(ratio) > 0, True)
-        levels = jax.tree.map(lambda row: np.asarray(row)[keep][::-1], levels)
-        return from_levels(levels)
-
-    @property
-    def start(self) -> Level:
-        """The first level, one number for the whole batch."""
-        return jax.tree.map(lambda row: jnp.asarray(row[0], jnp.float32), self.levels())
-
-    def levels(self) -> Level:
-        """The levels alone, arrays (num_steps + 1,)."""
-        return Level(**{f.name: getattr(self.waypoints, f.name) for f in fields(Level)})
-
-    def with_c_noises(self, tell: Callable[[Leaf], PyTree]) -> "Path":
-        """The path with tell(c_noise) in place of each c_noise, also of levels between its own."""
-
-        def told(part: Any) -> Any:
-            if not isinstance(part, Level):
-                return part
-            parts = {f.name: getattr(part, f.name) for f in fields(part)}
-            parts = jax.tree.map(told, parts, is_leaf=lambda inner: isinstance(inner, Level))
-            return replace(part, **parts | {"c_noise": tell(part.c_noise)})
-
-        return replace(self, waypoints=told(self.waypoints))
+        sigma = np.asarray(self.levels.sigma)
+        ratio = np.asarray(self.levels.alpha) / np.maximum(sigma, np.finfo(sigma.dtype).tiny)
+        keep = (sigma > 0) & np.append(np.diff(ratio) > 0, True)
+        return from_levels(jax.tree.map(lambda row: np.asarray(row)[keep][::-1], self.levels))
 
 
-def from_levels(levels: Level) -> Path:
-    """The path that visits these levels, float64 arrays (num_steps + 1,), in this order.
+def from_levels(levels: Level, betas: PerStep | None = None) -> SamplingSchedule:
+    """Returns the schedule that visits these levels, (num_steps + 1,), in this order.
 
+    betas: see `step_coefficients`.
     Raises ValueError if there are fewer than two, or two neighbors are the same.
     """
-    signal, noise = (np.asarray(row, np.float64) for row in (levels.alpha, levels.sigma))
-    if len(signal) < 2:
-        raise ValueError(f"A path visits at least two levels; got {len(signal)}")
-    with np.errstate(divide="ignore", invalid="ignore"):
-        snr = np.log(signal) - np.log(noise)
-        log_snr_step = np.diff(snr)
-        ratio = signal[:-1] / signal[1:]  # of the signals, before and here
-        beta = noise[:-1] ** 2 - (ratio * noise[1:]) ** 2
-        down = log_snr_step > 0
-        shrink = np.where(noise[:-1] > 0, noise[1:] / noise[:-1], 0) ** 2
-        # Climbing, the forward process itself leads on, and there is no posterior.
-        beta, variance = (np.where(down, row, 0) for row in (beta, shrink * beta))
-        posterior_x0 = np.where(down, signal[1:] * beta / noise[:-1] ** 2, 0)
-        posterior_x = np.where(down, ratio * shrink, 0)
-    same = (log_snr_step == 0) | np.isnan(log_snr_step)
-    if same.any():
-        place = int(same.argmax())
-        raise ValueError(
-            f"Levels {place} and {place + 1} of the path, of {len(signal)}, are the same: signal "
-            f"{signal[place]:.3g}, noise {noise[place]:.3g}. Take fewer steps or another spacing"
-        )
-    return Path(
-        waypoints(
-            levels,
-            beta=beta,
-            posterior_variance=variance,
-            variance_left=noise[1:] ** 2 - variance,
-            posterior_x0=posterior_x0,
-            posterior_x=posterior_x,
-            log_snr_step=log_snr_step,
+    levels = jax.tree.map(lambda row: np.asarray(row, np.float64), levels)
+    if len(levels.alpha) < 2:
+        raise ValueError(f"A sampling schedule has at least two levels; got {len(levels.alpha)}")
+    return SamplingSchedule(levels, step_coefficients(levels, betas))
+
+
+def to_clean_image(levels: Level) -> SamplingSchedule:
+    """Returns the schedule of these levels and the clean image: one step from each of them."""
+    return from_levels(
+        Level(
+            alpha=np.append(levels.alpha, 1.0),
+            sigma=np.append(levels.sigma, 0.0),
+            c_noise=np.append(levels.c_noise, 0.0),
         )
     )
 
 
-def waypoints(
-    levels: Level,
-    *,
-    beta: Numbers,
-    posterior_variance: Numbers,
-    variance_left: Numbers,
-    posterior_x0: Numbers,
-    posterior_x: Numbers,
-    log_snr_step: Numbers,
-) -> Waypoint:
-    """The waypoints of a path, from its levels (num_steps + 1,) and its steps (num_steps,)."""
-    # Where the variance is 0, at the clean image, the logarithm is that of the step before.
-    known = posterior_variance.copy()
-    for step in np.flatnonzero(known <= 0):
-        known[step] = known[step - 1] if step and known[step - 1] > 0 else beta[step]
-    log_variance = np.log(np.maximum(known, np.finfo(known.dtype).tiny))
-
-    def arriving(row: Numbers, at_start: float = 0.0) -> Float[np.ndarray, "num_steps_plus_1"]:
-        return np.concatenate([np.full(1, at_start, row.dtype), row])
-
-    last = np.zeros(len(beta) + 1, bool)
-    last[-1] = True
-    return Waypoint(
-        alpha=levels.alpha,
-        sigma=levels.sigma,
-        c_noise=np.asarray(levels.c_noise, np.float64),
-        beta=arriving(beta),
-        posterior_variance=arriving(posterior_variance),
-        log_posterior_variance=arriving(log_variance),
-        variance_left=arriving(np.maximum(variance_left, 0)),
-        posterior_x0=arriving(posterior_x0),
-        posterior_x=arriving(posterior_x),
-        log_snr_step=arriving(log_snr_step, np.inf),
-        last=last,
-    )
-
-
-def on_device(path: Path) -> Path:
-    """The path in float32, which is what jitted code reads; still NumPy's arrays."""
+def on_device(rows: PyTree) -> PyTree:
+    """Converts float64 rows to float32, which jitted code reads; the result is still NumPy's."""
 
     def narrow(row: Leaf) -> np.ndarray:
         row = np.asarray(row)
         return row if row.dtype == bool else row.astype(np.float32)
 
-    return jax.tree.map(narrow, path)
+    return jax.tree.map(narrow, rows)
 
 
-def to_clean_image(levels: Level) -> Path:
-    """The path that visits these levels and then the clean image: one step for each of them."""
-    signal, noise, c_noise = (
-        np.append(row, end)
-        for row, end in zip((levels.alpha, levels.sigma, levels.c_noise), (1.0, 0.0, 0.0))
-    )
-    return from_levels(Level(signal, noise, c_noise))
+def with_c_noises(tree: PyTree, convert: Callable[[CNoise], PyTree]) -> PyTree:
+    """Replaces the c_noise of every level in a pytree by convert(c_noise)."""
+
+    def is_level(part: Any) -> bool:
+        return isinstance(part, Level)
+
+    def converted(part: Any) -> Any:
+        return replace(part, c_noise=convert(part.c_noise)) if is_level(part) else part
+
+    return jax.tree.map(converted, tree, is_leaf=is_level)
 
 
 def karras_sigmas(count: int, smallest: float, largest: float, rho: float) -> Numbers:
-    """`count` values of noise / signal from largest to smallest, even in sigma^(1/rho).
+    """Returns `count` values of sigma / alpha from largest to smallest, even in sigma^(1/rho).
 
     EDM (arXiv:2206.00364), eq. 5. A single one is the largest.
     """

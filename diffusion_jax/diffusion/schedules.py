@@ -1,51 +1,55 @@
-"""Training schedules: which levels of noise a network learns."""
+"""Training schedules: the levels of noise that a network learns."""
 
 import inspect
 from types import ModuleType
 from typing import Any, Protocol, runtime_checkable
 
 from diffusion_jax.diffusion import continuous_schedules, discrete_schedules, original
-from diffusion_jax.diffusion.sampling_schedule import Path
-from diffusion_jax.diffusion.types import Keys, Leaf, Level, Waypoint
+from diffusion_jax.diffusion.sampling_schedule import Numbers, SamplingSchedule
+from diffusion_jax.diffusion.step_coefficients import StepCoefficients
+from diffusion_jax.diffusion.types import Keys, Leaf, Level
 
 
 @runtime_checkable
 class Schedule(Protocol):
-    """What training and sampling ask of a schedule.
+    """Interface of a schedule to training, spacings and solvers.
 
     A position is the schedule's own coordinate of a level: a step t, a time u, or sigma.
+    `continuous_schedules.ContinuousSchedule` is a base of those without steps.
     """
 
     @property
-    def sigma_range(self) -> tuple[float, float]:
-        """The smallest and the largest noise / signal."""
-
-    def draw(self, keys: Keys) -> Leaf:
-        """A position for each training example, (batch,)."""
-
-    def level(self, position: Leaf) -> Level:
-        """The levels at these positions, (batch,)."""
-
-    def after(self, position: Leaf) -> Waypoint | None:
-        """Where a step of the chain leads from there, (batch,); None if there is no chain."""
-
-    def at_sigma(self, sigma: Leaf, xp: ModuleType) -> Level:
-        """The levels with these noise / signal, in float64 (xp = numpy) or under jit."""
-
-    def path(self, steps: int) -> Path:
-        """`steps` steps to the clean image, evenly spaced in the schedule's own time."""
-
-
-@runtime_checkable
-class Timed(Protocol):
-    """A continuous schedule whose position is a time u, in which it can be cut evenly."""
+    def num_steps(self) -> int | None:
+        """The length of the chain; None if the schedule is continuous."""
 
     @property
-    def time_range(self) -> tuple[float, float]:
-        """The smallest and the largest u."""
+    def time_range(self) -> tuple[float, float] | None:
+        """The smallest and the largest position, if equal distances are equal times, or None."""
+
+    @property
+    def sigma_range(self) -> tuple[float, float]:
+        """The smallest and the largest sigma / alpha."""
+
+    def draw(self, keys: Keys) -> Leaf:
+        """Draws a position for each training example, (batch,)."""
 
     def level(self, position: Leaf, xp: ModuleType) -> Level:
-        """The levels at these u."""
+        """Returns the levels at these positions, in float64 (xp = numpy) or under jit."""
+
+    def after(self, position: Leaf) -> StepCoefficients | None:
+        """Returns the coefficients of the chain's steps from there; None if there is no chain."""
+
+    def at_sigma(self, sigma: Leaf, xp: ModuleType) -> Level:
+        """Returns the levels of these sigma / alpha, in float64 (xp = numpy) or under jit."""
+
+    def visit(self, positions: Numbers) -> SamplingSchedule:
+        """Returns the sampling schedule of these positions, given in increasing order."""
+
+    def sampling_schedule(self, steps: int) -> SamplingSchedule:
+        """Returns `steps` steps to the clean end, evenly spaced in the schedule's own time."""
+
+    def ending_clean(self) -> "Schedule":
+        """Returns the schedule with the clean image at its end."""
 
 
 def linear(
@@ -55,7 +59,7 @@ def linear(
     *,
     rescale: bool = False,
 ) -> discrete_schedules.DiscreteSchedule:
-    """beta_t evenly spaced from 1e-4 to 0.02 (DDPM, arXiv:2006.11239, section 4).
+    """Returns the schedule of DDPM (arXiv:2006.11239, section 4): beta_t even from 1e-4 to 0.02.
 
     rescale: beta times 1000 / num_steps, so that a chain of any length ends with the same noise
     (Improved DDPM's program).
@@ -69,16 +73,15 @@ def linear(
 
 def cosine(
     num_steps: int = 1000,
-    behaviour: str = "corrected",
+    original_quirks: bool = False,
     first_timestep: int = 1,
     rescale_timesteps: bool = False,
 ) -> discrete_schedules.DiscreteSchedule:
-    """Improved DDPM's cosine (arXiv:2102.09672, eq. 17).
+    """Returns Improved DDPM's cosine schedule (arXiv:2102.09672, eq. 17), with alpha-bar_0 = 1.
 
-    behaviour: "corrected" has alpha-bar_0 = 1; "original" is the clipped one of
-    gmongaras/Diffusion_models_from_scratch.
+    original_quirks: the clipped cosine of gmongaras/Diffusion_models_from_scratch instead.
     """
-    if behaviour == "original":
+    if original_quirks:
         schedule = original.original_cosine(num_steps)
     else:
         schedule = discrete_schedules.from_betas(discrete_schedules.cosine_betas(num_steps))
@@ -98,20 +101,29 @@ SCHEDULES = {
 def make_schedule(
     name: str,
     num_steps: int = 1000,
-    behaviour: str = "corrected",
+    original_quirks: bool = False,
     first_timestep: int = 1,
     rescale_timesteps: bool = False,
     **options: Any,
 ) -> Schedule:
-    """The training schedule of a config: one of `SCHEDULES`.
+    """Returns the training schedule of this name, one of `SCHEDULES`.
 
-    num_steps, behaviour: of discrete schedules, see `cosine`. first_timestep, rescale_timesteps:
-    what the network is told in them, see `discrete.counted_from`. options: the schedule's own.
-    Raises ValueError for another name, and for options that make no schedule.
+    Args:
+        num_steps, original_quirks: of discrete schedules, see `cosine`.
+        first_timestep, rescale_timesteps: the timesteps of discrete schedules, see
+            `discrete_schedules.counted_from`.
+        options: the schedule's own.
+
+    Raises:
+        ValueError: another name, or options that make no schedule.
     """
     if name not in SCHEDULES:
         raise ValueError(f"Unknown schedule {name!r}; known schedules: {', '.join(SCHEDULES)}")
-    shared = {"num_steps": num_steps, "behaviour": behaviour, "first_timestep": first_timestep}
-    shared["rescale_timesteps"] = rescale_timesteps
+    shared = {
+        "num_steps": num_steps,
+        "original_quirks": original_quirks,
+        "first_timestep": first_timestep,
+        "rescale_timesteps": rescale_timesteps,
+    }
     taken = inspect.signature(SCHEDULES[name]).parameters
     return SCHEDULES[name](**{k: v for k, v in shared.items() if k in taken}, **options)

@@ -11,7 +11,6 @@ import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from diffusion_jax.diffusion.checks import check_range
-from diffusion_jax.diffusion.discrete_schedules import DiscreteSchedule
 from diffusion_jax.diffusion.schedules import Schedule
 from diffusion_jax.diffusion.types import Keys, Leaf, PerExample, Steps
 
@@ -56,7 +55,7 @@ def loss_second_moment(
     does; what is minimized is then another loss.
     Raises ValueError for a continuous schedule, which has no steps.
     """
-    if not isinstance(schedule, DiscreteSchedule):
+    if schedule.num_steps is None:
         raise ValueError("loss_second_moment weighs the steps of a chain; the schedule has none")
     if memory < 1:
         raise ValueError(f"memory={memory} must be at least 1")

@@ -40,34 +40,6 @@ class Level:
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class Waypoint(Level):
-    """A level of a path, with what a step needs that arrives here from the level before.
-
-    beta: the variance that the forward process adds on the way back: q(x_before | x_here) has the
-        variance noise_before^2 - (signal_before / signal)^2 noise^2. Where a path climbs by the
-        forward process, the variance that it adds on the way here.
-    posterior_variance: beta-tilde, the variance of q(x_here | x_before, x0).
-    log_posterior_variance: its logarithm; where it is 0 (at the clean image), that of the step
-        before (Improved DDPM, arXiv:2102.09672, section 3.1).
-    variance_left: noise^2 - beta-tilde, what an ancestral step leaves to the predicted noise.
-    posterior_x0, posterior_x: the weights of x0 and x_before in the mean of that distribution.
-    log_snr_step: the increase of log(signal / noise), infinite from pure noise or to a clean image,
-        and at the first level of a path, where no step arrives.
-    last: whether the path ends here.
-    """
-
-    beta: Leaf
-    posterior_variance: Leaf
-    log_posterior_variance: Leaf
-    variance_left: Leaf
-    posterior_x0: Leaf
-    posterior_x: Leaf
-    log_snr_step: Leaf
-    last: Leaf
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
 class NetworkOutput:
     """What a network returns for x, in terms of its parameterization.
 

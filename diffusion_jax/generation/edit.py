@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, PyTree
 from ml_collections import ConfigDict
 
-from diffusion_jax.diffusion.sampling_schedule import Path
+from diffusion_jax.diffusion.sampling_schedule import SamplingSchedule
 from diffusion_jax.generation.sampler import Generator, HostImages
 from diffusion_jax.sampling.editing import part_of, slerp
 from diffusion_jax.sampling.inpainting import resampled
@@ -154,14 +154,14 @@ class Editor:
         return images
 
 
-def invertible(path: Path) -> Path:
+def invertible(path: SamplingSchedule) -> SamplingSchedule:
     """Returns the part of a path from the first level with sigma / alpha up to `LARGEST_SIGMA`.
 
     The error of x0 = (x - sigma eps) / alpha is 1 / alpha times the network's error in eps. Above
     that level it exceeds the image.
     Raises ValueError if fewer than two such levels have noise.
     """
-    levels = path.levels()
+    levels = path.levels
     sigma = np.asarray(levels.sigma) / np.asarray(levels.alpha)
     if np.sum((sigma > 0) & (sigma <= LARGEST_SIGMA)) < 2:
         raise ValueError(

@@ -86,7 +86,7 @@ class PreparedDenoiser:
         )
 
     def _c_noises(self, c_noises: CNoise) -> Precomputed:
-        """What replaces the c_noises of levels, `Path.with_c_noises`."""
+        """What replaces the c_noises of levels, `sampling_schedule.with_c_noises`."""
         model = self._trained.model
         turns = jnp.arange(model.embedding_period)
         condition = model.example_condition(model.embedding_period)

@@ -15,7 +15,12 @@ from diffusion_jax import parallel
 from diffusion_jax.config import build
 from diffusion_jax.config.overrides import like
 from diffusion_jax.config.schema import options_in
-from diffusion_jax.diffusion import guidance, keys, sampling_schedule
+from diffusion_jax.diffusion import guidance, keys
+from diffusion_jax.diffusion.sampling_schedule import (
+    SamplingSchedule,
+    on_device,
+    with_c_noises,
+)
 from diffusion_jax.generation.guidance_models import (
     GuidanceModels,
     load_guidance_models,
@@ -57,7 +62,7 @@ class Generator:
     def __init__(
         self,
         trained: DiffusionModel,
-        path: sampling_schedule.Path,
+        path: SamplingSchedule,
         *,
         solver: Callable[..., Solver],
         resolution: int,
@@ -123,7 +128,7 @@ class Generator:
         )
 
     @property
-    def path(self) -> sampling_schedule.Path:
+    def path(self) -> SamplingSchedule:
         """The levels to visit, unless a call says otherwise."""
         return self._path
 
@@ -149,7 +154,7 @@ class Generator:
         watch: Watch | None = None,
         guidance_scale: float | None = None,
         classifier_scale: float | None = None,
-        path: sampling_schedule.Path | None = None,
+        path: SamplingSchedule | None = None,
         inputs: Mapping[str, Rows] | None = None,
         **options: Any,
     ) -> tuple[HostImages, Film]:
@@ -213,16 +218,16 @@ class Generator:
         self,
         settings: guidance.Guidance,
         options: dict[str, Any],
-        path: sampling_schedule.Path,
+        path: SamplingSchedule,
         seed: int,
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """The options that are not numbers, and the numbers that a program is given."""
-        path = self._solver(**options).prepare(path, self._trained.schedule)
+        coefficients = self._solver(**options).prepare(path, self._trained.schedule)
         numbers = {
             "guidance": numbers_of(settings),
             "options": {n: np.float32(v) for n, v in options.items() if isinstance(v, float)},
             "key": keys.derive(seed, "sample"),
-            "path": sampling_schedule.on_device(path),
+            "levels": on_device((path, coefficients)),
         }
         return {n: v for n, v in options.items() if not isinstance(v, float)}, numbers
 
@@ -269,11 +274,12 @@ class Generator:
             classifier,
         )
         image_keys = keys.per_example(numbers["key"], examples)
-        path = numbers["path"].with_c_noises(network.c_noises)
+        path, coefficients = with_c_noises(numbers["levels"], network.c_noises)
         x, film = edit(
             solver,
             denoiser,
             path,
+            coefficients,
             image_keys,
             self._shape,
             frames=self._frames,

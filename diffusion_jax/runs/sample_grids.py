@@ -73,7 +73,7 @@ def accuracy_by_noise(config: ConfigDict, source: Source) -> Preview:
     sampling, classifier = config.sampling, DiffusionModel.from_config(config)
     count = parallel.round_up(min(len(source), config.batch_size))
     indices = np.arange(count) % len(source)
-    levels = build.make_sampling_path(config).levels()
+    levels = build.make_sampling_path(config).levels
     sigmas = np.asarray(levels.sigma) / np.asarray(levels.alpha)
     sigmas = np.unique(sigmas[np.isfinite(sigmas) & (sigmas > 0)])
     places = np.linspace(0, len(sigmas) - 1, min(sampling.grid_rows, len(sigmas)))

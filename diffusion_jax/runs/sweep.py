@@ -131,7 +131,7 @@ def _settings(point: Point, config: ConfigDict) -> dict[str, Any]:
 def _evaluations(config: ConfigDict) -> int:
     """Of the network, for an image. Raises ValueError if path and solver do not fit together."""
     solver, path = build.make_solver(config), build.make_sampling_path(config)
-    return count_evaluations(solver, solver.prepare(path, build.make_schedule(config)))
+    return count_evaluations(solver, path, build.make_schedule(config))
 
 
 def _config_of(point: Point, protocol: Protocol) -> ConfigDict:

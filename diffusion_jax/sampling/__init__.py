@@ -1,4 +1,4 @@
-"""Solvers, one a file, the paths that they follow, and the loop that runs them."""
+"""Solvers, one a file, spacings, and the sampling loop."""
 
 from collections.abc import Callable
 
@@ -17,9 +17,9 @@ from diffusion_jax.sampling.solvers.heun import heun
 from diffusion_jax.sampling.solvers.original import original
 from diffusion_jax.sampling.solvers.pndm import pndm
 from diffusion_jax.sampling.solvers.unipc import unipc
-from diffusion_jax.sampling.spacing import SPACINGS, make_path
+from diffusion_jax.sampling.spacing import SPACINGS, make_sampling_schedule
 
-# What `config.sampling.solver` can be. Options are keyword arguments, and a section of the config.
+# The choices of `config.sampling.solver`. Options are keyword arguments, and a config section.
 SOLVERS: dict[str, Callable[..., Solver]] = {
     "ddim": ddim,
     "heun": heun,
@@ -41,7 +41,7 @@ __all__ = [
     "Film",
     "Solver",
     "count_evaluations",
-    "make_path",
+    "make_sampling_schedule",
     "memoryless",
     "sample",
 ]

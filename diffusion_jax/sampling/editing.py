@@ -1,11 +1,11 @@
-"""Editing: where to start, and what to keep, in place of pure noise and nothing.
+"""Editing: a start other than pure noise, and pixels to keep.
 
-An edit is a path, and what `edit` is given besides:
-- image-to-image: `image`, on the rest of a path, `part_of(path, strength)` (SDEdit,
-  arXiv:2108.01073); variations are the same with images that the model has drawn;
-- inpainting: `known` and `mask`, on a whole path, or on a `resampled` one (RePaint);
-- inversion: `x`, a clean image, on `path.climbing()`, with a deterministic solver;
-- interpolation: `x`, a `slerp` between two noises or two inverted images, on a whole path.
+An edit is a sampling schedule, and inputs of `edit`:
+- image-to-image: `image`, on the rest of a schedule, `part_of(sampling_schedule, strength)`
+  (SDEdit, arXiv:2108.01073); variations are the same with images that the model has sampled;
+- inpainting: `known` and `mask`, on a whole schedule, or on a `resampled` one (RePaint);
+- inversion: `x`, a clean image, on `sampling_schedule.climbing()`, with a deterministic solver;
+- interpolation: `x`, a `slerp` between two noises or two inverted images, on a whole schedule.
 """
 
 from collections.abc import Callable
@@ -14,17 +14,18 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from diffusion_jax.diffusion.process import q_sample
-from diffusion_jax.diffusion.sampling_schedule import Path
+from diffusion_jax.diffusion.sampling_schedule import SamplingSchedule
 from diffusion_jax.diffusion.types import Denoiser, Images, Keys, PerImage
 from diffusion_jax.sampling.inpainting import inpainting
 from diffusion_jax.sampling.loop import Film, Index, sample, starting_noise
-from diffusion_jax.sampling.solver import Solver
+from diffusion_jax.sampling.solver import Coefficients, Solver
 
 
 def edit(
     solver: Solver,
     denoiser: Denoiser,
-    path: Path,
+    sampling_schedule: SamplingSchedule,
+    coefficients: Coefficients,
     keys: Keys,
     shape: tuple[int, int, int],
     *,
@@ -35,12 +36,16 @@ def edit(
     known: Images | None = None,
     mask: Images | None = None,
 ) -> tuple[Images, Film]:
-    """`sample`, with a row for each image of what it starts from, or has to keep.
+    """Runs `sample` from a given start, or with known pixels; a row for each image.
 
-    x: where to start, the state at the first level of the path. image: a clean image, which is
-    noised to that level. known: the clean image whose pixels are kept where the mask is 1. mask:
-    (batch, height, width, 1), 1 for pixels to keep, 0 for pixels to draw.
-    Raises ValueError for x with image, and for known without mask or the other way round.
+    Args:
+        x: the state at the first level of the schedule.
+        image: a clean image, which is noised to the first level.
+        known: the clean image whose pixels are kept where the mask is 1.
+        mask: (batch, height, width, 1), 1 for pixels to keep, 0 for pixels to sample.
+
+    Raises:
+        ValueError: both x and image, or one of known and mask without the other.
     """
     if x is not None and image is not None:
         raise ValueError("x and image are both starts; give one of them")
@@ -49,40 +54,42 @@ def edit(
     if known is not None:
         solver = inpainting(solver, known, mask)
     if image is not None:
-        x = noised(path, keys, image)
-    return sample(solver, denoiser, path, keys, shape, frames=frames, watch=watch, x=x)
+        x = noised(sampling_schedule, keys, image)
+    how = {"frames": frames, "watch": watch, "x": x}
+    return sample(solver, denoiser, sampling_schedule, coefficients, keys, shape, **how)
 
 
-def part_of(path: Path, strength: float) -> Path:
-    """The last `strength` of the path's steps, rounded: for image-to-image.
+def part_of(sampling_schedule: SamplingSchedule, strength: float) -> SamplingSchedule:
+    """Returns the last `strength` of the steps, rounded: for image-to-image.
 
-    strength: in (0, 1]; 1 is the whole path, which leaves next to nothing of the image.
+    strength: in (0, 1]; 1 is the whole schedule, which leaves next to nothing of the image.
     Raises ValueError for a strength outside, or one of less than half a step.
     """
     if not 0 < strength <= 1:
         raise ValueError(f"strength={strength} must be above 0, up to 1")
-    kept = round(strength * path.num_steps)
+    total = sampling_schedule.num_steps
+    kept = round(strength * total)
     if not kept:
         raise ValueError(
-            f"strength={strength} of {path.num_steps} steps is not one step; choose more steps or "
-            f"a strength of at least {1 / path.num_steps:.2g}"
+            f"strength={strength} of {total} steps is not one step; choose more steps or a "
+            f"strength of at least {1 / total:.2g}"
         )
-    return path.since(path.num_steps - kept)
+    return sampling_schedule.since(total - kept)
 
 
-def noised(path: Path, keys: Keys, images: Images) -> Images:
-    """x = signal x0 + noise eps at the first level of the path, with the keys' starting noise."""
-    return q_sample(path.start, images, starting_noise(keys, images.shape[1:]))
+def noised(sampling_schedule: SamplingSchedule, keys: Keys, images: Images) -> Images:
+    """Returns alpha x0 + sigma eps at the first level, with the keys' starting noise."""
+    return q_sample(sampling_schedule.start, images, starting_noise(keys, images.shape[1:]))
 
 
 def slerp(
     first: Images, second: Images, fraction: Float[Array, "batch"] | Float[Array, ""] | float
 ) -> Images:
-    """Spherical interpolation, image by image: fraction 0 is the first, 1 the second.
+    """Interpolates on the sphere, image by image: fraction 0 is the first, 1 the second.
 
     sin((1 - f) w) / sin(w) first + sin(f w) / sin(w) second, with w the angle between the two
-    images as vectors. Between two noises it stays as long as noise is. DDIM (arXiv:2010.02502),
-    appendix D.5. Images in the same direction are interpolated linearly.
+    images as vectors. Between two noises the length is kept. DDIM (arXiv:2010.02502), appendix D.5.
+    Images in the same direction are interpolated linearly.
     """
     axes = (1, 2, 3)
 

@@ -1,4 +1,4 @@
-"""The sampling loop: any solver, along any path, as one `lax.scan`."""
+"""The sampling loop: any solver, on any sampling schedule, as one `lax.scan`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,9 +10,9 @@ from jaxtyping import Array, Int
 
 from diffusion_jax.diffusion import keys as random_keys
 from diffusion_jax.diffusion.process import per_image
-from diffusion_jax.diffusion.sampling_schedule import Path
-from diffusion_jax.diffusion.types import Denoiser, Images, Keys, Leaf, Level, Prediction, Waypoint
-from diffusion_jax.sampling.solver import History, Solver
+from diffusion_jax.diffusion.sampling_schedule import SamplingSchedule
+from diffusion_jax.diffusion.types import Denoiser, Images, Keys, Leaf, Level, Prediction
+from diffusion_jax.sampling.solver import Coefficients, Solver, State
 
 Index = Int[Array, ""]
 
@@ -22,8 +22,8 @@ Index = Int[Array, ""]
 class Film:
     """States on the way, (frames, batch, height, width, channels).
 
-    x: after a step. x0: the clean image that the denoiser predicted at the beginning of that step,
-    or at the last step before it in which it was asked.
+    x: after a step. x0: the clean image predicted at the beginning of that step, or of the last
+    step before it with a prediction.
     """
 
     x: Leaf
@@ -33,7 +33,8 @@ class Film:
 def sample(
     solver: Solver,
     denoiser: Denoiser,
-    path: Path,
+    sampling_schedule: SamplingSchedule,
+    coefficients: Coefficients,
     keys: Keys,
     shape: tuple[int, int, int],
     *,
@@ -41,29 +42,30 @@ def sample(
     watch: Callable[[Index, Images], None] | None = None,
     x: Images | None = None,
 ) -> tuple[Images, Film]:
-    """Follows the path from its first level to its last.
+    """Runs the solver from the first level of the sampling schedule to the last.
 
-    path: as the solver has prepared it, see `Solver`. keys: one for each image, the only source of
-    its randomness, so that an image depends neither on its neighbors in the batch nor on the
-    number of devices. shape: (height, width, channels). frames: how many states on the way to
-    return, evenly spaced and ending with the last. watch: what the program does besides with the
-    number and the x0 of each frame, such as a `jax.debug.callback`. x: where to start; None is
-    `starting_noise`.
+    Args:
+        coefficients: of `solver.prepare(sampling_schedule, schedule)`.
+        keys: one for each image, the only source of its randomness. An image depends neither on its
+            neighbors in the batch nor on the number of devices.
+        shape: (height, width, channels).
+        frames: number of states to return, evenly spaced and ending with the last.
+        watch: called in the program with the number and the x0 of each frame, such as a
+            `jax.debug.callback`.
+        x: the state at the first level; None is `starting_noise`.
 
-    Returns x at the last level (about [-1, 1] for a clean image, not clipped) and the film (without
-    frames, arrays with a leading dimension of 0).
-    Raises ValueError for a path that was not prepared, and for more frames than steps.
+    Returns:
+        x at the last level (about [-1, 1] for a clean image, not clipped), and the film (without
+        frames, arrays with a leading dimension of 0).
+
+    Raises:
+        ValueError: more frames than steps.
     """
-    if not isinstance(path.waypoints, solver.waypoint):
-        raise ValueError(
-            f"The path has no {solver.waypoint.__name__}s, which this solver's steps need; give "
-            "sample(...) the result of solver.prepare(path, schedule)"
-        )
-    num_steps = path.num_steps
+    num_steps = sampling_schedule.num_steps
     if not 0 <= frames <= num_steps:
         raise ValueError(f"frames={frames} is not in 0..{num_steps}, the number of sampling steps")
     if x is None:
-        x = starting_noise(keys, shape) * path.start_std
+        x = starting_noise(keys, shape) * sampling_schedule.start_std
     # Down to 1: 0 belongs to the start.
     counts = np.arange(num_steps, 0, -1)
     # One place for each frame; within a frame's stretch of steps the last state stays.
@@ -73,49 +75,71 @@ def sample(
     film = Film(blank, blank)
 
     def stepped(
-        now: Waypoint, next: Waypoint, x: Images, fresh_noise: Images, history: History, x0: Images
-    ) -> tuple[Images, History, Images]:
-        """A step of the solver, and the x0 that it began with."""
+        levels: tuple[Level, Level],
+        row: Coefficients,
+        beta: Leaf,
+        x: Images,
+        noise: Images,
+        state: State,
+        x0: Images,
+    ) -> tuple[Images, State, Images]:
+        """Makes a step of the solver; returns also its first predicted x0."""
         predicted = []
 
         def watched(x: Images, level: Level) -> Prediction:
             predicted.append(denoiser(x, level))
             return predicted[-1]
 
-        x, history = solver.step(watched, now, next, x, fresh_noise, history)
-        return x, history, predicted[0].x0
+        x, state = solver.step(watched, *levels, row, x, noise, state)
+        return x, state, predicted[0].x0
 
     def noised(
-        now: Waypoint, next: Waypoint, x: Images, fresh_noise: Images, history: History, x0: Images
-    ) -> tuple[Images, History, Images]:
-        """Draws x_next ~ q(x_next | x); predicts nothing, and starts a new history."""
+        levels: tuple[Level, Level],
+        row: Coefficients,
+        beta: Leaf,
+        x: Images,
+        noise: Images,
+        state: State,
+        x0: Images,
+    ) -> tuple[Images, State, Images]:
+        """Samples x_next ~ q(x_next | x) and resets the state."""
+        now, next = levels
         ratio = per_image(next.alpha) / per_image(now.alpha)
-        x = ratio * x + jnp.sqrt(per_image(next.beta)) * fresh_noise
+        x = ratio * x + jnp.sqrt(per_image(beta)) * noise
         return x, solver.init(x), x0
 
-    def told(film: Film, place: Index) -> None:
+    def report(film: Film, place: Index) -> None:
         watch(place, film.x0[place])
 
     def body(carry: tuple, row: tuple) -> tuple[tuple, None]:
-        x, history, x0, film = carry
-        now, next, climbs, count, place, end = row
-        fresh_noise = random_keys.normal(random_keys.at_step(keys, count), shape)
-        step = now, next, x, fresh_noise, history, x0
-        if climbs is None:
-            x, history, x0 = stepped(*step)
+        x, state, x0, film = carry
+        levels, coefficients, beta, is_noised, count, place, end = row
+        noise = random_keys.normal(random_keys.at_step(keys, count), shape)
+        step = levels, coefficients, beta, x, noise, state, x0
+        if is_noised is None:
+            x, state, x0 = stepped(*step)
         else:
-            x, history, x0 = jax.lax.cond(climbs, noised, stepped, *step)
+            x, state, x0 = jax.lax.cond(is_noised, noised, stepped, *step)
         if frames:
             film = Film(film.x.at[place].set(x), film.x0.at[place].set(x0))
         if frames and watch is not None:
-            jax.lax.cond(end, told, lambda film, place: None, film, place)
-        return (x, history, x0, film), None
+            jax.lax.cond(end, report, lambda film, place: None, film, place)
+        return (x, state, x0, film), None
 
-    rows = jax.tree.map(jnp.asarray, (*path.steps(), path.noised, counts, places, ends))
-    (x, _, _, film), _ = jax.lax.scan(body, (x, solver.init(x), jnp.zeros_like(x), film), rows)
+    rows = (
+        sampling_schedule.pairs(),
+        coefficients,
+        sampling_schedule.steps.beta,
+        sampling_schedule.noised,
+        counts,
+        places,
+        ends,
+    )
+    start = x, solver.init(x), jnp.zeros_like(x), film
+    (x, _, _, film), _ = jax.lax.scan(body, start, jax.tree.map(jnp.asarray, rows))
     return x, film
 
 
 def starting_noise(keys: Keys, shape: tuple[int, int, int]) -> Images:
-    """Standard normal noise, one image for each key: the same for any number of steps."""
+    """Draws standard normal noise, one image for each key: the same for any number of steps."""
     return random_keys.normal(random_keys.at_step(keys, 0), shape)

@@ -1,27 +1,33 @@
-"""What a solver is: a step from one level of a path to the next, and what it remembers."""
+"""The interface of a solver: coefficients, a step from one level to the next, and a state."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from diffusion_jax.diffusion.sampling_schedule import Path
+from jaxtyping import PyTree
+
+from diffusion_jax.diffusion.sampling_schedule import SamplingSchedule
 from diffusion_jax.diffusion.schedules import Schedule
-from diffusion_jax.diffusion.types import Denoiser, Images, Waypoint
+from diffusion_jax.diffusion.step_coefficients import StepCoefficients
+from diffusion_jax.diffusion.types import Denoiser, Images, Level
 
-# What a solver remembers of earlier steps: any pytree, of one structure throughout.
-History = Any
+# Predictions of earlier steps, say: any pytree, of one structure throughout.
+State = Any
 
-# (denoiser, now, next, x, fresh noise, history) -> (x at the next level, history).
-Step = Callable[[Denoiser, Waypoint, Waypoint, Images, Images, History], tuple[Images, History]]
+# What a solver needs of a step besides its two levels: a pytree with one row for each step.
+Coefficients = PyTree
+
+# (denoiser, now, next, coefficients, x, noise, state) -> (x at the next level, state).
+Step = Callable[[Denoiser, Level, Level, Coefficients, Images, Images, State], tuple[Images, State]]
 
 
 @dataclass(frozen=True)
 class Conventions:
-    """What belongs to a solver besides its step, where a published program has its own way.
+    """Settings that belong to a solver, where a published program has its own.
 
-    to_clean_image: whether paths end at the clean image, whatever the schedule's own end is.
-    clip: whether the predicted x0 is clipped, unless the user says otherwise. clip_alone,
-    guide_variance: see `guidance.Guidance`.
+    to_clean_image: True if sampling ends at the clean image, whatever the schedule's own end is.
+    clip: True if the predicted x0 is clipped by default. clip_alone, guide_variance: see
+    `guidance.Guidance`.
     """
 
     to_clean_image: bool = True
@@ -30,46 +36,42 @@ class Conventions:
     guide_variance: bool = False
 
 
-def unchanged(path: Path, schedule: Schedule) -> Path:
-    """The path as it is: `prepare` of a solver that needs nothing else."""
-    return path
+def gaussian_steps(sampling_schedule: SamplingSchedule, schedule: Schedule) -> StepCoefficients:
+    """Returns the Gaussian transitions of the steps: `prepare` of a solver that needs no more."""
+    return sampling_schedule.steps
 
 
 @dataclass(frozen=True)
 class Solver:
-    """A pair of functions, as an optax optimizer is.
+    """A pair of functions, as an optax optimizer is, with the coefficients of its steps.
 
-    init: x at the start of the path -> history. step: see `Step`. Fresh noise is standard normal,
-    in the shape of x, and new in every step; a deterministic solver ignores it. The first call of
-    the denoiser in a step is made outside `jax.lax.cond`, so that it can be watched.
-
-    prepare: (path, schedule) -> the path with what the solver's steps need besides, computed once,
-    on the host, in float64: coefficients, or levels between those of the path, which only the
-    schedule knows. `sample` is given the result.
-    waypoint: what the waypoints of a prepared path are, `Waypoint` or a subclass with more fields.
+    init: x at the first level -> state.
+    step: see `Step`. It gets one row of the coefficients. noise is standard normal, in the shape of
+        x, and new in every step; a deterministic solver ignores it. The first call of the denoiser
+        is made outside `jax.lax.cond`, so that it can be watched.
+    prepare: (sampling schedule, schedule) -> coefficients, a pytree of rows (num_steps, ...).
+        Called once, on the host, in float64. `schedule` gives levels between those of the sampling
+        schedule.
     """
 
-    init: Callable[[Images], History]
+    init: Callable[[Images], State]
     step: Step
     conventions: Conventions = Conventions()
-    prepare: Callable[[Path, Schedule], Path] = unchanged
-    waypoint: type[Waypoint] = Waypoint
+    prepare: Callable[[SamplingSchedule, Schedule], Coefficients] = gaussian_steps
 
 
 def memoryless(
-    step: Callable[[Denoiser, Waypoint, Waypoint, Images, Images], Images],
+    step: Callable[[Denoiser, Level, Level, Coefficients, Images, Images], Images],
     conventions: Conventions = Conventions(),
-    prepare: Callable[[Path, Schedule], Path] = unchanged,
-    waypoint: type[Waypoint] = Waypoint,
+    prepare: Callable[[SamplingSchedule, Schedule], Coefficients] = gaussian_steps,
 ) -> Solver:
-    """The solver of a step that remembers nothing."""
+    """Returns the solver of a step without a state."""
     return Solver(
         init=lambda x: (),
-        step=lambda denoiser, now, next, x, fresh_noise, history: (
-            step(denoiser, now, next, x, fresh_noise),
-            history,
+        step=lambda denoiser, now, next, coefficients, x, noise, state: (
+            step(denoiser, now, next, coefficients, x, noise),
+            state,
         ),
         conventions=conventions,
         prepare=prepare,
-        waypoint=waypoint,
     )

@@ -10,7 +10,7 @@ from diffusion_jax.diffusion import guidance, keys, process, thresholding
 from diffusion_jax.diffusion.classifier_guidance import classifier_guidance
 from diffusion_jax.diffusion.schedules import make_schedule
 from diffusion_jax.diffusion.types import Level, Prediction
-from diffusion_jax.sampling import SOLVERS, make_path, sample
+from diffusion_jax.sampling import SOLVERS, make_sampling_schedule, sample
 
 SHAPE = (2, 2, 1)
 # Two classes of images whose pixels are independent: N(MEANS[y], STDS[y]^2), equally likely.
@@ -103,8 +103,10 @@ def test_half_the_levels_guided_save_a_quarter_of_the_passes(solver):
         jax.debug.callback(lambda _: passes.append(1), condition[0])
         return of_class(x, level, condition[0])
 
-    path = make_path(make_schedule("cosine"), steps=20)
-    w = path.waypoints
+    schedule, made = make_schedule("cosine"), SOLVERS[solver]()
+    path = make_sampling_schedule(schedule, steps=20)
+    coefficients = made.prepare(path, schedule)
+    w = path.levels
     sigma = w.sigma[:-1] / w.alpha[:-1]
     # Between the levels, ten of which are guided.
     half = (float(sigma[14:16].mean()), float(sigma[4:6].mean()))
@@ -115,7 +117,7 @@ def test_half_the_levels_guided_save_a_quarter_of_the_passes(solver):
         told = guidance.guide(settings, denoiser, condition, null)
         image_keys = keys.per_example(jax.random.key(0), jnp.arange(1))
         passes.clear()
-        images, _ = sample(SOLVERS[solver](), told, path, image_keys, SHAPE)
+        images, _ = sample(made, told, path, coefficients, image_keys, SHAPE)
         jax.block_until_ready(images)
         jax.effects_barrier()
         counts[interval] = len(passes)

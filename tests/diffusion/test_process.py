@@ -12,7 +12,7 @@ from diffusion_jax.diffusion.types import NetworkOutput, Prediction
 SCHEDULES = {
     "linear": make_schedule("linear", 1000),
     "cosine": make_schedule("cosine", 1000),
-    "original": make_schedule("cosine", 1000, "original"),
+    "original": make_schedule("cosine", 1000, original_quirks=True),
     "respaced": respace(make_schedule("cosine", 1000), steps_by_stride(1000, 50)),
 }
 

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from diffusion_jax.diffusion import keys, sampling_schedule
+from diffusion_jax.diffusion import keys
 from diffusion_jax.diffusion.discrete_schedules import respace, steps_by_count
+from diffusion_jax.diffusion.sampling_schedule import from_levels
 from diffusion_jax.diffusion.schedules import make_schedule
 from diffusion_jax.diffusion.types import Level
-from diffusion_jax.sampling import make_path
+from diffusion_jax.sampling import make_sampling_schedule
 
 DISCRETE, CONTINUOUS = ("linear", "cosine"), ("continuous_cosine", "flow", "edm")
 STEP = ("beta", "posterior_variance", "log_posterior_variance", "posterior_x0", "posterior_x")
@@ -24,55 +25,54 @@ def some_keys(count):
 @pytest.mark.parametrize("steps", [5, 1000])
 def test_a_path_of_levels_is_the_path_of_the_chain(name, steps):
     """beta and the posterior from two levels alone are what the tables of the chain say."""
-    of_chain = make_schedule(name).path(steps).waypoints
-    of_levels = sampling_schedule.from_levels(make_schedule(name).path(steps).levels()).waypoints
+    path = make_schedule(name).sampling_schedule(steps)
+    of_chain, of_levels = path.steps, from_levels(path.levels).steps
     for field in STEP:
         assert_allclose(
             getattr(of_levels, field), getattr(of_chain, field), rtol=1e-6, err_msg=field
         )
-    assert_allclose(of_levels.log_snr_step[1:-1], of_chain.log_snr_step[1:-1], rtol=1e-9)
-    for path in (of_chain, of_levels):
-        assert path.log_snr_step[0] == path.log_snr_step[-1] == np.inf
-        assert path.last.tolist() == [False] * steps + [True]
+    assert_allclose(of_levels.log_snr_step[:-1], of_chain.log_snr_step[:-1], rtol=1e-9)
+    for found in (of_chain, of_levels):
+        assert found.log_snr_step[-1] == np.inf
+        assert found.last.tolist() == [False] * (steps - 1) + [True]
 
 
 @pytest.mark.parametrize("name", [*DISCRETE, *CONTINUOUS])
 def test_the_posterior_is_bayes_at_any_levels(name):
     """q(next | now, x0) from q(now | next) and q(next | x0), in float64."""
-    path = make_path(make_schedule(name), steps=7)
-    w = path.waypoints
+    path = make_sampling_schedule(make_schedule(name), steps=7)
+    w, step = path.levels, path.steps
     for i in range(path.num_steps - 1):  # at the clean image the prior has no variance
         ratio = w.alpha[i] / w.alpha[i + 1]
         spread = w.sigma[i] ** 2 - (ratio * w.sigma[i + 1]) ** 2
         precision = ratio**2 / spread + 1 / w.sigma[i + 1] ** 2
-        assert_allclose(w.beta[i + 1], spread, rtol=1e-6)
-        assert_allclose(w.posterior_variance[i + 1], 1 / precision, rtol=1e-6)
-        assert_allclose(w.posterior_x[i + 1], ratio / spread / precision, rtol=1e-6)
+        assert_allclose(step.beta[i], spread, rtol=1e-6)
+        assert_allclose(step.posterior_variance[i], 1 / precision, rtol=1e-6)
+        assert_allclose(step.posterior_x[i], ratio / spread / precision, rtol=1e-6)
         # Without the difference: what is left of the noise is what the mean takes over from x.
-        left = (w.posterior_x[i + 1] * w.sigma[i]) ** 2
-        exact = sampling_schedule.from_levels(path.levels()).waypoints.variance_left[i + 1]
-        assert_allclose(exact, left, rtol=1e-6)
+        left = (step.posterior_x[i] * w.sigma[i]) ** 2
+        assert_allclose(step.variance_left[i], left, rtol=1e-6)
         x0 = w.alpha[i + 1] / w.sigma[i + 1] ** 2 / precision
-        assert_allclose(w.posterior_x0[i + 1], x0, rtol=1e-6)
+        assert_allclose(step.posterior_x0[i], x0, rtol=1e-6)
         snr = np.log(w.alpha * 1.0) - np.log(np.maximum(w.sigma, 1e-300))
-        assert_allclose(w.log_snr_step[i + 1], snr[i + 1] - snr[i], rtol=1e-9)
+        assert_allclose(step.log_snr_step[i], snr[i + 1] - snr[i], rtol=1e-9)
 
 
 @pytest.mark.parametrize("name", [*DISCRETE, *CONTINUOUS])
 @pytest.mark.parametrize("spacing", ["ends", "karras"])
 def test_paths_go_down_to_the_clean_image(name, spacing):
-    path = make_path(make_schedule(name), steps=18, spacing=spacing)
-    w = path.waypoints
+    path = make_sampling_schedule(make_schedule(name), steps=18, spacing=spacing)
+    w = path.levels
     assert path.num_steps == 18
     assert (w.alpha[-1], w.sigma[-1], w.c_noise[-1]) == (1, 0, 0)
-    assert np.all(w.log_snr_step[1:] > 0)
-    assert np.all(np.isfinite(w.log_posterior_variance))
+    assert np.all(path.steps.log_snr_step > 0)
+    assert np.all(np.isfinite(path.steps.log_posterior_variance))
     assert_allclose(path.start_std, 80 if name == "edm" else 1, rtol=1e-6)
 
 
 def test_edm_visits_the_published_levels():
     """EDM's grid of 18 steps, and what its network is told."""
-    w = make_path(make_schedule("edm"), steps=18).waypoints
+    w = make_sampling_schedule(make_schedule("edm"), steps=18).levels
     assert_allclose(w.sigma[:3], [80, 57.585985, 40.785574], rtol=1e-7)
     assert_allclose(w.sigma[-3:], [0.00752802, 0.002, 0], rtol=1e-6)
     c_noise = make_schedule("edm").level(np.array([0.002, 0.5, 80]), np).c_noise
@@ -120,45 +120,52 @@ def test_between_the_steps_the_clock_is_interpolated_in_log_snr(name):
 
 def test_the_rest_of_a_path():
     chain = respace(make_schedule("cosine"), steps_by_count(1000, 10))
-    rest = chain.path().since(4)
+    whole = chain.sampling_schedule()
+    rest = whole.since(4)
     assert rest.num_steps == 6
-    assert_allclose(rest.start.sigma, chain.path().waypoints.sigma[4], rtol=1e-6)
-    assert_allclose(rest.waypoints.sigma, chain.path().waypoints.sigma[4:])
-    assert_allclose(rest.waypoints.beta[1:], chain.path().waypoints.beta[5:])
-    assert rest.waypoints.log_snr_step[0] == np.inf
-    assert np.isfinite(chain.path().waypoints.log_snr_step[4])
+    assert_allclose(rest.start.sigma, whole.levels.sigma[4], rtol=1e-6)
+    assert_allclose(rest.levels.sigma, whole.levels.sigma[4:])
+    assert_allclose(rest.steps.beta, whole.steps.beta[4:])
     with pytest.raises(ValueError, match=r"first=10 is not in 0\.\.9"):
-        chain.path().since(10)
+        whole.since(10)
 
 
 def test_a_climbing_path_starts_where_there_is_noise():
-    down = make_path(make_schedule("cosine"), steps=10)
-    up = down.climbing().waypoints
-    assert_allclose(up.sigma, down.waypoints.sigma[-2::-1])
-    assert np.all(up.log_snr_step[1:] < 0)
-    assert np.all(up.posterior_variance == 0)
-    assert all(np.all(np.isfinite(getattr(up, field))) for field in STEP)
+    down = make_sampling_schedule(make_schedule("cosine"), steps=10)
+    up = down.climbing()
+    assert_allclose(up.levels.sigma, down.levels.sigma[-2::-1])
+    assert np.all(up.steps.log_snr_step < 0)
+    assert np.all(up.steps.posterior_variance == 0)
+    assert all(np.all(np.isfinite(getattr(up.steps, field))) for field in STEP)
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (
-            lambda: sampling_schedule.from_levels(Level(np.ones(1), np.ones(1), np.ones(1))),
+            lambda: from_levels(Level(np.ones(1), np.ones(1), np.ones(1))),
             "at least two",
         ),
         (
-            lambda: sampling_schedule.from_levels(Level(np.ones(2), np.ones(2), np.ones(2))),
+            lambda: from_levels(Level(np.ones(2), np.ones(2), np.ones(2))),
             "are the same",
         ),
-        (lambda: make_path(make_schedule("edm"), steps=5, stride=3), "stride=3 picks steps"),
-        (lambda: make_path(make_schedule("flow"), steps=5, spacing="centered"), "continuous"),
         (
-            lambda: make_path(make_schedule("flow"), steps=5, spacing="odd"),
+            lambda: make_sampling_schedule(make_schedule("edm"), steps=5, stride=3),
+            "stride=3 picks steps",
+        ),
+        (
+            lambda: make_sampling_schedule(make_schedule("flow"), steps=5, spacing="centered"),
+            "continuous",
+        ),
+        (
+            lambda: make_sampling_schedule(make_schedule("flow"), steps=5, spacing="odd"),
             "ends, centered, karras",
         ),
         (
-            lambda: make_path(make_schedule("edm"), steps=5, spacing="karras", sigma_min=90.0),
+            lambda: make_sampling_schedule(
+                make_schedule("edm"), steps=5, spacing="karras", sigma_min=90.0
+            ),
             "sigma_min=90.0 must be less than sigma_max=80.0",
         ),
     ],

@@ -6,7 +6,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from diffusion_jax.diffusion import discrete_schedules
 from diffusion_jax.diffusion.discrete_schedules import respace, steps_by_count, steps_by_stride
 from diffusion_jax.diffusion.schedules import make_schedule
-from diffusion_jax.sampling import make_path
+from diffusion_jax.sampling import make_sampling_schedule
 
 
 def centered_25():
@@ -60,8 +60,8 @@ def test_the_network_can_be_told_steps_counted_from_0(name):
     assert_array_equal(programs.level(t).c_noise, [0, 3, 9])
     assert_array_equal(programs.level(t).sigma, paper.level(t).sigma)
     # The steps of improved-diffusion's "3".
-    path = make_path(programs, steps=3, spacing="sections", sections="3")
-    assert_array_equal(path.waypoints.c_noise[:-1], [9, 4, 0])
+    path = make_sampling_schedule(programs, steps=3, spacing="sections", sections="3")
+    assert_array_equal(path.levels.c_noise[:-1], [9, 4, 0])
 
 
 def test_chains_of_other_lengths_can_be_rescaled():
@@ -124,7 +124,7 @@ def test_grids_of_steps():
 @pytest.mark.parametrize("stride", [1, 10])
 def test_original_cosine_has_the_bits_of_the_pytorch_original(stride, golden):
     table = np.load(golden / "original_unet" / "cosine.npz")
-    s = respace(make_schedule("cosine", 1000, "original"), steps_by_stride(1000, stride))
+    s = respace(make_schedule("cosine", 1000, original_quirks=True), steps_by_stride(1000, stride))
     ratio = s.one_minus_alphas_bar[:-1] / s.one_minus_alphas_bar[1:]
     ours = {
         "a_bar_t": s.alphas_bar[1:],
@@ -138,7 +138,7 @@ def test_original_cosine_has_the_bits_of_the_pytorch_original(stride, golden):
 
 
 def test_sampling_ends_at_the_clean_image_unless_asked_otherwise():
-    trained = make_schedule("cosine", 1000, "original")
+    trained = make_schedule("cosine", 1000, original_quirks=True)
     default = respace(trained.ending_clean(), steps_by_stride(1000, 10))
     as_trained = respace(trained, steps_by_stride(1000, 10))
     assert default.alphas_bar[0] == 1

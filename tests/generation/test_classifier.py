@@ -170,7 +170,7 @@ def test_guided_images_are_those_of_algorithm_2(other):
     def noise_of(x, c_noise):
         return network.apply({"params": params}, x, jnp.full((8,), c_noise, jnp.float32)).estimate
 
-    levels = build.make_sampling_path(config).levels()
+    levels = build.make_sampling_path(config).levels
     x = jnp.asarray(generator.starts(8, seed=1))
     moved = 0
     for now in range(3):

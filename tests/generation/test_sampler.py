@@ -13,7 +13,7 @@ from diffusion_jax import parallel
 from diffusion_jax.config import build
 from diffusion_jax.config.schema import model_section
 from diffusion_jax.config.validation import validate
-from diffusion_jax.diffusion import sampling_schedule
+from diffusion_jax.diffusion.sampling_schedule import karras_sigmas, on_device, to_clean_image
 from diffusion_jax.generation.guidance_models import GuidanceModels
 from diffusion_jax.generation.sampler import Generator
 from diffusion_jax.runs.train import train
@@ -90,8 +90,8 @@ def test_paths_and_intervals_compile_nothing_anew_and_another_solver_once():
         return len(lowered) - before, images
 
     def karras(steps, largest, rho):
-        sigma = sampling_schedule.karras_sigmas(steps, 0.05, largest, rho)
-        return sampling_schedule.to_clean_image(schedule.at_sigma(sigma))
+        sigma = karras_sigmas(steps, 0.05, largest, rho)
+        return to_clean_image(schedule.at_sigma(sigma))
 
     _, images = programs(generator)
     for rho, largest in [(7.0, 80.0), (3.0, 40.0)]:
@@ -123,11 +123,9 @@ def test_the_interpolated_clock_gives_the_same_samples(drawn):
     generator = Generator.from_config(config, batch_size=8)
     by_chain, _ = generator(params, LABELS, seed=1)
     schedule = build.make_schedule(config)
-    levels = schedule.path(10).levels()
+    levels = schedule.sampling_schedule(10).levels
     sigma = (levels.sigma / levels.alpha)[:-1]
-    generator._path = sampling_schedule.on_device(
-        sampling_schedule.to_clean_image(schedule.at_sigma(sigma))
-    )
+    generator._path = on_device(to_clean_image(schedule.at_sigma(sigma)))
     by_sigma, _ = generator(params, LABELS, seed=1)
     assert_allclose(by_sigma, by_chain, atol=1e-5)
 
@@ -149,10 +147,10 @@ def test_autoguidance_takes_a_model_of_another_schedule_and_parametrisation():
     )
     # The weak model alone, on the same levels in its own scale, where x = x0 + sigma eps.
     alone = Generator.from_config(weak, batch_size=8)
-    levels = build.make_sampling_path(config).levels()
+    levels = build.make_sampling_path(config).levels
     sigma = (levels.sigma / levels.alpha)[:-1]
-    own = sampling_schedule.to_clean_image(build.make_schedule(weak).at_sigma(sigma))
-    alone._path = sampling_schedule.on_device(own)
+    own = to_clean_image(build.make_schedule(weak).at_sigma(sigma))
+    alone._path = on_device(own)
     unguided, _ = alone(weak_params, LABELS, seed=1, guidance_scale=0.0)
     # Both start from equal noise: sigma z there, noise z in the strong model's scale.
     assert_allclose(left, unguided, atol=2e-3 * np.abs(unguided).max())

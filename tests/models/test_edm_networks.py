@@ -195,7 +195,9 @@ def test_heun_on_an_imported_network_is_edms_algorithm(golden, tmp_path, options
     steps = 6
     noises = np.random.default_rng(0).standard_normal((steps, 3, 8, 8, 3)).astype(np.float32)
     x = 80 * arrays["x"]
-    ours = walk(SOLVERS["heun"](**options), schedule.path(steps), schedule, denoiser, x, noises)
+    ours = walk(
+        SOLVERS["heun"](**options), schedule.sampling_schedule(steps), schedule, denoiser, x, noises
+    )
     ramp = 80 ** (1 / 7) + np.arange(steps) / (steps - 1) * (0.002 ** (1 / 7) - 80 ** (1 / 7))
     numbers = {"s_tmin": 0.0, "s_tmax": np.inf, "s_noise": 1.0} | options
     wanted = algorithm_2(

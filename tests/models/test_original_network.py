@@ -69,7 +69,7 @@ def test_guidance_leaves_every_row_at_its_place():
     imported = checkpoint("odd", "published")
     x_t, t = to_nhwc(golden["x_t"]), jnp.array([100, 51, 2], jnp.int32)
     labels = jnp.asarray(golden["c"], jnp.int32)
-    schedule = schedules.make_schedule("cosine", 100, "original")
+    schedule = schedules.make_schedule("cosine", 100, original_quirks=True)
     network = partial(imported.model.apply, {"params": imported.params})
     labeled = denoiser_from_network(network, parameterizations.eps())
     nulls = jnp.full_like(labels, 7)

@@ -1,7 +1,7 @@
 """What a network computes before the sampling loop, and what is left in the loop."""
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +12,9 @@ from tiny import tiny_config, tiny_transformer_config
 
 from benchmarks import loop_body
 from diffusion_jax.diffusion.parameterizations import denoiser_from_network
+from diffusion_jax.diffusion.sampling_schedule import with_c_noises
 from diffusion_jax.diffusion.schedules import make_schedule
-from diffusion_jax.diffusion.types import Leaf, Level, NetworkOutput, Waypoint
+from diffusion_jax.diffusion.types import Level, NetworkOutput
 from diffusion_jax.generation.prepared_denoiser import Precomputed, PreparedDenoiser
 from diffusion_jax.models.layers.attention import ClassAttention
 from diffusion_jax.models.layers.block_interface import Conditioning
@@ -160,21 +161,15 @@ def test_a_network_may_compute_nothing_ahead():
     )
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Halfway(Waypoint):
-    """A waypoint with a level between it and the one before."""
-
-    between: Leaf
-
-
-def test_levels_between_those_of_a_path_are_told_too():
-    path = make_schedule("edm").path(3)
-    between = Level(np.ones(4), np.arange(4.0), np.array([5.0, 6.0, 7.0, 8.0]))
-    path = replace(path, waypoints=Halfway(**vars(path.waypoints), between=between))
-    told = path.with_c_noises(lambda c_noise: Precomputed(c_noise, {"double": 2 * c_noise}))
-    now, next = told.steps()
-    assert_array_equal(next.between.c_noise.activations["double"], [12, 14, 16])
-    assert_array_equal(now.c_noise.activations["double"], 2 * path.waypoints.c_noise[:-1])
-    assert_array_equal(next.between.sigma, [1, 2, 3])
-    assert_array_equal(next.sigma, path.waypoints.sigma[1:])
+def test_levels_of_coefficients_have_precomputed_activations_too():
+    path = make_schedule("edm").sampling_schedule(3)
+    coefficients = {"between": Level(np.ones(3), np.arange(3.0), np.array([6.0, 7.0, 8.0]))}
+    converted, coefficients = with_c_noises(
+        (path, coefficients), lambda c_noise: Precomputed(c_noise, {"double": 2 * c_noise})
+    )
+    now, next = converted.pairs()
+    between = coefficients["between"]
+    assert_array_equal(between.c_noise.activations["double"], [12, 14, 16])
+    assert_array_equal(now.c_noise.activations["double"], 2 * path.levels.c_noise[:-1])
+    assert_array_equal(between.sigma, [0, 1, 2])
+    assert_array_equal(next.sigma, path.levels.sigma[1:])

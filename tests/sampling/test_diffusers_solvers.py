@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scheduler_golden as golden
 
-from diffusion_jax.diffusion import sampling_schedule
+from diffusion_jax.diffusion.sampling_schedule import from_levels
 from diffusion_jax.diffusion.types import Level
 from diffusion_jax.sampling import SOLVERS
 
@@ -72,12 +72,10 @@ def test_ddim_inversion_is_a_climbing_path_with_the_clocks_of_its_targets(schedu
     assert golden.distance(follow(path, known), known.states) < 5e-6
     # The same levels as `climbing` has them, each with its own c_noise, are another trajectory.
     down = golden.load("ddim", schedule, steps)
-    climbing = golden.variance_preserving(down).climbing().levels()
-    np.testing.assert_allclose(climbing.sigma, path.levels().sigma[1:], rtol=1e-6)
+    climbing = golden.variance_preserving(down).climbing().levels
+    np.testing.assert_allclose(climbing.sigma, path.levels.sigma[1:], rtol=1e-6)
     np.testing.assert_array_equal(climbing.c_noise, known.c_noises[:-1])
     shifted = Level(climbing.alpha, climbing.sigma, np.append(climbing.c_noise[1:], -1))
     rest = golden.Golden(known.c_noises[1:], known.sigmas[1:], known.states[1:], known.noises)
-    assert golden.distance(follow(sampling_schedule.from_levels(shifted), rest), rest.states) < 5e-6
-    assert (
-        golden.distance(follow(sampling_schedule.from_levels(climbing), rest), rest.states) > 1e-4
-    )
+    assert golden.distance(follow(from_levels(shifted), rest), rest.states) < 5e-6
+    assert golden.distance(follow(from_levels(climbing), rest), rest.states) > 1e-4

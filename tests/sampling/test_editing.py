@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from diffusion_jax.diffusion import keys, process
 from diffusion_jax.diffusion.schedules import make_schedule
 from diffusion_jax.diffusion.types import Prediction
-from diffusion_jax.sampling import SOLVERS, make_path
+from diffusion_jax.sampling import SOLVERS, make_sampling_schedule
 from diffusion_jax.sampling.editing import edit, noised, part_of, slerp
 from diffusion_jax.sampling.inpainting import resampled
 from diffusion_jax.sampling.loop import starting_noise
@@ -38,13 +38,13 @@ def one_value(x, level):
 
 def run(solver, path, count, denoiser=exact, seed=0, frames=0, schedule="cosine", **inputs):
     solver = SOLVERS[solver](**({"eta": 1.0} if solver == "ddim" else {}))
-    path = solver.prepare(path, make_schedule(schedule))
+    coefficients = solver.prepare(path, make_schedule(schedule))
     image_keys = keys.per_example(keys.derive(seed, "sample"), jnp.arange(count))
 
-    def program(path, inputs):
-        return edit(solver, denoiser, path, image_keys, SHAPE, frames=frames, **inputs)
+    def program(rows, inputs):
+        return edit(solver, denoiser, *rows, image_keys, SHAPE, frames=frames, **inputs)
 
-    return jax.jit(program)(path, inputs)
+    return jax.jit(program)((path, coefficients), inputs)
 
 
 def images_of(count):
@@ -60,7 +60,7 @@ def half_mask(count):
 @pytest.mark.parametrize("solver", ["ddim", "heun", "dpmpp_2m"])
 @pytest.mark.parametrize("times", [1, 3])
 def test_known_pixels_come_back_exactly(name, solver, times):
-    path = make_path(make_schedule(name), steps=12)
+    path = make_sampling_schedule(make_schedule(name), steps=12)
     path = resampled(path, jump=4, times=times)
     known, mask = images_of(2), half_mask(2)
     x, film = run(solver, path, 2, known=known, mask=mask, frames=path.num_steps, schedule=name)
@@ -83,7 +83,9 @@ def test_unknown_pixels_follow_the_known_one():
     mask = jnp.zeros((count, *SHAPE)).at[:, 0, 0].set(1)
     gaps = {}
     for times in (1, 10):
-        path = resampled(make_path(make_schedule("cosine"), steps=40), jump=10, times=times)
+        path = resampled(
+            make_sampling_schedule(make_schedule("cosine"), steps=40), jump=10, times=times
+        )
         x, _ = run("ddim", path, count, one_value, known=known, mask=mask)
         gaps[times] = float(jnp.sqrt(jnp.mean((x[:, 1:] - values) ** 2)))
     assert gaps[10] < gaps[1] / 2
@@ -106,12 +108,12 @@ def test_resampled_paths_walk_as_repaint_does():
                 ts.append(t)
         return [*ts, -1]
 
-    base = make_path(make_schedule("cosine"), steps=total)
+    base = make_sampling_schedule(make_schedule("cosine"), steps=total)
     path = resampled(base, jump=jump, times=times)
     # The state t = total - 1 is the first level of the path, t = -1 the clean image.
     places = [total - 1 - t for t in published()]
-    assert_array_equal(path.waypoints.c_noise, base.waypoints.c_noise[places])
-    assert_array_equal(path.waypoints.alpha, base.waypoints.alpha[places])
+    assert_array_equal(path.levels.c_noise, base.levels.c_noise[places])
+    assert_array_equal(path.levels.alpha, base.levels.alpha[places])
     assert_array_equal(path.noised, np.diff(places) < 0)
     assert path.num_steps == total + (times - 1) * (jump + 1) * ((total - 1) // jump)
 
@@ -119,26 +121,26 @@ def test_resampled_paths_walk_as_repaint_does():
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_noising_on_the_way_is_the_forward_process(name):
     """N(0, 1) at the first level stays what the levels say after every climb."""
-    path = resampled(make_path(make_schedule(name), steps=6), jump=2, times=2)
-    w = path.waypoints
+    path = resampled(make_sampling_schedule(make_schedule(name), steps=6), jump=2, times=2)
+    w, beta = path.levels, np.append(0.0, path.steps.beta)
     for i in np.flatnonzero(path.noised) + 1:
         # Variance of x0 ~ N(0, 1): signal^2 + noise^2, at both ends.
         before = w.alpha[i - 1] ** 2 + w.sigma[i - 1] ** 2
         ratio = w.alpha[i] / w.alpha[i - 1]
-        assert_allclose(ratio**2 * before + w.beta[i], w.alpha[i] ** 2 + w.sigma[i] ** 2)
-        assert w.beta[i] > 0
+        assert_allclose(ratio**2 * before + beta[i], w.alpha[i] ** 2 + w.sigma[i] ** 2)
+        assert beta[i] > 0
     # And the loop does that, with noise of its own.
     _, film = run("ddim", path, 512, frames=path.num_steps)
     for i in np.flatnonzero(path.noised):
         added = film.x[i] - w.alpha[i + 1] / w.alpha[i] * film.x[i - 1]
-        assert_allclose(added.std(), np.sqrt(w.beta[i + 1]), rtol=0.03)
+        assert_allclose(added.std(), np.sqrt(beta[i + 1]), rtol=0.03)
         assert abs(np.corrcoef(added.ravel(), film.x[i - 1].ravel())[0, 1]) < 0.04
         assert_array_equal(film.x0[i], film.x0[i - 1])  # nothing is predicted there
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_image_to_image_by_strength(name):
-    path = make_path(make_schedule(name), steps=20)
+    path = make_sampling_schedule(make_schedule(name), steps=20)
     count = 64
     images = images_of(count)
     moved = {}
@@ -153,7 +155,7 @@ def test_image_to_image_by_strength(name):
     # The start is q(x | x0) with the noise that sampling would start from.
     image_keys = keys.per_example(keys.derive(0, "sample"), jnp.arange(count))
     rest = part_of(path, 0.5)
-    level = [float(row[10]) for row in (path.waypoints.alpha, path.waypoints.sigma)]
+    level = [float(row[10]) for row in (path.levels.alpha, path.levels.sigma)]
     wanted = level[0] * images + level[1] * starting_noise(image_keys, SHAPE)
     assert_allclose(noised(rest, image_keys, images), wanted, rtol=1e-5, atol=1e-5)
 
@@ -161,7 +163,7 @@ def test_image_to_image_by_strength(name):
 @pytest.mark.parametrize("name", SCHEDULES)
 @pytest.mark.parametrize("solver", ["heun", "dpmpp_2m"])
 def test_inversion_and_sampling_return_the_image(name, solver):
-    path = make_path(make_schedule(name), steps=100, spacing="karras")
+    path = make_sampling_schedule(make_schedule(name), steps=100, spacing="karras")
     images = images_of(4)
     noise, _ = run(solver, path.climbing(), 4, x=images, schedule=name)
     back, _ = run(solver, path, 4, x=noise, schedule=name)
@@ -171,8 +173,8 @@ def test_inversion_and_sampling_return_the_image(name, solver):
 
 def test_inversion_skips_equal_levels():
     """The original's cosine has one alpha-bar in its first 13 steps."""
-    schedule = make_schedule("cosine", behaviour="original")
-    path = schedule.ending_clean().path(250)
+    schedule = make_schedule("cosine", original_quirks=True)
+    path = schedule.ending_clean().sampling_schedule(250)
     noise, _ = run("heun", path.climbing(), 2, x=images_of(2))
     assert np.isfinite(noise).all()
     back, _ = run("heun", path, 2, x=noise)
@@ -203,16 +205,16 @@ def test_slerp_walks_along_the_great_circle():
         (lambda path: resampled(path, jump=2, times=0), "times=0 must be at least 1"),
         (
             lambda path: edit(
-                SOLVERS["ddim"](), exact, path, KEY, SHAPE, x=images_of(1), image=images_of(1)
+                SOLVERS["ddim"](), exact, path, None, KEY, SHAPE, x=images_of(1), image=images_of(1)
             ),
             "give one of them",
         ),
         (
-            lambda path: edit(SOLVERS["ddim"](), exact, path, KEY, SHAPE, mask=half_mask(1)),
+            lambda path: edit(SOLVERS["ddim"](), exact, path, None, KEY, SHAPE, mask=half_mask(1)),
             "known and mask belong together",
         ),
     ],
 )
 def test_what_makes_no_edit(make, message):
     with pytest.raises(ValueError, match=message):
-        make(make_path(make_schedule("cosine"), steps=10))
+        make(make_sampling_schedule(make_schedule("cosine"), steps=10))

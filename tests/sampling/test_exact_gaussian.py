@@ -40,11 +40,12 @@ def exact_denoiser(fraction=None):
 
 def draw(schedule, eta, count=2048, fraction=None):
     image_keys = keys.per_example(keys.derive(0, "sample"), jnp.arange(count))
-    denoiser, path = exact_denoiser(fraction), schedule.path()
+    denoiser, path = exact_denoiser(fraction), schedule.sampling_schedule()
     # Computed a thousand times, so that a fast program is worth its compilation.
     fast = {"xla_backend_optimization_level": 2}
     chain = jax.jit(
-        lambda k: sample(ddim(eta=eta), denoiser, path, k, SHAPE)[0], compiler_options=fast
+        lambda k: sample(ddim(eta=eta), denoiser, path, path.steps, k, SHAPE)[0],
+        compiler_options=fast,
     )
     return chain(image_keys)
 
@@ -98,10 +99,10 @@ def test_eta_one_is_the_posterior_step():
     x_t = jax.random.normal(jax.random.key(0), (4, *SHAPE))
     fresh = jax.random.normal(jax.random.key(1), x_t.shape)
     t = jnp.array([1, 2, 10, 20])
-    denoiser, now, next = exact_denoiser(), schedule.level(t), schedule.after(t)
-    after = ddim_step(denoiser, now, next, x_t, fresh, eta=1.0)
-    mean = process.posterior_mean(next, denoiser(x_t, now).x0, x_t)
-    std = jnp.sqrt(process.per_image(next.posterior_variance))
+    denoiser, now, steps = exact_denoiser(), schedule.level(t), schedule.after(t)
+    after = ddim_step(denoiser, now, schedule.level(t - 1), steps, x_t, fresh, eta=1.0)
+    mean = process.posterior_mean(steps, denoiser(x_t, now).x0, x_t)
+    std = jnp.sqrt(process.per_image(steps.posterior_variance))
     assert_allclose(after, mean + std * fresh, atol=2e-5)
 
 
@@ -110,7 +111,8 @@ def test_a_learned_variance_takes_the_place_of_beta_tilde(fraction):
     schedule = short(20)
     x_t = jnp.zeros((3, *SHAPE))
     t = jnp.array([1, 2, 20])
-    step = partial(ddim_step, exact_denoiser(fraction), schedule.level(t), schedule.after(t), x_t)
+    levels = schedule.level(t), schedule.level(t - 1)
+    step = partial(ddim_step, exact_denoiser(fraction), *levels, schedule.after(t), x_t)
     noisy = step(jnp.ones_like(x_t), eta=1.0)
     quiet = step(jnp.zeros_like(x_t), eta=1.0)
     log_beta, log_beta_tilde = np.log(schedule.betas[t]), schedule.log_posterior_variance[t]
@@ -121,7 +123,8 @@ def test_a_learned_variance_takes_the_place_of_beta_tilde(fraction):
 
 def test_frames_are_states_of_the_chain_and_end_with_the_image():
     schedule = short(10)
-    run = partial(sample, ddim(eta=0.3), exact_denoiser(), schedule.path())
+    path = schedule.sampling_schedule()
+    run = partial(sample, ddim(eta=0.3), exact_denoiser(), path, path.steps)
     image_keys = keys.per_example(keys.derive(0, "sample"), jnp.arange(2))
     x0, every = run(image_keys, SHAPE, frames=10)
     same, some = run(image_keys, SHAPE, frames=4)
@@ -131,7 +134,7 @@ def test_frames_are_states_of_the_chain_and_end_with_the_image():
     for states, all_states in ((some.x, every.x), (some.x0, every.x0)):
         assert_allclose(states, all_states[jnp.array([2, 4, 7, 9])])
     before = every.x[8]  # which the last step started from
-    level = jax.tree.map(lambda row: row[9], schedule.path().levels())
+    level = jax.tree.map(lambda row: row[9], path.levels)
     # Compiled as in the chain: x0 is a difference, which has few digits where it is nearly 0.
     predicted = jax.jit(exact_denoiser())(before, level)
     assert_allclose(every.x0[-1], predicted.x0, rtol=1e-5)
@@ -151,7 +154,8 @@ def test_frames_are_told_while_later_steps_are_computed():
 
     image_keys = keys.per_example(keys.derive(0, "sample"), jnp.arange(2))
     options = {"frames": 3, "watch": watch}
-    draw = jax.jit(lambda k: sample(ddim(), denoiser, short(7).path(), k, SHAPE, **options))
+    path = short(7).sampling_schedule()
+    draw = jax.jit(lambda k: sample(ddim(), denoiser, path, path.steps, k, SHAPE, **options))
     _, film = draw(image_keys)
     jax.effects_barrier()
     kinds = [event if event == "step" else int(event[0]) for event in events]
@@ -162,7 +166,8 @@ def test_frames_are_told_while_later_steps_are_computed():
 
 def test_an_image_does_not_depend_on_its_neighbors():
     schedule = short(10)
-    run = partial(sample, ddim(eta=1.0), exact_denoiser(), schedule.path())
+    path = schedule.sampling_schedule()
+    run = partial(sample, ddim(eta=1.0), exact_denoiser(), path, path.steps)
     root = keys.derive(0, "sample")
     together, _ = run(keys.per_example(root, jnp.arange(6)), SHAPE)
     alone, _ = run(keys.per_example(root, jnp.array([4])), SHAPE)
@@ -174,14 +179,16 @@ def test_a_change_of_numbers_compiles_nothing_anew(solver):
     """Neither eta or churn, nor the seed, nor the values of the levels."""
 
     @jax.jit
-    def run(image_keys, path, options):
-        return sample(SOLVERS[solver](**options), exact_denoiser(), path, image_keys, SHAPE)[0]
+    def run(image_keys, rows, options):
+        made = SOLVERS[solver](**options)
+        return sample(made, exact_denoiser(), *rows, image_keys, SHAPE)[0]
 
     known = inspect.signature(SOLVERS[solver]).parameters
     for seed, eta in enumerate((0.0, 0.2, 1.0)):
         image_keys = keys.per_example(keys.derive(seed, "sample"), jnp.arange(2))
         numbers = {"eta": eta, "s_churn": 3 * eta, "s_tmax": 100.0 * eta}
         options = {name: value for name, value in numbers.items() if name in known}
-        path = respace(TRAINED, np.array([100 + seed, 500, 1000])).path()
-        run(image_keys, SOLVERS[solver](**options).prepare(path, TRAINED), options)
+        path = respace(TRAINED, np.array([100 + seed, 500, 1000])).sampling_schedule()
+        coefficients = SOLVERS[solver](**options).prepare(path, TRAINED)
+        run(image_keys, (path, coefficients), options)
     assert run._cache_size() == 1

@@ -1,7 +1,5 @@
 """Multi-step solvers: published algorithms written out in float64, and data known exactly."""
 
-from dataclasses import fields
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,11 +7,11 @@ import pytest
 from numpy.testing import assert_allclose
 
 from benchmarks import mixture
-from diffusion_jax.diffusion import sampling_schedule
 from diffusion_jax.diffusion.process import per_image
+from diffusion_jax.diffusion.sampling_schedule import from_levels, on_device
 from diffusion_jax.diffusion.schedules import make_schedule
-from diffusion_jax.diffusion.types import Level, Prediction, Waypoint
-from diffusion_jax.sampling import SOLVERS, make_path
+from diffusion_jax.diffusion.types import Level, Prediction
+from diffusion_jax.sampling import SOLVERS, make_sampling_schedule
 from diffusion_jax.sampling.inpainting import resampled
 from diffusion_jax.sampling.solvers.multistep import moments
 
@@ -34,20 +32,20 @@ def denoiser(x, level):
 
 def walk(solver, path, schedule, noises=None):
     """x at every level of the path from START, (levels, 4), with given noises."""
-    path = sampling_schedule.on_device(solver.prepare(path, schedule))
+    path, coefficients = on_device((path, solver.prepare(path, schedule)))
     x = jnp.asarray(START.reshape(1, *SHAPE), jnp.float32)
     step, history, states = jax.jit(lambda *now: solver.step(denoiser, *now)), solver.init(x), [x]
     for i in range(path.num_steps):
-        now, next = (jax.tree.map(lambda row: row[i], rows) for rows in path.steps())  # noqa: B023
+        now, next, row = jax.tree.map(lambda rows: rows[i], (*path.pairs(), coefficients))  # noqa: B023
         z = jnp.zeros_like(x) if noises is None else jnp.asarray(noises[i].reshape(x.shape))
-        x, history = step(now, next, x, z, history)
+        x, history = step(now, next, row, x, z, history)
         states.append(x)
     return np.stack(states).reshape(len(states), 4)
 
 
 def rows(path):
     """signal, noise, c_noise and log(signal / noise) of a path."""
-    w = path.waypoints
+    w = path.levels
     with np.errstate(divide="ignore"):
         return w.alpha, w.sigma, w.c_noise, np.log(w.alpha) - np.log(w.sigma)
 
@@ -57,7 +55,7 @@ PATHS = [("cosine", "ends"), ("flow", "ends"), ("edm", "karras")]
 
 def case(name, spacing, steps):
     schedule = make_schedule(name)
-    return schedule, make_path(schedule, steps=steps, spacing=spacing)
+    return schedule, make_sampling_schedule(schedule, steps=steps, spacing=spacing)
 
 
 @pytest.mark.parametrize(("name", "spacing"), PATHS)
@@ -250,30 +248,24 @@ def test_where_x_is_noised_again_a_solver_starts_anew(name):
     """Its steps until x is noised once more are those of a path that begins there."""
     solver, (schedule, path) = SOLVERS[name](**RESTARTED[name]), case("cosine", "karras", 20)
     again = resampled(path, jump=9, times=2)
-    prepared = solver.prepare(again, schedule).waypoints
+    prepared = solver.prepare(again, schedule)
     first, second = np.flatnonzero(again.noised)
-    begins = int(np.flatnonzero(path.waypoints.sigma == prepared.sigma[first + 1])[0])
-    fresh = solver.prepare(path.since(begins), schedule).waypoints
+    begins = int(np.flatnonzero(path.levels.sigma == again.levels.sigma[first + 1])[0])
+    fresh = solver.prepare(path.since(begins), schedule)
     for row, wanted in zip(jax.tree.leaves(prepared), jax.tree.leaves(fresh)):
-        # After the first arrival, which has no step in a fresh path.
-        assert_allclose(row[first + 2 : second + 1], wanted[1 : second - first])
+        assert_allclose(row[first + 1 : second], wanted[: second - first - 1])
 
 
 @pytest.mark.parametrize("name", RESTARTED)
 def test_equal_levels_and_pure_noise_give_finite_weights(name):
     solver = SOLVERS[name](**RESTARTED[name])
-    schedule = make_schedule("cosine", behaviour="original")
-    prepared = solver.prepare(make_path(schedule, steps=250), schedule).waypoints
-    w = make_path(make_schedule("cosine"), steps=5).waypoints
+    schedule = make_schedule("cosine", original_quirks=True)
+    prepared = solver.prepare(make_sampling_schedule(schedule, steps=250), schedule)
+    w = make_sampling_schedule(make_schedule("cosine"), steps=5).levels
     levels = Level(np.append(0.0, w.alpha), np.append(1.0, w.sigma), np.append(1000.0, w.c_noise))
-    from_noise = solver.prepare(
-        sampling_schedule.from_levels(levels), make_schedule("cosine")
-    ).waypoints
-    for waypoints in (prepared, from_noise):
-        added = {f.name for f in fields(waypoints)} - {f.name for f in fields(Waypoint)}
-        for field in added:
-            for row in jax.tree.leaves(getattr(waypoints, field)):
-                assert np.all(np.isfinite(row)), field
+    from_noise = solver.prepare(from_levels(levels), make_schedule("cosine"))
+    for row in jax.tree.leaves((prepared, from_noise)):
+        assert np.all(np.isfinite(row))
 
 
 def test_pndm_survives_paths_from_almost_pure_noise():
@@ -288,9 +280,13 @@ def test_pndm_survives_paths_from_almost_pure_noise():
 def test_20_evaluations_are_as_good_as_100_of_ddim(name):
     """By the Frechet distance between exact quantiles of the data and those that are drawn."""
     schedule = make_schedule(name)
-    far = mixture.distances(SOLVERS["ddim"](), make_path(schedule, steps=100), schedule)[1]
+    far = mixture.distances(
+        SOLVERS["ddim"](), make_sampling_schedule(schedule, steps=100), schedule
+    )[1]
     for solver in ("dpmpp_2m", "unipc"):
-        near = mixture.distances(SOLVERS[solver](), make_path(schedule, steps=20), schedule)[1]
+        near = mixture.distances(
+            SOLVERS[solver](), make_sampling_schedule(schedule, steps=20), schedule
+        )[1]
         assert near < far, (solver, near, far)
 
 

@@ -17,7 +17,7 @@ from diffusion_jax.diffusion.sampling_schedule import on_device
 from diffusion_jax.diffusion.schedules import make_schedule
 from diffusion_jax.diffusion.types import Prediction
 from diffusion_jax.generation.sampler import Generator
-from diffusion_jax.sampling import make_path
+from diffusion_jax.sampling import make_sampling_schedule
 from diffusion_jax.sampling.solvers.ddim import ddim_step
 from diffusion_jax.sampling.solvers.original import original_step
 
@@ -127,8 +127,9 @@ def gaussian_denoiser(mean, std):
 
 
 def rows_of(path):
-    """(now, next) of each step, as float32 scalars."""
-    rows = jax.tree.map(jnp.asarray, on_device(path).steps())
+    """(now, next, coefficients) of each step, as float32 scalars."""
+    path = on_device(path)
+    rows = jax.tree.map(jnp.asarray, (*path.pairs(), path.steps))
     return [jax.tree.map(lambda row: row[i], rows) for i in range(path.num_steps)]  # noqa: B023
 
 
@@ -139,17 +140,15 @@ SPREADS = {0.0: (0.0, 0.0316), 0.2: (0.1926, 0.1973), 0.5: (0.4920, 0.4937), 1.0
 @pytest.mark.parametrize("std", SPREADS)
 def test_the_default_sampler_removes_the_noise_that_the_originals_leaves(std):
     """With an exact denoiser both are linear maps: mean and spread follow without sampling."""
-    trained = make_schedule("cosine", 1000, "original")
+    trained = make_schedule("cosine", 1000, original_quirks=True)
     mean = 0.3
 
     def moments(step, to_clean_image):
-        path = make_path(trained, steps=0, stride=10, to_clean_image=to_clean_image)
+        path = make_sampling_schedule(trained, steps=0, stride=10, to_clean_image=to_clean_image)
         m, s = 0.0, 1.0
         x = jnp.array([0.0, 1.0]).reshape(2, 1, 1, 1)
-        for now, next in rows_of(path):
-            offset, at_one = np.ravel(
-                step(gaussian_denoiser(mean, std), now, next, x, 0 * x, eta=0.0)
-            )
+        for row in rows_of(path):
+            offset, at_one = np.ravel(step(gaussian_denoiser(mean, std), *row, x, 0 * x, eta=0.0))
             m, s = offset + (at_one - offset) * m, (at_one - offset) * s
         return m, s
 

@@ -10,8 +10,13 @@ from diffusion_jax.diffusion import keys, process
 from diffusion_jax.diffusion.sampling_schedule import from_levels
 from diffusion_jax.diffusion.schedules import make_schedule
 from diffusion_jax.diffusion.types import Level, Prediction
-from diffusion_jax.sampling import SOLVERS, count_evaluations, make_path, memoryless, sample
-from diffusion_jax.sampling.solvers.heun import heun_step
+from diffusion_jax.sampling import (
+    SOLVERS,
+    count_evaluations,
+    make_sampling_schedule,
+    memoryless,
+    sample,
+)
 
 MEAN, STD = 0.3, 0.5
 SHAPE = (4, 4, 1)
@@ -35,16 +40,16 @@ def standardized(x, level):
 
 
 def ends(path):
-    levels = path.levels()
+    levels = path.levels
     return (Level(levels.alpha[i], levels.sigma[i], levels.c_noise[i]) for i in (0, -1))
 
 
 def follow(solver, schedule, path, x, **options):
     made = SOLVERS[solver](**options)
-    path = made.prepare(path, schedule)
+    coefficients = made.prepare(path, schedule)
     image_keys = keys.per_example(jax.random.key(0), jnp.arange(len(x)))
-    run = jax.jit(lambda x, path: sample(made, exact, path, image_keys, SHAPE, x=x)[0])
-    return run(x, path)
+    run = jax.jit(lambda x, *rows: sample(made, exact, *rows, image_keys, SHAPE, x=x)[0])
+    return run(x, path, coefficients)
 
 
 def error(solver, schedule, path, **options):
@@ -97,16 +102,15 @@ def test_the_corrector_of_unipc_adds_an_order(order, least, kind):
 @pytest.mark.parametrize("solver", ORDERS)
 def test_whole_paths_end_at_the_data(solver, name, spacing):
     schedule = make_schedule(name)
-    path = make_path(schedule, steps=60, spacing=spacing)
+    path = make_sampling_schedule(schedule, steps=60, spacing=spacing)
     assert error(solver, schedule, path) < (0.05 if ORDERS[solver] == 1 else 0.02)
 
 
 def test_noise_of_the_start_has_the_deviation_of_the_path():
     """One step of DDIM to the clean image ends at what is estimated from the start: 80 n."""
-    solver, path = SOLVERS["ddim"](), make_path(make_schedule("edm"), steps=1)
-    path = solver.prepare(path, make_schedule("edm"))
+    solver, path = SOLVERS["ddim"](), make_sampling_schedule(make_schedule("edm"), steps=1)
     image_keys = keys.per_example(jax.random.key(0), jnp.arange(3))
-    drawn, _ = sample(solver, exact, path, image_keys, SHAPE)
+    drawn, _ = sample(solver, exact, path, path.steps, image_keys, SHAPE)
     noise = keys.normal(keys.at_step(image_keys, 0), SHAPE)
     gain = STD**2 / (STD**2 + 80.0**2)
     assert_allclose(drawn, MEAN + gain * (80 * noise - MEAN), rtol=1e-5)
@@ -121,9 +125,11 @@ def test_heun_is_edms_algorithm_on_edms_path():
 
     solver, schedule = SOLVERS["heun"](), make_schedule("edm")
     for steps, wanted in ((18, 0.5276246370), (32, 0.5078380114)):
-        path = solver.prepare(make_path(schedule, steps=steps), schedule)
+        path = make_sampling_schedule(schedule, steps=steps)
+        coefficients = solver.prepare(path, schedule)
         image_keys = keys.per_example(jax.random.key(0), jnp.arange(1))
-        x, _ = sample(solver, denoiser, path, image_keys, SHAPE, x=jnp.full((1, *SHAPE), 80.0))
+        x = jnp.full((1, *SHAPE), 80.0)
+        x, _ = sample(solver, denoiser, path, coefficients, image_keys, SHAPE, x=x)
         assert_allclose(x, wanted, rtol=1e-5)
 
 
@@ -134,9 +140,11 @@ def test_heun_asks_twice_but_for_the_last_step():
         jax.debug.callback(lambda noise: asked.append(float(noise)), level.sigma)
         return exact(x, level)
 
-    path = make_path(make_schedule("edm"), steps=5)
+    schedule, solver = make_schedule("edm"), SOLVERS["heun"]()
+    path = make_sampling_schedule(schedule, steps=5)
     image_keys = keys.per_example(jax.random.key(0), jnp.arange(1))
-    jax.block_until_ready(sample(memoryless(heun_step), denoiser, path, image_keys, SHAPE))
+    coefficients = solver.prepare(path, schedule)
+    jax.block_until_ready(sample(solver, denoiser, path, coefficients, image_keys, SHAPE))
     jax.effects_barrier()
     assert len(asked) == 2 * 5 - 1
     assert min(asked) > 0
@@ -158,20 +166,20 @@ def test_heun_asks_twice_but_for_the_last_step():
 def test_evaluations_of_a_solver(name, per_step, less, steps):
     schedule = make_schedule("cosine")
     solver = SOLVERS[name]()
-    path = solver.prepare(make_path(schedule, steps=steps), schedule)
-    assert count_evaluations(solver, path) == per_step * steps - less
+    path = make_sampling_schedule(schedule, steps=steps)
+    assert count_evaluations(solver, path, schedule) == per_step * steps - less
 
 
 def test_heun_evaluates_twice_in_every_step_of_a_path_that_ends_in_noise():
     schedule, path = smooth_path("karras", 5)
     solver = SOLVERS["heun"]()
-    assert count_evaluations(solver, solver.prepare(path, schedule)) == 10
+    assert count_evaluations(solver, path, schedule) == 10
 
 
 def test_evaluations_are_those_that_were_executed():
     """Of a step that asks twice, and three times more where the noise is large."""
 
-    def step(denoiser, now, next, x, fresh_noise):
+    def step(denoiser, now, next, coefficients, x, noise):
         x0 = denoiser(x, now).x0
         denoiser(x, now)
 
@@ -180,17 +188,17 @@ def test_evaluations_are_those_that_were_executed():
 
         return jax.lax.cond(now.sigma > 1, thrice, lambda: x0)
 
-    _, path = smooth_path("karras", 8)
-    large = int(np.sum(path.waypoints.sigma[:-1] > 1))
+    schedule, path = smooth_path("karras", 8)
+    large = int(np.sum(path.levels.sigma[:-1] > 1))
     assert 0 < large < 8
-    assert count_evaluations(memoryless(step), path) == 2 * 8 + 3 * large
+    assert count_evaluations(memoryless(step), path, schedule) == 2 * 8 + 3 * large
 
 
 def test_dpmpp_2m_against_its_algorithm_written_out():
     """DPM-Solver++ (arXiv:2211.01095), algorithm 2, in float64."""
     schedule = make_schedule("cosine")
-    path = make_path(schedule, steps=12)
-    w = path.waypoints
+    path = make_sampling_schedule(schedule, steps=12)
+    w = path.levels
     x = 1.5
     snr = np.log(w.alpha[:-1] / w.sigma[:-1])
     last = None
@@ -214,8 +222,8 @@ def test_dpmpp_2m_against_its_algorithm_written_out():
 @pytest.mark.parametrize("solver", ORDERS)
 def test_equal_levels_of_the_originals_cosine_do_no_harm(solver):
     """Its first 13 of 1,000 steps have one alpha-bar: steps between them lead nowhere."""
-    schedule = make_schedule("cosine", behaviour="original")
-    assert error(solver, schedule, make_path(schedule, steps=250)) < 0.05
+    schedule = make_schedule("cosine", original_quirks=True)
+    assert error(solver, schedule, make_sampling_schedule(schedule, steps=250)) < 0.05
 
 
 @pytest.mark.parametrize("solver", ORDERS)
@@ -230,10 +238,12 @@ def test_inversion_climbs_to_the_noise_that_sampling_came_from(solver):
 def test_image_to_image_starts_in_the_middle():
     """From the level in the middle, the rest of the path leads where the whole one does."""
     schedule = make_schedule("cosine")
-    whole = make_path(schedule, steps=40)
+    whole = make_sampling_schedule(schedule, steps=40)
     image_keys = keys.per_example(jax.random.key(0), jnp.arange(1))
     x = jnp.linspace(-2, 2, 16).reshape(1, *SHAPE)
-    end, film = sample(SOLVERS["ddim"](), exact, whole, image_keys, SHAPE, frames=40, x=x)
+    end, film = sample(
+        SOLVERS["ddim"](), exact, whole, whole.steps, image_keys, SHAPE, frames=40, x=x
+    )
     rest = whole.since(15)
     assert_allclose(follow("ddim", schedule, rest, film.x[14]), end, atol=1e-5)
 

@@ -6,8 +6,8 @@ from numpy.testing import assert_allclose
 
 from diffusion_jax.config.schema import options_of
 from diffusion_jax.diffusion.schedules import make_schedule
-from diffusion_jax.sampling import SPACINGS, make_path
-from diffusion_jax.sampling.spacing import has_own_number
+from diffusion_jax.sampling import SPACINGS, make_sampling_schedule
+from diffusion_jax.sampling.spacing import fixes_num_steps
 
 SCHEDULES = ("linear", "cosine", "continuous_cosine", "flow", "edm")
 TIMED = ("continuous_cosine", "flow")
@@ -22,13 +22,17 @@ AYS_TIMESTEPS = [999, 850, 736, 645, 545, 455, 343, 233, 124, 24]
 
 def timesteps(spacing, steps, num_steps=1000, **options):
     """What a program that counts from 0 calls the steps of the path, but for the clean image."""
-    path = make_path(make_schedule("linear", num_steps), steps=steps, spacing=spacing, **options)
-    assert path.num_steps == len(path.waypoints.c_noise) - 1
-    return (path.waypoints.c_noise[:-1] - 1).tolist()
+    path = make_sampling_schedule(
+        make_schedule("linear", num_steps), steps=steps, spacing=spacing, **options
+    )
+    assert path.num_steps == len(path.levels.c_noise) - 1
+    return (path.levels.c_noise[:-1] - 1).tolist()
 
 
 def sigmas(schedule, steps, spacing, **options):
-    w = make_path(make_schedule(schedule), steps=steps, spacing=spacing, **options).waypoints
+    w = make_sampling_schedule(
+        make_schedule(schedule), steps=steps, spacing=spacing, **options
+    ).levels
     return (w.sigma / w.alpha)[:-1]
 
 
@@ -40,20 +44,20 @@ def test_every_spacing_on_every_schedule(name, spacing, steps):
     schedule, options = make_schedule(name), NEEDED.get(spacing, {})
     if spacing in OF_CHAINS and name in (*TIMED, "edm"):
         with pytest.raises(ValueError, match=f"spacing={spacing} picks steps of a chain"):
-            make_path(schedule, steps=steps, spacing=spacing, **options)
+            make_sampling_schedule(schedule, steps=steps, spacing=spacing, **options)
         return
     if spacing in OF_TIME and name == "edm":
         with pytest.raises(ValueError, match="own time, and this one has none; choose ends"):
-            make_path(schedule, steps=steps, spacing=spacing, **options)
+            make_sampling_schedule(schedule, steps=steps, spacing=spacing, **options)
         return
-    path = make_path(schedule, steps=steps, spacing=spacing, **options)
-    w = path.waypoints
-    own = has_own_number(spacing, **options_of(SPACINGS[spacing]) | options)
+    path = make_sampling_schedule(schedule, steps=steps, spacing=spacing, **options)
+    w = path.levels
+    own = fixes_num_steps(spacing, **options_of(SPACINGS[spacing]) | options)
     assert path.num_steps == (3 if own else steps)
     assert own == (spacing in NEEDED)
     assert (w.alpha[-1], w.sigma[-1], w.c_noise[-1]) == (1, 0, 0)
     assert np.all(np.diff(w.sigma / w.alpha) < 0)
-    assert np.all(w.log_snr_step[1:] > 0)
+    assert np.all(path.steps.log_snr_step > 0)
 
 
 # Timesteps that set_timesteps of diffusers 0.42.1, DDIMScheduler, gives for T = 1000.
@@ -163,8 +167,8 @@ def test_quadratic_steps_are_different():
 
 def test_in_the_time_of_continuous_schedules():
     def times(spacing, **options):
-        path = make_path(make_schedule("flow"), steps=4, spacing=spacing, **options)
-        return path.waypoints.sigma
+        path = make_sampling_schedule(make_schedule("flow"), steps=4, spacing=spacing, **options)
+        return path.levels.sigma
 
     assert_allclose(times("trailing"), [1, 0.75, 0.5, 0.25, 0], atol=2e-5)
     assert_allclose(times("leading"), [0.75, 0.5, 0.25, 1e-5, 0], atol=2e-5)

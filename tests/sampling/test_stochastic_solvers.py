@@ -7,11 +7,12 @@ import pytest
 from edm_sampler import CHURN, algorithm_2, walk
 from numpy.testing import assert_allclose, assert_array_equal
 
-from diffusion_jax.diffusion import keys, sampling_schedule
+from diffusion_jax.diffusion import keys
 from diffusion_jax.diffusion.process import per_image
+from diffusion_jax.diffusion.sampling_schedule import on_device
 from diffusion_jax.diffusion.schedules import make_schedule
 from diffusion_jax.diffusion.types import Prediction
-from diffusion_jax.sampling import SOLVERS, make_path, memoryless, sample
+from diffusion_jax.sampling import SOLVERS, make_sampling_schedule, memoryless, sample
 from diffusion_jax.sampling.solvers.heun import heun_step
 
 MEAN, STD = 0.3, 0.5
@@ -45,7 +46,7 @@ def nonlinear(x, level):
 def test_edms_algorithm_2(solver, second_order, options):
     steps = 12
     schedule = make_schedule("edm")
-    path = make_path(schedule, steps=steps)
+    path = make_sampling_schedule(schedule, steps=steps)
     noises = np.random.default_rng(0).standard_normal((steps, 1, *SHAPE)).astype(np.float32)
     x = np.linspace(-100, 100, 4, dtype=np.float32).reshape(1, *SHAPE)
     ours = walk(SOLVERS[solver](**options), path, schedule, nonlinear, x, noises)
@@ -69,27 +70,27 @@ def test_which_steps_of_edms_imagenet_run_are_churned():
     """256 steps, S_churn 40, S_tmin 0.05, S_tmax 50: steps 22 to 212, gamma = 0.15625."""
     schedule = make_schedule("edm")
     solver = SOLVERS["heun"](s_churn=40.0, s_tmin=0.05, s_tmax=50.0, s_noise=1.003)
-    prepared = solver.prepare(make_path(schedule, steps=256), schedule).waypoints
-    ratio = prepared.raised.sigma[:-1] / prepared.sigma[:-1]
+    path = make_sampling_schedule(schedule, steps=256)
+    prepared, (now, _) = solver.prepare(path, schedule), path.pairs()
+    ratio = prepared.raised.sigma / now.sigma
     churned = np.flatnonzero(ratio != 1)
     assert_array_equal(churned, np.arange(22, 213))
     assert_allclose(ratio[churned], 1.15625)
     # Elsewhere level and x are what they were, to the bit.
     assert_array_equal(np.delete(prepared.added_std, churned), 0)
     assert_array_equal(np.delete(prepared.factor, churned), 1)
-    assert_array_equal(
-        np.delete(prepared.raised.c_noise, churned), np.delete(prepared.c_noise, churned)
-    )
+    assert_array_equal(np.delete(prepared.raised.c_noise, churned), np.delete(now.c_noise, churned))
 
 
 @pytest.mark.parametrize("name", ["cosine", "flow", "edm"])
 def test_without_churn_heun_is_the_plain_step_to_the_bit(name):
     schedule = make_schedule(name)
-    path = make_path(schedule, steps=7)
+    path = make_sampling_schedule(schedule, steps=7)
     image_keys = keys.per_example(jax.random.key(0), jnp.arange(2))
-    plain, _ = sample(memoryless(heun_step), nonlinear, path, image_keys, SHAPE)
+    step = memoryless(lambda denoiser, now, next, _, x, noise: heun_step(denoiser, now, next, x))
+    plain, _ = sample(step, nonlinear, path, path.steps, image_keys, SHAPE)
     solver = SOLVERS["heun"]()
-    ours, _ = sample(solver, nonlinear, solver.prepare(path, schedule), image_keys, SHAPE)
+    ours, _ = sample(solver, nonlinear, path, solver.prepare(path, schedule), image_keys, SHAPE)
     assert_array_equal(ours, plain)
 
 
@@ -98,30 +99,23 @@ def test_churn_leads_to_the_raised_level(name):
     """If x = signal x0 + noise eps, the churned x has the signal and the variance raised to."""
     schedule = make_schedule(name)
     solver = SOLVERS["euler"](s_churn=3.0)
-    w = solver.prepare(make_path(schedule, steps=10), schedule).waypoints
-    assert np.all(w.raised.sigma[:-1] / w.raised.alpha[:-1] > w.sigma[:-1] / w.alpha[:-1])
-    assert_allclose(w.factor * w.alpha, w.raised.alpha, rtol=1e-12)
-    assert_allclose((w.factor * w.sigma) ** 2 + w.added_std**2, w.raised.sigma**2, rtol=1e-9)
-    assert (w.raised.alpha[-1], w.raised.sigma[-1]) == (1, 0)
-
-
-def test_a_path_that_was_not_prepared_is_refused():
-    path = make_path(make_schedule("cosine"), steps=3)
-    image_keys = keys.per_example(jax.random.key(0), jnp.arange(1))
-    for name in ("heun", "dpmpp_2s", "unipc", "pndm"):
-        with pytest.raises(ValueError, match=r"solver.prepare\(path, schedule\)"):
-            sample(SOLVERS[name](), exact, path, image_keys, SHAPE)
+    path = make_sampling_schedule(schedule, steps=10)
+    churn, (now, _) = solver.prepare(path, schedule), path.pairs()
+    assert np.all(churn.raised.sigma / churn.raised.alpha > now.sigma / now.alpha)
+    assert_allclose(churn.factor * now.alpha, churn.raised.alpha, rtol=1e-12)
+    variance = (churn.factor * now.sigma) ** 2 + churn.added_std**2
+    assert_allclose(variance, churn.raised.sigma**2, rtol=1e-9)
 
 
 @pytest.mark.parametrize("spacing", ["ends", "karras"])
 @pytest.mark.parametrize("name", ["cosine", "flow", "edm"])
 def test_euler_ancestral_is_ddim_with_the_same_eta(name, spacing):
     schedule = make_schedule(name)
-    path = make_path(schedule, steps=8, spacing=spacing)
+    path = make_sampling_schedule(schedule, steps=8, spacing=spacing)
     image_keys = keys.per_example(jax.random.key(0), jnp.arange(2))
     for eta in (0.0, 0.6, 1.0):
         ours, theirs = (
-            sample(SOLVERS[solver](eta=eta), nonlinear, path, image_keys, SHAPE)[0]
+            sample(SOLVERS[solver](eta=eta), nonlinear, path, path.steps, image_keys, SHAPE)[0]
             for solver in ("euler_ancestral", "ddim")
         )
         assert_allclose(ours, theirs, rtol=1e-6)
@@ -130,8 +124,8 @@ def test_euler_ancestral_is_ddim_with_the_same_eta(name, spacing):
 def test_the_ancestral_2s_against_its_algorithm_written_out():
     """k-diffusion's sample_dpmpp_2s_ancestral, in float64, with sigma as its only coordinate."""
     schedule, eta, steps = make_schedule("edm"), 0.7, 9
-    path = make_path(schedule, steps=steps)
-    sigma = path.waypoints.sigma
+    path = make_sampling_schedule(schedule, steps=steps)
+    sigma = path.levels.sigma
     noises = np.random.default_rng(0).standard_normal((steps, 1, *SHAPE)).astype(np.float32)
     start = np.linspace(-100, 100, 4, dtype=np.float32).reshape(1, *SHAPE)
 
@@ -164,7 +158,7 @@ def test_dpmpp_2s_asks_twice_but_for_the_step_to_the_clean_image():
         return exact(x, level)
 
     schedule = make_schedule("cosine")
-    path = make_path(schedule, steps=5)
+    path = make_sampling_schedule(schedule, steps=5)
     zeros = np.zeros((5, 1, *SHAPE), np.float32)
     jax.block_until_ready(
         walk(SOLVERS["dpmpp_2s"](), path, schedule, denoiser, np.ones((1, *SHAPE), "f"), zeros)
@@ -175,17 +169,17 @@ def test_dpmpp_2s_asks_twice_but_for_the_step_to_the_clean_image():
 
 def test_ddpm_cannot_climb():
     schedule = make_schedule("cosine")
-    path = make_path(schedule, steps=5).climbing()
+    path = make_sampling_schedule(schedule, steps=5).climbing()
     with pytest.raises(ValueError, match="ddpm cannot climb"):
         SOLVERS["ddpm"]().prepare(path, schedule)
 
 
 def test_ddpm_falls_back_to_the_small_variance():
     schedule = make_schedule("cosine")
-    path = make_path(schedule, steps=6)
+    path = make_sampling_schedule(schedule, steps=6)
     image_keys = keys.per_example(jax.random.key(0), jnp.arange(2))
     draw = lambda variance: sample(  # noqa: E731
-        SOLVERS["ddpm"](variance=variance), exact, path, image_keys, SHAPE
+        SOLVERS["ddpm"](variance=variance), exact, path, path.steps, image_keys, SHAPE
     )[0]
     assert_array_equal(draw("learned"), draw("small"))
     assert np.abs(draw("large") - draw("small")).max() > 0.01
@@ -208,15 +202,15 @@ def moments(solver, path, schedule):
     For Gaussian data the denoiser is affine, and with it the solver's step: x' = a x + b z + c. The
     three numbers of each step are measured, and the moments propagated in float64.
     """
-    path = sampling_schedule.on_device(solver.prepare(path, schedule))
-    ask = jax.jit(lambda now, next, x, z: solver.step(exact, now, next, x, z, solver.init(x))[0])
+    path, coefficients = on_device((path, solver.prepare(path, schedule)))
+    ask = jax.jit(lambda *args: solver.step(exact, *args, solver.init(args[-1]))[0])
     mean, std = 0.0, float(path.start_std)
     # The pixels are four experiments: x and z are 0 and 0, 1 and 0, 0 and 1, 1 and 1.
     for i in range(path.num_steps):
-        now, next = (jax.tree.map(lambda row: row[i], rows) for rows in path.steps())  # noqa: B023
+        now, next, row = jax.tree.map(lambda rows: rows[i], (*path.pairs(), coefficients))  # noqa: B023
         x = np.array([0.0, 1.0, 0.0, 1.0], np.float32).reshape(1, *SHAPE)
         z = np.array([0.0, 0.0, 1.0, 1.0], np.float32).reshape(1, *SHAPE)
-        c, ac, bc, abc = np.asarray(ask(now, next, x, z), np.float64).ravel()
+        c, ac, bc, abc = np.asarray(ask(now, next, row, x, z), np.float64).ravel()
         assert_allclose(abc - ac, bc - c, atol=1e-5)  # the step is affine
         mean = (ac - c) * mean + c
         std = np.hypot((ac - c) * std, bc - c)
@@ -231,7 +225,7 @@ def test_gaussian_data_are_reproduced(name, kind):
     schedule = make_schedule(kind)
 
     def errors(steps):
-        path = make_path(schedule, steps=steps, spacing="karras")
+        path = make_sampling_schedule(schedule, steps=steps, spacing="karras")
         mean, std = moments(SOLVERS[solver](**options), path, schedule)
         return abs(mean / MEAN - 1), abs(std / STD - 1)
 
@@ -246,11 +240,11 @@ def test_samples_have_the_propagated_moments(name):
     """4,096 values: the mean is known to 0.008 and the standard deviation to 1.1 %."""
     solver, options, _ = STOCHASTIC[name]
     solver, schedule = SOLVERS[solver](**options), make_schedule("cosine")
-    path = make_path(schedule, steps=12)
+    path = make_sampling_schedule(schedule, steps=12)
     mean, std = moments(solver, path, schedule)
     image_keys = keys.per_example(jax.random.key(0), jnp.arange(1024))
     prepared = solver.prepare(path, schedule)
-    images = jax.jit(lambda k: sample(solver, exact, prepared, k, SHAPE)[0])(image_keys)
+    images = jax.jit(lambda k: sample(solver, exact, path, prepared, k, SHAPE)[0])(image_keys)
     assert_allclose(images.mean(), mean, atol=0.025)
     assert_allclose(images.std(), std, rtol=0.035)
 
@@ -278,9 +272,10 @@ def test_mean_and_covariance_are_reproduced(name):
     solver, options, order = DRAWN[name]
     solver, schedule = SOLVERS[solver](**options), make_schedule("cosine")
     steps = 60 if order == 2 else 400
-    path = solver.prepare(make_path(schedule, steps=steps, spacing="karras"), schedule)
+    path = make_sampling_schedule(schedule, steps=steps, spacing="karras")
+    rows = path, solver.prepare(path, schedule)
     image_keys = keys.per_example(jax.random.key(0), jnp.arange(16384))
-    images = jax.jit(lambda k: sample(solver, gaussian, path, k, (1, 2, 1))[0])(image_keys)
+    images = jax.jit(lambda k: sample(solver, gaussian, *rows, k, (1, 2, 1))[0])(image_keys)
     drawn = np.asarray(images, np.float64).reshape(-1, 2)
     assert_allclose(drawn.mean(0), mean, atol=0.015)
     assert_allclose(np.cov(drawn.T), covariance, rtol=0.05)

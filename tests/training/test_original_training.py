@@ -21,7 +21,7 @@ from diffusion_jax.training.state import apply_gradients
 pytestmark = pytest.mark.usefixtures("ordinary_promotion")
 AVERAGE = constant(0.9)
 
-SCHEDULE = schedules.make_schedule("cosine", 1000, "original")
+SCHEDULE = schedules.make_schedule("cosine", 1000, original_quirks=True)
 
 
 @pytest.fixture(scope="module")

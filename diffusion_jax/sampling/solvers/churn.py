@@ -1,7 +1,7 @@
-"""Churn: fresh noise before a step, which then starts from a level that is as much noisier."""
+"""Churn: fresh noise before a step, which then starts from a noisier level."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from functools import partial
 
 import jax
@@ -9,99 +9,99 @@ import numpy as np
 
 from diffusion_jax.diffusion.checks import check_positive, check_range
 from diffusion_jax.diffusion.process import per_image
-from diffusion_jax.diffusion.sampling_schedule import Path
+from diffusion_jax.diffusion.sampling_schedule import SamplingSchedule
 from diffusion_jax.diffusion.schedules import Schedule
-from diffusion_jax.diffusion.types import Denoiser, Images, Leaf, Level, Scalar, Waypoint
+from diffusion_jax.diffusion.types import Denoiser, Images, Leaf, Level, Scalar
 from diffusion_jax.sampling.solver import Solver, memoryless
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class ChurnedWaypoint(Waypoint):
-    """A waypoint with what is done to x before a step leaves it.
+class Churn:
+    """The change of x before a step: x_raised = factor x + added_std z, with z standard normal.
 
-    raised: the noisier level that the step starts from. factor, added_std: at that level,
-    x_raised = factor x + added_std z, with z standard normal.
+    raised: the noisier level that the step starts from.
     """
 
-    raised: Leaf
+    raised: Level
     factor: Leaf
     added_std: Leaf
 
 
 def churned(
-    step: Callable[[Denoiser, Level, Waypoint, Images, Images], Images],
+    step: Callable[[Denoiser, Level, Level, Images], Images],
     *,
-    s_churn: Scalar,
-    s_tmin: Scalar,
-    s_tmax: Scalar,
-    s_noise: Scalar,
+    s_churn: Scalar = 0.0,
+    s_tmin: Scalar = 0.0,
+    s_tmax: Scalar = 0.0,
+    s_noise: Scalar = 1.0,
 ) -> Solver:
-    """The solver of a deterministic step, with the churn of EDM (arXiv:2206.00364), algorithm 2.
+    """Returns the solver of a deterministic step, with the churn of EDM, algorithm 2.
 
-    s_churn: how much noise is added in all; 0 for none. s_tmin, s_tmax: the range of noise / signal
-    in which it is added; s_tmax = 0 stands for no upper end. s_noise: a factor of its standard
-    deviation.
-    Raises ValueError for a negative s_churn, s_tmin or s_tmax, for an empty range, and for an
-    s_noise that is not positive.
+    Args:
+        step: (denoiser, now, next, x) -> x at the next level.
+        s_churn: the amount of added noise in all; 0 for none.
+        s_tmin, s_tmax: the range of sigma / alpha in which it is added; an s_tmax of 0 is no limit.
+        s_noise: a factor of its standard deviation.
+
+    Raises:
+        ValueError: a negative s_churn, s_tmin or s_tmax, an empty range, or an s_noise that is not
+            positive.
     """
-    for name, value in (("s_churn", s_churn), ("s_tmin", s_tmin), ("s_tmax", s_tmax)):
-        check_range(name, value, 0)
+    check_range("s_churn", s_churn, 0)
+    check_range("s_tmin", s_tmin, 0)
+    check_range("s_tmax", s_tmax, 0)
     check_positive(s_noise=s_noise)
     plain = isinstance(s_tmin, int | float) and isinstance(s_tmax, int | float)
     if plain and 0 < s_tmax < s_tmin:
         raise ValueError(f"s_tmax={s_tmax} must be at least s_tmin={s_tmin}, or 0 for no limit")
 
     def churned_step(
-        denoiser: Denoiser, now: ChurnedWaypoint, next: Waypoint, x: Images, fresh_noise: Images
+        denoiser: Denoiser, now: Level, next: Level, churn: Churn, x: Images, noise: Images
     ) -> Images:
-        x = per_image(now.factor) * x + per_image(now.added_std) * fresh_noise
-        return step(denoiser, now.raised, next, x, fresh_noise)
+        x = per_image(churn.factor) * x + per_image(churn.added_std) * noise
+        return step(denoiser, churn.raised, next, x)
 
-    prepare = partial(raise_levels, s_churn=s_churn, s_tmin=s_tmin, s_tmax=s_tmax, s_noise=s_noise)
-    return memoryless(churned_step, prepare=prepare, waypoint=ChurnedWaypoint)
+    options = {"s_churn": s_churn, "s_tmin": s_tmin, "s_tmax": s_tmax, "s_noise": s_noise}
+    return memoryless(churned_step, prepare=partial(churn_of_steps, **options))
 
 
-def raise_levels(
-    path: Path,
+def churn_of_steps(
+    sampling_schedule: SamplingSchedule,
     schedule: Schedule,
     *,
     s_churn: float,
     s_tmin: float,
     s_tmax: float,
     s_noise: float,
-) -> Path:
-    """The path of `ChurnedWaypoint`s.
+) -> Churn:
+    """Computes the churn of each step.
 
-    On N steps sigma = noise / signal is raised to sigma_hat = (1 + gamma) sigma, with
-    gamma = min(s_churn / N, sqrt(2) - 1) where s_tmin <= sigma <= s_tmax, and 0 elsewhere:
+    In N steps sigma_t = sigma / alpha is raised to sigma_hat = (1 + gamma) sigma_t, with
+    gamma = min(s_churn / N, sqrt(2) - 1) where s_tmin <= sigma_t <= s_tmax, and 0 elsewhere:
 
-        x_raised = signal_hat (x / signal + s_noise sqrt(sigma_hat^2 - sigma^2) z)
+        x_raised = alpha_hat (x / alpha + s_noise sqrt(sigma_hat^2 - sigma_t^2) z)
 
-    which is EDM's algorithm 2, lines 4 to 6, for any signal. Where gamma is 0, level and x stay
-    exactly as they are.
+    which is EDM's algorithm 2, lines 4 to 6, for any alpha. Where gamma is 0, level and x stay the
+    same to the bit.
     """
-    levels = path.levels()
-    signal, noise = (np.asarray(row, np.float64) for row in (levels.alpha, levels.sigma))
+    now, _ = sampling_schedule.pairs()
+    alpha, sigma = (np.asarray(row, np.float64) for row in (now.alpha, now.sigma))
     with np.errstate(divide="ignore"):
-        sigma = noise / signal
-    # The ends of the range belong to it, whatever the rounding of a path's own ends.
+        sigma_t = sigma / alpha
+    # The ends of the range belong to it, whatever the rounding of a schedule's own ends.
     tolerance = 1e-9
     highest = s_tmax * (1 + tolerance) if s_tmax else np.inf
-    within = (sigma >= s_tmin * (1 - tolerance)) & (sigma <= highest)
-    within &= (sigma > 0) & np.isfinite(sigma)
-    gamma = np.where(within, min(s_churn / path.num_steps, np.sqrt(2) - 1), 0.0)
+    within = (sigma_t >= s_tmin * (1 - tolerance)) & (sigma_t <= highest)
+    within &= (sigma_t > 0) & np.isfinite(sigma_t)
+    gamma = np.where(within, min(s_churn / sampling_schedule.num_steps, np.sqrt(2) - 1), 0.0)
     # A harmless sigma where the level is not read.
-    raised_sigma = np.where(gamma > 0, sigma, 1.0) * (1 + gamma)
+    sigma_hat = np.where(gamma > 0, sigma_t, 1.0) * (1 + gamma)
     raised = jax.tree.map(
         lambda higher, same: np.where(gamma > 0, higher, same),
-        schedule.at_sigma(raised_sigma, np),
-        levels,
+        schedule.at_sigma(sigma_hat, np),
+        now,
     )
-    factor = np.where(gamma > 0, raised.alpha / np.where(gamma > 0, signal, 1.0), 1.0)
-    added = np.sqrt(gamma * (2 + gamma)) * np.where(gamma > 0, sigma, 0.0) * raised.alpha
-    old = {field.name: getattr(path.waypoints, field.name) for field in fields(Waypoint)}
-    return replace(
-        path,
-        waypoints=ChurnedWaypoint(**old, raised=raised, factor=factor, added_std=s_noise * added),
-    )
+    factor = np.where(gamma > 0, raised.alpha / np.where(gamma > 0, alpha, 1.0), 1.0)
+    added = np.sqrt(gamma * (2 + gamma)) * np.where(gamma > 0, sigma_t, 0.0) * raised.alpha
+    return Churn(raised, factor, s_noise * added)

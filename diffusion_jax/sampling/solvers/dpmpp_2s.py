@@ -1,6 +1,6 @@
 """DPM-Solver++ 2S: second order with two evaluations per step and no memory."""
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from functools import partial
 
 import jax
@@ -9,24 +9,23 @@ import numpy as np
 
 from diffusion_jax.diffusion.checks import check_range
 from diffusion_jax.diffusion.process import per_image
-from diffusion_jax.diffusion.sampling_schedule import Path
+from diffusion_jax.diffusion.sampling_schedule import SamplingSchedule
 from diffusion_jax.diffusion.schedules import Schedule
-from diffusion_jax.diffusion.types import Denoiser, Images, Leaf, Scalar, Waypoint
+from diffusion_jax.diffusion.types import Denoiser, Images, Leaf, Level, Scalar
 from diffusion_jax.sampling.solver import Solver, memoryless
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class MidpointWaypoint(Waypoint):
-    """A waypoint with the coefficients of the step that arrives here.
+class Midpoint:
+    """The weights of a step with a level in its middle.
 
-    has_middle: whether there is a level between, which a step to the clean image has not.
-    middle: that level. x_middle = middle_x x + middle_x0 x0 there, and
-    x_here = end_x x + end_x0 x0_middle + up z, with z standard normal.
+    x_middle = middle_x x + middle_x0 x0, and x_next = end_x x + end_x0 x0_middle + up z, with z
+    standard normal. has_middle: False in a step to the clean image, which uses x0 alone.
     """
 
     has_middle: Leaf
-    middle: Leaf
+    middle: Level
     middle_x: Leaf
     middle_x0: Leaf
     end_x: Leaf
@@ -35,65 +34,62 @@ class MidpointWaypoint(Waypoint):
 
 
 def dpmpp_2s(*, eta: Scalar = 0.0) -> Solver:
-    """eta: how much of the noise is fresh, 0 for none. Raises ValueError for eta outside [0, 1]."""
+    """eta: amount of fresh noise, 0 for none. Raises ValueError for eta outside [0, 1]."""
     check_range("eta", eta, 0, 1)
-    prepare = partial(midpoints, eta=eta)
-    return memoryless(dpmpp_2s_step, prepare=prepare, waypoint=MidpointWaypoint)
+    return memoryless(dpmpp_2s_step, prepare=partial(midpoints, eta=eta))
 
 
 def dpmpp_2s_step(
-    denoiser: Denoiser, now: Waypoint, next: MidpointWaypoint, x: Images, fresh_noise: Images
+    denoiser: Denoiser, now: Level, next: Level, weights: Midpoint, x: Images, noise: Images
 ) -> Images:
-    """x_next from x0 at the middle of the step in lambda = log(signal / noise), after h / 2.
+    """x_next from x0 at the middle of the step in lambda = log(alpha / sigma), after h / 2.
 
-        x_middle = noise_middle / noise x - signal_middle (e^(-h/2) - 1) x0
-        x_next   = noise_next / noise x - signal_next (e^-h - 1) x0_middle
+        x_middle = sigma_middle / sigma x - alpha_middle (e^(-h/2) - 1) x0
+        x_next   = sigma_next / sigma x - alpha_next (e^-h - 1) x0_middle
 
     DPM-Solver++ (arXiv:2211.01095), algorithm 1 with r = 1/2. A step to the clean image, where h is
-    infinite, uses x0 alone. With eta > 0 the step leads to less noise than that of the next level,
-    and fresh noise up to it follows, as in `euler_ancestral`: `sample_dpmpp_2s_ancestral` of
+    infinite, uses x0 alone. With eta > 0 the step leads to less noise than the next level has, and
+    fresh noise up to it follows, as in `euler_ancestral`: `sample_dpmpp_2s_ancestral` of
     k-diffusion (Crowson).
 
-    fresh_noise: z, standard normal, the shape of x.
+    noise: z, standard normal, the shape of x.
     """
     x0 = denoiser(x, now).x0
 
     def at_the_middle() -> Images:
-        middle = per_image(next.middle_x) * x + per_image(next.middle_x0) * x0
-        return denoiser(middle, next.middle).x0
+        middle = per_image(weights.middle_x) * x + per_image(weights.middle_x0) * x0
+        return denoiser(middle, weights.middle).x0
 
-    x0 = jax.lax.cond(jnp.asarray(next.has_middle), at_the_middle, lambda: x0)
+    x0 = jax.lax.cond(jnp.asarray(weights.has_middle), at_the_middle, lambda: x0)
     return (
-        per_image(next.end_x) * x + per_image(next.end_x0) * x0 + per_image(next.up) * fresh_noise
+        per_image(weights.end_x) * x
+        + per_image(weights.end_x0) * x0
+        + per_image(weights.up) * noise
     )
 
 
-def midpoints(path: Path, schedule: Schedule, *, eta: float) -> Path:
-    """The path of `MidpointWaypoint`s.
+def midpoints(sampling_schedule: SamplingSchedule, schedule: Schedule, *, eta: float) -> Midpoint:
+    """Computes the weights of each step.
 
     Solving lambda's definition for e^-h gives the weights of x0 above without a logarithm:
-    -signal_next (e^-h - 1) = signal_next - noise_next / noise signal, likewise for the middle.
+    -alpha_next (e^-h - 1) = alpha_next - sigma_next / sigma alpha, likewise for the middle.
     """
-    old = {f.name: np.asarray(getattr(path.waypoints, f.name)) for f in fields(Waypoint)}
-    signal, noise, variance = (
-        old[name].astype(np.float64) for name in ("alpha", "sigma", "posterior_variance")
-    )
-    up = eta * np.sqrt(variance[1:])
-    down = np.sqrt(np.maximum(noise[1:] ** 2 - up**2, 0))
-    has_middle = (signal[:-1] > 0) & (noise[:-1] > 0) & (down > 0)
+    now, next = sampling_schedule.pairs()
+    alpha, sigma = (np.asarray(row, np.float64) for row in (now.alpha, now.sigma))
+    alpha_next, sigma_next = (np.asarray(row, np.float64) for row in (next.alpha, next.sigma))
+    up = eta * np.sqrt(np.asarray(sampling_schedule.steps.posterior_variance, np.float64))
+    down = np.sqrt(np.maximum(sigma_next**2 - up**2, 0))
+    has_middle = (alpha > 0) & (sigma > 0) & (down > 0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        sigma = np.sqrt(noise[:-1] / signal[:-1] * (down / signal[1:]))
-    middle = schedule.at_sigma(np.where(has_middle, sigma, 1.0), np)
-    middle_x, end_x = middle.sigma / noise[:-1], down / noise[:-1]
-    step = {
-        "has_middle": has_middle,
-        "middle": middle,
-        "middle_x": middle_x,
-        "middle_x0": middle.alpha - middle_x * signal[:-1],
-        "end_x": end_x,
-        "end_x0": signal[1:] - end_x * signal[:-1],
-        "up": up,
-    }
-    # No step arrives at the first level.
-    step = jax.tree.map(lambda row: np.concatenate([row[:1], row]), step)
-    return replace(path, waypoints=MidpointWaypoint(**old, **step))
+        sigma_t = np.sqrt(sigma / alpha * (down / alpha_next))
+    middle = schedule.at_sigma(np.where(has_middle, sigma_t, 1.0), np)
+    middle_x, end_x = middle.sigma / sigma, down / sigma
+    return Midpoint(
+        has_middle=has_middle,
+        middle=middle,
+        middle_x=middle_x,
+        middle_x0=middle.alpha - middle_x * alpha,
+        end_x=end_x,
+        end_x0=alpha_next - end_x * alpha,
+        up=up,
+    )

@@ -4,7 +4,7 @@ from functools import partial
 
 import numpy as np
 
-from diffusion_jax.diffusion.sampling_schedule import Path
+from diffusion_jax.diffusion.sampling_schedule import SamplingSchedule
 from diffusion_jax.sampling.solver import Solver
 from diffusion_jax.sampling.solvers.multistep import (
     StepWeights,
@@ -12,25 +12,25 @@ from diffusion_jax.sampling.solvers.multistep import (
     interpolating,
     moments,
     multistep,
-    ratios,
+    sigma_ratios,
     steps_of,
 )
 
-# A path with fewer steps than this has its last ones of lower order, as in DPM-Solver's program.
+# With fewer steps than this the last ones are of lower order, as in DPM-Solver's program.
 MANY_STEPS = 15
 
 
 def dpmpp_3m(*, lower_order_final: bool = True) -> Solver:
     """The multi-step method of DPM-Solver++ (arXiv:2211.01095) that remembers two predictions.
 
-    lower_order_final: whether, in a path of fewer than 15 steps, the last step is of first order
-    and the one before of second.
+    lower_order_final: True if, in fewer than 15 steps, the last is of first order and the one
+    before of second.
     """
     return multistep(2, partial(weights, lower_order_final=lower_order_final))
 
 
-def weights(path: Path, *, lower_order_final: bool) -> StepWeights:
-    """x_next = noise_next / noise x + signal_next (m_0 x0 + m_1 x0' + m_2 / 4 x0'').
+def weights(sampling_schedule: SamplingSchedule, *, lower_order_final: bool) -> StepWeights:
+    """x_next = sigma_next / sigma x + alpha_next (m_0 x0 + m_1 x0' + m_2 / 4 x0'').
 
     x0' and x0'' are the derivatives of the parabola through the last three predictions, by log SNR,
     and m_k the integral of s^k e^(s - h) over the step. Taylor's series has m_2 / 2 in place of
@@ -40,17 +40,18 @@ def weights(path: Path, *, lower_order_final: bool) -> StepWeights:
     The first step is that of DDIM and the second that of 2M, as in diffusers; k-diffusion has m_1
     there in place of 2M's m_0 h / 2. The step to the clean image uses x0 alone.
     """
-    total, of_x0 = path.num_steps, np.zeros((path.num_steps, 3))
-    for step, (h, nodes) in enumerate(steps_of(path, 3)):
+    total, alpha = sampling_schedule.num_steps, sampling_schedule.levels.alpha
+    x0_weights = np.zeros((total, 3))
+    for step, (h, nodes) in enumerate(steps_of(sampling_schedule, 3)):
         if lower_order_final and total < MANY_STEPS:
             nodes = nodes[: total - step]
-        row = path.waypoints.alpha[step + 1] * interpolating(nodes, integrals(h, len(nodes)))
-        of_x0[step, : len(nodes)] = row
-    return ratios(path), of_x0, np.zeros(total)
+        row = alpha[step + 1] * interpolating(nodes, integrals(h, len(nodes)))
+        x0_weights[step, : len(nodes)] = row
+    return StepWeights(sigma_ratios(sampling_schedule), x0_weights, np.zeros(total))
 
 
 def integrals(h: float, order: int) -> Weights:
-    """What the coefficients of the polynomial are multiplied by, of a method of this order."""
+    """Returns the factors of the polynomial's coefficients, of a method of this order."""
     exact = moments(h, order)
     if order == 2:
         return exact[0] * np.array([1, h / 2])

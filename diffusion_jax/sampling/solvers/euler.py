@@ -1,7 +1,7 @@
 """Euler's method: first order, one evaluation of the denoiser per step."""
 
 from diffusion_jax.diffusion.process import per_image
-from diffusion_jax.diffusion.types import Denoiser, Images, Level, Scalar, Waypoint
+from diffusion_jax.diffusion.types import Denoiser, Images, Level, Scalar
 from diffusion_jax.sampling.solver import Solver
 from diffusion_jax.sampling.solvers.churn import churned
 
@@ -13,22 +13,20 @@ def euler(
     s_tmax: Scalar = 0.0,
     s_noise: Scalar = 1.0,
 ) -> Solver:
-    """Euler's method for any path, with the churn of EDM (arXiv:2206.00364), algorithm 2.
+    """Euler's method, with the churn of EDM (arXiv:2206.00364), algorithm 2.
 
-    Options and errors: see `churn.churned`.
+    Without churn it is `ddim` with eta = 0. Options and errors: see `churn.churned`.
     """
     return churned(euler_step, s_churn=s_churn, s_tmin=s_tmin, s_tmax=s_tmax, s_noise=s_noise)
 
 
-def euler_step(
-    denoiser: Denoiser, now: Level, next: Waypoint, x: Images, fresh_noise: Images
-) -> Images:
-    """x_next = x + (signal_next - signal) x0 + (noise_next - noise) eps, along the chord.
+def euler_step(denoiser: Denoiser, now: Level, next: Level, x: Images) -> Images:
+    """x_next = x + (alpha_next - alpha) x0 + (sigma_next - sigma) eps, along the chord.
 
-    That is signal_next x0 + noise_next eps, as it is computed, since x = signal x0 + noise eps:
-    DDIM with eta = 0. Where the signal is 1 throughout, it is the Euler method of EDM
-    (arXiv:2206.00364), section 3, x + (sigma_next - sigma) eps, and on any path it takes the same
-    way as there: x / signal changes by the change of sigma times eps.
+    Since x = alpha x0 + sigma eps, that is alpha_next x0 + sigma_next eps: DDIM with eta = 0. With
+    alpha = 1 throughout, it is the Euler method of EDM (arXiv:2206.00364), section 3,
+    x + (sigma_next - sigma) eps. At other levels it is the same in terms of x / alpha, which
+    changes by eps times the change of sigma / alpha.
     """
     prediction = denoiser(x, now)
     return per_image(next.alpha) * prediction.x0 + per_image(next.sigma) * prediction.eps

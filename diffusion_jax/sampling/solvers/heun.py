@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from diffusion_jax.diffusion.process import per_image
-from diffusion_jax.diffusion.types import Denoiser, Images, Level, Scalar, Waypoint
+from diffusion_jax.diffusion.types import Denoiser, Images, Level, Scalar
 from diffusion_jax.sampling.solver import Solver
 from diffusion_jax.sampling.solvers.churn import churned
 
@@ -16,29 +16,27 @@ def heun(
     s_tmax: Scalar = 0.0,
     s_noise: Scalar = 1.0,
 ) -> Solver:
-    """EDM (arXiv:2206.00364), algorithm 2 for any path; without churn, its algorithm 1.
+    """EDM (arXiv:2206.00364), algorithm 2 at any levels; without churn, its algorithm 1.
 
     Options and errors: see `churn.churned`.
     """
     return churned(heun_step, s_churn=s_churn, s_tmin=s_tmin, s_tmax=s_tmax, s_noise=s_noise)
 
 
-def heun_step(
-    denoiser: Denoiser, now: Level, next: Waypoint, x: Images, fresh_noise: Images
-) -> Images:
-    """x_next = x + (d + d') / 2, with d = (signal_next - signal) x0 + (noise_next - noise) eps.
+def heun_step(denoiser: Denoiser, now: Level, next: Level, x: Images) -> Images:
+    """x_next = x + (d + d') / 2, with d = (alpha_next - alpha) x0 + (sigma_next - sigma) eps.
 
-    d is the change of x along the chord between the two levels, and d' the same with what is
-    predicted at x + d. Where the signal is 1 throughout, that is EDM's algorithm 1. N steps to a
-    clean image take 2N - 1 evaluations: the last one stays at x + d, where no noise is left.
+    d is the change of x along the chord between the two levels, and d' the same with the prediction
+    at x + d. With alpha = 1 throughout, that is EDM's algorithm 1. N steps to a clean image take
+    2N - 1 evaluations: the last one stays at x + d, where no noise is left.
     """
     prediction = denoiser(x, now)
-    signal, noise = per_image(next.alpha), per_image(next.sigma)
-    euler = signal * prediction.x0 + noise * prediction.eps
+    alpha, sigma = per_image(next.alpha), per_image(next.sigma)
+    euler = alpha * prediction.x0 + sigma * prediction.eps
 
     def corrected() -> Images:
         again = denoiser(euler, next)
-        d_signal, d_noise = signal - per_image(now.alpha), noise - per_image(now.sigma)
-        return (euler + x + d_signal * again.x0 + d_noise * again.eps) / 2
+        d_alpha, d_sigma = alpha - per_image(now.alpha), sigma - per_image(now.sigma)
+        return (euler + x + d_alpha * again.x0 + d_sigma * again.eps) / 2
 
     return jax.lax.cond(jnp.asarray(next.sigma) > 0, corrected, lambda: euler)

@@ -1,4 +1,4 @@
-"""The sampler of gmongaras/Diffusion_models_from_scratch, as it is."""
+"""The sampler of gmongaras/Diffusion_models_from_scratch."""
 
 from functools import partial
 
@@ -6,7 +6,8 @@ import jax.numpy as jnp
 
 from diffusion_jax.diffusion.checks import check_range
 from diffusion_jax.diffusion.process import learned_log_variance, per_image
-from diffusion_jax.diffusion.types import Denoiser, Images, Level, Scalar, Waypoint
+from diffusion_jax.diffusion.step_coefficients import StepCoefficients
+from diffusion_jax.diffusion.types import Denoiser, Images, Level, Scalar
 from diffusion_jax.sampling.solver import Conventions, Solver, memoryless
 
 # It ends at alpha-bar = 0.999, guides the variance, too, and clips, if at all, x0 alone.
@@ -14,7 +15,7 @@ CONVENTIONS = Conventions(to_clean_image=False, clip=False, clip_alone=True, gui
 
 
 def original(*, eta: Scalar = 0.0) -> Solver:
-    """eta^2 is what the original calls DDIM_scale. Raises ValueError for a negative eta."""
+    """eta^2 is the original's DDIM_scale. Raises ValueError for a negative eta."""
     check_range("eta", eta, 0)
     return memoryless(partial(original_step, eta=eta), CONVENTIONS)
 
@@ -22,28 +23,29 @@ def original(*, eta: Scalar = 0.0) -> Solver:
 def original_step(
     denoiser: Denoiser,
     now: Level,
-    next: Waypoint,
+    next: Level,
+    coefficients: StepCoefficients,
     x: Images,
-    fresh_noise: Images,
+    noise: Images,
     *,
     eta: Scalar,
 ) -> Images:
-    """x_next = signal_next x0 + sqrt(noise_next^2 - s beta-tilde) eps + sigma z, with s = eta^2.
+    """x_next = alpha_next x0 + sqrt(sigma_next^2 - s beta-tilde) eps + std z, with s = eta^2.
 
-    sigma^2 is s times the learned variance; the term under the root is kept at least 0. Unlike in
+    std^2 is s times the learned variance; the term under the root is kept at least 0. Unlike in
     `ddim_step`, the last step adds noise, too, and eta may exceed 1.
 
-    fresh_noise: z, standard normal, the shape of x. eta: at least 0.
+    noise: z, standard normal, the shape of x. eta: at least 0.
     """
     prediction = denoiser(x, now)
     scale = jnp.square(eta)
-    variance = per_image(next.posterior_variance)
+    variance = per_image(coefficients.posterior_variance)
     left = jnp.square(per_image(next.sigma)) - scale * variance
-    log_variance = learned_log_variance(next, prediction)
+    log_variance = learned_log_variance(coefficients, prediction)
     if log_variance is not None:
         variance = jnp.exp(log_variance)
     return (
         per_image(next.alpha) * prediction.x0
         + jnp.sqrt(jnp.maximum(left, 0.0)) * prediction.eps
-        + jnp.sqrt(scale * variance) * fresh_noise
+        + jnp.sqrt(scale * variance) * noise
     )

@@ -1,6 +1,6 @@
 """PNDM: a linear multi-step method for the predicted noise, in DDIM's steps."""
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from functools import partial
 
 import jax
@@ -9,14 +9,14 @@ import numpy as np
 from jaxtyping import Float
 
 from diffusion_jax.diffusion.process import per_image
-from diffusion_jax.diffusion.sampling_schedule import Path
+from diffusion_jax.diffusion.sampling_schedule import SamplingSchedule
 from diffusion_jax.diffusion.schedules import Schedule
-from diffusion_jax.diffusion.types import Denoiser, Images, Leaf, Level, Waypoint
+from diffusion_jax.diffusion.types import Denoiser, Images, Leaf, Level
 from diffusion_jax.sampling.solver import Solver
 
-# How many steps a warm-up takes.
+# Number of steps of a warm-up.
 WARM_UPS = {"heun": 1, "runge_kutta": 3}
-# Adams-Bashforth: the weights of the noises predicted last, the newest first.
+# Adams-Bashforth: the weights of the eps predicted last, the newest first.
 ADAMS_BASHFORTH = np.array(
     [
         [1, 0, 0, 0],
@@ -26,39 +26,39 @@ ADAMS_BASHFORTH = np.array(
     ]
 )
 
-# From this noise / signal on, x counts as pure noise.
+# From this sigma / alpha on, x counts as pure noise.
 PURE_NOISE = 1000.0
-# Where noise / signal is sought; at a clean image it is 0.
+# Limits of the search for a sigma / alpha, which is 0 at the clean image.
 FINITE = (1e-8, 1e8)
 
-Row = Float[np.ndarray, "num_steps_plus_1"]
-History = tuple[Images, Images, Images]
+Row = Float[np.ndarray, "num_steps"]
+Remembered = tuple[Images, Images, Images]
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class PNDMWaypoint(Waypoint):
-    """A waypoint with what the step that arrives here needs.
+class PNDMCoefficients:
+    """Coefficients of a step of PNDM.
 
-    slope: what one unit of noise changes in x here, noise - signal noise_before / signal_before.
-    noise_weights: of the noises predicted last, the newest first, (num_steps + 1, 4).
-    warms_up: whether the step belongs to a warm-up.
+    slope: the change of x per unit of eps, sigma_next - alpha_next sigma / alpha.
+    eps_weights: of the eps predicted last, the newest first, (num_steps, 4).
+    warms_up: True in the steps of a warm-up.
     middle: the level in the middle of the step, and middle_slope the slope there.
     """
 
     slope: Leaf
-    noise_weights: Leaf
+    eps_weights: Leaf
     warms_up: Leaf
-    middle: Leaf
+    middle: Level
     middle_slope: Leaf
 
 
 def pndm(*, warmup: str = "heun") -> Solver:
-    """PNDM (arXiv:2202.09778), algorithm 2: four predicted noises make the noise of a step.
+    """PNDM (arXiv:2202.09778), algorithm 2: four predicted eps make the eps of a step.
 
-    warmup: how the first ones are made. "heun": one step with two evaluations, and then as many
-    noises as there are, which is known as PLMS. "runge_kutta": three steps with four evaluations,
-    as in the paper.
+    warmup: the method of the first steps. "heun": one step with two evaluations, and then with the
+    eps predicted until there, which is known as PLMS. "runge_kutta": three steps with four
+    evaluations, as in the paper.
     Raises ValueError for another warm-up.
     """
     if warmup not in WARM_UPS:
@@ -66,45 +66,46 @@ def pndm(*, warmup: str = "heun") -> Solver:
     return Solver(
         init=lambda x: (jnp.zeros_like(x),) * 3,
         step=partial(pndm_step, warmup=warmup),
-        prepare=partial(prepare, warmup=warmup),
-        waypoint=PNDMWaypoint,
+        prepare=partial(pndm_coefficients, warmup=warmup),
     )
 
 
 def pndm_step(
     denoiser: Denoiser,
-    now: Waypoint,
-    next: PNDMWaypoint,
+    now: Level,
+    next: Level,
+    coefficients: PNDMCoefficients,
     x: Images,
-    fresh_noise: Images,
-    history: History,
+    noise: Images,
+    remembered: Remembered,
     *,
     warmup: str,
-) -> tuple[Images, History]:
-    """x_next = signal_next x0 + noise_next eps + slope (eps' - eps). PNDM eq. 11 and 12.
+) -> tuple[Images, Remembered]:
+    """x_next = alpha_next x0 + sigma_next eps + slope (eps' - eps). PNDM eq. 11 and 12.
 
-    That is DDIM's step with the noise eps' in place of the predicted one:
+    That is DDIM's step with eps' in place of the predicted eps:
     eps' = (55 eps - 59 eps_1 + 37 eps_2 - 9 eps_3) / 24, where eps_k was predicted k steps before.
-    In a warm-up eps' is the mean of what is predicted within the step, (eps + 2 eps_b + 2 eps_c +
+    In a warm-up eps' is the mean of the predictions within the step, (eps + 2 eps_b + 2 eps_c +
     eps_d) / 6 of a Runge-Kutta method (eq. 13) or (eps + eps_b) / 2 of Heun's.
     """
     prediction = denoiser(x, now)
-    known = (prediction.eps, *history)
+    predictions = (prediction.eps, *remembered)
 
-    def moved(level: Level, slope: Leaf, noise: Images) -> Images:
-        """DDIM's step from x to this level with this noise."""
+    def moved(level: Level, slope: Leaf, eps: Images) -> Images:
+        """Returns DDIM's step from x to this level with this eps."""
         ddim = per_image(level.alpha) * prediction.x0 + per_image(level.sigma) * prediction.eps
-        return ddim + per_image(slope) * (noise - prediction.eps)
+        return ddim + per_image(slope) * (eps - prediction.eps)
 
-    def remembered() -> Images:
+    def weighted() -> Images:
         return sum(
-            per_image(next.noise_weights[place]) * noise for place, noise in enumerate(known)
+            per_image(coefficients.eps_weights[place]) * eps
+            for place, eps in enumerate(predictions)
         )
 
     def within_the_step() -> Images:
-        # (level, slope there, weight of what is predicted there)
-        end = Level(next.alpha, next.sigma, next.c_noise), next.slope
-        middle = next.middle, next.middle_slope
+        # (level, slope there, weight of the prediction there)
+        end = next, coefficients.slope
+        middle = coefficients.middle, coefficients.middle_slope
         stages = {
             "runge_kutta": [(*middle, 1 / 3), (*middle, 1 / 3), (*end, 1 / 6)],
             "heun": [(*end, 1 / 2)],
@@ -113,62 +114,63 @@ def pndm_step(
         first = 1 - sum(weight for _, _, weight in stages)
 
         def stage(carry: tuple[Images, Images], row: tuple) -> tuple[tuple[Images, Images], None]:
-            noise, mean = carry
+            eps, mean = carry
             level, slope, weight = row
-            noise = denoiser(moved(level, slope, noise), level).eps
-            return (noise, mean + weight * noise), None
+            eps = denoiser(moved(level, slope, eps), level).eps
+            return (eps, mean + weight * eps), None
 
         (_, mean), _ = jax.lax.scan(stage, (prediction.eps, first * prediction.eps), rows)
         return mean
 
-    noise = jax.lax.cond(jnp.asarray(next.warms_up), within_the_step, remembered)
-    return moved(next, next.slope, noise), known[:3]
+    eps = jax.lax.cond(jnp.asarray(coefficients.warms_up), within_the_step, weighted)
+    return moved(next, coefficients.slope, eps), predictions[:3]
 
 
-def prepare(path: Path, schedule: Schedule, *, warmup: str) -> Path:
-    """Adds the fields of `PNDMWaypoint`.
+def pndm_coefficients(
+    sampling_schedule: SamplingSchedule, schedule: Schedule, *, warmup: str
+) -> PNDMCoefficients:
+    """Computes the coefficients of each step.
 
-    A warm-up begins where no step arrives: at the start, and after x was noised again. In (almost)
-    pure noise an error of eps' is multiplied by noise / signal; a step from there is DDIM's, and
-    the warm-up begins after it. At the clean image no noise is left to predict; a step to there
-    takes the predictions that it finds.
+    A warm-up begins at the start, and after x was noised again. In (almost) pure noise an error of
+    eps' is multiplied by sigma / alpha; a step from there is DDIM's, and the warm-up begins after
+    it. At the clean image no eps is left to predict; a step to there takes the earlier predictions.
     """
-    w, levels, middle = path.waypoints, path.levels(), halfway(path, schedule)
-    signal, noise = (np.asarray(row, np.float64) for row in (w.alpha, w.sigma))
-    has_signal = noise < PURE_NOISE * signal
-    arrives = np.isfinite(np.asarray(w.log_snr_step))
-    known = np.zeros(path.num_steps + 1, int)  # predictions, in the step to here
-    for step in range(path.num_steps):
-        before = known[step] if arrives[step] else 0
-        known[step + 1] = before + 1 if has_signal[step] else 0
-    more = {
-        "slope": slopes(levels, levels),
-        "noise_weights": ADAMS_BASHFORTH[np.clip(known, 1, 4) - 1],
-        "warms_up": (known > 0) & (known <= WARM_UPS[warmup]) & (noise > 0),
-        "middle": middle,
-        "middle_slope": slopes(levels, middle),
-    }
-    waypoint = {field.name: getattr(w, field.name) for field in fields(Waypoint)}
-    return replace(path, waypoints=PNDMWaypoint(**waypoint, **more))
+    now, next = sampling_schedule.pairs()
+    middle = halfway(now, next, schedule)
+    has_signal = np.asarray(now.sigma) < PURE_NOISE * np.asarray(now.alpha)
+    finite = np.isfinite(np.asarray(sampling_schedule.steps.log_snr_step))
+    usable = np.zeros(sampling_schedule.num_steps, int)  # predictions, in each step
+    for step in range(sampling_schedule.num_steps):
+        before = usable[step - 1] if step and finite[step - 1] else 0
+        usable[step] = before + 1 if has_signal[step] else 0
+    warms_up = (usable > 0) & (usable <= WARM_UPS[warmup]) & (np.asarray(next.sigma) > 0)
+    return PNDMCoefficients(
+        slope=slopes(now, next),
+        eps_weights=ADAMS_BASHFORTH[np.clip(usable, 1, 4) - 1],
+        warms_up=warms_up,
+        middle=middle,
+        middle_slope=slopes(now, middle),
+    )
 
 
-def slopes(visited: Level, reached: Level) -> Row:
-    """noise - signal noise_before / signal_before; 0 at the start, and where there is no signal."""
-    before = jax.tree.map(lambda row: np.asarray(row, np.float64)[:-1], visited)
-    here = jax.tree.map(lambda row: np.asarray(row, np.float64)[1:], reached)
-    ratio = here.alpha / np.where(before.alpha > 0, before.alpha, 1)
-    slope = here.sigma - ratio * before.sigma
-    return np.append(0.0, np.where(before.alpha > 0, slope, 0))
+def slopes(now: Level, reached: Level) -> Row:
+    """Returns sigma_reached - alpha_reached sigma / alpha of each step; 0 from pure noise."""
+    now, reached = (
+        jax.tree.map(lambda row: np.asarray(row, np.float64), level) for level in (now, reached)
+    )
+    ratio = reached.alpha / np.where(now.alpha > 0, now.alpha, 1)
+    return np.where(now.alpha > 0, reached.sigma - ratio * now.sigma, 0)
 
 
-def halfway(path: Path, schedule: Schedule) -> Level:
-    """The levels half-way to each waypoint in the schedule's c_noise, found by bisection."""
-    levels = jax.tree.map(lambda row: np.asarray(row, np.float64), path.levels())
+def halfway(now: Level, next: Level, schedule: Schedule) -> Level:
+    """Returns the levels half-way through each step in c_noise, found by bisection."""
+    now, next = (
+        jax.tree.map(lambda row: np.asarray(row, np.float64), level) for level in (now, next)
+    )
     with np.errstate(divide="ignore"):
-        sigma = np.clip(levels.sigma / levels.alpha, *FINITE)
-    before = np.append(sigma[:1], sigma[:-1])
-    low, high = np.minimum(sigma, before), np.maximum(sigma, before)
-    wanted = (levels.c_noise + np.append(levels.c_noise[:1], levels.c_noise[:-1])) / 2
+        ends = [np.clip(level.sigma / level.alpha, *FINITE) for level in (now, next)]
+    low, high = np.minimum(*ends), np.maximum(*ends)
+    wanted = (now.c_noise + next.c_noise) / 2
     for _ in range(60):
         middle = np.sqrt(low * high)
         above = schedule.at_sigma(middle, np).c_noise > wanted

@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from diffusion_jax.diffusion.discrete_schedules import DiscreteSchedule, respace
-from diffusion_jax.diffusion.sampling_schedule import Path, to_clean_image
+from diffusion_jax.diffusion.sampling_schedule import SamplingSchedule, to_clean_image
 from diffusion_jax.diffusion.schedules import Schedule
 
 
@@ -14,7 +13,7 @@ def listed(
     sigmas: str = "",
     timesteps: str = "",
     interpolate: bool = False,
-) -> Path:
+) -> SamplingSchedule:
     """At the levels of a list, then the clean image.
 
     sigmas: noise / signal, "14.6,6.3,..."; a 0 at the end is the clean image. timesteps: of a
@@ -34,7 +33,7 @@ def listed(
         if not np.isfinite(found[0]) or not found[-1] > 0:
             raise ValueError(f"sigmas={sigmas} must be finite and positive; only the last can be 0")
     else:
-        if not isinstance(schedule, DiscreteSchedule):
+        if schedule.num_steps is None:
             raise ValueError(
                 f"timesteps={timesteps} are of a chain, and the schedule is continuous; give sigmas"
             )
@@ -44,8 +43,9 @@ def listed(
                 f"timesteps={timesteps} must be in 0..{schedule.num_steps - 1}, counted from 0"
             )
         if not interpolate:
-            return respace(schedule, positions[::-1]).path()
-        found = np.sqrt(schedule.one_minus_alphas_bar / schedule.alphas_bar)[positions]
+            return schedule.visit(positions[::-1])
+        levels = schedule.level(positions, np)
+        found = levels.sigma / levels.alpha
     if interpolate:
         if len(found) < min(steps, 2):
             raise ValueError(f"One level cannot be interpolated to steps={steps}; list more")

@@ -1,0 +1,69 @@
+"""Spacings: the levels of a sampling schedule, chosen from those of a training schedule."""
+
+from collections.abc import Callable
+from typing import Any
+
+from diffusion_jax.diffusion.discrete_schedules import steps_by_stride
+from diffusion_jax.diffusion.sampling_schedule import SamplingSchedule
+from diffusion_jax.diffusion.schedules import Schedule
+from diffusion_jax.sampling.spacing.explicit import listed
+from diffusion_jax.sampling.spacing.positions import (
+    centered,
+    chain_length,
+    ends,
+    leading,
+    linspace,
+    quadratic,
+    sections,
+    trailing,
+)
+from diffusion_jax.sampling.spacing.sigmas import karras, log_snr
+
+# The choices of `config.sampling.spacing`. Options are keyword arguments, and a config section.
+SPACINGS: dict[str, Callable[..., SamplingSchedule]] = {
+    "ends": ends,
+    "centered": centered,
+    "karras": karras,
+    "leading": leading,
+    "trailing": trailing,
+    "linspace": linspace,
+    "quadratic": quadratic,
+    "log_snr": log_snr,
+    "sections": sections,
+    "list": listed,
+}
+
+
+def fixes_num_steps(spacing: str, *, interpolate: bool = False, **_: Any) -> bool:
+    """True if the spacing with these options determines the number of steps."""
+    return spacing == "sections" or (spacing == "list" and not interpolate)
+
+
+def make_sampling_schedule(
+    schedule: Schedule,
+    *,
+    steps: int,
+    stride: int = 0,
+    spacing: str = "ends",
+    to_clean_image: bool = True,
+    **options: Any,
+) -> SamplingSchedule:
+    """Returns the sampling schedule of `steps` steps with this spacing, one of `SPACINGS`.
+
+    Args:
+        stride: if not 0, every stride-th step of a chain instead.
+        to_clean_image: end at the clean image even if the chain's own end is noisy, as the
+            original's is.
+        options: the spacing's own.
+
+    Raises:
+        ValueError: another spacing, more steps than a chain has, or a stride or a spacing of chains
+            with a continuous schedule.
+    """
+    if spacing not in SPACINGS:
+        raise ValueError(f"Unknown spacing {spacing!r}; known spacings: {', '.join(SPACINGS)}")
+    if to_clean_image:
+        schedule = schedule.ending_clean()
+    if stride:
+        return schedule.visit(steps_by_stride(chain_length(schedule, f"stride={stride}"), stride))
+    return SPACINGS[spacing](schedule, steps, **options)
