@@ -1,4 +1,4 @@
-"""The networks, one a file."""
+"""Networks, one a file."""
 
 from diffusion_jax.models.adm import ADM
 from diffusion_jax.models.attention_unet import AttentionUNet
@@ -10,7 +10,7 @@ from diffusion_jax.models.plain_unet import PlainUNet
 from diffusion_jax.models.song import SongUNet
 from diffusion_jax.models.unet import UNet
 
-# What `config.model.name` can be. The other fields of the section are the constructor's arguments.
+# By the name in `config.model.name`. Further fields of the section are the constructor's arguments.
 MODELS: dict[str, type[Network]] = {
     "unet": UNet,
     "dit": DiT,

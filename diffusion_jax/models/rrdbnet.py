@@ -1,8 +1,8 @@
 """The network of ESRGAN and Real-ESRGAN, which quadruples both sides of an image.
 
-Enhanced SRGAN (arXiv:1809.00219), section 3.1; Real-ESRGAN (arXiv:2107.10833) has trained the same
-network on worse images. It is no denoiser: it maps images to images, whatever drew them. Modules
-have the names of the published weights.
+Enhanced SRGAN (arXiv:1809.00219), section 3.1; Real-ESRGAN (arXiv:2107.10833) trains the same
+network on degraded images. It maps images to images and is no denoiser. Modules have the names of
+the published weights.
 """
 
 from functools import partial
@@ -24,7 +24,7 @@ _relu = partial(nn.leaky_relu, negative_slope=0.2)
 
 
 class DenseBlock(nn.Module):
-    """x + 0.2 f(x): five convolutions, each of which sees x and what all before it have made."""
+    """x + 0.2 f(x): five convolutions, each on x and the outputs of all convolutions before it."""
 
     growth: int
 
@@ -51,11 +51,14 @@ class RRDB(nn.Module):
 
 
 class RRDBNet(nn.Module):
-    """RGB images with values in [0, 1] -> the same images, four times as high and as wide.
+    """A network that enlarges RGB images in [0, 1] to four times their height and width.
 
-    The results may leave [0, 1] a little. blocks: how many RRDBs. features: channels of the maps.
-    growth: channels that each convolution of a dense block adds. The defaults are those of
-    RealESRGAN_x4plus.
+    Results may lie slightly outside [0, 1]. The defaults are the sizes of RealESRGAN_x4plus.
+
+    Args:
+        blocks: number of RRDBs.
+        features: channels of the maps.
+        growth: channels added by each convolution of a dense block.
     """
 
     blocks: int = 23
@@ -78,5 +81,5 @@ class RRDBNet(nn.Module):
 
 
 def _double(x: Map) -> Float[Array, "batch 2*height 2*width features"]:
-    """Each pixel becomes 2x2 pixels."""
+    """Repeats each pixel in a square of 2x2."""
     return x.repeat(2, axis=1).repeat(2, axis=2)

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, note, settings
 from hypothesis import strategies as st
 from PIL import Image
+from small_networks import SMALL_NETWORKS
 from tiny import tiny_config
 
 from diffusion_jax import parallel
@@ -28,23 +29,6 @@ from diffusion_jax.workdir.config import flatten
 
 pytestmark = pytest.mark.usefixtures("ordinary_promotion")
 
-# Networks that are small enough to be made by the hundred.
-SMALL = {
-    "unet": {"width": 8, "levels": 2, "time_dim": 8, "label_dim": 8, "num_heads": 2, "window": 2},
-    "dit": {"patch_size": 4, "width": 8, "depth": 1, "num_heads": 2},
-    "adm": {"width": 8, "multipliers": (1, 2), "blocks": 1, "attention": (4,), "num_heads": 2},
-    "attention_unet": {"width": 4, "time_dim": 8},
-    "plain_unet": {"width": 8, "levels": 2},
-    "edm2": {"width": 8, "multipliers": (1, 2), "blocks": 1, "attention": (4,), "head_channels": 4},
-    "noisy_classifier": {
-        "width": 8,
-        "multipliers": (1, 2),
-        "blocks": 1,
-        "attention": (4,),
-        "head_channels": 4,
-    },
-    "song": {"width": 8, "multipliers": (1, 2), "blocks": 1, "attention": (4,)},
-}
 NAMES = {
     "parameterization": [*PARAMETERIZATIONS],
     "schedule.name": [*SCHEDULES],
@@ -72,6 +56,9 @@ def values_for(name: str, value):
         few = [-1, 0, 1, 2, 3, 4, 8, 12]
         large = [] if name.endswith(BOUNDED) else [1000, 2**31, 2**63]
         return st.sampled_from([*few, *large])
+    if isinstance(value, tuple):
+        values = [(), (1,), (1, 2), (0.5, 1), (8, 4), (4,), (0,), (-1,), (np.nan,), ("x",), (True,)]
+        return st.sampled_from(values)
     if isinstance(value, float):
         return st.sampled_from([-1.0, 0.0, 1e-30, 0.1, 0.5, 1.0, 3.0, 1e30, np.inf, np.nan])
     return st.sampled_from(["", "x", "1", "1,2", "4", "-1", "0.5", "original", "\x1b[31m", "8,4"])
@@ -81,9 +68,9 @@ def values_for(name: str, value):
 def configs(draw):
     """A small network with all that is chosen by name, and a few fields changed at random."""
     config = tiny_config()
-    name = draw(st.sampled_from(["unet", "unet", *sorted(SMALL)]))
+    name = draw(st.sampled_from(["unet", "unet", *sorted(SMALL_NETWORKS)]))
     with config.unlocked(), config.ignore_type():
-        config.model = model_section(name, channels=1, num_classes=10, **SMALL[name])
+        config.model = model_section(name, channels=1, num_classes=10, **SMALL_NETWORKS[name])
         if name == "unet":
             others = st.lists(st.sampled_from(sorted(BLOCKS)), max_size=2)
             first = draw(st.sampled_from(["res", "conv", *BLOCKS]))
@@ -140,7 +127,7 @@ def configs_of_data(draw):
     config = tiny_config(batch_size=8, loss__kind="simple")
     name = draw(st.sampled_from(["dit", "unet", "plain_unet"]))
     with config.unlocked(), config.ignore_type():
-        config.model = model_section(name, channels=1, num_classes=10, **SMALL[name])
+        config.model = model_section(name, channels=1, num_classes=10, **SMALL_NETWORKS[name])
         if name == "unet":
             config.model.blocks = "res"
         changes = dict(OF_FOLDERS) if draw(st.integers(0, 3)) else {}

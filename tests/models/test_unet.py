@@ -57,7 +57,8 @@ def conditioning(batch=2):
     return Conditioning(time=time, label=label, examples=jnp.arange(batch))
 
 
-LISTENS = {
+# The parts of the conditioning on which a block's output depends.
+CONDITIONED_ON = {
     "res": ("time", "label"),
     "conv": ("time", "label"),
     "clsAtn": ("label",),
@@ -68,7 +69,7 @@ LISTENS = {
 
 @pytest.mark.parametrize("behaviour", BEHAVIOURS)
 @pytest.mark.parametrize("name", BLOCKS)
-def test_a_block_listens_to_what_it_is_told(name, behaviour):
+def test_a_block_depends_on_its_input_and_its_conditioning(name, behaviour):
     block = BLOCKS[name](8, behaviour=behaviour, window=4)
     x = jax.random.normal(jax.random.key(0), (2, 8, 8, 8))
     cond = conditioning()
@@ -77,16 +78,17 @@ def test_a_block_listens_to_what_it_is_told(name, behaviour):
     output = apply(x, cond)
     assert output.shape == x.shape
     assert jnp.abs(apply(x + 0.1, cond) - output).max() > 1e-3
-    # The attention of the reference's clsAtn sums to one.
-    listens = LISTENS[name] if (name, behaviour) != ("clsAtn", "original") else ()
-    for told in ("time", "label"):
-        changed = dataclasses.replace(cond, **{told: getattr(cond, told) + 0.5})
+    assert name in CONDITIONED_ON, f"add a line for the block {name!r} to CONDITIONED_ON"
+    # The attention of the original's clsAtn sums to one.
+    parts = CONDITIONED_ON[name] if (name, behaviour) != ("clsAtn", "original") else ()
+    for part in ("time", "label"):
+        changed = dataclasses.replace(cond, **{part: getattr(cond, part) + 0.5})
         difference = jnp.abs(apply(x, changed) - output).max()
-        assert (difference > 1e-3) == (told in listens)
+        assert (difference > 1e-3) == (part in parts)
 
 
 @pytest.mark.parametrize("behaviour", BEHAVIOURS)
-def test_the_network_listens_to_image_time_and_class(behaviour):
+def test_the_output_depends_on_image_time_and_class(behaviour):
     model = small_unet(behaviour=behaviour)
     x, t, labels = inputs()
     params = randomized(model, x, t, labels)
@@ -259,7 +261,7 @@ def test_standardized_kernels_ignore_scale_and_offset():
     assert_allclose(layer.apply(moved, x), layer.apply(params, x), rtol=2e-3, atol=2e-3)
 
 
-def test_dropout_belongs_to_the_example():
+def test_a_dropout_mask_follows_the_example_index():
     model = small_unet("res,conv", dropout=0.5)
     x, t, labels = inputs()
     params = randomized(model, x, t, labels)

@@ -120,6 +120,9 @@ def _all_entries(model: UNet) -> Iterator[Entry]:
 
     def level(theirs: str, ours: str) -> Iterator[Entry]:
         for index, block in enumerate(parse_blocks(model.blocks)):
+            if block not in BLOCK_NAMES:
+                known = ", ".join(BLOCK_NAMES)
+                raise ValueError(f"The original has no block {block!r}; its blocks: {known}")
             names = BLOCK_NAMES[block]
             yield from named(f"{theirs}.block.{index}", f"{ours}/{index}_{block}", names)
 

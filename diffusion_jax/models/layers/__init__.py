@@ -1,1 +1,1 @@
-"""Layers and blocks that the networks share."""
+"""Layers and blocks shared by the networks."""

@@ -21,15 +21,11 @@ from diffusion_jax.models.layers.normalization import (
 Embedding = Float[Array, "batch embedding"]
 ZERO = nn.initializers.zeros_init()
 
-# How the channels of the projection to queries, keys and values are laid out: "legacy" is (head,
-# q k v, depth), "new" (q k v, head, depth), and "interleaved" (head, depth, q k v), as in EDM.
-ORDERS = ("legacy", "new", "interleaved")
-
 
 def square_conv(
     features: int, size: int, name: str, dtype: DTypeLike, *, stride: int = 1, zero: bool = False
 ) -> nn.Conv:
-    """A convolution with PyTorch's padding, whose kernel may start at 0."""
+    """Returns a convolution with PyTorch's padding; zero=True initializes the kernel to 0."""
     return Conv(
         features,
         (size, size),
@@ -42,13 +38,13 @@ def square_conv(
 
 
 def halved(x: Images) -> Float[Array, "batch half_height half_width channels"]:
-    """The means of squares of 2x2 pixels."""
+    """Returns the means of squares of 2x2 pixels."""
     batch, height, width, channels = x.shape
     return x.reshape(batch, height // 2, 2, width // 2, 2, channels).mean((2, 4))
 
 
 def doubled(x: Images) -> Float[Array, "batch double_height double_width channels"]:
-    """Each pixel four times."""
+    """Repeats each pixel in a square of 2x2."""
     return x.repeat(2, axis=1).repeat(2, axis=2)
 
 
@@ -75,9 +71,11 @@ class Norm(nn.Module):
 class ResidualBlock(nn.Module):
     """norm, SiLU, conv, then norm (scaled and shifted by the embedding), SiLU, dropout, conv.
 
-    resample: "down" and "up" halve and double the sides before the first convolution, of the
-    shortcut, too. scale_shift: the embedding scales by 1 + s and shifts after the second norm;
-    otherwise it is added before.
+    Args:
+        scale_shift: True if the embedding scales by 1 + s and shifts after the second norm, False
+            if it is added before this norm.
+        resample: "down" and "up" halve and double the sides before the first convolution and in the
+            shortcut.
     """
 
     features: int
@@ -96,12 +94,14 @@ class ResidualBlock(nn.Module):
         h = resample(norm(name="norm_0")(x))
         h = square_conv(self.features, 3, "conv_0", self.dtype)(h)
         parts = 2 if self.scale_shift else 1
-        told = nn.Dense(parts * self.features, kernel_init=TORCH_KERNEL, name="embedding")(cond)
+        projected = nn.Dense(parts * self.features, kernel_init=TORCH_KERNEL, name="embedding")(
+            cond
+        )
         if self.scale_shift:
-            scale, shift = jnp.split(told, 2, axis=-1)
+            scale, shift = jnp.split(projected, 2, axis=-1)
             h = norm(name="norm_1")(h, 1 + scale, shift)
         else:
-            h = norm(name="norm_1")(h + told[:, None, None, :].astype(h.dtype))
+            h = norm(name="norm_1")(h + projected[:, None, None, :].astype(h.dtype))
         h = Dropout(self.dropout, name="dropout")(h, examples, train=train)
         h = square_conv(self.features, 3, "conv_1", self.dtype, zero=True)(h)
         x = resample(x)
@@ -111,7 +111,7 @@ class ResidualBlock(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """x + attention among all pixels of norm(x), in training or not. order: one of ORDERS."""
+    """x + attention among all pixels of norm(x). order: see `split_heads`; train has no effect."""
 
     heads: int
     norm: type | partial
@@ -133,7 +133,11 @@ class SelfAttention(nn.Module):
 def split_heads(
     qkv: Float[Array, "batch tokens triple"], heads: int, order: str
 ) -> tuple[Float[Array, "batch heads tokens depth"], ...]:
-    """Queries, keys and values from their common projection. order: one of ORDERS."""
+    """Splits a projection into queries, keys and values.
+
+    order: layout of its channels. "legacy" is (head, q k v, depth), "new" is (q k v, head, depth),
+    and "interleaved", of EDM, is (head, depth, q k v).
+    """
     batch, tokens, channels = qkv.shape
     depth = channels // (3 * heads)
     match order:

@@ -17,17 +17,17 @@ from diffusion_jax.models.layers.normalization import GroupNorm
 from diffusion_jax.models.layers.parameters import FastLookup, row_major
 from diffusion_jax.models.layers.precompute import OF_CONDITION, OF_PARAMS, precompute
 
-# A matrix for each example, which follows from its class.
+# A matrix for each example, computed from its class.
 ByClass = Float[Array, "batch channels channels"]
 
 
 class ClassAttention(Block):
     """`clsAtn`: channels attend to channels, with queries and keys made from the class.
 
-    A_cd = softmax over d of (q_c k_d), and channel c becomes h_c + sum_d A_cd h_d: h itself stays,
-    since A is near a plain average as long as queries and keys are small. The original sums A over
-    d before it multiplies, which gives 1: there the class has no influence, and queries and keys
-    are idle parameters.
+    A_cd = softmax over d of (q_c k_d), and channel c becomes h_c + sum_d A_cd h_d. The term h_c is
+    kept because A is close to an average while queries and keys are small. The original sums A over
+    d before the product, which gives 1: the class has no influence, and queries and keys have no
+    effect.
     """
 
     GROUPS_OF_FOUR: ClassVar[bool] = True
@@ -57,16 +57,16 @@ class ClassAttention(Block):
 
 
 def worth_folding(h: Images) -> bool:
-    """Whether a product of matrices costs less than a product with all pixels.
+    """True if a product of matrices costs less than a product with all pixels.
 
-    XLA's compiler for GPUs refuses the gradient of very narrow products, which save nothing anyway.
+    XLA on GPUs rejects the gradient of very narrow products, which would save nothing.
     """
     _, height, width, channels = h.shape
     return 16 <= channels < height * width
 
 
 class FoldedMixing(FastLookup, nn.Module):
-    """The 1x1 convolution of h_c + sum_d A_cd h_d, as one product with a kernel for each example.
+    """The 1x1 convolution of h_c + sum_d A_cd h_d as one product, with a kernel for each example.
 
     A is folded into the kernel W: W_do + sum_c A_cd W_co. The parameters are those of `conv`.
     """
@@ -94,8 +94,8 @@ class FoldedMixing(FastLookup, nn.Module):
 class WindowAttention(Block):
     """`atn`: multi-head self-attention among the pixels of each window x window square.
 
-    A map no larger than the window is one window. As many of num_heads heads as divide the number
-    of channels are used (their greatest common divisor).
+    A map that is not larger than the window is one window. The number of heads is the greatest
+    common divisor of num_heads and the channels.
     """
 
     GROUPS_OF_FOUR: ClassVar[bool] = True
@@ -139,14 +139,14 @@ def attention(
     value: Float[Array, "a b keys depth"],
     scale: float,
 ) -> Float[Array, "a b queries depth"]:
-    """softmax(scale query key^T) value, with the softmax in float32."""
+    """Returns softmax(scale query key^T) value, with the softmax in float32."""
     logits = jnp.einsum("abqd,abkd->abqk", query, key, preferred_element_type=jnp.float32)
     weights = jax.nn.softmax(scale * logits).astype(value.dtype)
     return jnp.einsum("abqk,abkd->abqd", weights, value)
 
 
 class ChannelAttention(Block):
-    """`chnAtn`: each channel times the sigmoid of a 1-D convolution over the channel means.
+    """`chnAtn`: channels scaled by the sigmoid of a 1-D convolution over the channel means.
 
     Efficient Channel Attention, ECA-Net (arXiv:1910.03151), with its kernel size rule.
     """
@@ -163,6 +163,6 @@ class ChannelAttention(Block):
 
 
 def eca_kernel_size(channels: int) -> int:
-    """The odd number at or just above |log2(channels) / 2 + 1/2|, rounded down. ECA-Net, eq. 12."""
+    """Rounds |log2(channels) / 2 + 1/2| down, then up to an odd number. ECA-Net, eq. 12."""
     size = int(abs(math.log2(channels) / 2 + 0.5))
     return size if size % 2 else size + 1

@@ -1,4 +1,4 @@
-"""The table of blocks, and the chains of them that `config.model.blocks` spells out."""
+"""The table of blocks, and chains of them given as text."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -27,9 +27,10 @@ BLOCKS: dict[str, type[Block]] = {
 
 
 def parse_blocks(blocks: str) -> tuple[str, ...]:
-    """The block names of a comma-separated string such as "res,res,clsAtn,chnAtn".
+    """Splits a text such as "res,res,clsAtn,chnAtn" into block names.
 
-    Raises ValueError for an unknown name, and where the first block cannot change the channels.
+    Raises:
+        ValueError: a name is unknown, or the first block cannot change the channels.
     """
     names = tuple(name.strip() for name in blocks.split(","))
     known = ", ".join(BLOCKS)
@@ -45,10 +46,12 @@ def parse_blocks(blocks: str) -> tuple[str, ...]:
 
 
 class Blocks(nn.Module):
-    """The chain of blocks at one place of the U-Net; the first one maps to `features` channels.
+    """A chain of blocks, of which the first maps to `features` channels.
 
-    shared: options of every block. own: further ones of some blocks, by name. remat: see
-    `apply_block`.
+    Args:
+        shared: options of every block.
+        own: options of single blocks, by name.
+        remat: see `apply_block`.
     """
 
     names: tuple[str, ...]
@@ -67,12 +70,12 @@ class Blocks(nn.Module):
 
 
 def block_options() -> dict[str, dict[str, Any]]:
-    """The options that single blocks have of their own, by block."""
+    """Returns the options of single blocks with their defaults, by block."""
     options = {name: own_options(block) for name, block in BLOCKS.items()}
     return {name: found for name, found in options.items() if found}
 
 
 def own_options(block: type[Block]) -> dict[str, Any]:
-    """The options that a block has besides those of `Block`, with their defaults."""
+    """Returns the options that a block adds to those of `Block`, with their defaults."""
     fields = block.__dataclass_fields__
     return {n: f.default for n, f in fields.items() if n not in Block.__dataclass_fields__}

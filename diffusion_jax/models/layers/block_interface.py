@@ -1,4 +1,4 @@
-"""The interface of the blocks that `config.model.blocks` strings together."""
+"""Interface of the blocks in the U-Net's chain."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -14,10 +14,12 @@ from diffusion_jax.diffusion.types import Features, Images, Leaf
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Conditioning:
-    """What every block is told besides the image.
+    """The conditioning of a block.
 
-    time: (batch, time_dim), the timestep embedding. label: (batch, label_dim), or None in a model
-    without classes. examples: (batch,), indices in the global batch, from which dropout draws.
+    Attributes:
+        time: the timestep embedding, (batch, time_dim).
+        label: the label embedding, (batch, label_dim), or None for a model without classes.
+        examples: indices in the global batch, (batch,), the seeds of dropout.
     """
 
     time: Leaf
@@ -34,11 +36,9 @@ class Block(nn.Module):
     `atn`. dropout: rate in `res` and `conv`. dtype: of convolutions and matrix products.
     """
 
-    # Whether a block can change the number of channels, cuts those of its input into groups of four
-    # for a norm, or needs classes.
-    CHANGES_CHANNELS: ClassVar[bool] = False
-    GROUPS_OF_FOUR: ClassVar[bool] = False
-    NEEDS_CLASSES: ClassVar[bool] = False
+    CHANGES_CHANNELS: ClassVar[bool] = False  # True if `features` may differ from x's channels
+    GROUPS_OF_FOUR: ClassVar[bool] = False  # True if a norm cuts x's channels into groups of four
+    NEEDS_CLASSES: ClassVar[bool] = False  # True if the block fails without a label embedding
 
     features: int
     behaviour: str = "corrected"
@@ -48,4 +48,4 @@ class Block(nn.Module):
     dtype: DTypeLike = jnp.float32
 
     def __call__(self, x: Images, cond: Conditioning, *, train: bool) -> Features:
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must implement `__call__`")

@@ -1,4 +1,4 @@
-"""`conv`: the ConvNeXt block, and the two heads made of it."""
+"""`conv`: the ConvNeXt block."""
 
 from typing import ClassVar
 
@@ -17,8 +17,8 @@ class ConvNeXtBlock(Block):
     """Depthwise 7x7, norm, 1x1 to `expansion` times the channels, GELU, 1x1, and a shortcut.
 
     ConvNeXt (arXiv:2201.03545) with GroupNorm, and an expansion of 2 in place of its 4. After the
-    norm, time scales the channels and the class shifts them; with cond = None (the heads) nothing
-    does. Dropout, if any, drops whole channels of the result.
+    norm, the timestep scales the channels and the class shifts them, unless cond is None, as in the
+    heads of the U-Net. Dropout applies to whole channels of the result.
     """
 
     CHANGES_CHANNELS: ClassVar[bool] = True

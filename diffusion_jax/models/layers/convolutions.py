@@ -1,6 +1,6 @@
-"""The small layers that every block is made of, with PyTorch's kernels; biases start at 0.
+"""Convolutions, dense layers and dropout, with PyTorch's initialization; biases start at 0.
 
-bfloat16 is for convolutions and matrix products only; norms are computed in float32.
+Only convolutions and matrix products run in bfloat16; norms are computed in float32.
 """
 
 from functools import partial
@@ -23,8 +23,8 @@ TORCH_KERNEL = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 gelu = partial(jax.nn.gelu, approximate=False)
 
 
-class CastAhead(FastLookup):
-    """What makes a layer of Flax with a dtype cast its parameters ahead of a loop."""
+class PrecomputedCast(FastLookup):
+    """A mixin for Flax layers with a dtype: casts parameters outside the sampling loop."""
 
     def param(self, name: str, *args: Any, **options: Any) -> Array:
         value = super().param(name, *args, **options)
@@ -32,14 +32,14 @@ class CastAhead(FastLookup):
 
 
 # By `type`, since jaxtyping cannot check the annotations that a class statement would inherit.
-Conv = type("Conv", (CastAhead, nn.Conv), {})
-Dense = type("Dense", (CastAhead, nn.Dense), {})
+Conv = type("Conv", (PrecomputedCast, nn.Conv), {})
+Dense = type("Dense", (PrecomputedCast, nn.Dense), {})
 
 
 def conv(features: int, size: int, name: str, dtype: DTypeLike, **options: int) -> nn.Conv:
-    """A square convolution with PyTorch's "same" padding on both sides.
+    """Returns a square convolution with PyTorch's "same" padding on both sides.
 
-    For even steps this is not XLA's "SAME", which would pad one side only.
+    With even strides XLA's "SAME" would pad one side only.
     """
     padding = ((size // 2, size // 2),) * 2
     return Conv(
@@ -54,21 +54,22 @@ def conv(features: int, size: int, name: str, dtype: DTypeLike, **options: int) 
 
 
 def double(features: int, size: int, name: str, dtype: DTypeLike) -> ConvTranspose:
-    """The transposed convolution of stride 2 that doubles both sides of a map. size: of kernels."""
+    """Returns a transposed convolution that doubles both sides of a map; `size` is the kernel's."""
     return ConvTranspose(features, size, 2, dtype, TORCH_KERNEL, name=name)
 
 
 def dense(features: int, name: str, dtype: DTypeLike) -> nn.Dense:
+    """Returns a dense layer with PyTorch's initialization."""
     return Dense(features, kernel_init=TORCH_KERNEL, dtype=dtype, name=name)
 
 
 def quarter_groups(channels: int) -> int:
-    """Groups of four channels; a single group where there are at most four."""
+    """Returns the number of groups of four channels; one group for at most four channels."""
     return channels // 4 if channels > 4 else 1
 
 
 class WeightStandardizedConv(FastLookup, nn.Module):
-    """3x3 convolution whose kernel has mean 0 and variance 1 for each output channel.
+    """A 3x3 convolution whose kernel has mean 0 and variance 1 for each output channel.
 
     Weight Standardization (arXiv:1903.10520), without a gain; see `standardized`.
     """
@@ -100,9 +101,9 @@ class WeightStandardizedConv(FastLookup, nn.Module):
 def standardized(
     kernel: Float[Array, "height width channels features"],
 ) -> Float[Array, "height width channels features"]:
-    """The kernel with mean 0 and variance 1 for each output channel; epsilon 1e-5 in the root.
+    """Scales the kernel to mean 0 and variance 1 for each output channel, with epsilon 1e-5.
 
-    Both come from one pass, over distances to one of the channel's own numbers, so that a large
+    Both moments come from one pass over the distances to one weight of the channel, so that a large
     mean costs no digits.
     """
     anchor = jax.lax.stop_gradient(kernel[:1, :1, :1])
@@ -113,9 +114,9 @@ def standardized(
 
 
 class Dropout(nn.Module):
-    """Dropout whose mask belongs to the example, not to its place among the devices.
+    """Dropout with a mask that depends on the example's global index, and not on its device.
 
-    whole_channels: drop whole feature maps (PyTorch's Dropout2d) instead of single values.
+    whole_channels: True drops whole feature maps (PyTorch's Dropout2d) instead of single values.
     """
 
     rate: float

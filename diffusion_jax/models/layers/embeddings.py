@@ -23,11 +23,14 @@ def time_embedding_kind(time_embedding: str, behaviour: str) -> str:
 def sinusoidal(
     c_noise: CNoise, dim: int, *, cosine_first: bool = False, to_the_end: bool = False
 ) -> Float[Array, "batch dim"]:
-    """sin(t w_i) in the first half of the columns, cos(t w_i) in the second; w_i = 10000^(-i/half).
+    """Returns sin(t w_i) in the first half of the columns, cos(t w_i) in the second.
+
+    w_i = 10000^(-i/half).
 
     Attention Is All You Need (arXiv:1706.03762), section 3.5, in the column order of DDPM.
-    cosine_first: the other order, that of Improved DDPM's program. to_the_end: w_i from 1 to
-    1/10000, as in DDPM's program: 10000^(-i/(half - 1)).
+    Args:
+        cosine_first: True for the column order of Improved DDPM's program.
+        to_the_end: True for w_i from 1 to 1/10000, 10000^(-i/(half - 1)), as in DDPM's program.
     """
     half = dim // 2
     last = half - 1 if to_the_end else half
@@ -49,9 +52,9 @@ class TimeMLP(nn.Module):
 
 
 class LabelEmbedding(nn.Module):
-    """One row for each class. The null label, num_classes, is the zero vector and has no row.
+    """A table with a row for each class; the null label, num_classes, is the zero vector.
 
-    learned_null: it has a row, too.
+    learned_null: True if the null label has a row, too.
     """
 
     num_classes: int

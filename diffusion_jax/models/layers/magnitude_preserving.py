@@ -1,7 +1,7 @@
-"""Magnitude-preserving layers: what goes in with a standard deviation of 1 comes out with it.
+"""Magnitude-preserving layers, which keep a standard deviation of 1.
 
-Analyzing and Improving the Training Dynamics of Diffusion Models (arXiv:2312.02696), "EDM2";
-equations are of its appendix B.
+Analyzing and Improving the Training Dynamics of Diffusion Models (arXiv:2312.02696), "EDM2".
+Equation numbers refer to its appendix B.
 """
 
 import flax.linen as nn
@@ -19,30 +19,30 @@ EPSILON = 1e-4
 
 
 def normalized(x: Float[Array, "*shape"], axes: tuple[int, ...]) -> Float[Array, "*shape"]:
-    """x / (epsilon + its root mean square over the axes), with the root in float32. Eq. 47, 66."""
+    """Divides x by epsilon + its root mean square over the axes, in float32. Eq. 47, 66."""
     square = jnp.mean(jnp.square(x.astype(jnp.float32)), axis=axes, keepdims=True)
     return x / (EPSILON + jnp.sqrt(square)).astype(x.dtype)
 
 
 def normalized_kernel(kernel: Float[Array, "..."]) -> Float[Array, "..."]:
-    """The kernel with a mean square of 1 for each output, its last axis."""
+    """Scales the kernel to a mean square of 1 for each output, the last axis."""
     return normalized(kernel, tuple(range(kernel.ndim - 1)))
 
 
 def mp_silu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """SiLU over its root mean square for normal inputs. Eq. 81."""
+    """Returns SiLU divided by its root mean square for normal inputs. Eq. 81."""
     return jax.nn.silu(x) / 0.596
 
 
 def mp_sum(
     a: Float[Array, "*#shape"], b: Float[Array, "*#shape"], t: float
 ) -> Float[Array, "*shape"]:
-    """((1 - t) a + t b) / sqrt((1 - t)^2 + t^2). Eq. 88."""
+    """Returns ((1 - t) a + t b) / sqrt((1 - t)^2 + t^2). Eq. 88."""
     return ((1 - t) * a + t * b) / np.sqrt((1 - t) ** 2 + t**2)
 
 
 def mp_concatenate(a: Features, b: Images, t: float) -> Float[Array, "batch height width _"]:
-    """a and b side by side, weighed so that t of the magnitude is b's. Eq. 103."""
+    """Concatenates a and b with the weights 1 - t and t on their magnitudes. Eq. 103."""
     first, second = a.shape[-1], b.shape[-1]
     whole = np.sqrt((first + second) / ((1 - t) ** 2 + t**2))
     parts = [a * (whole * (1 - t) / np.sqrt(first)), b * (whole * t / np.sqrt(second))]
@@ -52,7 +52,7 @@ def mp_concatenate(a: Features, b: Images, t: float) -> Float[Array, "batch heig
 class MPConv(FastLookup, nn.Module):
     """A convolution without bias, whose normalized kernel is divided by sqrt(fan in). Eq. 47.
 
-    size: of the window; 0 is a product with vectors.
+    size: side of the kernel; 0 for a dense layer.
     """
 
     features: int
@@ -86,7 +86,7 @@ class MPConv(FastLookup, nn.Module):
 
 
 class MPFourier(nn.Module):
-    """sqrt(2) cos(f x + phi), with f and phi drawn once and never trained. Eq. 75."""
+    """sqrt(2) cos(f x + phi), with random f and phi that are not trained. Eq. 75."""
 
     features: int
 
@@ -103,7 +103,7 @@ class MPFourier(nn.Module):
 
 
 class MPLabel(nn.Module):
-    """What `MPConv` makes of one-hot labels times sqrt(num_classes); null is 0."""
+    """`MPConv` of one-hot labels times sqrt(num_classes), with zeros for the null label."""
 
     num_classes: int
     features: int

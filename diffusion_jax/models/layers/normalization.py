@@ -1,10 +1,10 @@
-"""GroupNorm with what follows it, in few passes over the activations.
+"""GroupNorm fused with scale, shift and activation, in few passes over the activations.
 
     y = activation(gain (x - mean) / sqrt(variance + epsilon) + bias)
 
-x is read once for its statistics and once for y. For the gradient, that of the activation is
-written once, in the type of x, and read with x once for two sums and once for dx. All is computed
-in float32.
+The forward pass reads x once for the statistics and once for y. The backward pass writes the
+gradient of the activation once, in the type of x, and reads it with x once for two sums and once
+for dx. All arithmetic is in float32.
 """
 
 from collections.abc import Callable
@@ -30,8 +30,8 @@ def identity(x: Array) -> Array:
 class GroupNorm(nn.Module):
     """GroupNorm (arXiv:1803.08494), computed in float32, returned in the type of its input.
 
-    x: (batch, ..., channels). Of its result, scale and shift are applied channel by channel, then
-    the activation, a function of single values: activation(norm(x) * scale + shift).
+    Maps x (batch, ..., channels) to activation(norm(x) * scale + shift), where scale and shift are
+    (batch, channels) and the activation is elementwise.
     """
 
     groups: int
@@ -87,9 +87,9 @@ def _backward(
     standard = _standard(x, mean, rate)
     _, pull = jax.vjp(activation, _affine(standard, steps))
     (du,) = pull(dy.astype(jnp.float32))
-    # A compiler writes it to memory: behind the barrier in the type of x, without it in float32.
+    # The barrier makes XLA write du to memory in the type of x; otherwise it would be float32.
     du = jax.lax.optimization_barrier(du.astype(x.dtype)).astype(jnp.float32)
-    # With a barrier, since a sum over the batch, too, would be a pass of its own.
+    # The barrier keeps the sum over the batch from becoming a pass of its own.
     dbias, product = jax.lax.optimization_barrier(_sums(du, x.astype(jnp.float32) - mean[:, None]))
     dgain = product * rate
     (gain, _), pull = jax.vjp(lambda steps: _together(steps, mean.shape), steps)
@@ -101,7 +101,7 @@ def _backward(
 
 
 def _affine(x: Array, steps: Steps) -> Array:
-    """x * scale + shift, step by step."""
+    """Applies x * scale + shift for each step."""
     for scale, shift in steps:
         x = x if scale is None else x * scale.astype(jnp.float32)[:, None]
         x = x if shift is None else x + shift.astype(jnp.float32)[:, None]
@@ -109,15 +109,15 @@ def _affine(x: Array, steps: Steps) -> Array:
 
 
 def _together(steps: Steps, shape: tuple[int, int]) -> tuple[PerChannel, PerChannel]:
-    """The gain and the bias that all steps amount to."""
+    """Returns the gain and the bias of all steps combined."""
     bias = _affine(jnp.zeros(shape)[:, None], steps)
     gain = _affine(jnp.ones(shape)[:, None], tuple((scale, None) for scale, _ in steps))
     return gain[:, 0], bias[:, 0]
 
 
 def _sums(du: Array, distance: Array) -> tuple[PerChannel, PerChannel]:
-    """The sums over places of du and of du * distance, in one pass."""
-    # A GPU's compiler makes two passes of two sums; a CPU's makes a slow one of a double sum.
+    """Returns the sums over positions of du and of du * distance, in one pass."""
+    # XLA makes two passes of two sums on a GPU, and a slow pass of a double sum on a CPU.
     return jax.lax.platform_dependent(du, distance, cpu=_two_sums, default=_double_sum)
 
 
@@ -134,11 +134,11 @@ def _standard(x: Array, mean: PerChannel, rate: PerChannel) -> Array:
 
 
 def _statistics(x: Array, groups: int) -> tuple[PerChannel, PerChannel]:
-    """Mean and variance of each channel's group, from one pass.
+    """Computes mean and variance of each channel's group in one pass.
 
-    Of x itself, sums of squares would lose digits where the mean is large. Here they are of the
-    distance to one of the channel's own values, which is at most sqrt(places) deviations from its
-    mean; channels are then joined by the parallel algorithm of Chan, Golub and LeVeque (1979).
+    Sums of squares of x would lose digits if the mean is large. The sums are of the distance to one
+    value of the channel, which is at most sqrt(places) deviations from its mean. Channels are then
+    combined by the parallel algorithm of Chan, Golub and LeVeque (1979).
     """
     places = x.shape[1]
     anchor = x[:, :1].astype(jnp.float32)
@@ -151,12 +151,12 @@ def _statistics(x: Array, groups: int) -> tuple[PerChannel, PerChannel]:
 
 
 def _group_means(x: PerChannel, groups: int) -> PerChannel:
-    """The mean over the channels of each group, for each of its channels."""
+    """Returns the mean over the channels of each group, repeated for each channel."""
     batch, channels = x.shape
     means = jnp.mean(x.reshape(batch, groups, -1), axis=-1)
     return jnp.repeat(means, channels // groups, axis=-1)
 
 
 _normalized.defvjp(_forward, _backward)
-# Python runs once for arrays of the same shapes, and what it made is put wherever it is called.
+# Traced once for each shape, and inlined at every call.
 _traced_once = jax.jit(_normalized, static_argnums=(0, 1, 2), inline=True)

@@ -20,14 +20,17 @@ def original_sinusoidal(
     kind: str,
     rows: Int[Array, "batch"] | None = None,
 ) -> Float[Array, "batch dim"]:
-    """As gmongaras/Diffusion_models_from_scratch: sin or cos of t *times* 10000^(2i/dim).
+    """Returns sin or cos of t *times* 10000^(2i/dim).
 
-    kind: "published", as its published models were trained: sin in the even rows of the batch, cos
-    in the odd ones. "head", as it computes since May 2024: sin in the even columns, cos in the odd
-    ones. "sin": sin everywhere, which is "published" for a batch of one; what a model trained as
-    "published" says then does not depend on its place in the batch.
-    rows: each example's place in the batch, for "published"; None: as they come.
-    Raises ValueError for another kind.
+    Args:
+        kind: "published", the embedding of the published models, has sin in the even rows of the
+            batch and cos in the odd ones. "head", the program since May 2024, has sin in the even
+            columns and cos in the odd ones. "sin" has sin everywhere, as "published" has for a
+            batch of one, so that an example does not depend on its position in the batch.
+        rows: position of each example in the batch, for "published"; the default is 0, 1, ...
+
+    Raises:
+        ValueError: another kind.
     """
     angles = c_noise.astype(jnp.float32)[:, None] * original_frequencies(dim)[None, :]
     if kind == "sin":
@@ -43,12 +46,14 @@ def original_sinusoidal(
 
 @cache
 def original_frequencies(dim: int) -> Float[np.ndarray, "dim"]:
-    """10000^(2i/dim) with the very float32 bits of PyTorch's `pow`.
+    """Returns 10000^(2i/dim) with the float32 bits of PyTorch's `pow`. Do not modify the result.
 
-    With t = 1000 an error in the last bit turns a feature round, so the bits matter. They are the
-    correctly rounded powers, but for a unit in the last place here and there: for every dim up to
-    2048 those places are listed in `original_frequencies.npz` (PyTorch 2.15, CPU with AVX-512).
-    Treat the result as read-only. Raises ValueError for a larger dim.
+    With t = 1000 an error in the last bit changes a feature completely. PyTorch's powers are
+    correctly rounded except for a unit in the last place of some entries, which
+    `original_frequencies.npz` lists for every dim up to 2048 (PyTorch 2.15, CPU with AVX-512).
+
+    Raises:
+        ValueError: dim is above 2048.
     """
     if dim > LARGEST_DIM:
         raise ValueError(
@@ -67,11 +72,14 @@ def original_frequencies(dim: int) -> Float[np.ndarray, "dim"]:
 def scrambled_attention(
     query: Images, key: Images, value: Images, side: int, attention: Callable
 ) -> Images:
-    """`atn` as the original has it, whose reshapes take channels for windows.
+    """Computes the original's `atn`, whose reshapes confuse channels and windows.
 
-    A group holds 1/P of the channels of all P patches, and the result goes back to the image
-    without undoing the patches. Logits are divided by the root of the side. side: of a window, in
-    pixels. attention: (query, key, value, scale) -> values, on (batch, groups, pixels, channels).
+    A group holds 1/P of the channels of all P patches, and the result is not rearranged from
+    patches to the image. Logits are divided by the square root of the side.
+
+    Args:
+        side: side of a window, in pixels.
+        attention: (query, key, value, scale) -> values, on (batch, groups, pixels, channels).
     """
     batch, height, width, channels = query.shape
     if side > width:

@@ -17,7 +17,7 @@ from diffusion_jax.models.layers.precompute import OF_CONDITION, OF_LEVEL, preco
 class ResBlock(Block):
     """Two weight-standardized 3x3 convolutions with GroupNorm and SiLU, and a shortcut.
 
-    After the first norm, time scales the channels and the class shifts them. Dropout, if any, comes
+    After the first norm, the timestep scales the channels and the class shifts them. Dropout is
     before the second convolution.
     """
 

@@ -1,4 +1,4 @@
-"""The blocks of DDPM++ and NCSN++ (arXiv:2011.13456, appendix H), as EDM has them."""
+"""The blocks of DDPM++ and NCSN++ (arXiv:2011.13456, appendix H), in EDM's version."""
 
 import math
 from functools import partial
@@ -16,7 +16,7 @@ from diffusion_jax.models.layers.convolutions import Conv, Dropout
 from diffusion_jax.models.layers.remat import Maps
 
 XAVIER = nn.initializers.xavier_uniform()
-# That times 1e-5, for the last layer of a branch, and times sqrt(0.2), for queries, keys, values.
+# XAVIER times 1e-5, for the last layer of a branch, and times sqrt(0.2), for queries, keys, values.
 ALMOST_ZERO = nn.initializers.variance_scaling(1e-10, "fan_avg", "uniform")
 SMALLER = nn.initializers.variance_scaling(0.2, "fan_avg", "uniform")
 HALF = np.float32(math.sqrt(0.5))  # the weight of both parts of a sum
@@ -31,22 +31,23 @@ def conv(
     dtype: DTypeLike,
     init: nn.initializers.Initializer = XAVIER,
 ) -> nn.Conv:
-    """A square convolution that keeps the sides."""
+    """Returns a square convolution that keeps the sides."""
     padding = ((size // 2, size // 2),) * 2
     return Conv(features, (size, size), padding=padding, kernel_init=init, dtype=dtype, name=name)
 
 
-def filtered(x: Images, taps: tuple[int, ...], way: str, padding: int | None = None) -> Maps:
-    """x with its sides halved ("down") or doubled ("up"), after a filter along both axes.
+def filtered(x: Images, taps: tuple[int, ...], direction: str, padding: int | None = None) -> Maps:
+    """Halves ("down") or doubles ("up") the sides of x with a filter along both axes.
 
-    taps: of the filter, an even number; (1, 1) takes means, or repeats pixels. padding: with zeros,
-    on each side; None: so much that the sides are exactly halved or doubled.
+    Args:
+        taps: weights of the filter, of even length; (1, 1) takes means, or repeats pixels.
+        padding: zeros on each side; None for exactly halved or doubled sides.
     """
-    weights = np.outer(taps, taps) / sum(taps) ** 2 * (4 if way == "up" else 1)
+    weights = np.outer(taps, taps) / sum(taps) ** 2 * (4 if direction == "up" else 1)
     channels, count = x.shape[-1], len(taps)
     kernel = jnp.asarray(np.tile(weights[:, :, None, None], (1, 1, 1, channels)), x.dtype)
     own = (count - 1) // 2 if padding is None else padding
-    down = way == "down"
+    down = direction == "down"
     around = own if down else count - 1 - own
     return jax.lax.conv_general_dilated(
         *(x, kernel, (2, 2) if down else (1, 1), ((around, around),) * 2),
@@ -57,9 +58,11 @@ def filtered(x: Images, taps: tuple[int, ...], way: str, padding: int | None = N
 
 
 class SongBlock(nn.Module):
-    """A residual block, and perhaps self-attention with one head; sums are scaled by sqrt(1/2).
+    """A residual block with optional one-head self-attention; sums are scaled by sqrt(1/2).
 
-    resample: "none", or "down" and "up", which come before the first convolution and the shortcut.
+    Args:
+        resample: "none", or "down" and "up" before the first convolution and in the shortcut.
+        attend: True for self-attention.
     """
 
     features: int
@@ -83,8 +86,8 @@ class SongBlock(nn.Module):
 
         h = resampled(jax.nn.silu(norm(name="norm_0")(x)))
         h = conv(self.features, 3, "conv_0", self.dtype)(h)
-        told = nn.Dense(self.features, kernel_init=XAVIER, name="embedding")(cond)
-        h = jax.nn.silu(norm(name="norm_1")(h + told[:, None, None, :].astype(h.dtype)))
+        shift = nn.Dense(self.features, kernel_init=XAVIER, name="embedding")(cond)
+        h = jax.nn.silu(norm(name="norm_1")(h + shift[:, None, None, :].astype(h.dtype)))
         h = Dropout(self.dropout, name="dropout")(h, examples, train=train)
         h = conv(self.features, 3, "conv_1", self.dtype, ALMOST_ZERO)(h)
         if self.resample != "none" or x.shape[-1] != self.features:
@@ -102,7 +105,7 @@ class SongBlock(nn.Module):
 
 
 class Fourier(nn.Module):
-    """sin and cos of 2 pi f x, with frequencies f drawn once and never trained."""
+    """sin and cos of 2 pi f x, with random frequencies f that are not trained."""
 
     features: int
 
@@ -115,7 +118,7 @@ class Fourier(nn.Module):
 
 
 class OneHot(nn.Module):
-    """A layer on one-hot labels times sqrt(num_classes); the null label is zeros."""
+    """A dense layer on one-hot labels times sqrt(num_classes), with zeros for the null label."""
 
     num_classes: int
     features: int

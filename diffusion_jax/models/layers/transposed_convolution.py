@@ -1,7 +1,7 @@
-"""The transposed convolution, as the adjoint of a strided one.
+"""Transposed convolution as the adjoint of a strided one.
 
-With zeros between the pixels, as XLA would have it, it costs stride^2 times as much: the zeros are
-multiplied, too. The adjoint and its two derivatives are what cuDNN calls backward data, forward and
+XLA's own version inserts zeros between the pixels and multiplies them, which costs stride^2 times
+as much. In cuDNN's words the adjoint and its two derivatives are backward data, forward and
 backward filter of the strided convolution.
 """
 
@@ -21,10 +21,12 @@ Kernel = Float[Array, "size size channels features"]
 
 
 class ConvTranspose(FastLookup, nn.Module):
-    """Transposed convolution with parameters and result of `nn.ConvTranspose(padding="SAME")`.
+    """A transposed convolution equal to `nn.ConvTranspose(padding="SAME")`.
 
-    The sides of a map grow by the stride. size: of the square kernel; the stride, or more by an
-    even number.
+    The sides of a map are multiplied by the stride.
+
+    Args:
+        size: side of the kernel, the stride plus an even number.
     """
 
     features: int
@@ -45,12 +47,12 @@ class ConvTranspose(FastLookup, nn.Module):
 
 
 def _prepared(kernel: Kernel) -> Kernel:
-    """As the platform's forward pass takes it: as it is on a CPU, elsewhere that of `_strided`."""
+    """Returns the kernel of the forward pass: unchanged on a CPU, that of `_strided` elsewhere."""
     return jax.lax.platform_dependent(kernel, cpu=lambda kernel: kernel, default=_turned)
 
 
 def _turned(kernel: Kernel) -> Kernel:
-    """By 180 degrees. Without the barrier a compiler would turn it back, and see no adjoint."""
+    """Rotates the kernel by 180 degrees, behind a barrier that keeps XLA from undoing it."""
     return jax.lax.optimization_barrier(jnp.flip(kernel, (0, 1)))
 
 
@@ -65,16 +67,16 @@ def _strided(stride: int, y: Large, turned: Kernel) -> Small:
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _adjoint(stride: int, x: Small, prepared: Kernel) -> Large:
-    """The adjoint of y -> _strided(stride, y, turned), applied to x."""
+    """Applies the adjoint of y -> _strided(stride, y, turned) to x."""
     on_cpu, elsewhere = partial(_by_phases, stride), partial(_transposed, stride)
     return jax.lax.platform_dependent(x, prepared, cpu=on_cpu, default=elsewhere)
 
 
 def _by_phases(stride: int, x: Small, kernel: Kernel) -> Large:
-    """The same for CPUs, which have no adjoint: stride^2 ordinary convolutions.
+    """Computes the adjoint by stride^2 ordinary convolutions, for CPUs, where XLA has no adjoint.
 
-    Of the pixels `phase`, `phase + stride`, ... along an axis each sees the same taps, every
-    stride-th one, of which the first lies on the pixel `shift` further.
+    Along an axis the pixels `phase`, `phase + stride`, ... use the same taps, every stride-th one.
+    The first of them is on the input pixel at the offset `shift`.
     """
     size, (batch, height, width, _) = kernel.shape[0], x.shape
     before = (size + stride) // 2 - 1
@@ -109,7 +111,7 @@ def _forward(stride: int, x: Small, prepared: Kernel) -> tuple[Large, tuple[Smal
 
 
 def _backward(stride: int, kept: tuple[Small, Kernel], dy: Large) -> tuple[Small, Kernel]:
-    """Of <adjoint(x), dy> = <x, strided(dy, turned)>, which is linear in both."""
+    """Differentiates <adjoint(x), dy> = <x, strided(dy, turned)>, which is linear in both."""
     x, prepared = kept
     same = partial(jax.lax.platform_dependent, default=lambda kernel: kernel)
     turned = same(prepared, cpu=_turned)
