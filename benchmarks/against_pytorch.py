@@ -19,6 +19,7 @@ from absl import flags
 
 from benchmarks import measure
 from benchmarks.sides import PROGRAMS, Side
+from diffusion_jax.config.experiment import Experiment
 from scripts.cli import app
 
 COMPILE = flags.DEFINE_bool("compile", False, "Measure torch.compile, too; takes a C++ compiler.")
@@ -26,7 +27,6 @@ flags.set_default(measure.DTYPE, "float32")
 
 
 def main() -> None:
-    from diffusion_jax.config.validation import validate
 
     if importlib.util.find_spec("torch") is None:
         raise ValueError(
@@ -35,7 +35,7 @@ def main() -> None:
     from benchmarks import pytorch_unet
 
     config = measure.config_from_flags().copy_and_resolve_references()
-    validate(config)
+    Experiment.from_config(config)
     pytorch_unet.check(config.model)
     # Of a GPU, JAX would take three quarters for itself.
     os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.4")

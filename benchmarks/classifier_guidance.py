@@ -14,6 +14,7 @@ import numpy as np
 from absl import flags
 
 from benchmarks import digit_judge
+from diffusion_jax.config.experiment import Experiment
 from scripts.cli import app
 
 _WORKDIR = flags.DEFINE_string("workdir", "runs/unconditional", "Folder of the run that draws.")
@@ -37,7 +38,7 @@ def main() -> None:
     config.sampling.classifier = _CLASSIFIER.value
     judge, accuracy = digit_judge.judge()
     print(f"The judge on real digits that it has not seen: {accuracy:.1%}")
-    _, params = load_params(Path(_WORKDIR.value), config)
+    _, params = load_params(Path(_WORKDIR.value), Experiment.from_config(config))
     shares = {}
     for scale in map(float, _SCALES.value):
         config.sampling.classifier_scale = scale

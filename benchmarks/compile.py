@@ -20,6 +20,7 @@ from ml_collections import config_flags
 
 from benchmarks import hlo, roofline, topology
 from benchmarks.topology import Device
+from diffusion_jax.config.experiment import Experiment
 from scripts.cli import app, flag_values
 
 config_flags.DEFINE_config_file("config", "configs/res_res.py", "The experiment.")
@@ -67,13 +68,12 @@ def main() -> None:
 def compiled(device: Device, batch: int) -> dict[str, Any]:
     """The figures of the program with a batch of this size."""
     from benchmarks import programs
-    from diffusion_jax.config.validation import validate
 
     jax.config.update("jax_enable_compilation_cache", False)
     targets = device.to_compile_for(DEVICES.value)
     config = flag_values.config_of("config", "configs/res_res.py")
     config.batch_size, config.model.dtype = batch * DEVICES.value, DTYPE.value
-    validate(config)
+    Experiment.from_config(config)
     if config.model.get("num_classes", 0) < 0:
         raise ValueError("config.model.num_classes is that of the data; give it as a number")
     if batch % config.micro_batches:

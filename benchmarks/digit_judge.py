@@ -26,10 +26,13 @@ def recognized(
 ) -> dict[int, float]:
     """The share of images that the judge takes for what was asked for, by seed."""
     from diffusion_jax import images, parallel
-    from diffusion_jax.generation.sampler import Generator
+    from diffusion_jax.config.experiment import Experiment
+    from diffusion_jax.generation.sampler import Sampler
 
     labels = np.repeat(np.arange(10, dtype=np.int32), per_digit)
-    generator = Generator.from_config(config, batch_size=parallel.round_up(40))
+    generator = Sampler.from_experiment(
+        Experiment.from_config(config), batch_size=parallel.round_up(40)
+    )
     shares = {}
     for seed in seeds:
         begin = time.monotonic()

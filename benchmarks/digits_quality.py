@@ -14,6 +14,7 @@ from pathlib import Path
 from absl import flags
 
 from benchmarks import digit_judge
+from diffusion_jax.config.experiment import Experiment
 from scripts.cli import app
 
 _WORKDIR = flags.DEFINE_string(
@@ -46,7 +47,7 @@ def main() -> None:
     if config.data.name != "digits":
         raise ValueError(f"{workdir} was trained on {config.data.name}, not on the digits")
     model, accuracy = digit_judge.judge()
-    step, params = load_params(workdir, config)
+    step, params = load_params(workdir, Experiment.from_config(config))
     results = {"step": step, "guidance": config.sampling.guidance, "real_accuracy": accuracy}
     print(f"Classifier on real digits that it has not seen: {accuracy:.1%}")
     if not parameterization:
@@ -79,14 +80,16 @@ def train(workdir: Path, parameterization: str) -> None:
 
 def affordable_steps(config, solver: str) -> int:
     """As many steps as take at most --evaluations evaluations of the network."""
-    from diffusion_jax.config import build, overrides
+    from diffusion_jax.config import overrides
     from diffusion_jax.sampling import count_evaluations
 
     for steps in range(_EVALUATIONS.value, 0, -1):
         overrides.change(config, {"solver": solver, "steps": steps})
-        made, schedule = build.make_solver(config), build.make_schedule(config)
-        path = build.make_sampling_path(config)
-        if count_evaluations(made, path, schedule) <= _EVALUATIONS.value:
+        experiment = Experiment.from_config(config)
+        settings = experiment.sampling
+        made = settings.solver(**settings.options)
+        evaluations = count_evaluations(made, settings.path, experiment.schedule)
+        if evaluations <= _EVALUATIONS.value:
             return steps
     raise ValueError(f"{solver} cannot sample with --evaluations={_EVALUATIONS.value}")
 

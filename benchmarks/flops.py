@@ -45,9 +45,10 @@ def count_flops(function: Callable, *args: Any, unused: bool = True) -> int:
 
 def forward_flops(config: ConfigDict, params: PyTree) -> int:
     """Of one image through the network."""
-    from diffusion_jax.config import build
 
-    model, side = build.make_model(config), config.data.resolution
+    from diffusion_jax.config.experiment import make_model
+
+    model, side = make_model(config), config.data.resolution
     image = jax.ShapeDtypeStruct((1, side, side, model.channels), jnp.float32)
     c_noise = jax.ShapeDtypeStruct((1,), jnp.float32)
     labels = jax.ShapeDtypeStruct((1,), jnp.int32) if model.num_classes else None

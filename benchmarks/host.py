@@ -15,6 +15,7 @@ import sys
 
 from absl import flags
 
+from diffusion_jax.config.experiment import Experiment
 from scripts.cli import app
 
 DEVICES = flags.DEFINE_list("devices", "1,2,4,8", "How many virtual devices, one after the other.")
@@ -57,14 +58,14 @@ def measured(per_device: int, steps: int) -> dict[str, float]:
 
     from configs import digits_dit
     from diffusion_jax import parallel
-    from diffusion_jax.runs.train import fresh_state, make_program, make_sharding
+    from diffusion_jax.runs.train import compile_step, init_experiment, make_sharding
 
     config = digits_dit.get_config()
     config.model.width, config.model.depth, config.model.num_heads = 8, 1, 2
     config.batch_size = per_device * jax.device_count()
-    sharding = make_sharding(config)
-    state = sharding.init(lambda: fresh_state(config))
-    step = make_program(config, sharding)
+    sharding = make_sharding(Experiment.from_config(config))
+    state = sharding.init(lambda: init_experiment(Experiment.from_config(config)))
+    step = compile_step(Experiment.from_config(config), sharding)
     images = np.zeros((config.batch_size, 8, 8, 1), np.uint8)
     batch = {"image": images, "label": np.zeros(config.batch_size, np.int32)}
     times: dict[str, list[float]] = {"shard": [], "dispatch": [], "host": [], "step": []}

@@ -16,8 +16,8 @@ from ml_collections import ConfigDict
 
 from benchmarks import measure
 from benchmarks.hlo import Instruction, parse
-from diffusion_jax.config import build
-from diffusion_jax.generation.sampler import Generator
+from diffusion_jax.config.experiment import Experiment, make_model
+from diffusion_jax.generation.sampler import Sampler
 from diffusion_jax.training.state import init_params
 from scripts.cli import app
 
@@ -37,10 +37,10 @@ def sampler(config: ConfigDict, batch_size: int, without_passes: str = "") -> st
     batch_size: global. without_passes: names of the compiler's passes to leave out, with commas
     between them.
     """
-    generator = Generator.from_config(config, batch_size=batch_size)
+    generator = Sampler.from_experiment(Experiment.from_config(config), batch_size=batch_size)
     fixed, numbers = generator._numbers(generator.settings, generator.options, generator.path, 0)
     labels = jax.ShapeDtypeStruct((batch_size // jax.device_count(),), np.int32)
-    model = build.make_model(config)
+    model = make_model(config)
     params = jax.eval_shape(lambda: init_params(model, 0, config.data.resolution))
     batch = {"condition": labels, "inputs": {}, "index": labels}
     lowered = jax.jit(partial(generator._draw, fixed)).lower((params, None), numbers, batch)

@@ -14,19 +14,18 @@ import numpy as np
 from absl import flags
 
 from benchmarks import measure
+from diffusion_jax.config.experiment import Experiment, make_model
 from scripts.cli import app
 
 flags.set_default(measure.DTYPE, "float32")
 
 
 def main() -> None:
-    from diffusion_jax.config import build
-    from diffusion_jax.config.validation import validate
     from diffusion_jax.training.state import init_params
 
     config = measure.config_from_flags()
-    validate(config)
-    model, side, rows = build.make_model(config), config.data.resolution, config.batch_size
+    Experiment.from_config(config)
+    model, side, rows = make_model(config), config.data.resolution, config.batch_size
     device, host = jax.devices()[0], jax.devices("cpu")[0]
     generator = np.random.default_rng(0)
     x = generator.standard_normal((rows, side, side, model.channels), np.float32)

@@ -9,8 +9,9 @@ from ml_collections import ConfigDict
 
 from benchmarks.flops import count_flops, forward_flops
 from diffusion_jax import parallel
-from diffusion_jax.generation.sampler import Generator
-from diffusion_jax.runs.train import fresh_state, make_program, make_sharding
+from diffusion_jax.config.experiment import Experiment
+from diffusion_jax.generation.sampler import Sampler
+from diffusion_jax.runs.train import compile_step, init_experiment, make_sharding
 from diffusion_jax.training.state import init_params
 
 
@@ -32,12 +33,15 @@ def training(config: ConfigDict, devices: list[jax.Device]) -> Program:
     """A training step, as `runs.train` runs it on these devices."""
     count, side = len(devices), config.data.resolution
     rows = config.batch_size // count
-    sharding, state = make_sharding(config), jax.eval_shape(lambda: fresh_state(config))
+    sharding, state = (
+        make_sharding(Experiment.from_config(config)),
+        jax.eval_shape(lambda: init_experiment(Experiment.from_config(config))),
+    )
     batch = {
         "image": jax.ShapeDtypeStruct((count, rows, side, side, config.model.channels), np.uint8),
         "label": jax.ShapeDtypeStruct((count, rows), np.int32),
     }
-    step = make_program(config, sharding, devices)
+    step = compile_step(Experiment.from_config(config), sharding, devices)
     return Program(
         step.lower(sharding.shapes_on(state, count), batch),
         frozenset({rows, rows // config.micro_batches}),
@@ -49,7 +53,7 @@ def training(config: ConfigDict, devices: list[jax.Device]) -> Program:
 def sampling(config: ConfigDict, devices: list[jax.Device]) -> Program:
     """All steps of drawing a batch, as `Generator` runs them on one device."""
     rows = config.batch_size
-    generator = Generator.from_config(config, batch_size=rows)
+    generator = Sampler.from_experiment(Experiment.from_config(config), batch_size=rows)
     model, settings = generator.model, generator.settings
     own = jax.eval_shape(lambda: init_params(model, config.seed, config.data.resolution))
     labels = jax.ShapeDtypeStruct((rows,), np.int32)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from benchmarks import pytorch_unet
-from diffusion_jax.config import build
+from diffusion_jax.config.experiment import Experiment
 from diffusion_jax.diffusion.discrete_schedules import DiscreteSchedule
 
 
@@ -89,8 +89,10 @@ class Trainer:
     ) -> None:
         self.config, self.device, self.layout = config, device, layout
         self.network = pytorch_unet.from_config(config.model).to(device, memory_format=layout)
-        loss = HybridLoss(build.make_schedule(config), config.loss.vlb_weight).to(device)
-        decay = get_ema_multi_avg_fn(config.ema_decay)
+        loss = HybridLoss(Experiment.from_config(config).schedule, config.loss.vlb_weight).to(
+            device
+        )
+        decay = get_ema_multi_avg_fn(config.ema.decay)
         self.average = AveragedModel(self.network, multi_avg_fn=decay)
         options = config.optimizer
         self.optimizer = torch.optim.AdamW(

@@ -89,12 +89,13 @@ class Ours:
         import jax
 
         from diffusion_jax import parallel
-        from diffusion_jax.runs.train import fresh_state, make_sharding
+        from diffusion_jax.config.experiment import Experiment
+        from diffusion_jax.runs.train import init_experiment, make_sharding
 
         parallel.count_cpu_as(config.cpu_devices, config.batch_size)
         self.config, self.jax, self.parallel = config, jax, parallel
-        self.sharding = make_sharding(config)
-        self.state = self.sharding.init(lambda: fresh_state(config))
+        self.sharding = make_sharding(Experiment.from_config(config))
+        self.state = self.sharding.init(lambda: init_experiment(Experiment.from_config(config)))
 
     def about(self) -> dict[str, Any]:
         device = self.jax.devices()[0].device_kind
@@ -115,9 +116,10 @@ class Ours:
         return timed
 
     def _forward(self) -> Callable[[], Any]:
-        from diffusion_jax.config import build
 
-        model, params = build.make_model(self.config), self.state.params
+        from diffusion_jax.config.experiment import make_model
+
+        model, params = make_model(self.config), self.state.params
 
         def apply(params: Any, _: None, batch: tuple[Any, ...]) -> Any:
             return model.apply({"params": params}, *batch)
@@ -129,9 +131,10 @@ class Ours:
         return lambda: program(params, None, batch)
 
     def _step(self) -> Callable[[], Any]:
-        from diffusion_jax.runs.train import make_program
+        from diffusion_jax.config.experiment import Experiment
+        from diffusion_jax.runs.train import compile_step
 
-        step = make_program(self.config, self.sharding)
+        step = compile_step(Experiment.from_config(self.config), self.sharding)
         images, labels = _batch(self.config)
         batch = self.parallel.shard({"image": images, "label": labels})
 

@@ -7,21 +7,21 @@ import numpy as np
 
 from benchmarks import measure
 from benchmarks.flops import forward_flops
+from diffusion_jax.config.experiment import Experiment
 from scripts.cli import app
 
 
 def main() -> None:
     from diffusion_jax import parallel
-    from diffusion_jax.config.validation import validate
-    from diffusion_jax.runs.train import fresh_state, make_program, make_sharding
+    from diffusion_jax.runs.train import compile_step, init_experiment, make_sharding
 
     config = measure.config_from_flags()
-    validate(config)
+    Experiment.from_config(config)
     parallel.check_batch_size(config.batch_size, config.micro_batches)
     side, channels = config.data.resolution, config.model.channels
-    sharding = make_sharding(config)
-    state = sharding.init(lambda: fresh_state(config))
-    step = make_program(config, sharding)
+    sharding = make_sharding(Experiment.from_config(config))
+    state = sharding.init(lambda: init_experiment(Experiment.from_config(config)))
+    step = compile_step(Experiment.from_config(config), sharding)
 
     rng = np.random.default_rng(0)
     classes = config.model.num_classes or 1

@@ -27,7 +27,6 @@ def get_config() -> ConfigDict:
     config.label_dropout = 0.0
     config.optimizer.learning_rate = 6e-4
     config.optimizer.decay = "linear"
-    config.optimizer.decay_steps = 1 * config.get_ref("steps")
     config.optimizer.weight_decay = 0.05
     config.sampling.guidance = 0.0
     return config

@@ -1,43 +1,46 @@
-"""Every field that a config can have. Experiments change some of them; nothing can be added.
+"""Every field of a config, with its default. Experiments change some; none can be added.
 
-A section holds the arguments of one constructor, and is documented there: `model` of
+A section holds the arguments of one constructor, which documents them: `model` of
 `diffusion_jax.models.UNet`, `schedule` of `schedules.make_schedule`, `optimizer` of
-`optimizers.adamw`. What can be chosen by name has its options in a section of that name, such as
-`sampling.ddim.eta`; `config/schema.py` adds these from the signatures, with their defaults.
+`optimizers.adamw`. Whatever is chosen by name has its options in a section of that name, such as
+`sampling.ddim.eta`; `schema.add_options` adds these from the signatures, with their defaults. None
+stands for "off", or for a value that follows from others; such a field keeps its type.
 """
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FieldReference
 from ml_collections.config_dict import placeholder
 
-from diffusion_jax.config.schema import add_defaults
+from diffusion_jax.config.schema import add_options
 from diffusion_jax.models.layers.block_chain import block_options
 
 
 def get_config() -> ConfigDict:
     config = ConfigDict()
 
-    # "corrected", or "original": what gmongaras/Diffusion_models_from_scratch computes, its quirks
-    # included. Model and schedule follow this one switch.
-    config.behaviour = "corrected"
-    config.seed = 0  # of parameters, noise, labels left out and the order of the data
+    # True computes as gmongaras/Diffusion_models_from_scratch does, its quirks included.
+    config.original_quirks = False
+    config.seed = 0  # of parameters, noise, label dropout and the order of the data
 
-    config.batch_size = 128  # global, divisible by the number of devices times micro_batches
-    config.micro_batches = 1  # parts that a batch is taken in, where it does not fit in memory
-    # ZeRO-1: optimizer and averages split over the devices, for a state too large for each of them.
+    config.batch_size = 128  # on all devices; divisible by their number times micro_batches
+    config.micro_batches = 1  # parts in which a batch is computed, to save memory
+    # ZeRO-1: optimizer state and EMA are sharded over the devices, to save memory.
     config.shard_state = False
-    # Without a GPU or TPU: the devices that a CPU counts as, each with its part of a batch. Small
-    # networks are faster on 2.
+    # Devices that JAX splits a CPU into; small networks are faster on 2. No effect with GPUs.
     config.cpu_devices = 1
     config.steps = 100_000  # updates
     config.label_dropout = 0.2  # probability of the null class, for classifier-free guidance
-    # The average of the parameters: constant, or half_life, power; see docs/choices.md.
-    config.average = "constant"
-    config.ema_decay = 0.9999  # of constant
-    config.ema_start = 0  # steps in which it is a mere copy; of constant
-    # What the network estimates: noise, x0, v, ... (see docs/choices.md). A run cannot change it.
-    config.parameterization = "eps"
-    # Workdir of a run whose averaged parameters to start from, as far as names and shapes agree.
-    config.init_from = ""
+    # Workdir of a run whose EMA parameters training starts from, where names and shapes agree.
+    config.init_from = placeholder(str)
+
+    # The target of the network; docs/choices.md has all names. Fixed once a run has started.
+    config.parameterization = ConfigDict()
+    config.parameterization.name = "eps"  # or x0, v, velocity, edm
+    config.parameterization.sigma_data = 0.5  # standard deviation of the data, for edm
+
+    config.ema = ConfigDict()
+    config.ema.name = "constant"  # or half_life, power
+    config.ema.decay = 0.9999  # of constant
+    config.ema.start = 0  # of constant: number of first updates that copy the parameters
 
     config.data = ConfigDict()
     config.data.name = "digits"  # or imagenet64, folder:PATH, ...; see docs/guides/data.md
@@ -55,7 +58,7 @@ def get_config() -> ConfigDict:
     config.data.flip = False  # mirror images at random, anew in each epoch
     config.data.drop_last = False  # True: no batch has images of two epochs; some are left out
     config.data.load_into_memory = False  # all at the start, instead of reading from disk
-    config.data.threads = 4  # that read precompute
+    config.data.threads = 4  # that read ahead
     # For folders. Patterns of paths within the folder are separated by commas: "*seg*,*_old/*".
     config.data.include = placeholder(str)  # patterns of images; None: all
     config.data.exclude = placeholder(str)  # patterns of images
@@ -72,7 +75,9 @@ def get_config() -> ConfigDict:
     config.model.width = 128  # channels after the stem
     config.model.growth = 1  # each level has 2^growth times the channels of the one before
     config.model.levels = 3  # how often the sides are halved
-    config.model.num_classes = 0  # 0: a model without classes; -1: as many as the data has
+    config.model.num_classes = FieldReference(
+        0
+    )  # 0: no classes; None: the number of classes of the data
     config.model.time_dim = 512  # width of the embedding of the timestep
     config.model.label_dim = 512  # and of the class
     config.model.window = 16  # side of the squares of "atn", in pixels
@@ -82,8 +87,7 @@ def get_config() -> ConfigDict:
     # Sides of the maps whose blocks are computed again in the backward pass, such as (64, 32), to
     # save memory; on the command line --config.model.remat=64,32.
     config.model.remat = ()
-    config.model.behaviour = config.get_ref("behaviour")  # follows config.behaviour
-    # auto: standard if corrected, head if original; or standard, head, published, sin.
+    # auto: standard if corrected, head with original_quirks; or standard, head, published, sin.
     config.model.time_embedding = "auto"
 
     config.model.options = block_options()  # of single blocks, such as options.conv.expansion
@@ -93,7 +97,6 @@ def get_config() -> ConfigDict:
     config.schedule.num_steps = 1000  # of cosine and linear
     config.schedule.first_timestep = 1  # what a network is told in their step 1: 1, or 0
     config.schedule.rescale_timesteps = False  # it is told that times 1000 / num_steps
-    config.schedule.behaviour = config.get_ref("behaviour")  # follows config.behaviour
 
     config.timesteps = ConfigDict()
     config.timesteps.name = "uniform"  # or loss_second_moment: which levels training draws
@@ -106,48 +109,49 @@ def get_config() -> ConfigDict:
 
     config.optimizer = ConfigDict()
     config.optimizer.learning_rate = 3e-4  # the largest, after warm-up
-    config.optimizer.warmup_steps = 0  # in which the rate rises from 0
-    config.optimizer.decay = "cosine"  # or linear, inverse_sqrt: how the rate falls
-    # Where cosine and linear reach 0, and inverse_sqrt begins; 0: the rate stays constant.
-    config.optimizer.decay_steps = 0
+    # Updates in which the rate rises from 0; None: a twentieth of config.steps.
+    config.optimizer.warmup_steps = FieldReference(0)
+    config.optimizer.decay = "constant"  # or cosine, linear, inverse_sqrt
+    # Where cosine and linear reach 0 (None: at config.steps), and where inverse_sqrt begins.
+    config.optimizer.decay_steps = placeholder(int)
     config.optimizer.b1 = 0.9  # decay of the mean of the gradient in Adam
     config.optimizer.b2 = 0.999  # and of its square
     config.optimizer.eps = 1e-8  # added to its root
     config.optimizer.weight_decay = 0.01  # of AdamW; 0 is Adam
-    config.optimizer.clip_norm = 0.0  # largest gradient norm; 0: no clipping
+    config.optimizer.clip_norm = placeholder(float)  # largest gradient norm; None: no clipping
 
     # How sample grids are drawn during training, and what the sampling script does by default.
     config.sampling = ConfigDict()
     config.sampling.solver = "ddim"  # or heun, dpmpp_2m, ...; see docs/choices.md
     config.sampling.steps = 100  # of spacings without a number of their own (sections, list)
-    config.sampling.stride = 0  # if not 0, in place of steps: every stride-th of the chain
+    config.sampling.stride = placeholder(int)  # in place of steps: every stride-th of the chain
     config.sampling.spacing = "ends"  # or karras, trailing, ...; see docs/choices.md
     config.sampling.guidance = 1.0  # w in (1 + w) conditional - w unconditional
-    # Guidance only where low < noise / signal <= high; elsewhere one pass. high = 0: no limit.
+    # Guidance only where low < sigma / alpha <= high; elsewhere a single pass. None: no limit.
     config.sampling.guidance_low = 0.0
-    config.sampling.guidance_high = 0.0  # the upper end of that
+    config.sampling.guidance_high = placeholder(float)
     config.sampling.guidance_rescale = 0.0  # phi in [0, 1]: back to the unguided contrast
-    # Workdir of a weaker run to guide with, in place of the null class; empty: none.
-    config.sampling.autoguidance = ""
-    config.sampling.autoguidance_checkpoint = 0  # its step; 0: the newest
-    # Workdir of a classifier of noisy images, and s of its guidance; empty: none.
-    config.sampling.classifier = ""
-    config.sampling.classifier_checkpoint = 0  # its step; 0: the newest
+    # Workdir of a weaker run to guide with, in place of the null class.
+    config.sampling.autoguidance = placeholder(str)
+    config.sampling.autoguidance_checkpoint = placeholder(int)  # its step; None: the newest
+    # Workdir of a classifier of noisy images to guide with.
+    config.sampling.classifier = placeholder(str)
+    config.sampling.classifier_checkpoint = placeholder(int)  # its step; None: the newest
     config.sampling.classifier_scale = 1.0  # s, the weight of its gradient
     config.sampling.clip = True  # the predicted x0 to [-1, 1]
-    config.sampling.dynamic_threshold = 0.0  # in place of clip: a quantile such as 0.995; 0: off
+    config.sampling.dynamic_threshold = placeholder(float)  # in place of clip: 0.995, for example
     config.sampling.grid_rows = 8  # one class each
     config.sampling.grid_columns = 8  # images of each
 
     config.log_every = 100  # steps: a line of metrics.jsonl
     config.sample_every = 10_000  # steps: a grid in samples/
-    # If not 0, a first grid after so many minutes of training, besides (one process only).
-    config.early_sample_minutes = 0.0
+    # Minutes until a first grid in between (one process only).
+    config.early_sample_minutes = placeholder(float)
     config.checkpoint_every = 10_000  # steps
     config.keep_latest = 3  # checkpoints
-    config.keep_every = 0  # if not 0, checkpoints of its multiples stay for ever
+    config.keep_every = placeholder(int)  # checkpoints of its multiples are kept for ever
     config.max_nan_steps = 3  # steps in a row that are not finite; after so many a run stops
     # Then it goes on from the state of the newest checkpoint instead, once from each.
     config.roll_back = False
-    add_defaults(config)
+    add_options(config)
     return config.lock()

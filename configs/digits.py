@@ -12,7 +12,7 @@ Any other network by its name, with its constructor's defaults (`digits_dit.py` 
 from ml_collections import ConfigDict
 
 from configs import base
-from diffusion_jax.config import build
+from diffusion_jax.config.experiment import make_model
 from diffusion_jax.config.schema import model_section
 
 
@@ -31,8 +31,8 @@ def get_config(network: str = "unet") -> ConfigDict:
         config.steps = 1500
         config.optimizer.learning_rate = 3e-3
     else:
-        config.model = model_section(network)
-        model = build.make_model(config)
+        config.model = model_section(network, channels=1, num_classes=10)
+        model = make_model(config)
         if model.classifies:
             config.loss.kind = "cross_entropy"
         elif not model.learns_variance:
@@ -44,10 +44,9 @@ def get_config(network: str = "unet") -> ConfigDict:
 
     config.batch_size = 64
     config.cpu_devices = 2
-    config.ema_decay = 0.995
-    # Both follow steps, and can be set by themselves, too.
-    config.optimizer.warmup_steps = config.get_ref("steps") // 20
-    config.optimizer.decay_steps = 1 * config.get_ref("steps")
+    config.ema.decay = 0.995
+    config.optimizer.warmup_steps = None  # follows config.steps
+    config.optimizer.decay = "cosine"
     config.optimizer.clip_norm = 1.0
 
     config.sampling.steps = 50

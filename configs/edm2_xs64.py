@@ -25,9 +25,9 @@ def get_config() -> ConfigDict:
 
     config.batch_size = 2048
     config.steps = 524_288  # 2^30 images
-    config.average = "power"
-    config.averages.power.sigma_rel = 0.05
-    config.averages.power.second_sigma_rel = 0.1
+    config.ema.name = "power"
+    config.ema.power.sigma_rel = 0.05
+    config.ema.power.second_sigma_rel = 0.1
     config.checkpoint_every = 8192
     config.keep_every = 32_768
     config.optimizer.learning_rate = 0.012

@@ -30,7 +30,7 @@ def get_config() -> ConfigDict:
         dropout=0.1,
     )
     config.schedule.name = "edm"
-    config.parameterization = "edm"
+    config.parameterization.name = "edm"
     config.loss.kind = "simple"
     config.loss.weight = "edm"
 
@@ -38,8 +38,8 @@ def get_config() -> ConfigDict:
     config.batch_size = 4096
     config.steps = 610_352
     config.label_dropout = 0.0
-    config.average = "half_life"
-    config.averages.half_life.images = 50e6
+    config.ema.name = "half_life"
+    config.ema.half_life.images = 50e6
     config.optimizer.learning_rate = 1e-4
     config.optimizer.warmup_steps = 2441  # 10 million images
     config.optimizer.eps = 1e-8

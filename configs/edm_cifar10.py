@@ -26,7 +26,7 @@ def get_config() -> ConfigDict:
 
     config.batch_size = 512
     config.steps = 390_625  # 200 million images
-    config.averages.half_life.images = 0.5e6
+    config.ema.half_life.images = 0.5e6
     config.optimizer.learning_rate = 1e-3
     config.optimizer.warmup_steps = 19_531
 

@@ -8,7 +8,7 @@
 `folder:small` is for a laptop: 32x32, a small ADM U-Net, 21 minutes at 63 images/s on two CPU
 cores, besides the grids.
 `folder` is for a GPU: 64x64, 200,000 steps of the blocks res, chnAtn, without classes unless
---config.model.num_classes=-1 --config.model.blocks=res,clsAtn,chnAtn. Gray:
+--config.model.num_classes=None --config.model.blocks=res,clsAtn,chnAtn. Gray:
 --config.model.channels=1. Scores: not measured.
 """
 
@@ -41,7 +41,7 @@ def _make_small(config: ConfigDict) -> None:
     config.data.convert = True
     config.model = model_section(
         "adm",
-        num_classes=-1,
+        num_classes=None,
         width=32,
         multipliers=(0.5, 1, 3),
         blocks=1,
@@ -51,16 +51,16 @@ def _make_small(config: ConfigDict) -> None:
         learned_null=True,
         learn_variance=False,
     )
-    config.parameterization = "v"
+    config.parameterization.name = "v"
     config.loss.kind = "simple"
     config.label_dropout = 0.1
 
     config.steps = 2500
     config.batch_size = 32
-    config.ema_decay = 0.995
+    config.ema.decay = 0.995
     config.optimizer.learning_rate = 1e-3
     config.optimizer.warmup_steps = 100
-    config.optimizer.decay_steps = 1 * config.get_ref("steps")
+    config.optimizer.decay = "cosine"
 
     config.sampling.steps = 50
     config.sampling.guidance = 1.0

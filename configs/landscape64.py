@@ -30,8 +30,8 @@ def get_config() -> ConfigDict:
     config.loss.kind = "simple"
     config.batch_size = 48
     config.steps = 45_000
-    config.ema_decay = 0.995
-    config.ema_start = 2000
+    config.ema.decay = 0.995
+    config.ema.start = 2000
 
     config.sampling.solver = "ddpm"
     config.sampling.ddpm.variance = "large"

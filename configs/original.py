@@ -15,7 +15,7 @@ from configs import imagenet64
 
 def get_config() -> ConfigDict:
     config = imagenet64.get_config()
-    config.behaviour = "original"
+    config.original_quirks = True
     config.model.blocks = "res,res,clsAtn,chnAtn"
     config.data.flip = False
     config.loss.kind = "original"

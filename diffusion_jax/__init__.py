@@ -1,6 +1,7 @@
 """Pixel-space diffusion models in JAX: levels, losses, solvers, networks and their training."""
 
 from diffusion_jax import sampling
+from diffusion_jax.config.named_configs import config
 from diffusion_jax.diffusion import (
     guidance,
     keys,
@@ -14,8 +15,7 @@ from diffusion_jax.diffusion.schedules import make_schedule
 from diffusion_jax.diffusion.types import Denoiser, Gaussian, Level, NetworkOutput, Prediction
 from diffusion_jax.models import MODELS, DiT, UNet
 from diffusion_jax.pictures.gallery import Gallery
-from diffusion_jax.runs.named_configs import config, train
-from diffusion_jax.runs.run import Run, load
+from diffusion_jax.runs.run import Run, load, train
 
 __all__ = [
     "MODELS",

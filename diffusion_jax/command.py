@@ -4,7 +4,7 @@ import runpy
 import sys
 from importlib import metadata
 
-from diffusion_jax.runs.named_configs import ROOT
+from diffusion_jax.config.named_configs import ROOT
 
 # What each does, in the order of use.
 COMMANDS = {

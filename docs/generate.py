@@ -124,10 +124,9 @@ def comments() -> dict[str, str]:
 
 def config_page() -> str:
     from configs import base
-    from diffusion_jax.config.schema import TABLES, model_section, options_by_name
+    from diffusion_jax.config.schema import TABLES, flatten, model_section, options_by_name
     from diffusion_jax.models import MODELS
     from diffusion_jax.models.layers.block_chain import BLOCKS, own_options
-    from diffusion_jax.workdir.config import flatten
 
     values, said = flatten(base.get_config()), comments()
     optional = {

@@ -3,7 +3,7 @@
 python -m scripts.average --workdir runs/edm2 --sigma_rel 0.15 --out runs/edm2_015
 
 The run must have been trained with --config.average=power, best with a second average
-(--config.averages.power.second_sigma_rel=0.1), and must have kept some checkpoints (keep_every).
+(--config.ema.power.second_sigma_rel=0.1), and must have kept some checkpoints (keep_every).
 """
 
 from functools import partial

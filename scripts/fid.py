@@ -141,7 +141,6 @@ def evaluate() -> int:
     import jax
 
     from diffusion_jax import parallel
-    from diffusion_jax.config.validation import validate
     from diffusion_jax.evaluation import references, sweep_plot, sweep_table
     from diffusion_jax.evaluation.image_sets import of_files
     from diffusion_jax.runs import sweep
@@ -155,7 +154,6 @@ def evaluate() -> int:
     sweep_plot.check(_X.value, picture)
     if _WORKDIR.value:
         config = load_config(Path(_WORKDIR.value[0]))
-        validate(config)
         parallel.count_cpu_as(config.cpu_devices)
     judge = make_judge(allow_mismatch=_ALLOW.value, bootstrap=_BOOTSTRAP.value)
     if _IMAGES.value is None:

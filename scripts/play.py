@@ -39,7 +39,6 @@ def main() -> int:
             "pip install -r requirements-play.txt"
         )
     from diffusion_jax import parallel
-    from diffusion_jax.config.validation import validate
     from diffusion_jax.playground import server
     from diffusion_jax.runs.run import load
     from diffusion_jax.workdir.config import load_config
@@ -48,7 +47,6 @@ def main() -> int:
         # The port comes first: it is checked before the model is loaded, which takes longer.
         with server.listening(_HOST.value, _PORT.value) as socket, server.offline():
             config = load_config(Path(_WORKDIR.value).expanduser())
-            validate(config)
             parallel.count_cpu_as(config.cpu_devices)
             run = load(_WORKDIR.value, checkpoint=_CHECKPOINT.value, ema=_PARAMS.value == "ema")
             server.serve(run, socket, open_browser=_OPEN.value)

@@ -71,7 +71,8 @@ def main() -> int:
     from diffusion_jax.generation.outputs import FILMED, Choice
     from diffusion_jax.generation.upscaling import make_upscaler
     from diffusion_jax.importers import real_esrgan
-    from diffusion_jax.runs.sample_folder import draw_into
+    from diffusion_jax.runs.run import load
+    from diffusion_jax.runs.sample_folder import sample_into
     from diffusion_jax.workdir.config import load_config
 
     if _WORKDIR.value is None:
@@ -80,7 +81,6 @@ def main() -> int:
         raise ValueError("--film_of and --frames are of films; add gif, webp or strip to --save")
     workdir = Path(_WORKDIR.value)
     config = load_config(workdir)
-    sampling_flags.change(config)
     parallel.count_cpu_as(config.cpu_devices, _BATCH_SIZE.value or 0)
     upscale = make_upscaler(
         _UPSCALER.value,
@@ -88,10 +88,11 @@ def main() -> int:
         read_network=real_esrgan.read,
         progress=partial(app.progress, unit="enlarged batch"),
     )
-    written = draw_into(
+    run = load(workdir, checkpoint=_CHECKPOINT.value, ema=_PARAMS.value == "ema")
+    written = sample_into(
+        run,
+        run.configured(sampling_flags.given()),
         Path(_OUT.value) if _OUT.value else None,
-        workdir,
-        config,
         Choice(
             kinds=_SAVE.value,
             film_of=_FILM_OF.value,
@@ -103,8 +104,6 @@ def main() -> int:
         labels=_LABELS.value,
         count=_COUNT.value,
         seed=_SEED.value,
-        checkpoint=_CHECKPOINT.value,
-        ema=_PARAMS.value == "ema",
         batch_size=_BATCH_SIZE.value,
         progress=app.image_bar,
     )

@@ -33,17 +33,17 @@ def main() -> int:
     import jax
 
     from diffusion_jax import parallel
-    from diffusion_jax.config.num_classes import resolve_num_classes
-    from diffusion_jax.config.validation import validate
+    from diffusion_jax.config.experiment import Experiment
+    from diffusion_jax.runs.datasets import resolve_num_classes
     from diffusion_jax.runs.train import train
     from diffusion_jax.training.logging import LOSS_CURVE, SAMPLES
 
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    _at_signals(_stop)  # until training begins, which hears them itself
+    _at_signals(_stop)  # until training begins, which handles them itself
     config = resolve_num_classes(flag_values.config_of("config", "configs/digits.py"))
-    validate(config)
+    experiment = Experiment.from_config(config)
     if _DRY_RUN.value:
-        print(describe(config))
+        print(describe(experiment))
         return 0
     if _WORKDIR.value is None:
         raise ValueError("--workdir is missing; for example: --workdir runs/my_run")
@@ -76,16 +76,16 @@ def _stop(number: int, frame: Any) -> None:
     sys.exit(os.EX_TEMPFAIL)
 
 
-def describe(config) -> str:
-    """The resolved config and the table of parameters."""
+def describe(experiment) -> str:
+    """Returns the resolved config, the table of parameters, and their number."""
     import jax
     from clu import parameter_overview
 
-    from diffusion_jax.config import build
     from diffusion_jax.training.state import init_params
 
-    model = build.make_model(config)
-    params = jax.eval_shape(lambda: init_params(model, config.seed, config.data.resolution))
+    config = experiment.config
+    resolution = config.data.resolution
+    params = jax.eval_shape(lambda: init_params(experiment.model, config.seed, resolution))
     table = parameter_overview.get_parameter_overview(params, include_stats=False)
     leaves = jax.tree_util.tree_leaves_with_path(params)
     count = sum(leaf.size for path, leaf in leaves if not path[-1].key.startswith("fixed_"))

@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 from reliability import flips
 
-from diffusion_jax.config.validation import validate
+from diffusion_jax.config.experiment import Experiment
 from diffusion_jax.data import imagenet
 from diffusion_jax.data.cache import CachedSource, Description
 from diffusion_jax.data.cache_writer import CacheWriter
@@ -270,7 +270,7 @@ def runs(folder):
     def read_config(workdir):
         config = load_config(workdir)
         assert isinstance(config, ConfigDict)
-        validate(config)
+        Experiment.from_config(config)
 
     yield in_copy(workdir, "config.json", "config.json of a run", read_config, slow=True)
     yield in_copy(workdir, "classes.txt", "classes.txt", load_classes)

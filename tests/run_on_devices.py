@@ -26,10 +26,11 @@ import numpy as np
 from tiny import tiny_config, tiny_transformer_config
 
 from diffusion_jax import parallel
-from diffusion_jax.config import build
+from diffusion_jax.config.experiment import Experiment
 from diffusion_jax.data import batches
-from diffusion_jax.generation.sampler import Generator
-from diffusion_jax.runs.train import fresh_state, make_program, make_sharding, train
+from diffusion_jax.generation.sampler import Sampler
+from diffusion_jax.runs import datasets
+from diffusion_jax.runs.train import compile_step, init_experiment, make_sharding, train
 from diffusion_jax.training import metrics as step_metrics
 
 
@@ -40,8 +41,8 @@ def run_case(micro_batches: int, shard_state: bool) -> dict[str, np.ndarray]:
         model__time_embedding="published",  # which listens to the place in the batch
         micro_batches=micro_batches,
         shard_state=shard_state,
-        average="power",
-        averages__power__second_sigma_rel=0.1,
+        ema__name="power",
+        ema__power__second_sigma_rel=0.1,
         optimizer__clip_norm=0.3,
         model__blocks="res",
         model__dropout=0.2,
@@ -49,14 +50,14 @@ def run_case(micro_batches: int, shard_state: bool) -> dict[str, np.ndarray]:
         optimizer__eps=1e-2,
         sampling__ddim__eta=1.0,
     )
-    sharding = make_sharding(config)
-    state = sharding.init(lambda: fresh_state(config))
+    sharding = make_sharding(Experiment.from_config(config))
+    state = sharding.init(lambda: init_experiment(Experiment.from_config(config)))
     # Before training, from parameters that are the same to the last bit.
-    generator = Generator.from_config(config, batch_size=8)
+    generator = Sampler.from_experiment(Experiment.from_config(config), batch_size=8)
     images, _ = generator(sharding.ema_params(state), np.arange(16, dtype=np.int32) % 11, seed=3)
-    step = make_program(config, sharding)
+    step = compile_step(Experiment.from_config(config), sharding)
     data = batches(
-        build.open_source(config),
+        datasets.open_source(config),
         batch_size=config.batch_size,
         seed=0,
         flip=config.data.flip,

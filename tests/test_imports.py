@@ -61,7 +61,7 @@ MAY_IMPORT = {
         "workdir",
     },
     "playground": {"config", "generation", "images", "pictures", "runs", "sampling"},
-    "command": {"runs"},
+    "command": {"config"},
     "importers": {"diffusion", "models", "training", "config", "workdir", "runs", "files"},
 }
 # What the mathematics may import besides. Of the mathematics, networks import the types alone.

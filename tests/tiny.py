@@ -17,7 +17,7 @@ def tiny_config(**changes) -> ConfigDict:
     config.steps = 6
     config.optimizer.learning_rate = 1e-3
     config.optimizer.warmup_steps = 2
-    config.optimizer.decay_steps = 0
+    config.optimizer.decay = "constant"
     config.sampling.steps = 4
     config.sampling.grid_rows = 3
     config.sampling.grid_columns = 2

@@ -1,26 +1,27 @@
-"""The sampling settings of a run's config, and changes of them from flags or calls."""
+"""Overrides of the sampling settings of a config, from flags or calls."""
 
+import ast
 from collections.abc import Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from diffusion_jax.config import build
+from diffusion_jax.config.experiment import Experiment
 from diffusion_jax.config.schema import options_in, options_of
 from diffusion_jax.sampling import SOLVERS, SPACINGS
 from diffusion_jax.sampling.spacing import fixes_num_steps
 
-# Settings that do nothing unless they are given; "" and 0 are off.
-OFF_AT_ZERO = (
-    "guidance_low",
-    "guidance_high",
-    "guidance_rescale",
-    "autoguidance",
-    "autoguidance_checkpoint",
-    "classifier",
-    "classifier_checkpoint",
-    "dynamic_threshold",
-)
+# Settings that are off unless given, and their values then.
+OFF = {
+    "guidance_low": 0.0,
+    "guidance_high": None,
+    "guidance_rescale": 0.0,
+    "autoguidance": None,
+    "autoguidance_checkpoint": None,
+    "classifier": None,
+    "classifier_checkpoint": None,
+    "dynamic_threshold": None,
+}
 
 
 def change(
@@ -28,10 +29,16 @@ def change(
 ) -> None:
     """Changes the fields of config.sampling that are given, that is, not None.
 
-    options: of the solver or of the spacing, likewise. With another solver, clip becomes that one's
-    own default. An option may be a text, as typed. Raises ValueError if a stride is given with
-    steps or a spacing, which it takes the place of; if steps are given with a spacing that has its
-    own number of them; and for an option that neither solver nor spacing has.
+    With another solver, clip becomes the default of that solver.
+
+    Args:
+        options: of the solver or of the spacing; None likewise changes nothing. A text, as typed,
+            is converted to the type of the option.
+
+    Raises:
+        ValueError: if a stride is given with steps or a spacing, which it replaces; if steps are
+            given with a spacing that fixes their number; for an option that neither solver nor
+            spacing has.
     """
     sampling = config.sampling
     for name in ("steps", "spacing"):
@@ -39,7 +46,7 @@ def change(
             continue
         if given.get("stride") is not None:
             raise ValueError(f"{name} and stride were both given; choose one")
-        sampling.stride = 0
+        sampling.stride = None
     solver = given.get("solver")
     if solver is not None and solver not in SOLVERS:
         raise ValueError(f"Unknown solver {solver!r}; known solvers: {', '.join(SOLVERS)}")
@@ -75,7 +82,7 @@ def change(
 
 
 def _with_options(sampling: ConfigDict) -> list[str]:
-    """The names whose options are in use; a stride takes the place of the spacing."""
+    """Returns the names whose options are in use; a stride replaces the spacing."""
     return [sampling.solver] if sampling.stride else [sampling.solver, sampling.spacing]
 
 
@@ -87,7 +94,7 @@ def _set_options(sampling: ConfigDict, options: Mapping[str, Any]) -> None:
         place = next((place for place, own in known.items() if name in own), None)
         if place is None:
             solver, *spacing = (
-                f"{place} does not know; its options: {', '.join(own) or 'none'}"
+                f"{place} does not have; its options: {', '.join(own) or 'none'}"
                 for place, own in known.items()
             )
             raise ValueError(
@@ -98,29 +105,35 @@ def _set_options(sampling: ConfigDict, options: Mapping[str, Any]) -> None:
 
 
 def like(default: Any, name: str, value: Any) -> Any:
-    """The value in the type of the option's default. Raises ValueError if it has none in it."""
+    """Converts the value to the type of the option's default, from a text if need be.
+
+    An option whose default is None takes a number. Raises ValueError if there is no such value.
+    """
     try:
+        if value is None or str(value) == "None":
+            return None
         if isinstance(default, bool):
             return {"true": True, "false": False}[str(value).lower()]
-        return type(default)(value)
-    except (KeyError, ValueError):
-        wanted = (
-            "true or false" if isinstance(default, bool) else f"of type {type(default).__name__}"
-        )
+        if isinstance(default, tuple):
+            given = ast.literal_eval(value) if isinstance(value, str) else value
+            return tuple(given) if isinstance(given, tuple | list) else (given,)
+        return float(value) if default is None else type(default)(value)
+    except (KeyError, ValueError, SyntaxError, TypeError):
+        kinds = {bool: "true or false", tuple: "numbers such as 5,1", type(None): "a number"}
+        wanted = kinds.get(type(default), f"of type {type(default).__name__}")
         raise ValueError(f"The option {name}={value} must be {wanted}") from None
 
 
-def in_use(config: ConfigDict) -> dict[str, Any]:
-    """What decides how images are drawn: settings, and the options of what they name, flat.
+def in_use(experiment: Experiment) -> dict[str, Any]:
+    """Returns the settings that decide how images are sampled, and the options in use, flat.
 
-    steps: how many steps the path has, also where a stride or the spacing decides. The config must
-    be valid.
+    steps: of the sampling schedule, also where a stride or the spacing decides.
     """
-    sampling = config.sampling
+    sampling = experiment.config.sampling
     names = ("solver", "steps", "stride", "spacing", "guidance", "clip")
     chosen = {name: sampling[name] for name in names}
-    chosen["steps"] = build.make_sampling_path(config).num_steps
-    chosen |= {name: sampling[name] for name in OFF_AT_ZERO if sampling[name]}
+    chosen["steps"] = experiment.sampling.path.num_steps
+    chosen |= {name: sampling[name] for name, off in OFF.items() if sampling[name] != off}
     if sampling.classifier:
         chosen["classifier_scale"] = sampling.classifier_scale
     for name in _with_options(sampling):
@@ -129,7 +142,7 @@ def in_use(config: ConfigDict) -> dict[str, Any]:
 
 
 def changed_options(config: ConfigDict) -> dict[str, Any]:
-    """The options in use, of solver and spacing, that differ from their defaults."""
+    """Returns the options in use, of solver and spacing, that differ from their defaults."""
     changed = {}
     for name in _with_options(config.sampling):
         defaults = options_of((SOLVERS | SPACINGS)[name])

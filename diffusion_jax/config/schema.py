@@ -1,17 +1,20 @@
-"""Sections of a config that are derived from signatures, where options have their defaults.
+"""Schema of configs: options that follow from signatures, and checks of names and types.
 
-A table maps names to functions (or classes). Their keyword-only parameters, or dataclass fields,
-are the options of what is named. A new entry or option needs no line in a config.
+`configs/base.py` states the fields of a config, once. A table maps names to functions (or classes);
+their keyword-only parameters, or dataclass fields, are the options of what is named, with their
+defaults. A new entry of a table or a new option needs no line in a config.
 """
 
 import inspect
-from collections.abc import Callable, Mapping
+import math
+import types
+import typing
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import is_dataclass
 from typing import Any
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FieldReference, config_dict
 
-from diffusion_jax.data import make_source
 from diffusion_jax.diffusion.losses import LOSSES
 from diffusion_jax.diffusion.parameterizations import PARAMETERIZATIONS
 from diffusion_jax.diffusion.schedules import SCHEDULES
@@ -21,81 +24,202 @@ from diffusion_jax.models import MODELS
 from diffusion_jax.sampling import SOLVERS, SPACINGS
 from diffusion_jax.training.ema import AVERAGES
 
+# Sections with options, and the tables that these follow from.
+TABLES: dict[str, tuple[Mapping[str, Callable], ...]] = {
+    "parameterization": (PARAMETERIZATIONS,),
+    "schedule": (SCHEDULES,),
+    "loss": (WEIGHTS, LOSSES),
+    "timesteps": (TIMESTEPS,),
+    "ema": (AVERAGES,),
+    "sampling": (SOLVERS, SPACINGS),
+}
+# Arguments of constructors that are fields of their own, which several entries of a table share.
+SHARED = ("sigma_data", "original_quirks", "behaviour")
+
+LONGEST_VALUE = 200  # characters of a value in an error
+
 
 def options_of(function: Callable) -> dict[str, Any]:
-    """The options of one entry of a table, with their defaults."""
-    parameters = inspect.signature(function).parameters.values()
-    if is_dataclass(function):
-        return {p.name: p.default for p in parameters}
-    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+    """Returns the options of one entry of a table, with their defaults."""
+    return {name: parameter.default for name, parameter in _parameters(function).items()}
 
 
 def options_by_name(table: Mapping[str, Callable]) -> dict[str, dict[str, Any]]:
-    """The options of each entry of a table that has any."""
+    """Returns the options of the entries of a table that have any."""
     options = {name: options_of(function) for name, function in table.items()}
     return {name: found for name, found in options.items() if found}
 
 
-def model_section(name: str, **fields: Any) -> ConfigDict:
-    """The section `config.model` of a network: its name and its constructor's arguments.
+def options_in(section: ConfigDict, name: str) -> dict[str, Any]:
+    """Returns the options of the entry `name` that a config has."""
+    found = section.get(name)
+    return found.to_dict() if isinstance(found, ConfigDict) else {}
 
-    fields: arguments that differ from the constructor's defaults; channels and num_classes start
-    from 3 and 0. Raises ValueError for a name that is not in MODELS.
+
+def option_section(function: Callable) -> ConfigDict:
+    """Returns the section with the options of one entry of a table."""
+    return ConfigDict({name: _field(found) for name, found in _parameters(function).items()})
+
+
+def model_section(name: str, **fields: Any) -> ConfigDict:
+    """Returns the section `config.model` of a network: its name and its constructor's arguments.
+
+    Args:
+        name: one of MODELS.
+        fields: arguments that differ from the constructor's defaults; channels and num_classes
+            start from 3 and 0.
+
+    Raises:
+        ValueError: for an unknown name.
     """
-    section = {"name": known_network(name), "channels": 3, "num_classes": 0}
+    section: dict[str, Any] = {"name": check_network(name), "channels": 3}
+    section["num_classes"] = FieldReference(0)
     for parameter in inspect.signature(MODELS[name]).parameters.values():
-        if parameter.name not in (*section, "parent"):
-            section[parameter.name] = parameter.default
+        if parameter.name not in (*section, "parent", *SHARED):
+            section[parameter.name] = _field(parameter)
     return ConfigDict(section | MODELS[name].option_sections() | fields)
 
 
-def known_network(name: Any) -> str:
-    """The name, which a file may have as anything. Raises ValueError unless it is in MODELS."""
+def check_network(name: Any) -> str:
+    """Returns the name. Raises ValueError unless it is in MODELS."""
     if not isinstance(name, str) or name not in MODELS:
-        shown = " ".join(str(name).split())
-        raise ValueError(f"model.name={shown} must be one of {', '.join(MODELS)}")
+        raise ValueError(f"model.name={shorten(name)} must be one of {', '.join(MODELS)}")
     return name
 
 
-# Where a config has sections of options, and the table that they follow from.
-TABLES: dict[str, tuple[Mapping[str, Callable], ...]] = {
-    "parameterizations": (PARAMETERIZATIONS,),
-    "schedule": (SCHEDULES,),
-    "loss": (WEIGHTS, LOSSES),
-    "timesteps": (TIMESTEPS,),
-    "averages": (AVERAGES,),
-    "sampling": (SOLVERS, SPACINGS),
-}
+def add_options(config: ConfigDict) -> None:
+    """Adds the options of all tables, with their defaults."""
+    for section, tables in TABLES.items():
+        for table in tables:
+            for name, function in table.items():
+                if _parameters(function):
+                    config[section][name] = option_section(function)
 
 
-def data_fields() -> dict[str, Any]:
-    """The fields of `config.data` that `make_source` has defaults for."""
-    parameters = inspect.signature(make_source).parameters.values()
-    of_the_model = ("channels", "num_classes", "resolution")
+def from_values(values: Mapping[str, Any], base: ConfigDict) -> ConfigDict:
+    """Returns the config that `ConfigDict.to_dict` returned these values for, by way of JSON.
+
+    Fields that may be None keep their types. Raises ValueError for a missing or unknown field, or
+    one of another type.
+    """
+    model = values.get("model")
+    if not isinstance(model, Mapping):
+        raise ValueError(f"config.model={shorten(model)} must be a section")
+    with base.unlocked():
+        base.model = model_section(model.get("name"))
+    _fill("config", base, values)
+    return base
+
+
+def check_fields(config: ConfigDict, base: ConfigDict) -> None:
+    """Raises ValueError, in one line, unless the config has the fields of base, of their types.
+
+    Numbers must be finite, and whole ones other than the seed less than 2^31. The section
+    `config.model` is compared with the arguments of the network that it names.
+    """
+    if not isinstance(config.get("model"), ConfigDict):
+        raise ValueError(f"config.model={shorten(config.get('model'))} must be a section")
+    with base.unlocked():
+        base.model = model_section(config.model.get("name"))
+    _check_section("config", config, base)
+
+
+def flatten(section: Mapping | ConfigDict, prefix: str = "") -> dict[str, Any]:
+    """Returns the values by dotted name, such as "model.width"."""
+    values = {}
+    for name, value in section.items():
+        if isinstance(value, Mapping | ConfigDict):
+            values.update(flatten(value, f"{prefix}{name}."))
+        else:
+            values[prefix + name] = value
+    return values
+
+
+def shorten(value: Any) -> str:
+    """Returns a value as one line of at most LONGEST_VALUE characters."""
+    return " ".join(str(value).split())[:LONGEST_VALUE]
+
+
+def choose(table: Mapping[str, Any] | Iterable[str], name: Any, field: str) -> Any:
+    """Returns table[name]. Raises ValueError, with the names that there are, for another one."""
+    if not isinstance(name, str) or name not in table:
+        raise ValueError(f"{field}={shorten(name)} must be one of {', '.join(table)}")
+    return table[name] if isinstance(table, Mapping) else name
+
+
+def _parameters(function: Callable) -> dict[str, inspect.Parameter]:
+    parameters = inspect.signature(function).parameters
     return {
-        p.name: p.default
-        for p in parameters
-        if p.default is not p.empty and p.name not in of_the_model
+        name: parameter
+        for name, parameter in parameters.items()
+        if name not in SHARED
+        and (is_dataclass(function) or parameter.kind is parameter.KEYWORD_ONLY)
     }
 
 
-def add_defaults(config: ConfigDict) -> None:
-    """Adds what follows from signatures, with its defaults, to what a config does not have yet."""
-    if isinstance(config.get("data"), ConfigDict):
-        for name, default in data_fields().items():
-            if name not in config.data:
-                config.data[name] = default
-    for place, tables in TABLES.items():
-        if place not in config:
-            config[place] = ConfigDict()
-        if not isinstance(config[place], ConfigDict):
-            continue  # which validation will name
-        for table in tables:
-            for name, options in options_by_name(table).items():
-                config[place][name] = ConfigDict(options | options_in(config[place], name))
+def _field(parameter: inspect.Parameter) -> Any:
+    """Returns the default of a parameter, or a placeholder of its type where that is None."""
+    if parameter.default is not None:
+        return parameter.default
+    kinds = [kind for kind in typing.get_args(parameter.annotation) if kind is not types.NoneType]
+    kind = typing.get_origin(kinds[0]) or kinds[0]
+    return config_dict.placeholder(kind)
 
 
-def options_in(section: ConfigDict, name: str) -> dict[str, Any]:
-    """The options that a config has for the entry of this name."""
-    found = section.get(name)
-    return found.to_dict() if isinstance(found, ConfigDict) else {}
+def _fill(where: str, section: ConfigDict, values: Any) -> None:
+    _check_keys(where, values, section)
+    fields = dict(section.items(preserve_field_references=True))
+    for name, value in values.items():
+        if isinstance(section[name], ConfigDict):
+            _fill(f"{where}.{name}", section[name], value)
+        else:
+            value = tuple(value) if isinstance(value, list) else value
+            _check_value(f"{where}.{name}".removeprefix("config."), value, fields[name])
+            section[name] = value
+
+
+def _check_section(where: str, section: Any, base: ConfigDict) -> None:
+    _check_keys(where, section, base)
+    fields = dict(base.items(preserve_field_references=True))
+    for name, value in section.items():
+        field = f"{where}.{name}"
+        if isinstance(base[name], ConfigDict):
+            _check_section(field, value, base[name])
+        else:
+            _check_value(field.removeprefix("config."), value, fields[name])
+
+
+def _check_keys(where: str, section: Any, base: ConfigDict) -> None:
+    if not isinstance(section, ConfigDict | Mapping):
+        raise ValueError(f"{where}={shorten(section)} must be a section of fields")
+    if unknown := set(section.keys()) - set(base.keys()):
+        known, hint = ", ".join(sorted(base)), ""
+        if where == "config.model":
+            hint = f" (of {base.name}; configs/digits.py:NAME shows how to choose another)"
+        first = shorten(min(map(str, unknown)))
+        raise ValueError(f"Unknown key {where}.{first}; known keys: {known}{hint}")
+    if missing := set(base.keys()) - set(section.keys()):
+        raise ValueError(f"{where}.{min(missing)} is missing; start from configs/base.py")
+
+
+def _check_value(name: str, value: Any, default: Any) -> None:
+    """default: of the base; a FieldReference marks a field that may be None."""
+    optional = isinstance(default, FieldReference)
+    kind = default.get_type() if optional else type(default)
+    if value is None and optional:
+        return
+    allowed = (int, float) if kind is float else (kind,)
+    if not isinstance(value, allowed) or (isinstance(value, bool) and kind is not bool):
+        wanted = f"of type {kind.__name__}{' or None' if optional else ''}"
+        raise ValueError(f"{name}={shorten(value)} must be {wanted}")
+    for number in _numbers(value):
+        if isinstance(number, float) and not math.isfinite(number):
+            raise ValueError(f"{name}={number} must be finite")
+        if isinstance(number, int) and not abs(number) < 2**31 and name != "seed":
+            raise ValueError(f"{name}={number} must be less than 2^31")
+
+
+def _numbers(value: Any) -> Iterator[int | float]:
+    for item in value if isinstance(value, tuple) else (value,):
+        if isinstance(item, int | float):
+            yield item

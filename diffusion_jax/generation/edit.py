@@ -7,10 +7,10 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int, PyTree
-from ml_collections import ConfigDict
 
+from diffusion_jax.config.experiment import Experiment
 from diffusion_jax.diffusion.sampling_schedule import SamplingSchedule
-from diffusion_jax.generation.sampler import Generator, HostImages
+from diffusion_jax.generation.sampler import HostImages, Sampler
 from diffusion_jax.sampling.editing import part_of, slerp
 from diffusion_jax.sampling.inpainting import resampled
 
@@ -37,7 +37,7 @@ class Editor:
         progress: Wrapper of the iteration over batches, such as tqdm.
     """
 
-    sampler: Generator
+    sampler: Sampler
     params: PyTree
     progress: Callable[[Iterable], Iterable] = iter
 
@@ -114,7 +114,7 @@ class Editor:
     def invert(self, images: Rows, labels: Labels) -> Rows:
         """Integrates the probability flow from images to noise, at the first level of `invertible`.
 
-        The sampler must come from `inversion_config`. DDIM (arXiv:2010.02502), section 4.3.
+        The sampler must come from `for_inversion`. DDIM (arXiv:2010.02502), section 4.3.
         """
         path = invertible(self.sampler.path).climbing()
         return self._sample(labels, 0, path=path, inputs={"x": images})
@@ -171,17 +171,16 @@ def invertible(path: SamplingSchedule) -> SamplingSchedule:
     return path.since(int(np.flatnonzero(sigma <= LARGEST_SIGMA)[0]))
 
 
-def inversion_config(config: ConfigDict, inverter: str) -> ConfigDict:
-    """Returns a copy of the config without guidance and clipping, which cannot be inverted.
+def for_inversion(experiment: Experiment, inverter: str) -> Experiment:
+    """Returns the experiment without guidance and clipping, which cannot be inverted.
 
     Args:
         inverter: The solver, one of `INVERTERS`.
     """
     if inverter not in INVERTERS:
         raise ValueError(f"Unknown inverter {inverter!r}; known inverters: {', '.join(INVERTERS)}")
-    config = config.copy_and_resolve_references()
-    with config.unlocked():
-        config.sampling.update(solver=inverter, clip=False, dynamic_threshold=0.0, guidance=0.0)
-        config.sampling.update(autoguidance="", autoguidance_checkpoint=0)
-        config.sampling.update(classifier="", classifier_checkpoint=0)
-    return config
+    sampling = experiment.config.sampling.copy_and_resolve_references()
+    sampling.update(solver=inverter, clip=False, dynamic_threshold=None, guidance=0.0)
+    sampling.update(autoguidance=None, autoguidance_checkpoint=None)
+    sampling.update(classifier=None, classifier_checkpoint=None)
+    return experiment.with_sampling(sampling)

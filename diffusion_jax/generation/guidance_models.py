@@ -1,4 +1,4 @@
-"""Other runs that guide one when it draws: a weaker one, or a classifier of noisy images."""
+"""Guidance models: a weaker run, or a classifier of noisy images, that guide another run."""
 
 from dataclasses import dataclass, fields
 from functools import partial
@@ -8,24 +8,28 @@ import jax.numpy as jnp
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
-from diffusion_jax.config import build
+from diffusion_jax.config.experiment import Experiment
 from diffusion_jax.diffusion.classifier_guidance import LogProbability
 from diffusion_jax.diffusion.losses import log_probability
 from diffusion_jax.diffusion.parameterizations import network_inputs
 from diffusion_jax.diffusion.types import Images, Labels, Level, PerExample
+from diffusion_jax.generation.prepared_denoiser import DiffusionModel
 from diffusion_jax.workdir.classes import load_classes
 from diffusion_jax.workdir.config import load_config
-from diffusion_jax.workdir.parameters import DiffusionModel, digest, load_params
+from diffusion_jax.workdir.parameters import digest, load_params
 
-# What the runs are that config.sampling names.
-NOUNS = {"autoguidance": "model that draws", "classifier": "classifier of noisy images"}
+# Kinds of the runs that config.sampling names.
+NOUNS = {"autoguidance": "generative model", "classifier": "classifier of noisy images"}
 
 
 @dataclass(frozen=True)
 class GuidanceModels:
-    """What guides a run besides its null condition; None for what does not.
+    """Models that guide a run; None for each that does not.
 
-    weak: a weaker model, in place of the null condition. classifier: a network that `classifies`.
+    Args:
+        weak: a weaker model, in place of the null condition.
+        classifier: a model whose network `classifies`.
+
     Their schedules and parameterizations may differ from the run's own.
     """
 
@@ -33,17 +37,18 @@ class GuidanceModels:
     classifier: DiffusionModel | None = None
 
     def names(self) -> set[str]:
-        """Those that are there."""
+        """Returns the names of the active guidance models."""
         return {field.name for field in fields(self) if getattr(self, field.name) is not None}
 
 
-def load_guidance_models(config: ConfigDict) -> tuple[GuidanceModels, dict[str, PyTree]]:
+def load_guidance_models(experiment: Experiment) -> tuple[GuidanceModels, dict[str, PyTree]]:
     """Loads the models that config.sampling names: (models, averaged parameters by name).
 
     Raises FileNotFoundError or ValueError, which name the field, if there is no such run or
-    checkpoint, or it makes or knows other images.
+    checkpoint, or if its images have another size, other channels or classes.
     """
-    if config.sampling.classifier and build.make_model(config).image_conditioned:
+    config = experiment.config
+    if config.sampling.classifier and experiment.model.image_conditioned:
         raise ValueError(
             f"sampling.classifier={config.sampling.classifier} guides to classes, and this run "
             "enlarges images; leave it out"
@@ -52,21 +57,21 @@ def load_guidance_models(config: ConfigDict) -> tuple[GuidanceModels, dict[str, 
     for name, field in (("weak", "autoguidance"), ("classifier", "classifier")):
         if config.sampling[field]:
             guide, params[name] = _load(config, field)
-            guides[name] = DiffusionModel.from_config(guide)
+            guides[name] = DiffusionModel.from_experiment(guide)
     return GuidanceModels(**guides), params
 
 
 def digests(params: dict[str, PyTree]) -> dict[str, str]:
-    """SHA-256 of the parameters of guides, for provenance."""
+    """Returns the SHA-256 of the parameters of guidance models, for provenance."""
     names = {"weak": "autoguidance_sha256", "classifier": "classifier_sha256"}
     return {names[name]: digest(found) for name, found in params.items()}
 
 
 def classes_of(config: ConfigDict, names: list[str]) -> tuple[int, list[str]]:
-    """(number, names) of the classes that a run can be asked for: its own, or its classifier's.
+    """Returns (number, names) of the classes that can be sampled: the run's, or its classifier's.
 
-    names: its own. Raises FileNotFoundError or ValueError if the classifier is no run, or if both
-    have classes and these differ.
+    names: the run's own. Raises FileNotFoundError or ValueError if the classifier is no run, or if
+    both have classes and these differ.
     """
     field = config.sampling.classifier
     if not field:
@@ -90,7 +95,7 @@ def classes_of(config: ConfigDict, names: list[str]) -> tuple[int, list[str]]:
 def log_probability_of(
     classifier: DiffusionModel, params: PyTree, labels: Labels
 ) -> LogProbability:
-    """log p(label given x) by a classifier, at levels of any schedule; 0 for the null label."""
+    """Returns log p(label | x) of a classifier at levels of any schedule; 0 for the null label."""
     network = partial(classifier.model.apply, {"params": params})
 
     def of(x: Images, level: Level) -> PerExample:
@@ -102,20 +107,21 @@ def log_probability_of(
     return of
 
 
-def _load(config: ConfigDict, field: str) -> tuple[ConfigDict, PyTree]:
-    """(config, averaged parameters) of the run that sampling.`field` names."""
+def _load(config: ConfigDict, field: str) -> tuple[Experiment, PyTree]:
+    """Loads (experiment, EMA parameters) of the run that sampling.`field` names."""
     name = config.sampling[field]
     workdir = Path(name).expanduser()
     try:
-        guide = load_config(workdir)
-        if build.make_model(guide).classifies != (field == "classifier"):
+        experiment = Experiment.from_config(load_config(workdir))
+        guide = experiment.config
+        if experiment.model.classifies != (field == "classifier"):
             raise ValueError(f"a run of model.name={guide.model.name} is no {NOUNS[field]}")
-        step = config.sampling[f"{field}_checkpoint"] or None
-        _, params = load_params(workdir, guide, checkpoint=step)
+        step = config.sampling[f"{field}_checkpoint"]
+        _, params = load_params(workdir, experiment, checkpoint=step)
     except (FileNotFoundError, ValueError) as error:
         raise type(error)(f"sampling.{field}={name}: {error}") from None
     own, other = config.model.num_classes, guide.model.num_classes
-    # A model without classes is guided to those of a classifier, and can itself be a weak guide.
+    # A model without classes may be guided by a classifier, and may be a weak model itself.
     classes = (own or other, other) if field == "classifier" else (own, other or own)
     for what, own, other in (
         ("resolution", config.data.resolution, guide.data.resolution),
@@ -127,4 +133,4 @@ def _load(config: ConfigDict, field: str) -> tuple[ConfigDict, PyTree]:
                 f"sampling.{field}={name} has {other} for {what}, and the run to be guided {own}; "
                 "choose a run on the same images"
             )
-    return guide, params
+    return experiment, params

@@ -7,8 +7,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
+from diffusion_jax.config.experiment import Experiment
 from diffusion_jax.diffusion import guidance
-from diffusion_jax.diffusion.parameterizations import denoiser_from_network
+from diffusion_jax.diffusion.parameterizations import Parameterization, denoiser_from_network
+from diffusion_jax.diffusion.schedules import Schedule
 from diffusion_jax.diffusion.types import (
     CNoise,
     Condition,
@@ -18,19 +20,37 @@ from diffusion_jax.diffusion.types import (
     Level,
     Prediction,
 )
+from diffusion_jax.models import Network
 from diffusion_jax.models.layers.precompute import (
     OF_CONDITION,
     OF_LEVEL,
     OF_PARAMS,
     computed,
 )
-from diffusion_jax.workdir.parameters import DiffusionModel
+
+
+@dataclass(frozen=True)
+class DiffusionModel:
+    """A network, with the schedule and the parameterization that it was trained with."""
+
+    model: Network
+    schedule: Schedule
+    parameterization: Parameterization
+
+    @classmethod
+    def from_experiment(cls, experiment: Experiment) -> "DiffusionModel":
+        return cls(experiment.model, experiment.schedule, experiment.parameterization)
+
+    @property
+    def is_conditional(self) -> bool:
+        """True if the network takes a condition."""
+        return self.model.example_condition(1) is not None
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Precomputed:
-    """A c_noise or a condition, as it is, and what the network computes from it alone."""
+    """A c_noise or a condition, with the activations that depend on it alone."""
 
     plain: Leaf
     activations: Leaf
@@ -50,16 +70,16 @@ class PreparedDenoiser:
         examples: Int[Array, "batch"],
         shape: tuple[int, int, int],
     ):
-        """examples: the images' numbers. shape: (height, width, channels) of an image."""
+        """examples: indices of the images. shape: (height, width, channels) of an image."""
         self._trained, self._examples, self._shape = trained, examples, shape
         self._variables = {"params": params}
         one = jnp.ones((1,)), trained.model.example_condition(1), examples[:1]
         self._variables |= self._computed(OF_PARAMS, *one)
-        # Jitted, so that the network is traced once, however often they are called.
+        # Jitted, so that repeated calls trace the network once.
         self.c_noises, self.condition = jax.jit(self._c_noises), jax.jit(self._condition)
 
     def denoiser(self, x: Images, level: Level, condition: Condition) -> Prediction:
-        """The network as a denoiser.
+        """Applies the network as a denoiser.
 
         condition: from `condition`. level: its c_noise is a number, or comes from `c_noises`.
         """
@@ -75,13 +95,13 @@ class PreparedDenoiser:
         return denoiser(x, level, condition)
 
     def weak(self, condition: Condition) -> ConditionalDenoiser:
-        """The denoiser for `guidance.autoguidance`: at levels of another schedule.
+        """Returns the denoiser for `guidance.autoguidance`, at levels of another schedule.
 
-        It is told this condition, in its own way, and no other.
+        It has this condition, whatever it is called with.
         """
-        told = self.condition(condition)
+        prepared = self.condition(condition)
         return guidance.at_levels_of(
-            lambda x, level, _: self.denoiser(x, level, told),
+            lambda x, level, _: self.denoiser(x, level, prepared),
             partial(self._trained.schedule.at_sigma, xp=jnp),
         )
 
@@ -97,19 +117,19 @@ class PreparedDenoiser:
         return Precomputed(c_noises, jax.vmap(of_level)(c_noises))
 
     def _condition(self, condition: Condition) -> Precomputed | None:
-        """The condition as the denoiser takes it; None for a model without one."""
-        if not self._trained.takes_condition:
+        """Precomputes for a condition; returns None for a model without one."""
+        if not self._trained.is_conditional:
             return None
         c_noise = jnp.ones(self._examples.shape)
         return Precomputed(
             condition, self._computed(OF_CONDITION, c_noise, condition, self._examples)
         )
 
-    def _computed(self, collection: str, *told: PyTree) -> PyTree:
-        return computed(self._trained.model, collection, self._variables, self._shape, *told)
+    def _computed(self, collection: str, *inputs: PyTree) -> PyTree:
+        return computed(self._trained.model, collection, self._variables, self._shape, *inputs)
 
     def _rows(self, of_level: Leaf) -> Leaf:
-        """A row for each image, from a row for each way in which a c_noise is told."""
+        """Expands the rows of one embedding period to a row for each image."""
         period = self._trained.model.embedding_period
         if period > 1:
             return of_level[self._examples % period]

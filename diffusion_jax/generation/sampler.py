@@ -1,4 +1,4 @@
-"""From parameters to images: a trained network, guidance and a solver as one compiled program."""
+"""Sampler: network, guidance and solver as one compiled program."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -9,12 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree, Shaped
-from ml_collections import ConfigDict
 
 from diffusion_jax import parallel
-from diffusion_jax.config import build
+from diffusion_jax.config.experiment import Experiment
 from diffusion_jax.config.overrides import like
-from diffusion_jax.config.schema import options_in
 from diffusion_jax.diffusion import guidance, keys
 from diffusion_jax.diffusion.sampling_schedule import (
     SamplingSchedule,
@@ -26,12 +24,12 @@ from diffusion_jax.generation.guidance_models import (
     load_guidance_models,
     log_probability_of,
 )
-from diffusion_jax.generation.prepared_denoiser import PreparedDenoiser
+from diffusion_jax.generation.prepared_denoiser import DiffusionModel, PreparedDenoiser
 from diffusion_jax.models import Network
-from diffusion_jax.sampling import SOLVERS, Film, Solver
+from diffusion_jax.sampling import Film
 from diffusion_jax.sampling.editing import edit
 from diffusion_jax.sampling.loop import starting_noise
-from diffusion_jax.workdir.parameters import DiffusionModel
+from diffusion_jax.sampling.settings import SamplingSettings
 
 HostImages = Float[np.ndarray, "count height width channels"]
 Rows = Shaped[Array, "count ..."] | Shaped[np.ndarray, "count ..."]
@@ -44,31 +42,31 @@ NUMBERS = ("scale", "rescale", "quantile", "classifier_scale")
 NO_GUIDES = GuidanceModels()
 
 
-class Generator:
-    """Draws images on all devices, in batches of one size, with one compilation.
+class Sampler:
+    """Samples images on all devices, in batches of one size, with one compilation.
 
-    Changing the guidance scale, a number among the solver's options (such as eta), the seed, the
-    condition or the levels of the path does not compile again. Switching guidance on or off does,
-    and so does another kind of option (a name, a count), or another number of steps.
+    Changing the guidance scale, a numeric option of the solver (such as eta), the seed, the
+    condition or the levels does not compile again. Switching guidance on or off does, and so does
+    an option that is not a number, or another number of steps.
 
-    path: the levels to visit, in float64. solver: one of `SOLVERS`, with `options` of its own.
-    batch_size: global, divisible by the number of devices. settings: of guidance; its scale and the
-    other `NUMBERS` may be 0 for off, or None. frames: how many states on the way to return.
-    watched: whether calls are told of the frames while later steps are computed, see `Watch`.
-    guide_params: the parameters of the guides, by field of `GuidanceModels`; None if
-        each call brings them.
+    Args:
+        model: network, schedule and parameterization.
+        settings: solver, levels and guidance; the latter's numbers may be 0 or None for off.
+        shape: (height, width, channels) of an image.
+        batch_size: images at a time, divisible by the number of devices.
+        frames: number of intermediate states to return.
+        watched: True if calls report frames while later steps are computed, see `Watch`.
+        guides: models that guide this one.
+        guide_params: their parameters, by field of `GuidanceModels`; None if each call has them.
     """
 
     def __init__(
         self,
-        trained: DiffusionModel,
-        path: SamplingSchedule,
+        model: DiffusionModel,
+        settings: SamplingSettings,
         *,
-        solver: Callable[..., Solver],
-        resolution: int,
+        shape: tuple[int, int, int],
         batch_size: int,
-        options: dict[str, Any] | None = None,
-        settings: guidance.Guidance,
         frames: int = 0,
         watched: bool = False,
         guides: GuidanceModels = NO_GUIDES,
@@ -76,52 +74,51 @@ class Generator:
     ):
         parallel.check_batch_size(batch_size)
         self.batch_size = batch_size
-        self.settings = settings
-        self.options = dict(options or {})
-        self._path = path
-        self._trained, self._guides, self._solver = trained, guides, solver
+        self.settings = settings.guidance
+        self.options = dict(settings.options)
+        self._path = settings.path
+        self._trained, self._guides, self._solver = model, guides, settings.solver
         self._guide_params = guide_params
-        self._shape = (resolution, resolution, trained.model.channels)
+        self._shape = shape
         self._frames = frames
         self._watched = watched
         self._watch: Watch | None = None
         self._programs: dict[tuple, Callable] = {}
 
     @classmethod
-    def from_config(
+    def from_experiment(
         cls,
-        config: ConfigDict,
+        experiment: Experiment,
         *,
         batch_size: int,
         frames: int = 0,
         watched: bool = False,
         guides: GuidanceModels | None = None,
-    ) -> "Generator":
-        """With a config's model and sampling settings; at most one frame a step.
+    ) -> "Sampler":
+        """Returns the sampler of an experiment, with at most one frame a step.
 
-        guides: whose parameters each call brings; None: those that the config names, if any, which
-        are loaded. Raises FileNotFoundError or ValueError if they cannot be, and ValueError if the
-        config's model is a classifier, which draws nothing.
+        Args:
+            guides: whose parameters each call passes; None loads the models that config.sampling
+                names, if any.
+
+        Raises:
+            FileNotFoundError, ValueError: if these cannot be loaded, or if the experiment's model
+                is a classifier.
         """
-        sampling = config.sampling
-        path = build.make_sampling_path(config)
-        trained, guide_params = DiffusionModel.from_config(config), None
-        if trained.model.classifies:
+        if experiment.model.classifies:
             raise ValueError(
-                f"A run of model.name={config.model.name} draws no images; it guides another run: "
-                "classifier=ITS_WORKDIR"
+                f"A run of model.name={experiment.config.model.name} is a classifier and cannot be "
+                "sampled; it guides another run: classifier=ITS_WORKDIR"
             )
+        guide_params = None
         if guides is None:
-            guides, guide_params = load_guidance_models(config)
+            guides, guide_params = load_guidance_models(experiment)
         return cls(
-            trained,
-            path,
-            solver=SOLVERS[sampling.solver],
-            options=options_in(sampling, sampling.solver),
-            resolution=config.data.resolution,
+            DiffusionModel.from_experiment(experiment),
+            experiment.sampling,
+            shape=experiment.shape,
             batch_size=batch_size,
-            settings=build.make_guidance(config),
-            frames=min(frames, path.num_steps),
+            frames=min(frames, experiment.sampling.path.num_steps),
             watched=watched,
             guides=guides,
             guide_params=guide_params,

@@ -114,7 +114,7 @@ def settings_of(given: dict[str, Any], path: Path) -> dict[str, Any]:
         raise ValueError(f"{path}: a DhariwalUNet with augment_dim is not supported")
     settings = dict(NETWORKS[kind])
     settings["data.resolution"] = arguments["img_resolution"]
-    settings["parameterizations.edm.sigma_data"] = float(arguments.get("sigma_data", 0.5))
+    settings["parameterization.sigma_data"] = float(arguments.get("sigma_data", 0.5))
     for name, field in FIELDS.items():
         if name in arguments:
             settings[f"model.{field}"] = arguments[name]

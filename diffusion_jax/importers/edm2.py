@@ -70,7 +70,7 @@ def settings_of(arguments: dict, path: Path) -> dict:
         if arguments.get(name, value) != value:
             raise ValueError(f"{path}: {name}={arguments[name]} is not supported, {value} is")
     settings: dict = {"model.name": "edm2", "data.resolution": arguments["img_resolution"]}
-    settings |= {"parameterizations.edm.sigma_data": float(arguments.get("sigma_data", 0.5))}
+    settings |= {"parameterization.sigma_data": float(arguments.get("sigma_data", 0.5))}
     for name, field in ARGUMENTS.items():
         if name in arguments:
             settings[f"model.{field}"] = arguments[name]

@@ -9,7 +9,7 @@ import jax
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
-from diffusion_jax.config import build
+from diffusion_jax.config.experiment import make_model
 from diffusion_jax.config.schema import model_section
 from diffusion_jax.models import Network
 from diffusion_jax.training.state import init_params
@@ -36,7 +36,7 @@ class Imported:
 def network_of(config: ConfigDict, path: Path) -> Network:
     """The config's network. Raises ValueError, which names the file, if there can be none."""
     try:
-        model = build.make_model(config)
+        model = make_model(config)
         model.check(config.data.resolution)
     except ValueError as error:
         raise ValueError(

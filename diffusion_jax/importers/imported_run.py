@@ -14,7 +14,7 @@ import optax
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
-from diffusion_jax.config import build
+from diffusion_jax.config.experiment import Experiment, make_model
 from diffusion_jax.files import json_files, write_access
 from diffusion_jax.training.checkpoints import Checkpoints
 from diffusion_jax.training.state import TrainState, init_state
@@ -47,7 +47,7 @@ def imported_state(
     adam: the optimizer's state; None: freshly initialized. averaged: the EMA parameters; None: the
     same as the parameters.
     """
-    shapes = jax.eval_shape(build.make_optimizer(config).init, params)
+    shapes = jax.eval_shape(Experiment.from_config(config).optimizer.init, params)
     opt_state = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
     if adam is not None:
         count = np.array(adam.count, np.int32)
@@ -109,7 +109,7 @@ def read_weights(
     """
 
     def fresh() -> TrainState:
-        model, optimizer = build.make_model(config), build.make_optimizer(config)
+        model, optimizer = make_model(config), Experiment.from_config(config).optimizer
         return init_state(model, optimizer, config.seed, config.data.resolution)
 
     like = jax.eval_shape(fresh)

@@ -10,10 +10,10 @@ import numpy as np
 from jaxtyping import Int
 
 from diffusion_jax import images
-from diffusion_jax.config import build, overrides
+from diffusion_jax.config import overrides
 from diffusion_jax.generation import guidance_models
 from diffusion_jax.pictures.gallery import Gallery
-from diffusion_jax.runs.run import Run, at_each_call
+from diffusion_jax.runs.run import Run
 
 FRAMES = 16  # live frames of one request, at most
 FILM_VALUES = 2**26  # floats in all live frames, at most: 256 MB
@@ -24,12 +24,12 @@ Settings = Mapping[str, Any]
 
 def run_settings(run: Run) -> Settings:
     """Returns the run's own solver, steps and guidance. Raises ValueError for a classifier."""
-    if build.make_model(run.config).classifies:
+    if run.experiment.model.classifies:
         raise ValueError(
             f"{run.workdir} is a classifier (model.name={run.config.model.name}), which cannot be "
             "sampled; it guides another run"
         )
-    used = overrides.in_use(run.config)
+    used = overrides.in_use(run.experiment)
     return {name: used[name] for name in ("solver", "steps", "guidance")}
 
 
@@ -68,7 +68,7 @@ def is_guided(run: Run) -> bool:
 
 def enlarges(run: Run) -> bool:
     """Returns True for a super-resolution model, which can only enlarge images."""
-    return build.make_model(run.config).image_conditioned
+    return run.experiment.model.image_conditioned
 
 
 def sample_live(
@@ -79,21 +79,20 @@ def sample_live(
     The model runs in a daemon thread. Closing the iterator waits for that thread, so that two
     requests never use the model at the same time.
     """
-    config = run.configured(settings)
+    experiment = run.configured(settings)
     chosen = run.labels(labels, count, seed=seed)
-    shape = (count, config.data.resolution, config.data.resolution, config.model.channels)
-    at_call = at_each_call(config)
-    frames = min(FRAMES, max(1, FILM_VALUES // int(np.prod(shape))), at_call["path"].num_steps)
-    generator = run.generator(config, count, frames=frames, watched=True)
+    shape = (count, *experiment.shape)
+    steps = experiment.sampling.path.num_steps
+    frames = min(FRAMES, max(1, FILM_VALUES // int(np.prod(shape))), steps)
+    sampler = run.sampler(experiment, count, frames=frames, watched=True)
     updates: queue.Queue = queue.Queue()
     result = Future()
 
     def sample() -> None:
         try:
-            drawn, _ = generator(
-                run.params, chosen, seed=seed, watch=lambda *rows: updates.put(rows), **at_call
-            )
-            result.set_result(drawn)
+            watch = lambda *rows: updates.put(rows)  # noqa: E731
+            pixels, _ = run.draw(sampler, experiment, chosen, seed=seed, watch=watch)
+            result.set_result(pixels)
         except BaseException as error:
             result.set_exception(error)
         updates.put(None)
@@ -111,7 +110,7 @@ def sample_live(
                 pixels = images.to_uint8(np.nan_to_num(film[shown]))
                 shown += 1
                 yield Gallery.of(pixels), f"Denoising: {shown} of {frames}"
-        yield run.pictures(result.result(), config), ""
+        yield Gallery.of(result.result()), ""
     finally:
         thread.join()
 

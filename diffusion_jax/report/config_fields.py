@@ -5,9 +5,8 @@ from collections.abc import Mapping, Sequence
 
 from ml_collections import ConfigDict
 
-from diffusion_jax.config.schema import model_section
+from diffusion_jax.config.schema import flatten, model_section
 from diffusion_jax.models import MODELS
-from diffusion_jax.workdir.config import flatten
 
 MISSING = "—"  # the value of a field that a config lacks
 

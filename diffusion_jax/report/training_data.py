@@ -8,7 +8,6 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from diffusion_jax.config import build
 from diffusion_jax.data.cache import DESCRIPTION, CachedSource
 from diffusion_jax.data.sources import default_data_dir
 from diffusion_jax.files import json_files
@@ -71,6 +70,6 @@ def _open(config: ConfigDict, fingerprint: str) -> datasets.Dataset:
     for path in sorted(cache.expanduser().glob(f"*/{DESCRIPTION}")):
         if json_files.read_object(path, remedy="delete it").get("fingerprint") == fingerprint:
             source = CachedSource(path.parent)
-            squares = partial(build.read_squares, config, source)
+            squares = partial(datasets.read_squares, config, source)
             return datasets.Dataset(source, squares, source.description.provenance())
     raise FileNotFoundError(f"they have not been decoded to {cache}")

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from diffusion_jax.config import build
+from diffusion_jax.config.experiment import make_model
 from diffusion_jax.importers import imported_run
 from diffusion_jax.training import post_hoc_ema
 from diffusion_jax.training.checkpoints import Checkpoints
@@ -48,7 +48,7 @@ def reaverage(
     """
     imported_run.check_free(out, "out")
     config = load_config(workdir)
-    model = build.make_model(config)
+    model = make_model(config)
     like = jax.eval_shape(lambda: init_params(model, config.seed, config.data.resolution))
     with Checkpoints(workdir / CHECKPOINTS) as checkpoints:
         last = checkpoints.newest() if checkpoint is None else checkpoint
@@ -65,7 +65,7 @@ def reaverage(
             raise ValueError(
                 f"The averages in {workdir} are not of a power function since its first step, and "
                 "cannot be combined. Train with --config.average=power "
-                "--config.averages.power.second_sigma_rel=0.1"
+                "--config.ema.power.second_sigma_rel=0.1"
             )
         times = np.array([average.step for average in saved])
         widths = np.array([average.sigma_rel for average in saved])

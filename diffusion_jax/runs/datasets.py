@@ -1,23 +1,91 @@
-"""Datasets opened by config or by name, all of whose images are read at one size."""
+"""Datasets of configs, and datasets by name; all images are read at one size."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import jax
 import numpy as np
 from jaxtyping import Int
 from ml_collections import ConfigDict
 
-from diffusion_jax.config import build
-from diffusion_jax.config.num_classes import resolve_num_classes
-from diffusion_jax.config.validation import validate
-from diffusion_jax.data import Source, make_source
+from diffusion_jax.config.experiment import Experiment
+from diffusion_jax.data import Source, batches, make_source
+from diffusion_jax.data.cache import Batch
+from diffusion_jax.data.crops import RandomResizedCrop
+from diffusion_jax.data.pipeline import check_size
 from diffusion_jax.generation.class_labels import captions
 from diffusion_jax.images import Picture, Uint8Images, grid
 from diffusion_jax.pictures.captions import captioned
 
 SHOWN = 8  # classes of a picture of examples
+# Fields of config.data that belong to the order of the examples, and not to the source.
+OF_THE_PIPELINE = ("flip", "drop_last", "smallest_crop", "threads")
+
+
+def open_source(config: ConfigDict) -> Source:
+    """Opens the data source of a config. Raises ValueError if it does not fit the config."""
+    data, model = config.data, config.model
+    arguments = {name: value for name, value in data.items() if name not in OF_THE_PIPELINE}
+    source = make_source(
+        channels=model.channels, num_classes=model.num_classes or None, **arguments
+    )
+    shape = source.description.shape
+    wanted = (data.resolution, data.resolution, model.channels)
+    if shape not in (wanted, (0, 0, model.channels)):
+        raise ValueError(
+            f"{data.name} has images of (height, width, channels) = {shape}, but data.resolution "
+            f"and model.channels say {wanted}"
+        )
+    check_size(len(source), config.batch_size, drop_last=data.drop_last)
+    return source
+
+
+def resolve_num_classes(config: ConfigDict) -> ConfigDict:
+    """Returns the config, or a copy with the number of classes of the data in place of None.
+
+    Without classes, sampling.guidance becomes 0. Raises ValueError for other mistakes in the
+    config before the data are opened, and what `open_source` raises.
+    """
+    if config.model.get("num_classes", 0) is not None:
+        return config
+    found = config.copy_and_resolve_references()
+    found.model.num_classes = 1  # stands for any number: some blocks need classes
+    Experiment.from_config(found)
+    found.model.num_classes = 0
+    found.model.num_classes = len(open_source(found).class_names)
+    if not found.model.num_classes:
+        found.sampling.guidance = 0.0
+    return found
+
+
+def training_batches(config: ConfigDict, source: Source, start: int = 0) -> Iterator[Batch]:
+    """Returns this process's part of the batches, from the image at position `start` on."""
+    data, crop = config.data, None
+    if not source.description.shape[0]:
+        crop = RandomResizedCrop(data.resolution, data.smallest_crop)
+    return batches(
+        source,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        flip=data.flip,
+        drop_last=data.drop_last,
+        crop=crop,
+        start=start,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+        threads=data.threads,
+    )
+
+
+def read_squares(config: ConfigDict, source: Source, indices: np.ndarray) -> np.ndarray:
+    """Reads the images with these indices; random crops are the same at each call."""
+    pixels = source.read(indices)["image"]
+    if source.description.shape[0]:
+        return pixels
+    crop = RandomResizedCrop(config.data.resolution, config.data.smallest_crop)
+    return crop(pixels, [np.random.default_rng([config.seed, index, 2]) for index in indices])
 
 
 @dataclass(frozen=True)
@@ -31,15 +99,14 @@ class Dataset:
 
 def of_config(config: ConfigDict) -> Dataset:
     """The training data of a config; images that training crops at random are cropped once."""
-    config = resolve_num_classes(config)
-    validate(config)
-    source = build.open_source(config)
+    config = Experiment.from_config(resolve_num_classes(config)).config
+    source = open_source(config)
     provenance = source.description.provenance()
     if not source.description.shape[0]:  # cropped at random, see read_squares
         side = config.data.resolution
         provenance["shape"] = [side, side, config.model.channels]
         provenance["origin"] |= {"smallest_crop": config.data.smallest_crop, "seed": config.seed}
-    return Dataset(source, partial(build.read_squares, config, source), provenance)
+    return Dataset(source, partial(read_squares, config, source), provenance)
 
 
 def of_name(name: str, *, split: str | None, data_dir: str | None) -> Dataset:

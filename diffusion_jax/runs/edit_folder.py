@@ -11,7 +11,7 @@ import numpy as np
 
 from diffusion_jax import images
 from diffusion_jax.config import overrides
-from diffusion_jax.generation.edit import inversion_config
+from diffusion_jax.generation.edit import for_inversion
 from diffusion_jax.generation.upscaling import nearest
 from diffusion_jax.images import Uint8Images
 from diffusion_jax.pictures.captions import captioned_grid
@@ -64,13 +64,13 @@ def edit_into(
     Raises:
         ValueError: The inputs do not fit the run, or a result is not finite.
     """
-    config = edits.run.configured(sampling)
+    experiment = edits.run.configured(sampling)
     if name == "invert":
-        config = inversion_config(config, options["inverter"])
+        experiment = for_inversion(experiment, options["inverter"])
     comparison = compare(edits, name, files, masks, labels, sampling, options)
     rows = {"vary": None, "interpolate": 2}.get(name, len(files))
     settings = {
-        **overrides.in_use(config),
+        **overrides.in_use(experiment),
         **options,
         "edit": name,
         "images": [str(file) for file in files],
@@ -126,7 +126,7 @@ def _inversion(
     edits: RunEdits, pixels: Uint8Images, labels: str, sampling: Mapping[str, Any], *, inverter: str
 ) -> Comparison:
     """Compares images with their noise and with the images that it leads back to."""
-    x0, config = to_float(pixels), edits.run.configured(sampling)
+    x0, experiment = to_float(pixels), edits.run.configured(sampling)
     of_images = edits.labels(labels, len(x0))
     editor = edits.editor(len(x0), sampling, inverter=inverter)
     noise = editor.invert(x0, of_images)
@@ -136,8 +136,8 @@ def _inversion(
     shown = noise / np.float32(3 * editor.sampler.path.start_std)
     columns = {
         "image": pixels,
-        "noise": edits.run.pictures(shown, config),
-        "reconstructed": edits.run.pictures(reconstructed, config),
+        "noise": edits.run.gallery(shown, experiment),
+        "reconstructed": edits.run.gallery(reconstructed, experiment),
     }
     return Comparison(columns, ["reconstructed"], {"noise": noise, "error": error})
 

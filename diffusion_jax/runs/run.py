@@ -1,6 +1,6 @@
-"""A trained model in Python: `load` a run, then sample, edit and evaluate it.
+"""Run: a trained model in Python, to sample, edit and evaluate.
 
-The scripts of the same names do the same with flags; equal settings and seeds give equal images.
+The scripts of the same names call it with flags; equal settings and seeds give equal images.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,54 +12,63 @@ from jaxtyping import Int, PyTree
 from ml_collections import ConfigDict
 
 from diffusion_jax import parallel
-from diffusion_jax.config import build, overrides
-from diffusion_jax.config.schema import options_in
-from diffusion_jax.config.validation import validate
+from diffusion_jax.config import overrides
+from diffusion_jax.config.experiment import Experiment
+from diffusion_jax.config.named_configs import changed
+from diffusion_jax.config.named_configs import config as named_config
 from diffusion_jax.evaluation.evaluator import Evaluator
 from diffusion_jax.evaluation.features import make_extractor
-from diffusion_jax.generation import class_labels as class_labels
-from diffusion_jax.generation import guidance_models
+from diffusion_jax.generation import class_labels, guidance_models
 from diffusion_jax.generation.class_labels import Asked
 from diffusion_jax.generation.pixels import Origin, finite_pixels
-from diffusion_jax.generation.sampler import Generator
+from diffusion_jax.generation.sampler import Sampler
+from diffusion_jax.images import Uint8Images
 from diffusion_jax.pictures.gallery import Gallery
 from diffusion_jax.runs import evaluate
+from diffusion_jax.runs import train as training
 from diffusion_jax.runs.run_edits import RunEdits
+from diffusion_jax.sampling import Film
 from diffusion_jax.workdir.classes import load_classes
 from diffusion_jax.workdir.config import load_config
 from diffusion_jax.workdir.parameters import load_params
 
 LARGEST_BATCH = 64
-# What a generator takes at each call; the rest of config.sampling is fixed in it.
+# Settings of sampling that a sampler takes at each call; the others are compiled into it.
 AT_EACH_CALL = ("guidance", "classifier_scale", "steps", "stride", "spacing")
 
 
 class Run:
-    """A trained model with its config, on all devices.
+    """A trained model with its experiment, on all devices.
 
-    Settings of sampling are those of the config unless a call says otherwise, by the names that
-    `config.sampling` and the options of solver and spacing have: solver="heun", steps=20,
-    guidance=1.5, eta=0.3. Changing a number compiles nothing anew; another solver does.
+    Settings of sampling are those of the config unless a call has others, by the names of
+    `config.sampling` and of the options of solver and spacing: solver="heun", steps=20,
+    guidance=1.5, eta=0.3. Changing a number does not compile again; another solver does.
 
-    workdir: where it comes from. config: may be changed. class_names: in the order of the labels.
-    step: of the checkpoint. ema: whether params are the averaged ones.
+    Args:
+        workdir: the folder of the run, or the name of a packaged model.
+        experiment: of the run's config; `run.config.sampling` may be changed afterwards.
+        class_names: in the order of the labels.
+        step: of the checkpoint.
+        params: of the network.
+        ema: True if these are the EMA parameters.
     """
 
     def __init__(
         self,
         workdir: Path,
-        config: ConfigDict,
+        experiment: Experiment,
         class_names: list[str],
         step: int,
         params: PyTree,
         *,
         ema: bool = True,
     ):
-        self.ema = ema
-        self.workdir, self.config, self.step = workdir, config, step
+        self.workdir, self.experiment, self.step = workdir, experiment, step
+        self.config = experiment.config.copy_and_resolve_references().lock()
         self.class_names = class_names
         self.params = params
-        self._generators: dict[tuple, Generator] = {}
+        self.ema = ema
+        self._samplers: dict[tuple, Sampler] = {}
 
     def __repr__(self) -> str:
         side, model = self.config.data.resolution, self.config.model
@@ -82,11 +91,11 @@ class Run:
         a time, on all devices; None chooses. settings: see `Run`. Raises ValueError for labels or
         settings that do not fit the run, and if the model draws values that are not finite.
         """
-        config = self.configured(settings)
+        experiment = self.configured(settings)
         chosen = self.labels(labels, count, seed=seed)
-        generator = self.generator(config, len(chosen), batch_size=batch_size)
-        drawn, _ = generator(self.params, chosen, seed=seed, **at_each_call(config))
-        return self.pictures(drawn, config)
+        sampler = self.sampler(experiment, len(chosen), batch_size=batch_size)
+        pixels, _ = self.draw(sampler, experiment, chosen, seed=seed)
+        return Gallery.of(pixels)
 
     def denoising(
         self,
@@ -98,18 +107,41 @@ class Run:
         of: str = "x",
         **settings: Any,
     ) -> Gallery:
-        """The way from noise to the images of `sample`: (count, frames, height, width, channels).
+        """Samples with intermediate states: (count, frames, height, width, channels).
 
-        frames: at most one a step. of: "x", the states, or "x0", what the network takes them for.
+        frames: at most one a step. of: "x", the states, or "x0", the predicted images.
         """
         if of not in ("x", "x0"):
             raise ValueError(f"of={of!r} must be 'x', the states, or 'x0', the predicted images")
-        config = self.configured(settings)
+        experiment = self.configured(settings)
         chosen = self.labels(labels, count, seed=seed)
-        generator = self.generator(config, len(chosen), frames=frames)
-        _, film = generator(self.params, chosen, seed=seed, **at_each_call(config))
+        sampler = self.sampler(experiment, len(chosen), frames=frames)
+        _, film = self.draw(sampler, experiment, chosen, seed=seed)
         shape = getattr(film, of).shape
-        return self.pictures(getattr(film, of).reshape(-1, *shape[2:]), config).reshape(shape)
+        rows = getattr(film, of).reshape(-1, *shape[2:])
+        return self.gallery(rows, experiment).reshape(shape)
+
+    def draw(
+        self,
+        sampler: Sampler,
+        experiment: Experiment,
+        labels: PyTree,
+        *,
+        seed: int,
+        start: int = 0,
+        truncate: bool = False,
+        **options: Any,
+    ) -> tuple[Uint8Images, Film]:
+        """Samples an image for each label: (pixels, intermediate states in [-1, 1]).
+
+        All sampling of a run goes through here. Image i depends on seed, start + i and its label
+        alone. experiment: with the settings of this call. truncate: see `images.to_uint8`.
+        options: of `Sampler.__call__`. Raises ValueError if the samples are not finite.
+        """
+        x, film = sampler(
+            self.params, labels, seed=seed, start=start, **at_each_call(experiment), **options
+        )
+        return finite_pixels(x, self._origin(experiment), truncate=truncate), film
 
     @property
     def edit(self) -> RunEdits:
@@ -133,27 +165,19 @@ class Run:
         the run's evaluations, and the same call returns it again. Raises FileNotFoundError or
         ValueError if the reference cannot be read or does not fit.
         """
-        config = self.configured(settings)
+        experiment = self.configured(settings)
         for file in str(reference).split(","):
             if not Path(file).expanduser().is_file():
                 raise FileNotFoundError(f"The reference {file} does not exist")
         extract = make_extractor(features, batch_size=batch_size)
-        judge = Evaluator.of_file(self.workdir / "evaluations", extract, str(reference))
-        drawn = evaluate.of_run(
-            self.workdir,
-            config,
-            count=count,
-            checkpoint=self.step,
-            ema=self.ema,
-            labels=labels,
-            seed=seed,
-            truncate=False,
-            batch_size=batch_size,
+        evaluator = Evaluator.of_file(self.workdir / "evaluations", extract, str(reference))
+        samples = evaluate.samples_of(
+            self, experiment, count=count, labels=labels, seed=seed, batch_size=batch_size
         )
-        return judge(drawn)["metrics"]
+        return evaluator(samples)["metrics"]
 
-    def configured(self, settings: Mapping[str, Any]) -> ConfigDict:
-        """A copy of the config with these settings of sampling.
+    def configured(self, settings: Mapping[str, Any]) -> Experiment:
+        """Returns the experiment with these settings of sampling.
 
         Raises ValueError for unknown ones, and for values that do not fit.
         """
@@ -162,8 +186,7 @@ class Run:
         fields = {name: value for name, value in settings.items() if name in known}
         options = {name: value for name, value in settings.items() if name not in known}
         overrides.change(config, fields, options)
-        validate(config)
-        return config
+        return self.experiment.with_sampling(config.sampling)
 
     def labels(
         self, labels: Asked, count: int | None = None, *, seed: int = 0
@@ -185,58 +208,56 @@ class Run:
         chosen = [self._label(label, classes, names) for label in labels]
         return np.array(chosen, np.int32)
 
-    def generator(
+    def sampler(
         self,
-        config: ConfigDict,
+        experiment: Experiment,
         count: int,
         *,
         batch_size: int | None = None,
         frames: int = 0,
         watched: bool = False,
-    ) -> Generator:
-        """What draws with these settings; the same one again for settings of the same kind.
+    ) -> Sampler:
+        """Returns a sampler with these settings; the same one again for settings of the same kind.
 
-        frames, watched: see `Generator`.
+        frames, watched: see `Sampler`.
         """
-        if build.make_model(config).image_conditioned:
+        if experiment.model.image_conditioned:
             raise ValueError("This model enlarges images; use run.edit.enlarge(images)")
-        frames = min(frames, build.make_sampling_path(config).num_steps)
         fixed = {
             name: value
-            for name, value in config.sampling.items()
+            for name, value in experiment.config.sampling.items()
             if name not in AT_EACH_CALL and not isinstance(value, ConfigDict)
         }
+        frames = min(frames, experiment.sampling.path.num_steps)
         settings = str(sorted(fixed.items()))
-        return self._generator(config, count, batch_size, settings, frames=frames, watched=watched)
+        return self._sampler(experiment, count, batch_size, settings, frames, watched)
 
-    def editing_generator(
-        self, config: ConfigDict, count: int, *, batch_size: int | None = None
-    ) -> Generator:
+    def editing_sampler(
+        self, experiment: Experiment, count: int, *, batch_size: int | None = None
+    ) -> Sampler:
         """Returns the sampler with exactly these settings, for edits."""
-        return self._generator(config, count, batch_size, config.sampling.to_json())
+        return self._sampler(experiment, count, batch_size, experiment.config.sampling.to_json())
 
-    def _generator(
+    def _sampler(
         self,
-        config: ConfigDict,
+        experiment: Experiment,
         count: int,
         batch_size: int | None,
         settings: str,
-        *,
         frames: int = 0,
         watched: bool = False,
-    ) -> Generator:
+    ) -> Sampler:
         if batch_size is not None and batch_size < 1:
             raise ValueError(f"batch_size={batch_size} must be at least 1")
         # A few sizes only, since each is compiled once.
         wanted = batch_size or min(LARGEST_BATCH, 2 ** max(0, count - 1).bit_length())
         batch_size = parallel.round_up(wanted)
         key = (batch_size, frames, watched, settings)
-        if key not in self._generators:
-            made = Generator.from_config(
-                config, batch_size=batch_size, frames=frames, watched=watched
+        if key not in self._samplers:
+            self._samplers[key] = Sampler.from_experiment(
+                experiment, batch_size=batch_size, frames=frames, watched=watched
             )
-            self._generators[key] = made
-        return self._generators[key]
+        return self._samplers[key]
 
     def _label(self, label: str | int, classes: int, names: Sequence[str]) -> int:
         if label == class_labels.NO_CLASS:
@@ -252,32 +273,56 @@ class Run:
             raise ValueError(f"{label!r} names {len(found)} classes; give a list of single ones")
         return found[0]
 
-    def pictures(self, drawn: np.ndarray, config: ConfigDict) -> Gallery:
-        """Images in [-1, 1] as pixels. Raises ValueError if they are not finite."""
-        origin = Origin(self.workdir, self.step, config.sampling.guidance)
-        return Gallery.of(finite_pixels(drawn, origin))
+    def gallery(self, samples: np.ndarray, experiment: Experiment) -> Gallery:
+        """Converts images in [-1, 1] to pixels. Raises ValueError if they are not finite."""
+        return Gallery.of(finite_pixels(samples, self._origin(experiment)))
+
+    def _origin(self, experiment: Experiment) -> Origin:
+        return Origin(self.workdir, self.step, experiment.config.sampling.guidance)
 
 
-def at_each_call(config: ConfigDict) -> dict[str, Any]:
-    """What a generator takes at each call: the scales, the path, and the solver's options."""
-    sampling = config.sampling
+def at_each_call(experiment: Experiment) -> dict[str, Any]:
+    """Returns the arguments of a sampler's call: scales, levels, and options of the solver."""
+    settings = experiment.sampling
     return {
-        "guidance_scale": sampling.guidance,
-        "classifier_scale": sampling.classifier_scale if sampling.classifier else 0.0,
-        "path": build.make_sampling_path(config),
-        **options_in(sampling, sampling.solver),
+        "guidance_scale": settings.guidance.scale,
+        "classifier_scale": settings.guidance.classifier_scale or 0.0,
+        "path": settings.path,
+        **settings.options,
     }
 
 
 def load(workdir: str | Path, *, checkpoint: int | None = None, ema: bool = True) -> Run:
-    """The run in a workdir, or a model that comes with the package: load("digits").
+    """Loads the run in a workdir, or a packaged model: load("digits").
 
-    Results of the latter, such as evaluations, are kept in a folder of its name. checkpoint: its
-    step; None: the newest. ema: the averaged parameters, or the raw ones. Raises FileNotFoundError
-    or ValueError if there is no such run or checkpoint, or it cannot be read.
+    Results of the latter, such as evaluations, are kept in a folder of its name.
+
+    Args:
+        checkpoint: its step; None is the newest.
+        ema: the EMA parameters, or else the raw ones.
+
+    Raises:
+        FileNotFoundError, ValueError: if there is no such run or checkpoint, or it is unreadable.
     """
     folder = Path(workdir).expanduser()
-    config = load_config(folder)
-    validate(config)
-    step, params = load_params(folder, config, checkpoint=checkpoint, ema=ema)
-    return Run(folder, config, load_classes(folder), step, params, ema=ema)
+    experiment = Experiment.from_config(load_config(folder))
+    step, params = load_params(folder, experiment, checkpoint=checkpoint, ema=ema)
+    return Run(folder, experiment, load_classes(folder), step, params, ema=ema)
+
+
+def train(
+    experiment: ConfigDict | str | Path,
+    workdir: str | Path,
+    changes: Mapping[str, Any] | None = None,
+) -> Run:
+    """Trains as `scripts.train` does, or resumes from the newest checkpoint; returns the run.
+
+    experiment: a config, or its name or path, see `named_configs.config`, with changes.
+    """
+    if isinstance(experiment, ConfigDict):
+        config = changed(experiment.copy_and_resolve_references(), changes or {})
+    else:
+        config = named_config(experiment, changes)
+    folder = Path(workdir).expanduser()
+    training.train(config, folder)
+    return load(folder)

@@ -9,10 +9,11 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, PyTree
 from ml_collections import ConfigDict
 
+from diffusion_jax.config.experiment import Experiment
 from diffusion_jax.generation.class_labels import Asked
-from diffusion_jax.generation.edit import Editor, inversion_config
+from diffusion_jax.generation.edit import Editor, for_inversion
 from diffusion_jax.generation.input_images import Array, Files, read_images, read_masks
-from diffusion_jax.generation.sampler import Generator, HostImages
+from diffusion_jax.generation.sampler import HostImages, Sampler
 from diffusion_jax.images import Uint8Images
 from diffusion_jax.pictures.gallery import Gallery
 
@@ -29,17 +30,17 @@ class EditableRun(Protocol):
     step: int
     ema: bool
 
-    def configured(self, settings: Mapping[str, Any]) -> ConfigDict: ...
+    def configured(self, settings: Mapping[str, Any]) -> Experiment: ...
 
     def labels(
         self, labels: Asked, count: int | None = None, *, seed: int = 0
     ) -> Int[np.ndarray, "count"]: ...
 
-    def editing_generator(
-        self, config: ConfigDict, count: int, *, batch_size: int | None = None
-    ) -> Generator: ...
+    def editing_sampler(
+        self, experiment: Experiment, count: int, *, batch_size: int | None = None
+    ) -> Sampler: ...
 
-    def pictures(self, drawn: Float[np.ndarray, "..."], config: ConfigDict) -> Gallery: ...
+    def gallery(self, samples: Float[np.ndarray, "..."], experiment: Experiment) -> Gallery: ...
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ class RunEdits:
             second: One image, which is inverted; None to end at noise.
             labels: Labels of the two ends.
             seeds: Seeds whose first noises are the ends; None for the first two noises of `seed`.
-            inverter: The solver of the inversion; see `inversion_config`.
+            inverter: The solver of the inversion; see `for_inversion`.
         """
         labels = self.labels(labels, 2, seed=seed)
         editor = self.editor(count, settings)
@@ -239,9 +240,9 @@ class RunEdits:
             inverter: The solver of an editor that inverts; None for the solver of the settings.
         """
         self._input_side(enlarging)
-        config = self.run.configured(settings)
-        config = inversion_config(config, inverter) if inverter else config
-        sampler = self.run.editing_generator(config, rows, batch_size=self.batch_size)
+        experiment = self.run.configured(settings)
+        experiment = for_inversion(experiment, inverter) if inverter else experiment
+        sampler = self.run.editing_sampler(experiment, rows, batch_size=self.batch_size)
         return Editor(sampler, self.run.params, self.progress)
 
     def _input_side(self, enlarging: bool) -> int:
@@ -259,7 +260,7 @@ class RunEdits:
         return small or self.run.config.data.resolution
 
     def _gallery(self, results: HostImages, settings: Mapping[str, Any]) -> Gallery:
-        return self.run.pictures(results, self.run.configured(settings))
+        return self.run.gallery(results, self.run.configured(settings))
 
 
 def to_float(images: Uint8Images) -> Float[np.ndarray, "batch height width channels"]:

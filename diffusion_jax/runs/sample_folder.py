@@ -1,4 +1,4 @@
-"""Draws images of a run into a folder."""
+"""Sampling into a folder, in shards that an interrupted call resumes."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -7,23 +7,20 @@ from typing import Any
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
 from diffusion_jax import images, parallel
 from diffusion_jax.config import overrides
-from diffusion_jax.config.validation import validate
+from diffusion_jax.config.experiment import Experiment
 from diffusion_jax.generation import class_labels as class_labels
 from diffusion_jax.generation import guidance_models, outputs
 from diffusion_jax.generation.image_shards import Shards, check_free
-from diffusion_jax.generation.pixels import Origin, finite_pixels
-from diffusion_jax.generation.sampler import Generator
-from diffusion_jax.workdir.classes import load_classes
+from diffusion_jax.runs.run import Run
 from diffusion_jax.workdir.layout import next_folder
-from diffusion_jax.workdir.parameters import digest, load_params
+from diffusion_jax.workdir.parameters import digest
 
-BATCH = 64  # images at a time, if there is no wish
+BATCH = 64  # images at a time, unless given
 
-# (all images, those that are there already) -> what is told of each batch, as a context.
+# (number of images, number there already) -> a context that is called with each batch's number.
 Progress = Callable[[int, int], AbstractContextManager[Callable[[int], Any]]]
 
 
@@ -32,62 +29,65 @@ def silent(count: int, done: int) -> Iterator[Callable[[int], None]]:
     yield lambda images: None
 
 
-def draw_into(
+def sample_into(
+    run: Run,
+    experiment: Experiment,
     out: Path | None,
-    workdir: Path,
-    config: ConfigDict,
     choice: outputs.Choice,
     *,
     labels: str = "random",
     count: int | None = None,
     seed: int = 0,
-    checkpoint: int | None = None,
-    ema: bool = True,
     batch_size: int | None = None,
     progress: Progress = silent,
 ) -> dict[Path, str]:
-    """Draws images with the config's sampling settings, and writes what was chosen.
+    """Samples images of a run into a folder, and writes the files of the choice.
 
-    out: the folder, or None for a new one in the workdir. If it holds images of a call with the
-    same arguments that was stopped, this goes on from there, and gives the same files. labels,
-    count: see `labels.parse_labels`. batch_size: global.
+    Args:
+        experiment: of the run, with the settings of sampling.
+        out: the folder, or None for a new one in the workdir. If it holds images of a call with
+            the same arguments that was stopped, this one resumes it, and writes the same files.
+        labels, count: see `class_labels.parse_labels`.
+        batch_size: on all devices.
 
-    Returns the files, with a note on each; none except in process 0. Raises FileNotFoundError or
-    ValueError for arguments that do not fit the run or each other, and if the model draws values
-    that are not finite.
+    Returns:
+        The files, with a note on each; none except in process 0.
+
+    Raises:
+        ValueError: for arguments that do not fit the run or each other, and if the samples are not
+            finite.
     """
-    validate(config)
-    classes, names = guidance_models.classes_of(config, load_classes(workdir))
+    config = experiment.config
+    classes, names = guidance_models.classes_of(config, run.class_names)
     chosen = class_labels.parse_labels(labels, count, classes, names, seed)
     choice.check_count(len(chosen))
-    out = out or next_folder(workdir / "generated")
+    out = out or next_folder(run.workdir / "generated")
     check_free(out)
-    frames = choice.film_frames
-    batch_size = batch_size or parallel.round_up(min(len(chosen), BATCH))
-    generator = Generator.from_config(config, batch_size=batch_size, frames=frames)
     if config.sampling.classifier and (chosen == classes).all():
         raise ValueError(
             "--labels=none was given with a classifier, which can only guide to classes; name some"
         )
-    if generator.model.image_conditioned:
-        generator.model.check_condition(chosen)  # labels alone do not tell it enough
-    step, params = load_params(workdir, config, checkpoint=checkpoint, ema=ema)
+    if experiment.model.image_conditioned:
+        experiment.model.check_condition(chosen)  # labels alone are not its condition
+    frames = choice.film_frames
+    batch_size = batch_size or parallel.round_up(min(len(chosen), BATCH))
+    sampler = run.sampler(experiment, len(chosen), batch_size=batch_size, frames=frames)
     settings = {
-        **overrides.in_use(config),
-        "checkpoint": step,
-        "params": "ema" if ema else "raw",
-        "parameters_sha256": digest(params),
+        **overrides.in_use(experiment),
+        "checkpoint": run.step,
+        "params": "ema" if run.ema else "raw",
+        "parameters_sha256": digest(run.params),
         "seed": seed,
         "batch_size": batch_size,
         **({"frames": frames, "film_of": list(choice.film_of)} if frames else {}),
         **class_labels.described(chosen, classes, names),
     }
-    settings |= guidance_models.digests(generator.guide_params)
-    origin = Origin(workdir, step, config.sampling.guidance)
+    settings |= guidance_models.digests(sampler.guide_params)
 
     def draw(first: int, number: int) -> dict[str, np.ndarray]:
-        drawn, film = generator(params, chosen[first : first + number], seed=seed, start=first)
-        arrays = {"images": finite_pixels(drawn, origin)}
+        rows = chosen[first : first + number]
+        pixels, film = run.draw(sampler, experiment, rows, seed=seed, start=first)
+        arrays = {"images": pixels}
         for of in choice.film_of if frames else ():
             arrays[f"film_{of}"] = images.to_uint8(getattr(film, of))
         return arrays

@@ -1,4 +1,4 @@
-"""The pictures that training shows: samples, or how well a classifier does at each noise."""
+"""Sample grids during training; for a classifier, its accuracy at each noise level."""
 
 from collections.abc import Callable
 from functools import partial
@@ -7,105 +7,103 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, PyTree
-from ml_collections import ConfigDict
 
 from diffusion_jax import images, parallel
-from diffusion_jax.config import build
+from diffusion_jax.config.experiment import Experiment
 from diffusion_jax.data import Source
 from diffusion_jax.diffusion import keys, process
 from diffusion_jax.diffusion.parameterizations import network_inputs
 from diffusion_jax.diffusion.types import Images, Level
 from diffusion_jax.generation.class_labels import captions
 from diffusion_jax.generation.guidance_models import classes_of
-from diffusion_jax.generation.sampler import Generator
+from diffusion_jax.generation.prepared_denoiser import DiffusionModel
+from diffusion_jax.generation.sampler import Sampler
 from diffusion_jax.pictures.captions import captioned
-from diffusion_jax.workdir.parameters import DiffusionModel
+from diffusion_jax.runs.datasets import read_squares
 
-# Parameters -> a picture, uint8; None if what they draw or predict is not finite.
-Preview = Callable[[PyTree], np.ndarray | None]
-
-
-def make_preview(config: ConfigDict, source: Source) -> Preview:
-    """The picture of a config's model. Raises what `Generator.from_config` does."""
-    classifies = build.make_model(config).classifies
-    return (accuracy_by_noise if classifies else grid_of_samples)(config, source)
+# Parameters -> a picture, uint8; None if its samples or logits are not finite.
+SampleGrid = Callable[[PyTree], np.ndarray | None]
 
 
-def grid_of_samples(config: ConfigDict, source: Source) -> Preview:
-    """Samples: a row for each class (at most grid_rows), named at its left."""
-    sampling = config.sampling
+def make_sample_grid(experiment: Experiment, source: Source) -> SampleGrid:
+    """Returns the picture of an experiment. Raises what `Sampler.from_experiment` raises."""
+    make = accuracy_by_noise if experiment.model.classifies else grid_of_samples
+    return make(experiment, source)
+
+
+def grid_of_samples(experiment: Experiment, source: Source) -> SampleGrid:
+    """Samples: a row for each class (at most grid_rows), with its name at the left."""
+    config, model = experiment.config, experiment.model
     classes, names = classes_of(config, list(source.class_names))
-    rows, columns = sampling.grid_rows, sampling.grid_columns
-    if not classes:
-        shown = np.zeros(rows, np.int32)
-    else:
-        shown = np.rint(np.linspace(0, classes - 1, min(rows, classes))).astype(np.int32)
-    condition = shown.repeat(columns)
+    rows, columns = config.sampling.grid_rows, config.sampling.grid_columns
+    labels = np.zeros(rows, np.int32)
+    if classes:
+        labels = np.rint(np.linspace(0, classes - 1, min(rows, classes))).astype(np.int32)
+    condition = labels.repeat(columns)
     batches = -(-len(condition) // config.batch_size)  # of equal sizes
     batch_size = parallel.round_up(-(-len(condition) // batches))
-    generator = Generator.from_config(config, batch_size=batch_size)
-    model = generator.model
+    sampler = Sampler.from_experiment(experiment, batch_size=batch_size)
     if model.image_conditioned:  # the first of the training data
         indices = np.arange(len(condition)) % len(source)
-        x0 = images.normalize(jnp.asarray(build.read_squares(config, source, indices)))
+        x0 = images.normalize(jnp.asarray(read_squares(config, source, indices)))
         of_images = jnp.asarray(source.labels[indices], jnp.int32)
         condition = jax.device_get(model.training_condition(x0, of_images))
 
     def draw(params: PyTree) -> np.ndarray | None:
-        drawn, _ = generator(params, condition, seed=config.seed)
-        if not np.isfinite(drawn).all():
+        samples, _ = sampler(params, condition, seed=config.seed)
+        if not np.isfinite(samples).all():
             return None
         upscale = max(1, 32 // config.data.resolution)
-        picture = images.grid(images.to_uint8(drawn), columns, upscale=upscale)
+        picture = images.grid(images.to_uint8(samples), columns, upscale=upscale)
         if not classes or model.image_conditioned:
             return picture
-        return captioned(picture, captions(shown, classes, names))
+        return captioned(picture, captions(labels, classes, names))
 
     return draw
 
 
-def accuracy_by_noise(config: ConfigDict, source: Source) -> Preview:
-    """The share of images that a classifier knows: a row for each of some noises, from low to high.
+def accuracy_by_noise(experiment: Experiment, source: Source) -> SampleGrid:
+    """Accuracy of a classifier: a row for each of some noise levels, from low to high.
 
-    The noises are of the sampling path (at most grid_rows), the images the first of the training
-    data (at most batch_size), of which a row shows grid_columns.
+    The levels are those of sampling (at most grid_rows), the images the first of the training data
+    (at most batch_size), of which a row shows grid_columns.
     """
-    sampling, classifier = config.sampling, DiffusionModel.from_config(config)
+    config, classifier = experiment.config, DiffusionModel.from_experiment(experiment)
     count = parallel.round_up(min(len(source), config.batch_size))
     indices = np.arange(count) % len(source)
-    levels = build.make_sampling_path(config).levels
+    levels = experiment.sampling.path.levels
     sigmas = np.asarray(levels.sigma) / np.asarray(levels.alpha)
     sigmas = np.unique(sigmas[np.isfinite(sigmas) & (sigmas > 0)])
-    places = np.linspace(0, len(sigmas) - 1, min(sampling.grid_rows, len(sigmas)))
+    places = np.linspace(0, len(sigmas) - 1, min(config.sampling.grid_rows, len(sigmas)))
     sigmas = sigmas[np.rint(places).astype(int)]
     program = parallel.spread(partial(_predicted, classifier))
-    pixels, labels = build.read_squares(config, source, indices), source.labels[indices]
-    columns = min(sampling.grid_columns, count)
+    pixels, labels = read_squares(config, source, indices), source.labels[indices]
+    columns = min(config.sampling.grid_columns, count)
     upscale = max(1, 32 // config.data.resolution)
+    key = keys.derive(config.seed, "preview")
 
     def draw(params: PyTree) -> np.ndarray | None:
         rows, captions = [], []
         for sigma in sigmas:
             level = jax.tree.map(np.float32, classifier.schedule.at_sigma(sigma))
             batch = {"image": pixels, "index": np.arange(count, dtype=np.int32)}
-            x, predicted = program(params, (level, seed_key), parallel.local_rows(batch))
+            x, predicted = program(params, (level, key), parallel.local_rows(batch))
             if (predicted < 0).any():
                 return None
             rows.append(x[:columns] / np.hypot(level.alpha, level.sigma))
             captions.append(f"noise {sigma:.3g}: {np.mean(predicted == labels):.0%}")
-        shown = images.to_uint8(np.concatenate(rows))
-        return captioned(images.grid(shown, columns, upscale=upscale), captions)
+        pixels_of_rows = images.to_uint8(np.concatenate(rows))
+        return captioned(images.grid(pixels_of_rows, columns, upscale=upscale), captions)
 
-    seed_key = keys.derive(config.seed, "preview")
     return draw
 
 
 def _predicted(
     classifier: DiffusionModel, params: PyTree, numbers: PyTree, batch: PyTree
 ) -> tuple[Images, Int[Array, "rows"]]:
-    """(noisy images of a device's rows, the likeliest class of each).
+    """Returns (noisy images of a device's rows, the likeliest class of each).
 
-    -1 in place of a class whose logits are not finite: the likeliest of them would be the first.
+    The class is -1 where logits are not finite.
     """
     level: Level
     level, key = numbers

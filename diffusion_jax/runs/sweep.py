@@ -6,12 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from ml_collections import ConfigDict
-
-from diffusion_jax.config import build, overrides
-from diffusion_jax.config.validation import validate
+from diffusion_jax.config import overrides
+from diffusion_jax.config.experiment import Experiment
 from diffusion_jax.evaluation.evaluator import Evaluator
-from diffusion_jax.runs.evaluate import of_run
+from diffusion_jax.runs.evaluate import samples_of
+from diffusion_jax.runs.run import Run, load
 from diffusion_jax.sampling import count_evaluations
 from diffusion_jax.workdir.config import load_config
 from diffusion_jax.workdir.parameters import find_steps
@@ -25,7 +24,7 @@ SETTINGS = ("workdir", "checkpoint", *SAMPLING, "options", "evaluations", "seed"
 
 @dataclass(frozen=True)
 class Point:
-    """One row of a sweep. sampling: changes to the run's config, see `sampling_settings.change`."""
+    """One row of a sweep. sampling: changes to the run's config, see `overrides.change`."""
 
     workdir: Path
     checkpoint: int
@@ -90,52 +89,54 @@ def points(
 
 
 def evaluate(
-    judge: Evaluator, points: Iterable[Point], protocol: Protocol, *, batch_size: int
+    evaluator: Evaluator, points: Iterable[Point], protocol: Protocol, *, batch_size: int
 ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """Yields for each point its `SETTINGS` and the judge's result."""
+    """Yields for each point its `SETTINGS` and the evaluator's result."""
     # All settings are checked before hours are spent on the first of them.
-    prepared = [(point, _config_of(point, protocol)) for point in points]
-    counts = {}
-    for point, config in prepared:
-        drawn = of_run(
-            point.workdir,
-            config,
+    prepared = [(point, _experiment_of(point, protocol)) for point in points]
+    counts: dict[tuple, int] = {}
+    run: Run | None = None
+    for point, experiment in prepared:
+        if run is None or (run.workdir, run.step) != (point.workdir, point.checkpoint):
+            run = load(point.workdir, checkpoint=point.checkpoint, ema=protocol.ema)
+        samples = samples_of(
+            run,
+            experiment,
             count=protocol.count,
-            checkpoint=point.checkpoint,
-            ema=protocol.ema,
             labels=protocol.labels,
             seed=point.seed,
-            truncate=protocol.truncate,
             batch_size=batch_size,
+            truncate=protocol.truncate,
         )
         if protocol.note:
-            features = judge.extract.about["features"]
-            drawn.about["protocol"] = protocol.note.format(features=features)
-        way = (point.workdir, config.sampling.to_json())
-        if way not in counts:  # which are the same for all checkpoints and seeds
-            counts[way] = _evaluations(config)
-        yield _settings(point, config) | {"evaluations": counts[way]}, judge(drawn)
+            features = evaluator.extract.about["features"]
+            samples.about["protocol"] = protocol.note.format(features=features)
+        key = (point.workdir, experiment.config.sampling.to_json())
+        if key not in counts:  # the same for all checkpoints and seeds
+            counts[key] = _evaluations(experiment)
+        yield _settings(point, experiment) | {"evaluations": counts[key]}, evaluator(samples)
 
 
-def _settings(point: Point, config: ConfigDict) -> dict[str, Any]:
-    """The `SETTINGS` of a point, except for the evaluations, which are counted elsewhere."""
-    in_use = overrides.in_use(config)
+def _settings(point: Point, experiment: Experiment) -> dict[str, Any]:
+    """Returns the `SETTINGS` of a point, except for the number of evaluations."""
+    in_use = overrides.in_use(experiment)
     values = {name: in_use.get(name, "") for name in SAMPLING}
     values["steps" if values["stride"] else "stride"] = ""  # one takes the place of the other
-    changed = overrides.changed_options(config)
+    changed = overrides.changed_options(experiment.config)
     values["options"] = ";".join(f"{n}={v}" for n, v in changed.items() if n not in OPTIONS)
     values |= {"workdir": str(point.workdir), "checkpoint": point.checkpoint, "seed": point.seed}
     return {name: values[name] for name in SETTINGS if name in values}
 
 
-def _evaluations(config: ConfigDict) -> int:
-    """Of the network, for an image. Raises ValueError if path and solver do not fit together."""
-    solver, path = build.make_solver(config), build.make_sampling_path(config)
-    return count_evaluations(solver, path, build.make_schedule(config))
+def _evaluations(experiment: Experiment) -> int:
+    """Counts network evaluations of an image. Raises ValueError if a step is impossible."""
+    settings = experiment.sampling
+    solver = settings.solver(**settings.options)
+    return count_evaluations(solver, settings.path, experiment.schedule)
 
 
-def _config_of(point: Point, protocol: Protocol) -> ConfigDict:
-    """The run's config with the settings of the point. Raises ValueError if they do not fit."""
+def _experiment_of(point: Point, protocol: Protocol) -> Experiment:
+    """Returns the run's experiment at a point. Raises ValueError if its settings do not fit."""
     config = load_config(point.workdir)
     settings = {**point.sampling, **protocol.sampling}
     options = {name: settings.pop(name, None) for name in OPTIONS}
@@ -144,5 +145,4 @@ def _config_of(point: Point, protocol: Protocol) -> ConfigDict:
             raise ValueError(f"--{name} and --option {name}={value} were both given; choose one")
         options[name] = value
     overrides.change(config, settings, options)
-    validate(config)
-    return config
+    return Experiment.from_config(config)

@@ -1,7 +1,7 @@
-"""Exponential moving averages of the parameters, which is what samples are drawn from.
+"""Exponential moving averages (EMA) of the parameters, with which images are sampled.
 
-ema <- d ema + (1 - d) params after each update. An entry of AVERAGES makes d, a function of the
-number of updates made before this one.
+ema <- d ema + (1 - d) params after each update. An entry of AVERAGES returns d as a function of the
+number of updates made before.
 """
 
 from collections.abc import Callable
@@ -16,15 +16,24 @@ Decay = Callable[[Int[Array, ""]], Float[Array, ""]]
 
 
 def update(ema_params: PyTree, params: PyTree, decay: Float[Array, ""]) -> PyTree:
-    """decay ema + (1 - decay) params."""
+    """Returns decay ema + (1 - decay) params."""
     return jax.tree.map(lambda ema, new: ema + (1 - decay) * (new - ema), ema_params, params)
 
 
 def constant(decay: float, start: int = 0) -> Decay:
-    """min(decay, (1 + step) / (10 + step)): short at first, so that the start is forgotten.
+    """Returns d = min(decay, (1 + step) / (10 + step)), which soon forgets the initial parameters.
 
-    start: the first so many updates copy the parameters, d = 0.
+    Args:
+        decay: in [0, 1).
+        start: number of first updates that copy the parameters (d = 0), at least 0.
+
+    Raises:
+        ValueError: for an argument out of its range.
     """
+    if not 0 <= decay < 1:
+        raise ValueError(f"decay={decay} must be in [0, 1)")
+    if start < 0:
+        raise ValueError(f"start={start} must be at least 0")
 
     def decay_at(step: Int[Array, ""]) -> Float[Array, ""]:
         short = (1 + step.astype(jnp.float32)) / (10 + step.astype(jnp.float32))
@@ -34,9 +43,10 @@ def constant(decay: float, start: int = 0) -> Decay:
 
 
 def half_life(batch_size: int, *, images: float = 50e6, rampup: float = 0.05) -> Decay:
-    """0.5^(B / h): what is h images old counts half. EDM (arXiv:2206.00364), appendix F.
+    """Returns d = 0.5^(B / h), a half-life of h images. EDM (arXiv:2206.00364), appendix F.
 
-    h = min(images, rampup n), where n = B step is the number of images seen before.
+    h = min(images, rampup n), where n = B step is the number of images seen before. Raises
+    ValueError unless images and rampup are positive.
     """
     if images <= 0 or rampup <= 0:
         raise ValueError(f"images={images} and rampup={rampup} must be positive")
@@ -48,15 +58,21 @@ def half_life(batch_size: int, *, images: float = 50e6, rampup: float = 0.05) ->
     return decay_at
 
 
-def power(*, sigma_rel: float = 0.05, second_sigma_rel: float = 0.0) -> Decay:
-    """(1 - 1 / t)^(gamma + 1), with t counting this update: the weight of update s is s^gamma.
+def power(*, sigma_rel: float = 0.05, second_sigma_rel: float | None = None) -> Decay:
+    """Returns d = (1 - 1 / t)^(gamma + 1), t counting this update: update s has weight s^gamma.
 
-    EDM2 (arXiv:2312.02696), section 3.1. sigma_rel: the width of that profile, relative to t; see
-    `gamma_of`. second_sigma_rel: of one more average of the same run, from which `post_hoc` makes
-    averages of other widths; 0: none.
+    EDM2 (arXiv:2312.02696), section 3.1.
+
+    Args:
+        sigma_rel: the width of that profile, relative to t; see `gamma_of`.
+        second_sigma_rel: width of a second average of the same run, from which `post_hoc_ema`
+            makes averages of other widths; None for no second average.
+
+    Raises:
+        ValueError: for widths out of range, or equal ones.
     """
-    if second_sigma_rel:
-        gamma_of(second_sigma_rel)  # knows its own limits
+    if second_sigma_rel is not None:
+        gamma_of(second_sigma_rel)  # checks the range
         if second_sigma_rel == sigma_rel:
             raise ValueError(f"second_sigma_rel={second_sigma_rel} must differ from sigma_rel")
     exponent = gamma_of(sigma_rel) + 1
@@ -68,14 +84,14 @@ def power(*, sigma_rel: float = 0.05, second_sigma_rel: float = 0.0) -> Decay:
 
 
 def gamma_of(sigma_rel: float) -> float:
-    """gamma with sigma_rel^2 = (gamma + 1) / ((gamma + 2)^2 (gamma + 3)). EDM2, eq. 126."""
+    """Returns gamma with sigma_rel^2 = (gamma + 1) / ((gamma + 2)^2 (gamma + 3)). EDM2, eq. 126."""
     if not 0 < sigma_rel < 0.28:
         raise ValueError(f"sigma_rel={sigma_rel} must be above 0 and less than 0.28")
     q = sigma_rel**-2
     return float(np.roots([1, 7, 16 - q, 12 - q]).real.max())
 
 
-# What `config.average` can be. Options are keyword arguments, and a section of the config.
+# By `config.ema.name`. Options are keyword arguments, and a section of the config.
 AVERAGES: dict[str, Callable[..., Decay]] = {
     "constant": constant,
     "half_life": half_life,

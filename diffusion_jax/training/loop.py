@@ -1,12 +1,12 @@
-"""The training loop: step after step, metrics, pictures and checkpoints in between."""
+"""The training loop: steps, and the metrics, sample grids and checkpoints between them."""
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import jax
 import numpy as np
 from jaxtyping import PyTree
-from ml_collections import ConfigDict
 
 from diffusion_jax import parallel
 from diffusion_jax.training import metrics as step_metrics
@@ -16,111 +16,179 @@ from diffusion_jax.training.nan_guard import Recover, SkippedInARow, describe
 from diffusion_jax.training.state import TrainState
 
 
-def run_steps(
-    config: ConfigDict,
-    step: Callable[[TrainState, PyTree], tuple[TrainState, Metrics]],
-    state: TrainState,
-    data: Iterator[PyTree],
-    draw: Callable[[TrainState], np.ndarray | None],
-    save: Callable[[int, TrainState], None],
-    report: Reporter,
-    interrupted: Callable[[], bool],
-    check_saved: Callable[[], None],
-    recover: Recover,
-    since_line: Running,
-) -> TrainState:
-    """Trains from state.step to config.steps, or until `interrupted`; returns the last state.
+@dataclass(frozen=True)
+class LoopSettings:
+    """Numbers of the training loop, named as in the config. Raises ValueError out of range.
 
-    step: as `parallel.data_parallel` returns it. data: batches of this process. draw: state ->
-    picture, or None if what its average draws is not finite. save: writes a checkpoint of (step,
-    state), or raises FloatingPointError if that is not finite. check_saved: raises an error if
-    writing has failed. recover: called for a state that is not finite, and after
-    config.max_nan_steps steps in a row that were skipped; between those, no checkpoint is written.
-    since_line: the metrics since the last line of them. A picture of state.step that is due and was
-    never drawn is drawn first. A run that is
-    interrupted ends with a picture, too, once its checkpoint is saved.
+    Args:
+        steps: updates of the whole run.
+        batch_size: images of an update, on all devices.
+        micro_batches: parts in which a batch is computed.
+        log_every: steps between lines of metrics.
+        sample_every: steps between sample grids.
+        early_sample_minutes: minutes until a first grid in between; None for no such grid.
+        checkpoint_every: steps between checkpoints.
+        keep_latest: number of checkpoints to keep.
+        keep_every: checkpoints of multiples of this step are kept for ever; None for none.
+        max_nan_steps: non-finite steps in a row after which the run stops or rolls back.
+        roll_back: True to continue from the newest checkpoint then.
     """
-    first = int(state.step) + 1
-    early = _after(60 * config.early_sample_minutes if first == 1 else 0.0)
-    pending: tuple[int, Metrics] | None = None
-    skipped = SkippedInARow()
-    keep = False
-    went_back = False  # to the state of a checkpoint, which is not saved again before a good step
 
-    def read(number: int, metrics: Metrics) -> None:
-        nonlocal state, went_back
-        metrics = jax.device_get(metrics)
-        now = step_metrics.means(metrics)
-        skipped.add(metrics)
-        if skipped.count:
-            wrong = describe(metrics)
-            report.say(f"Not finite at step {number}, which is skipped: {wrong}")
-            metrics = step_metrics.without_losses(metrics)
-        if skipped.count >= config.max_nan_steps:
-            state = recover(number, state, wrong, skipped.count)
-            skipped.count, went_back = 0, True
-        elif not skipped.count:
-            went_back = False
-        report.advance(now["loss"])
-        since_line.add(metrics)
-        if number % config.log_every == 0 or number == config.steps:
-            report.scalars(number, since_line.take())
+    steps: int
+    batch_size: int
+    micro_batches: int
+    log_every: int
+    sample_every: int
+    early_sample_minutes: float | None
+    checkpoint_every: int
+    keep_latest: int
+    keep_every: int | None
+    max_nan_steps: int
+    roll_back: bool
 
-    def shows(number: int) -> bool:
-        return number % config.sample_every == 0 or number == config.steps
+    def __post_init__(self) -> None:
+        for name in [
+            "steps",
+            "batch_size",
+            "micro_batches",
+            "log_every",
+            "sample_every",
+            "checkpoint_every",
+            "keep_latest",
+            "keep_every",
+            "max_nan_steps",
+        ]:
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name}={value} must be at least 1")
+        minutes = self.early_sample_minutes
+        if minutes is not None and minutes <= 0:
+            raise ValueError(f"early_sample_minutes={minutes} must be positive, or None")
+        if self.batch_size % self.micro_batches:
+            raise ValueError(
+                f"batch_size={self.batch_size} is not divisible by "
+                f"micro_batches={self.micro_batches}"
+            )
 
-    def picture(number: int) -> None:
-        drawn = draw(state)
-        if drawn is None:
-            report.say(f"No picture of step {number}: what the parameters draw is not finite")
+
+@dataclass(frozen=True)
+class TrainingLoop:
+    """Trains until settings.steps, or until interrupted.
+
+    Args:
+        settings: the numbers of the loop.
+        step: as `parallel.data_parallel` returns it.
+        batches: of this process.
+        reporter: progress bar and metrics.
+        since_line: the metrics since their last line.
+        sample_grid: state -> picture; None if what its EMA samples is not finite.
+        save: writes a checkpoint of (step, state); raises FloatingPointError unless it is finite.
+        check_saved: raises an error if the last checkpoint could not be written.
+        recover: called for a state that is not finite, and after settings.max_nan_steps skipped
+            steps in a row. Between those no checkpoint is written.
+        interrupted: () -> True once the run has to stop.
+    """
+
+    settings: LoopSettings
+    step: Callable[[TrainState, PyTree], tuple[TrainState, Metrics]]
+    batches: Iterator[PyTree]
+    reporter: Reporter
+    since_line: Running
+    sample_grid: Callable[[TrainState], np.ndarray | None]
+    save: Callable[[int, TrainState], None]
+    check_saved: Callable[[], None]
+    recover: Recover
+    interrupted: Callable[[], bool]
+
+    def run(self, state: TrainState) -> TrainState:
+        """Returns the state after the last step.
+
+        A grid of state.step that is due and missing is sampled first. A run that is interrupted
+        ends with a grid, too, once its checkpoint is saved.
+        """
+        settings = self.settings
+        first = int(state.step) + 1
+        early = _after(settings.early_sample_minutes if first == 1 else None)
+        skipped = SkippedInARow()
+        pending: tuple[int, Metrics] | None = None
+        keep = False
+        rolled_back = False  # to a checkpoint, which is not saved again before a good step
+
+        def read_metrics(number: int, metrics: Metrics) -> None:
+            nonlocal state, rolled_back
+            metrics = jax.device_get(metrics)
+            loss = step_metrics.means(metrics)["loss"]
+            skipped.add(metrics)
+            if skipped.count:
+                wrong = describe(metrics)
+                self.reporter.say(f"Not finite at step {number}, which is skipped: {wrong}")
+                metrics = step_metrics.without_losses(metrics)
+            if skipped.count >= settings.max_nan_steps:
+                state = self.recover(number, state, wrong, skipped.count)
+                skipped.count, rolled_back = 0, True
+            elif not skipped.count:
+                rolled_back = False
+            self.reporter.advance(loss)
+            self.since_line.add(metrics)
+            if number % settings.log_every == 0 or number == settings.steps:
+                self.reporter.scalars(number, self.since_line.take())
+
+        if first > 1 and self._shows(first - 1) and self.reporter.lacks_picture(first - 1):
+            self._sample(first - 1, state)
+
+        for number in range(first, settings.steps + 1):
+            batch = parallel.shard(self.reporter.next_of(self.batches))
+            state, metrics = self.step(state, batch)
+            # The metrics of the step before are read while the device computes this one.
+            if pending:
+                read_metrics(*pending)
+            pending = number, metrics
+
+            self.check_saved()
+            stop, last = self.interrupted(), number == settings.steps
+            keep |= stop or last or number % settings.checkpoint_every == 0
+            show = stop or self._shows(number) or early()
+            if keep or show:
+                read_metrics(*pending)
+                pending = None
+            if keep and not rolled_back and (not skipped.count or stop or last):
+                try:
+                    self.save(number, state)
+                except FloatingPointError as error:
+                    state = self.recover(number, state, str(error).partition(";")[0], 0)
+                    rolled_back = True
+                keep = False
+            if show:
+                self._sample(number, state)
+                self.reporter.restart_clock()
+            if stop:
+                break
+        return state
+
+    def _shows(self, number: int) -> bool:
+        return number % self.settings.sample_every == 0 or number == self.settings.steps
+
+    def _sample(self, number: int, state: TrainState) -> None:
+        picture = self.sample_grid(state)
+        if picture is None:
+            self.reporter.say(f"No samples of step {number}: they are not finite")
         else:
-            report.picture(number, drawn)
-
-    if first > 1 and shows(first - 1) and report.lacks_picture(first - 1):
-        picture(first - 1)
-
-    for number in range(first, config.steps + 1):
-        state, metrics = step(state, parallel.shard(report.next_of(data)))
-        # The metrics of the step before are there by now, or soon: the device always has work.
-        if pending:
-            read(*pending)
-        pending = number, metrics
-
-        check_saved()
-        stop = interrupted()
-        keep |= stop or number % config.checkpoint_every == 0 or number == config.steps
-        show = stop or shows(number) or early()
-        if keep or show:
-            read(*pending)
-            pending = None
-        if keep and not went_back and (not skipped.count or stop or number == config.steps):
-            try:
-                save(number, state)
-            except FloatingPointError as error:
-                state = recover(number, state, str(error).partition(";")[0], 0)
-                went_back = True
-            keep = False
-        if show:
-            picture(number)
-            report.restart_clock()
-        if stop:
-            break
-    return state
+            self.reporter.picture(number, picture)
 
 
-def _after(seconds: float) -> Callable[[], bool]:
-    """A function that returns True once, so many seconds after its first call; 0: never.
+def _after(minutes: float | None) -> Callable[[], bool]:
+    """Returns a function that is True once, when this time has passed since its first call.
 
-    With several processes never, since their clocks differ and all must draw at the same step.
+    With several processes it never is: their clocks differ, and all must sample at the same step.
     """
     since = None
-    done = not seconds or jax.process_count() > 1
+    done = minutes is None or jax.process_count() > 1
 
     def passed() -> bool:
         nonlocal since, done
         now = time.monotonic()
         since = now if since is None else since
-        due = not done and now >= since + seconds
+        due = not done and now >= since + 60 * minutes
         done |= due
         return due
 

@@ -1,27 +1,66 @@
-"""AdamW, with optional warm-up, decay of the learning rate and clipping of the gradient."""
+"""AdamW with warm-up, learning-rate decay and gradient clipping."""
 
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
-DECAYS = ("cosine", "linear", "inverse_sqrt")
+DECAYS = ("constant", "cosine", "linear", "inverse_sqrt")
+# The warm-up, as a share of all steps, where no number is given.
+WARMUP_SHARE = 20
 
 
 def learning_rate_schedule(
-    learning_rate: float, warmup_steps: int, decay_steps: int, decay: str = "cosine"
+    learning_rate: float,
+    total_steps: int,
+    warmup_steps: int | None = None,
+    decay: str = "constant",
+    decay_steps: int | None = None,
 ) -> optax.Schedule:
-    """Linear from 0 over warmup_steps, then constant, or falling.
+    """Returns the learning rate as a function of the number of updates made before.
 
-    warmup_steps = 0 starts at once; decay_steps = 0 stays constant. decay: "cosine" and "linear"
-    are 0 at decay_steps. "inverse_sqrt" is learning_rate sqrt(decay_steps / step) from decay_steps
-    on (EDM2, arXiv:2312.02696, eq. 67).
+    It rises linearly from 0 over the warm-up, and then stays constant or falls.
+
+    Args:
+        learning_rate: the largest, above 0.
+        total_steps: updates of the whole run.
+        warmup_steps: 0 starts at once; None is a twentieth of total_steps.
+        decay: one of DECAYS. "cosine" and "linear" reach 0 at decay_steps; "inverse_sqrt" is
+            learning_rate sqrt(decay_steps / step) from decay_steps on (EDM2, arXiv:2312.02696,
+            eq. 67).
+        decay_steps: None is total_steps.
+
+    Raises:
+        ValueError: for an argument out of its range.
     """
-    if not decay_steps and not warmup_steps:
+    if not 0 < np.float32(learning_rate) < np.inf:
+        raise ValueError(f"learning_rate={learning_rate} must be positive, and a float32")
+    if decay not in DECAYS:
+        raise ValueError(f"decay={decay} must be one of {', '.join(DECAYS)}")
+    if decay_steps is not None and decay == "constant":
+        raise ValueError(
+            f"decay_steps={decay_steps} has no effect with decay=constant; set decay_steps=None, "
+            "or another decay"
+        )
+    if decay == "inverse_sqrt" and decay_steps is None:
+        raise ValueError("decay=inverse_sqrt needs decay_steps, where the decay begins")
+    if warmup_steps is None:
+        warmup_steps = total_steps // WARMUP_SHARE
+    if decay_steps is None:
+        decay_steps = total_steps
+    if warmup_steps < 0:
+        raise ValueError(f"warmup_steps={warmup_steps} must be at least 0")
+    if decay != "constant" and not warmup_steps < decay_steps:
+        raise ValueError(
+            f"warmup_steps={warmup_steps} must be less than decay_steps={decay_steps}, which is "
+            "the number of steps unless given; set warmup_steps=0, say"
+        )
+    if decay == "constant" and not warmup_steps:
         return optax.constant_schedule(learning_rate)
-    if not decay_steps:
+    if decay == "constant":
         return optax.linear_schedule(0.0, learning_rate, warmup_steps)
     if decay == "cosine" and not warmup_steps:
         return optax.cosine_decay_schedule(learning_rate, decay_steps)
@@ -41,30 +80,48 @@ def learning_rate_schedule(
 
 def adamw(
     learning_rate: float,
-    warmup_steps: int,
-    decay_steps: int,
+    total_steps: int,
+    warmup_steps: int | None,
+    decay: str,
+    decay_steps: int | None,
     b1: float,
     b2: float,
     eps: float,
     weight_decay: float,
-    clip_norm: float,
-    decay: str = "cosine",
+    clip_norm: float | None,
 ) -> optax.GradientTransformation:
-    """AdamW (arXiv:1711.05101), with weight decay on all parameters; without it this is Adam.
+    """Returns AdamW (arXiv:1711.05101), with weight decay on all parameters.
 
-    warmup_steps, decay_steps, decay: see `learning_rate_schedule`. clip_norm: the largest global
-    norm of the gradient; 0 does not clip. `update` can be told that norm, where it sees a part of
-    the gradient alone.
+    Args:
+        learning_rate, total_steps, warmup_steps, decay, decay_steps: see
+            `learning_rate_schedule`.
+        b1, b2: decays of the moments, in [0, 1).
+        eps: added to the root of the second moment, above 0.
+        weight_decay: at least 0; with 0 this is Adam.
+        clip_norm: the largest global norm of the gradient; None does not clip. `update` accepts
+            that norm as `norm`, where it is given a part of the gradient alone.
+
+    Raises:
+        ValueError: for an argument out of its range.
     """
-    schedule = learning_rate_schedule(learning_rate, warmup_steps, decay_steps, decay)
+    schedule = learning_rate_schedule(learning_rate, total_steps, warmup_steps, decay, decay_steps)
+    for name, value in (("b1", b1), ("b2", b2)):
+        if not 0 <= value < 1:
+            raise ValueError(f"{name}={value} must be in [0, 1)")
+    if not 0 < np.float32(eps) < np.inf:
+        raise ValueError(f"eps={eps} must be positive, and a float32")
+    if weight_decay < 0:
+        raise ValueError(f"weight_decay={weight_decay} must be at least 0")
+    if clip_norm is not None and clip_norm <= 0:
+        raise ValueError(f"clip_norm={clip_norm} must be positive, or None for no clipping")
     optimizer = optax.adamw(schedule, b1, b2, eps, weight_decay=weight_decay)
-    # One structure of the state either way, so that a run can change its mind.
-    clip = _clip(clip_norm) if clip_norm else optax.identity()
+    # The same structure of the state either way, so that a resumed run can change it.
+    clip = optax.identity() if clip_norm is None else _clip(clip_norm)
     return optax.chain(clip, optimizer)
 
 
 def _clip(largest: float) -> optax.GradientTransformationExtraArgs:
-    """`optax.clip_by_global_norm`, which may be told the norm."""
+    """Returns `optax.clip_by_global_norm`, with the norm as an optional argument."""
 
     def update(
         updates: PyTree,

@@ -1,12 +1,12 @@
 """The config that a run was last started with: config.json in its workdir."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from ml_collections import ConfigDict
 
+from diffusion_jax.config import schema
+from diffusion_jax.config.named_configs import config as named_config
 from diffusion_jax.files import atomic, json_files, limits
 from diffusion_jax.workdir.layout import CONFIG_FILE, pretrained_names, resolve_workdir
 
@@ -32,7 +32,7 @@ def load_config(workdir: Path) -> ConfigDict:
         )
     values = json_files.read_object(path, remedy="restore it from a copy")
     try:
-        return ConfigDict(_lists_to_tuples(values)).lock()
+        return schema.from_values(values, named_config("base")).lock()
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         reason = limits.one_line(error)
         raise ValueError(
@@ -40,27 +40,9 @@ def load_config(workdir: Path) -> ConfigDict:
         ) from None
 
 
-def _lists_to_tuples(value: Any) -> Any:
-    """Converts the lists of JSON to tuples, which fields of a config are."""
-    if isinstance(value, dict):
-        return {name: _lists_to_tuples(inner) for name, inner in value.items()}
-    return tuple(map(_lists_to_tuples, value)) if isinstance(value, list) else value
-
-
-def flatten(section: Mapping | ConfigDict, prefix: str = "") -> dict[str, Any]:
-    """Returns the values by dotted name, such as "model.width"."""
-    values = {}
-    for name, value in section.items():
-        if isinstance(value, Mapping | ConfigDict):
-            values.update(flatten(value, f"{prefix}{name}."))
-        else:
-            values[prefix + name] = value
-    return values
-
-
 def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
     """Lists the changed fields, as lines such as "model.width: 128 -> 64"."""
-    before, after = flatten(old), flatten(new)
+    before, after = schema.flatten(old), schema.flatten(new)
     return [
         f"{name}: {before.get(name)} -> {after.get(name)}"
         for name in sorted(before.keys() | after.keys())

@@ -2,20 +2,15 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import jax
 import numpy as np
 from jaxtyping import PyTree
-from ml_collections import ConfigDict
 
 from diffusion_jax import parallel
-from diffusion_jax.config import build
-from diffusion_jax.diffusion.parameterizations import Parameterization
-from diffusion_jax.diffusion.schedules import Schedule
-from diffusion_jax.models import Network
+from diffusion_jax.config.experiment import Experiment
 from diffusion_jax.training.checkpoints import Checkpoints
 from diffusion_jax.training.state import init_params
 from diffusion_jax.workdir import pretrained
@@ -23,17 +18,17 @@ from diffusion_jax.workdir.layout import CHECKPOINTS, PRETRAINED, resolve_workdi
 
 
 def load_params(
-    workdir: Path, config: ConfigDict, *, checkpoint: int | None = None, ema: bool = True
+    workdir: Path, experiment: Experiment, *, checkpoint: int | None = None, ema: bool = True
 ) -> tuple[int, PyTree]:
     """(step, parameters) of one checkpoint of a run, on every device.
 
     workdir: or the name of a model that comes with the package, which has one checkpoint, of
     averaged parameters. checkpoint: its step; None is the newest. ema: the averaged parameters, or
     else the raw ones. Raises FileNotFoundError if there is none, ValueError if it is not of the
-    config's model.
+    experiment's model.
     """
-    model = build.make_model(config)
-    like = jax.eval_shape(lambda: init_params(model, config.seed, config.data.resolution))
+    resolution = experiment.config.data.resolution
+    like = jax.eval_shape(lambda: init_params(experiment.model, 0, resolution))
     if _is_pretrained(workdir):
         if not ema:
             raise ValueError(
@@ -78,24 +73,3 @@ def digest(params: PyTree) -> str:
     for leaf in jax.tree.leaves(jax.device_get(params)):
         total.update(np.ascontiguousarray(leaf))
     return total.hexdigest()
-
-
-@dataclass(frozen=True)
-class DiffusionModel:
-    """A network, with the schedule and the parameterization that it was trained with."""
-
-    model: Network
-    schedule: Schedule
-    parameterization: Parameterization
-
-    @classmethod
-    def from_config(cls, config: ConfigDict) -> "DiffusionModel":
-        return cls(
-            build.make_model(config),
-            build.make_schedule(config),
-            build.make_parameterization(config),
-        )
-
-    @property
-    def takes_condition(self) -> bool:
-        return self.model.example_condition(1) is not None

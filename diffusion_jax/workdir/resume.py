@@ -11,7 +11,7 @@ from diffusion_jax.workdir.config import differences, load_config
 from diffusion_jax.workdir.layout import CHECKPOINTS, CONFIG_FILE
 
 # What a run cannot change once it has parameters.
-FIXED = ("behaviour", "model.", "schedule.", "data.resolution", "parameterization")
+FIXED = ("original_quirks", "model.", "schedule.", "data.resolution", "parameterization")
 FREE = ("model.dtype", "model.dropout", "model.remat")
 # Of the EDM schedule, what only sampling reads.
 FREE += ("schedule.edm.sigma_min", "schedule.edm.sigma_max", "schedule.edm.rho")
@@ -27,7 +27,7 @@ def changes_since(config: ConfigDict, workdir: Path) -> list[str]:
     if not (workdir / CONFIG_FILE).exists():
         return []
     changes = differences(load_config(workdir), config)
-    chosen = {"schedule": config.schedule.name, "parameterizations": config.parameterization}
+    chosen = {"schedule": config.schedule.name, "parameterization": config.parameterization.name}
 
     def is_fixed(change: str) -> bool:
         section, *rest = change.split(":")[0].split(".")

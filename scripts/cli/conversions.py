@@ -173,22 +173,22 @@ def export_safetensors(workdir: Path, out: Path, *, checkpoint: int | None, raw:
 
 
 def _config_of(workdir: Path) -> ConfigDict:
-    from diffusion_jax.config.validation import validate
+    from diffusion_jax.config.experiment import Experiment
     from diffusion_jax.workdir.config import load_config
 
     config = load_config(workdir)
-    validate(config)
+    Experiment.from_config(config)
     return config
 
 
 def _valid(config: ConfigDict, step: int) -> ConfigDict:
-    """The config, with steps left to train. Raises ValueError if it is invalid."""
-    from diffusion_jax.config.validation import validate
+    """Returns the config, with steps left to train. Raises ValueError if it is invalid."""
+    from diffusion_jax.config.experiment import Experiment
 
     config = config.copy_and_resolve_references()
     if step >= config.steps:
         config.steps = step + 100_000
-    validate(config)
+    Experiment.from_config(config)
     return config
 
 

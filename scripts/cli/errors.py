@@ -100,6 +100,6 @@ def _no_field(name: str, guess: str = "") -> Exception:
 def _fields() -> list[str]:
     """The fields that every config has, by dotted name."""
     from configs import base
-    from diffusion_jax.workdir.config import flatten
+    from diffusion_jax.config.schema import flatten
 
     return list(flatten(base.get_config()))

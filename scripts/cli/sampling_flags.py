@@ -4,7 +4,6 @@ import math
 from typing import Any
 
 from absl import flags
-from ml_collections import ConfigDict
 
 from scripts.cli import flag_values, guidance_flags
 
@@ -59,25 +58,10 @@ OF_DRAWING = (
 
 
 def given() -> dict[str, Any]:
-    """Returns the settings that flags set, with options of solver and spacing, by name."""
-    fields, options = _given()
-    return {name: value for name, value in (fields | options).items() if value is not None}
+    """Returns the settings that flags set, with options of solver and spacing, by name.
 
-
-def change(config: ConfigDict) -> None:
-    """Changes the config's sampling section by the flags.
-
-    Raises ValueError if the config is not valid then.
+    Raises ValueError for flags that contradict each other.
     """
-    from diffusion_jax.config import overrides
-    from diffusion_jax.config.validation import validate
-
-    overrides.change(config, *_given())
-    validate(config)
-
-
-def _given() -> tuple[dict[str, Any], dict[str, Any]]:
-    """Returns fields of `config.sampling`, None where a flag is missing, and options."""
     eta = _ETA.value
     if _DDIM_SCALE.value is not None:
         if eta is not None:
@@ -93,4 +77,5 @@ def _given() -> tuple[dict[str, Any], dict[str, Any]]:
         "clip": _CLIP.value,
         **guidance_flags.given(),
     }
-    return fields, flag_values.sampling_options(_OPTION.value, eta=eta)
+    fields = {name: value for name, value in fields.items() if value is not None}
+    return fields | flag_values.sampling_options(_OPTION.value, eta=eta)

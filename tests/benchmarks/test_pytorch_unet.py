@@ -7,7 +7,7 @@ import pytest
 from numpy.testing import assert_allclose
 from tiny import tiny_config
 
-from diffusion_jax.config import build
+from diffusion_jax.config.experiment import Experiment, make_model
 from diffusion_jax.diffusion import losses, parameterizations, process
 from diffusion_jax.training.state import init_params
 
@@ -26,7 +26,7 @@ def config():
 @pytest.fixture(scope="module")
 def network(config):
     """(ours as a function of x, c_noise and labels; the same in PyTorch)."""
-    model = build.make_model(config)
+    model = make_model(config)
     params = jax.jit(lambda: init_params(model, 0, 8))()
     generator = np.random.default_rng(0)  # away from gains of 1 and biases of 0
     params = jax.tree.map(lambda x: x + 0.1 * generator.standard_normal(x.shape, x.dtype), params)
@@ -72,7 +72,7 @@ def test_the_losses_are_the_same(config, network, ordinary_promotion):
     ours, theirs = network
     numbers = inputs()
     x0, noise, t, labels = to_jax(*numbers)
-    schedule, parameterization = build.make_schedule(config), parameterizations.eps()
+    schedule, parameterization = Experiment.from_config(config).schedule, parameterizations.eps()
     level = schedule.level(t)
     x = process.q_sample(level, x0, noise)
     output = ours(x, level.c_noise, labels)

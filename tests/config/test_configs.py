@@ -1,15 +1,20 @@
 import importlib
 import itertools
+import json
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 from tiny import tiny_config
 
 from configs import base
-from diffusion_jax.config import build, overrides
+from diffusion_jax.config import overrides, schema
+from diffusion_jax.config.experiment import Experiment, make_model
 from diffusion_jax.config.schema import TABLES, options_by_name, options_of
-from diffusion_jax.config.validation import validate
+from diffusion_jax.diffusion import weights
+from diffusion_jax.runs import datasets
 from diffusion_jax.sampling import SOLVERS, SPACINGS
 from diffusion_jax.training.state import init_params
 from diffusion_jax.workdir.classes import load_classes, save_classes
@@ -29,11 +34,11 @@ PARAMETERS = {
 @pytest.mark.parametrize("name", NAMES)
 def test_every_config_is_valid_and_builds(name):
     config = importlib.import_module(f"configs.{name}").get_config()
-    if name == "base":
+    if name == "base" or config.model.num_classes is None:
         config.model.num_classes = 10
-    validate(config)
+    Experiment.from_config(config)
     assert config.is_locked
-    model = build.make_model(config)
+    model = make_model(config)
     params = jax.eval_shape(lambda: init_params(model, config.seed, config.data.resolution))
     count = sum(leaf.size for leaf in jax.tree.leaves(params))
     assert count == PARAMETERS.get(name, count)
@@ -55,8 +60,39 @@ def test_the_published_hyper_parameters():
 
 def test_one_switch_for_model_and_schedule():
     config = base.get_config()
-    config.behaviour = "original"
-    assert config.model.behaviour == config.schedule.behaviour == "original"
+    config.model.num_classes = 10
+    plain = Experiment.from_config(config)
+    config.original_quirks = True
+    quirky = Experiment.from_config(config)
+    assert plain.model != quirky.model
+    assert plain.schedule.sigma_range != quirky.schedule.sigma_range
+
+
+def test_warm_up_and_decay_follow_the_steps_unless_they_are_given():
+    """Of a stored config, too, that is resumed with more steps."""
+    config = tiny_config(
+        steps=40, optimizer__warmup_steps=None, optimizer__decay="cosine", optimizer__b1=0.8
+    )
+    rate = Experiment.from_config(config).learning_rate
+    assert float(rate(2)) == pytest.approx(1e-3)
+    assert float(rate(40)) == pytest.approx(0, abs=1e-9)
+    longer = schema.from_values(json.loads(json.dumps(config.to_dict())), base.get_config())
+    longer.steps = 80
+    rate = Experiment.from_config(longer).learning_rate
+    assert float(rate(4)) == pytest.approx(1e-3)
+    assert float(rate(40)) > 4e-4
+    assert float(rate(80)) == pytest.approx(0, abs=1e-9)
+
+
+def test_parameterization_and_weight_have_one_sigma_data():
+    """With EDM's weight, the error of its target has the weight 1 at all levels."""
+    config = tiny_config(
+        parameterization__name="edm", parameterization__sigma_data=0.7, loss__weight="edm"
+    )
+    experiment = Experiment.from_config(config)
+    level = experiment.schedule.level(jnp.array([10, 500, 900]))
+    gain = weights.gain(experiment.parameterization, level)
+    np.testing.assert_allclose(experiment.weight(level, gain), 1, rtol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +110,7 @@ def test_one_switch_for_model_and_schedule():
         ({"model__time_embedding": "cos"}, "auto, standard, head, published, sin"),
         ({"model__time_dim": 15}, "even"),
         ({"model__blocks": "res,atn", "model__window": 3}, "does not divide"),
-        ({"behaviour": "fixed"}, "corrected or original"),
+        ({"original_quirks": "yes"}, "original_quirks=yes must be of type bool"),
         ({"loss__kind": "l2"}, "simple, vlb, hybrid"),
         ({"schedule__name": "cubic"}, "linear, cosine"),
         ({"sampling__steps": 2000}, r"1\.\.1000"),
@@ -90,7 +126,7 @@ def test_one_switch_for_model_and_schedule():
         ),
         (
             {"sampling__solver": "heun", "sampling__heun__s_churn": float("inf")},
-            "sampling.heun: s_churn=inf must be at least 0, and finite",
+            "sampling.heun.s_churn=inf must be finite",
         ),
         ({"sampling__guidance_low": 1e6}, "leave nothing to guide.* is from 0.00643 to 2.03e"),
         ({"sampling__guidance_high": 1e-4}, "leave nothing to guide"),
@@ -98,7 +134,7 @@ def test_one_switch_for_model_and_schedule():
         ({"sampling__autoguidance_checkpoint": 5}, "needs sampling.autoguidance"),
         ({"sampling__guidance": 1e38}, r"sampling.guidance=1e\+38 must be in \[0, 1000\]"),
         ({"sampling__spacing": "even"}, "ends, centered, karras"),
-        ({"parameterization": "score"}, "eps, x0, v, velocity, edm"),
+        ({"parameterization__name": "score"}, "eps, x0, v, velocity, edm"),
         ({"loss__error": "huber"}, "loss.error=huber must be one of squared, absolute"),
         ({"loss__error": "absolute", "loss__weight": "min_snr"}, "Set loss.weight=uniform"),
         ({"schedule__first_timestep": 2}, "first_timestep=2 must be 0 or 1"),
@@ -106,11 +142,14 @@ def test_one_switch_for_model_and_schedule():
         ({"schedule__name": "flow"}, "loss.kind=hybrid has a variational bound.*loss.kind=simple"),
         ({"schedule__edm__sigma_min": 90.0, "schedule__name": "edm"}, "sigma_min < sigma_max"),
         ({"sampling__karras__rho": -1.0, "sampling__spacing": "karras"}, "sampling: .*rho=-1.0"),
-        ({"loss__weight": "edm", "loss__edm__sigma_data": 0.0}, "loss.edm: sigma_data=0.0 must be"),
+        (
+            {"loss__weight": "edm", "parameterization__sigma_data": 0.0},
+            "sigma_data=0.0 must be",
+        ),
         ({"loss__weight": "min_snr", "loss__min_snr__gamma": -1.0}, "loss.min_snr: gamma=-1.0"),
         (
-            {"parameterization": "edm", "parameterizations__edm__sigma_data": -1.0},
-            "parameterizations.edm: sigma_data=-1.0 must be positive",
+            {"parameterization__name": "edm", "parameterization__sigma_data": -1.0},
+            "parameterization: sigma_data=-1.0 must be positive",
         ),
         ({"loss__weight": "min_snr", "loss__min_snr__gamma": "x"}, "loss.min_snr"),
         ({"loss__kind": "vlb", "loss__vlb__scale": 0.0}, r"loss\.vlb: scale=0.0 must be positive"),
@@ -120,14 +159,14 @@ def test_one_switch_for_model_and_schedule():
         ),
         (
             {"loss__kind": "vlb", "loss__vlb__variance": "large"},
-            r"variance=large is of models that learn no variance.*variance=small",
+            r"variance=large is for models without a learned variance.*variance=small",
         ),
         ({"loss__kind": "vlb", "loss__weight": "min_snr"}, "which loss.kind=vlb does not have"),
         ({"model__blocks": 3}, "model.blocks=3 must be of type str"),
         ({"model__levels": 1.0}, "model.levels=1.0 must be of type int"),
-        ({"init_from": 3}, "init_from=3 must be the workdir of a run, or empty"),
+        ({"init_from": 3}, "init_from=3 must be of type str or None"),
         ({"model__options__conv__expansion": 0}, "model.options.conv.expansion=0 must be at least"),
-        ({"model__options__conv__width": 2}, "model.options.conv.width; its options: expansion"),
+        ({"model__options__conv__width": 2}, "model.options.conv.width; known keys: expansion"),
         ({"model__name": "resnet"}, "model.name=resnet must be one of unet, dit"),
         ({"model__name": "dit"}, "config.model.*known keys: .*patch_size"),
         ({"batch_size": 0}, "batch_size=0 must be at least 1"),
@@ -137,22 +176,25 @@ def test_one_switch_for_model_and_schedule():
         ({"seed": -1}, r"seed=-1 must be in \[0, 2\^32\)"),
         ({"label_dropout": 0.0}, "label_dropout=0 does not train"),
         ({"model__width": "wide"}, "model.width=wide must be of type int"),
-        ({"model__num_classes": None}, "model.num_classes=None must be of type int"),
-        ({"optimizer__decay_steps": 2}, "warmup_steps=2 must be less than"),
+        ({"model__num_classes": "ten"}, "model.num_classes=ten must be of type int or None"),
+        (
+            {"optimizer__decay": "cosine", "optimizer__decay_steps": 2},
+            "warmup_steps=2 must be less",
+        ),
         ({"optimizer__clip_norm": -1.0}, "clip_norm"),
         ({"model__depth": 3}, "Unknown key config.model.depth; known keys: .*blocks"),
     ],
 )
 def test_mistakes_are_named(changes, message):
     with pytest.raises(ValueError, match=message):
-        validate(tiny_config(**changes))
+        Experiment.from_config(tiny_config(**changes))
 
 
-def test_original_behaviour_allows_what_the_original_does():
+def test_original_quirks_allow_what_the_original_does():
     odd = {"model__time_dim": 15, "model__width": 6}
-    validate(tiny_config(behaviour="original", **odd))
-    validate(tiny_config(model__width=11))  # res and chnAtn take any width
-    validate(tiny_config(sampling__solver="original", sampling__original__eta=1.5))
+    Experiment.from_config(tiny_config(original_quirks=True, **odd))
+    Experiment.from_config(tiny_config(model__width=11))  # res and chnAtn take any width
+    Experiment.from_config(tiny_config(sampling__solver="original", sampling__original__eta=1.5))
 
 
 def test_names_share_sections_without_a_clash():
@@ -164,22 +206,36 @@ def test_names_share_sections_without_a_clash():
         assert not fields & {name for table in tables for name in table}
 
 
+def test_a_stored_config_must_have_todays_fields(tmp_path):
+    config = tiny_config()
+    save_config(config, tmp_path)
+    values = json.loads((tmp_path / "config.json").read_text())
+    del values["sampling"]["ddim"]
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    with pytest.raises(ValueError, match=r"config.sampling.ddim is missing"):
+        load_config(tmp_path)
+    values = config.to_dict() | {"sampler": "ddim"}
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    with pytest.raises(ValueError, match=r"Unknown key config.sampler"):
+        load_config(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("given", "options", "message"),
     [
         ({"steps": 5, "stride": 5}, {}, "steps and stride were both given"),
         ({"spacing": "karras", "stride": 5}, {}, "spacing and stride were both given"),
         ({"solver": "rk4"}, {}, "Unknown solver 'rk4'; known solvers: ddim, heun"),
-        ({"solver": "dpmpp_2m"}, {"eta": 0.5}, "solver dpmpp_2m does not know; its options: none"),
+        ({"solver": "dpmpp_2m"}, {"eta": 0.5}, "solver dpmpp_2m does not have; its options: none"),
         ({"solver": "heun"}, {"eta": 0.5}, "its options: s_churn, s_noise, s_tmax, s_tmin"),
         ({}, {"eta": "much"}, "option eta=much must be of type float"),
         (
             {"solver": "dpmpp_2m", "spacing": "karras"},
             {"eta": 0.5},
-            "dpmpp_2m does not know; its options: none, and which the spacing karras does not "
-            "know; its options: rho, sigma_max, sigma_min",
+            "dpmpp_2m does not have; its options: none, and which the spacing karras does not "
+            "have; its options: rho, sigma_max, sigma_min",
         ),
-        ({"stride": 5}, {"rho": 5}, "the solver ddim does not know; its options: eta$"),
+        ({"stride": 5}, {"rho": 5}, "the solver ddim does not have; its options: eta$"),
         ({"spacing": "list"}, {"interpolate": "1"}, "interpolate=1 must be true or false"),
         (
             {"spacing": "sections", "steps": 5},
@@ -201,10 +257,10 @@ def test_sampling_settings_that_contradict(given, options, message):
 def test_sampling_settings_take_the_place_of_others():
     config = tiny_config(sampling__stride=100)
     overrides.change(config, {"spacing": "karras", "clip": None}, {"eta": "0.25"})
-    settings = overrides.in_use(config)
-    assert (settings["stride"], settings["eta"], settings["rho"]) == (0, 0.25, 7.0)
+    settings = overrides.in_use(Experiment.from_config(config))
+    assert (settings["stride"], settings["eta"], settings["rho"]) == (None, 0.25, 7.0)
     overrides.change(config, {"solver": "original"})
-    settings = overrides.in_use(config)
+    settings = overrides.in_use(Experiment.from_config(config))
     assert (settings["clip"], settings["eta"]) == (False, 0.0)
 
 
@@ -215,7 +271,7 @@ def test_an_option_is_of_the_solver_or_of_the_spacing():
     config = tiny_config()
     overrides.change(config, {"spacing": "karras"}, {"eta": "0.5", "rho": "3"})
     assert (config.sampling.ddim.eta, config.sampling.karras.rho) == (0.5, 3.0)
-    settings = overrides.in_use(config)
+    settings = overrides.in_use(Experiment.from_config(config))
     assert (settings["eta"], settings["rho"]) == (0.5, 3.0)
 
 
@@ -232,9 +288,9 @@ def test_an_option_is_of_the_solver_or_of_the_spacing():
 def test_settings_in_use_have_the_true_number_of_steps(given, options, steps):
     config = tiny_config()
     overrides.change(config, given, options)
-    validate(config)
-    assert overrides.in_use(config)["steps"] == steps
-    assert build.make_sampling_path(config).num_steps == steps
+    Experiment.from_config(config)
+    assert overrides.in_use(Experiment.from_config(config))["steps"] == steps
+    assert Experiment.from_config(config).sampling.path.num_steps == steps
 
 
 def test_steps_do_not_silently_replace_a_list():
@@ -243,7 +299,7 @@ def test_steps_do_not_silently_replace_a_list():
     with pytest.raises(ValueError, match="choose another --spacing"):
         overrides.change(config, {"steps": 10})
     overrides.change(config, {"steps": 10, "spacing": "trailing"})
-    assert overrides.in_use(config)["steps"] == 10
+    assert overrides.in_use(Experiment.from_config(config))["steps"] == 10
 
 
 def test_a_missing_key_is_named():
@@ -251,7 +307,7 @@ def test_a_missing_key_is_named():
     with config.unlocked():
         del config.loss["kind"]
     with pytest.raises(ValueError, match=r"config.loss.kind is missing"):
-        validate(config)
+        Experiment.from_config(config)
 
 
 def test_configs_survive_the_way_to_disk(tmp_path):
@@ -259,7 +315,7 @@ def test_configs_survive_the_way_to_disk(tmp_path):
     save_config(config, tmp_path)
     save_classes(["a", "b"], tmp_path)
     again = load_config(tmp_path)
-    validate(again)
+    Experiment.from_config(again)
     assert again.to_dict() == config.to_dict()
     assert differences(config, again) == []
     assert load_classes(tmp_path) == ["a", "b"]
@@ -291,4 +347,4 @@ def test_a_folder_that_is_no_run(tmp_path):
 )
 def test_data_that_does_not_fit(changes, message):
     with pytest.raises(ValueError, match=message):
-        build.open_source(tiny_config(**changes))
+        datasets.open_source(tiny_config(**changes))

@@ -10,22 +10,21 @@ from small_networks import SMALL_NETWORKS
 from tiny import tiny_config
 
 from diffusion_jax import parallel
-from diffusion_jax.config import build
-from diffusion_jax.config.num_classes import resolve_num_classes
-from diffusion_jax.config.schema import model_section
-from diffusion_jax.config.validation import validate
+from diffusion_jax.config.experiment import Experiment, make_model
+from diffusion_jax.config.schema import flatten, model_section
 from diffusion_jax.data import crops
 from diffusion_jax.diffusion.losses import LOSSES
 from diffusion_jax.diffusion.parameterizations import PARAMETERIZATIONS
 from diffusion_jax.diffusion.schedules import SCHEDULES
 from diffusion_jax.diffusion.weights import WEIGHTS
-from diffusion_jax.generation.sampler import Generator
+from diffusion_jax.generation.sampler import Sampler
 from diffusion_jax.models.layers.block_chain import BLOCKS
-from diffusion_jax.runs.train import make_program, make_sharding, train
+from diffusion_jax.runs import datasets
+from diffusion_jax.runs.datasets import resolve_num_classes
+from diffusion_jax.runs.train import compile_step, make_sharding, train
 from diffusion_jax.sampling import SOLVERS, SPACINGS
 from diffusion_jax.training.metrics import means
 from diffusion_jax.training.state import init_state
-from diffusion_jax.workdir.config import flatten
 
 pytestmark = pytest.mark.usefixtures("ordinary_promotion")
 
@@ -39,7 +38,7 @@ NAMES = {
     "sampling.solver": [*SOLVERS],
     "sampling.spacing": [*SPACINGS],
     "average": ["constant", "half_life", "power"],
-    "behaviour": ["corrected", "original"],
+    "original_quirks": [False, True],
 }
 # Sizes of what is computed: other numbers would only take long.
 BOUNDED = ("steps", "batch_size", "width", "depth", "levels", "growth", "resolution", "dim", "rows")
@@ -164,9 +163,9 @@ def opened(config, folder, cache):
         config.data.cache_dir = config.data.data_dir = str(cache)
     try:
         config = resolve_num_classes(config)
-        validate(config)
+        Experiment.from_config(config)
         parallel.check_batch_size(config.batch_size, config.micro_batches)
-        source = build.open_source(config)
+        source = datasets.open_source(config)
     except (ValueError, FileNotFoundError) as error:
         message = str(error)
     else:
@@ -180,7 +179,7 @@ def check_batches(config, source):
     """The first batch, and one of a later epoch, are what the config says."""
     side, channels = config.data.resolution, config.model.channels
     for start in (0, 2 * len(source) + 1):
-        stream = build.training_batches(config, source, start)
+        stream = datasets.training_batches(config, source, start)
         batch = next(stream)
         stream.close()
         assert batch["image"].shape == (config.batch_size, side, side, channels)
@@ -188,14 +187,14 @@ def check_batches(config, source):
         assert batch["label"].shape == (config.batch_size,)
         assert batch["label"].min() >= 0
         assert batch["label"].max() < max(config.model.num_classes, len(source.class_names), 1)
-    ends = build.read_squares(config, source, np.array([0, len(source) - 1]))
+    ends = datasets.read_squares(config, source, np.array([0, len(source) - 1]))
     assert ends.shape == (2, side, side, channels)
 
 
 def refused(config) -> bool:
     """Whether it is refused, in one line that a terminal shows as it is."""
     try:
-        validate(config)
+        Experiment.from_config(config)
         parallel.check_batch_size(config.batch_size, config.micro_batches)
     except ValueError as error:
         message = str(error)
@@ -216,9 +215,9 @@ def batch_of(config) -> dict[str, np.ndarray]:
 
 
 def fresh(config):
-    history = build.make_timesteps(config).init()
-    second = build.make_second_average(config) is not None
-    model, optimizer = build.make_model(config), build.make_optimizer(config)
+    history = Experiment.from_config(config).timesteps.init()
+    second = Experiment.from_config(config).second_ema is not None
+    model, optimizer = make_model(config), Experiment.from_config(config).optimizer
     return init_state(model, optimizer, config.seed, config.data.resolution, history, second=second)
 
 
@@ -233,7 +232,9 @@ def test_a_config_is_refused_in_a_line_or_has_a_step(config):
     if refused(config):
         return
     state = jax.eval_shape(lambda: fresh(config))
-    step = make_program(config, make_sharding(config))
+    step = compile_step(
+        Experiment.from_config(config), make_sharding(Experiment.from_config(config))
+    )
     new, metrics = jax.eval_shape(step, state, batch_of(config))
     assert jax.tree.structure(new) == jax.tree.structure(state)
     assert "loss" in metrics
@@ -246,13 +247,15 @@ def test_a_config_is_refused_in_a_line_or_its_step_and_its_images_are_finite(con
     if refused(config):
         return
     state = parallel.replicate(jax.jit(lambda: fresh(config))())
-    step = make_program(config, make_sharding(config))
+    step = compile_step(
+        Experiment.from_config(config), make_sharding(Experiment.from_config(config))
+    )
     state, metrics = step(state, batch_of(config))
     metrics = means(metrics)
     assert metrics["skipped"] == 0
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.device_get(state)))
-    if not build.make_model(config).classifies:
-        generator = Generator.from_config(config, batch_size=8)
+    if not make_model(config).classifies:
+        generator = Sampler.from_experiment(Experiment.from_config(config), batch_size=8)
         labels = np.arange(8, dtype=np.int32) % max(config.model.num_classes, 1)
         images, _ = generator(state.ema_params, labels, seed=0)
         assert np.isfinite(images).all()

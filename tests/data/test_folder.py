@@ -14,12 +14,12 @@ from numpy.testing import assert_array_equal
 from PIL import Image, ImageCms
 from tiny import tiny_config, tiny_transformer_config
 
-from diffusion_jax.config import build
 from diffusion_jax.data import make_source, preparation
 from diffusion_jax.data.crops import CROPS, RandomResizedCrop
 from diffusion_jax.data.decoder import Decoder
 from diffusion_jax.data.folder import find_images, select_split
 from diffusion_jax.data.folder_options import FolderOptions
+from diffusion_jax.runs import datasets
 from diffusion_jax.runs.train import train
 from diffusion_jax.workdir.classes import load_classes
 
@@ -233,13 +233,13 @@ def test_random_crops_are_a_function_of_seed_epoch_and_image(tmp_path):
         model__num_classes=0,
         batch_size=4,
     )
-    source = build.open_source(config)
+    source = datasets.open_source(config)
     assert [image.shape for image in source.read(np.arange(2))["image"]] == [(10, 13, 3)] * 2
 
     def taken(start, count, **changes):
         with config.unlocked():
             config.update(changes)
-        stream = build.training_batches(config, source, start)
+        stream = datasets.training_batches(config, source, start)
         return np.concatenate([next(stream)["image"] for _ in range(count)])
 
     whole = taken(0, 6)
@@ -550,7 +550,7 @@ def test_two_steps_of_training_and_the_fingerprint_in_the_checkpoint(classes, tm
         sampling__grid_rows=1,
     )
     train(config, tmp_path / "run")
-    source = build.open_source(config)
+    source = datasets.open_source(config)
     assert f"fingerprint {source.description.fingerprint[:16]}" in capsys.readouterr().out
     about = Path(tmp_path / "run" / "checkpoints" / "2" / "metadata.json").read_text()
     assert source.description.fingerprint in about

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from tiny import tiny_config
 
-from diffusion_jax.config.validation import validate
+from diffusion_jax.config.experiment import Experiment
 from diffusion_jax.data import cache, dataset_summary, decoder, make_source
 from diffusion_jax.data.crops import Crop
 from diffusion_jax.data.decoder import Decoder
@@ -129,5 +129,5 @@ def test_a_config_with_a_name_of_no_network_gets_one_line(tmp_path, name):
     values["model"]["name"] = name
     (tmp_path / "config.json").write_text(json.dumps(values))
     with pytest.raises(ValueError, match=r"model\.name") as caught:
-        validate(load_config(tmp_path))
+        Experiment.from_config(load_config(tmp_path))
     assert "\n" not in str(caught.value)

@@ -10,7 +10,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from tiny import tiny_transformer_config
 
-from diffusion_jax.config.validation import validate
+from diffusion_jax.config.experiment import Experiment
 from diffusion_jax.diffusion.schedules import make_schedule
 from diffusion_jax.diffusion.timestep_samplers import TIMESTEPS
 from diffusion_jax.runs.train import train
@@ -102,7 +102,7 @@ def test_the_history_can_be_of_the_bound(tmp_path):
     assert abs(line["vlb"] - line["loss"]) > 0.01
     config.update_from_flattened_dict({"model.learn_variance": False, "loss.kind": "simple"})
     with pytest.raises(ValueError, match=r"part=vlb is of a bound, which loss\.kind=simple"):
-        validate(config)
+        Experiment.from_config(config)
 
 
 def test_a_checkpoint_without_a_history_begins_an_empty_one(tmp_path):

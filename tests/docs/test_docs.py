@@ -179,7 +179,7 @@ def config_of(module: str, words: list[str]) -> str:
 @functools.cache
 def fields(config: str) -> frozenset[str]:
     """The fields of a config, by dotted name."""
-    from diffusion_jax.workdir.config import flatten
+    from diffusion_jax.config.schema import flatten
 
     path, _, argument = config.partition(":")
     if re.fullmatch(r"[A-Z]+", Path(path).stem):
@@ -194,9 +194,8 @@ def fields(config: str) -> frozenset[str]:
 @functools.cache
 def all_fields() -> frozenset[str]:
     """The fields of all configs, and of all networks."""
-    from diffusion_jax.config.schema import model_section
+    from diffusion_jax.config.schema import flatten, model_section
     from diffusion_jax.models import MODELS
-    from diffusion_jax.workdir.config import flatten
 
     known = set(fields("configs/base.py"))
     for name in MODELS:

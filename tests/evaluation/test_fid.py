@@ -15,7 +15,7 @@ from forks import run_each
 from PIL import Image
 from tiny import tiny_transformer_config
 
-from diffusion_jax.config import build
+from diffusion_jax.config.experiment import Experiment
 from diffusion_jax.evaluation import feature_shards
 from diffusion_jax.evaluation.evaluator import Evaluator
 from diffusion_jax.evaluation.features import make_extractor
@@ -23,7 +23,7 @@ from diffusion_jax.evaluation.image_sets import ImageSet, of_files
 from diffusion_jax.evaluation.moments import frechet_distance
 from diffusion_jax.evaluation.references import Reference
 from diffusion_jax.files import lock
-from diffusion_jax.generation.sampler import Generator
+from diffusion_jax.generation.sampler import Sampler
 from diffusion_jax.images import to_uint8
 from diffusion_jax.runs import datasets, sweep
 from diffusion_jax.runs.evaluate import trained_on
@@ -78,7 +78,7 @@ def test_a_reference_says_what_it_is_of(reference):
     with np.load(reference) as arrays:
         about = json.loads(str(arrays["about"]))
         images = arrays["arr_0"]
-        digits = build.open_source(tiny_transformer_config()).read(np.arange(1797))["image"]
+        digits = datasets.open_source(tiny_transformer_config()).read(np.arange(1797))["image"]
         pixels = digits.reshape(1797, 64) / 127.5 - 1
         np.testing.assert_allclose(arrays["mu"], pixels.mean(0), atol=1e-6)
         np.testing.assert_allclose(arrays["sigma"], np.cov(pixels.T), atol=1e-6)
@@ -109,9 +109,9 @@ def test_a_run_is_evaluated(run, reference, tmp_path):
     found = result(tmp_path)
     # The same images, by way of the sampler itself.
     config = load_config(run)
-    step, params = load_params(run, config)
+    step, params = load_params(run, Experiment.from_config(config))
     labels = np.random.default_rng([0, 2]).integers(10, size=40, dtype=np.int32)
-    generator = Generator.from_config(config, batch_size=8)
+    generator = Sampler.from_experiment(Experiment.from_config(config), batch_size=8)
     drawn, _ = generator(params, labels, seed=0)
     pixels = to_uint8(drawn).reshape(40, 64) / 127.5 - 1
     with np.load(reference) as arrays:

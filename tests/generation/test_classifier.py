@@ -15,12 +15,12 @@ from tiny import tiny_config, tiny_transformer_config
 
 from configs import adm64_classifier, digits_classifier, digits_unconditional
 from diffusion_jax import parallel
-from diffusion_jax.config import build
+from diffusion_jax.config.experiment import Experiment, make_model
 from diffusion_jax.config.schema import model_section
-from diffusion_jax.config.validation import validate
 from diffusion_jax.diffusion import losses
 from diffusion_jax.generation import guidance_models
-from diffusion_jax.generation.sampler import Generator
+from diffusion_jax.generation.prepared_denoiser import DiffusionModel
+from diffusion_jax.generation.sampler import Sampler
 from diffusion_jax.importers.imported import shapes_of, with_settings
 from diffusion_jax.models import Network
 from diffusion_jax.runs.train import train
@@ -28,7 +28,6 @@ from diffusion_jax.training import objectives
 from diffusion_jax.training.logging import read_metrics
 from diffusion_jax.training.state import init_params
 from diffusion_jax.workdir.config import load_config
-from diffusion_jax.workdir.parameters import DiffusionModel
 
 LABELS = np.array([3, 4, 10, 0, 9, 3, 1, 7], np.int32)  # 10 is the null label
 
@@ -53,7 +52,7 @@ def classifier_config(**changes) -> ConfigDict:
 
 def params_of(config, seed=0):
     """Parameters with noise on them: a fresh head would be all but silent."""
-    model = build.make_model(config)
+    model = make_model(config)
     params = jax.jit(lambda: init_params(model, seed, config.data.resolution))()
     keys = jax.random.split(jax.random.key(seed), len(jax.tree.leaves(params)))
     keys = jax.tree.unflatten(jax.tree.structure(params), list(keys))
@@ -79,7 +78,7 @@ def test_parameters_of_the_published_classifiers():
 
 def test_configs_are_valid():
     for module in (adm64_classifier, digits_classifier, digits_unconditional):
-        validate(module.get_config())
+        Experiment.from_config(module.get_config())
 
 
 def test_cross_entropy_by_hand():
@@ -109,9 +108,12 @@ class Listener(Network):
 def test_a_classifier_is_trained_on_noisy_images_at_the_level_that_it_is_told(schedule):
     parameterization = "edm" if schedule == "edm" else "eps"
     config = classifier_config(schedule__name=schedule, parameterization=parameterization)
-    schedule, listener = build.make_schedule(config), Listener(1, 10)
+    schedule, listener = Experiment.from_config(config).schedule, Listener(1, 10)
     objective = objectives.classification(
-        listener, schedule, build.make_parameterization(config), build.make_timesteps(config)
+        listener,
+        schedule,
+        Experiment.from_config(config).parameterization,
+        Experiment.from_config(config).timesteps,
     )
     logits = jax.random.normal(jax.random.key(1), (512, 10))
     batch = {"image": jnp.full((512, 8, 8, 1), 255, jnp.uint8)}  # x0 = 1 everywhere
@@ -133,7 +135,7 @@ def test_a_classifier_is_trained_on_noisy_images_at_the_level_that_it_is_told(sc
     assert np.std(noise) > 0.1  # of many levels
 
 
-@pytest.mark.parametrize("other", [{}, {"schedule__name": "edm", "parameterization": "edm"}])
+@pytest.mark.parametrize("other", [{}, {"schedule__name": "edm", "parameterization__name": "edm"}])
 def test_guided_images_are_those_of_algorithm_2(other):
     """DDIM's steps by hand, of a model without classes and a classifier of any schedule."""
     config = tiny_transformer_config(
@@ -141,10 +143,12 @@ def test_guided_images_are_those_of_algorithm_2(other):
     )
     told = classifier_config(**other)
     params, of_classifier = params_of(config), params_of(told, 1)
-    generator = Generator.from_config(
-        config,
+    generator = Sampler.from_experiment(
+        Experiment.from_config(config),
         batch_size=8,
-        guides=guidance_models.GuidanceModels(classifier=DiffusionModel.from_config(told)),
+        guides=guidance_models.GuidanceModels(
+            classifier=DiffusionModel.from_experiment(Experiment.from_config(told))
+        ),
     )
     drawn, _ = generator(
         parallel.replicate(params),
@@ -153,11 +157,11 @@ def test_guided_images_are_those_of_algorithm_2(other):
         classifier_scale=2.0,
         guide_params={"classifier": parallel.replicate(of_classifier)},
     )
-    network, classifier = build.make_model(config), build.make_model(told)
+    network, classifier = make_model(config), make_model(told)
 
     @jax.jit
     def log_p(x, sigma):
-        own = build.make_schedule(told).at_sigma(sigma, jnp)
+        own = Experiment.from_config(told).schedule.at_sigma(sigma, jnp)
         seen = x * own.alpha + 0 * x if other else x
         seen = seen / jnp.sqrt(sigma**2 + 0.25) if other else seen
         logits = classifier.apply(
@@ -170,7 +174,7 @@ def test_guided_images_are_those_of_algorithm_2(other):
     def noise_of(x, c_noise):
         return network.apply({"params": params}, x, jnp.full((8,), c_noise, jnp.float32)).estimate
 
-    levels = build.make_sampling_path(config).levels
+    levels = Experiment.from_config(config).sampling.path.levels
     x = jnp.asarray(generator.starts(8, seed=1))
     moved = 0
     for now in range(3):
@@ -190,13 +194,15 @@ def test_guided_images_are_those_of_algorithm_2(other):
 def test_another_weight_compiles_nothing_anew_and_0_is_off():
     config = tiny_transformer_config(model__num_classes=0, sampling__guidance=0.0)
     told = classifier_config()
-    loaded = guidance_models.GuidanceModels(classifier=DiffusionModel.from_config(told))
+    loaded = guidance_models.GuidanceModels(
+        classifier=DiffusionModel.from_experiment(Experiment.from_config(told))
+    )
     params, of_classifier = (parallel.replicate(params_of(c)) for c in (config, told))
     lowered = []
     jax.monitoring.register_event_duration_secs_listener(
         lambda event, seconds, **_: lowered.append(event) if "jaxpr_to_mlir" in event else None
     )
-    generator = Generator.from_config(config, batch_size=8, guides=loaded)
+    generator = Sampler.from_experiment(Experiment.from_config(config), batch_size=8, guides=loaded)
 
     def draw(scale):
         given = {"guide_params": {"classifier": of_classifier}, "classifier_scale": scale}
@@ -206,7 +212,9 @@ def test_another_weight_compiles_nothing_anew_and_0_is_off():
     two = draw(2.0)
     assert len(lowered) == before
     assert np.abs(one[LABELS < 10] - two[LABELS < 10]).max() > 1e-3
-    plain = Generator.from_config(config, batch_size=8)(params, LABELS, seed=1)[0]
+    plain = Sampler.from_experiment(Experiment.from_config(config), batch_size=8)(
+        params, LABELS, seed=1
+    )[0]
     assert_array_equal(draw(0.0), plain)
     assert_allclose(one[LABELS == 10], plain[LABELS == 10], atol=1e-5)  # which asks for nothing
     with pytest.raises(ValueError, match="guide_params of this generator must be of classifier"):
@@ -260,8 +268,8 @@ def test_a_run_is_guided_by_name(runs):
     assert settings["labels"] == [3, 3, 4, 4]
     assert settings["classifier_scale"] == 3
     assert settings["classifier_sha256"] != settings["parameters_sha256"]
-    generator = Generator.from_config(config, batch_size=8)
-    _, params = guidance_models.load_guidance_models(config)
+    generator = Sampler.from_experiment(Experiment.from_config(config), batch_size=8)
+    _, params = guidance_models.load_guidance_models(Experiment.from_config(config))
     assert guidance_models.digests(params) == {"classifier_sha256": settings["classifier_sha256"]}
     assert generator.guide_params.keys() == {"classifier"}
 
@@ -316,7 +324,7 @@ def test_mistakes_are_one_line(runs):
 def test_a_classifier_of_other_images_or_classes_is_refused(runs):
     config = load_config(runs / "classes")
     config.sampling.classifier = str(runs / "classifier")
-    guidance_models.load_guidance_models(config)
+    guidance_models.load_guidance_models(Experiment.from_config(config))
     named = [str(i) for i in range(10)]
     with pytest.raises(ValueError, match="calls class 2 2, and the run to be guided two"):
         guidance_models.classes_of(config, ["0", "1", "two", *named[3:]])
@@ -328,4 +336,4 @@ def test_a_classifier_of_other_images_or_classes_is_refused(runs):
         other = config.copy_and_resolve_references()
         other.update_from_flattened_dict({field: value})
         with pytest.raises(ValueError, match=message):
-            guidance_models.load_guidance_models(other)
+            guidance_models.load_guidance_models(Experiment.from_config(other))

@@ -12,9 +12,10 @@ from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 from tiny import tiny_transformer_config
 
-from diffusion_jax.generation.edit import Editor, inversion_config
+from diffusion_jax.config.experiment import Experiment
+from diffusion_jax.generation.edit import Editor, for_inversion
 from diffusion_jax.generation.input_images import read_images, read_masks
-from diffusion_jax.generation.sampler import Generator
+from diffusion_jax.generation.sampler import Sampler
 from diffusion_jax.runs.run_edits import to_float
 from diffusion_jax.runs.train import train
 from diffusion_jax.workdir.config import load_config
@@ -34,7 +35,7 @@ def edit(*arguments):
 def run(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("run")
     # With v the velocity of x is bounded, even by a network that has hardly been trained.
-    changes = {"parameterization": "v", "loss__kind": "simple", "sampling__clip": False}
+    changes = {"parameterization__name": "v", "loss__kind": "simple", "sampling__clip": False}
     train(tiny_transformer_config(sampling__steps=8, **changes), workdir)
     return workdir
 
@@ -58,14 +59,14 @@ def files(tmp_path_factory):
 @pytest.fixture(scope="module")
 def editor(run):
     config = load_config(run)
-    _, params = load_params(run, config)
-    return Editor(Generator.from_config(config, batch_size=8), params)
+    _, params = load_params(run, Experiment.from_config(config))
+    return Editor(Sampler.from_experiment(Experiment.from_config(config), batch_size=8), params)
 
 
 @pytest.fixture(scope="module")
 def inverter(editor, run):
-    config = inversion_config(load_config(run), "heun")
-    return Editor(Generator.from_config(config, batch_size=8), editor.params)
+    experiment = for_inversion(Experiment.from_config(load_config(run)), "heun")
+    return Editor(Sampler.from_experiment(experiment, batch_size=8), editor.params)
 
 
 @pytest.fixture(scope="module")

@@ -21,8 +21,8 @@ from diffusion_jax.files import npz
 from diffusion_jax.generation import image_shards, outputs
 from diffusion_jax.generation.image_shards import Shards
 from diffusion_jax.runs import sample_folder
+from diffusion_jax.runs.run import load
 from diffusion_jax.runs.train import train
-from diffusion_jax.workdir.config import load_config
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = {"seed": 3, "labels": list(range(100))}
@@ -161,8 +161,10 @@ def test_all_kinds_of_files(workdir, tmp_path):
     kinds = ["grid", "png", "npz", "gif", "webp", "strip"]
     choice = outputs.Choice(kinds, film_of=["x", "x0"], frames=3, columns=2, captions=False)
     out = tmp_path / "out"
-    config = load_config(workdir)
-    written = sample_folder.draw_into(out, workdir, config, choice, labels="3,7", count=4, seed=1)
+    run = load(workdir)
+    written = sample_folder.sample_into(
+        run, run.experiment, out, choice, labels="3,7", count=4, seed=1
+    )
     names = ["grid.png", "png", "samples.npz", "denoising.gif", "denoising_x0.gif"]
     names += ["denoising.webp", "denoising_x0.webp", "strip.png", "strip_x0.png"]
     assert list(written) == [out / name for name in names]
@@ -194,12 +196,14 @@ def test_pictures_name_the_classes_of_the_run(workdir, tmp_path):
         (named / path.name).symlink_to(path)
     (named / "classes.txt").unlink()
     (named / "classes.txt").write_text("".join(f"number {i}, digit\n" for i in range(10)))
-    config = load_config(named)
+    run = load(named)
     shown = {}
     for captions in (True, False):
         choice = outputs.Choice(["grid", "png"], captions=captions)
         out = tmp_path / str(captions)
-        sample_folder.draw_into(out, named, config, choice, labels="Number 3, DIGIT,7", count=4)
+        sample_folder.sample_into(
+            run, run.experiment, out, choice, labels="Number 3, DIGIT,7", count=4
+        )
         with Image.open(out / "grid.png") as grid:
             shown[captions] = np.asarray(grid)
     assert np.array_equal(shown[True][:, -19:], shown[False])  # a row each: names at their left
@@ -251,16 +255,11 @@ def test_frames_of_films():
     assert outputs.Choice(["strip"], frames=7).film_frames == 7
 
 
-def test_a_network_gone_wrong_leaves_nothing(workdir, tmp_path, monkeypatch):
-    def load(*arguments, **options):
-        step, params = load_params(*arguments, **options)
-        return step, jax.tree.map(lambda leaf: leaf * jnp.nan, params)
-
-    load_params = sample_folder.load_params
-    monkeypatch.setattr(sample_folder, "load_params", load)
-    config = load_config(workdir)
+def test_samples_that_are_not_finite_leave_nothing(workdir, tmp_path):
+    run = load(workdir)
+    run.params = jax.tree.map(lambda leaf: leaf * jnp.nan, run.params)
     with pytest.raises(ValueError, match=r"draws values that are not finite \(checkpoint 3 of"):
-        sample_folder.draw_into(tmp_path / "out", workdir, config, outputs.Choice(), count=8)
+        sample_folder.sample_into(run, run.experiment, tmp_path / "out", outputs.Choice(), count=8)
     assert not (tmp_path / "out").exists()
 
 

@@ -10,35 +10,35 @@ from numpy.testing import assert_allclose, assert_array_equal
 from tiny import tiny_config, tiny_transformer_config
 
 from diffusion_jax import parallel
-from diffusion_jax.config import build
+from diffusion_jax.config.experiment import Experiment, make_model
 from diffusion_jax.config.schema import model_section
-from diffusion_jax.config.validation import validate
 from diffusion_jax.diffusion.sampling_schedule import karras_sigmas, on_device, to_clean_image
 from diffusion_jax.generation.guidance_models import GuidanceModels
-from diffusion_jax.generation.sampler import Generator
+from diffusion_jax.generation.prepared_denoiser import DiffusionModel
+from diffusion_jax.generation.sampler import Sampler
 from diffusion_jax.runs.train import train
 from diffusion_jax.training.state import init_params
-from diffusion_jax.workdir.parameters import DiffusionModel, load_params
+from diffusion_jax.workdir.parameters import load_params
 
 LABELS = np.arange(8, dtype=np.int32)
 
 
 def params_of(config, seed=0):
     """Parameters that say something: a fresh head would be all but silent."""
-    model = build.make_model(config)
+    model = make_model(config)
     params = jax.jit(lambda: init_params(model, seed, config.data.resolution))()
     return parallel.replicate(params)
 
 
 def weakened(config):
-    return GuidanceModels(weak=DiffusionModel.from_config(config))
+    return GuidanceModels(weak=DiffusionModel.from_experiment(Experiment.from_config(config)))
 
 
 @pytest.fixture(scope="module")
 def drawn():
     """(config, parameters, generator, its images)."""
     config = tiny_config(model__blocks="res", sampling__ddim__eta=0.5)
-    generator = Generator.from_config(config, batch_size=8)
+    generator = Sampler.from_experiment(Experiment.from_config(config), batch_size=8)
     params = params_of(config)
     return config, params, generator, generator(params, LABELS, seed=1)[0]
 
@@ -50,7 +50,9 @@ def test_a_generator_keeps_its_settings_and_takes_others(drawn):
     for other in ({"guidance_scale": 3.0}, {"guidance_scale": 0.0}, {"eta": 1.0}):
         assert np.abs(generator(params, LABELS, seed=1, **other)[0] - images).max() > 1e-3
     again = tiny_config(model__blocks="res", sampling__ddim__eta=1.0, sampling__guidance=3.0)
-    wanted, _ = Generator.from_config(again, batch_size=8)(params, LABELS, seed=1)
+    wanted, _ = Sampler.from_experiment(Experiment.from_config(again), batch_size=8)(
+        params, LABELS, seed=1
+    )
     assert_array_equal(generator(params, LABELS, seed=1, guidance_scale=3.0, eta=1.0)[0], wanted)
 
 
@@ -77,8 +79,8 @@ def test_images_that_come_later_are_those_of_one_long_draw(drawn):
 
 def test_paths_and_intervals_compile_nothing_anew_and_another_solver_once():
     config = tiny_transformer_config(sampling__guidance_low=0.5, sampling__guidance_rescale=0.5)
-    generator = Generator.from_config(config, batch_size=8)
-    params, schedule = params_of(config), build.make_schedule(config)
+    generator = Sampler.from_experiment(Experiment.from_config(config), batch_size=8)
+    params, schedule = params_of(config), Experiment.from_config(config).schedule
     lowered = []
     jax.monitoring.register_event_duration_secs_listener(
         lambda event, seconds, **_: lowered.append(event) if "jaxpr_to_mlir" in event else None
@@ -103,7 +105,7 @@ def test_paths_and_intervals_compile_nothing_anew_and_another_solver_once():
     assert programs(generator, path=karras(5, 80.0, 7.0))[0] == 1
     assert programs(generator, path=karras(5, 40.0, 3.0))[0] == 0
     config.sampling.solver = "heun"
-    heun = Generator.from_config(config, batch_size=8)
+    heun = Sampler.from_experiment(Experiment.from_config(config), batch_size=8)
     assert programs(heun)[0] == 1
     assert programs(heun, path=karras(4, 40.0, 3.0))[0] == 0
 
@@ -120,9 +122,9 @@ def test_the_interpolated_clock_gives_the_same_samples(drawn):
     """A chain's levels, entered by their noise / signal as a Karras grid would be."""
     _, params, _, _ = drawn
     config = tiny_config(model__blocks="res", sampling__steps=10)
-    generator = Generator.from_config(config, batch_size=8)
+    generator = Sampler.from_experiment(Experiment.from_config(config), batch_size=8)
     by_chain, _ = generator(params, LABELS, seed=1)
-    schedule = build.make_schedule(config)
+    schedule = Experiment.from_config(config).schedule
     levels = schedule.sampling_schedule(10).levels
     sigma = (levels.sigma / levels.alpha)[:-1]
     generator._path = on_device(to_clean_image(schedule.at_sigma(sigma)))
@@ -135,10 +137,16 @@ def test_autoguidance_takes_a_model_of_another_schedule_and_parametrisation():
     blocks = {"model__blocks": "res", "sampling__steps": 6, "sampling__clip": False}
     config = tiny_config(**blocks, sampling__guidance=1.0)
     weak = tiny_config(
-        **blocks, schedule__name="edm", parameterization="edm", loss__kind="simple", model__width=4
+        **blocks,
+        schedule__name="edm",
+        parameterization__name="edm",
+        loss__kind="simple",
+        model__width=4,
     )
-    validate(weak)
-    generator = Generator.from_config(config, batch_size=8, guides=weakened(weak))
+    Experiment.from_config(weak)
+    generator = Sampler.from_experiment(
+        Experiment.from_config(config), batch_size=8, guides=weakened(weak)
+    )
     params, weak_params = params_of(config), params_of(weak, seed=1)
     guided, _ = generator(params, LABELS, seed=1, guide_params={"weak": weak_params})
     assert np.isfinite(guided).all()
@@ -146,10 +154,10 @@ def test_autoguidance_takes_a_model_of_another_schedule_and_parametrisation():
         params, LABELS, seed=1, guide_params={"weak": weak_params}, guidance_scale=-1.0
     )
     # The weak model alone, on the same levels in its own scale, where x = x0 + sigma eps.
-    alone = Generator.from_config(weak, batch_size=8)
-    levels = build.make_sampling_path(config).levels
+    alone = Sampler.from_experiment(Experiment.from_config(weak), batch_size=8)
+    levels = Experiment.from_config(config).sampling.path.levels
     sigma = (levels.sigma / levels.alpha)[:-1]
-    own = to_clean_image(build.make_schedule(weak).at_sigma(sigma))
+    own = to_clean_image(Experiment.from_config(weak).schedule.at_sigma(sigma))
     alone._path = on_device(own)
     unguided, _ = alone(weak_params, LABELS, seed=1, guidance_scale=0.0)
     # Both start from equal noise: sigma z there, noise z in the strong model's scale.
@@ -165,24 +173,28 @@ def test_the_config_can_name_a_weaker_run(tmp_path, ordinary_promotion):
     params = params_of(config)
     images = {}
     for step in (2, 3):
-        _, weak_params = load_params(tmp_path / "weak", weak, checkpoint=step)
-        by_hand = Generator.from_config(config, batch_size=8, guides=weakened(weak))
+        _, weak_params = load_params(
+            tmp_path / "weak", Experiment.from_config(weak), checkpoint=step
+        )
+        by_hand = Sampler.from_experiment(
+            Experiment.from_config(config), batch_size=8, guides=weakened(weak)
+        )
         images[step], _ = by_hand(params, LABELS, seed=1, guide_params={"weak": weak_params})
         config.sampling.autoguidance = str(tmp_path / "weak")
-        config.sampling.autoguidance_checkpoint = step if step == 2 else 0  # 0: the newest
-        named = Generator.from_config(config, batch_size=8)
+        config.sampling.autoguidance_checkpoint = step if step == 2 else None  # the newest
+        named = Sampler.from_experiment(Experiment.from_config(config), batch_size=8)
         assert_array_equal(named(params, LABELS, seed=1)[0], images[step])
-        config.sampling.autoguidance = ""
+        config.sampling.autoguidance = None
     assert np.abs(images[2] - images[3]).max() > 1e-6
     config.sampling.autoguidance = str(tmp_path / "weak")
     config.label_dropout = 0.0
-    validate(config)  # no null class is needed
+    Experiment.from_config(config)  # no null class is needed
     config.data.resolution = 16
     with pytest.raises(ValueError, match="has 8 for resolution, and the run to be guided 16"):
-        Generator.from_config(config, batch_size=8)
+        Sampler.from_experiment(Experiment.from_config(config), batch_size=8)
     config.sampling.autoguidance_checkpoint = 7
     with pytest.raises(FileNotFoundError, match=r"sampling\.autoguidance=.*weak: .*7"):
-        Generator.from_config(config, batch_size=8)
+        Sampler.from_experiment(Experiment.from_config(config), batch_size=8)
 
 
 @pytest.mark.parametrize("number", ["guidance", "interval", "rescale", "quantile"])
@@ -197,13 +209,20 @@ def test_every_setting_of_guidance_reaches_the_program(drawn, number):
     }[number]
     config = config.copy_and_resolve_references()
     config.sampling.update(changes)
-    validate(config)
-    other, _ = Generator.from_config(config, batch_size=8)(params, LABELS, seed=1)
+    Experiment.from_config(config)
+    other, _ = Sampler.from_experiment(Experiment.from_config(config), batch_size=8)(
+        params, LABELS, seed=1
+    )
     assert np.abs(other - images).max() > 1e-4
     config.sampling.guidance = 0.0
-    plain, _ = Generator.from_config(config, batch_size=8)(params, LABELS, seed=1)
-    config.sampling.update(dict.fromkeys(changes, 0.0))
-    unguided, _ = Generator.from_config(config, batch_size=8)(params, LABELS, seed=1)
+    plain, _ = Sampler.from_experiment(Experiment.from_config(config), batch_size=8)(
+        params, LABELS, seed=1
+    )
+    off = {"guidance_high": None, "dynamic_threshold": None}
+    config.sampling.update({name: off.get(name, 0.0) for name in changes})
+    unguided, _ = Sampler.from_experiment(Experiment.from_config(config), batch_size=8)(
+        params, LABELS, seed=1
+    )
     if number != "quantile":
         assert_array_equal(plain, unguided)
 
@@ -211,7 +230,9 @@ def test_every_setting_of_guidance_reaches_the_program(drawn, number):
 def test_an_unconditional_model_guides_one_with_classes():
     config = tiny_transformer_config(sampling__steps=3, sampling__guidance=1.0)
     weak = tiny_transformer_config(model__num_classes=0)
-    generator = Generator.from_config(config, batch_size=8, guides=weakened(weak))
+    generator = Sampler.from_experiment(
+        Experiment.from_config(config), batch_size=8, guides=weakened(weak)
+    )
     images, _ = generator(params_of(config), LABELS, seed=1, guide_params={"weak": params_of(weak)})
     assert np.isfinite(images).all()
 
@@ -223,13 +244,13 @@ def test_an_unconditional_model_guides_one_with_classes():
 def test_other_solvers_and_schedules_draw(solver, schedule):
     config = tiny_config(
         schedule__name=schedule,
-        parameterization="velocity" if schedule == "flow" else "edm",
+        parameterization__name="velocity" if schedule == "flow" else "edm",
         loss__kind="simple",
         sampling__solver=solver,
         model__blocks="res",
     )
-    validate(config)
-    images, film = Generator.from_config(config, batch_size=8, frames=4)(
+    Experiment.from_config(config)
+    images, film = Sampler.from_experiment(Experiment.from_config(config), batch_size=8, frames=4)(
         params_of(config), LABELS, seed=0
     )
     assert images.shape == (8, 8, 8, 1)
@@ -258,11 +279,11 @@ def test_any_pytree_of_rows_is_a_condition(monkeypatch):
     from diffusion_jax.models import MODELS
 
     monkeypatch.setitem(MODELS, "pictured", Pictured)
-    config = tiny_config(loss__kind="simple", parameterization="x0", sampling__clip=False)
+    config = tiny_config(loss__kind="simple", parameterization__name="x0", sampling__clip=False)
     fields = {"channels": 1, "num_classes": 10, "width": 8, "depth": 1, "num_heads": 2}
     with config.unlocked():
         config.model = model_section("pictured", **fields)
-    generator = Generator.from_config(config, batch_size=8)
+    generator = Sampler.from_experiment(Experiment.from_config(config), batch_size=8)
     pictures = np.linspace(-1, 1, 8 * 64, dtype=np.float32).reshape(8, 8, 8, 1)
     condition = {"label": LABELS, "picture": pictures}
     images, _ = generator(params_of(config), condition, seed=0)

@@ -9,13 +9,13 @@ from PIL import Image
 from tiny import tiny_config
 
 from configs import adm_128_512
-from diffusion_jax.config import build
+from diffusion_jax.config.experiment import Experiment, make_model
 from diffusion_jax.config.schema import model_section
-from diffusion_jax.config.validation import validate
 from diffusion_jax.generation.edit import Editor
 from diffusion_jax.generation.outputs import Choice
-from diffusion_jax.generation.sampler import Generator
-from diffusion_jax.runs.sample_folder import draw_into
+from diffusion_jax.generation.sampler import Sampler
+from diffusion_jax.runs.run import load
+from diffusion_jax.runs.sample_folder import sample_into
 from diffusion_jax.runs.train import train
 from diffusion_jax.workdir.config import load_config
 from diffusion_jax.workdir.parameters import load_params
@@ -71,18 +71,19 @@ def test_small_images_become_large_ones(run, tmp_path):
 
 
 def test_labels_alone_are_too_little(run, tmp_path):
+    loaded = load(run)
     with pytest.raises(ValueError, match=r"enlarges images of 4x4: use `scripts\.edit enlarge"):
-        draw_into(tmp_path / "out", run, load_config(run), Choice(["grid"]), count=1)
+        sample_into(loaded, loaded.experiment, tmp_path / "out", Choice(["grid"]), count=1)
     assert not (tmp_path / "out").exists()
 
 
 def test_the_result_listens_to_the_small_image(run):
     """The same noise with other small images."""
     config = load_config(run)
-    _, params = load_params(run, config)
+    _, params = load_params(run, Experiment.from_config(config))
     # A fresh network's last layer is 0, and two steps leave it small.
     params = jax.tree.map(lambda x: x + 0.3, params)
-    editor = Editor(Generator.from_config(config, batch_size=8), params)
+    editor = Editor(Sampler.from_experiment(Experiment.from_config(config), batch_size=8), params)
     small = np.linspace(-1, 1, 16, dtype=np.float32).reshape(1, 4, 4, 1)
     labels = np.array([3, 3, 3], np.int32)
     a, _, again = editor.enlarge(np.concatenate([small, -small, small]), labels, seed=0)
@@ -94,6 +95,6 @@ def test_the_result_listens_to_the_small_image(run):
 
 def test_the_config_is_valid():
     config = adm_128_512.get_config()
-    validate(config)
+    Experiment.from_config(config)
     with pytest.raises(ValueError, match="resolution=500 is not divisible"):
-        build.make_model(config).check(500)
+        make_model(config).check(500)

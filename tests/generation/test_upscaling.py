@@ -16,7 +16,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 from tiny import tiny_transformer_config
 
-from diffusion_jax.config import build
+from diffusion_jax.config.experiment import make_model
 from diffusion_jax.files import torch_reader, torch_writer
 from diffusion_jax.generation.upscaling import Network, lanczos, make_upscaler, nearest
 from diffusion_jax.importers import imported_run, real_esrgan
@@ -237,7 +237,7 @@ def workdir(tmp_path_factory):
     """A run with random parameters."""
     path = tmp_path_factory.mktemp("runs") / "tiny"
     config = tiny_transformer_config()
-    model = build.make_model(config)
+    model = make_model(config)
     shapes = jax.eval_shape(lambda: init_params(model, config.seed, config.data.resolution))
     draw = np.random.default_rng(0).normal
     params = jax.tree.map(lambda leaf: draw(scale=0.3, size=leaf.shape).astype("f4"), shapes)

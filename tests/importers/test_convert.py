@@ -20,14 +20,14 @@ from original_golden import FOLDER
 from tiny import tiny_transformer_config
 
 from configs import original as original_config
+from diffusion_jax.config import overrides
 from diffusion_jax.data import imagenet
 from diffusion_jax.files import torch_reader, torch_writer
 from diffusion_jax.importers import original
 from diffusion_jax.workdir.classes import load_classes
 from diffusion_jax.workdir.config import load_config
-from scripts.cli import conversions
+from scripts.cli import conversions, sampling_flags
 from scripts.cli.app import with_config_of_workdir
-from scripts.cli.sampling_flags import change as changed_settings
 
 ROOT = Path(__file__).parents[2]
 TFDS = FOLDER.parent / "tfds"
@@ -69,7 +69,7 @@ def test_the_workdir_is_that_of_a_run(imported):
     config = load_config(imported)
     assert config.model.blocks == "res,conv,clsAtn,chnAtn"
     assert config.model.time_embedding == "published"
-    assert config.model.behaviour == config.schedule.behaviour == "original"
+    assert config.original_quirks
     assert config.loss.kind == "original"
     assert config.optimizer.eps == 1e-4
     assert [path.name for path in (imported / "checkpoints").iterdir()] == ["1"]
@@ -237,13 +237,15 @@ def test_the_time_embedding_is_kept(tmp_path, time_embedding, code):
 
 def test_each_sampler_clips_by_its_own_default(imported):
     """--solver brings its default with it, unless the run already has that sampler."""
-    flags.FLAGS(["sample", "--solver=original"])
-    config = load_config(imported)
-    assert changed_settings(config)["clip"] is False
-    flags.FLAGS(["sample", "--solver=ddim"])
-    assert changed_settings(config)["clip"] is True
-    flags.FLAGS(["sample", "--solver=ddim", "--noclip"])
-    assert changed_settings(config)["clip"] is False
+    for given, clips in (
+        (["--solver=original"], False),
+        (["--solver=ddim"], True),
+        (["--solver=ddim", "--noclip"], False),
+    ):
+        flags.FLAGS(["sample", *given])
+        config = load_config(imported)
+        overrides.change(config, sampling_flags.given(), {})
+        assert config.sampling.clip is clips
     flags.FLAGS.unparse_flags()
 
 
@@ -372,11 +374,14 @@ def test_a_workdir_is_not_overwritten(imported):
 
 def test_a_run_that_computes_otherwise_is_not_exported(imported, tmp_path):
     config = load_config(imported)
-    for field, value in (("behaviour", "corrected"), ("time_embedding", "standard")):
-        changed = config.copy_and_resolve_references()
-        changed.model[field] = value
-        with pytest.raises(ValueError, match=value):
-            original.check_exportable(changed)
+    changed = config.copy_and_resolve_references()
+    changed.original_quirks = False
+    with pytest.raises(ValueError, match="original_quirks=False"):
+        original.check_exportable(changed)
+    changed = config.copy_and_resolve_references()
+    changed.model.time_embedding = "standard"
+    with pytest.raises(ValueError, match="standard"):
+        original.check_exportable(changed)
     with pytest.raises(ValueError, match=r"model\.name=dit: the original has no such network"):
         original.check_exportable(tiny_transformer_config())
 

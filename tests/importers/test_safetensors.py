@@ -11,7 +11,7 @@ from numpy.testing import assert_array_equal
 from safetensors import safe_open
 from tiny import tiny_transformer_config
 
-from diffusion_jax.config import build
+from diffusion_jax.config.experiment import Experiment, make_model
 from diffusion_jax.importers import imported_run, safetensors
 from diffusion_jax.training.state import init_params
 from diffusion_jax.workdir.classes import load_classes
@@ -24,7 +24,7 @@ def run(tmp_path_factory):
     """A run with classes, whose parameters and averages differ."""
     workdir = tmp_path_factory.mktemp("safetensors") / "run"
     config = tiny_transformer_config()
-    model = build.make_model(config)
+    model = make_model(config)
     params = jax.device_get(jax.jit(lambda: init_params(model, 0, config.data.resolution))())
     averaged = jax.tree.map(lambda x: x + 1, params)
     state = imported_run.imported_state(config, params, 5, averaged=averaged)
@@ -45,10 +45,10 @@ def test_there_and_back_again(run, tmp_path):
     for done in run_each("convert", cases):
         assert done.returncode == 0, done.stderr
     config = load_config(run)
-    step, averaged = load_params(run, config, ema=True)
-    _, raw = load_params(run, config, ema=False)
+    step, averaged = load_params(run, Experiment.from_config(config), ema=True)
+    _, raw = load_params(run, Experiment.from_config(config), ema=False)
     for ema in (True, False):
-        imported, params = load_params(back, load_config(back), ema=ema)
+        imported, params = load_params(back, Experiment.from_config(load_config(back)), ema=ema)
         jax.tree.map(assert_array_equal, params, averaged)
         assert imported == step == 5
     assert load_classes(back) == load_classes(run) != []
@@ -62,7 +62,7 @@ def test_there_and_back_again(run, tmp_path):
 
 def test_mistakes_are_one_line_and_write_nothing(run, tmp_path):
     config = load_config(run)
-    _, params = load_params(run, config)
+    _, params = load_params(run, Experiment.from_config(config))
     params = jax.device_get(params)
     good = tmp_path / "good"
     safetensors.write(good, config, params, step=3, class_names=[])
@@ -114,7 +114,7 @@ def test_mistakes_are_one_line_and_write_nothing(run, tmp_path):
 
 def test_values_that_are_not_finite_are_refused(run, tmp_path):
     config = load_config(run)
-    _, params = load_params(run, config)
+    _, params = load_params(run, Experiment.from_config(config))
     broken = jax.tree.map(lambda x: np.full_like(x, np.nan), jax.device_get(params))
     safetensors.write(tmp_path / "out", config, broken, step=3, class_names=[])
     with pytest.raises(ValueError, match="non-finite"):

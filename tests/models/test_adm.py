@@ -22,8 +22,7 @@ from configs import (
     emnist_letters,
     iddpm64,
 )
-from diffusion_jax.config import build
-from diffusion_jax.config.validation import validate
+from diffusion_jax.config.experiment import Experiment, make_model
 from diffusion_jax.files import torch_writer
 from diffusion_jax.importers.imported import shapes_of, with_settings
 from diffusion_jax.importers.programs import PROGRAMS
@@ -95,7 +94,7 @@ def test_an_imported_network_computes_what_openai_s_does(arrays, tmp_path, name)
     config = config_of(NETWORKS[name])
     imported = PROGRAMS["openai"].read(tmp_path / "model.pt", config)
     assert with_settings(config, imported.settings).model == config.model
-    model = build.make_model(config)
+    model = make_model(config)
     labels = jnp.asarray(arrays["labels"], jnp.int32) if model.num_classes else None
     told = {"label": labels, "image": jnp.asarray(arrays["small"])} if name == "super" else labels
     run = jax.jit(lambda x, t: model.apply({"params": imported.params}, x, t, told))
@@ -114,7 +113,7 @@ def test_a_classifier_computes_what_openai_s_does(arrays, tmp_path, pool, multip
     fields |= {"pool": "mean" if pool == "adaptive" else pool}
     config = config_of(fields, adm64_classifier)
     imported = PROGRAMS["openai"].read(tmp_path / "model.pt", config)
-    model = build.make_model(with_settings(config, imported.settings))
+    model = make_model(with_settings(config, imported.settings))
     params = imported.params
     x, t = jnp.asarray(arrays["x"]), jnp.asarray(arrays["t"], jnp.float32)
     logits = jax.jit(lambda x, t: model.apply({"params": params}, x, t))(x, t)
@@ -143,7 +142,7 @@ def test_the_files_of_nice_diffusion(arrays, tmp_path):
     table = imported.params["label_embedding"]["table"]
     assert_array_equal(table[-1], state["class_embedding.weight"][0])
     assert_array_equal(table[0], state["class_embedding.weight"][1])
-    model = build.make_model(config)
+    model = make_model(config)
     x, t = jnp.asarray(arrays["x"]), jnp.asarray(arrays["t"], jnp.float32)
 
     def run(labels):
@@ -154,7 +153,7 @@ def test_the_files_of_nice_diffusion(arrays, tmp_path):
     assert_allclose(output.estimate, arrays["nice_y"][..., :3], atol=2e-5)
     assert_allclose(2 * output.variance_fraction - 1, arrays["nice_y"][..., 3:], atol=2e-5)
     config.model.direct_variance = True  # its variance "learned": log sigma^2 itself
-    model = build.make_model(config)
+    model = make_model(config)
     output = run(jnp.array([label - 1 if label else null for label in NICE_LABELS]))
     assert output.variance_fraction is None
     assert_allclose(output.log_variance, arrays["nice_y"][..., 3:], atol=2e-5)
@@ -170,7 +169,7 @@ def test_letters_in_their_real_format_are_trained_on(golden, tmp_path, ordinary_
         **{"sampling.steps": 2, "sampling.grid_rows": 2, "sampling.grid_columns": 4},
     }
     config = with_settings(config, changes)
-    validate(config)
+    Experiment.from_config(config)
     assert train(config, tmp_path / "run").step == 2
     (grid,) = (tmp_path / "run" / "samples").glob("*.png")
     with Image.open(grid) as picture:

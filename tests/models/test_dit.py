@@ -8,8 +8,8 @@ from numpy.testing import assert_allclose
 from tiny import tiny_config
 
 from configs import digits_dit
+from diffusion_jax.config.experiment import Experiment
 from diffusion_jax.config.schema import model_section
-from diffusion_jax.config.validation import validate
 from diffusion_jax.models import DiT
 from diffusion_jax.models.dit import position_embedding
 from diffusion_jax.runs.train import train
@@ -108,16 +108,16 @@ def test_mistakes_are_named(changes, message):
     config = digits_dit.get_config()
     config.model.update(changes)
     with pytest.raises(ValueError, match=message):
-        validate(config)
+        Experiment.from_config(config)
 
 
 def test_a_loss_that_needs_a_variance_is_refused():
     config = digits_dit.get_config()
     config.loss.kind = "hybrid"
     with pytest.raises(ValueError, match=r"hybrid trains a variance.*loss\.kind=simple"):
-        validate(config)
+        Experiment.from_config(config)
     config.model.learn_variance = True
-    validate(config)
+    Experiment.from_config(config)
 
 
 @pytest.mark.usefixtures("ordinary_promotion")

@@ -12,7 +12,7 @@ from forks import run_each
 from numpy.testing import assert_allclose
 
 from configs import edm2_s64, edm2_xs64, edm64, edm_cifar10
-from diffusion_jax.config import build
+from diffusion_jax.config.experiment import Experiment, make_model
 from diffusion_jax.diffusion import losses
 from diffusion_jax.diffusion.parameterizations import (
     apply_network,
@@ -58,7 +58,7 @@ def test_parameters_of_the_published_networks():
     assert learned(SongUNet(3, 10, augment_dim=9), 32) == 55_735_299
     assert learned(SongUNet(3, 10, augment_dim=9, **NCSN), 32) == 56_400_643
     for module, count in ((edm64, 295_899_267), (edm2_xs64, 124_710_949), (edm2_s64, 280_209_381)):
-        assert learned(build.make_model(module.get_config()), 64) == count
+        assert learned(make_model(module.get_config()), 64) == count
 
 
 def test_magnitude_preserving_operations():
@@ -85,8 +85,8 @@ def edm2(tmp_path_factory):
 def denoised(config, params, arrays, labels, **changes):
     """(x0, uncertainty) of the config's network at the golden sigmas."""
     config = with_settings(config, changes)
-    model, parameterization = build.make_model(config), build.make_parameterization(config)
-    level = build.make_schedule(config).level(jnp.asarray(arrays["sigma"]))
+    model, parameterization = make_model(config), Experiment.from_config(config).parameterization
+    level = Experiment.from_config(config).schedule.level(jnp.asarray(arrays["sigma"]))
 
     @jax.jit
     def run(x, labels):
@@ -114,9 +114,9 @@ def test_edm2_computes_what_pytorch_does(edm2):
 def test_edm2_is_fixed_where_it_is_not_trained(edm2):
     """Kernels keep a mean square of 1 for each output; the average is of those before that."""
     _, config, raw = edm2
-    model = build.make_model(config)
+    model = make_model(config)
     config = with_settings(config, {"optimizer.weight_decay": 0.5, "optimizer.warmup_steps": 0})
-    optimizer = build.make_optimizer(config)
+    optimizer = Experiment.from_config(config).optimizer
 
     @jax.jit
     def updated(raw):
@@ -157,7 +157,7 @@ def test_ddpmpp_and_ncsnpp_compute_what_pytorch_does(golden, tmp_path, name):
     nvidia_pickles.write(tmp_path / "a.pkl", "EDMPrecond", arguments, state)
     config = edm_cifar10.get_config()
     imported = PROGRAMS["edm"].read(tmp_path / "a.pkl", config)
-    model = build.make_model(with_settings(config, imported.settings))
+    model = make_model(with_settings(config, imported.settings))
     x, c_noise = jnp.asarray(arrays["x"]), jnp.asarray(arrays["clock"])
     labels = jnp.asarray(arrays["labels"], jnp.int32)
 
@@ -180,9 +180,9 @@ def test_heun_on_an_imported_network_is_edms_algorithm(golden, tmp_path, options
     config = edm_cifar10.get_config()
     imported = PROGRAMS["edm"].read(tmp_path / "a.pkl", config)
     config = with_settings(config, imported.settings)
-    model, schedule = build.make_model(config), build.make_schedule(config)
+    model, schedule = make_model(config), Experiment.from_config(config).schedule
     network = partial(model.apply, {"params": imported.params})
-    conditional = denoiser_from_network(network, build.make_parameterization(config))
+    conditional = denoiser_from_network(network, Experiment.from_config(config).parameterization)
     labels = jnp.asarray(arrays["labels"], jnp.int32)
 
     def denoiser(x, level):

@@ -11,16 +11,16 @@ from numpy.testing import assert_allclose, assert_array_equal
 from tiny import tiny_config, tiny_transformer_config
 
 from benchmarks import loop_body
+from diffusion_jax.config.experiment import Experiment
 from diffusion_jax.diffusion.parameterizations import denoiser_from_network
 from diffusion_jax.diffusion.sampling_schedule import with_c_noises
 from diffusion_jax.diffusion.schedules import make_schedule
 from diffusion_jax.diffusion.types import Level, NetworkOutput
-from diffusion_jax.generation.prepared_denoiser import Precomputed, PreparedDenoiser
+from diffusion_jax.generation.prepared_denoiser import DiffusionModel, Precomputed, PreparedDenoiser
 from diffusion_jax.models.layers.attention import ClassAttention
 from diffusion_jax.models.layers.block_interface import Conditioning
 from diffusion_jax.models.network import Network
 from diffusion_jax.training.state import init_params
-from diffusion_jax.workdir.parameters import DiffusionModel
 
 # The compiler's own ways of moving what is repeated out of a loop: more on CPUs than on GPUs.
 MOTION = "while-loop-invariant-code-motion,while-loop-expensive-invariant-code-motion"
@@ -96,7 +96,7 @@ CONFIGS = {
     "corrected": tiny_config(model__blocks="conv,clsAtn", model__width=16),
     "original": tiny_config(
         model__blocks="res",
-        model__behaviour="original",
+        model__original_quirks=True,
         model__time_embedding="published",
         model__num_classes=0,
     ),
@@ -106,7 +106,7 @@ CONFIGS = {
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_what_is_computed_ahead_changes_nothing(name):
-    trained = DiffusionModel.from_config(CONFIGS[name])
+    trained = DiffusionModel.from_experiment(Experiment.from_config(CONFIGS[name]))
     model, schedule = trained.model, make_schedule("cosine", 1000)
     rng = np.random.default_rng(0)
     shapes = jax.eval_shape(lambda: init_params(model, 0, 8))
@@ -135,7 +135,7 @@ def test_what_is_computed_ahead_changes_nothing(name):
 
 
 def test_a_fresh_network_has_parameters_alone():
-    model = DiffusionModel.from_config(CONFIGS["corrected"]).model
+    model = DiffusionModel.from_experiment(Experiment.from_config(CONFIGS["corrected"])).model
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), X, jnp.ones(4), LABELS))
     assert set(shapes) == {"params"}
 
@@ -151,7 +151,9 @@ class Plain(Network):
 
 def test_a_network_may_compute_nothing_ahead():
     config = tiny_transformer_config()
-    trained = replace(DiffusionModel.from_config(config), model=Plain(1, 10))
+    trained = replace(
+        DiffusionModel.from_experiment(Experiment.from_config(config)), model=Plain(1, 10)
+    )
     network = PreparedDenoiser(trained, {"factor": jnp.asarray(3.0)}, EXAMPLES, X.shape[1:])
     c_noise = jax.tree.map(lambda row: row[0], network.c_noises(jnp.array([2.0])))
     level = Level(jnp.asarray(0.6), jnp.asarray(0.8), c_noise)

@@ -9,8 +9,7 @@ from numpy.testing import assert_allclose
 from PIL import Image
 
 from configs import cifar10_64, landscape64, oasis64, oasis128
-from diffusion_jax.config import build
-from diffusion_jax.config.validation import validate
+from diffusion_jax.config.experiment import Experiment, make_model
 from diffusion_jax.files import torch_reader, torch_writer
 from diffusion_jax.importers.imported import with_settings
 from diffusion_jax.importers.programs import PROGRAMS
@@ -40,7 +39,7 @@ def test_parameters_of_the_published_networks():
 
 @pytest.mark.parametrize("module", [landscape64, cifar10_64, oasis64, oasis128])
 def test_configs_are_valid(module):
-    validate(module.get_config())
+    Experiment.from_config(module.get_config())
 
 
 @pytest.mark.parametrize("program", ["mydiffusion", "oasis"])
@@ -48,7 +47,7 @@ def test_an_imported_network_computes_what_pytorch_does(golden, program):
     folder = golden / FOLDERS[program]
     config = CONFIGS[program].get_config()
     imported = PROGRAMS[program].read(folder / "tiny.pt", config)
-    model = build.make_model(with_settings(config, imported.settings))
+    model = make_model(with_settings(config, imported.settings))
     with np.load(folder / "tiny.npz") as data:
         x, t, y = (jnp.asarray(data[name], jnp.float32) for name in ("x", "t", "y"))
         run = jax.jit(lambda *told: model.apply({"params": imported.params}, x, t, *told).estimate)
@@ -128,7 +127,7 @@ def test_gray_slices_are_learned_and_drawn_in_gray(tmp_path):
         | {"model.width": 4, "model.levels": 1, "data.resolution": 16, "data.threads": 1}
         | {"schedule.num_steps": 20, "sampling.steps": 3, "batch_size": 8, "steps": 4}
         | {"sampling.grid_rows": 2, "sampling.grid_columns": 2, "sample_every": 4}
-        | {"log_every": 1, "ema_start": 2},
+        | {"log_every": 1, "ema.start": 2},
     )
     state = train(config, tmp_path / "run")
     values = read_metrics(tmp_path / "run")

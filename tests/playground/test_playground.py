@@ -11,7 +11,7 @@ from PIL import Image
 from tiny import tiny_config, tiny_transformer_config
 
 from diffusion_jax import parallel
-from diffusion_jax.config import build
+from diffusion_jax.config.experiment import Experiment
 from diffusion_jax.config.schema import model_section
 from diffusion_jax.generation.class_labels import captions
 from diffusion_jax.playground import pictures, sampling
@@ -21,12 +21,13 @@ from diffusion_jax.training.state import init_params
 
 def untrained(config, names=None):
     """A run with random parameters: new ones would predict zeros."""
-    params = init_params(build.make_model(config), 0, config.data.resolution)
+    experiment = Experiment.from_config(config)
+    params = init_params(experiment.model, 0, config.data.resolution)
     noise = np.random.default_rng(0)
     params = jax.tree.map(
         lambda leaf: np.asarray(leaf) + noise.normal(0, 0.1, leaf.shape).astype(np.float32), params
     )
-    return Run(Path("untrained"), config, names or [], 0, parallel.replicate(params))
+    return Run(Path("untrained"), experiment, names or [], 0, parallel.replicate(params))
 
 
 def grid_of(run, images, labels):

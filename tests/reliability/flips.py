@@ -16,8 +16,10 @@ import numpy as np
 from ml_collections import ConfigDict
 from tiny import tiny_transformer_config
 
+from diffusion_jax.config.experiment import Experiment
 from diffusion_jax.runs import evaluate
-from diffusion_jax.runs.train import fresh_state
+from diffusion_jax.runs.run import load
+from diffusion_jax.runs.train import init_experiment
 from diffusion_jax.training.checkpoints import Checkpoints
 from diffusion_jax.training.state import TrainState
 from diffusion_jax.workdir.parameters import load_params
@@ -82,12 +84,14 @@ def readers_of(
             return checkpoints.restore(STEP, state), checkpoints.metadata(STEP)
 
     def sample() -> Any:  # and whatever else draws
-        return [load_params(workdir, config, ema=ema) for ema in (True, False)]
+        return [
+            load_params(workdir, Experiment.from_config(config), ema=ema) for ema in (True, False)
+        ]
 
     def fid() -> Any:
-        options = {"count": 8, "checkpoint": None, "labels": "random", "batch_size": 8}
-        options |= {"seed": 0, "truncate": False}
-        images = evaluate.of_run(workdir, config, ema=True, **options)
+        options = {"count": 8, "labels": "random", "batch_size": 8, "seed": 0}
+        run = load(workdir)
+        images = evaluate.samples_of(run, run.experiment, **options)
         return images.about["parameters_sha256"]
 
     return {"train": train, "sample": sample, "fid": fid}
@@ -107,7 +111,9 @@ def state_of(config: ConfigDict) -> TrainState:
     def filled(leaf: jax.ShapeDtypeStruct) -> np.ndarray:
         return np.asarray(5 * generator.normal(size=leaf.shape)).astype(leaf.dtype)
 
-    state = jax.tree.map(filled, jax.eval_shape(lambda: fresh_state(config)))
+    state = jax.tree.map(
+        filled, jax.eval_shape(lambda: init_experiment(Experiment.from_config(config)))
+    )
     return replace(state, step=np.array(STEP, np.int32))
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from diffusion_jax.runs.train import fresh_state
+from diffusion_jax.config.experiment import Experiment
+from diffusion_jax.runs.train import init_experiment
 from diffusion_jax.training.checkpoints import Checkpoints
 from diffusion_jax.workdir.config import load_config
 from diffusion_jax.workdir.layout import CHECKPOINTS
@@ -58,7 +59,7 @@ def _differences(one: Path, other: Path) -> int:
 def _last_state(workdir: Path) -> list[np.ndarray]:
     config = load_config(workdir)
     with Checkpoints(workdir / CHECKPOINTS) as checkpoints:
-        shapes = jax.eval_shape(lambda: fresh_state(config))
+        shapes = jax.eval_shape(lambda: init_experiment(Experiment.from_config(config)))
         return jax.tree.leaves(checkpoints.restore(checkpoints.newest(), shapes))
 
 

@@ -11,12 +11,13 @@ from original_golden import checkpoint
 
 from configs import original as original_config
 from diffusion_jax import parallel
+from diffusion_jax.config.experiment import Experiment
 from diffusion_jax.diffusion import keys
 from diffusion_jax.diffusion.process import x0_from_eps
 from diffusion_jax.diffusion.sampling_schedule import on_device
 from diffusion_jax.diffusion.schedules import make_schedule
 from diffusion_jax.diffusion.types import Prediction
-from diffusion_jax.generation.sampler import Generator
+from diffusion_jax.generation.sampler import Sampler
 from diffusion_jax.sampling import make_sampling_schedule
 from diffusion_jax.sampling.solvers.ddim import ddim_step
 from diffusion_jax.sampling.solvers.original import original_step
@@ -81,7 +82,9 @@ def test_trajectory_by_hand(imported, s, scale, w, corrected, labels):
     config.sampling.guidance = w
     with jax.default_matmul_precision("highest"):
         steps = range(1 + s * (99 // s), 0, -s)
-        generator = Generator.from_config(config, batch_size=8, frames=len(steps))
+        generator = Sampler.from_experiment(
+            Experiment.from_config(config), batch_size=8, frames=len(steps)
+        )
         images, film = generator(parallel.replicate(imported.params), labels, seed=SEED)
         apply = jax.jit(partial(imported.model.apply, {"params": imported.params}))
 
@@ -107,7 +110,7 @@ def test_an_image_does_not_depend_on_how_many_are_drawn(imported):
     config.update_from_flattened_dict(imported.settings)
     config.data.resolution = SHAPE[0]
     config.sampling.stride = 50
-    generator = Generator.from_config(config, batch_size=8)
+    generator = Sampler.from_experiment(Experiment.from_config(config), batch_size=8)
     params = parallel.replicate(imported.params)
     draw = partial(generator, params, seed=0, guidance_scale=1.0, eta=0.0)
     many, _ = draw(np.arange(11, dtype=np.int32) % 7)

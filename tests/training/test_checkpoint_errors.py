@@ -17,9 +17,10 @@ from reliability import flips
 from reliability.runs import left_behind
 from tiny import tiny_transformer_config as tiny_config
 
-from diffusion_jax.config import build
+from diffusion_jax.config import experiment
+from diffusion_jax.config.experiment import Experiment
 from diffusion_jax.config.schema import model_section
-from diffusion_jax.runs.train import fresh_state, train
+from diffusion_jax.runs.train import init_experiment, train
 from diffusion_jax.training import checkpoints as checkpoints_module
 from diffusion_jax.training import nan_guard
 from diffusion_jax.training import restore as restore_module
@@ -103,13 +104,16 @@ def test_if_all_checkpoints_are_damaged_none_is_renamed(copy):
 def test_sampling_refuses_a_damaged_checkpoint(copy):
     spoil(copy)
     with pytest.raises(DamagedCheckpoint, match=r"6 cannot be read"):
-        load_params(copy, tiny_config(), checkpoint=6)
+        load_params(copy, Experiment.from_config(tiny_config()), checkpoint=6)
 
 
 def test_sampling_needs_neither_optimizer_state_nor_raw_parameters(copy, finished):
     for part in ("opt_state", "params"):
         shutil.rmtree(copy / "checkpoints" / "6" / part)
-    assert equal(load_params(copy, tiny_config())[1], jax.device_get(finished[0].ema_params))
+    assert equal(
+        load_params(copy, Experiment.from_config(tiny_config()))[1],
+        jax.device_get(finished[0].ema_params),
+    )
 
 
 def test_changed_metadata_is_damage(copy):
@@ -140,15 +144,15 @@ class Poisoned:
     """Infinite losses in some steps, marked in their batches."""
 
     def __init__(self, monkeypatch, steps):
-        batches, objective = build.training_batches, OURS._make_objective
+        batches, objective = OURS.training_batches, experiment._make_objective
 
         def training_batches(config, source, start):
             first = start // config.batch_size + 1
             for number, batch in enumerate(batches(config, source, start), first):
                 yield batch | {"bad": np.full(len(batch["label"]), number in steps)}
 
-        def make_objective(config):
-            of_config = objective(config)
+        def make_objective(*parts):
+            of_config = objective(*parts)
 
             def poisoned(params, batch, *rest):
                 parts, drawn = of_config(params, batch, *rest)
@@ -157,8 +161,8 @@ class Poisoned:
 
             return poisoned
 
-        monkeypatch.setattr(build, "training_batches", training_batches)
-        monkeypatch.setattr(OURS, "_make_objective", make_objective)
+        monkeypatch.setattr(OURS, "training_batches", training_batches)
+        monkeypatch.setattr(experiment, "_make_objective", make_objective)
 
 
 def test_non_finite_steps_are_skipped_and_counted(tmp_path, monkeypatch, capsys):
@@ -187,7 +191,7 @@ def test_a_skipped_step_changes_only_the_step_number(tmp_path, monkeypatch):
     Poisoned(monkeypatch, steps={1})
     config = tiny_config(steps=1)
     state = jax.device_get(train(config, tmp_path))
-    fresh = jax.device_get(run_once(lambda: fresh_state(config)))
+    fresh = jax.device_get(run_once(lambda: init_experiment(Experiment.from_config(config))))
     assert int(state.step) == 1
     for name in ("params", "ema_params", "opt_state"):
         assert equal(getattr(state, name), getattr(fresh, name))
@@ -277,15 +281,15 @@ def test_non_finite_parameters_make_no_sample_grid(tmp_path, monkeypatch, capsys
     spoil_update(monkeypatch, 2)
     with pytest.raises(FloatingPointError, match="step 5, 3 in a row"):
         train(make_config(steps=9, checkpoint_every=9, sample_every=1), tmp_path)
-    assert "No picture of step 2: " in capsys.readouterr().out
+    assert "No samples of step 2: " in capsys.readouterr().out
     assert [path.name for path in (tmp_path / "samples").iterdir()] == ["step_0000001.png"]
 
 
 def test_damaged_orbax_metadata_affects_one_checkpoint(copy):
     (copy / "checkpoints" / "6" / "ema_params" / "_METADATA").write_text("[]")
     with pytest.raises(DamagedCheckpoint, match=r"checkpoints/6 cannot be read"):
-        load_params(copy, tiny_config())
-    assert load_params(copy, tiny_config(), checkpoint=3)[0] == 3
+        load_params(copy, Experiment.from_config(tiny_config()))
+    assert load_params(copy, Experiment.from_config(tiny_config()), checkpoint=3)[0] == 3
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from tiny import tiny_transformer_config as tiny_config
 
+from diffusion_jax.config.experiment import Experiment
 from diffusion_jax.runs.train import train
 from diffusion_jax.training.fine_tuning import transfer
 from diffusion_jax.training.state import TrainState
@@ -35,8 +36,8 @@ def test_what_fits_is_taken_over_and_the_rest_is_listed(finished, tmp_path, capf
     )
     train(config, tmp_path)
     printed = "".join(capfd.readouterr())
-    source = named(load_params(finished, tiny_config(**SMALL))[1])
-    ours = named(load_params(tmp_path, config)[1])
+    source = named(load_params(finished, Experiment.from_config(tiny_config(**SMALL)))[1])
+    ours = named(load_params(tmp_path, Experiment.from_config(config))[1])
     shared = source.keys() & ours.keys()
     assert shared
     for name in shared:
@@ -58,7 +59,11 @@ def test_a_resumed_run_does_not_start_over(finished, tmp_path):
     again = train(tiny_config(**SMALL | {"steps": 3}, init_from=gone), tmp_path)
     assert int(again.step) == 3
     assert int(first.step) == 2
-    kept = named(load_params(tmp_path, tiny_config(**SMALL), checkpoint=2, ema=False)[1])
+    kept = named(
+        load_params(
+            tmp_path, Experiment.from_config(tiny_config(**SMALL)), checkpoint=2, ema=False
+        )[1]
+    )
     for name, array in named(first.params).items():
         assert_array_equal(kept[name], array)
 

@@ -12,10 +12,10 @@ from PIL import Image
 from tiny import tiny_transformer_config
 
 from configs import folder
-from diffusion_jax.config.num_classes import resolve_num_classes
-from diffusion_jax.config.validation import validate
+from diffusion_jax.config.experiment import Experiment
 from diffusion_jax.data import dataset_summary
 from diffusion_jax.runs import datasets
+from diffusion_jax.runs.datasets import resolve_num_classes
 from diffusion_jax.runs.train import train
 from diffusion_jax.training import loop
 from diffusion_jax.workdir import environment
@@ -36,12 +36,12 @@ def test_the_small_preset_finds_the_classes(tmp_path):
     config.data.name = pictures_in(tmp_path / "two", "cats/a.png", "cats/b.png", "dogs/a.png")
     found = resolve_num_classes(config)
     assert (found.model.num_classes, found.sampling.guidance) == (2, 1.0)
-    validate(found)
+    Experiment.from_config(found)
     assert datasets.of_config(config).source.class_names == ["cats", "dogs"]
     config.data.name = pictures_in(tmp_path / "none", "a.png", "b.png")
     found = resolve_num_classes(config)
     assert (found.model.num_classes, found.sampling.guidance) == (0, 0.0)
-    validate(found)
+    Experiment.from_config(found)
     assert config.model.num_classes == -1  # the original is left alone
     config.batch_size = 0
     config.data.name = "folder:nowhere"  # which is not opened before that mistake is found
@@ -56,15 +56,15 @@ def test_blocks_that_need_classes_get_those_of_the_data(tmp_path):
     config.data.name = pictures_in(tmp_path / "two", "cats/a.png", "dogs/a.png")
     found = resolve_num_classes(config)
     assert found.model.num_classes == 2
-    validate(found)
+    Experiment.from_config(found)
     config.data.name = pictures_in(tmp_path / "none", "a.png", "b.png")
     with pytest.raises(ValueError, match="'clsAtn', which needs classes"):
-        validate(resolve_num_classes(config))
+        Experiment.from_config(resolve_num_classes(config))
 
 
 @pytest.mark.usefixtures("ordinary_promotion")
 def test_a_run_goes_on_with_the_classes_that_it_found(tmp_path):
-    config = tiny_transformer_config(model__num_classes=-1, steps=1)
+    config = tiny_transformer_config(model__num_classes=None, steps=1)
     assert train(config, tmp_path).step == 1
     assert load_config(tmp_path).model.num_classes == 10
     config.steps = 2

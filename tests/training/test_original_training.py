@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose
 from original_golden import FOLDER, arrays, checkpoint, labels_of, to_nhwc
 
 from configs import original as original_config
-from diffusion_jax.config import build
+from diffusion_jax.config.experiment import Experiment
 from diffusion_jax.diffusion import losses, parameterizations, process, schedules
 from diffusion_jax.importers import original
 from diffusion_jax.importers.imported_run import imported_state
@@ -72,7 +72,9 @@ def test_one_step_makes_the_moments_that_the_original_saved(imported, step):
     config = original_config.get_config()
     state = imported_state(config, imported.params, 1)
     new = jax.jit(
-        partial(apply_gradients, optimizer=build.make_optimizer(config), average=AVERAGE)
+        partial(
+            apply_gradients, optimizer=Experiment.from_config(config).optimizer, average=AVERAGE
+        )
     )(state, step[2])
     theirs, _ = adam_state(imported)
     (ours,) = (part for part in jax.tree.leaves(new.opt_state, is_leaf=is_adam) if is_adam(part))
@@ -100,7 +102,7 @@ def test_a_step_goes_on_from_the_imported_moments(imported, step):
     config = original_config.get_config()
     config.update_from_flattened_dict(settings)
     state = imported_state(config, imported.params, 2, theirs)
-    optimizer = build.make_optimizer(config)
+    optimizer = Experiment.from_config(config).optimizer
     new = jax.jit(partial(apply_gradients, optimizer=optimizer, average=AVERAGE))(state, step[2])
 
     def by_hand(p, mu, nu, gradient):

@@ -7,6 +7,7 @@ from forks import run_each
 from numpy.testing import assert_allclose
 from tiny import tiny_transformer_config
 
+from diffusion_jax.config.experiment import Experiment
 from diffusion_jax.runs.average import reaverage
 from diffusion_jax.runs.train import train
 from diffusion_jax.training import ema, post_hoc_ema
@@ -76,7 +77,7 @@ def test_the_combination_is_the_average_that_training_would_have_made(wanted):
 def runs(tmp_path_factory, ordinary_promotion):
     """A folder with a run of two averages, which was stopped and resumed, and one of one."""
     folder = tmp_path_factory.mktemp("runs")
-    changes = {"average": "power", "averages__power__second_sigma_rel": 0.1, "keep_every": 1}
+    changes = {"ema__name": "power", "ema__power__second_sigma_rel": 0.1, "keep_every": 1}
     changes |= {"checkpoint_every": 1, "optimizer__learning_rate": 0.01}
     for steps in (2, 4):
         train(tiny_transformer_config(steps=steps, **changes), folder / "two")
@@ -86,7 +87,7 @@ def runs(tmp_path_factory, ordinary_promotion):
 
 def saved(workdir, step, *, second):
     config = load_config(workdir)
-    _, like = load_params(workdir, config, checkpoint=step)
+    _, like = load_params(workdir, Experiment.from_config(config), checkpoint=step)
     with Checkpoints(workdir / "checkpoints") as checkpoints:
         if second:
             return checkpoints.restore_second_ema(step, like)
@@ -96,7 +97,10 @@ def saved(workdir, step, *, second):
 def test_a_second_average_is_trained_and_resumed(runs):
     """Both averages by hand, from the parameters after each step."""
     config = load_config(runs / "two")
-    raw = [load_params(runs / "two", config, checkpoint=n, ema=False)[1] for n in (1, 2, 3, 4)]
+    raw = [
+        load_params(runs / "two", Experiment.from_config(config), checkpoint=n, ema=False)[1]
+        for n in (1, 2, 3, 4)
+    ]
     for second, width in ((False, 0.05), (True, 0.1)):
         exponent = ema.gamma_of(width) + 1
         found = jax.tree.leaves(saved(runs / "two", 4, second=second))
@@ -113,7 +117,7 @@ def test_a_run_is_made_of_the_averages_of_another(runs):
         (step, width) for step in (1, 2, 3) for width in (0.05, 0.1)
     ]
     assert 0.1 < misfit < 0.2
-    _, params = load_params(runs / "new", load_config(runs / "new"))
+    _, params = load_params(runs / "new", Experiment.from_config(load_config(runs / "new")))
     weights = post_hoc_ema.weights(np.repeat([1, 2, 3], 2), np.tile([0.05, 0.1], 3), 3, 0.15)
     trees = [
         saved(runs / "two", step, second=second) for step in (1, 2, 3) for second in (False, True)

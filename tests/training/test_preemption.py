@@ -96,7 +96,7 @@ def test_a_run_with_kills_leaves_what_one_without_leaves(tmp_path, monkeypatch):
         _, count = checkpoints.metadata(3)["since_line"]["loss"]
         assert count == 16  # of step 3 alone, since the line of step 2
     with monkeypatch.context() as patch:
-        patch.setattr("diffusion_jax.runs.train.make_preview", lambda *_: lambda _: sys.exit())
+        patch.setattr("diffusion_jax.runs.train.make_sample_grid", lambda *_: lambda _: sys.exit())
         with pytest.raises(SystemExit):
             train(config, tmp_path / "run")
     assert [path.name for path in (tmp_path / "run" / "samples").iterdir()] == ["step_0000003.png"]

@@ -18,7 +18,7 @@ from numpy.testing import assert_allclose
 from PIL import Image
 from tiny import tiny_transformer_config as tiny_config
 
-from diffusion_jax.config import build
+from diffusion_jax.config.experiment import Experiment, make_model
 from diffusion_jax.data import Description, imagenet
 from diffusion_jax.data.cache_writer import CacheWriter
 from diffusion_jax.runs.train import train
@@ -74,7 +74,7 @@ def test_a_run_explains_itself(finished):
 def test_training_changes_everything_and_averages(finished):
     state, _ = finished
     start = tiny_config(steps=1)
-    model = build.make_model(start)
+    model = make_model(start)
     shapes = jax.eval_shape(lambda: state.params)
     assert model is not None
     assert {leaf.dtype.name for leaf in jax.tree.leaves(shapes)} == {"float32"}
@@ -112,16 +112,17 @@ def test_a_state_split_over_the_devices_is_saved_whole_and_goes_on_either_way(fi
 
 def test_another_batch_size_goes_on_with_the_images_that_come_next(tmp_path, monkeypatch):
     places = []
-    of_training = build.training_batches
+    ours = sys.modules["diffusion_jax.runs.train"]
+    of_training = ours.training_batches
     monkeypatch.setattr(
-        build,
+        ours,
         "training_batches",
         lambda config, source, start: places.append(start) or of_training(config, source, start),
     )
     no_picture = np.zeros((8, 8, 1), np.uint8)
     monkeypatch.setattr(
-        sys.modules["diffusion_jax.runs.train"],
-        "make_preview",
+        ours,
+        "make_sample_grid",
         lambda *_: lambda params: no_picture,
     )
     train(tiny_config(steps=3), tmp_path)
@@ -154,8 +155,9 @@ def test_an_interrupted_run_continues_bit_for_bit(finished, tmp_path, monkeypatc
             return self.source.read(indices)
 
     with monkeypatch.context() as patch:
-        open_source = build.open_source
-        patch.setattr(build, "open_source", lambda c: Interrupting(open_source(c)))
+        ours = sys.modules["diffusion_jax.runs.train"]
+        open_source = ours.open_source
+        patch.setattr(ours, "open_source", lambda c: Interrupting(open_source(c)))
         before = signal.getsignal(signal.SIGTERM)
         stopped = train(tiny_config(), tmp_path)
         assert signal.getsignal(signal.SIGTERM) == before
@@ -178,7 +180,7 @@ def test_a_finished_run_is_left_alone(finished):
     [
         ({"model__width": 16}, "another model .*model.width: 8 -> 16.*another --workdir"),
         ({"schedule__name": "linear"}, "schedule.name: cosine -> linear"),
-        ({"behaviour": "original"}, "behaviour: corrected -> original"),
+        ({"original_quirks": True}, "original_quirks: False -> True"),
         ({"batch_size": 12}, "batch_size=12 is not divisible by 8 devices"),
         ({"micro_batches": 4}, "batch_size=16 .* 8 devices times micro_batches=4"),
     ],
@@ -195,11 +197,11 @@ def test_a_checkpoint_of_another_model_is_refused(finished, tmp_path):
     _, workdir = finished
     config = tiny_config(model__width=16)
     with pytest.raises(ValueError, match=r"another model than the config: .* has shape"):
-        load_params(workdir, config)
+        load_params(workdir, Experiment.from_config(config))
     with pytest.raises(FileNotFoundError, match=r"No checkpoint of step 4 in .*there: 3, 6"):
-        load_params(workdir, tiny_config(), checkpoint=4)
+        load_params(workdir, Experiment.from_config(tiny_config()), checkpoint=4)
     with pytest.raises(FileNotFoundError, match="does not exist"):
-        load_params(tmp_path, config)
+        load_params(tmp_path, Experiment.from_config(config))
 
 
 @pytest.mark.parametrize("item", ["ema_params", "ema_params/manifest.ocdbt", "ema_params/d"])
@@ -212,14 +214,14 @@ def test_a_damaged_checkpoint_gets_one_line(finished, tmp_path, item):
     else:
         damaged.write_bytes(b"")
     with pytest.raises(ValueError, match=r"checkpoints/6 cannot be read \(.*\); name another one"):
-        load_params(copy, tiny_config())
-    assert load_params(copy, tiny_config(), checkpoint=3)[0] == 3
+        load_params(copy, Experiment.from_config(tiny_config()))
+    assert load_params(copy, Experiment.from_config(tiny_config()), checkpoint=3)[0] == 3
 
 
 def test_clipping_may_be_switched_on_later(finished, tmp_path):
     _, workdir = finished
     copy = shutil.copytree(workdir, tmp_path / "run")
-    assert int(train(tiny_config(steps=7, optimizer__clip_norm=0.0), copy).step) == 7
+    assert int(train(tiny_config(steps=7, optimizer__clip_norm=None), copy).step) == 7
 
 
 def test_a_model_without_classes(tmp_path):
@@ -228,15 +230,17 @@ def test_a_model_without_classes(tmp_path):
     )
     train(config, tmp_path)
     assert (tmp_path / "samples" / "step_0000002.png").exists()
-    assert "label_embedding" not in load_params(tmp_path, config)[1]
+    assert "label_embedding" not in load_params(tmp_path, Experiment.from_config(config))[1]
 
 
 def test_checkpoints_hold_raw_and_averaged_parameters(finished):
     state, workdir = finished
-    step, ema_params = load_params(workdir, tiny_config())
+    step, ema_params = load_params(workdir, Experiment.from_config(tiny_config()))
     assert step == 6
     assert_bit_equal(ema_params, state.ema_params)
-    assert_bit_equal(load_params(workdir, tiny_config(), ema=False)[1], state.params)
+    assert_bit_equal(
+        load_params(workdir, Experiment.from_config(tiny_config()), ema=False)[1], state.params
+    )
 
 
 def test_the_newest_and_every_kth_checkpoint_stay(finished, tmp_path):
@@ -349,25 +353,28 @@ def test_the_power_function_average():
 
 
 def test_learning_rates():
-    schedule = optimizers.learning_rate_schedule(1.0, 10, 0)
+    schedule = optimizers.learning_rate_schedule(1.0, 2000, 10)
     assert_allclose([schedule(0), schedule(5), schedule(10), schedule(1000)], [0, 0.5, 1, 1])
-    schedule = optimizers.learning_rate_schedule(1.0, 10, 110)
+    schedule = optimizers.learning_rate_schedule(1.0, 2000, 10, "cosine", 110)
     assert_allclose([schedule(5), schedule(60), schedule(110)], [0.5, 0.5, 0], atol=1e-6)
-    assert_allclose(optimizers.learning_rate_schedule(1.0, 0, 0)(0), 1)
-    assert_allclose(optimizers.learning_rate_schedule(1.0, 0, 100)(0), 1)
+    assert_allclose(optimizers.learning_rate_schedule(1.0, 100, 0)(0), 1)
+    assert_allclose(optimizers.learning_rate_schedule(1.0, 100, 0, "cosine")(0), 1)
+    with pytest.raises(ValueError, match="decay_steps=5 has no effect with decay=constant"):
+        optimizers.learning_rate_schedule(1.0, 100, 0, "constant", 5)
 
 
 def test_learning_rates_that_fall_otherwise():
-    linear = optimizers.learning_rate_schedule(1.0, 10, 110, "linear")
+    linear = optimizers.learning_rate_schedule(1.0, 110, 10, "linear")
     assert_allclose([linear(5), linear(10), linear(60), linear(200)], [0.5, 1, 0.5, 0], rtol=1e-6)
     # EDM2-S after 2^30 images in batches of 2,048, t_ref 35,000.
-    root = optimizers.learning_rate_schedule(0.01, 4883, 35_000, "inverse_sqrt")
+    root = optimizers.learning_rate_schedule(0.01, 524_288, 4883, "inverse_sqrt", 35_000)
     assert_allclose(root(2**30 // 2048), 0.002583742, rtol=1e-6)
     assert_allclose([root(4883), root(35_000)], [0.01, 0.01], rtol=1e-6)
 
 
 def test_clipping_bounds_the_gradient():
-    rate = {"learning_rate": 1.0, "warmup_steps": 0, "decay_steps": 0, "weight_decay": 0.0}
+    rate = {"learning_rate": 1.0, "total_steps": 10, "warmup_steps": 0, "weight_decay": 0.0}
+    rate |= {"decay": "constant", "decay_steps": None}
     optimizer = optimizers.adamw(**rate, b1=0.0, b2=0.0, eps=1.0, clip_norm=0.5)
     params = {"a": np.zeros(2, np.float32)}
     updates, _ = optimizer.update(

@@ -221,7 +221,7 @@ def made(timesteps_of, devices, micro_batches):
         vlb_weight=VLB_WEIGHT,
         label_dropout=DROPOUT,
     )
-    optimizer = adamw(RATE, WARMUP, 0, B1, B2, EPS, WEIGHT_DECAY, CLIP)
+    optimizer = adamw(RATE, 1000, WARMUP, "constant", None, B1, B2, EPS, WEIGHT_DECAY, CLIP)
     step = make_train_step(
         objective,
         optimizer,

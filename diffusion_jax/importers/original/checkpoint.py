@@ -63,7 +63,7 @@ def read_checkpoint(
         )
     values = hyperparameters.read(json_path, model_path, state)
     settings = hyperparameters.settings(values, json_path)
-    settings |= {"model.behaviour": "original", "model.time_embedding": time_embedding}
+    settings |= {"original_quirks": True, "model.time_embedding": time_embedding}
     _check_summary(settings, state, json_path, model_path)
     try:
         layout, like = _layout(settings)

@@ -7,7 +7,7 @@ from typing import Any
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
-from diffusion_jax.config import build
+from diffusion_jax.config.experiment import make_model
 from diffusion_jax.files import atomic, torch_writer
 from diffusion_jax.importers.imported_run import AdamState
 from diffusion_jax.importers.original import hyperparameters
@@ -23,15 +23,10 @@ def check_exportable(config: ConfigDict) -> None:
             f"model.name={model.name}: the original has no such network; only runs of unet can be "
             "exported to it. --to safetensors takes any"
         )
-    if model.behaviour != "original":
+    if not config.original_quirks:
         raise ValueError(
-            f"behaviour={model.behaviour}: the original computes a different result from the same "
-            "weights; only runs with behaviour=original can be exported to it"
-        )
-    if config.schedule.name == "cosine" and config.schedule.behaviour != "original":
-        raise ValueError(
-            f"schedule.behaviour={config.schedule.behaviour}: the original has another cosine "
-            "schedule; only runs with schedule.behaviour=original can be exported to it"
+            "original_quirks=False: the original computes a different result from the same "
+            "weights; only runs with original_quirks=True can be exported to it"
         )
     if model.time_embedding == "standard":
         raise ValueError("The original has no time_embedding=standard; the run cannot be exported")
@@ -52,7 +47,7 @@ def write_checkpoint(
     and FileExistsError if a file already exists.
     """
     check_exportable(config)
-    model = build.make_model(config)
+    model = make_model(config)
     suffix = (f"_{epoch}e" if epoch else "") + (f"_{step}s" if step else "")
     layout = entries(model, params)
     content: dict[Path, Any] = {

@@ -1,6 +1,7 @@
-"""Training in Python, from configs by name, by path or by value."""
+"""Configs by name or path."""
 
 import difflib
+import functools
 import importlib
 import importlib.util
 import inspect
@@ -12,9 +13,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from diffusion_jax.runs import train as training
-from diffusion_jax.runs.run import Run, load
-from diffusion_jax.workdir.config import flatten
+from diffusion_jax.config.schema import flatten
 
 PACKAGE = Path(__file__).parent.parent
 # The folder that holds `configs` and `scripts`: in an installed package, or in a checkout.
@@ -22,11 +21,15 @@ ROOT = PACKAGE / "bundled" if (PACKAGE / "bundled").is_dir() else PACKAGE.parent
 
 
 def config(name: str | Path, changes: Mapping[str, Any] | None = None) -> ConfigDict:
-    """The config of an experiment: "digits", "tfds:cifar10", or the path of a file.
+    """Returns the config of an experiment: "digits", "tfds:cifar10", or the path of a file.
 
-    What follows a colon is the argument of its `get_config`. changes: fields by dotted name, such
-    as {"model.width": 64}. Raises FileNotFoundError if there is no such config, and ValueError for
-    changes that do not fit it.
+    Args:
+        name: text after a colon is the argument of `get_config`.
+        changes: fields by dotted name, such as {"model.width": 64}.
+
+    Raises:
+        FileNotFoundError: if there is no such config.
+        ValueError: for changes that do not fit it.
     """
     name, _, argument = str(name).partition(":")
     make = _module(name).get_config
@@ -36,26 +39,8 @@ def config(name: str | Path, changes: Mapping[str, Any] | None = None) -> Config
     return changed(found, changes or {})
 
 
-def train(
-    experiment: ConfigDict | str | Path,
-    workdir: str | Path,
-    changes: Mapping[str, Any] | None = None,
-) -> Run:
-    """Trains as `scripts.train` does, or goes on from the newest checkpoint; returns the run.
-
-    experiment: a config, or what `config` takes, with changes.
-    """
-    if isinstance(experiment, ConfigDict):
-        experiment = changed(experiment.copy_and_resolve_references(), changes or {})
-    else:
-        experiment = config(experiment, changes)
-    folder = Path(workdir).expanduser()
-    training.train(experiment, folder)
-    return load(folder)
-
-
 def changed(config: ConfigDict, changes: Mapping[str, Any]) -> ConfigDict:
-    """The config, with these fields set. Raises ValueError for an unknown field or a wrong type."""
+    """Sets fields of the config, and returns it. Raises ValueError for a wrong name or type."""
     known = flatten(config)
     for given, value in changes.items():
         name = given.removeprefix("config.")
@@ -66,13 +51,15 @@ def changed(config: ConfigDict, changes: Mapping[str, Any]) -> ConfigDict:
         try:
             config.update_from_flattened_dict({name: value})
         except (TypeError, ValueError):
-            kind = type(known[name]).__name__
+            *sections, field = name.split(".")
+            section = functools.reduce(getattr, sections, config)
+            kind = section.get_type(field).__name__
             raise ValueError(f"{name}={value!r} must be of type {kind}") from None
     return config
 
 
 def names() -> list[str]:
-    """The experiments that can be named."""
+    """Returns the names of the configs that come with the package."""
     found = sorted(path.stem for path in (ROOT / "configs").glob("*.py"))
     return [name for name in found if name not in ("__init__", "of_workdir")]
 

@@ -1,0 +1,26 @@
+"""Settings of sampling: solver, levels and guidance."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from diffusion_jax.diffusion.guidance import Guidance
+from diffusion_jax.diffusion.sampling_schedule import SamplingSchedule
+from diffusion_jax.sampling.solver import Solver
+
+
+@dataclass(frozen=True)
+class SamplingSettings:
+    """Everything about sampling but the model.
+
+    Args:
+        solver: one of `SOLVERS`: options -> `Solver`.
+        options: of the solver, by name.
+        path: the levels to visit, in float64.
+        guidance: its numbers may be 0 for off.
+    """
+
+    solver: Callable[..., Solver]
+    options: Mapping[str, Any]
+    path: SamplingSchedule
+    guidance: Guidance
