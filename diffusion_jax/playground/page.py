@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 from gradio.utils import get_upload_folder
 
-from diffusion_jax.playground import components, sampling, tabs
+from diffusion_jax.playground import components, edit_tabs, sample_tabs, sampling
 from diffusion_jax.runs.run import Run
 
 # Pixels stay squares, and small images fill the available width.
@@ -74,22 +74,22 @@ def _settings(run: Run) -> list[gr.components.Component]:
 
 def _tabs(run: Run, settings: components.Components) -> None:
     if sampling.enlarges(run):
-        tabs.edit_tab(run, settings, None, "Enlarge", run.edit.enlarge)
+        edit_tabs.edit_tab(run, settings, None, "Enlarge", run.edit.enlarge)
         return
     drawn = gr.State(None)  # the images drawn last, as input of the other tabs
     with gr.Tab("Draw"):
-        tabs.draw_tab(run, settings, drawn)
+        sample_tabs.draw_tab(run, settings, drawn)
     with gr.Tab("Inpaint"):
-        tabs.inpaint_tab(run, settings, drawn)
+        edit_tabs.inpaint_tab(run, settings, drawn)
     with gr.Tab("Image to image"):
         label = "Strength: with 1, almost nothing of the picture is left"
         strength = gr.Slider(0.05, 1, 0.6, step=0.05, label=label, render=False)
         edit = run.edit.image_to_image
-        tabs.edit_tab(run, settings, drawn, "Change", edit, strength=strength)
+        edit_tabs.edit_tab(run, settings, drawn, "Change", edit, strength=strength)
     with gr.Tab("Interpolate"):
-        tabs.interpolate_tab(run, settings)
+        sample_tabs.interpolate_tab(run, settings)
     with gr.Tab("Compare"):
-        tabs.compare_tab(run, settings)
+        sample_tabs.compare_tab(run, settings)
 
 
 def theme() -> gr.Theme:

@@ -1,4 +1,4 @@
-"""Sampling for the playground: settings of a request, live frames, interpolation between seeds."""
+"""Sampling for the playground: settings of a request, and live frames."""
 
 import queue
 import threading
@@ -7,7 +7,6 @@ from concurrent.futures import Future
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
 
 from diffusion_jax import images
 from diffusion_jax.config import overrides
@@ -113,25 +112,3 @@ def sample_live(
         yield Gallery.of(result.result()), ""
     finally:
         thread.join()
-
-
-def between_seeds(
-    run: Run,
-    labels: tuple[str, str],
-    seeds: tuple[int, int],
-    *,
-    count: int,
-    seed: int,
-    **settings: Any,
-) -> Gallery:
-    """Returns `count` images from noises between the first noises of two seeds.
-
-    With a deterministic solver, the ends equal `run.sample(label, count=1, seed=seed)`.
-    """
-    chosen = end_labels(run, labels, seeds).tolist() if classes(run)[0] else "none"
-    return run.edit.interpolate(labels=chosen, seeds=seeds, count=count, seed=seed, **settings)
-
-
-def end_labels(run: Run, labels: tuple[str, str], seeds: tuple[int, int]) -> Int[np.ndarray, "2"]:
-    """Returns one label for each end of an interpolation."""
-    return np.concatenate([run.labels(text, 1, seed=seed) for text, seed in zip(labels, seeds)])

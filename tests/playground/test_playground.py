@@ -131,8 +131,6 @@ def test_a_model_without_classes(plain):
     assert "guidance" not in described
     *_, (images, _) = sampling.sample_live(plain, "random", count=3, seed=0)
     assert_array_equal(images, plain.sample(count=3))
-    ends = sampling.between_seeds(plain, ("random", "random"), (0, 1), count=2, seed=0)
-    assert ends.shape == (2, 8, 8, 1)
 
 
 def test_a_classifier_has_no_page():
@@ -172,13 +170,6 @@ def test_a_pixel_is_painted_if_half_of_it_is(run):
     assert_array_equal(np.argwhere(mask).max(axis=0), [2, 2])
     with pytest.raises(ValueError, match="Nothing is painted"):
         pictures.painted_mask(run, [np.zeros_like(layer)])
-
-
-def test_interpolation_begins_and_ends_with_the_images_of_its_seeds(run):
-    frames = sampling.between_seeds(run, ("3", "random"), (1, 2), count=5, seed=5, steps=3)
-    for frame, seed, label in ((frames[0], 1, "3"), (frames[-1], 2, "random")):
-        end = run.sample(label, count=1, seed=seed, steps=3)[0]
-        assert np.abs(frame.astype(int) - end).max() <= 1
 
 
 def test_grids_have_few_empty_cells_and_square_pixels():
@@ -261,6 +252,18 @@ def test_the_tabs_edit_as_python_does(page_of, run, tmp_path):
     expected = run.edit.image_to_image(image, "3", strength=0.5, **EXPECTED)
     assert_array_equal(changed["value"], pictures.grid(expected))
     assert_array_equal(np.asarray(original)[40::80, 40::80], image[0, :, :, 0])
+
+
+def test_the_tab_interpolate_ends_with_the_images_of_its_seeds(page_of, run, plain):
+    values = [[], 5, 5, "ddim", 3, 1.0, 1, ["3"], None, 2, [], None]
+    *_, frames = click(page_of(run), "interpolate", *values)
+    assert len(frames) == 5
+    for frame, seed, label in ((frames[0], 1, "3"), (frames[-1], 2, "random")):
+        end = run.sample(label, count=1, seed=seed, steps=3, guidance=1.0)[0]
+        assert np.abs(frame.astype(int) - end).max() <= 1
+    values = [[], 2, 0, "ddim", 3, 0.0, 1, [], None, 2, [], None]
+    *_, frames = click(page_of(plain), "interpolate", *values)
+    assert frames.shape == (2, 8, 8, 1)
 
 
 def test_the_tab_interpolate_takes_two_pictures(page_of, run, tmp_path):

@@ -1,0 +1,123 @@
+"""Tabs that edit a picture: inpaint, image to image, enlarge."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import gradio as gr
+import numpy as np
+
+from diffusion_jax.images import to_pil
+from diffusion_jax.pictures.gallery import Gallery
+from diffusion_jax.playground import components, pictures, sampling
+from diffusion_jax.playground.components import Components, on_click, one_line_errors
+from diffusion_jax.runs.run import Run
+
+JUMP = 10  # steps between resamplings, as in RePaint
+
+
+def inpaint_tab(run: Run, settings: Components, drawn: gr.State) -> None:
+    """Samples the painted pixels again. drawn: the images of the tab Draw."""
+    with gr.Row():
+        with gr.Column():
+            file = _picture_input(drawn)
+            resample = gr.Slider(1, 20, 1, step=1, label="Resample: more fits the rest better")
+            original = components.picture("Original", height=300)
+        with gr.Column():
+            editor = gr.ImageEditor(
+                label="Paint here",
+                type="numpy",
+                format="png",
+                sources=(),
+                transforms=(),
+                layers=False,
+                brush=gr.Brush(default_size=60, colors=["#ff7a00"], color_mode="fixed"),
+                buttons=[],
+                elem_classes="pixels",
+                elem_id="editor",
+                height=560,
+            )
+            button = gr.Button("Inpaint", variant="primary", elem_id="inpaint")
+    result = components.picture("Results", name="inpainted")
+    image = gr.State(None)
+
+    @one_line_errors()
+    def prepare(file: str | None) -> tuple[Any, Any, Any]:
+        if file is None:
+            return None, None, None
+        square = pictures.read_square(run, file)
+        shown = pictures.enlarged(square[0]).convert("RGB")
+        return shown, {"background": shown, "layers": [], "composite": None}, square
+
+    def inpaint(wanted: dict[str, Any], image: Any, painted: Any, times: int) -> Iterator[Any]:
+        if image is None:
+            raise ValueError("The picture is missing; upload one, or use a drawn image")
+        mask = pictures.painted_mask(run, (painted or {}).get("layers") or [])
+        jump = min(JUMP, max(1, wanted["steps"] - 1))
+        arguments = _edit_arguments(run, wanted) | {"resample": int(times), "jump": jump}
+        yield _result(run, run.edit.inpaint(image, mask, **arguments), wanted)
+
+    file.change(prepare, file, [original, editor, image], **components.LIGHT)
+    inputs = [image, editor, resample]
+    on_click(button, inpaint, inputs, [result], settings=settings, progress=result)
+
+
+def edit_tab(
+    run: Run,
+    settings: Components,
+    drawn: gr.State | None,
+    verb: str,
+    edit: Callable[..., Gallery],
+    **options: gr.Slider,
+) -> None:
+    """Edits a picture with a method of `run.edit`. drawn: see `inpaint_tab`; None: files only.
+
+    options: inputs for further arguments of the method, not rendered yet.
+    """
+    with gr.Row():
+        with gr.Column():
+            file = components.file_input("A picture") if drawn is None else _picture_input(drawn)
+            for option in options.values():
+                option.render()
+            button = gr.Button(verb, variant="primary", elem_id=verb.lower())
+        with gr.Column():
+            original = components.picture("Original")
+    result = components.picture("Results")
+
+    def call(wanted: dict[str, Any], file: str | None, *values: Any) -> Iterator[tuple]:
+        if file is None:
+            raise ValueError("The picture is missing; upload one")
+        image = pictures.read_square(run, file)
+        found = edit(image, **dict(zip(options, values)), **_edit_arguments(run, wanted))
+        yield pictures.enlarged(image[0]), _result(run, found, wanted)
+
+    inputs, outputs = [file, *options.values()], [original, result]
+    on_click(button, call, inputs, outputs, settings=settings, progress=result)
+
+
+def _picture_input(drawn: gr.State) -> gr.Image:
+    """Returns an input for a picture: an image file, or one of the drawn images."""
+    file = components.file_input("A picture")
+    with gr.Row():
+        number = gr.Number(1, label="Drawn image", precision=0, minimum=1)
+        button = gr.Button("Use it", elem_classes="take")
+
+    @one_line_errors()
+    def use(images: np.ndarray | None, number: int | None) -> Any:
+        if images is None:
+            raise ValueError("There are no drawn images yet; draw some first")
+        if number is None or not 1 <= number <= len(images):
+            raise ValueError(f"Drawn image {number} does not exist; choose from 1 to {len(images)}")
+        return to_pil(images[number - 1])  # not enlarged, so that its pixels come back exactly
+
+    button.click(use, [drawn, number], file, **components.LIGHT)
+    return file
+
+
+def _edit_arguments(run: Run, wanted: dict[str, Any]) -> dict[str, Any]:
+    return sampling.arguments(run, wanted | {"labels": wanted["labels"] or "none"})
+
+
+def _result(run: Run, found: Gallery, wanted: dict[str, Any]) -> dict[str, Any]:
+    """Returns an update of a picture: the results, and the settings as its label."""
+    about = sampling.description(run, wanted | {"labels": wanted["labels"] or "none"})
+    return gr.update(value=pictures.grid(found), label=f"Results: {about}")
