@@ -1,10 +1,10 @@
-"""Random damage to bytes, as disks, networks and editors do it, and as an attacker would."""
+"""Random damage to bytes, as by disks, networks, editors and attackers."""
 
 import json
 import re
 import struct
 
-# What may stand in the place of a value of JSON, or of a header that is text.
+# Replacements for JSON values and for values in text headers.
 WORDS = (b"null", b"-1", b"0", b"1e999", b"NaN", b'""', b'"x"', b"[]", b"{}", b"true")
 WORDS += (b"99999999999999999999", b"1" * 5000, b"[" * 2000, b'{"a":' * 2000, b"\xff", b"\0")
 VALUES = (None, -1, 0, 1, 2.5, 10**20, float("inf"), float("nan"), "", "x", "\n", "\0", [], {})
@@ -13,7 +13,7 @@ NUMBERS = (0, 1, 0x7F, 0xFFFF, 2**31 - 1, 2**31, 2**32 - 1, 2**40, 2**63 - 1, 2*
 
 
 def damaged(content, generator):
-    """Some damage of a kind at random, perhaps several times; different from the content."""
+    """Returns the content with random damage of one or more kinds, always different."""
     kinds = [flipped, cut, inserted, swapped, zeroed, renumbered, reworded]
     kinds += [revalued] * (len(kinds) if content[:1] in (b"{", b"[") else 0)
     result = content
@@ -56,7 +56,7 @@ def zeroed(content, generator):
 
 
 def renumbered(content, generator):
-    """A field of a header that says something very different, such as a length."""
+    """Overwrites a number at random, such as a length in a header."""
     kind = ("<I", ">I", "<Q", "<H", ">Q")[generator.integers(5)]
     number = NUMBERS[generator.integers(len(NUMBERS))] & (2 ** (8 * struct.calcsize(kind)) - 1)
     at = _place(content, generator)
@@ -64,7 +64,7 @@ def renumbered(content, generator):
 
 
 def reworded(content, generator):
-    """A number or a text of JSON, of a header, or of whatever looks like one."""
+    """Replaces something that looks like a number or text of JSON."""
     found = list(re.finditer(rb'"[^"\n]{0,40}"|-?\d+(\.\d+)?|true|false|null', content[: 2**16]))
     if not found:
         return flipped(content, generator)
@@ -74,7 +74,7 @@ def reworded(content, generator):
 
 
 def revalued(content, generator):
-    """JSON that is whole, with a value of another kind somewhere, or one that is missing."""
+    """Replaces or removes a value of valid JSON."""
     lines = content.splitlines() if content.count(b"\n{") else [content]
     at = int(generator.integers(len(lines)))
     try:

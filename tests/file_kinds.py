@@ -1,4 +1,4 @@
-"""A small file of every kind that is read, and how it is read."""
+"""A small file of every kind that the library reads, with its reader."""
 
 import dataclasses
 import io
@@ -42,9 +42,10 @@ EDM |= {"model_channels": 8, "channel_mult": [1, 2], "num_blocks": 1, "attn_reso
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """content: what is damaged. put: writes it into a folder. read: what the program makes of it.
+    """A kind of file.
 
-    slow: takes long to read, and is tried less often. most: bytes of memory.
+    content: bytes to damage. put: writes them into a folder. read: reads the folder with our code.
+    slow: takes long to read, so it is tried less often. most: bytes of memory.
     """
 
     name: str
@@ -56,14 +57,14 @@ class Kind:
 
 
 def make(folder):
-    """All kinds. folder: an empty one, for what is needed to make them."""
+    """Returns all kinds. folder: an empty folder, for files that are needed to make them."""
     folder.mkdir(parents=True, exist_ok=True)
     makers = (arrays, imagenets, tensors, pictures, datasets, runs, checkpoints)
     return [kind for maker in makers for kind in maker(folder)]
 
 
 def file(name, content, file_name, read, **options):
-    """A kind that is one file."""
+    """Returns a kind of a single file."""
 
     def put(folder, content):
         (folder / file_name).write_bytes(content)
@@ -72,7 +73,7 @@ def file(name, content, file_name, read, **options):
 
 
 def member(name, content, file_name, member_name, read, others=None, method=zipfile.ZIP_STORED):
-    """A kind that is damaged before it is put into a zip file, whose checksum is then right."""
+    """Returns a kind that is damaged before it is zipped, so that the checksum is right."""
 
     def put(folder, content):
         with zipfile.ZipFile(folder / file_name, "w", method) as archive:
@@ -244,7 +245,7 @@ def read_dataset(folder):
 
 
 def in_copy(original, part, name, read, **options):
-    """A kind that is one file of a folder; the others are whole."""
+    """Returns a kind of one file of a folder; the others are intact."""
 
     def put(folder, content):
         shutil.copytree(original, folder / "it", dirs_exist_ok=True)
@@ -297,7 +298,7 @@ def runs(folder):
 
 
 def checkpoints(folder):
-    """One for each file of a small checkpoint; slow, and long forms try more of them."""
+    """Yields a kind for each file of a small checkpoint."""
     state = flips.small_state()
     with Checkpoints(folder / "checkpoints", create=True) as writer:
         writer.save(flips.STEP, state, metadata=flips.METADATA)
@@ -316,7 +317,7 @@ def checkpoints(folder):
 
 
 def fill(shards):
-    """Draws three images that are all zeros."""
+    """Writes three black images."""
     shards.fill(
         lambda first, number: {"images": np.zeros((number, 8, 8, 1), np.float32)},
         lambda number: None,

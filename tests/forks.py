@@ -1,6 +1,6 @@
-"""Runs a script with many different arguments, each time in a fork of one process.
+"""Runs of a script with many different arguments, each in a fork of one process.
 
-The process has imported what takes long, so that a run takes a tenth of the time of a command.
+The process has imported the slow modules, so a run takes a tenth of the time of a command.
 """
 
 import importlib
@@ -15,10 +15,10 @@ ROOT = Path(__file__).parent.parent
 
 
 def run_each(script, cases, *, environment=None):
-    """What `python -m scripts.SCRIPT` does with each list of arguments.
+    """Runs `python -m scripts.SCRIPT` with each list of arguments.
 
     Returns one subprocess.CompletedProcess for each, with its exit code, output and errors.
-    environment: variables in place of, or besides, those of this process.
+    environment: variables added to those of this process.
     """
     done = subprocess.run(
         [sys.executable, __file__, script],
@@ -36,7 +36,7 @@ def run_each(script, cases, *, environment=None):
 
 
 def _serve(script):
-    """Reads the cases, and writes [exit code, output, errors] of each."""
+    """Reads the cases from stdin, and writes [exit code, output, errors] of each."""
     from scripts.cli import app
 
     module = importlib.import_module(f"scripts.{script}")
@@ -59,7 +59,7 @@ def _serve(script):
 
 
 def _finish(run):
-    """Runs to the end of the process, which is a fork and must not go on."""
+    """Runs a function and ends the process, which is a fork."""
     code = 1
     try:
         run()

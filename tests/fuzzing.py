@@ -1,4 +1,4 @@
-"""Reads damaged files: each is read, or refused in one line, soon, and with little memory."""
+"""Reads damaged files: each is read or refused in one line, soon and in little memory."""
 
 import shutil
 import time
@@ -17,9 +17,9 @@ REFUSALS = (ValueError, OSError)  # FileNotFoundError is one, JSONDecodeError th
 
 
 def attempts(kind, folder, count, seed=0):
-    """(how many were refused, how many were read, [what else happened]).
+    """Returns (number refused, number read, [descriptions of other outcomes]).
 
-    count: of damages, a tenth for kinds that are slow.
+    count: number of damaged files; a tenth of it for slow kinds.
     """
     count = max(1, count // 10) if kind.slow else count
     kind.put(_emptied(folder), kind.content)
@@ -52,7 +52,7 @@ def attempts(kind, folder, count, seed=0):
 
 
 def _is_ours(error):
-    """Whether our code says it; the scripts show errors of others with their tracebacks."""
+    """True if our code raised the error; the scripts show those of others with tracebacks."""
     file = Path(traceback.extract_tb(error.__traceback__)[-1].filename).resolve()
     return file.is_relative_to(Path(diffusion_jax.__file__).parent)
 

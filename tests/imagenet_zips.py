@@ -14,7 +14,7 @@ MEMBERS = {
 
 
 def make_zips(folder, *, npz=False, protocol=4, images=20, largest_label=10):
-    """Writes the three files, and returns (images, labels) by member, as the files have them."""
+    """Writes the three files, and returns their (images, labels) by member."""
     folder.mkdir(parents=True, exist_ok=True)
     generator = np.random.default_rng(0)
     content = {}

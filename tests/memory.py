@@ -1,4 +1,4 @@
-"""How much memory something takes, as the kernel counts it: NumPy, Pillow and Rust included."""
+"""Memory use as counted by the kernel, with NumPy, Pillow and Rust."""
 
 import re
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ def at_most(bound):
 
 
 def _reset():
-    """What the process has now, from which its peak is counted."""
+    """Resets the peak, and returns the memory of the process now."""
     Path("/proc/self/clear_refs").write_text("5")
     return _status("VmRSS")
 

@@ -6,7 +6,7 @@ from diffusion_jax import images
 from diffusion_jax.pictures import captions
 
 
-def test_every_level_survives_the_way_to_floats_and_back():
+def test_uint8_round_trips_through_floats():
     levels = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
     floats = images.normalize(jnp.asarray(levels))
     assert (floats.min(), floats.max()) == (-1, 1)
@@ -14,7 +14,7 @@ def test_every_level_survives_the_way_to_floats_and_back():
     assert images.to_uint8(np.array([-3.0, 3.0])).tolist() == [0, 255]
 
 
-def test_a_grid_shows_the_images_at_their_own_pixels():
+def test_grid_shows_the_exact_pixels():
     pixels = np.arange(1, 1 + 3 * 2 * 2, dtype=np.uint8).reshape(3, 2, 2, 1)
     picture = images.grid(pixels, columns=2)[..., 0]
     assert picture.shape == (7, 7)
@@ -26,7 +26,7 @@ def test_a_grid_shows_the_images_at_their_own_pixels():
     assert np.array_equal(upscaled[::2, ::2], images.grid(pixels, columns=3, padding=0))
 
 
-def test_captions_stand_left_of_the_rows():
+def test_captions_are_left_of_the_rows():
     picture = np.zeros((60, 30, 1), np.uint8)
     captioned = captions.captioned(picture, ["a", "long caption", "c"])
     margin = captioned.shape[1] - 30
@@ -35,7 +35,7 @@ def test_captions_stand_left_of_the_rows():
         assert captioned[20 * row : 20 * (row + 1), :margin].max() > 100
 
 
-def test_files(tmp_path):
+def test_saved_files_have_the_exact_pixels(tmp_path):
     gray = np.tile(np.arange(8, dtype=np.uint8)[:, None, None], (1, 5, 1))
     images.save_png(tmp_path / "gray.png", gray)
     with Image.open(tmp_path / "gray.png") as read:

@@ -1,4 +1,4 @@
-"""Folders of image files: which belong to a dataset, what becomes of their pixels, and bad ones."""
+"""Folders of image files: selection, labels, splits, pixels, crops and broken files."""
 
 import os
 import signal
@@ -45,7 +45,7 @@ def open_folder(folder, tmp_path, **options):
 
 @pytest.fixture
 def classes(tmp_path):
-    """Two classes, one of them in two folders, and things that are no images."""
+    """Two classes, one of them in a nested folder, and files that are not images."""
     folder = tmp_path / "animals"
     for index in range(3):
         save(folder / "dog" / f"{index}.png", picture(seed=index))
@@ -81,7 +81,7 @@ def test_a_flat_folder_has_no_classes(tmp_path):
         find_images(tmp_path / "a", FolderOptions(labels="folders"))
 
 
-def test_patterns_choose_files(classes):
+def test_patterns_select_files(classes):
     assert find_images(classes, FolderOptions(include="*.png")).files == [
         f"dog/{i}.png" for i in range(3)
     ]
@@ -98,7 +98,7 @@ def test_links_are_followed_and_loops_are_not(classes, tmp_path):
     assert len(find_images(folder).files) == 6  # the loop leads once to the rest
 
 
-def test_held_out_images(classes, tmp_path):
+def test_holdout_splits_files_by_pattern_or_hash(classes, tmp_path):
     listing = find_images(classes)
     held = select_split(listing, "heldout", ("cat/*",))
     assert held.files == [f"cat/old/{i}.JPG" for i in range(3)]
@@ -137,12 +137,12 @@ def test_held_out_images(classes, tmp_path):
         ({"crop": "middle"}, "data.crop='middle' must be one of stretch, center-crop"),
     ],
 )
-def test_bad_choices_give_one_clear_line(classes, tmp_path, options, message):
+def test_bad_options_are_refused(classes, tmp_path, options, message):
     with pytest.raises(ValueError, match=message):
         open_folder(classes, tmp_path, **options)
 
 
-def test_pixels_arrive_unchanged_where_nothing_is_to_be_done(tmp_path):
+def test_images_of_the_right_size_are_unchanged(tmp_path):
     square, gray = picture(8, 8), picture(8, 8, "L")
     save(tmp_path / "f" / "a.png", square)
     save(tmp_path / "f" / "b.webp", square, lossless=True)
@@ -159,8 +159,8 @@ def test_pixels_arrive_unchanged_where_nothing_is_to_be_done(tmp_path):
     assert_array_equal(source.read(np.array([0]))["image"][0, ..., 0], square.convert("L"))
 
 
-def test_crops_take_the_parts_they_should():
-    """On an image whose pixels tell where they come from."""
+def test_crops_cut_the_center_or_stretch():
+    """Pixel values are the horizontal positions."""
     ramp = np.tile(np.arange(0, 160, dtype=np.uint8), (80, 1))
     image = Image.fromarray(ramp)
     stretched = np.asarray(CROPS["stretch"](image, 40), float)
@@ -171,7 +171,7 @@ def test_crops_take_the_parts_they_should():
         assert np.abs(row[2:-2] - (40.5 + 2 * np.arange(40))[2:-2]).max() <= 0.5
 
 
-def test_dhariwals_crop_is_the_published_one():
+def test_dhariwal_crop_equals_the_published_steps():
     """Step by step with plain averages: 96x64 to 16 is two halvings and no bicubic change."""
     image = picture(96, 64, "L")
     pixels = np.asarray(image, float)
@@ -182,7 +182,7 @@ def test_dhariwals_crop_is_the_published_one():
     assert_array_equal(CROPS["center-crop-dhariwal"](image, 16), pixels[:, 4:20])
 
 
-def test_dhariwals_crop_rounds_the_longer_side():
+def test_dhariwal_crop_rounds_the_longer_side():
     """55 16 / 18 = 48.9 is 49, of which the middle is kept."""
     image = picture(18, 55, "L")
     whole = np.asarray(image.resize((16, 49), Image.Resampling.BICUBIC))
@@ -192,14 +192,14 @@ def test_dhariwals_crop_rounds_the_longer_side():
     assert_array_equal(turned, whole[:, 16:32])
 
 
-def test_center_crop_of_an_odd_margin_begins_left_of_the_middle():
+def test_center_crop_of_an_odd_margin_starts_left_of_the_middle():
     image = picture(11, 8, "L")
     assert_array_equal(CROPS["center-crop"](image, 8), np.asarray(image)[:, 1:9])
     image = picture(8, 11, "L")
     assert_array_equal(CROPS["center-crop"](image, 8), np.asarray(image)[1:9])
 
 
-def test_random_crops_have_the_areas_and_shapes_they_should():
+def test_random_crops_have_uniform_areas_and_log_uniform_aspects():
     crop, generator = RandomResizedCrop(64, 0.8), np.random.default_rng(0)
     boxes = np.array([crop.box(100, 80, generator) for _ in range(500)])
     left, top, width, height = boxes.T
@@ -251,7 +251,7 @@ def test_random_crops_are_a_function_of_seed_epoch_and_image(tmp_path):
     assert len(np.unique(whole.reshape(24, -1), axis=0)) > 12
 
 
-def test_the_second_opening_decodes_nothing(classes, tmp_path, capsys, monkeypatch):
+def test_decoded_folder_is_not_decoded_again(classes, tmp_path, capsys, monkeypatch):
     first = open_folder(classes, tmp_path)
     assert "Decoding folder:animals" in capsys.readouterr().out
     monkeypatch.setattr(Decoder, "__call__", None)
@@ -268,7 +268,7 @@ def test_the_second_opening_decodes_nothing(classes, tmp_path, capsys, monkeypat
 
 
 def test_two_processes_decode_once(classes, tmp_path, capsys):
-    """Here as two threads, whose locks exclude each other in the same way."""
+    """Two threads stand for the processes; their locks exclude each other in the same way."""
     with ThreadPoolExecutor(2) as executor:
         opened = [executor.submit(open_folder, classes, tmp_path) for _ in range(2)]
         first, second = (future.result() for future in opened)
@@ -325,7 +325,7 @@ AMBIGUOUS = [
 ]
 
 
-def test_that_all_files_were_skipped_is_said(tmp_path):
+def test_folder_whose_files_were_all_skipped_is_refused(tmp_path):
     for _ in range(2):  # the second time, what is known of the first is read
         broken(tmp_path / "f", "transparent")
         with pytest.raises(ValueError, match="has no images: each of its 1 files was skipped"):
@@ -333,7 +333,7 @@ def test_that_all_files_were_skipped_is_said(tmp_path):
 
 
 @pytest.mark.parametrize(("kind", "message"), BROKEN + AMBIGUOUS)
-def test_a_file_that_cannot_be_used_is_named(tmp_path, kind, message):
+def test_unusable_file_is_named_or_skipped(tmp_path, kind, message):
     folder = tmp_path / "f"
     for index in range(16):
         save(folder / f"{index:03}.png", picture(8, 8, seed=index))
@@ -356,7 +356,7 @@ def test_a_file_that_cannot_be_used_is_named(tmp_path, kind, message):
             open_folder(folder, tmp_path, convert=True)
 
 
-def test_what_converting_does(tmp_path):
+def test_convert_composites_on_white_and_scales_16_bits(tmp_path):
     decode = Decoder(3, convert=True)
     clear = Image.new("RGBA", (2, 1), (0, 0, 0, 0))
     clear.putpixel((0, 0), (10, 20, 30, 255))
@@ -370,7 +370,7 @@ def test_what_converting_does(tmp_path):
     assert_array_equal(Decoder(3)(save(tmp_path / "c.png", opaque)), opaque.convert("RGB"))
 
 
-def test_after_a_broken_file_is_mended_only_the_rest_is_decoded(tmp_path, monkeypatch):
+def test_decoding_resumes_after_a_broken_file_is_repaired(tmp_path, monkeypatch):
     monkeypatch.setattr(preparation, "PART_BYTES", 0)  # 16 files a part
     folder = tmp_path / "f"
     for index in range(40):
@@ -391,7 +391,7 @@ def test_after_a_broken_file_is_mended_only_the_rest_is_decoded(tmp_path, monkey
     assert not list((tmp_path / "cache").glob("*.partial"))
 
 
-def test_turned_photographs(tmp_path, capsys):
+def test_exif_orientation_is_applied_only_if_upright(tmp_path, capsys):
     image = picture(8, 8)
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned clockwise by a quarter
@@ -412,7 +412,7 @@ def prepare(folder, tmp_path, *arguments):
     return [*command, "--config.data.resolution=16", f"--out={tmp_path / 'check.png'}", *arguments]
 
 
-def test_the_command_shows_a_folder(classes, tmp_path):
+def test_check_command_describes_a_folder(classes, tmp_path):
     command = prepare(classes, tmp_path)
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
@@ -432,8 +432,7 @@ def test_the_command_shows_a_folder(classes, tmp_path):
         assert message in done.stderr
 
 
-def test_what_was_left_out_does_not_count_as_decoded(tmp_path, monkeypatch):
-    """Leaving out broken files, stopped, then not leaving them out."""
+def test_parts_with_skipped_files_are_not_reused_without_skip_broken(tmp_path, monkeypatch):
     monkeypatch.setattr(preparation, "PART_BYTES", 0)  # 16 files a part
     folder = tmp_path / "f"
     for index in range(40):
@@ -456,7 +455,7 @@ def test_what_was_left_out_does_not_count_as_decoded(tmp_path, monkeypatch):
     assert len(open_folder(folder, tmp_path, skip_broken=True)) == 39
 
 
-def test_odd_files(tmp_path):
+def test_pipes_broken_links_and_postscript_are_not_images(tmp_path):
     folder = tmp_path / "f"
     for index in range(3):
         save(folder / f"{index}.png", picture(8, 8))
@@ -476,7 +475,7 @@ def test_odd_files(tmp_path):
         find_images(tmp_path / "g")
 
 
-def test_what_is_wrong_with_the_classes_is_said_before_anything_is_decoded(tmp_path, capsys):
+def test_class_mistakes_are_reported_before_decoding(tmp_path, capsys):
     for name in ("train/cat", "train/dog", "test/cat", "test/dog"):
         save(tmp_path / "f" / name / "1.png", picture(8, 8))
     with pytest.raises(ValueError, match=r"num_classes=10, but folder:f has 2 classes"):
@@ -489,7 +488,7 @@ def test_what_is_wrong_with_the_classes_is_said_before_anything_is_decoded(tmp_p
     assert "The classes are" not in capsys.readouterr().out
 
 
-def test_a_decoded_folder_needs_no_originals(classes, tmp_path):
+def test_decoded_folder_opens_without_the_originals(classes, tmp_path):
     first = open_folder(classes, tmp_path)
     (folder,) = (tmp_path / "cache").glob("folder-animals-train-*")
     folder = folder.rename(tmp_path / "elsewhere")
@@ -504,14 +503,14 @@ def test_a_decoded_folder_needs_no_originals(classes, tmp_path):
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_folder_that_cannot_be_read_is_no_empty_folder(classes):
+def test_unreadable_folder_is_an_error(classes):
     (classes / "cat").chmod(0)
     with pytest.raises(PermissionError):
         find_images(classes)
 
 
-def test_killed_in_the_middle_it_goes_on(tmp_path):
-    """SIGKILL while files are decoded: there is no dataset, and the next start goes on."""
+def test_decoding_resumes_after_a_kill(tmp_path):
+    """After a SIGKILL there is no dataset, and the next start resumes."""
     folder = tmp_path / "f"
     original = save(folder / "00000.png", picture(200, 150))
     for index in range(1, 6000):
@@ -536,7 +535,7 @@ def test_killed_in_the_middle_it_goes_on(tmp_path):
 
 
 @pytest.mark.usefixtures("ordinary_promotion")
-def test_two_steps_of_training_and_the_fingerprint_in_the_checkpoint(classes, tmp_path, capsys):
+def test_checkpoint_records_the_fingerprint_of_the_data(classes, tmp_path, capsys):
     config = tiny_transformer_config(
         data__name=f"folder:{classes}",
         data__split="train",

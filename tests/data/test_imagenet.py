@@ -1,4 +1,4 @@
-"""ImageNet 64x64 from its zip files: the pixels, the order, and what is said of bad files."""
+"""ImageNet 64x64 from its zip files: pixels, order, resumption and bad files."""
 
 import json
 import pickle
@@ -40,7 +40,7 @@ def prepared(zips, tmp_path_factory):
     return data_dir
 
 
-def test_pixels_and_labels_arrive_unchanged_in_the_order_of_the_batches(zips, prepared):
+def test_pixels_and_labels_are_in_the_order_of_the_batches(zips, prepared):
     source = make_source("imagenet64", split="train", data_dir=str(prepared))
     assert len(source) == 80
     members = [zips[1][f"train_data_batch_{number}"] for number in (1, 2, 3, 10)]
@@ -55,7 +55,7 @@ def test_pixels_and_labels_arrive_unchanged_in_the_order_of_the_batches(zips, pr
 
 
 @pytest.mark.parametrize("kind", [{"npz": True}, {"protocol": 2}, {"protocol": 3}])
-def test_all_kinds_of_files_give_the_same_dataset(kind, prepared, tmp_path):
+def test_all_formats_of_zips_give_the_same_dataset(kind, prepared, tmp_path):
     make_zips(tmp_path / "zips", **kind)
     done = prepare(tmp_path / "zips", tmp_path / "data", "--any_count")
     assert done.returncode == 0, done.stderr
@@ -64,8 +64,8 @@ def test_all_kinds_of_files_give_the_same_dataset(kind, prepared, tmp_path):
         assert CachedSource(tmp_path / "data" / "imagenet64" / split).description == same
 
 
-def test_tfds_and_the_zip_files_give_the_same_images(golden, tmp_path):
-    """The golden dataset, which tfds has made from such files, and the files made from it again."""
+def test_tfds_and_zips_give_the_same_images(golden, tmp_path):
+    """The golden dataset of tfds, converted back to zips."""
     name = "tfds:imagenet_resized/64x64"
     where = {"data_dir": str(golden / "tfds"), "cache_dir": str(tmp_path / "cache")}
     made = make_source(name, split="train", **where)
@@ -86,7 +86,7 @@ def test_tfds_and_the_zip_files_give_the_same_images(golden, tmp_path):
     assert list(direct.class_names) == list(made.class_names)
 
 
-def test_another_file_of_the_same_name_is_read_anew(tmp_path):
+def test_replaced_file_is_read_again(tmp_path):
     make_zips(tmp_path / "zips")
     done = prepare(tmp_path / "zips", tmp_path / "data", "--split=validation")
     assert "20 images in these files" in done.stderr
@@ -100,7 +100,7 @@ def test_another_file_of_the_same_name_is_read_anew(tmp_path):
     assert "has 30 images, the full dataset 50,000" in done.stderr
 
 
-def test_the_classes_have_this_datasets_own_order():
+def test_class_names_have_the_order_of_the_dataset():
     names = imagenet.class_names()
     assert len(names) == len(set(names)) == 1000
     assert (names[0], names[1], names[173], names[999]) == (
@@ -111,7 +111,7 @@ def test_the_classes_have_this_datasets_own_order():
     )
 
 
-def test_check_shows_what_is_there(prepared, tmp_path):
+def test_check_command_describes_the_dataset(prepared, tmp_path):
     command = [sys.executable, "-m", "scripts.data", "check"]
     command += [f"--data_dir={prepared}", f"--out={tmp_path / 'check.png'}"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
@@ -121,7 +121,7 @@ def test_check_shows_what_is_there(prepared, tmp_path):
     assert (tmp_path / "check.png").stat().st_size > 1000
 
 
-def test_the_full_dataset_is_expected_unless_told(zips, tmp_path):
+def test_full_dataset_is_required_without_any_count(zips, tmp_path):
     done = prepare(zips[0], tmp_path, "--split=validation")
     assert done.returncode == 1
     assert "20 images in these files, the full dataset 50,000" in done.stderr
@@ -186,7 +186,7 @@ def replace(path, pickled):
         ("everything", "has neither Imagenet64_train_part1.zip and"),
     ],
 )
-def test_bad_files_give_one_line_and_no_dataset(tmp_path, kind, message):
+def test_bad_files_are_refused_and_write_no_dataset(tmp_path, kind, message):
     make_zips(tmp_path / "zips", images=6)
     break_zips(tmp_path / "zips", kind)
     done = prepare(tmp_path / "zips", tmp_path / "data", "--any_count", "--split=train")
@@ -207,7 +207,7 @@ def some_images(count, value):
     return [(np.full((count, 2, 2, 1), value, np.uint8), np.arange(count) % 2)]
 
 
-def test_a_stopped_preparation_goes_on_where_it_was(tmp_path):
+def test_stopped_preparation_resumes(tmp_path):
     folder = tmp_path / "set"
     with CacheWriter(folder, DESCRIPTION, ["one", "two"]) as writer:
         writer.write("one", some_images(3, 1))
@@ -230,7 +230,7 @@ def test_a_stopped_preparation_goes_on_where_it_was(tmp_path):
 
 
 @pytest.mark.parametrize("lost", ["shortened", "gone"])
-def test_a_preparation_that_lost_rows_starts_anew(tmp_path, lost):
+def test_preparation_with_lost_rows_starts_over(tmp_path, lost):
     with CacheWriter(tmp_path / "set", DESCRIPTION, ["one"]) as writer:
         writer.write("one", some_images(3, 1))
     path = tmp_path / "set.partial" / "images.bin"
@@ -242,7 +242,7 @@ def test_a_preparation_that_lost_rows_starts_anew(tmp_path, lost):
     assert_array_equal(CachedSource(tmp_path / "set").read(np.arange(3))["image"], 1)
 
 
-def test_another_dataset_under_the_same_name_starts_anew(tmp_path):
+def test_other_description_starts_over(tmp_path):
     with CacheWriter(tmp_path / "set", DESCRIPTION, ["one"]) as writer:
         writer.write("one", some_images(3, 1))
     other = Description("d", "train", (2, 2, 1), ["a", "b", "c"])
@@ -250,7 +250,7 @@ def test_another_dataset_under_the_same_name_starts_anew(tmp_path):
         assert writer.rows == 0
 
 
-def test_the_fingerprint_tells_pixels_labels_and_names_apart(tmp_path):
+def test_fingerprint_depends_on_pixels_labels_and_class_names(tmp_path):
     prints = set()
     for index, (value, names) in enumerate([(1, "ab"), (2, "ab"), (1, "ac")]):
         description = Description("d", "train", (2, 2, 1), list(names))
@@ -261,7 +261,7 @@ def test_the_fingerprint_tells_pixels_labels_and_names_apart(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["images.bin", "labels.bin", "dataset.json"])
-def test_a_damaged_dataset_is_named(tmp_path, name):
+def test_damaged_dataset_is_named(tmp_path, name):
     with CacheWriter(tmp_path / "set", DESCRIPTION, ["one"]) as writer:
         writer.write("one", some_images(3, 1))
         writer.finish()
@@ -272,7 +272,7 @@ def test_a_damaged_dataset_is_named(tmp_path, name):
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4])
-def test_long_arrays_go_through_a_temporary_file(tmp_path, monkeypatch, protocol):
+def test_long_arrays_are_spooled_to_a_temporary_file(tmp_path, monkeypatch, protocol):
     monkeypatch.setattr(numpy_pickle, "SPOOL_BYTES", 100)
     monkeypatch.setattr(numpy_pickle, "READ_BYTES", 7)  # which cuts characters of two bytes
     array = np.random.default_rng(0).integers(0, 256, (20, 30), np.uint8)
@@ -301,7 +301,7 @@ def test_other_pickles_are_refused(tmp_path, value):
         numpy_pickle.read(file, "a.pkl", tmp_path)
 
 
-def test_the_description_is_plain_json(prepared):
+def test_description_is_plain_json(prepared):
     values = json.loads((prepared / "imagenet64" / "train" / "dataset.json").read_text())
     assert values["count"] == 80
     assert values["origin"]["crop"] == "as distributed"

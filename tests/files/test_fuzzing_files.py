@@ -1,4 +1,4 @@
-"""Random damage to a file of every kind: it is read, or refused in one line, with little memory.
+"""Random damage to files of every kind: each is read, or refused in one line, in little memory.
 
 The long form is in tests/reliability.
 """
@@ -13,7 +13,7 @@ def kinds(tmp_path_factory):
     return file_kinds.make(tmp_path_factory.mktemp("kinds"))
 
 
-def test_damaged_files_of_every_kind(kinds, tmp_path):
+def test_damaged_files_are_read_or_refused_in_one_line(kinds, tmp_path):
     found = [fuzzing.attempts(kind, tmp_path / "f", 8) for kind in kinds]
     assert [line for _, _, wrong in found for line in wrong] == []
     refused, read = (sum(numbers) for numbers in list(zip(*found))[:2])
@@ -21,8 +21,8 @@ def test_damaged_files_of_every_kind(kinds, tmp_path):
     assert refused + read == sum(1 if kind.slow else 8 for kind in kinds)
 
 
-def test_what_goes_wrong_is_noticed(tmp_path):
-    """The fuzzing itself: other errors, errors of libraries, of several lines, and memory."""
+def test_fuzzing_notices_other_errors_long_messages_and_memory(tmp_path):
+    """A test of the fuzzing itself."""
 
     def fails(path):
         if path.read_bytes() != b"whole":

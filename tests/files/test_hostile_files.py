@@ -1,4 +1,4 @@
-"""Files that were made to take memory or time: each is refused in one line, before it does."""
+"""Hostile files: each is refused in one line before it takes memory or time."""
 
 import dataclasses
 import io
@@ -77,23 +77,23 @@ def bomb(tmp_path_factory):
         lambda path: references.load(str(path), "pool"),
     ],
 )
-def test_what_unpacks_to_gigabytes_is_refused(bomb, read):
+def test_zip_bomb_is_refused(bomb, read):
     refused(lambda: read(bomb), r"a\.npz .* unpacks to 536,87\d,\d\d\d bytes from 2,")
 
 
-def test_what_unpacks_to_a_little_more_is_read(tmp_path):
+def test_small_file_may_unpack_to_many_times_its_length(tmp_path):
     images = np.zeros((1000, 32, 32, 3), np.uint8)
     np.savez_compressed(tmp_path / "a.npz", arr_0=images)
     assert (tmp_path / "a.npz").stat().st_size * limits.ZIP_GROWTH < images.nbytes
     assert npz.read(tmp_path / "a.npz")["arr_0"].shape == images.shape
 
 
-def test_a_header_that_says_more_than_follows_takes_no_memory(tmp_path):
+def test_npy_header_of_missing_numbers_takes_no_memory(tmp_path):
     path = zeros_in_zip(tmp_path / "a.npz", "mu.npy", header_of((GB,), "<f8"), 0)
     refused(lambda: npz.read(path), r"says 8,589,934,592 bytes of numbers .*, and 0 follow")
 
 
-def test_brackets_within_brackets_are_no_header(tmp_path):
+def test_deeply_nested_npy_header_is_refused(tmp_path):
     for text in (b"(" * 5000, b"-" * 9000 + b"1", b"[" * 9000):
         content = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text
         with zipfile.ZipFile(tmp_path / "a.npz", "w") as file:
@@ -101,22 +101,22 @@ def test_brackets_within_brackets_are_no_header(tmp_path):
         refused(lambda: npz.read(tmp_path / "a.npz"), "describes no array")
 
 
-def test_a_long_list_of_members_is_not_read(tmp_path):
+def test_long_list_of_zip_members_is_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.npz", "w") as file:
         for number in range(400):
             file.writestr(zipfile.ZipInfo(f"{number:05d}" + "x" * 60_000), b"")
     refused(lambda: npz.read(tmp_path / "a.npz"), "list of members has 24,")
 
 
-def test_other_methods_of_compression_are_refused(tmp_path):
-    """LZMA's may ask for 4 GB, and BZ2's unpack a block without a limit."""
+def test_bzip2_and_lzma_are_refused(tmp_path):
+    """LZMA may ask for 4 GB, and bzip2 unpacks a block of any size."""
     for method in (zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
         with zipfile.ZipFile(tmp_path / "a.npz", "w", method) as file:
             file.writestr("mu.npy", header_of((3,)) + bytes(3))
         refused(lambda: npz.read(tmp_path / "a.npz"), "is compressed with method")
 
 
-def test_imagenets_members_are_bounded(tmp_path):
+def test_members_of_imagenet_zips_have_a_limit(tmp_path):
     source = tmp_path / "zips"
     source.mkdir()
     path = zeros_in_zip(source / "Imagenet64_val.zip", "val_data", b"", GB // 2)
@@ -142,7 +142,7 @@ STRING = 2**24 - 1  # bytes; just not so long that it is spooled to disk
 
 
 class Strings(io.RawIOBase):
-    """A pickle of `count` strings of 16 MB, which is made while it is read."""
+    """A pickle of `count` strings of 16 MB, generated while it is read."""
 
     def __init__(self, count, length=STRING):
         self.count, self.length, self.left = count, length, b"\x80\x02]("
@@ -165,7 +165,7 @@ class Strings(io.RawIOBase):
 
 
 @pytest.mark.parametrize("length", [STRING, 2**24])
-def test_many_long_strings_in_a_pickle(tmp_path, length):
+def test_strings_of_a_pickle_have_a_total_limit(tmp_path, length):
     stream = io.BufferedReader(Strings(40, length))
     refused(
         lambda: numpy_pickle.read(stream, "a", tmp_path, 40 * length),
@@ -176,7 +176,7 @@ def test_many_long_strings_in_a_pickle(tmp_path, length):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_string_is_encoded_only_so_often(tmp_path):
+def test_repeated_encoding_of_a_string_is_refused(tmp_path):
     text = b"X" + struct.pack("<I", STRING // 2) + b"a" * (STRING // 2)
     call = b"c_codecs\nencode\nh\x00X\x06\x00\x00\x00latin1\x86R"
     pickled = b"\x80\x02](" + text + b"q\x00" + 1000 * call + b"e."
@@ -190,13 +190,13 @@ def torch_file(path, pickled):
     return path
 
 
-def test_instructions_are_counted(tmp_path, monkeypatch):
+def test_pickle_opcodes_have_a_limit(tmp_path, monkeypatch):
     monkeypatch.setattr(limits, "PICKLE_OPCODES", 2**12)
     path = torch_file(tmp_path / "a.pt", b"](" + b"]" * 2**14 + b"e")
     refused(lambda: torch_reader.read(path), "more than 4,096 instructions")
 
 
-def test_a_list_of_lists_of_lists_is_not_printed_for_ever(tmp_path):
+def test_exponentially_shared_lists_are_refused(tmp_path):
     """Forty levels of ten times the same list, in a few hundred bytes."""
     level = b"](" + b"h\x00" * 10 + b"eq\x00"
     path = torch_file(tmp_path / "a.pt", b"]q\x00" + level * 40)
@@ -217,15 +217,15 @@ def test_deep_and_circular_values_are_refused(tmp_path):
         limits.check_tree(levels)
 
 
-def test_a_string_longer_than_its_file(tmp_path):
-    """Python would take the memory before it finds that the file is shorter."""
+def test_string_longer_than_its_file_takes_no_memory(tmp_path):
+    """Python allocates the memory before it notices that the file is shorter."""
     pickled = b"\x80\x04\x8e" + struct.pack("<Q", 8 * GB) + b"abc"
     (tmp_path / "a.pkl").write_bytes(pickled)
     for read in (torch_reader.read, lambda path: nvidia_pickle.read(path, "EDMPrecond")):
         refused(lambda read=read: read(tmp_path / "a.pkl"), r"a\.pkl")
 
 
-def test_a_storage_is_unpacked_only_once(tmp_path):
+def test_repeated_unpacking_of_a_storage_is_refused(tmp_path):
     """The bytes of one storage, named again and again, would be as many arrays."""
     with nvidia_pickles.stand_ins() as names:
         data = nvidia_pickles.storage_bytes(np.zeros(2**20, np.float32), names)
@@ -236,7 +236,7 @@ def test_a_storage_is_unpacked_only_once(tmp_path):
 
 
 def png(path, width, height, rows=0):
-    """A PNG of such a size; black, or cut off after so many rows."""
+    """Writes a black PNG, cut off after `rows` rows if given."""
 
     def chunk(kind, data):
         digest = struct.pack(">I", zlib.crc32(kind + data))
@@ -253,13 +253,13 @@ def png(path, width, height, rows=0):
 
 
 @pytest.mark.parametrize("side", [13_000, 60_000])
-def test_pixels_are_counted_before_they_are_decoded(tmp_path, side):
+def test_image_with_too_many_pixels_is_refused_before_decoding(tmp_path, side):
     path = png(tmp_path / "a.png", side, side, rows=10)
     refused(lambda: Decoder(3)(path), r"a\.png has .* 134,217,728 .*Make it smaller")
 
 
-def test_large_images_take_turns(tmp_path, monkeypatch):
-    """So that the memory does not grow with the number of threads."""
+def test_large_images_are_decoded_one_at_a_time(tmp_path, monkeypatch):
+    """Memory does not grow with the number of threads."""
     monkeypatch.setattr(limits, "LARGE_IMAGE_PIXELS", 100)
     path = png(tmp_path / "a.png", 10, 10)
     within, most = [], []
@@ -281,7 +281,7 @@ def test_large_images_take_turns(tmp_path, monkeypatch):
     assert max(most) > 1
 
 
-def test_a_large_photograph_is_decoded_within_the_stated_memory(tmp_path):
+def test_decoding_takes_at_most_20_bytes_per_pixel(tmp_path):
     path = png(tmp_path / "a.png", 6000, 4000)
     for decode in (Decoder(3), Decoder(1)):
         with memory.at_most(6000 * 4000 * 20):
@@ -289,7 +289,7 @@ def test_a_large_photograph_is_decoded_within_the_stated_memory(tmp_path):
 
 
 @pytest.mark.parametrize("crop", ["center-crop-dhariwal", crops.RANDOM])
-def test_a_long_and_narrow_image_is_not_enlarged_to_gigabytes(tmp_path, crop):
+def test_enlargement_of_a_narrow_image_has_a_limit(tmp_path, crop):
     path = png(tmp_path / "a.png", 50_000, 1)
     decode = Decoder(3, then=Crop(crop, 64))
     refused(lambda: decode(path), r"a\.png .* has 50000 x 1 pixels, and would be enlarged to")
@@ -298,12 +298,12 @@ def test_a_long_and_narrow_image_is_not_enlarged_to_gigabytes(tmp_path, crop):
     assert min(ordinary.size) in (64, 80)
 
 
-def test_images_to_be_evaluated_have_a_size(tmp_path):
+def test_evaluated_images_have_a_pixel_limit(tmp_path):
     png(tmp_path / "a.png", 2000, 1100)
     refused(lambda: image_sets.of_files(tmp_path, None, 3), "2000x1100 pixels; images to be eval")
 
 
-def test_links_lead_out_but_not_around(tmp_path, capsys):
+def test_links_out_of_a_folder_are_followed_once(tmp_path, capsys):
     root, outside = tmp_path / "data", tmp_path / "elsewhere"
     for folder in (root / "cat", outside):
         folder.mkdir(parents=True)
@@ -342,7 +342,7 @@ JSON = {
 
 
 @pytest.mark.parametrize(("text", "message", "most"), JSON.values(), ids=JSON)
-def test_json_has_bounds(tmp_path, monkeypatch, text, message, most):
+def test_json_has_limits(tmp_path, monkeypatch, text, message, most):
     monkeypatch.setattr(
         limits, "TREE_VALUES", 2**12
     )  # which are counted slowly while types are checked
@@ -352,7 +352,7 @@ def test_json_has_bounds(tmp_path, monkeypatch, text, message, most):
     refused(lambda: CachedSource(tmp_path), message, most=most)
 
 
-def test_arrays_of_a_decoded_dataset_are_as_long_as_it_says(tmp_path):
+def test_arrays_of_a_decoded_dataset_have_the_described_length(tmp_path):
     about = dataclasses.asdict(Description("a", "b", (0, 0, 3), [], count=3))
     (tmp_path / "dataset.json").write_text(json.dumps(about))
     for name in ("labels.bin", "sizes.bin", "images.bin"):
@@ -362,14 +362,14 @@ def test_arrays_of_a_decoded_dataset_are_as_long_as_it_says(tmp_path):
 
 
 @pytest.mark.parametrize("length", [2**63, 2**26])
-def test_a_header_of_safetensors_has_a_bound(tmp_path, length):
+def test_safetensors_header_has_a_limit(tmp_path, length):
     with (tmp_path / "a.safetensors").open("wb") as file:
         file.write(struct.pack("<Q", length) + b"{")
         file.truncate(2**27)
     refused(lambda: safetensors.tensors_of(tmp_path / "a.safetensors"), "its header has .* bytes")
 
 
-def test_lines_of_metrics_have_a_bound(tmp_path):
+def test_lines_of_metrics_have_a_limit(tmp_path):
     lines = ['{"step": 1}', '{"step": ' + "[" * 5000, '{"step": "x"}', '{"step": 2}']
     with (tmp_path / "metrics.jsonl").open("w") as file:
         file.write("\n".join(lines) + "\n" + "x" * 2**26 + '\n{"step": 3}\n')
@@ -377,12 +377,12 @@ def test_lines_of_metrics_have_a_bound(tmp_path):
         assert [line["step"] for line in read_metrics(tmp_path)] == [1, 2, 3]
 
 
-def test_classes_of_a_run_are_text(tmp_path):
+def test_classes_of_a_run_must_be_text(tmp_path):
     (tmp_path / "classes.txt").write_bytes(b"cat\n\xff\n")
     refused(lambda: load_classes(tmp_path), r"classes\.txt does not hold the names")
 
 
-def test_the_scripts_say_it_in_one_line(tmp_path):
+def test_scripts_report_hostile_files_in_one_line(tmp_path):
     zips, pictures = tmp_path / "zips", tmp_path / "pictures"
     for folder in (zips, pictures):
         folder.mkdir()

@@ -60,7 +60,7 @@ NESTED = b")q\x00" + b"h\x00h\x00\x86q\x00" * 40 + b"h\x00"
 DATA = {"data__0": np.arange(4, dtype="<f4").tobytes()}
 
 
-def test_what_is_written_is_read(tmp_path):
+def test_written_files_round_trip(tmp_path):
     torch_writer.write(tmp_path / "a.pkl", TREE)
     read = torch_reader.read(tmp_path / "a.pkl")
     assert read["param_groups"] == TREE["param_groups"]
@@ -70,7 +70,7 @@ def test_what_is_written_is_read(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a.pkl"]
 
 
-def test_golden_files_go_through_unchanged(tmp_path, golden):
+def test_golden_files_round_trip(tmp_path, golden):
     for name in ("odd", "train_tiny"):
         state = torch_reader.read(golden / "original_unet" / f"{name}.pkl")
         assert isinstance(state, OrderedDict)
@@ -82,7 +82,7 @@ def test_golden_files_go_through_unchanged(tmp_path, golden):
 
 
 @pytest.mark.parametrize("name", ["zip", "legacy"])
-def test_types_of_numbers(golden, name):
+def test_dtypes_of_torch_are_read(golden, name):
     read = torch_reader.read(golden / "torch_types" / f"{name}.pt")
     with np.load(golden / "torch_types" / "values.npz") as values:
         assert list(read["model"]) == [name for name in values.files if name != "parameter"]
@@ -94,7 +94,7 @@ def test_types_of_numbers(golden, name):
     assert (number, read["step"]) == (3, 7)
 
 
-def test_damaged_legacy_files_get_a_clear_error(golden, tmp_path):
+def test_damaged_legacy_files_are_refused(golden, tmp_path):
     whole = (golden / "torch_types" / "legacy.pt").read_bytes()
     path = tmp_path / "a.pt"
     for length in range(0, len(whole), 3):
@@ -116,7 +116,7 @@ def test_damaged_legacy_files_get_a_clear_error(golden, tmp_path):
     assert all("a.pt" in message for message in messages)
 
 
-def test_strides_and_offsets(tmp_path):
+def test_strides_and_offsets_are_applied(tmp_path):
     path = archive(tmp_path / "a.pkl", tensor(size=(2, 2), stride=(1, 2)), **DATA)
     assert_array_equal(torch_reader.read(path), [[0, 2], [1, 3]])
     path = archive(tmp_path / "b.pkl", tensor(offset=2), **DATA)
@@ -125,7 +125,7 @@ def test_strides_and_offsets(tmp_path):
 
 @pytest.mark.parametrize("protocol", [0, 1, 2, 4])
 @pytest.mark.parametrize("zipped", [True, False])
-def test_no_code_of_a_file_is_run(tmp_path, protocol, zipped):
+def test_code_in_a_file_is_never_run(tmp_path, protocol, zipped):
     trace = tmp_path / "executed"
     attack = pickle.dumps({"w": Call(eval, f"open({str(trace)!r}, 'w')")}, protocol)
     pickle.loads(attack)
@@ -154,7 +154,7 @@ def test_no_code_of_a_file_is_run(tmp_path, protocol, zipped):
         {"a": 1 + 2j},
     ],
 )
-def test_what_is_no_tensor_is_refused(tmp_path, attack):
+def test_malformed_tensors_are_refused(tmp_path, attack):
     path = archive(tmp_path / "a.pkl", pickle.dumps(attack, 2))
     with pytest.raises(ValueError, match="a file of tensors"):
         torch_reader.read(path)
@@ -184,7 +184,7 @@ def test_what_is_no_tensor_is_refused(tmp_path, attack):
         (b"\x80\x02NNb.", DATA, "no OrderedDict"),
     ],
 )
-def test_mistakes_are_named(tmp_path, pickled, members, message):
+def test_errors_name_the_defect(tmp_path, pickled, members, message):
     with pytest.raises(ValueError, match=message):
         torch_reader.read(archive(tmp_path / "a.pkl", pickled, **members))
 
@@ -197,7 +197,7 @@ def test_compressed_members_are_refused(tmp_path):
         torch_reader.read(tmp_path / "a.pkl")
 
 
-def test_truncated_files_and_flipped_bytes_give_a_clear_error_or_the_numbers(tmp_path):
+def test_damaged_file_is_refused_or_read_unchanged(tmp_path):
     path = archive(tmp_path / "a.pkl", tensor(size=(4,)), **DATA)
     whole = path.read_bytes()
     for length in range(len(whole)):
@@ -218,7 +218,7 @@ def test_truncated_files_and_flipped_bytes_give_a_clear_error_or_the_numbers(tmp
     assert found > len(whole)
 
 
-def test_members_that_overlap_are_refused(tmp_path):
+def test_overlapping_members_are_refused(tmp_path):
     path = archive(tmp_path / "a.pkl", tensor(), data__0=bytes(2**16))
     with zipfile.ZipFile(path, "a") as file:
         again = file.getinfo("x/data/0")
@@ -228,7 +228,7 @@ def test_members_that_overlap_are_refused(tmp_path):
         torch_reader.read(path)
 
 
-def test_pytorch_reads_what_is_written(tmp_path):
+def test_pytorch_reads_written_files(tmp_path):
     torch = pytest.importorskip("torch")
     torch_writer.write(tmp_path / "a.pkl", TREE)
     read = torch.load(tmp_path / "a.pkl", weights_only=True)
@@ -237,7 +237,7 @@ def test_pytorch_reads_what_is_written(tmp_path):
         assert_array_equal(read["state"][0][name].numpy(), array)
 
 
-def test_random_damage_to_the_pickle_never_does_worse_than_a_clear_error(tmp_path):
+def test_random_damage_to_the_pickle_raises_only_value_errors(tmp_path):
     generator = np.random.default_rng(0)
     torch_writer.write(tmp_path / "a.pkl", TREE)
     with zipfile.ZipFile(tmp_path / "a.pkl") as file:

@@ -1,4 +1,4 @@
-"""Places that cannot be written are found out before the work, and nothing is left there."""
+"""Checks of outputs before any work; they leave nothing behind."""
 
 import errno
 import os
@@ -19,7 +19,7 @@ def file(tmp_path):
     return path
 
 
-def test_what_can_be_written_is_left_as_it_was(tmp_path, file):
+def test_writable_paths_are_left_unchanged(tmp_path, file):
     for path in (file, tmp_path / "new.png", tmp_path / "a" / "b" / "new.png"):
         write_access.check(path, "--out")
     for path in (tmp_path, tmp_path / "new", tmp_path / "a" / "b"):
@@ -29,7 +29,7 @@ def test_what_can_be_written_is_left_as_it_was(tmp_path, file):
     assert file.read_text() == "kept"
 
 
-def test_what_cannot_be_written_gets_one_line(tmp_path, file):
+def test_unwritable_paths_are_refused_in_one_line(tmp_path, file):
     dangling, round_trip = tmp_path / "dangling", tmp_path / "round"
     dangling.symlink_to(tmp_path / "nowhere" / "b")
     round_trip.symlink_to(round_trip)
@@ -75,7 +75,7 @@ def test_what_cannot_be_written_gets_one_line(tmp_path, file):
         (errno.EIO, "choose another place"),
     ],
 )
-def test_what_to_do_depends_on_what_is_wrong(tmp_path, monkeypatch, number, remedy):
+def test_remedy_depends_on_the_error(tmp_path, monkeypatch, number, remedy):
     def fails(**options):
         raise OSError(number, os.strerror(number))
 
@@ -85,14 +85,14 @@ def test_what_to_do_depends_on_what_is_wrong(tmp_path, monkeypatch, number, reme
     assert str(caught.value).endswith(f"cannot be written: {os.strerror(number)}; {remedy}")
 
 
-def test_a_link_to_a_file_that_is_not_there_yet_is_written_through(tmp_path):
+def test_link_to_a_missing_file_is_writable(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "new.png")
     write_access.check(tmp_path / "link", "--out")
     assert [path.name for path in tmp_path.iterdir()] == ["link"]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_permissions_are_said(tmp_path, file):
+def test_missing_permissions_are_reported(tmp_path, file):
     file.chmod(0o400)
     with pytest.raises(ValueError, match="it is protected from writing; choose another place"):
         write_access.check(file, "--out")
@@ -143,7 +143,7 @@ def test_permissions_are_said(tmp_path, file):
     ],
     ids=["sample", "edit", "report", "fid", "data", "convert"],
 )
-def test_scripts_say_so_before_they_work(tmp_path, file, script, arguments):
+def test_scripts_check_outputs_before_any_work(tmp_path, file, script, arguments):
     Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
 
     def placed(text):

@@ -1,4 +1,4 @@
-"""What is decided about a folder of images is said: classes, sizes, pictures, permissions."""
+"""Messages about a folder: classes, sizes, skipped images and permissions."""
 
 import errno
 import json
@@ -33,7 +33,7 @@ def opened(folder, tmp_path, **options):
     return make_source(f"folder:{folder}", cache_dir=str(tmp_path / "cache"), **options)
 
 
-def test_sub_folders_without_images_are_said(tmp_path, capsys):
+def test_sub_folders_without_images_are_listed(tmp_path, capsys):
     root = tmp_path / "f"
     save(root / "cat" / "old" / "1.png")
     save(root / "dog" / "1.png")
@@ -51,7 +51,7 @@ def test_sub_folders_without_images_are_said(tmp_path, capsys):
     assert "No class" not in "".join(dataset_summary.lines(root, ["cat/old/1.png"], [0], ["cat"]))
 
 
-def test_images_that_are_enlarged_or_lose_most_are_said(tmp_path, capsys):
+def test_enlarged_and_heavily_cropped_images_are_reported(tmp_path, capsys):
     save(tmp_path / "f" / "dot.png", 1, 1)
     save(tmp_path / "f" / "strip.png", 2000, 10)
     save(tmp_path / "f" / "usual.png", 24, 8)
@@ -68,7 +68,7 @@ def test_images_that_are_enlarged_or_lose_most_are_said(tmp_path, capsys):
     assert "more than 3 times as long as wide and squeezed" in said
 
 
-def test_odd_images_among_many_are_found_when_they_are_decoded(tmp_path, capsys, monkeypatch):
+def test_small_images_outside_the_sample_are_reported_after_decoding(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(dataset_summary, "SAMPLE", 2)
     for name in ("a", "b", "d"):
         save(tmp_path / "f" / f"{name}.png")
@@ -80,14 +80,14 @@ def test_odd_images_among_many_are_found_when_they_are_decoded(tmp_path, capsys,
     assert not capsys.readouterr().out
 
 
-def test_what_is_as_it_should_be_is_not_said():
+def test_ordinary_images_give_no_warning():
     odd = ImageWarnings(Crop("center-crop", 8))
     for size in ((8, 8), (8, 24), (24, 8), (900, 300)):
         odd.add("a.png", size)
     assert odd.lines("4 images") == []
 
 
-def test_check_says_that_it_shows_some_of_the_classes(tmp_path):
+def test_check_command_counts_the_shown_classes(tmp_path):
     for index in range(10):
         save(tmp_path / "f" / f"c{index}" / "1.png")
     command = [sys.executable, "-m", "scripts.data", "check", "--config=configs/folder.py"]
@@ -101,7 +101,7 @@ def test_check_says_that_it_shows_some_of_the_classes(tmp_path):
     assert done.stdout.endswith(f"Picture: {tmp_path / 'a' / 'b.png'} (8 of 10 classes)\n")
 
 
-def test_a_file_that_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch):
+def test_unreadable_file_is_not_called_damaged(tmp_path, monkeypatch):
     def refused(*arguments, **options):
         raise PermissionError(errno.EACCES, "Permission denied", "the file")
 
@@ -124,7 +124,7 @@ def test_a_file_that_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize("name", [["unet"], {"a": 1}, None, "nope", 3])
-def test_a_config_with_a_name_of_no_network_gets_one_line(tmp_path, name):
+def test_unknown_network_in_a_config_is_refused_in_one_line(tmp_path, name):
     values = tiny_config().to_dict()
     values["model"]["name"] = name
     (tmp_path / "config.json").write_text(json.dumps(values))
