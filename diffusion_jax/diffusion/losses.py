@@ -33,7 +33,7 @@ from diffusion_jax.diffusion.types import (
 
 
 def squared_error(target: Images, estimate: Images) -> PerExample:
-    """mean (target - estimate)^2. With the noise as target, L_simple of DDPM, eq. 14."""
+    """mean (target - estimate)^2. With eps as the target, L_simple of DDPM, eq. 14."""
     return mean_per_example(jnp.square(target - estimate))
 
 
@@ -50,7 +50,7 @@ def kl_divergence(q: Gaussian, p: Gaussian) -> Images:
 
 
 def decoder_nll(x0: Images, p: Gaussian) -> Images:
-    """-log of the mass that p gives to the 8-bit bin of x0, in nats, per dimension.
+    """-log of the mass of p in the 8-bit bin of x0, in nats, per dimension.
 
     x0 lies in [-1, 1] on the grid of 256 levels; the outermost bins reach to infinity. DDPM eq. 13.
     """
@@ -66,7 +66,7 @@ def decoder_nll(x0: Images, p: Gaussian) -> Images:
 def vlb(
     step: StepCoefficients, x0: Images, x: Images, prediction: Prediction, *, fixed: str = "small"
 ) -> PerExample:
-    """One term of the variational bound: KL(q(x_next | x, x0) || p(x_next | x)), mean nats.
+    """Computes a term of the variational bound: KL(q(x_next | x, x0) || p(x_next | x)), mean nats.
 
     In the last step it is the decoder's negative log-likelihood. DDPM eq. 5. fixed: the variance of
     p where none is learned, one of `FIXED_VARIANCES`.
@@ -77,39 +77,59 @@ def vlb(
 
 
 def stop_mean(prediction: Prediction) -> Prediction:
-    """The same prediction, through which a gradient reaches the variance only."""
+    """Returns the same prediction, through which a gradient reaches the variance only."""
     stop = jax.lax.stop_gradient
     return replace(prediction, x0=stop(prediction.x0), eps=stop(prediction.eps))
 
 
 @dataclass(frozen=True)
 class Loss:
-    """How the (weighted) squared error and a term of the variational bound make a loss.
+    """error_weight * error + bound_weight * bound.
 
-    total: (squared error, term of the bound, vlb_weight) -> loss. bound: the term. error: the
-    distance of the estimate from its target. uses_error: whether `total` depends on it.
-    bound_trains_mean: whether the bound's gradient reaches the mean, too. needs_bound,
-    needs_variance: whether the loss needs a discrete schedule, or a learned variance. of_classes:
-    whether it is `classification_loss` instead, of a network that classifies.
+    error: distance of the estimate from its target. It is weighed by the level first.
+    error_weight: a number; 0 for a loss without the error.
+    bound: (coefficients of the step, x0, x, prediction) -> term of the variational bound, which
+        takes a chain; None for a loss without the bound.
+    bound_weight: a number; None is the run's vlb_weight.
+    bound_trains_mean: True if the bound's gradient reaches the mean, too; False if it trains the
+        learned variance alone.
+
+    A loss with neither is `classification_loss`.
     """
 
-    total: Callable[[PerExample, PerExample | None, Scalar], PerExample]
-    bound: Callable[[StepCoefficients, Images, Images, Prediction], PerExample] = vlb
     error: Callable[[Images, Images], PerExample] = squared_error
-    uses_error: bool = True
+    error_weight: float = 1.0
+    bound: Callable[[StepCoefficients, Images, Images, Prediction], PerExample] | None = None
+    bound_weight: float | None = None
     bound_trains_mean: bool = False
-    needs_bound: bool = True
-    needs_variance: bool = True
-    of_classes: bool = False
+
+    @property
+    def uses_error(self) -> bool:
+        return self.error_weight != 0
+
+    @property
+    def needs_bound(self) -> bool:
+        """True if it takes a discrete schedule."""
+        return self.bound is not None
+
+    @property
+    def needs_variance(self) -> bool:
+        """True if it takes a network that learns the variance."""
+        return self.needs_bound and not self.bound_trains_mean
+
+    @property
+    def of_classes(self) -> bool:
+        """True if it takes a classifier."""
+        return not self.uses_error and not self.needs_bound
 
 
 def simple() -> Loss:
     """The squared error alone."""
-    return Loss(lambda error, bound, weight: error, needs_bound=False, needs_variance=False)
+    return Loss()
 
 
 def bound_alone(*, scale: float = 1.0, variance: str = "small") -> Loss:
-    """scale * L_vlb: a term of the variational bound for the level that was drawn.
+    """scale * L_vlb: the term of the variational bound of the example's level.
 
     scale: T makes the mean over t an estimate of the whole bound, in mean nats ("rescaled").
     variance: where the network learns none, one of `FIXED_VARIANCES`. Raises ValueError for
@@ -118,13 +138,8 @@ def bound_alone(*, scale: float = 1.0, variance: str = "small") -> Loss:
     check_positive(scale=scale)
     if variance not in FIXED_VARIANCES:
         raise ValueError(f"variance={variance} must be {' or '.join(FIXED_VARIANCES)}")
-    return Loss(
-        lambda error, bound, weight: scale * bound,
-        partial(vlb, fixed=variance),
-        uses_error=False,
-        bound_trains_mean=True,
-        needs_variance=False,
-    )
+    bound = partial(vlb, fixed=variance)
+    return Loss(error_weight=0.0, bound=bound, bound_weight=scale, bound_trains_mean=True)
 
 
 def hybrid() -> Loss:
@@ -132,26 +147,20 @@ def hybrid() -> Loss:
 
     Improved DDPM, eq. 16 and section 3.1.
     """
-    return Loss(lambda error, bound, weight: error + weight * bound)
+    return Loss(bound=vlb)
 
 
 def original() -> Loss:
     """`hybrid` with the bound of gmongaras/Diffusion_models_from_scratch."""
-    return Loss(lambda error, bound, weight: error + weight * bound, original_vlb)
+    return Loss(bound=original_vlb)
 
 
 def cross_entropy() -> Loss:
-    """-log p(label given x), of a classifier of noisy images."""
-    return Loss(
-        lambda error, bound, weight: error,
-        uses_error=False,
-        needs_bound=False,
-        needs_variance=False,
-        of_classes=True,
-    )
+    """-log p(label given x), of a classifier of noisy images: `classification_loss`."""
+    return Loss(error_weight=0.0)
 
 
-# What `config.loss.kind` can be. Options are keyword arguments, and a section of the config.
+# The choices of `config.loss.kind`. Options are keyword arguments, and a config section.
 LOSSES: dict[str, Callable[..., Loss]] = {
     "simple": simple,
     "vlb": bound_alone,
@@ -162,7 +171,7 @@ LOSSES: dict[str, Callable[..., Loss]] = {
 
 
 def log_probability(logits: Float[Array, "batch classes"], labels: Labels) -> PerExample:
-    """log p(label given x) of each image; 0 for the null label, which is no class."""
+    """Returns log p(label given x) of each image; 0 for the null label, which is no class."""
     chosen = jax.nn.one_hot(labels, logits.shape[1])
     return jnp.sum(chosen * jax.nn.log_softmax(logits.astype(jnp.float32)), axis=1)
 
@@ -170,7 +179,7 @@ def log_probability(logits: Float[Array, "batch classes"], labels: Labels) -> Pe
 def classification_loss(
     logits: Float[Array, "batch classes"], labels: Labels
 ) -> dict[str, PerExample]:
-    """The cross-entropy, in nats, as "loss", and "accuracy", whether the label is the likeliest."""
+    """Computes the cross-entropy, in nats, as "loss", and "accuracy" (0 or 1)."""
     right = jnp.argmax(logits, axis=1) == labels
     return {"loss": -log_probability(logits, labels), "accuracy": right.astype(jnp.float32)}
 
@@ -183,7 +192,7 @@ def with_uncertainty(loss: PerExample, uncertainty: PerExample) -> PerExample:
     return loss * jnp.exp(-uncertainty) + uncertainty
 
 
-# What `config.loss.error` can be: the distance of the estimate from its target.
+# The choices of `config.loss.error`: the distance of the estimate from its target.
 ERRORS: dict[str, Callable[[Images, Images], PerExample]] = {
     "squared": squared_error,
     "absolute": absolute_error,
@@ -200,17 +209,22 @@ def diffusion_loss(
     *,
     vlb_weight: Scalar,
 ) -> dict[str, PerExample]:
-    """The loss and its parts, by name; "loss" is the one to minimize.
+    """Computes the loss and its parts, by name; "loss" is the one to minimize.
 
-    error: the weighted squared error of the target, which is "simple" in the result. step: from the
-    level of x; None with a continuous schedule, which has no bound. "vlb" is in
-    the result if the loss needs it, or a variance is learned. vlb_weight counts mean nats of one
-    step: Improved DDPM's 0.001 * T * bits is 1.4427 here at T = 1000, the original's Lambda is
-    0.001.
+    Args:
+        error: the weighted error of the target, which is "simple" in the result.
+        step: from the level of x; None with a continuous schedule, which has no bound. "vlb" is in
+            the result if the loss has a bound, or a variance is learned.
+        vlb_weight: of mean nats of one step. Improved DDPM's 0.001 * T * bits is 1.4427 here at
+            T = 1000, the original's Lambda is 0.001.
     """
-    parts, bound = {"simple": error}, None
+    parts = {"simple": error}
     learned = step is not None and learned_log_variance(step, prediction) is not None
     if step is not None and (loss.needs_bound or learned):
         through = prediction if loss.bound_trains_mean else stop_mean(prediction)
-        bound = parts["vlb"] = loss.bound(step, x0, x, through)
-    return {"loss": loss.total(error, bound, vlb_weight), **parts}
+        parts["vlb"] = (loss.bound or vlb)(step, x0, x, through)
+    terms = [loss.error_weight * error] if loss.uses_error else []
+    if loss.needs_bound:
+        weight = vlb_weight if loss.bound_weight is None else loss.bound_weight
+        terms.append(weight * parts["vlb"])
+    return {"loss": sum(terms), **parts}
