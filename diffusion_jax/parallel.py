@@ -1,8 +1,8 @@
 """Data parallelism; the only file that uses `pmap`.
 
-Batches are sharded over all devices of all machines; state and metrics are replicated. The state is
-passed and returned without a leading device axis, so callers never replicate or unreplicate it. Of
-it, what is split over the devices by `split` has one: (local devices, numbers of a device).
+Batches are sharded over all devices of all processes; state and metrics are replicated. The state
+is passed and returned without a leading device axis. Only arrays that `split` has divided over the
+devices have one: (local devices, elements per device).
 """
 
 import math
@@ -32,21 +32,23 @@ def check_batch_size(batch_size: int, micro_batches: int = 1) -> None:
 
 
 def count_cpu_as(devices: int, rows: int = 0) -> None:
-    """Has JAX's CPU count as so many devices, or as the number of its cores, if that is less.
+    """Splits JAX's CPU into a number of devices, at most one per core.
 
-    Each then works on its part of a batch, which is faster than all cores on one small operation
-    after the other. rows: of a batch that has to be divided; the number of devices becomes a
-    divisor of it. 0: any. To be called before JAX computes anything; later it has no effect, nor
-    has it where the environment says how many there are (JAX_NUM_CPU_DEVICES, or XLA_FLAGS), for
-    one of several processes, or for GPUs and TPUs.
+    Small operations are faster on one core each than on all cores one after another. Has no effect
+    once JAX has computed anything, if the environment sets the number (JAX_NUM_CPU_DEVICES or
+    XLA_FLAGS), with several processes, or on GPUs and TPUs.
+
+    Args:
+        devices: the number.
+        rows: of a batch that the number must divide; 0 for any.
     """
-    told = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
-    if told or "JAX_NUM_CPU_DEVICES" in os.environ or jax.distributed.is_initialized():
+    given = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    if given or "JAX_NUM_CPU_DEVICES" in os.environ or jax.distributed.is_initialized():
         return
-    # XLA has a thread for each core. With fewer threads than devices a sum may wait for ever.
+    # XLA has a thread for each core. With fewer threads than devices an all-reduce may deadlock.
     affinity = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))
     devices = math.gcd(min(devices, len(affinity(0))), rows)
-    with suppress(RuntimeError):  # JAX has begun
+    with suppress(RuntimeError):  # JAX is initialized
         jax.config.update("jax_num_cpu_devices", devices)
 
 
@@ -63,15 +65,15 @@ def shard(batch: PyTree) -> PyTree:
 
 
 def replicate(tree: PyTree) -> PyTree:
-    """Copies the tree to all devices with the sharding of the state that `data_parallel` returns.
+    """Copies the tree to all devices, with the sharding of the results of `data_parallel`.
 
-    With any other sharding in the first call, the step would be compiled again for the second.
+    Any other sharding in the first call would compile the step again in the second.
     """
     sharding = _sharding(None)
     devices = sorted(sharding.addressable_devices, key=lambda device: device.id)
 
     def place(leaf: Array | np.ndarray) -> Array:
-        # The step is given these buffers to overwrite, so that they must be nobody else's.
+        # The step overwrites these buffers, so they must not be shared.
         copies = [jax.device_put(leaf, device, may_alias=False) for device in devices]
         return jax.make_array_from_single_device_arrays(np.shape(leaf), sharding, copies)
 
@@ -79,7 +81,7 @@ def replicate(tree: PyTree) -> PyTree:
 
 
 def split_over_devices(tree: PyTree) -> PyTree:
-    """Host arrays, the same in all processes -> what `split` makes of them on each device."""
+    """Places host arrays, equal in all processes, as `split` divides them."""
     sharding = _sharding(0)
 
     def place(leaf: Array | np.ndarray) -> Array:
@@ -90,7 +92,7 @@ def split_over_devices(tree: PyTree) -> PyTree:
 
 
 def split_shapes(tree: PyTree, devices: int) -> PyTree:
-    """The shapes of what `split_over_devices` makes of shapes, on so many devices of a process."""
+    """Computes the shapes of `split_over_devices` on a number of devices of one process."""
 
     def of(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
         shape = (devices, -(-leaf.size // devices))
@@ -100,10 +102,10 @@ def split_shapes(tree: PyTree, devices: int) -> PyTree:
 
 
 def join_on_host(parts: PyTree, like: PyTree) -> PyTree:
-    """The host arrays that were split. like: arrays of their shapes. All processes have to call."""
+    """Copies split arrays to the host, in the shapes of `like`. A collective of all processes."""
 
     def joined(part: Array, whole: Any) -> np.ndarray:
-        rows = np.asarray(part)
+        rows = np.array(part)  # a copy: on a CPU, a view would share a buffer that may be donated
         if jax.process_count() > 1:
             rows = multihost_utils.process_allgather(rows, tiled=True)
         return _without_end(rows, whole.shape)
@@ -112,7 +114,7 @@ def join_on_host(parts: PyTree, like: PyTree) -> PyTree:
 
 
 def on_all(function: Callable[[], PyTree], out_axes: PyTree) -> PyTree:
-    """What each device computes; out_axes: None where it is equal on all of them, else 0."""
+    """Computes function() on each device. out_axes: None where the results are equal, else 0."""
     rows = np.zeros(jax.local_device_count(), np.float32)
     return jax.pmap(lambda _: function(), axis_name=AXIS, out_axes=out_axes)(rows)
 
@@ -124,10 +126,13 @@ def data_parallel(
 ) -> Callable:
     """Runs step(state, batch) -> (state, metrics) on all devices in parallel.
 
-    The state's buffers are donated. `step` must return equal values on all devices: it has to
-    reduce gradients with `mean`, and metrics with `gather` or `mean`. devices: those to compile
-    for, if the program is not to run here. state_axes: 0 for the parts of the state that are split
-    over the devices, and None for the others.
+    The state's buffers are donated.
+
+    Args:
+        step: must return equal values on all devices, so it reduces gradients with `mean`, and
+            metrics with `gather` or `mean`.
+        devices: to compile for, if the program does not run here.
+        state_axes: 0 for the parts of the state that are split over the devices, else None.
     """
     return jax.pmap(
         step,
@@ -142,8 +147,8 @@ def data_parallel(
 def spread(function: Callable[[PyTree, PyTree, PyTree], PyTree]) -> Callable:
     """Runs function(params, numbers, batch) -> rows with the batch sharded over all devices.
 
-    Each process passes its own rows of the batch; all get the rows of the whole batch, in order, on
-    the host.
+    Each process passes its own rows of the batch; all get the rows of the global batch, in order,
+    on the host.
     """
     program = spread_program(function)
 
@@ -157,9 +162,9 @@ def spread_program(
     function: Callable[[PyTree, PyTree, PyTree], PyTree],
     devices: Sequence[jax.Device] | None = None,
 ) -> Callable:
-    """What `spread` runs: its batch is sharded, its rows stay on the devices.
+    """Compiles the program of `spread`: a sharded batch in, rows on the devices out.
 
-    devices: those to compile for, if the program is not to run here.
+    devices: to compile for, if the program does not run here.
     """
     return jax.pmap(
         lambda params, numbers, batch: gather(function(params, numbers, batch)),
@@ -171,7 +176,7 @@ def spread_program(
 
 
 def local_rows(batch: PyTree) -> PyTree:
-    """The rows of a global batch on the host that belong to this process."""
+    """Returns this process's rows of a global batch on the host."""
 
     def rows(array: np.ndarray) -> np.ndarray:
         share = len(array) // jax.process_count()
@@ -187,15 +192,20 @@ def from_first(array: np.ndarray) -> np.ndarray:
     return np.asarray(multihost_utils.broadcast_one_to_all(array))
 
 
+def decided_by_first(answer: bool) -> bool:
+    """Broadcasts process 0's answer."""
+    return bool(from_first(np.array(answer, np.int32)))
+
+
 def wait_for_all(name: str) -> None:
-    """Blocks until all processes have reached this call; name: of this barrier."""
+    """Blocks until all processes have reached this call. name: of the barrier."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(name)
 
 
 @contextmanager
 def entered_by_first(context: AbstractContextManager) -> Iterator[None]:
-    """Enters the context in process 0 alone. If it raises ValueError there, all processes do."""
+    """Enters the context in process 0 only. A ValueError there is raised in all processes."""
     refused = None
     with ExitStack() as stack:
         if jax.process_index() == 0:
@@ -204,52 +214,53 @@ def entered_by_first(context: AbstractContextManager) -> Iterator[None]:
             except ValueError as error:
                 refused = error
         if from_first(np.array(refused is not None)):
-            raise refused or ValueError("Process 0 was refused, and says why")
+            raise refused or ValueError("Process 0 was refused; see its output for the reason")
         yield
 
 
 def in_any_process() -> Callable[[bool], bool]:
-    """A function that all processes call with a flag, once a step: whether one of them was set.
+    """Makes a function that maps this process's flag to True if any process has set its flag.
 
-    With several processes the answer is that of the call before, and so the same in all of them
-    without a wait: the flags follow the step to the devices, and are read when the next is there.
+    All processes call it once a step. With several processes it returns the result of the previous
+    call: the flags are reduced on the devices after the step and read one step later, so that no
+    process waits.
     """
     if jax.process_count() == 1:
         return lambda flag: flag
     largest = jax.pmap(lambda flag: jax.lax.pmax(flag, AXIS), axis_name=AXIS, out_axes=None)
     before: Array | None = None
 
-    def asked(flag: bool) -> bool:
+    def any_flag(flag: bool) -> bool:
         nonlocal before
         last, before = before, largest(np.full(jax.local_device_count(), flag, np.int32))
         return last is not None and bool(jax.device_get(last))
 
-    return asked
+    return any_flag
 
 
 def global_rows(rows: int) -> Int[Array, "rows"]:
-    """Inside `data_parallel`: the global batch indices of this device's rows."""
+    """Returns the global indices of this device's rows; inside `data_parallel`."""
     return jax.lax.axis_index(AXIS) * rows + jnp.arange(rows)
 
 
 def mean(tree: PyTree) -> PyTree:
-    """Inside `data_parallel`: the mean over the devices."""
+    """Averages over the devices; inside `data_parallel`."""
     return jax.lax.pmean(tree, AXIS)
 
 
 def split(tree: PyTree) -> PyTree:
-    """Inside `data_parallel`: of each array this device's part, flat; the last may end in zeros."""
+    """Returns this device's part of each array, flat and zero-padded; inside `data_parallel`."""
     devices, here = jax.lax.axis_size(AXIS), jax.lax.axis_index(AXIS)
     return jax.tree.map(lambda x: _rows(jnp, x, devices)[here], tree)
 
 
 def join(parts: PyTree, like: PyTree) -> PyTree:
-    """Inside `data_parallel`: the arrays that were split. like: arrays of their shapes."""
+    """Gathers split arrays, in the shapes of `like`; inside `data_parallel`."""
     return jax.tree.map(lambda part, whole: _without_end(stack(part), whole.shape), parts, like)
 
 
 def split_mean(tree: PyTree) -> PyTree:
-    """Inside `data_parallel`: split(mean(tree)), for which each device receives its part alone."""
+    """Computes split(mean(tree)) with a reduce-scatter; inside `data_parallel`."""
     devices = jax.lax.axis_size(AXIS)
 
     def of(x: Array) -> Array:
@@ -259,12 +270,12 @@ def split_mean(tree: PyTree) -> PyTree:
 
 
 def total(x: Array) -> Array:
-    """Inside `data_parallel`: the sum over the devices."""
+    """Sums over the devices; inside `data_parallel`."""
     return jax.lax.psum(x, AXIS)
 
 
 def stack(tree: PyTree) -> PyTree:
-    """Inside `data_parallel`: the arrays of all devices, one below the other."""
+    """Stacks the arrays of all devices along a new first axis; inside `data_parallel`."""
     return jax.lax.all_gather(tree, AXIS)
 
 
@@ -275,13 +286,13 @@ def gather(tree: PyTree) -> PyTree:
 
 @cache
 def _sharding(axis: int | None) -> jax.sharding.Sharding:
-    """That of what `pmap` returns, with this out_axes."""
+    """Returns the sharding of `pmap` outputs with this out_axes."""
     identity = jax.pmap(lambda x: x, axis_name=AXIS, out_axes=axis)
     return identity(np.zeros((jax.local_device_count(), 1), np.float32)).sharding
 
 
 def _rows(library: Any, x: Array | np.ndarray, devices: int) -> Array | np.ndarray:
-    """(devices, numbers of a device), with zeros at the end where they are not enough."""
+    """Reshapes to (devices, elements per device), zero-padded at the end."""
     flat = x.reshape(-1)
     return library.pad(flat, (0, -flat.size % devices)).reshape(devices, -1)
 

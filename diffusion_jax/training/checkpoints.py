@@ -112,7 +112,7 @@ class Checkpoints:
         this one has failed.
         """
         self.wait()
-        if _of_first(step in self.steps()):
+        if parallel.decided_by_first(step in self.steps()):
             return
         names = [name for name in sorted(REQUIRED | OPTIONAL) if getattr(state, name) is not None]
         parts = {name: jax.device_get(getattr(state, name)) for name in names}
@@ -258,7 +258,7 @@ class Checkpoints:
     def _check_space(self, step: int, size: int) -> None:
         """Raises SaveFailed if the disk, as process 0 sees it, has less than `size` bytes free."""
         free = shutil.disk_usage(self.folder).free
-        if not _of_first(free >= size + OVERHEAD):
+        if not parallel.decided_by_first(free >= size + OVERHEAD):
             needed = (size + OVERHEAD) / 1e6
             reason = f"it takes up to {needed:,.1f} MB, and {free / 1e6:,.1f} MB are free"
             raise SaveFailed(self.folder / str(step), reason, self._last())
@@ -279,11 +279,6 @@ def _make_orbax() -> ocp.Checkpointer:
         type_handler_registry=handlers, multiprocessing_options=alone
     )
     return ocp.Checkpointer(handler, multiprocessing_options=alone)
-
-
-def _of_first(answer: bool) -> bool:
-    """Returns the answer of process 0."""
-    return bool(parallel.from_first(np.array(answer, np.int32)))
 
 
 def _copy_of(array: Leaf, on_host: np.ndarray) -> np.ndarray:

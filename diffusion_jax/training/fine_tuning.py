@@ -1,4 +1,4 @@
-"""Starting from the parameters of another run, as far as they fit."""
+"""Initialization from the parameters of another run, where names and shapes agree."""
 
 from dataclasses import dataclass, replace
 
@@ -13,8 +13,12 @@ from diffusion_jax.training.state import TrainState
 
 @dataclass(frozen=True)
 class Transfer:
-    """taken: names of the arrays that were taken over. fresh: those that stay as initialized, each
-    with the reason. left_over: those of the other run that have no place in the network.
+    """Result of a transfer.
+
+    Args:
+        taken: names of the copied arrays.
+        fresh: names and reasons of the arrays that keep their initial values.
+        left_over: names of the arrays of the other run without a place in the network.
     """
 
     taken: tuple[str, ...]
@@ -22,7 +26,7 @@ class Transfer:
     left_over: tuple[str, ...]
 
     def lines(self) -> list[str]:
-        """Lines for the user: the counts, then one for each array that was not taken over."""
+        """Formats the counts, then one line for each array that was not copied."""
         lines = [f"{len(self.taken)} arrays of parameters taken over, {len(self.fresh)} fresh"]
         lines += [f"Stays fresh: {name}" for name in self.fresh]
         lines += [f"Left over: {name}" for name in self.left_over]
@@ -30,10 +34,9 @@ class Transfer:
 
 
 def transfer(state: TrainState, params: PyTree) -> tuple[TrainState, Transfer]:
-    """The state with `params` in place of its own, wherever name and shape agree.
+    """Replaces the parameters of the state by `params`, wherever name and shape agree.
 
-    The running average starts as a copy; the optimizer stays fresh. Raises ValueError if nothing
-    fits.
+    The EMA starts as a copy; the optimizer state stays fresh. Raises ValueError if nothing fits.
     """
     theirs = {_name(path): array for path, array in jax.tree.leaves_with_path(params)}
     taken, fresh = [], []

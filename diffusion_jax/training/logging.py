@@ -1,4 +1,4 @@
-"""The output of a run: progress bar, TensorBoard, metrics file, loss curve, pictures."""
+"""Output of a training run: progress bar, TensorBoard, metrics file, loss curve, sample grids."""
 
 import errno
 import json
@@ -17,17 +17,24 @@ from diffusion_jax.files import atomic, json_files
 from diffusion_jax.training.tensorboard import Board
 
 METRICS_FILE = "metrics.jsonl"
-LONGEST_LINE = 2**20  # bytes; longer ones are damage
+LONGEST_LINE = 2**20  # bytes; longer lines are damage
 LOSS_CURVE = "loss.png"
 SAMPLES = "samples"
 
 
 class Reporter:
-    """Use as a context manager. Only the first of several processes writes.
+    """Progress, metrics and sample grids of a run; a context manager.
 
-    start_step: where this run begins. Metrics of later steps, from an earlier run, are removed, so
-    that the file has each step once. begun: when, by `time.monotonic`. What cannot be written, such
-    as on a full disk, is left out, with a line of warning for the first of its kind.
+    A file that cannot be written, as on a full disk, is left out, with one warning for each kind.
+
+    Args:
+        workdir: of the run.
+        start_step: first step. Later steps of an earlier run are removed from the metrics file, so
+            that it has each step once.
+        steps: last step.
+        batch_size: images in each step.
+        begun: start of the run, by `time.monotonic`.
+        write: False in all processes but the first.
     """
 
     def __init__(
@@ -70,9 +77,9 @@ class Reporter:
             self._draw_curve()
 
     def advance(self, loss: float) -> None:
-        """One more step is done."""
+        """Advances the progress bar by one step."""
         first, self._started = not self._started, True
-        if first:  # it was compiled, too, which says nothing of the others
+        if first:  # its time includes compilation
             self._bar.unpause()
         self._steps_since += 1
         speed = self._images_per_second()
@@ -83,24 +90,24 @@ class Reporter:
             self.say(f"First step after {time.monotonic() - self._begun:.1f} seconds")
 
     def next_of(self, data: Iterator[Any]) -> Any:
-        """The next batch; how long that takes is waiting for data."""
+        """Returns the next batch, and measures the time spent waiting for data."""
         since = time.monotonic()
         batch = next(data)
         self._waited += time.monotonic() - since
         return batch
 
     def say(self, text: str) -> None:
-        """A line above the bar."""
+        """Prints a line above the bar."""
         if self.write:
             self._bar.write(text)
 
     def restart_clock(self) -> None:
-        """Keeps what is not training (compilation, sampling) out of the images per second."""
+        """Keeps compilation and sampling out of the images per second."""
         self._since = time.monotonic()
         self._steps_since, self._waited = 0, 0.0
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
-        """Writes the values of this step, with speed and share of waiting since the last time."""
+        """Writes a line of metrics, with the speed and the share of time spent waiting for data."""
         if not self.write:
             return
         if self._steps_since:
@@ -136,15 +143,15 @@ class Reporter:
             draw_loss_curve(self.workdir)
 
     def lacks_picture(self, step: int) -> bool:
-        """Whether the grid of this step is missing; the same in all processes."""
-        return bool(parallel.from_first(np.array(not self._picture(step).exists())))
+        """True if the sample grid of this step is missing, as process 0 sees it."""
+        return parallel.decided_by_first(not self._picture(step).exists())
 
     def _picture(self, step: int) -> Path:
         return self.workdir / SAMPLES / f"step_{step:07d}.png"
 
     @contextmanager
     def _warning(self, what: str) -> Iterator[None]:
-        """Turns an error of the file system into a line, once for each kind of file."""
+        """Turns a file system error into one line for each kind of file."""
         try:
             yield
         except OSError as error:
@@ -153,7 +160,7 @@ class Reporter:
             self._failed.add(what)
 
     def _say_how_long(self, step: int, speed: float) -> None:
-        """Once: how long the rest takes, where that is minutes."""
+        """Prints the remaining time once, if it is minutes."""
         left = (self._bar.total - step) * self.batch_size / speed
         if not self._told and left > 60:
             length = f"{left / 60:.0f} minutes" if left < 5400 else f"{left / 3600:.1f} hours"
@@ -165,7 +172,7 @@ class Reporter:
 
 
 def _append(path: Path, line: bytes) -> None:
-    """Adds the whole line or none of it: half of one would spoil the next. Raises OSError."""
+    """Appends a line, whole or not at all. Raises OSError."""
     with path.open("ab", buffering=0) as file:
         whole = file.seek(0, os.SEEK_END)
         written = 0
@@ -179,7 +186,7 @@ def _append(path: Path, line: bytes) -> None:
 
 
 def draw_loss_curve(workdir: Path) -> None:
-    """Redraws loss.png from the metrics file, if there is something to draw."""
+    """Plots the losses in the metrics file to loss.png, if there are any."""
     lines = read_metrics(workdir)
     if not lines:
         return
@@ -203,7 +210,7 @@ def draw_loss_curve(workdir: Path) -> None:
 
 
 def read_metrics(workdir: Path) -> list[dict[str, Any]]:
-    """The lines of the metrics file, oldest first, without those that are damaged."""
+    """Reads the metrics file, oldest step first, skipping damaged lines."""
     path = workdir / METRICS_FILE
     lines = []
     for text in _lines(path) if path.exists() else ():
@@ -217,9 +224,9 @@ def read_metrics(workdir: Path) -> list[dict[str, Any]]:
 
 
 def _lines(path: Path) -> Iterator[bytes]:
-    """The lines of a file that are not longer than LONGEST_LINE."""
+    """Yields the lines of a file, skipping those longer than LONGEST_LINE."""
     with path.open("rb") as file:
-        whole = True  # whether what was read last ended a line
+        whole = True  # the previous read ended a line
         while text := file.readline(LONGEST_LINE):
             ends = text.endswith(b"\n")
             if whole and (ends or len(text) < LONGEST_LINE):

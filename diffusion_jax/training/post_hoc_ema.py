@@ -1,8 +1,8 @@
-"""Averages of any width, made after training from the averages that its checkpoints hold.
+"""Post-hoc EMA: an EMA of any width, reconstructed from the EMAs in a run's checkpoints.
 
-EDM2 (arXiv:2312.02696), section 3.2 and appendix C. An average of the profile gamma at time t
-weighs the parameters of time s with (gamma + 1) s^gamma / t^(gamma + 1), 0 <= s <= t. A wanted
-profile is approximated by the linear combination of the saved ones that is nearest in L2.
+EDM2 (arXiv:2312.02696), section 3.2 and appendix C. A power-function EMA with exponent gamma at
+time t weights the parameters of time s by (gamma + 1) s^gamma / t^(gamma + 1), 0 <= s <= t. The
+target profile is approximated by the linear combination of saved profiles that is nearest in L2.
 """
 
 import numpy as np
@@ -19,16 +19,21 @@ def weights(
     time: float | int,
     sigma_rel: float,
 ) -> Weights:
-    """What each saved average counts in the one of width sigma_rel at `time`; the sum is 1.
+    """Computes the weights of the saved EMAs in the target EMA; their sum is 1.
 
-    times: when each was saved, in steps or images. Raises ValueError for a width outside
-    (0, 0.28), and if two averages are the same.
+    Args:
+        times: when each EMA was saved, in steps or images.
+        sigma_rels: widths of the saved EMAs.
+        time: of the target, in the same unit.
+        sigma_rel: width of the target.
+
+    Raises ValueError for a width outside (0, 0.28), and if two EMAs are the same.
     """
     gammas = np.array([gamma_of(width) for width in sigma_rels])
     wanted = gamma_of(sigma_rel)
     times = np.asarray(times, np.float64)
     if len(set(zip(times, gammas))) < len(times):
-        raise ValueError("Two averages of the same width and time were given")
+        raise ValueError("Two EMAs of the same width and time were given")
     among = inner_product(times[:, None], gammas[:, None], times[None], gammas[None])
     found = np.linalg.solve(among, inner_product(times, gammas, time, wanted))
     return found / found.sum()
@@ -41,9 +46,9 @@ def misfit(
     time: float | int,
     sigma_rel: float,
 ) -> float:
-    """The L2 distance of the combination from the wanted profile, relative to that profile's norm.
+    """Computes the L2 distance from combination to target profile, relative to the target's norm.
 
-    The arguments are those of `weights`, with its result.
+    The arguments are the same as for `weights`, with its result.
     """
     gammas = np.array([gamma_of(width) for width in sigma_rels])
     wanted = gamma_of(sigma_rel)
@@ -58,10 +63,10 @@ def misfit(
 def inner_product(
     t: ArrayLike, gamma: ArrayLike, u: ArrayLike, delta: ArrayLike
 ) -> Float[np.ndarray, "*shape"] | np.floating:
-    """The integral of the product of two profiles, (t, gamma) and (u, delta); they broadcast.
+    """Integrates the product of two profiles, (t, gamma) and (u, delta); they broadcast.
 
     (gamma + 1) (delta + 1) / ((gamma + delta + 1) max(t, u)) (min / max)^k, where k is the
-    exponent of the later one. arXiv:2312.02696, appendix C.
+    exponent of the later profile. arXiv:2312.02696, appendix C.
     """
     t, gamma, u, delta = np.broadcast_arrays(
         *(np.asarray(x, np.float64) for x in (t, gamma, u, delta))

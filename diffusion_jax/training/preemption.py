@@ -1,4 +1,4 @@
-"""Signals that end a run after the step that is under way, in all processes after the same one."""
+"""Signals that end a run after the current step, which is the same step in all processes."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -7,17 +7,16 @@ from types import FrameType
 
 from diffusion_jax import parallel
 
-# Of a user, of a cluster that ends or moves a job, and of SLURM's --signal.
+# From a user, from a cluster that ends or moves a job, and from SLURM's --signal.
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 @contextmanager
 def interruptible() -> Iterator[Callable[[], bool]]:
-    """Yields a function, to be called once a step, that tells whether one of `SIGNALS` has come.
+    """Yields a function that returns True once any process has received one of `SIGNALS`.
 
-    It tells so to all processes in the same call, whichever got the signal. Further signals change
-    nothing, except for a second Ctrl-C, which does what the first did before: it raises
-    KeyboardInterrupt.
+    All processes call it once a step, and it returns True in the same call in all of them. Further
+    signals have no effect, except that a second Ctrl-C raises KeyboardInterrupt.
     """
     received = []
 
@@ -32,5 +31,5 @@ def interruptible() -> Iterator[Callable[[], bool]]:
         yield lambda: agreed(bool(received))
     finally:
         for number, handler in before.items():
-            # None: one that was not set by Python, such as JAX's, and cannot be set again.
+            # None is a handler that was not set by Python, such as JAX's, and cannot be restored.
             signal.signal(number, signal.SIG_DFL if handler is None else handler)

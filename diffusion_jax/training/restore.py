@@ -4,8 +4,6 @@ import errno
 import time
 from typing import Any
 
-import numpy as np
-
 from diffusion_jax import parallel
 from diffusion_jax.training.checkpoint_errors import DamagedCheckpoint
 from diffusion_jax.training.checkpoints import Checkpoints
@@ -55,23 +53,18 @@ def _read(checkpoints: Checkpoints, step: int, like: TrainState) -> Found | Dama
     error = DamagedCheckpoint(checkpoints.folder / str(step), "by process 0")
     for attempt, pause in enumerate(PAUSES):
         # All processes read as often as process 0.
-        if attempt > 1 and not _of_first(error.errno in TRANSIENT):
+        if attempt > 1 and not parallel.decided_by_first(error.errno in TRANSIENT):
             break
         time.sleep(pause)
         try:
             found = checkpoints.restore(step, like), checkpoints.metadata(step)
         except DamagedCheckpoint as damage:
             found, error = None, damage
-        if _of_first(found is not None):
+        if parallel.decided_by_first(found is not None):
             if found is None:
                 raise error
             return found
     return error
-
-
-def _of_first(answer: bool) -> bool:
-    """Returns the answer of process 0."""
-    return bool(parallel.from_first(np.array(answer, np.int32)))
 
 
 def _set_aside(checkpoints: Checkpoints, step: int, error: DamagedCheckpoint, good: int) -> str:

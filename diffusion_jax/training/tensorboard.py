@@ -1,4 +1,4 @@
-"""A TensorBoard event file, written by the thread that calls, which can catch a failure."""
+"""TensorBoard event file, written in the calling thread so that failures can be caught."""
 
 import time
 from pathlib import Path
@@ -11,7 +11,7 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 
 class Board:
-    """One event file in `folder`. Steps from `start_step` on, of an earlier run, are hidden.
+    """One event file in `folder`. Hides steps of an earlier run from `start_step` on.
 
     All methods raise OSError if the file cannot be written.
     """
@@ -24,19 +24,19 @@ class Board:
         self._write(step=start_step, session_log=session)
 
     def scalar(self, name: str, value: float, step: int) -> None:
-        """One point of a curve."""
+        """Writes one point of a curve."""
         self._write(step=step, summary=summary.scalar(name, value))
 
     def image(self, name: str, pixels: np.ndarray, step: int) -> None:
-        """A picture of (height, width, channels)."""
+        """Writes an image of shape (height, width, channels)."""
         self._write(step=step, summary=summary.image(name, pixels, dataformats="HWC"))
 
     def flush(self) -> None:
-        """Writes to the disk what is still in memory."""
+        """Writes buffered events to the disk."""
         self._file.flush()
 
     def close(self) -> None:
-        """The last of all calls."""
+        """Closes the file."""
         self._file.close()
 
     def _write(self, **content: Any) -> None:

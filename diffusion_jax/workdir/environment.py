@@ -1,4 +1,4 @@
-"""Where a run was trained: versions, devices and host of each start, kept in the workdir."""
+"""Versions, devices and host of each start of a run, kept in environment.json."""
 
 import json
 import platform
@@ -18,7 +18,7 @@ Facts = Mapping[str, str]
 
 
 def here() -> Facts:
-    """Of this process and all devices, by name."""
+    """Returns the facts of this process and all devices, by name."""
     versions = {name: provenance.version_of(name) for name in PACKAGES}
     return {
         "Python": platform.python_version(),
@@ -30,14 +30,14 @@ def here() -> Facts:
 
 
 def record(workdir: Path, step: int) -> None:
-    """Adds this start, which goes on from `step`, to the workdir's list of them."""
+    """Appends this start, which resumes from `step`, to the list in the workdir."""
     now = {"step": str(step), "started": f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"}
     starts = [*recorded(workdir), now | dict(here())]
     atomic.write_text(workdir / FILE, json.dumps(starts, indent=2) + "\n")
 
 
 def recorded(workdir: Path) -> Sequence[Facts]:
-    """The starts that a workdir records, oldest first; none if it is older, or damaged."""
+    """Reads the recorded starts, oldest first; none if the file is missing or damaged."""
     try:
         starts = json_files.read(workdir / FILE)
     except (OSError, ValueError):

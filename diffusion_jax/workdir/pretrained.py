@@ -1,4 +1,4 @@
-"""The parameters of the small trained models that come with the package."""
+"""Parameters of the small trained models that come with the package."""
 
 from pathlib import Path
 
@@ -11,17 +11,17 @@ from diffusion_jax.files import npz
 from diffusion_jax.workdir.classes import save_classes
 from diffusion_jax.workdir.config import save_config
 
-PARAMS = "params.npz"  # the averaged parameters, in float16
+PARAMS = "params.npz"  # the EMA parameters, in float16
 STEP = "step"  # an entry beside them
 
 
 def read_step(folder: Path) -> int:
-    """The training steps of a model."""
+    """Reads the number of training steps of a model."""
     return int(npz.read(folder / PARAMS)[STEP])
 
 
 def read_params(folder: Path, like: PyTree) -> PyTree:
-    """The parameters of a model, in the shapes and types of `like`, on the host."""
+    """Reads the parameters of a model into host arrays of the types of `like`."""
     arrays = npz.read(folder / PARAMS)
     return jax.tree_util.tree_map_with_path(
         lambda path, leaf: arrays[_name(path)].astype(leaf.dtype), like
@@ -31,7 +31,7 @@ def read_params(folder: Path, like: PyTree) -> PyTree:
 def write(
     folder: Path, config: ConfigDict, class_names: list[str], step: int, params: PyTree
 ) -> None:
-    """Writes the folder of such a model."""
+    """Writes the folder of a model."""
     folder.mkdir(parents=True, exist_ok=True)
     save_config(config, folder)
     save_classes(class_names, folder)

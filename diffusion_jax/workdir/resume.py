@@ -1,4 +1,4 @@
-"""What a run may change when it goes on, and what is said of it."""
+"""Compatibility of a resumed run with its earlier config, classes and data."""
 
 from pathlib import Path
 from typing import Any
@@ -10,17 +10,17 @@ from diffusion_jax.workdir.classes import load_classes
 from diffusion_jax.workdir.config import differences, load_config
 from diffusion_jax.workdir.layout import CHECKPOINTS, CONFIG_FILE
 
-# What a run cannot change once it has parameters.
+# Fields that are fixed once a run has parameters.
 FIXED = ("original_quirks", "model.", "schedule.", "data.resolution", "parameterization")
 FREE = ("model.dtype", "model.dropout", "model.remat")
-# Of the EDM schedule, what only sampling reads.
+# Fields of the EDM schedule that only sampling reads.
 FREE += ("schedule.edm.sigma_min", "schedule.edm.sigma_max", "schedule.edm.rho")
 
 
 def changes_since(config: ConfigDict, workdir: Path) -> list[str]:
-    """What differs from the config that the run in `workdir` was last started with.
+    """Lists the fields that differ from the config the run in `workdir` was last started with.
 
-    Raises ValueError if something differs that shapes the network or the schedule, or the seed.
+    Raises ValueError if a field of the network or the schedule differs, or the seed.
     """
     if workdir.exists() and not workdir.is_dir():
         raise ValueError(f"The workdir {workdir} is a file; choose another --workdir")
@@ -31,7 +31,7 @@ def changes_since(config: ConfigDict, workdir: Path) -> list[str]:
 
     def is_fixed(change: str) -> bool:
         section, *rest = change.split(":")[0].split(".")
-        # Options of what was not chosen are free.
+        # Options of entries that are not selected are free.
         idle = len(rest) == 2 and section in chosen and rest[0] != chosen[section]
         return change.startswith(FIXED) and not change.startswith(FREE) and not idle
 
@@ -43,26 +43,26 @@ def changes_since(config: ConfigDict, workdir: Path) -> list[str]:
     if seeds := [change for change in changes if change.startswith("seed:")]:
         before = seeds[0].removeprefix("seed: ").partition(" ->")[0]
         raise ValueError(
-            f"{workdir} holds a run of seed={before}, which would draw other noise and batches "
-            f"with seed={config.seed}; give seed={before} to go on, or choose another workdir"
+            f"{workdir} holds a run of seed={before}, which draws other noise and batches than "
+            f"seed={config.seed}; give seed={before} to resume, or choose another workdir"
         )
     return changes
 
 
 def check_steps(config: ConfigDict, workdir: Path) -> None:
-    """Raises ValueError if the run in `workdir` is beyond the steps that were asked for."""
-    # Folders that hold no parameters are not of this run.
+    """Raises ValueError if the run in `workdir` has taken more than config.steps."""
+    # Folders without parameters are not checkpoints.
     names = [path.parent.name for path in (workdir / CHECKPOINTS).glob("*/params")]
     done = max((int(name) for name in names if name.isdecimal()), default=0)
     if done > config.steps:
         raise ValueError(
-            f"{workdir} has taken {done} steps already, and steps={config.steps} was asked for; "
+            f"{workdir} has taken {done} steps already, more than steps={config.steps}; "
             f"give steps={done} or more, or choose another workdir"
         )
 
 
 def check_classes(config: ConfigDict, workdir: Path, source: Source) -> None:
-    """Raises ValueError if the labels of the run in `workdir` stand for other classes."""
+    """Raises ValueError if the class names of the run in `workdir` differ."""
     started = (workdir / CONFIG_FILE).is_file()
     before = load_classes(workdir) if started else []
     if config.model.num_classes and before and before != list(source.class_names):
@@ -73,9 +73,12 @@ def check_classes(config: ConfigDict, workdir: Path, source: Source) -> None:
         )
 
 
-def changes_of_data(about: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """What differs from the data of a checkpoint. about: of it. now: their provenance."""
-    before = about.get("data", now)
+def changes_of_data(metadata: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Lists the changes of the data since a checkpoint.
+
+    metadata: of the checkpoint. now: provenance of the data.
+    """
+    before = metadata.get("data", now)
     return [
         f"the data's {name}: {before[name]} -> {now[name]}"
         for name in now

@@ -205,7 +205,8 @@ def test_a_signal_before_the_data_are_read_ends_the_script_with_75():
     """A folder is decoded there, to count its classes."""
     code = (
         "import os, signal\n"
-        "from scripts import flag_values, train\n"
+        "from scripts import train\n"
+        "from scripts.cli import flag_values\n"
         "flag_values.config_of = lambda *names: os.kill(os.getpid(), signal.SIGUSR1)\n"
         "train.main()"
     )
