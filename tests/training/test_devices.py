@@ -83,7 +83,7 @@ def test_two_processes_compute_the_same_and_resume(one_device, tmp_path):
     for out in outs:
         for case in ("1-0", "1-1"):
             check_same(out / f"{case}.npz", one_device)
-    assert "Continuing from the checkpoint of step 2" in outputs[0]
+    assert "Resuming from the checkpoint of step 2" in outputs[0]
     with Checkpoints(tmp_path / "run" / "checkpoints") as checkpoints:
         assert checkpoints.steps() == [2, 3]
     assert [line["step"] for line in read_metrics(tmp_path / "run")] == [1, 2, 3]
