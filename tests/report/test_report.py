@@ -39,9 +39,10 @@ QUOTED = "\"'><img src=x onerror=alert(1)>"
 
 
 class Page(HTMLParser):
-    """elements: (tag, attributes, the tags and classes around it). sections: their text, by title.
+    """A parsed page.
 
-    tables: the rows of all tables of a section, by its title. text: all of the page's.
+    elements: (tag, attributes, tags and classes of all parents). sections: text by title.
+    tables: rows of all tables of a section, by its title. text: of the whole page.
     """
 
     def __init__(self, page):
@@ -88,13 +89,13 @@ class Page(HTMLParser):
             if tags and "tr" in tags:
                 self.tables[self._title][-1][-1] += data
 
-    def pictures(self, place):
-        """(attributes of the figure, content of the picture) for those inside `place`."""
+    def pictures(self, parent):
+        """Returns (attributes of the figure, bytes of the picture) for pictures inside `parent`."""
         found, figure = [], {}
         for tag, attributes, around in self.elements:
             if tag == "figure":
                 figure = attributes
-            if tag == "img" and place in around:
+            if tag == "img" and parent in around:
                 kind, _, content = attributes["src"].partition(";base64,")
                 assert kind in ("data:image/png", "data:image/webp")
                 found.append((figure, base64.b64decode(content)))
@@ -102,7 +103,7 @@ class Page(HTMLParser):
 
 
 def write_run(workdir, config=None, *, names=DIGITS, metrics=(), samples=()):
-    """A workdir as training leaves it. samples: the steps of its grids, each of another gray."""
+    """Writes a workdir as training does. samples: steps of the grids, each in another gray."""
     (workdir / "samples").mkdir(parents=True)
     save_config(config or tiny_config(), workdir)
     save_classes(names, workdir)
@@ -171,7 +172,7 @@ def test_the_page_loads_nothing_from_outside(run, page):
             assert "//" not in (value or "") or name == "src", (tag, name, value)
     assert "example.org" in page.text
     assert not any(re.search(r"url\(|@import|//", style) for style in page.styles)
-    # The comparison has the same parts.
+    # The same holds for the comparison.
     assert not re.search(r"(src|href)=.https?:", compared(run, run).rawdata)
 
 
@@ -310,10 +311,10 @@ def test_evaluations_are_a_table_and_their_plots_are_pictures(run, page):
 
 
 def test_the_data_section_has_the_record_images_and_a_changed_fingerprint(page):
-    said = page.sections["Data"]
-    assert "1,797" in said
-    assert "origin.fileshere" in said
-    assert "6fd4f45cfffa8f95" in said  # of the images on this machine
+    text = page.sections["Data"]
+    assert "1,797" in text
+    assert "origin.fileshere" in text
+    assert "6fd4f45cfffa8f95" in text  # of the images on this machine
     _, picture = page.pictures("figure")[0]
     assert Image.open(io.BytesIO(picture)).size[1] == 8 * 33 + 1  # eight rows of digits
 
@@ -348,7 +349,7 @@ def test_decoded_data_is_found_by_its_fingerprint(tmp_path):
 
 
 def path_of(drawn, color):
-    """The points of the curve of this color."""
+    """Returns the points of the curve with this color."""
     found = [a for tag, a, _ in drawn.elements if f"stroke: {color}" in (a.get("style") or "")]
     numbers = re.findall(r"[ML] ([\d.]+) ([\d.]+)", found[0]["d"])
     return np.array(numbers, float).T
@@ -386,7 +387,7 @@ def test_the_parts_of_the_loss_share_a_plot(page):
 
 
 @pytest.mark.parametrize(
-    ("lines", "said", "drawn"),
+    ("lines", "text", "drawn"),
     [
         ("", "There are no metrics yet.", 0),
         ('{"step": 1, "loss": 2}\n{"step": 2, "lo', "1 line of metrics.jsonl cannot be read", 1),
@@ -394,11 +395,11 @@ def test_the_parts_of_the_loss_share_a_plot(page):
         ('{"step": 1, "loss": NaN, "words": "a", "big": 1e999}\n', "nan at step 1", 2),
     ],
 )
-def test_unreadable_lines_of_metrics_are_left_out_and_counted(tmp_path, lines, said, drawn):
+def test_unreadable_lines_of_metrics_are_left_out_and_counted(tmp_path, lines, text, drawn):
     workdir = write_run(tmp_path / "run")
     (workdir / "metrics.jsonl").write_text(lines)
     page = page_of(workdir)
-    assert said in page.text
+    assert text in page.text
     assert [tag for tag, _, _ in page.elements].count("svg") == drawn
 
 
@@ -423,9 +424,9 @@ def test_unreadable_files_are_named_and_the_others_are_shown(tmp_path):
 
 
 def test_the_environment_section_tells_training_and_report_apart(page):
-    said = page.sections["Environment"]
-    assert "The machine that wrote this report" in said
-    assert "writer" in said
+    text = page.sections["Environment"]
+    assert "The machine that wrote this report" in text
+    assert "writer" in text
     assert page.tables["Environment"][1] == ["one", "2023-11-14 22:13:20 UTC", "node-7.example"]
 
 
@@ -433,9 +434,9 @@ def test_recorded_environments_come_before_the_reports_own(tmp_path):
     workdir = write_run(tmp_path / "one", tiny_config())
     start = {"step": 3, "started": "2026-01-01 00:00:00 UTC", "jax": "0.9.9", "host": ATTACK}
     (workdir / "environment.json").write_text(json.dumps([start, {"step": 8, "jax": "0.10.2"}]))
-    said = page_of(workdir).sections["Environment"]
-    assert said.index("0.9.9") < said.index("0.10.2") < said.index("The machine that wrote")
-    assert ATTACK in said  # as text
+    text = page_of(workdir).sections["Environment"]
+    assert text.index("0.9.9") < text.index("0.10.2") < text.index("The machine that wrote")
+    assert ATTACK in text  # as text
     (workdir / "environment.json").write_text("{")
     assert "0.9.9" not in page_of(workdir).sections["Environment"]
 
@@ -443,9 +444,9 @@ def test_recorded_environments_come_before_the_reports_own(tmp_path):
 def test_the_commands_of_an_unfinished_run(tmp_path):
     workdir = write_run(tmp_path / "my run", tiny_config(steps=80))
     quoted = f"'{workdir}'"
-    said = [line for lines in commands_of(gathered(workdir)).values() for line in lines]
+    commands = [line for lines in commands_of(gathered(workdir)).values() for line in lines]
     reference = f"'{workdir}/reference_pixels.npz'"
-    assert said == [
+    assert commands == [
         f"python -m scripts.train --workdir {quoted}",
         f"python -m scripts.sample --workdir {quoted} --labels all --count 80 --columns 8",
         f"python -m scripts.fid reference --workdir {quoted} --features pixels --out {reference}",
@@ -466,7 +467,7 @@ def test_the_commands_of_complete_runs_and_classifiers(tmp_path):
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory):
-    """Two runs, of which the first has the evaluations of both, and of a third."""
+    """Two runs; the first has evaluations of both and of a third run."""
     parent = tmp_path_factory.mktemp("pair")
     metrics = [(step, {"loss": 1.0 / step, "vlb": 0.1}) for step in (1, 2)]
     a = write_run(parent / "a", tiny_config(seed=1), metrics=metrics, samples=[3, 4])
@@ -558,7 +559,7 @@ def test_the_script_writes_reports_and_reports_errors_in_one_line(pair, tmp_path
     (damaged / "config.json").write_text("{")
     (tmp_path / "file").touch()
     (tmp_path / "empty").mkdir()
-    mistakes = {
+    errors = {
         ("--workdir=nowhere",): "--workdir=nowhere: there is no such folder",
         (f"--workdir={tmp_path / 'empty'}",): "is not the workdir of a run: it has no config.json",
         (f"--workdir={damaged}",): "config.json is not readable as JSON",
@@ -569,8 +570,8 @@ def test_the_script_writes_reports_and_reports_errors_in_one_line(pair, tmp_path
         (f"--workdir={a}", f"--out={tmp_path / 'file' / 'x'}"): "file",
     }
     good = [[f"--workdir={a}"], [f"--workdir={a},{b}", f"--out={tmp_path / 'new' / 'ab.html'}"]]
-    *wrong, one, two = run_each("report", [*mistakes, *good])
-    for expected, done in zip(mistakes.values(), wrong):
+    *wrong, one, two = run_each("report", [*errors, *good])
+    for expected, done in zip(errors.values(), wrong):
         assert done.returncode == 1, done.args
         assert done.stderr.startswith("Error: ")
         assert done.stderr.count("\n") == 1
