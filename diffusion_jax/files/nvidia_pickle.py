@@ -1,4 +1,4 @@
-"""Reads networks that NVIDIA's programs pickled with their source text, without running it.
+"""Networks that NVIDIA's programs pickled with their source text, read without running it.
 
 EDM and EDM2 save {"ema": network, ...} with `torch_utils.persistence`: each module is a call of
 `_reconstruct_persistent_obj` with its source text, class name and attributes. The names of classes

@@ -189,5 +189,5 @@ class Machine:
 
     def _global(self, name: str) -> Global:
         if name not in self.globals:
-            raise self.refused(f"asks for {name.replace(' ', '.')[:200]!r}")
+            raise self.refused(f"refers to {name.replace(' ', '.')[:200]!r}")
         return Global(name)

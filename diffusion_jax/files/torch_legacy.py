@@ -1,4 +1,4 @@
-"""Reads files of `torch.save` from before PyTorch 1.6 (not zip archives), without PyTorch.
+"""Files of `torch.save` from before PyTorch 1.6 (not zip archives), read without PyTorch.
 
 Such a file has five parts: a magic number, the version of the format, information about the
 machine, the pickle that describes the tensors, and the storages, each preceded by its number of

@@ -1,4 +1,4 @@
-"""Reads files of `torch.save` without PyTorch.
+"""Files of `torch.save`, read without PyTorch.
 
 Since PyTorch 1.6 such a file is an uncompressed zip archive: NAME/data.pkl is a pickle that
 describes the tensors, and NAME/data/0, 1, ... contain their data. `torch_legacy` reads older

@@ -1,4 +1,4 @@
-"""Writes files for `torch.load`, without PyTorch."""
+"""Files for `torch.load`, written without PyTorch."""
 
 import math
 import struct

@@ -90,6 +90,13 @@ def test_patterns_select_files(classes):
     assert find_images(classes, FolderOptions(exclude=("*old*", "*/0.*"))).files == kept
 
 
+def test_text_options_equal_tuples_and_numbers():
+    assert FolderOptions(include="a*, b").include == ("a*", "b")
+    assert FolderOptions(include="") == FolderOptions(include=()) == FolderOptions()
+    assert FolderOptions(holdout="0.3") == FolderOptions(holdout=0.3)
+    assert FolderOptions(holdout="val/*") == FolderOptions(holdout=["val/*"])
+
+
 def test_links_are_followed_and_loops_are_not(classes, tmp_path):
     folder = tmp_path / "linked"
     folder.mkdir()

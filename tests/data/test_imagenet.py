@@ -182,7 +182,7 @@ def replace(path, pickled):
         ("label", "labels from"),
         ("size", "(2, 3072)"),
         ("count", "2 images and 1 labels"),
-        ("code", "asks for 'os.system'"),
+        ("code", "refers to 'os.system'"),
         ("everything", "has neither Imagenet64_train_part1.zip and"),
     ],
 )

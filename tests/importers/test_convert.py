@@ -345,7 +345,7 @@ def damaged(tmp_path, kind):
     ("kind", "message"),
     [
         ("truncated", "bad.pkl is damaged"),
-        ("malicious", "asks for 'os.system'"),
+        ("malicious", "refers to 'os.system'"),
         ("text", "bad.pkl is damaged, or not a file of torch.save"),
         ("optimizer", "not the state of an optimizer"),
         ("of another model", "not of one model"),

@@ -247,7 +247,7 @@ def test_mistakes_are_one_line_and_write_nothing(golden, tmp_path):
     write(tmp_path / "nowhere.pkl", "Precond", nowhere, state)
     cases = [
         ("cut", "is damaged"),
-        ("evil", "asks for"),
+        ("evil", "refers to"),
         ("text", "text.pkl"),
         ("saved", "is a file of torch.save, which EDM's are not"),
         ("more", "has a unet.extra"),
