@@ -39,6 +39,6 @@ def get_config() -> ConfigDict:
 
     config.sampling.solver = "ddpm"
     config.sampling.spacing = "sections"
-    config.sampling.sections.sections = "250"
+    config.sampling.sections.sections = (250,)
     config.sampling.guidance = 0.0
     return config

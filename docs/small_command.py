@@ -41,7 +41,7 @@ RUN = {
     "data.threads": 1,
     "cpu_devices": 1,
     "sampling.steps": 2,
-    "sampling.sections.sections": 2,
+    "sampling.sections.sections": (2,),
     "sampling.grid_rows": 2,
     "sampling.grid_columns": 2,
     "log_every": 1,

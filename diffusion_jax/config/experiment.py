@@ -233,7 +233,7 @@ def _make_sampling(
         path = make_sampling_schedule(
             schedule,
             steps=section.steps,
-            stride=section.stride or 0,
+            stride=section.stride,
             spacing=section.spacing,
             to_clean_image=conventions.to_clean_image,
             **options_in(section, section.spacing),

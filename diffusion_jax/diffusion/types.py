@@ -18,7 +18,7 @@ Labels = Int[Array, "batch"]
 Keys = Key[Array, "batch"]
 PerExample = Float[Array, "batch"]
 PerImage = Float[Array, ""] | Float[Array, "batch 1 1 1"]
-Scalar = Float[Array, ""] | float
+Scalar = float | Float[Array, ""]
 
 # What images are conditioned on: a pytree of rows, such as labels (batch,); None for nothing.
 Condition = PyTree

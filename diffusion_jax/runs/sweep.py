@@ -123,7 +123,11 @@ def _settings(point: Point, experiment: Experiment) -> dict[str, Any]:
     values = {name: in_use.get(name, "") for name in SAMPLING}
     values["steps" if values["stride"] else "stride"] = ""  # one takes the place of the other
     changed = overrides.changed_options(experiment.config)
-    values["options"] = ";".join(f"{n}={v}" for n, v in changed.items() if n not in OPTIONS)
+    values["options"] = ";".join(
+        f"{n}={','.join(map(str, v)) if isinstance(v, tuple) else v}"
+        for n, v in changed.items()
+        if n not in OPTIONS
+    )
     values |= {"workdir": str(point.workdir), "checkpoint": point.checkpoint, "seed": point.seed}
     return {name: values[name] for name in SETTINGS if name in values}
 

@@ -295,7 +295,7 @@ def test_settings_in_use_have_the_true_number_of_steps(given, options, steps):
 
 def test_steps_do_not_silently_replace_a_list():
     """A run whose config has a list: another number of steps takes another spacing."""
-    config = tiny_config(sampling__spacing="sections", sampling__sections__sections="25")
+    config = tiny_config(sampling__spacing="sections", sampling__sections__sections=(25,))
     with pytest.raises(ValueError, match="choose another --spacing"):
         overrides.change(config, {"steps": 10})
     overrides.change(config, {"steps": 10, "spacing": "trailing"})

@@ -60,7 +60,7 @@ def test_the_network_can_be_told_steps_counted_from_0(name):
     assert_array_equal(programs.level(t).c_noise, [0, 3, 9])
     assert_array_equal(programs.level(t).sigma, paper.level(t).sigma)
     # The steps of improved-diffusion's "3".
-    path = make_sampling_schedule(programs, steps=3, spacing="sections", sections="3")
+    path = make_sampling_schedule(programs, steps=3, spacing="sections", sections=(3,))
     assert_array_equal(path.levels.c_noise[:-1], [9, 4, 0])
 
 

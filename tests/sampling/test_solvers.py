@@ -262,7 +262,7 @@ def test_image_to_image_starts_in_the_middle():
         (lambda: SOLVERS["heun"](s_noise=0.0), "s_noise=0.0 must be positive"),
         (
             lambda: SOLVERS["heun"](s_tmin=2.0, s_tmax=1.0),
-            "s_tmax=1.0 must be at least s_tmin=2.0, or 0 for no limit",
+            "s_tmax=1.0 must be at least s_tmin=2.0, or None for no limit",
         ),
         (
             lambda: SOLVERS["ddpm"](variance="medium"),

@@ -14,9 +14,9 @@ TIMED = ("continuous_cosine", "flow")
 OF_CHAINS = ("centered", "sections")
 OF_TIME = ("leading", "trailing", "linspace", "quadratic")
 # What a spacing cannot do without. Both have three steps.
-NEEDED = {"sections": {"sections": "2,1"}, "list": {"sigmas": "14.6,3,0.2"}}
+NEEDED = {"sections": {"sections": (2, 1)}, "list": {"sigmas": (14.6, 3, 0.2)}}
 # Align Your Steps (arXiv:2404.14507) for Stable Diffusion 1.5.
-AYS_SIGMAS = "14.615,6.475,3.861,2.697,1.886,1.396,0.963,0.652,0.399,0.152,0.0"
+AYS_SIGMAS = (14.615, 6.475, 3.861, 2.697, 1.886, 1.396, 0.963, 0.652, 0.399, 0.152, 0.0)
 AYS_TIMESTEPS = [999, 850, 736, 645, 545, 455, 343, 233, 124, 24]
 
 
@@ -100,12 +100,8 @@ def test_trailing_has_no_step_too_many():
     assert timesteps("trailing", 61)[-1] == 15
 
 
-def space_timesteps(num_steps, text):
+def space_timesteps(num_steps, counts):
     """Improved DDPM's sections, from 0, as openai/improved-diffusion counts them."""
-    if text.startswith("ddim"):
-        strides = [s for s in range(1, num_steps) if -(-num_steps // s) == int(text[4:])]
-        return list(range(0, num_steps, strides[0]))
-    counts = [int(part) for part in text.split(",")]
     found, first = [], 0
     for i, count in enumerate(counts):
         length = num_steps // len(counts) + (1 if i < num_steps % len(counts) else 0)
@@ -118,32 +114,31 @@ def space_timesteps(num_steps, text):
 
 
 @pytest.mark.parametrize(
-    ("num_steps", "text"),
+    ("num_steps", "counts"),
     [
-        *((1000, text) for text in ("1", "7", "25", "31", "50", "250", "1000", "10,15,20")),
-        *((1000, text) for text in ("10,10,8", "10,10,3,2,2", "0,1,5", "ddim50", "ddim7")),
-        *((37, text) for text in ("36", "10,9,9,3", "ddim5")),
-        *((4000, text) for text in ("100", "90,60,60,20,20")),
+        *((1000, (count,)) for count in (1, 7, 25, 31, 50, 250, 1000)),
+        *((1000, counts) for counts in ((10, 15, 20), (10, 10, 8), (10, 10, 3, 2, 2), (0, 1, 5))),
+        *((37, counts) for counts in ((36,), (10, 9, 9, 3))),
+        *((4000, counts) for counts in ((100,), (90, 60, 60, 20, 20))),
     ],
 )
-def test_sections_of_improved_diffusion(num_steps, text):
-    expected = space_timesteps(num_steps, text)
-    found = timesteps("sections", 1, num_steps, sections=text)
+def test_sections_of_improved_diffusion(num_steps, counts):
+    expected = space_timesteps(num_steps, counts)
+    found = timesteps("sections", 1, num_steps, sections=counts)
     assert found[::-1] == expected
     assert len(set(expected)) == len(expected)
 
 
 def test_published_lists_of_sections():
     """What openai/improved-diffusion returned for T = 1000 and 300."""
-    found = timesteps("sections", 1, sections="25")[::-1]
+    found = timesteps("sections", 1, sections=(25,))[::-1]
     assert found[:13] == [0, 42, 83, 125, 166, 208, 250, 291, 333, 375, 416, 458, 500]
     assert found[13:] == [541, 583, 624, 666, 708, 749, 791, 832, 874, 916, 957, 999]
-    found = timesteps("sections", 1, sections="10,10,8")[::-1]
+    found = timesteps("sections", 1, sections=(10, 10, 8))[::-1]
     assert found[:10] == [0, 37, 74, 111, 148, 185, 222, 259, 296, 333]
     assert found[10:20] == [334, 371, 408, 445, 482, 518, 555, 592, 629, 666]
     assert found[20:] == [667, 714, 762, 809, 857, 904, 952, 999]
-    assert timesteps("sections", 1, sections="ddim50")[::-1] == list(range(0, 1000, 20))
-    found = timesteps("sections", 1, 300, sections="10,15,20")[::-1]
+    found = timesteps("sections", 1, 300, sections=(10, 15, 20))[::-1]
     assert found[:12] == [0, 11, 22, 33, 44, 55, 66, 77, 88, 99, 100, 107]
     assert found[-6:] == [273, 278, 283, 289, 294, 299]
 
@@ -187,10 +182,9 @@ def test_log_snr_is_even(name):
 
 def test_lists():
     """Timesteps are those of the program that published them; sigmas are noise / signal."""
-    text = ",".join(map(str, AYS_TIMESTEPS))
-    assert timesteps("list", 1, timesteps=text) == AYS_TIMESTEPS
+    assert timesteps("list", 1, timesteps=tuple(AYS_TIMESTEPS)) == AYS_TIMESTEPS
     found = sigmas("cosine", 1, "list", sigmas=AYS_SIGMAS)
-    assert_allclose(found, [float(s) for s in AYS_SIGMAS.split(",")[:-1]], rtol=1e-9)
+    assert_allclose(found, AYS_SIGMAS[:-1], rtol=1e-9)
     # Stable Diffusion's own schedule gives the one list from the other.
     alphas_bar = np.cumprod(1 - np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2)
     of_timesteps = np.sqrt(1 / alphas_bar - 1)[AYS_TIMESTEPS]
@@ -199,10 +193,10 @@ def test_lists():
 
 def test_lists_are_interpolated_log_linearly():
     """As Align Your Steps recommends for other numbers of steps."""
-    found = sigmas("edm", 4, "list", sigmas="16,1,0.25", interpolate=True)
+    found = sigmas("edm", 4, "list", sigmas=(16, 1, 0.25), interpolate=True)
     assert_allclose(found, [16, 16 ** (1 / 3), 4 ** (-1 / 3), 0.25], rtol=1e-9)
-    assert_allclose(sigmas("edm", 3, "list", sigmas="16,1,0.25", interpolate=True), [16, 1, 0.25])
-    of_timesteps = sigmas("linear", 3, "list", timesteps="999,0", interpolate=True)
+    assert_allclose(sigmas("edm", 3, "list", sigmas=(16, 1, 0.25), interpolate=True), [16, 1, 0.25])
+    of_timesteps = sigmas("linear", 3, "list", timesteps=(999, 0), interpolate=True)
     chain = sigmas("linear", 1000, "ends")
     assert_allclose(of_timesteps, [chain[0], np.sqrt(chain[0] * chain[-1]), chain[-1]], rtol=1e-9)
 
@@ -222,23 +216,20 @@ def test_a_chain_has_no_more_steps(spacing):
         ("quadratic", {"reach": 0.005}, "steps=10 is more than the 6 steps within reach=0.005"),
         ("log_snr", {"sigma_min": 90.0}, "sigma_min=90.0 must be less than sigma_max=80.0"),
         ("karras", {"sigma_max": np.inf}, "sigma_max=inf, and both positive"),
-        ("sections", {}, 'sections= must be counts such as "25"'),
-        ("sections", {"sections": "10,x"}, "sections=10,x must be counts"),
-        ("sections", {"sections": "10,-1"}, "sections=10,-1 must be counts"),
-        ("sections", {"sections": "0,0"}, "sections=0,0 must be counts"),
-        ("sections", {"sections": "10,501"}, "sections=10,501: 501 steps in a section of 500"),
-        ("sections", {"sections": "ddim51"}, "ddim51: no stride visits so many steps of a chain"),
+        ("sections", {}, r"sections=\(\) must be numbers of steps"),
+        ("sections", {"sections": (10, -1)}, r"sections=\(10, -1\) must be numbers of steps"),
+        ("sections", {"sections": (0, 0)}, r"sections=\(0, 0\) must be numbers of steps"),
+        ("sections", {"sections": (10, 501)}, "501 steps in a section of 500"),
         ("list", {}, "either sigmas, such as .* or timesteps"),
-        ("list", {"sigmas": "2,1", "timesteps": "5"}, "either sigmas, such as .* or timesteps"),
-        ("list", {"sigmas": "2,1,1"}, "sigmas=2,1,1 must decrease"),
-        ("list", {"sigmas": "2,0,-1"}, "must be finite and positive; only the last can be 0"),
-        ("list", {"sigmas": "0"}, "must be finite and positive"),
-        ("list", {"sigmas": "nan"}, "must be finite and positive"),
-        ("list", {"sigmas": "2;1"}, "sigmas=2;1 must be numbers, separated by commas"),
-        ("list", {"timesteps": "9,4.5"}, "timesteps=9,4.5 must be whole numbers"),
-        ("list", {"timesteps": "1000,5"}, r"must be in 0\.\.999, counted from 0"),
-        ("list", {"timesteps": "5,-1"}, r"must be in 0\.\.999, counted from 0"),
-        ("list", {"sigmas": "5", "interpolate": True}, "One level cannot be interpolated"),
+        ("list", {"sigmas": (2, 1), "timesteps": (5,)}, "either sigmas, such as .* or timesteps"),
+        ("list", {"sigmas": (2, 1, 1)}, r"sigmas=\(2, 1, 1\) must decrease"),
+        ("list", {"sigmas": (2, 0, -1)}, "must be finite and positive; only the last can be 0"),
+        ("list", {"sigmas": (0,)}, "must be finite and positive"),
+        ("list", {"sigmas": (np.nan,)}, "must be finite and positive"),
+        ("list", {"timesteps": (9, 4.5)}, r"timesteps=\(9, 4.5\) must be whole numbers"),
+        ("list", {"timesteps": (1000, 5)}, r"must be in 0\.\.999, counted from 0"),
+        ("list", {"timesteps": (5, -1)}, r"must be in 0\.\.999, counted from 0"),
+        ("list", {"sigmas": (5,), "interpolate": True}, "One level cannot be interpolated"),
     ],
 )
 def test_mistakes_are_named(spacing, options, message):
@@ -249,7 +240,7 @@ def test_mistakes_are_named(spacing, options, message):
 def test_mistakes_on_continuous_schedules():
     with pytest.raises(ValueError, match="steps_offset=1 is of chains"):
         sigmas("flow", 3, "leading", steps_offset=1)
-    with pytest.raises(ValueError, match="timesteps=9,4 are of a chain"):
-        sigmas("flow", 3, "list", timesteps="9,4")
+    with pytest.raises(ValueError, match=r"timesteps=\(9, 4\) are of a chain"):
+        sigmas("flow", 3, "list", timesteps=(9, 4))
     with pytest.raises(ValueError, match="reach=2"):
         sigmas("flow", 3, "quadratic", reach=2.0)

@@ -39,7 +39,7 @@ def nonlinear(x, level):
     [
         CHURN,
         CHURN | {"s_churn": 1000.0},  # as much as sqrt(2) - 1 allows
-        CHURN | {"s_tmin": 0.0, "s_tmax": 0.0},  # at all levels, the noisiest included
+        CHURN | {"s_tmin": 0.0, "s_tmax": None},  # at all levels, the noisiest included
         CHURN | {"s_tmax": 80.0},  # likewise, at its upper end
     ],
 )

@@ -28,20 +28,40 @@ class Churn:
     added_std: Leaf
 
 
-def churned(
-    step: Callable[[Denoiser, Level, Level, Images], Images],
-    *,
-    s_churn: Scalar = 0.0,
-    s_tmin: Scalar = 0.0,
-    s_tmax: Scalar = 0.0,
-    s_noise: Scalar = 1.0,
-) -> Solver:
-    """Returns the solver of a deterministic step, with the churn of EDM, algorithm 2.
+def churned(step: Callable[[Denoiser, Level, Level, Images], Images]) -> Callable[..., Solver]:
+    """Returns the solver of a deterministic step, as a function of the options of churn.
+
+    EDM (arXiv:2206.00364), algorithm 2. step: (denoiser, now, next, x) -> x at the next level.
+    """
+
+    def churned_step(
+        denoiser: Denoiser, now: Level, next: Level, churn: Churn, x: Images, noise: Images
+    ) -> Images:
+        x = per_image(churn.factor) * x + per_image(churn.added_std) * noise
+        return step(denoiser, churn.raised, next, x)
+
+    def solver(
+        *,
+        s_churn: Scalar = 0.0,
+        s_tmin: Scalar = 0.0,
+        s_tmax: Scalar | None = None,
+        s_noise: Scalar = 1.0,
+    ) -> Solver:
+        options = {"s_churn": s_churn, "s_tmin": s_tmin, "s_tmax": s_tmax, "s_noise": s_noise}
+        check_churn(**options)
+        return memoryless(churned_step, prepare=partial(churn_of_steps, **options))
+
+    solver.__doc__ = step.__doc__
+    return solver
+
+
+def check_churn(*, s_churn: Scalar, s_tmin: Scalar, s_tmax: Scalar | None, s_noise: Scalar) -> None:
+    """Checks the options of churn.
 
     Args:
-        step: (denoiser, now, next, x) -> x at the next level.
         s_churn: the amount of added noise in all; 0 for none.
-        s_tmin, s_tmax: the range of sigma / alpha in which it is added; an s_tmax of 0 is no limit.
+        s_tmin, s_tmax: the range of sigma / alpha in which it is added; an s_tmax of None is no
+            limit.
         s_noise: a factor of its standard deviation.
 
     Raises:
@@ -53,17 +73,8 @@ def churned(
     check_range("s_tmax", s_tmax, 0)
     check_positive(s_noise=s_noise)
     plain = isinstance(s_tmin, int | float) and isinstance(s_tmax, int | float)
-    if plain and 0 < s_tmax < s_tmin:
-        raise ValueError(f"s_tmax={s_tmax} must be at least s_tmin={s_tmin}, or 0 for no limit")
-
-    def churned_step(
-        denoiser: Denoiser, now: Level, next: Level, churn: Churn, x: Images, noise: Images
-    ) -> Images:
-        x = per_image(churn.factor) * x + per_image(churn.added_std) * noise
-        return step(denoiser, churn.raised, next, x)
-
-    options = {"s_churn": s_churn, "s_tmin": s_tmin, "s_tmax": s_tmax, "s_noise": s_noise}
-    return memoryless(churned_step, prepare=partial(churn_of_steps, **options))
+    if plain and s_tmax < s_tmin:
+        raise ValueError(f"s_tmax={s_tmax} must be at least s_tmin={s_tmin}, or None for no limit")
 
 
 def churn_of_steps(
@@ -72,7 +83,7 @@ def churn_of_steps(
     *,
     s_churn: float,
     s_tmin: float,
-    s_tmax: float,
+    s_tmax: float | None,
     s_noise: float,
 ) -> Churn:
     """Computes the churn of each step.
@@ -91,7 +102,7 @@ def churn_of_steps(
         sigma_t = sigma / alpha
     # The ends of the range belong to it, whatever the rounding of a schedule's own ends.
     tolerance = 1e-9
-    highest = s_tmax * (1 + tolerance) if s_tmax else np.inf
+    highest = np.inf if s_tmax is None else s_tmax * (1 + tolerance)
     within = (sigma_t >= s_tmin * (1 - tolerance)) & (sigma_t <= highest)
     within &= (sigma_t > 0) & np.isfinite(sigma_t)
     gamma = np.where(within, min(s_churn / sampling_schedule.num_steps, np.sqrt(2) - 1), 0.0)

@@ -1,23 +1,11 @@
-"""Euler's method: first order, one evaluation of the denoiser per step."""
+"""Euler's method: first order, one evaluation of the denoiser per step.
+
+Without churn it is `ddim` with eta = 0. Options: see `churn.check_churn`.
+"""
 
 from diffusion_jax.diffusion.process import per_image
-from diffusion_jax.diffusion.types import Denoiser, Images, Level, Scalar
-from diffusion_jax.sampling.solver import Solver
+from diffusion_jax.diffusion.types import Denoiser, Images, Level
 from diffusion_jax.sampling.solvers.churn import churned
-
-
-def euler(
-    *,
-    s_churn: Scalar = 0.0,
-    s_tmin: Scalar = 0.0,
-    s_tmax: Scalar = 0.0,
-    s_noise: Scalar = 1.0,
-) -> Solver:
-    """Euler's method, with the churn of EDM (arXiv:2206.00364), algorithm 2.
-
-    Without churn it is `ddim` with eta = 0. Options and errors: see `churn.churned`.
-    """
-    return churned(euler_step, s_churn=s_churn, s_tmin=s_tmin, s_tmax=s_tmax, s_noise=s_noise)
 
 
 def euler_step(denoiser: Denoiser, now: Level, next: Level, x: Images) -> Images:
@@ -30,3 +18,6 @@ def euler_step(denoiser: Denoiser, now: Level, next: Level, x: Images) -> Images
     """
     prediction = denoiser(x, now)
     return per_image(next.alpha) * prediction.x0 + per_image(next.sigma) * prediction.eps
+
+
+euler = churned(euler_step)

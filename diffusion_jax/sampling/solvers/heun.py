@@ -1,26 +1,15 @@
-"""Heun's method: second order, two evaluations of the denoiser per step."""
+"""Heun's method: second order, two evaluations of the denoiser per step.
+
+Without churn it is EDM's algorithm 1, and with churn its algorithm 2 (arXiv:2206.00364), at any
+levels. Options: see `churn.check_churn`.
+"""
 
 import jax
 import jax.numpy as jnp
 
 from diffusion_jax.diffusion.process import per_image
-from diffusion_jax.diffusion.types import Denoiser, Images, Level, Scalar
-from diffusion_jax.sampling.solver import Solver
+from diffusion_jax.diffusion.types import Denoiser, Images, Level
 from diffusion_jax.sampling.solvers.churn import churned
-
-
-def heun(
-    *,
-    s_churn: Scalar = 0.0,
-    s_tmin: Scalar = 0.0,
-    s_tmax: Scalar = 0.0,
-    s_noise: Scalar = 1.0,
-) -> Solver:
-    """EDM (arXiv:2206.00364), algorithm 2 at any levels; without churn, its algorithm 1.
-
-    Options and errors: see `churn.churned`.
-    """
-    return churned(heun_step, s_churn=s_churn, s_tmin=s_tmin, s_tmax=s_tmax, s_noise=s_noise)
 
 
 def heun_step(denoiser: Denoiser, now: Level, next: Level, x: Images) -> Images:
@@ -40,3 +29,6 @@ def heun_step(denoiser: Denoiser, now: Level, next: Level, x: Images) -> Images:
         return (euler + x + d_alpha * again.x0 + d_sigma * again.eps) / 2
 
     return jax.lax.cond(jnp.asarray(next.sigma) > 0, corrected, lambda: euler)
+
+
+heun = churned(heun_step)

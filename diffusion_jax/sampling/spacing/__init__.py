@@ -43,7 +43,7 @@ def make_sampling_schedule(
     schedule: Schedule,
     *,
     steps: int,
-    stride: int = 0,
+    stride: int | None = None,
     spacing: str = "ends",
     to_clean_image: bool = True,
     **options: Any,
@@ -51,7 +51,7 @@ def make_sampling_schedule(
     """Returns the sampling schedule of `steps` steps with this spacing, one of `SPACINGS`.
 
     Args:
-        stride: if not 0, every stride-th step of a chain instead.
+        stride: every stride-th step of a chain instead.
         to_clean_image: end at the clean image even if the chain's own end is noisy, as the
             original's is.
         options: the spacing's own.
@@ -64,6 +64,6 @@ def make_sampling_schedule(
         raise ValueError(f"Unknown spacing {spacing!r}; known spacings: {', '.join(SPACINGS)}")
     if to_clean_image:
         schedule = schedule.ending_clean()
-    if stride:
+    if stride is not None:
         return schedule.visit(steps_by_stride(chain_length(schedule, f"stride={stride}"), stride))
     return SPACINGS[spacing](schedule, steps, **options)

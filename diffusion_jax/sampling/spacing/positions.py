@@ -72,7 +72,7 @@ def quadratic(schedule: Schedule, steps: int, *, reach: float = 1.0) -> Sampling
     return schedule.visit(first + (reach * last - first) * places**2)
 
 
-def sections(schedule: Schedule, steps: int, *, sections: str = "") -> SamplingSchedule:
+def sections(schedule: Schedule, steps: int, *, sections: tuple[int, ...] = ()) -> SamplingSchedule:
     """Visits a given number of steps in each stretch of a chain, see `timesteps.sections`.
 
     steps is not used: the sections have their own numbers.

@@ -21,8 +21,8 @@ def karras(
     steps: int,
     *,
     rho: float = 7.0,
-    sigma_min: float = 0.0,
-    sigma_max: float = 0.0,
+    sigma_min: float | None = None,
+    sigma_max: float | None = None,
 ) -> SamplingSchedule:
     """Visits equal strides in (sigma / alpha)^(1/rho), then the clean image.
 
@@ -34,7 +34,11 @@ def karras(
 
 
 def log_snr(
-    schedule: Schedule, steps: int, *, sigma_min: float = 0.0, sigma_max: float = 0.0
+    schedule: Schedule,
+    steps: int,
+    *,
+    sigma_min: float | None = None,
+    sigma_max: float | None = None,
 ) -> SamplingSchedule:
     """Visits equal strides in log(alpha / sigma), then the clean image.
 
@@ -44,15 +48,17 @@ def log_snr(
     return to_clean_image(schedule.at_sigma(np.geomspace(largest, smallest, steps), np))
 
 
-def sigma_ends(schedule: Schedule, sigma_min: float, sigma_max: float) -> tuple[float, float]:
+def sigma_ends(
+    schedule: Schedule, sigma_min: float | None, sigma_max: float | None
+) -> tuple[float, float]:
     """Returns the smallest and the largest sigma / alpha.
 
-    0 is the schedule's own, or EDM's 0.002 and 80 where the schedule goes further.
+    None is the schedule's own, or EDM's 0.002 and 80 where the schedule goes further.
     Raises ValueError for an empty range.
     """
     smallest, largest = schedule.sigma_range
-    smallest = sigma_min or max(smallest, EDM_RANGE[0])
-    largest = sigma_max or min(largest, EDM_RANGE[1])
+    smallest = max(smallest, EDM_RANGE[0]) if sigma_min is None else sigma_min
+    largest = min(largest, EDM_RANGE[1]) if sigma_max is None else sigma_max
     if not 0 < smallest < largest < np.inf:
         raise ValueError(
             f"sigma_min={smallest} must be less than sigma_max={largest}, and both positive"

@@ -1,7 +1,7 @@
-"""Which steps of a chain published programs visit.
+"""Timestep spacings of published programs.
 
 All functions return positions t = 1 .. T, increasing. The programs count from 0 and call step t
-timestep t - 1. `num_steps` is T, `count` is how many steps to take.
+timestep t - 1. `num_steps` is T, `count` the number of steps to take.
 """
 
 import numpy as np
@@ -68,43 +68,28 @@ def quadratic(num_steps: int, count: int, reach: float = 1.0) -> Positions:
     return 1 + np.maximum.accumulate(timesteps - order) + order
 
 
-def sections(num_steps: int, text: str) -> Positions:
-    """The steps of a text such as "10,15,20": so many in each of equal stretches of the chain.
+def sections(num_steps: int, counts: tuple[int, ...]) -> Positions:
+    """Returns counts[i] steps in the i-th of equal stretches of the chain.
 
     Each stretch is visited evenly, both its ends included; the first ones are a step longer where
-    T is not divisible. "ddim50" is every n-th step from the first, with the one n that makes 50.
-    As in Improved DDPM (arXiv:2102.09672), `space_timesteps` of openai/improved-diffusion.
-    Raises ValueError for another text, and for more steps than a stretch has.
+    T is not divisible. As in Improved DDPM (arXiv:2102.09672), `space_timesteps` of
+    openai/improved-diffusion.
+    Raises ValueError for other counts, and for more steps than a stretch has.
     """
-    if text.startswith("ddim"):
-        return _by_whole_stride(num_steps, text)
-    try:
-        counts = [int(part) for part in text.split(",")]
-    except ValueError:
-        counts = []
     if min(counts, default=-1) < 0 or not any(counts):
-        raise ValueError(f'sections={text} must be counts such as "25" or "10,15,20", or "ddim50"')
+        raise ValueError(f"sections={counts} must be numbers of steps, such as (25,) or (10,15,20)")
     size, longer = divmod(num_steps, len(counts))
     steps, start = [], 1
     for i, count in enumerate(counts):
         length = size + (i < longer)
         if count > length:
-            raise ValueError(f"sections={text}: {count} steps in a section of {length}")
+            raise ValueError(f"sections={counts}: {count} steps in a section of {length}")
         stride = (length - 1) / (count - 1) if count > 1 else 1.0
         # Summed up as published, since the last digits decide how halves are rounded.
         places = np.cumsum([0.0, *[stride] * (count - 1)])[:count]
         steps.append(start + np.rint(places).astype(int))
         start += length
     return np.concatenate(steps)
-
-
-def _by_whole_stride(num_steps: int, text: str) -> Positions:
-    wanted = text.removeprefix("ddim")
-    for stride in range(1, num_steps):
-        steps = np.arange(1, num_steps + 1, stride)
-        if str(len(steps)) == wanted:
-            return steps
-    raise ValueError(f"sections={text}: no stride visits so many steps of a chain of {num_steps}")
 
 
 def check_count(num_steps: int, count: int) -> None:
