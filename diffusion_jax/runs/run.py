@@ -182,7 +182,7 @@ class Run:
         Raises ValueError for unknown ones, and for values that do not fit.
         """
         config = self.config.copy_and_resolve_references()
-        known = set(config.sampling.keys())
+        known = {n for n, value in config.sampling.items() if not isinstance(value, ConfigDict)}
         fields = {name: value for name, value in settings.items() if name in known}
         options = {name: value for name, value in settings.items() if name not in known}
         overrides.change(config, fields, options)
