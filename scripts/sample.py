@@ -68,7 +68,7 @@ _FRAMES = flags.DEFINE_integer(
 
 def main() -> int:
     from diffusion_jax import parallel
-    from diffusion_jax.generation.outputs import FILMED, Choice
+    from diffusion_jax.generation.outputs import FILMED, OutputOptions
     from diffusion_jax.generation.upscaling import make_upscaler
     from diffusion_jax.importers import real_esrgan
     from diffusion_jax.runs.run import load
@@ -93,7 +93,7 @@ def main() -> int:
         run,
         run.configured(sampling_flags.given()),
         Path(_OUT.value) if _OUT.value else None,
-        Choice(
+        OutputOptions(
             kinds=_SAVE.value,
             film_of=_FILM_OF.value,
             frames=_FRAMES.value,

@@ -1,4 +1,4 @@
-"""The labels of the images to draw, from what a user types, and their names."""
+"""Labels and class names: parsing of what a user types, and captions."""
 
 import difflib
 import re
@@ -11,22 +11,29 @@ from jaxtyping import Int
 
 from diffusion_jax.pictures import fonts
 
-# The labels of some images: as `parse_labels` has them, or a name or number for each.
-Asked = str | int | Sequence[str | int] | Int[np.ndarray, "count"]
+# Labels of images: a text for `parse_labels`, or a name or number for each image.
+LabelsLike = str | int | Sequence[str | int] | Int[np.ndarray, "count"]
 
 NO_CLASS = "none"  # the name of the null class
 DEFAULT_COUNT = 64
-ALONE = ("random", "all", "data", NO_CLASS)  # words for the labels of all images
+ALONE = ("random", "all", "data", NO_CLASS)  # words that stand for the labels of all images
 
 
 def parse_labels(
     text: str, count: int | None, num_classes: int, names: Sequence[str], seed: int
 ) -> Int[np.ndarray, "count"]:
-    """One label for each image.
+    """Returns one label for each image.
 
-    text: "random", "all", "none" (the null class), or a list of numbers and names, see
-    `parse_list`, which share the images evenly. count: None is one image for each label that was
-    listed, or else 64. Raises ValueError for a label that the model does not have.
+    Args:
+        text: "random", "all", "none" (the null class), or a list of numbers and names; see
+            `parse_list`. Listed labels share the images evenly.
+        count: The number of images; None for one for each listed label, or else 64.
+        num_classes: The number of classes of the model.
+        names: Their names, if any.
+        seed: The seed of random labels.
+
+    Raises:
+        ValueError: The model has no such label, or there are more labels than images.
     """
     if not num_classes:
         if text not in ("random", NO_CLASS):
@@ -40,17 +47,16 @@ def parse_labels(
     chosen = list(range(num_classes)) if text == "all" else parse_list(text, num_classes, names)
     count = count or len(chosen)
     if count < len(chosen):
-        raise ValueError(f"count={count} is less than the {len(chosen)} labels asked for")
+        raise ValueError(f"count={count} is less than the number of labels, {len(chosen)}")
     return np.array(chosen, np.int32)[np.arange(count) * len(chosen) // count]
 
 
 def parse_list(text: str, num_classes: int, names: Sequence[str]) -> list[int]:
-    """The labels in a list of numbers and names, with commas between them.
+    """Returns the labels in a list of numbers and names, separated by commas.
 
-    A name may have commas of its own, as in "tench, Tinca tinca, 3": the longest name that fits is
-    taken. Upper and lower case are the same, unless they tell classes apart. What comes before a
-    name's first comma will do if no other class has it. Raises ValueError for anything else, with
-    the nearest name.
+    A name may contain commas, as in "tench, Tinca tinca, 3": the longest matching name wins. Case
+    is ignored unless two classes differ only in case. The part of a name before its first comma
+    is enough if no other class has it. Raises ValueError for anything else, with the nearest name.
     """
     parts = [" ".join(part.split()) for part in text.split(",")]
     longest = max((name.count(",") + 1 for name in names), default=1)
@@ -58,7 +64,7 @@ def parse_list(text: str, num_classes: int, names: Sequence[str]) -> list[int]:
     labels = []
     while parts:
         for length in range(min(longest, len(parts)), 0, -1):
-            label = _labeled(", ".join(parts[:length]), tables)
+            label = _label_of(", ".join(parts[:length]), tables)
             if label is not None:
                 break
         else:
@@ -68,46 +74,46 @@ def parse_list(text: str, num_classes: int, names: Sequence[str]) -> list[int]:
     return labels
 
 
-def name_of(label: int, num_classes: int, names: Sequence[str]) -> str:
-    """The name of a class, or its number if there are no names."""
+def class_name(label: int, num_classes: int, names: Sequence[str]) -> str:
+    """Returns the name of a class, or its number if there are no names."""
     if label == num_classes:
         return NO_CLASS
     return names[label] if names else str(label)
 
 
-def described(
+def label_settings(
     labels: Int[np.ndarray, "count"], num_classes: int, names: Sequence[str]
 ) -> dict[str, Any]:
-    """The labels of images and the names of these classes, for a JSON file."""
+    """Returns the labels of images and the names of their classes, for a JSON file."""
     if not num_classes:
         return {"count": len(labels)}
-    present = {str(i): name_of(i, num_classes, names) for i in np.unique(labels).tolist()}
+    present = {str(i): class_name(i, num_classes, names) for i in np.unique(labels).tolist()}
     return {"count": len(labels), "labels": labels.tolist(), "names": present}
 
 
 def file_name(index: int, label: int, name: str) -> str:
-    """Of the PNG of image `index`: 000012_label207_golden_retriever.png.
+    """Returns the file name of an image, such as 000012_label207_golden_retriever.png.
 
-    Letters of the name that are not ASCII's are transliterated.
+    Letters outside ASCII are transliterated.
     """
     words = re.findall("[A-Za-z0-9]+", fonts.to_ascii(name)) if name != str(label) else []
     return "_".join([f"{index:06d}", f"label{label}", *words])[:80].rstrip("_") + ".png"
 
 
 def captions(labels: Int[np.ndarray, "count"], num_classes: int, names: Sequence[str]) -> list[str]:
-    """What can be written beside each image: its class, transliterated where no font has it.
+    """Returns the class name of each image, transliterated where no font has its letters.
 
-    Nothing if the model has no classes, or if all images are of the null class.
+    Returns no captions if the model has no classes, or if all images are of the null class.
     """
     if not num_classes or (labels == num_classes).all():
         return []
     present = np.unique(labels).tolist()
-    shown = {i: fonts.drawable(name_of(i, num_classes, names), str(i)) for i in present}
+    shown = {i: fonts.drawable(class_name(i, num_classes, names), str(i)) for i in present}
     return [shown[label] for label in labels.tolist()]
 
 
 def _tables(names: Sequence[str]) -> list[dict[str, list[int]]]:
-    """The labels by name: as it is written, in any case, and by its part before a comma."""
+    """Returns the labels by exact name, by name without case, and by the part before a comma."""
     spelled, folded, first = defaultdict(list), defaultdict(list), defaultdict(list)
     for label, name in enumerate(names):
         name = ", ".join(" ".join(part.split()) for part in name.split(","))
@@ -117,8 +123,8 @@ def _tables(names: Sequence[str]) -> list[dict[str, list[int]]]:
     return [spelled, folded, first]
 
 
-def _labeled(name: str, tables: Sequence[dict[str, list[int]]]) -> int | None:
-    """The label with this name, or None. Raises ValueError if it is the name of several."""
+def _label_of(name: str, tables: Sequence[dict[str, list[int]]]) -> int | None:
+    """Returns the label of a name, or None. Raises ValueError if several classes have the name."""
     for table, key in zip(tables, (name, name.casefold(), name.casefold())):
         found = table.get(key, [])
         if len(found) > 1:
@@ -130,13 +136,14 @@ def _labeled(name: str, tables: Sequence[dict[str, list[int]]]) -> int | None:
 
 
 def _number(text: str, num_classes: int, names: Sequence[str]) -> int:
+    """Returns the label of a number. Raises ValueError for other text, with the nearest name."""
     if text.isdecimal():
         if int(text) < num_classes:
             return int(text)
         near = []
     else:
         if text in ALONE:
-            raise ValueError(f"labels: {text!r} stands alone, not in a list; draw it on its own")
+            raise ValueError(f"labels: {text!r} stands alone, not in a list; give it by itself")
         whole = {name.casefold(): name for name in names}
         known = {name.partition(",")[0].casefold(): name for name in names} | whole
         near = difflib.get_close_matches(text.casefold(), known, n=1)

@@ -1,4 +1,4 @@
-"""Files of drawn images: grids, PNGs, an npz, and films of the denoising."""
+"""Output files of samples: grids, PNGs, an npz, and films of the denoising."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from jaxtyping import Int
 from diffusion_jax import images
 from diffusion_jax.files import npz
 from diffusion_jax.generation.class_labels import file_name
-from diffusion_jax.generation.upscaling import Upscaler, unchanged
+from diffusion_jax.generation.upscaling import Upscaler, identity
 from diffusion_jax.images import Uint8Images
 from diffusion_jax.pictures import films
 from diffusion_jax.pictures.captions import captioned_grid
@@ -24,11 +24,14 @@ ANIMATED, IN_STRIP = 50, 10  # frames of an animation, and columns of a strip
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """Drawn images. blocks: yields them a few at a time, as often as it is called.
+class Samples:
+    """Samples with their labels.
 
-    names: of the classes of all images, such as can be drawn; none if the model has no classes.
-    films: of the states "x" and of the predicted "x0", as far as they were asked for.
+    Args:
+        blocks: Returns a new iterator over the images, a few at a time.
+        labels: One label for each image.
+        names: Printable class names of the images; empty without classes.
+        films: Films of the states "x" and of the predicted "x0", as far as they were recorded.
     """
 
     blocks: Callable[[], Iterable[Uint8Images]]
@@ -41,30 +44,36 @@ class Drawn:
         return len(self.labels)
 
     def first(self, number: int) -> Uint8Images:
-        """The first images."""
-        shown = []
+        """Returns the first images."""
+        found = []
         for block in self.blocks():
-            shown.append(block[: number - sum(map(len, shown))])
-            if sum(map(len, shown)) == number:
+            found.append(block[: number - sum(map(len, found))])
+            if sum(map(len, found)) == number:
                 break
-        return np.concatenate(shown)
+        return np.concatenate(found)
 
 
 @dataclass(frozen=True)
-class Choice:
-    """What to write, and how. Raises ValueError for a kind of file that there is not.
+class OutputOptions:
+    """Options of output files.
 
-    kinds: some of `KINDS`. film_of: "x" (the states), "x0" (the predictions) or both. frames: of a
-    film; None is 50 for an animation and 10 for a strip. columns: of a grid; None is a square.
-    upscale: enlarges the images of pictures, see `make_upscaler`; the npz keeps them as they are.
-    captions: whether pictures show the names of classes.
+    Args:
+        kinds: Some of `KINDS`.
+        film_of: Some of `FILM_OF`: the states, the predictions, or both.
+        frames: Frames of a film; None for 50 in an animation and 10 in a strip.
+        columns: Columns of a grid; None for about a square.
+        upscale: Enlarges images in pictures, but not in the npz; see `make_upscaler`.
+        captions: True to show class names in pictures.
+
+    Raises:
+        ValueError: A kind of file or of film is unknown.
     """
 
     kinds: Sequence[str] = ("grid",)
     film_of: Sequence[str] = ("x",)
     frames: int | None = None
     columns: int | None = None
-    upscale: Upscaler = unchanged
+    upscale: Upscaler = identity
     captions: bool = True
 
     def __post_init__(self):
@@ -79,84 +88,88 @@ class Choice:
 
     @property
     def film_frames(self) -> int:
-        """How many frames to draw: none if nothing needs them."""
+        """Number of frames to record: 0 without films."""
         chosen = set(self.kinds)
         default = ANIMATED if chosen & {"gif", "webp"} else IN_STRIP if "strip" in chosen else 0
         return (self.frames or default) if default else 0
 
     def check_count(self, count: int) -> None:
-        """Raises ValueError if films of so many images were asked for."""
+        """Raises ValueError if there are too many images for a film."""
         if self.film_frames and count > LARGEST_FILM:
             kind = next(kind for kind in KINDS if kind in self.kinds and kind in FILMED)
             what = {"gif": "GIF", "webp": "WebP", "strip": "film strip"}[kind]
-            raise ValueError(f"A {what} of {count} images; choose --count up to {LARGEST_FILM}")
+            raise ValueError(
+                f"A {what} of {count} images is too large; choose --count up to {LARGEST_FILM}"
+            )
 
 
-def files(choice: Choice) -> dict[str, Callable[[Path, Drawn], None]]:
-    """By file name, the function that writes what was chosen."""
+def writers(options: OutputOptions) -> dict[str, Callable[[Path, Samples], None]]:
+    """Returns the functions that write the chosen files, by file name."""
     chosen = {}
     for kind in KINDS:
-        if kind not in choice.kinds:
+        if kind not in options.kinds:
             continue
         name, write = KINDS[kind]
         if kind not in FILMED:
-            chosen[name] = partial(write, choice)
+            chosen[name] = partial(write, options)
             continue
         stem, _, suffix = name.partition(".")
-        for of in dict.fromkeys(choice.film_of):
+        for of in dict.fromkeys(options.film_of):
             film_name = name if of == "x" else f"{stem}_{of}.{suffix}"
-            chosen[film_name] = partial(write, choice, of)
+            chosen[film_name] = partial(write, options, of)
     return chosen
 
 
 def note(name: str, count: int) -> str:
-    """What the file of this name leaves out, to be said when it has been written."""
+    """Returns a note on the images that the file of this name leaves out, if any."""
     if name == KINDS["grid"][0] and count > LARGEST_GRID:
         return f"the first {LARGEST_GRID} of {count} images"
     return ""
 
 
-def _grid(choice: Choice, path: Path, drawn: Drawn) -> None:
-    shown = drawn.first(min(drawn.count, LARGEST_GRID))
-    captions, columns = _captions(choice, drawn, len(shown)), _columns(choice, len(shown))
-    images.save_png(path, captioned_grid(choice.upscale(shown), captions, columns))
+def _grid(options: OutputOptions, path: Path, samples: Samples) -> None:
+    shown = samples.first(min(samples.count, LARGEST_GRID))
+    captions, columns = _captions(options, samples, len(shown)), _columns(options, len(shown))
+    images.save_png(path, captioned_grid(options.upscale(shown), captions, columns))
 
 
-def _pngs(choice: Choice, path: Path, drawn: Drawn) -> None:
+def _pngs(options: OutputOptions, path: Path, samples: Samples) -> None:
     path.mkdir(exist_ok=True)
-    names = drawn.names or [""] * drawn.count
-    every = chain.from_iterable(map(choice.upscale, drawn.blocks()))
-    for index, (image, label, name) in enumerate(zip(every, drawn.labels.tolist(), names)):
+    names = samples.names or [""] * samples.count
+    every = chain.from_iterable(map(options.upscale, samples.blocks()))
+    for index, (image, label, name) in enumerate(zip(every, samples.labels.tolist(), names)):
         images.save_png(path / file_name(index, label, name), image)
 
 
-def _npz(choice: Choice, path: Path, drawn: Drawn) -> None:
-    """As ADM writes it: arr_0 has the images, arr_1 their labels."""
-    labels = (drawn.count, [drawn.labels])
-    npz.write_blocks(path, {"arr_0": (drawn.count, drawn.blocks()), "arr_1": labels})
+def _npz(options: OutputOptions, path: Path, samples: Samples) -> None:
+    """Writes ADM's format: the images in arr_0, their labels in arr_1."""
+    labels = (samples.count, [samples.labels])
+    npz.write_blocks(path, {"arr_0": (samples.count, samples.blocks()), "arr_1": labels})
 
 
-def _animation(save: Callable, choice: Choice, of: str, path: Path, drawn: Drawn) -> None:
-    captions, columns = _captions(choice, drawn, drawn.count), _columns(choice, drawn.count)
-    save(path, films.animation(choice.upscale(drawn.films[of]), captions, columns))
+def _animation(
+    save: Callable, options: OutputOptions, of: str, path: Path, samples: Samples
+) -> None:
+    captions, columns = _captions(options, samples, samples.count), _columns(options, samples.count)
+    save(path, films.animation(options.upscale(samples.films[of]), captions, columns))
 
 
-def _strip(choice: Choice, of: str, path: Path, drawn: Drawn) -> None:
-    captions = _captions(choice, drawn, drawn.count)
-    columns = choice.frames or IN_STRIP
-    picture = films.strip(choice.upscale(drawn.films[of]), captions, columns)
+def _strip(options: OutputOptions, of: str, path: Path, samples: Samples) -> None:
+    captions = _captions(options, samples, samples.count)
+    columns = options.frames or IN_STRIP
+    picture = films.strip(options.upscale(samples.films[of]), captions, columns)
     images.save_png(path, picture)
 
 
-def _captions(choice: Choice, drawn: Drawn, count: int) -> list[str]:
-    return list(drawn.names[:count]) if choice.captions else []
+def _captions(options: OutputOptions, samples: Samples, count: int) -> list[str]:
+    return list(samples.names[:count]) if options.captions else []
 
 
-def _columns(choice: Choice, count: int) -> int:
-    return choice.columns or int(np.ceil(np.sqrt(count)))
+def _columns(options: OutputOptions, count: int) -> int:
+    return options.columns or int(np.ceil(np.sqrt(count)))
 
 
-# Kinds of files, with their names; those of films are written once for each `film_of`.
+# Names and writers of the kinds of files; films are written once for each of `film_of`.
 KINDS = {
     "grid": ("grid.png", _grid),
     "png": ("png", _pngs),

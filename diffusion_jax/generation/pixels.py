@@ -1,4 +1,4 @@
-"""Drawn images as pixels, if the network drew any."""
+"""Conversion of samples to pixels."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -11,18 +11,18 @@ from diffusion_jax.images import Uint8Images
 
 
 class Origin(NamedTuple):
-    """Where images come from, for an error message."""
+    """Checkpoint and guidance scale of samples, for error messages."""
 
     workdir: Path
     checkpoint: int
     guidance: float
 
 
-def finite_pixels(drawn: HostImages, origin: Origin, *, truncate: bool = False) -> Uint8Images:
-    """The images as uint8, see `images.to_uint8`. Raises ValueError if they are not finite."""
-    if not np.isfinite(drawn).all():
+def finite_pixels(samples: HostImages, origin: Origin, *, truncate: bool = False) -> Uint8Images:
+    """Converts samples to uint8; see `images.to_uint8`. Raises ValueError for NaN or infinity."""
+    if not np.isfinite(samples).all():
         raise ValueError(
-            f"The model draws values that are not finite (checkpoint {origin.checkpoint} of "
+            f"The samples are not finite (checkpoint {origin.checkpoint} of "
             f"{origin.workdir}, guidance {origin.guidance})"
         )
-    return images.to_uint8(drawn, truncate=truncate)
+    return images.to_uint8(samples, truncate=truncate)

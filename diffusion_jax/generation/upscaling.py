@@ -1,4 +1,4 @@
-"""Enlarging images that have been drawn: pixel by pixel, with Lanczos, or with a network."""
+"""Upscaling of samples: repeated pixels, a Lanczos filter, or a network."""
 
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -14,16 +14,16 @@ from diffusion_jax import parallel
 from diffusion_jax.images import to_pil
 from diffusion_jax.models.rrdbnet import FACTOR, RRDBNet
 
-# From uint8 images (..., height, width, channels) to larger ones.
+# Maps uint8 images (..., height, width, channels) to larger ones.
 Upscaler = Callable[[np.ndarray], np.ndarray]
 
 NEAREST, LANCZOS = "nearest", "lanczos"
-# Rec. 601, as Pillow makes gray images of RGB ones.
+# Rec. 601, as in Pillow's conversion of RGB to gray.
 LUMA = (0.299, 0.587, 0.114)
 
 
-def unchanged(images: np.ndarray) -> np.ndarray:
-    """The images as they are."""
+def identity(images: np.ndarray) -> np.ndarray:
+    """Returns the images."""
     return images
 
 
@@ -34,11 +34,16 @@ def make_upscaler(
     read_network: Callable[[Path], tuple[RRDBNet, PyTree]],
     progress: Callable[[Iterable], Iterable] = iter,
 ) -> Upscaler:
-    """The upscaler of this name: nearest, lanczos, or the file of an RRDBNet's weights.
+    """Returns the upscaler of a name.
 
-    factor: how many times as high and as wide; a network has its own, 4, and also accepts 1 for it.
-    read_network: from the path to network and parameters. progress: see `Network`. Raises
-    ValueError for an unknown name, a factor that does not go with it, or what read_network raises.
+    Args:
+        name: nearest, lanczos, or a file with the weights of an RRDBNet.
+        factor: The ratio of the sides; 1 or 4 for a network, whose ratio is 4.
+        read_network: Reads a file into a network and its parameters.
+        progress: Wrapper of the iteration over batches, such as tqdm.
+
+    Raises:
+        ValueError: The name is unknown, or the factor does not fit it.
     """
     if name == NEAREST:
         return partial(nearest, factor=factor)
@@ -57,26 +62,26 @@ def make_upscaler(
             f"--upscale={factor} was given, but the network {name} enlarges {FACTOR} times; leave "
             "--upscale out"
         )
-    if jax.process_count() > 1:  # pictures are written by one of them
+    if jax.process_count() > 1:  # one process writes the pictures
         raise ValueError(
             f"--upscaler={name} is a network, which enlarges in a single process, and "
             f"{jax.process_count()} were started; choose nearest or lanczos"
         )
-    return Network(*read_network(path), progress=progress)
+    return NetworkUpscaler(*read_network(path), progress=progress)
 
 
 def nearest(
     images: UInt8[np.ndarray, "*batch height width channels"], *, factor: int
 ) -> UInt8[np.ndarray, "*batch {factor}*height {factor}*width channels"]:
-    """Each pixel becomes factor x factor pixels."""
+    """Repeats each pixel factor x factor times."""
     return images.repeat(factor, axis=-3).repeat(factor, axis=-2)
 
 
 def lanczos(
     images: UInt8[np.ndarray, "*batch height width channels"], *, factor: int
 ) -> UInt8[np.ndarray, "*batch {factor}*height {factor}*width channels"]:
-    """Pillow's Lanczos filter, which reaches over three pixels to each side."""
-    larger = _room(images, factor)
+    """Resizes with Pillow's Lanczos filter, whose support is three pixels on each side."""
+    larger = _empty(images, factor)
     for image, place in zip(_flat(images), _flat(larger)):
         size = factor * image.shape[1], factor * image.shape[0]
         resized = to_pil(image).resize(size, Image.Resampling.LANCZOS)
@@ -84,13 +89,17 @@ def lanczos(
     return larger
 
 
-class Network:
-    """Enlarges images four times with an RRDBNet, on all devices, in batches of one size.
+class NetworkUpscaler:
+    """Enlarges images four times with an RRDBNet, on all devices.
 
-    A gray image goes through the network as an RGB image of three equal channels. The result's
-    channels are averaged with the weights of Rec. 601, since the network may have colored it.
-    batch_size: global, divisible by the number of devices; default: about 8. progress: wraps the
-    iteration over batches (tqdm, say). In several processes, all must call it with the same images.
+    Gray images enter the network as RGB. The result is converted back by `LUMA`, since its
+    channels may differ. All processes must call the upscaler with the same images.
+
+    Args:
+        network: The network.
+        params: Its parameters.
+        batch_size: Global, divisible by the number of devices; None for about 8.
+        progress: Wrapper of the iteration over batches, such as tqdm.
     """
 
     def __init__(
@@ -109,16 +118,18 @@ class Network:
     def __call__(
         self, images: UInt8[np.ndarray, "*batch height width channels"]
     ) -> UInt8[np.ndarray, "*batch 4*height 4*width channels"]:
-        """Raises ValueError unless the images have one channel or three."""
+        """Enlarges images. Raises ValueError unless they have one channel or three."""
         if images.shape[-1] not in (1, 3):
-            raise ValueError(f"The images have {images.shape[-1]} channels; 1 or 3 were expected")
-        larger = _room(images, FACTOR)
+            raise ValueError(
+                f"The images have {images.shape[-1]} channels; give images with 1 or 3"
+            )
+        larger = _empty(images, FACTOR)
         rows, places = _flat(images), _flat(larger)
         for first in self._progress(range(0, len(rows), self._batch_size)):
-            # The last batch is filled up with repeats, so that all have one shape.
+            # Repeats fill the last batch, so that all have one shape.
             index = np.minimum(np.arange(first, first + self._batch_size), len(rows) - 1)
-            drawn = self._run(self._params, None, parallel.local_rows(rows[index]))
-            places[first : first + self._batch_size] = drawn[: len(rows) - first]
+            enlarged = self._run(self._params, None, parallel.local_rows(rows[index]))
+            places[first : first + self._batch_size] = enlarged[: len(rows) - first]
         return larger
 
 
@@ -128,7 +139,7 @@ def _enlarged(
     _: None,
     images: UInt8[Array, "batch height width channels"],
 ) -> UInt8[Array, "batch 4*height 4*width channels"]:
-    """A device's rows; what runs on the device."""
+    """Enlarges the rows of one device."""
     gray = images.shape[-1] == 1
     x = images.astype(jnp.float32) / 255
     y = network.apply({"params": params}, x.repeat(3, axis=-1) if gray else x)
@@ -138,13 +149,13 @@ def _enlarged(
     return jnp.round(255 * y).astype(jnp.uint8)
 
 
-def _room(images: np.ndarray, factor: int) -> np.ndarray:
-    """An array for the images `factor` times as high and as wide."""
+def _empty(images: np.ndarray, factor: int) -> np.ndarray:
+    """Returns an uninitialized array for the enlarged images."""
     *batch, height, width, channels = images.shape
     return np.empty((*batch, factor * height, factor * width, channels), np.uint8)
 
 
 def _flat(images: np.ndarray) -> np.ndarray:
-    """A view with one batch axis."""
+    """Returns a view with one batch axis."""
     count = int(np.prod(images.shape[:-3]))
     return images.reshape(count, *images.shape[-3:])

@@ -19,7 +19,7 @@ from diffusion_jax.config.named_configs import config as named_config
 from diffusion_jax.evaluation.evaluator import Evaluator
 from diffusion_jax.evaluation.features import make_extractor
 from diffusion_jax.generation import class_labels, guidance_models
-from diffusion_jax.generation.class_labels import Asked
+from diffusion_jax.generation.class_labels import LabelsLike
 from diffusion_jax.generation.pixels import Origin, finite_pixels
 from diffusion_jax.generation.sampler import Sampler
 from diffusion_jax.images import Uint8Images
@@ -77,7 +77,7 @@ class Run:
 
     def sample(
         self,
-        labels: Asked = "random",
+        labels: LabelsLike = "random",
         *,
         count: int | None = None,
         seed: int = 0,
@@ -99,7 +99,7 @@ class Run:
 
     def denoising(
         self,
-        labels: Asked = "random",
+        labels: LabelsLike = "random",
         *,
         count: int | None = None,
         seed: int = 0,
@@ -189,7 +189,7 @@ class Run:
         return self.experiment.with_sampling(config.sampling)
 
     def labels(
-        self, labels: Asked, count: int | None = None, *, seed: int = 0
+        self, labels: LabelsLike, count: int | None = None, *, seed: int = 0
     ) -> Int[np.ndarray, "count"]:
         """A label for each image, see `sample`."""
         classes, names = guidance_models.classes_of(self.config, self.class_names)

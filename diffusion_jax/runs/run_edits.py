@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int, PyTree
 from ml_collections import ConfigDict
 
 from diffusion_jax.config.experiment import Experiment
-from diffusion_jax.generation.class_labels import Asked
+from diffusion_jax.generation.class_labels import LabelsLike
 from diffusion_jax.generation.edit import Editor, for_inversion
 from diffusion_jax.generation.input_images import Array, Files, read_images, read_masks
 from diffusion_jax.generation.sampler import HostImages, Sampler
@@ -33,7 +33,7 @@ class EditableRun(Protocol):
     def configured(self, settings: Mapping[str, Any]) -> Experiment: ...
 
     def labels(
-        self, labels: Asked, count: int | None = None, *, seed: int = 0
+        self, labels: LabelsLike, count: int | None = None, *, seed: int = 0
     ) -> Int[np.ndarray, "count"]: ...
 
     def editing_sampler(
@@ -64,7 +64,7 @@ class RunEdits:
     def image_to_image(
         self,
         images: Files | Array,
-        labels: Asked = "none",
+        labels: LabelsLike = "none",
         *,
         strength: float = 0.6,
         count: int = 1,
@@ -82,7 +82,7 @@ class RunEdits:
         self,
         images: Files | Array,
         masks: Files | Array,
-        labels: Asked = "none",
+        labels: LabelsLike = "none",
         *,
         resample: int = 1,
         jump: int = 10,
@@ -104,7 +104,7 @@ class RunEdits:
         self,
         first: Files | Array | None = None,
         second: Files | Array | None = None,
-        labels: Asked = "none",
+        labels: LabelsLike = "none",
         *,
         count: int = 8,
         seed: int = 0,
@@ -140,7 +140,7 @@ class RunEdits:
 
     def vary(
         self,
-        labels: Asked,
+        labels: LabelsLike,
         *,
         strength: float = 0.6,
         count: int = 4,
@@ -157,7 +157,7 @@ class RunEdits:
     def enlarge(
         self,
         images: Files | Array,
-        labels: Asked = "none",
+        labels: LabelsLike = "none",
         *,
         count: int = 1,
         seed: int = 0,
@@ -172,7 +172,7 @@ class RunEdits:
     def invert(
         self,
         images: Files | Array,
-        labels: Asked = "none",
+        labels: LabelsLike = "none",
         *,
         inverter: str = "ddim",
         **settings: Any,
@@ -185,7 +185,7 @@ class RunEdits:
     def reconstruct(
         self,
         noise: Float[np.ndarray, "rows height width channels"],
-        labels: Asked = "none",
+        labels: LabelsLike = "none",
         *,
         inverter: str = "ddim",
         **settings: Any,
@@ -207,7 +207,7 @@ class RunEdits:
         return read_masks(masks, images, side=self.run.config.data.resolution, rows=rows)
 
     def labels(
-        self, labels: Asked, rows: int | None = None, *, seed: int = 0
+        self, labels: LabelsLike, rows: int | None = None, *, seed: int = 0
     ) -> Int[np.ndarray, "rows"]:
         """Returns a label for each row.
 

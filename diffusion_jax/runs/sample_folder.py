@@ -33,7 +33,7 @@ def sample_into(
     run: Run,
     experiment: Experiment,
     out: Path | None,
-    choice: outputs.Choice,
+    choice: outputs.OutputOptions,
     *,
     labels: str = "random",
     count: int | None = None,
@@ -80,7 +80,7 @@ def sample_into(
         "seed": seed,
         "batch_size": batch_size,
         **({"frames": frames, "film_of": list(choice.film_of)} if frames else {}),
-        **class_labels.described(chosen, classes, names),
+        **class_labels.label_settings(chosen, classes, names),
     }
     settings |= guidance_models.digests(sampler.guide_params)
 
@@ -102,9 +102,9 @@ def sample_into(
     # A film's images are few, and in one shard.
     films = {of: next(shards.blocks(f"film_{of}")) for of in choice.film_of} if frames else {}
     captions = class_labels.captions(chosen, classes, names)
-    drawn = outputs.Drawn(lambda: shards.blocks("images"), chosen, captions, films)
+    drawn = outputs.Samples(lambda: shards.blocks("images"), chosen, captions, films)
     written = {}
-    for name, write in outputs.files(choice).items():
+    for name, write in outputs.writers(choice).items():
         if not (out / name).exists():
             write(shards.folder / name, drawn)
             (shards.folder / name).replace(out / name)

@@ -55,14 +55,14 @@ def sampling_options(texts: Sequence[str], **shorthands: float | None) -> dict[s
 def results_folder(out: str | None, parent: Path) -> Path:
     """The folder that --out names, or else parent/0001, 0002, ...: the number after the last.
 
-    Raises ValueError if --out is there already, and not empty, or if it cannot be written.
+    Raises ValueError if --out exists already and is not empty, or if it cannot be written.
     """
     from diffusion_jax.files import write_access
     from diffusion_jax.workdir.layout import next_folder
 
     folder = next_folder(parent) if out is None else Path(out)
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
-        raise ValueError(f"--out={out} is there already; choose another folder, or delete it")
+        raise ValueError(f"--out={out} exists already; choose another folder, or delete it")
     write_access.check(folder, "--out", folder=True)
     return folder
 

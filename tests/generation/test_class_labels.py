@@ -47,8 +47,8 @@ def test_captions_and_descriptions_of_labels():
     assert class_labels.captions(np.array([6, 6]), 6, NAMES) == []
     assert class_labels.captions(np.array([0, 0]), 0, []) == []
     about = {"count": 3, "labels": [1, 6, 1], "names": {"1": "crane", "6": "none"}}
-    assert class_labels.described(drawn, 6, NAMES) == about
-    assert class_labels.described(np.zeros(3, np.int32), 0, []) == {"count": 3}
+    assert class_labels.label_settings(drawn, 6, NAMES) == about
+    assert class_labels.label_settings(np.zeros(3, np.int32), 0, []) == {"count": 3}
 
 
 def test_file_names_have_index_label_and_ascii_name():

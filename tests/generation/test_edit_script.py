@@ -1,4 +1,4 @@
-"""scripts.edit, with a small run: what it writes, and what it refuses."""
+"""scripts.edit and Editor, with a small run."""
 
 import json
 import subprocess
@@ -34,7 +34,7 @@ def edit(*arguments):
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("run")
-    # With v the velocity of x is bounded, even by a network that has hardly been trained.
+    # With v, the velocity of x is bounded even for a barely trained network.
     changes = {"parameterization__name": "v", "loss__kind": "simple", "sampling__clip": False}
     train(tiny_transformer_config(sampling__steps=8, **changes), workdir)
     return workdir
@@ -74,7 +74,7 @@ def images(files):
     return to_float(read_images([files / "a.png", files / "b.png"], side=8, channels=1))
 
 
-def test_inpainting_writes_known_pixels_as_they_were(run, files, tmp_path):
+def test_inpainting_keeps_the_pixels_outside_the_mask(run, files, tmp_path):
     out = tmp_path / "out"
     done = edit(
         "inpaint",
@@ -104,7 +104,7 @@ def test_inpainting_writes_known_pixels_as_they_were(run, files, tmp_path):
     assert (settings["edit"], settings["resample"], settings["jump"]) == ("inpaint", 2, 3)
 
 
-def test_strength_decides_how_much_is_left(editor, images):
+def test_results_differ_more_with_more_strength(editor, images):
     far = [
         np.abs(editor.image_to_image(images, LABELS, strength=s, seed=0) - images).mean()
         for s in (0.13, 0.5, 1.0)
@@ -117,8 +117,8 @@ def test_strength_decides_how_much_is_left(editor, images):
     assert near < np.abs(varied[:2] - np.clip(drawn[1:], -1, 1)).mean()
 
 
-def test_inversion_leads_back_through_a_network(inverter, images):
-    """With 8 steps of Heun, and a network that has hardly been trained."""
+def test_reconstruction_reverses_inversion(inverter, images):
+    """8 steps of Heun and a barely trained network."""
     noises = inverter.invert(images, LABELS)
     again = inverter.reconstruct(noises, LABELS)
     moved = np.abs(noises - images).max()
@@ -126,7 +126,7 @@ def test_inversion_leads_back_through_a_network(inverter, images):
     assert np.abs(again - images).max() < moved / 10
 
 
-def test_interpolation_begins_and_ends_at_its_ends(editor):
+def test_interpolation_begins_and_ends_at_its_noises(editor):
     noises = editor.initial_noise(2, seed=5)
     drawn = editor.interpolate(noises, LABELS, count=4, seed=5, inverted=False)
     # Images 0 and 1 of a seed start at its noises 0 and 1.
@@ -149,7 +149,7 @@ def test_a_mask_has_a_pixel_to_replace(files):
 
 
 @pytest.mark.parametrize("command", ["image", "interpolate", "vary", "invert"])
-def test_the_other_edits_run(run, files, tmp_path, command):
+def test_other_edits_write_a_grid(run, files, tmp_path, command):
     both = f"--images={files / 'a.png'},{files / 'b.png'}"
     given = [] if command == "vary" else [both]
     count = [] if command == "invert" else ["--count=2"]

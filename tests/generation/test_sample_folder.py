@@ -1,4 +1,4 @@
-"""Images drawn into a folder: shard by shard, interrupted and resumed, and what is written."""
+"""Samples in a folder: shards, resumption, and output files."""
 
 import json
 import os
@@ -39,18 +39,18 @@ def image_number(index):
     return np.random.default_rng(index).integers(256, size=(4, 4, 3), dtype=np.uint8)
 
 
-class Drawer:
-    """Draws `image_number`s; counts calls, and how many of its arrays are alive at once."""
+class FakeSampler:
+    """Returns `image_number`s; records its calls and the most arrays alive at once."""
 
     def __init__(self, stop_at=None):
-        self.stop_at, self.drawn = stop_at, []
+        self.stop_at, self.sampled = stop_at, []
         self.alive = weakref.WeakSet()
         self.most = 0
 
     def __call__(self, first, number):
         if first == self.stop_at:
             raise KeyboardInterrupt
-        self.drawn.append((first, number))
+        self.sampled.append((first, number))
         rows = np.stack([image_number(i) for i in range(first, first + number)]).view(Watched)
         self.alive.add(rows)
         self.most = max(self.most, len(self.alive))
@@ -74,7 +74,7 @@ def write_npz(shards):
     npz.write_blocks(shards.out / "samples.npz", arrays)
 
 
-def test_a_streamed_npz_is_the_one_that_numpy_writes(tmp_path):
+def test_a_streamed_npz_has_the_bytes_of_numpys(tmp_path):
     rng = np.random.default_rng(0)
     for shape in ((7, 4, 4, 3), (5,)):
         for dtype in (np.uint8, np.int32):
@@ -95,19 +95,19 @@ def test_shards_of_whole_batches_resume_and_hold_few_images(tmp_path, small_shar
     whole = np.stack([image_number(i) for i in range(100)])
     np.savez(tmp_path / "whole.npz", arr_0=whole, arr_1=np.arange(100))
     out = tmp_path / "out"
-    stopped, told = Drawer(stop_at=44), []
+    stopped, advanced = FakeSampler(stop_at=44), []
     with pytest.raises(KeyboardInterrupt):
-        Shards.begin(out, SETTINGS, 100, 4).fill(stopped, told.append, write=True)
+        Shards.begin(out, SETTINGS, 100, 4).fill(stopped, advanced.append, write=True)
     names = sorted(path.name for path in (out / "unfinished").iterdir())
     shards = [f"{first:08d}.npz" for first in (0, 8, 16, 24, 32)]  # the sixth lacks a batch
     assert names == [*shards, "settings.json"]
-    assert told == [4] * 11
+    assert advanced == [4] * 11
 
-    again = Drawer()
+    again = FakeSampler()
     resumed = Shards.begin(out, dict(SETTINGS), 100, 4)
-    resumed.fill(again, told.append, write=True)
-    assert again.drawn[0] == (40, 4)
-    assert len(again.drawn) == 15
+    resumed.fill(again, advanced.append, write=True)
+    assert again.sampled[0] == (40, 4)
+    assert len(again.sampled) == 15
     assert max(stopped.most, again.most) <= 3  # two batches of a shard, and the next one
     write_npz(resumed)
     assert (out / "samples.npz").read_bytes() == (tmp_path / "whole.npz").read_bytes()
@@ -118,34 +118,34 @@ def test_shards_of_whole_batches_resume_and_hold_few_images(tmp_path, small_shar
 
 
 def test_the_last_shard_and_the_last_batch_may_be_smaller(tmp_path, small_shards):
-    shards, drawer = Shards.begin(tmp_path / "out", SETTINGS, 19, 4), Drawer()
-    shards.fill(drawer, lambda images: None, write=True)
-    assert drawer.drawn == [(0, 4), (4, 4), (8, 4), (12, 4), (16, 3)]
+    shards, sampler = Shards.begin(tmp_path / "out", SETTINGS, 19, 4), FakeSampler()
+    shards.fill(sampler, lambda images: None, write=True)
+    assert sampler.sampled == [(0, 4), (4, 4), (8, 4), (12, 4), (16, 3)]
     assert [len(block) for block in shards.blocks("images")] == [8, 8, 3]
     wide = Shards(tmp_path, SETTINGS, 64, 32)
     assert list(wide.firsts) == [0, 32]
 
 
 def test_only_one_process_writes(tmp_path, small_shards):
-    drawer = Drawer()
-    Shards.begin(tmp_path / "out", {}, 20, 4).fill(drawer, lambda images: None, write=False)
-    assert len(drawer.drawn) == 5
+    sampler = FakeSampler()
+    Shards.begin(tmp_path / "out", {}, 20, 4).fill(sampler, lambda images: None, write=False)
+    assert len(sampler.sampled) == 5
     assert not (tmp_path / "out").exists()
 
 
 def test_other_settings_and_other_files_are_refused(tmp_path, small_shards):
     out = tmp_path / "out"
-    Shards.begin(out, SETTINGS, 10, 4).fill(Drawer(), lambda images: None, write=True)
-    with pytest.raises(ValueError, match=r"other settings \(seed: 3 -> 4\); give the same"):
+    Shards.begin(out, SETTINGS, 10, 4).fill(FakeSampler(), lambda images: None, write=True)
+    with pytest.raises(ValueError, match=r"other settings \(seed: 3 -> 4\); repeat those"):
         Shards.begin(out, SETTINGS | {"seed": 4}, 10, 4)
     with pytest.raises(ValueError, match=r"other settings \(labels\)"):
         Shards.begin(out, SETTINGS | {"labels": [1] * 100}, 10, 4)
     shard = out / "unfinished" / "00000000.npz"
     shard.write_bytes(shard.read_bytes()[:50])
-    with pytest.raises(ValueError, match=r"00000000.npz is damaged.*delete it to draw it again"):
+    with pytest.raises(ValueError, match=r"00000000.npz is damaged.*delete it to sample it again"):
         list(Shards.begin(out, SETTINGS, 10, 4).blocks("images"))
     npz.write(shard, {"images": np.zeros((3, 4, 4, 3), np.uint8)})
-    with pytest.raises(ValueError, match="does not hold 8 images as it should"):
+    with pytest.raises(ValueError, match="is damaged: it does not have 8 images"):
         list(Shards.begin(out, SETTINGS, 10, 4).blocks("images"))
     (tmp_path / "empty").mkdir()
     (tmp_path / "begun" / "unfinished").mkdir(parents=True)
@@ -157,13 +157,13 @@ def test_other_settings_and_other_files_are_refused(tmp_path, small_shards):
             image_shards.check_free(taken)
 
 
-def test_all_kinds_of_files(workdir, tmp_path):
+def test_every_kind_of_file_has_the_same_images(workdir, tmp_path):
     kinds = ["grid", "png", "npz", "gif", "webp", "strip"]
-    choice = outputs.Choice(kinds, film_of=["x", "x0"], frames=3, columns=2, captions=False)
+    options = outputs.OutputOptions(kinds, film_of=["x", "x0"], frames=3, columns=2, captions=False)
     out = tmp_path / "out"
     run = load(workdir)
     written = sample_folder.sample_into(
-        run, run.experiment, out, choice, labels="3,7", count=4, seed=1
+        run, run.experiment, out, options, labels="3,7", count=4, seed=1
     )
     names = ["grid.png", "png", "samples.npz", "denoising.gif", "denoising_x0.gif"]
     names += ["denoising.webp", "denoising_x0.webp", "strip.png", "strip_x0.png"]
@@ -189,7 +189,7 @@ def test_all_kinds_of_files(workdir, tmp_path):
             assert np.array_equal(np.asarray(png), drawn[row])
 
 
-def test_pictures_name_the_classes_of_the_run(workdir, tmp_path):
+def test_pictures_show_the_class_names_of_the_run(workdir, tmp_path):
     named = tmp_path / "named"
     named.mkdir()
     for path in workdir.iterdir():
@@ -199,10 +199,10 @@ def test_pictures_name_the_classes_of_the_run(workdir, tmp_path):
     run = load(named)
     shown = {}
     for captions in (True, False):
-        choice = outputs.Choice(["grid", "png"], captions=captions)
+        options = outputs.OutputOptions(["grid", "png"], captions=captions)
         out = tmp_path / str(captions)
         sample_folder.sample_into(
-            run, run.experiment, out, choice, labels="Number 3, DIGIT,7", count=4
+            run, run.experiment, out, options, labels="Number 3, DIGIT,7", count=4
         )
         with Image.open(out / "grid.png") as grid:
             shown[captions] = np.asarray(grid)
@@ -222,9 +222,9 @@ def test_a_large_grid_shows_the_first_images(monkeypatch, tmp_path):
             served.append(first)
             yield pixels[first : first + 4]
 
-    drawn = outputs.Drawn(blocks, np.arange(12), [])
-    choice = outputs.Choice(columns=7)
-    outputs.files(choice)["grid.png"](tmp_path / "grid.png", drawn)
+    drawn = outputs.Samples(blocks, np.arange(12), [])
+    options = outputs.OutputOptions(columns=7)
+    outputs.writers(options)["grid.png"](tmp_path / "grid.png", drawn)
     with Image.open(tmp_path / "grid.png") as grid:
         assert grid.size == (7 * 5 + 1, 6)
         assert np.array_equal(np.asarray(grid)[1:5, 31:35], pixels[6])
@@ -236,30 +236,32 @@ def test_a_large_grid_shows_the_first_images(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"kinds": ["gif"]}, "A GIF of 257 images; choose --count up to 256"),
+        ({"kinds": ["gif"]}, "A GIF of 257 images is too large; choose --count up to 256"),
         ({"kinds": ["grid", "strip"]}, "A film strip of 257 images"),
         ({"kinds": ["jpeg"]}, "Unknown --save 'jpeg'; known: grid, png, npz, gif, webp, strip"),
         ({"kinds": []}, "--save is empty"),
         ({"film_of": ["noise"]}, "Unknown --film_of 'noise'; known: x, x0"),
     ],
 )
-def test_mistakes_in_what_to_write(changes, message):
+def test_invalid_output_options_are_named(changes, message):
     with pytest.raises(ValueError, match=message):
-        outputs.Choice(**changes).check_count(257)
+        outputs.OutputOptions(**changes).check_count(257)
 
 
-def test_frames_of_films():
-    assert outputs.Choice(["grid"], frames=7).film_frames == 0
-    assert outputs.Choice(["gif", "strip"]).film_frames == 50
-    assert outputs.Choice(["strip"]).film_frames == 10
-    assert outputs.Choice(["strip"], frames=7).film_frames == 7
+def test_film_frames_default_to_the_kind_of_film():
+    assert outputs.OutputOptions(["grid"], frames=7).film_frames == 0
+    assert outputs.OutputOptions(["gif", "strip"]).film_frames == 50
+    assert outputs.OutputOptions(["strip"]).film_frames == 10
+    assert outputs.OutputOptions(["strip"], frames=7).film_frames == 7
 
 
-def test_samples_that_are_not_finite_leave_nothing(workdir, tmp_path):
+def test_samples_that_are_not_finite_leave_no_files(workdir, tmp_path):
     run = load(workdir)
     run.params = jax.tree.map(lambda leaf: leaf * jnp.nan, run.params)
-    with pytest.raises(ValueError, match=r"draws values that are not finite \(checkpoint 3 of"):
-        sample_folder.sample_into(run, run.experiment, tmp_path / "out", outputs.Choice(), count=8)
+    with pytest.raises(ValueError, match=r"The samples are not finite \(checkpoint 3 of"):
+        sample_folder.sample_into(
+            run, run.experiment, tmp_path / "out", outputs.OutputOptions(), count=8
+        )
     assert not (tmp_path / "out").exists()
 
 
@@ -283,7 +285,7 @@ def finish(process):
     return stdout, [int(done) for done in re.findall(r"(\d+)/3000", stderr)]
 
 
-def test_the_same_command_goes_on_after_kill_9(workdir, tmp_path):
+def test_the_same_command_resumes_after_kill_9(workdir, tmp_path):
     out = tmp_path / "killed"
     killed, whole = start(workdir, out), start(workdir, tmp_path / "whole")
     while killed.poll() is None and not (out / "unfinished" / "00000000.npz").is_file():

@@ -1,4 +1,4 @@
-"""Super-resolution: training on shrunk images, and drawing large images for small ones."""
+"""Super-resolution: training on downsampled images, and samples for small images."""
 
 import jax
 import numpy as np
@@ -12,7 +12,7 @@ from configs import adm_128_512
 from diffusion_jax.config.experiment import Experiment, make_model
 from diffusion_jax.config.schema import model_section
 from diffusion_jax.generation.edit import Editor
-from diffusion_jax.generation.outputs import Choice
+from diffusion_jax.generation.outputs import OutputOptions
 from diffusion_jax.generation.sampler import Sampler
 from diffusion_jax.runs.run import load
 from diffusion_jax.runs.sample_folder import sample_into
@@ -33,13 +33,13 @@ def run(tmp_path_factory, ordinary_promotion):
     return workdir
 
 
-def test_training_shows_what_it_enlarges(run):
+def test_training_writes_a_grid_of_enlarged_images(run):
     (grid,) = (run / "samples").glob("*.png")
     with Image.open(grid) as picture:
         assert np.asarray(picture).std() > 0
 
 
-def test_small_images_become_large_ones(run, tmp_path):
+def test_enlarged_images_differ_by_row_and_column(run, tmp_path):
     for name, gray in (("black", 0), ("white", 255)):
         Image.new("L", (4, 4), gray).save(tmp_path / f"{name}.png")
     files = f"--images={tmp_path / 'black.png'},{tmp_path / 'white.png'}"
@@ -70,15 +70,15 @@ def test_small_images_become_large_ones(run, tmp_path):
     assert not (tmp_path / "none").exists()
 
 
-def test_labels_alone_are_too_little(run, tmp_path):
+def test_sampling_from_labels_alone_is_refused(run, tmp_path):
     loaded = load(run)
     with pytest.raises(ValueError, match=r"enlarges images of 4x4: use `scripts\.edit enlarge"):
-        sample_into(loaded, loaded.experiment, tmp_path / "out", Choice(["grid"]), count=1)
+        sample_into(loaded, loaded.experiment, tmp_path / "out", OutputOptions(["grid"]), count=1)
     assert not (tmp_path / "out").exists()
 
 
-def test_the_result_listens_to_the_small_image(run):
-    """The same noise with other small images."""
+def test_the_result_depends_on_the_small_image(run):
+    """The same noise with another small image gives another result."""
     config = load_config(run)
     _, params = load_params(run, Experiment.from_config(config))
     # A fresh network's last layer is 0, and two steps leave it small.

@@ -18,7 +18,7 @@ from tiny import tiny_transformer_config
 
 from diffusion_jax.config.experiment import make_model
 from diffusion_jax.files import torch_reader, torch_writer
-from diffusion_jax.generation.upscaling import Network, lanczos, make_upscaler, nearest
+from diffusion_jax.generation.upscaling import NetworkUpscaler, lanczos, make_upscaler, nearest
 from diffusion_jax.importers import imported_run, real_esrgan
 from diffusion_jax.models.rrdbnet import PARAMETERS, RRDBNet
 from diffusion_jax.training.state import init_params
@@ -48,13 +48,13 @@ def noise(*shape):
     return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
 
 
-def test_it_has_the_published_number_of_parameters():
+def test_the_network_has_the_published_number_of_parameters():
     images = jax.ShapeDtypeStruct((1, 8, 8, 3), np.float32)
     shapes = jax.eval_shape(RRDBNet().init, jax.random.key(0), images)
     assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == PARAMETERS == 16_697_987
 
 
-def test_the_network_is_that_of_pytorch(weights, stored):
+def test_the_network_equals_pytorchs(weights, stored):
     network, params = real_esrgan.read(weights)
     assert (network.blocks, network.features, network.growth) == (2, 8, 4)
     enlarged = jax.jit(network.apply)({"params": params}, stored["images"])
@@ -62,7 +62,7 @@ def test_the_network_is_that_of_pytorch(weights, stored):
     assert_allclose(enlarged, stored["enlarged"], atol=1e-5)
 
 
-def test_averaged_parameters_come_first_and_raw_ones_will_do(tmp_path, state):
+def test_averaged_parameters_are_preferred_to_raw_ones(tmp_path, state):
     path = tmp_path / "both.pth"
     other = {name: array + 1 for name, array in state.items()}
 
@@ -136,7 +136,7 @@ class Attack:
         return open, (str(self.trace), "w")
 
 
-def test_no_code_of_a_file_is_run(tmp_path):
+def test_code_in_a_file_is_not_executed(tmp_path):
     attack = pickle.dumps({"params_ema": Attack(tmp_path / "trace")}, 2)
     with zipfile.ZipFile(tmp_path / "attack.pth", "w") as file:
         file.writestr("attack/data.pkl", attack)
@@ -148,12 +148,12 @@ def test_no_code_of_a_file_is_run(tmp_path):
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_pixels_are_the_networks_on_any_number_of_devices(weights, channels):
+def test_upscaled_pixels_equal_the_networks_on_any_number_of_devices(weights, channels):
     """Rounded to the nearest level and clipped; the last batch counts, and so do axes before it."""
     network, params = real_esrgan.read(weights)
     params["conv_last"]["bias"] = params["conv_last"]["bias"] + np.float32(0.4)  # beyond white
     images = noise(3, 5, 4, 6, channels)
-    enlarged = Network(network, params, batch_size=8)(images)
+    enlarged = NetworkUpscaler(network, params, batch_size=8)(images)
     assert enlarged.shape == (3, 5, 16, 24, channels)
     values = images.reshape(15, 4, 6, channels).astype(np.float32) / 255
     rgb = np.broadcast_to(values, (15, 4, 6, 3))
@@ -168,15 +168,15 @@ def test_pixels_are_the_networks_on_any_number_of_devices(weights, channels):
 def test_a_batch_does_not_change_its_images(weights):
     network, params = real_esrgan.read(weights)
     images = noise(19, 4, 4, 3)
-    small, large = (Network(network, params, batch_size=size)(images) for size in (8, 24))
+    small, large = (NetworkUpscaler(network, params, batch_size=size)(images) for size in (8, 24))
     # One gray level: rounding may fall differently in batches of another size.
     assert abs(small.astype(int) - large).max() <= 1
-    assert Network(network, params)(images[:0]).shape == (0, 16, 16, 3)
+    assert NetworkUpscaler(network, params)(images[:0]).shape == (0, 16, 16, 3)
 
 
 def test_images_of_other_channels_are_refused(weights):
-    with pytest.raises(ValueError, match="have 4 channels; 1 or 3 were expected"):
-        Network(*real_esrgan.read(weights))(noise(2, 4, 4, 4))
+    with pytest.raises(ValueError, match="have 4 channels; give images with 1 or 3"):
+        NetworkUpscaler(*real_esrgan.read(weights))(noise(2, 4, 4, 4))
 
 
 def test_a_network_that_ignores_its_blocks_keeps_constant_images_constant(weights):
@@ -188,14 +188,14 @@ def test_a_network_that_ignores_its_blocks_keeps_constant_images_constant(weight
             params[name]["kernel"][1, 1, channel, channel] = 1
     images = np.empty((2, 4, 4, 3), np.uint8)
     images[0], images[1] = (10, 100, 200), (0, 255, 37)
-    upscale = Network(network, params)
+    upscale = NetworkUpscaler(network, params)
     assert_array_equal(upscale(images), nearest(images, factor=4))
     assert_array_equal(upscale(images[..., 2:]), nearest(images[..., 2:], factor=4))
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB"])
 @pytest.mark.parametrize("factor", [2, 3])
-def test_lanczos_is_pillows(mode, factor):
+def test_lanczos_equals_pillows(mode, factor):
     images = noise(2, 3, 5, 4, len(mode))
     enlarged = lanczos(images, factor=factor)
     assert enlarged.shape == (2, 3, factor * 5, factor * 4, len(mode))
@@ -258,9 +258,9 @@ def sample(*arguments):
 
 
 @pytest.mark.parametrize("upscaler", ["lanczos", "network"])
-def test_all_pictures_are_enlarged_but_not_the_npz(workdir, tmp_path, weights, upscaler):
+def test_every_picture_is_enlarged_and_the_npz_is_not(workdir, tmp_path, weights, upscaler):
     factor, flags = 4, [f"--upscaler={weights}"]
-    upscale = Network(*real_esrgan.read(weights))
+    upscale = NetworkUpscaler(*real_esrgan.read(weights))
     if upscaler == "lanczos":
         factor, flags = 3, ["--upscaler=lanczos", "--upscale=3"]
         upscale = partial(lanczos, factor=3)
@@ -287,7 +287,7 @@ def test_all_pictures_are_enlarged_but_not_the_npz(workdir, tmp_path, weights, u
         assert (film.size, film.n_frames) == (grid.shape[::-1], 2)
 
 
-def test_a_mistake_gets_one_line_before_anything_is_drawn(workdir):
+def test_an_unknown_upscaler_is_refused_in_one_line(workdir):
     result = sample(f"--workdir={workdir}", "--upscaler=nothing.pth")
     assert result.returncode == 1
     assert result.stderr.startswith("Error: --upscaler=nothing.pth is neither nearest nor lanczos")

@@ -16,7 +16,7 @@ from diffusion_jax import command
 from diffusion_jax.config import named_configs
 from diffusion_jax.evaluation import references
 from diffusion_jax.evaluation.features import make_extractor
-from diffusion_jax.generation.outputs import Choice
+from diffusion_jax.generation.outputs import OutputOptions
 from diffusion_jax.pictures.gallery import Gallery
 from diffusion_jax.runs import datasets
 from diffusion_jax.runs.reference import make_reference
@@ -47,7 +47,7 @@ def test_training_returns_the_run_and_goes_on(run, tmp_path):
 def test_images_are_those_of_the_script(run, tmp_path):
     experiment = run.configured({"steps": 3, "guidance": 0.5, "solver": "heun"})
     written = sample_into(
-        run, experiment, tmp_path / "out", Choice(["npz"]), labels="7,3", count=4, seed=5
+        run, experiment, tmp_path / "out", OutputOptions(["npz"]), labels="7,3", count=4, seed=5
     )
     (path,) = written
     with np.load(path) as expected:
