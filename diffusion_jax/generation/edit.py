@@ -52,9 +52,9 @@ class Editor:
         Raises:
             ValueError: The strength is outside (0, 1], or less than half a step.
         """
-        path = part_of(self.sampler.path, strength)
+        schedule = part_of(self.sampler.path, strength)
         inputs = {"image": images.repeat(count, axis=0)}
-        return self._sample(labels.repeat(count), seed, path=path, inputs=inputs)
+        return self._sample(labels.repeat(count), seed, path=schedule, inputs=inputs)
 
     def vary(
         self, labels: Labels, *, strength: float, count: int, seed: int
@@ -67,9 +67,9 @@ class Editor:
         images = self._sample(labels, seed)
         inputs = {"image": np.clip(images, -1, 1).repeat(count, axis=0)}
         # Indices after those of the samples: the noise that made a sample must not return.
-        path, start = part_of(self.sampler.path, strength), len(labels)
+        schedule, start = part_of(self.sampler.path, strength), len(labels)
         return images, self._sample(
-            labels.repeat(count), seed, start=start, path=path, inputs=inputs
+            labels.repeat(count), seed, start=start, path=schedule, inputs=inputs
         )
 
     def inpaint(
@@ -92,11 +92,12 @@ class Editor:
         Raises:
             ValueError: The jump is not shorter than the sampling schedule.
         """
-        path = self.sampler.path
-        path = resampled(path, jump=jump, times=resample) if resample > 1 else path
+        schedule = self.sampler.path
+        if resample > 1:
+            schedule = resampled(schedule, jump=jump, times=resample)
         kept = (~masks)[..., None].astype(np.float32)
         inputs = {"known": images.repeat(count, axis=0), "mask": kept.repeat(count, axis=0)}
-        return self._sample(labels.repeat(count), seed, path=path, inputs=inputs)
+        return self._sample(labels.repeat(count), seed, path=schedule, inputs=inputs)
 
     def enlarge(
         self, images: Rows, labels: Labels, *, count: int = 1, seed: int
@@ -116,13 +117,13 @@ class Editor:
 
         The sampler must come from `for_inversion`. DDIM (arXiv:2010.02502), section 4.3.
         """
-        path = invertible(self.sampler.path).climbing()
-        return self._sample(labels, 0, path=path, inputs={"x": images})
+        schedule = invertible(self.sampler.path).climbing()
+        return self._sample(labels, 0, path=schedule, inputs={"x": images})
 
     def reconstruct(self, noise: Rows, labels: Labels) -> Rows:
         """Integrates the probability flow from the noise of `invert` back to images."""
-        path = invertible(self.sampler.path)
-        return self._sample(labels, 0, path=path, inputs={"x": noise})
+        schedule = invertible(self.sampler.path)
+        return self._sample(labels, 0, path=schedule, inputs={"x": noise})
 
     def interpolate(
         self,
@@ -143,9 +144,9 @@ class Editor:
         fractions = jnp.linspace(0, 1, count, dtype=jnp.float32)
         first, second = (jnp.repeat(jnp.asarray(end)[None], count, axis=0) for end in ends)
         noise = np.asarray(slerp(first, second, fractions))
-        path = invertible(self.sampler.path) if inverted else self.sampler.path
+        schedule = invertible(self.sampler.path) if inverted else self.sampler.path
         nearer = labels[np.arange(count) * 2 // count]
-        return self._sample(nearer, seed, path=path, inputs={"x": noise})
+        return self._sample(nearer, seed, path=schedule, inputs={"x": noise})
 
     def _sample(self, condition: PyTree, seed: int, **settings: Any) -> HostImages:
         images, _ = self.sampler(
@@ -154,21 +155,21 @@ class Editor:
         return images
 
 
-def invertible(path: SamplingSchedule) -> SamplingSchedule:
-    """Returns the part of a path from the first level with sigma / alpha up to `LARGEST_SIGMA`.
+def invertible(schedule: SamplingSchedule) -> SamplingSchedule:
+    """Returns the rest of a schedule from the first sigma / alpha up to `LARGEST_SIGMA`.
 
     The error of x0 = (x - sigma eps) / alpha is 1 / alpha times the network's error in eps. Above
     that level it exceeds the image.
     Raises ValueError if fewer than two such levels have noise.
     """
-    levels = path.levels
+    levels = schedule.levels
     sigma = np.asarray(levels.sigma) / np.asarray(levels.alpha)
     if np.sum((sigma > 0) & (sigma <= LARGEST_SIGMA)) < 2:
         raise ValueError(
-            f"Fewer than two of {path.num_steps} sampling steps have sigma / alpha in "
+            f"Fewer than two of {schedule.num_steps} sampling steps have sigma / alpha in "
             f"(0, {LARGEST_SIGMA:.0f}], and an inversion needs two; use more steps"
         )
-    return path.since(int(np.flatnonzero(sigma <= LARGEST_SIGMA)[0]))
+    return schedule.since(int(np.flatnonzero(sigma <= LARGEST_SIGMA)[0]))
 
 
 def for_inversion(experiment: Experiment, inverter: str) -> Experiment:
