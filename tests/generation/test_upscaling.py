@@ -140,7 +140,7 @@ def test_code_in_a_file_is_not_executed(tmp_path):
     attack = pickle.dumps({"params_ema": Attack(tmp_path / "trace")}, 2)
     with zipfile.ZipFile(tmp_path / "attack.pth", "w") as file:
         file.writestr("attack/data.pkl", attack)
-    with pytest.raises(ValueError, match=r"attack\.pth asks for '.*open'"):
+    with pytest.raises(ValueError, match=r"attack\.pth refers to '.*open'"):
         real_esrgan.read(tmp_path / "attack.pth")
     assert not (tmp_path / "trace").exists()
     pickle.loads(attack)["params_ema"].close()
