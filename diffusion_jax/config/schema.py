@@ -106,7 +106,7 @@ def from_values(values: Mapping[str, Any], base: ConfigDict) -> ConfigDict:
     if not isinstance(model, Mapping):
         raise ValueError(f"config.model={shorten(model)} must be a section")
     with base.unlocked():
-        base.model = model_section(model.get("name"))
+        base.model = model_section(check_network(model.get("name")))
     _fill("config", base, values)
     return base
 
@@ -120,7 +120,7 @@ def check_fields(config: ConfigDict, base: ConfigDict) -> None:
     if not isinstance(config.get("model"), ConfigDict):
         raise ValueError(f"config.model={shorten(config.get('model'))} must be a section")
     with base.unlocked():
-        base.model = model_section(config.model.get("name"))
+        base.model = model_section(check_network(config.model.get("name")))
     _check_section("config", config, base)
 
 
