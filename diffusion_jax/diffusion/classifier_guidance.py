@@ -1,4 +1,4 @@
-"""Classifier guidance: towards what a classifier of noisy images recognizes."""
+"""Guidance by a classifier of noisy images."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from diffusion_jax.diffusion.process import per_image
 from diffusion_jax.diffusion.types import Denoiser, Images, Level, PerExample, Prediction, Scalar
 
-# (x, level) -> log p(y given x) of each image (batch,), for the y asked for, up to a constant.
+# (x, level) -> log p(y given x) of each image (batch,), for its wanted class y, up to a constant.
 LogProbability = Callable[[Images, Level], PerExample]
 
 
@@ -18,10 +18,10 @@ def classifier_guidance(
     log_probability: LogProbability,
     guidance_scale: Scalar,
 ) -> Denoiser:
-    """Towards images that a classifier of noisy images takes for what was asked for.
+    """Returns the denoiser whose score has s grad_x log p(y | x) added.
 
-    eps - s noise g and x0 + s noise^2 / signal g, with g = grad_x log p(y | x). Diffusion models
-    beat GANs (arXiv:2105.05233), algorithm 2, at any level: it adds s g to the score.
+    eps - s sigma g and x0 + s sigma^2 / alpha g, with g = grad_x log p(y | x). Diffusion models
+    beat GANs (arXiv:2105.05233), algorithm 2, at any level.
 
     guidance_scale: s; with 1 and an exact classifier, this is the conditional denoiser.
     """

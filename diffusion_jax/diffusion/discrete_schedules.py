@@ -1,4 +1,4 @@
-"""Discrete noise schedules: tables of a chain of steps t = 1 .. T, as DDPM has them.
+"""Discrete noise schedules: tables of a chain of steps t = 1 .. T, as in DDPM.
 
 Tables are computed once, on the host, in float64 NumPy (only the original's cosine is in float32,
 as in the original). They have num_steps + 1 entries and are indexed as in the papers: entry t
@@ -121,12 +121,12 @@ def cosine_betas(num_steps: int, largest: float = 0.999) -> Betas:
 
     Improved DDPM (arXiv:2102.09672), eq. 17 and the sentence after it.
     """
-    signal = _cosine(np.arange(num_steps + 1) / num_steps)
-    return np.minimum(1 - signal[1:] / signal[:-1], largest)
+    alphas_bar = _cosine(np.arange(num_steps + 1) / num_steps)
+    return np.minimum(1 - alphas_bar[1:] / alphas_bar[:-1], largest)
 
 
 def from_betas(betas: Betas) -> DiscreteSchedule:
-    """The schedule with these beta_1 .. beta_T; alpha-bar_0 = 1, alpha-bar_t = prod(1 - beta)."""
+    """Returns the schedule with these beta_1 .. beta_T: alpha-bar_t = prod(1 - beta)."""
     if not np.all((betas > 0) & (betas < 1)):
         raise ValueError("betas must lie strictly between 0 and 1")
     alphas_bar = np.concatenate([[1.0], np.cumprod(1 - betas)])
@@ -138,7 +138,7 @@ def from_alphas_bar(
     timesteps: Num[np.ndarray, "num_steps_plus_1"],
     beta_bounds: tuple[float, float] = (0.0, 1.0),
 ) -> DiscreteSchedule:
-    """The schedule with these alpha-bar_t: beta_t = 1 - alpha-bar_t / alpha-bar_{t-1}.
+    """Returns the schedule with these alpha-bar_t: beta_t = 1 - alpha-bar_t / alpha-bar_{t-1}.
 
     beta_bounds: beta_t is clipped into this interval (alpha-bar stays as given). The tables are
     computed in the precision of alphas_bar, float64 or float32.
@@ -167,10 +167,11 @@ def from_alphas_bar(
 def counted_from(
     schedule: DiscreteSchedule, first_timestep: int, rescale: bool = False
 ) -> DiscreteSchedule:
-    """The same chain, with a network that is told first_timestep in step 1, and so on up.
+    """Returns the same chain with the timesteps first_timestep, first_timestep + 1, ...
 
-    first_timestep: 1 as in DDPM's paper, or 0 as in most programs. Raises ValueError for another.
-    rescale: the network is told this times 1000 / num_steps, as in Improved DDPM's program.
+    first_timestep: the c_noise of step 1: 1 as in DDPM's paper, or 0 as in most programs. Raises
+    ValueError for another.
+    rescale: timesteps times 1000 / num_steps, as in Improved DDPM's program.
     """
     if first_timestep not in (0, 1):
         raise ValueError(f"first_timestep={first_timestep} must be 0 or 1")
@@ -179,11 +180,10 @@ def counted_from(
 
 
 def respace(schedule: DiscreteSchedule, steps: Positions) -> DiscreteSchedule:
-    """The chain that visits only these steps of `schedule` (Improved DDPM, section 4, eq. 19).
+    """Returns the chain of these steps of `schedule` only (Improved DDPM, section 4, eq. 19).
 
     steps: increasing positions in `schedule`, each in 1 .. num_steps. beta is recomputed from
-    alpha-bar, in its precision, and the network is still told the old timesteps. Must be called
-    outside jit.
+    alpha-bar, in its precision; the timesteps stay the old ones. Must be called outside jit.
     """
     steps = np.asarray(steps)
     valid = len(steps) > 0 and steps[0] >= 1 and steps[-1] <= schedule.num_steps
@@ -198,17 +198,17 @@ def respace(schedule: DiscreteSchedule, steps: Positions) -> DiscreteSchedule:
 
 
 def steps_by_stride(num_steps: int, stride: int) -> Positions:
-    """Every stride-th step, from the first: 1, 1 + stride, ... (the last may fall short of T)."""
+    """Returns every stride-th step from the first: 1, 1 + stride, ... (T may not be among them)."""
     if not 1 <= stride <= num_steps:
         raise ValueError(f"stride={stride} is not in 1..{num_steps}, the length of the chain")
     return np.arange(1, num_steps + 1, stride)
 
 
 def steps_by_count(num_steps: int, count: int, spacing: str = "ends") -> Positions:
-    """`count` evenly spaced steps.
+    """Returns `count` evenly spaced steps.
 
-    spacing: "ends" has both the first and the last step (1 and T; Improved DDPM, section 4),
-    "centered" the middles of `count` equal stretches (nice-diffusion).
+    spacing: "ends" includes both the first and the last step (1 and T; Improved DDPM, section 4),
+    "centered" is the middles of `count` equal stretches (nice-diffusion).
     """
     if not 1 <= count <= num_steps:
         raise ValueError(f"steps={count} is not in 1..{num_steps}, the length of the chain")

@@ -1,4 +1,4 @@
-"""Denoiser in, denoiser out: guidance, and a choice of variance.
+"""Guidance: functions from denoisers to denoisers.
 
 Wrappers compose; thresholding goes outermost, since it is not linear. `guide` puts them together.
 """
@@ -29,7 +29,7 @@ from diffusion_jax.diffusion.types import (
 
 
 def drop_labels(keys: Keys, labels: Labels, probability: Scalar, null_label: int) -> Labels:
-    """Each label with `probability` replaced by the null label, one draw for each example.
+    """Replaces labels by the null label, each with `probability` and its own key.
 
     Classifier-Free Diffusion Guidance (arXiv:2207.12598), algorithm 1. null_label is the number of
     classes, so that it is never a real class.
@@ -39,14 +39,14 @@ def drop_labels(keys: Keys, labels: Labels, probability: Scalar, null_label: int
 
 
 def with_condition(denoiser: ConditionalDenoiser, condition: Condition) -> Denoiser:
-    """The denoiser that has been told its condition (None for a model without one)."""
+    """Returns the denoiser with this condition (None for a model without one)."""
     return lambda x, level: denoiser(x, level, condition)
 
 
 def extrapolate(
     good: Prediction, bad: Prediction, guidance_scale: Scalar, *, guide_variance: bool = False
 ) -> Prediction:
-    """good + w (good - bad), for x0 and noise alike; the variance stays the good one's.
+    """Returns good + w (good - bad), for x0 and eps alike, with the variance of good.
 
     guide_variance: extrapolate the learned variance, too.
     """
@@ -68,13 +68,13 @@ def classifier_free(
     guide_variance: bool = False,
     rescale: Scalar | None = None,
 ) -> Denoiser:
-    """Classifier-free guidance. arXiv:2207.12598, eq. 6.
+    """Returns the denoiser with classifier-free guidance. arXiv:2207.12598, eq. 6.
 
     Both passes are one call of the network on twice the rows. It is vmapped over the two, so that
     every row has the same place in its batch as in a pass of its own.
 
     null: the null condition, in the shape of `condition`. guidance_scale: w in
-    noise = (1 + w) conditional - w unconditional. 0 is no guidance; the other convention,
+    eps = (1 + w) conditional - w unconditional. 0 is no guidance; the other convention,
     unconditional + s (conditional - unconditional), has s = 1 + w. guide_variance: extrapolate the
     learned variance, too, as the original does; otherwise the variance is the conditional pass's
     own. rescale: phi of `rescaled`, or None.
@@ -96,7 +96,7 @@ def classifier_free(
 def autoguidance(
     denoiser: Denoiser, weak: Denoiser, guidance_scale: Scalar, *, rescale: Scalar | None = None
 ) -> Denoiser:
-    """Away from what a weaker model says: D + w (D - D_weak). arXiv:2406.02507, eq. 3.
+    """Returns the denoiser D + w (D - D_weak), guided by a weaker model. arXiv:2406.02507, eq. 3.
 
     guidance_scale: w; their own scale is 1 + w. rescale: phi of `rescaled`, or None.
     """
@@ -110,7 +110,9 @@ def autoguidance(
 
 
 def within(interval: tuple[Scalar, Scalar], guided: Denoiser, unguided: Denoiser) -> Denoiser:
-    """Guided where low < noise / signal <= high; elsewhere the second pass is really skipped.
+    """Returns the denoiser that is guided where low < sigma / alpha <= high.
+
+    Elsewhere the second pass is not computed.
 
     Guidance in a limited interval (arXiv:2404.07724), eq. 5. interval: (low, high). The level must
     be one for the whole batch, as when sampling.
@@ -125,11 +127,11 @@ def within(interval: tuple[Scalar, Scalar], guided: Denoiser, unguided: Denoiser
 
 
 def rescaled(guided: Prediction, conditional: Prediction, level: Level, phi: Scalar) -> Prediction:
-    """The guided prediction, brought back to the conditional one's contrast.
+    """Rescales the guided prediction to the contrast of the conditional one.
 
     v_rescaled = v_guided std(v_conditional) / std(v_guided), for each image, and the result is
     phi v_rescaled + (1 - phi) v_guided. arXiv:2305.08891, eq. 15 and 16, with
-    v = (signal eps - noise x0) / sqrt(signal^2 + noise^2). phi: in [0, 1].
+    v = (alpha eps - sigma x0) / sqrt(alpha^2 + sigma^2). phi: in [0, 1].
     """
     a, s = per_image(level.alpha), per_image(level.sigma)
     size = jnp.sqrt(a**2 + s**2)
@@ -148,17 +150,17 @@ def rescaled(guided: Prediction, conditional: Prediction, level: Level, phi: Sca
 
 
 def fixed_variance(denoiser: Denoiser) -> Denoiser:
-    """The denoiser without its learned variance, which a loss without L_vlb does not train."""
+    """Drops the learned variance, which a loss without L_vlb does not train."""
     return lambda x, level: replace(denoiser(x, level), variance_fraction=None, log_variance=None)
 
 
 def at_levels_of(
     denoiser: ConditionalDenoiser, level_of: Callable[[Leaf], Level]
 ) -> ConditionalDenoiser:
-    """The denoiser, evaluated at the level of its own schedule that has the same noise / signal.
+    """Returns the denoiser, evaluated at the level of its own schedule with the same sigma / alpha.
 
-    A model that was trained with another schedule expects x at another scale and another
-    c_noise; x0 and eps are the same for both. level_of: maps sigma / alpha to its own level.
+    A model of another schedule takes x at another scale and another c_noise; x0 and eps are the
+    same for both. level_of: maps sigma / alpha to its own level.
     """
 
     def rescaled(x: Images, level: Level, condition: Condition) -> Prediction:
@@ -171,7 +173,7 @@ def at_levels_of(
 
 @dataclass(frozen=True)
 class Guidance:
-    """How a network's predictions are changed on their way to a solver.
+    """Settings of guidance and clipping.
 
     scale: w of `classifier_free` or `autoguidance`; None for neither, at half the cost. interval:
     where to guide, see `within`; None is everywhere. rescale: phi of `rescaled`; None for none.
@@ -201,19 +203,19 @@ def guide(
     weak: ConditionalDenoiser | None = None,
     log_probability: LogProbability | None = None,
 ) -> Denoiser:
-    """The denoiser that a solver is given.
+    """Returns the denoiser for a solver.
 
     null: the null condition, for classifier-free guidance; None if the model has none. weak: a
-    weaker model to guide with in place of the null condition. log_probability: of what was asked
-    for, by a classifier of noisy images. With none of them, nothing is guided.
+    weaker model to guide with in place of the null condition. log_probability: of the wanted
+    class, by a classifier of noisy images. With none of them, nothing is guided.
     """
-    told = with_condition(denoiser, condition)
+    unguided = with_condition(denoiser, condition)
     if settings.scale is None or (weak is None and null is None):
-        guided = told
+        guided = unguided
     else:
         if weak is not None:
             guided = autoguidance(
-                told, with_condition(weak, condition), settings.scale, rescale=settings.rescale
+                unguided, with_condition(weak, condition), settings.scale, rescale=settings.rescale
             )
         else:
             guided = classifier_free(
@@ -225,7 +227,7 @@ def guide(
                 rescale=settings.rescale,
             )
         if settings.interval is not None:
-            guided = within(settings.interval, guided, told)
+            guided = within(settings.interval, guided, unguided)
     if settings.classifier_scale is not None and log_probability is not None:
         guided = classifier_guidance(guided, log_probability, settings.classifier_scale)
     if not settings.learned_variance:

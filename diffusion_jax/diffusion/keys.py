@@ -1,7 +1,7 @@
 """Random keys, derived and never stored.
 
-seed -> purpose -> step -> example: a resumed run draws what the uninterrupted one would have drawn,
-and the same example gets the same noise however many devices share the batch.
+seed -> purpose -> step -> example: a resumed run draws the same numbers as an uninterrupted one,
+and an example has the same noise for any number of devices.
 """
 
 import zlib
@@ -14,7 +14,7 @@ from diffusion_jax.diffusion.types import Keys
 
 
 def derive(seed: int, purpose: str) -> Key[Array, ""]:
-    """The key of `seed` for one purpose ("init", "train", "sample").
+    """Returns the key of `seed` for one purpose ("init", "train", "sample").
 
     Raises ValueError unless the seed is a whole number in [0, 2^32).
     """
@@ -24,21 +24,21 @@ def derive(seed: int, purpose: str) -> Key[Array, ""]:
 
 
 def per_example(key: Key[Array, ""], examples: Int[Array, "batch"]) -> Keys:
-    """One key for each example, from its index in the global batch (or among the samples)."""
+    """Returns a key for each example, from its index in the global batch (or among the samples)."""
     return jax.vmap(jax.random.fold_in, (None, 0))(key, examples)
 
 
 def at_step(keys: Keys, step: Int[Array, ""] | int) -> Keys:
-    """Each example's key for one step of the sampling chain."""
+    """Returns the key of each example for one step of sampling."""
     return jax.vmap(jax.random.fold_in, (0, None))(keys, step)
 
 
 def split(keys: Keys, number: int) -> list[Keys]:
-    """`number` independent keys in place of each."""
+    """Returns `number` independent keys for each key."""
     parts = jax.vmap(lambda key: jax.random.split(key, number))(keys)
     return [parts[:, i] for i in range(number)]
 
 
 def normal(keys: Keys, shape: tuple[int, ...]) -> jax.Array:
-    """Standard normal float32 noise of this shape for each key."""
+    """Draws standard normal float32 noise of this shape for each key."""
     return jax.vmap(lambda key: jax.random.normal(key, shape))(keys)

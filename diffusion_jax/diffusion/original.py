@@ -1,4 +1,4 @@
-"""The mathematics of gmongaras/Diffusion_models_from_scratch where it is its own."""
+"""Schedule and variational bound of gmongaras/Diffusion_models_from_scratch."""
 
 from pathlib import Path
 
@@ -15,12 +15,12 @@ from diffusion_jax.diffusion.process import (
 from diffusion_jax.diffusion.step_coefficients import StepCoefficients
 from diffusion_jax.diffusion.types import Images, PerExample, Prediction
 
-# What beta is clipped into; alpha-bar stays as it is.
+# The interval that beta is clipped into; alpha-bar is not clipped again.
 BETA_BOUNDS = (1e-10, 0.999)
 
 
 def original_cosine_alphas_bar(num_steps: int) -> Table:
-    """The cosine alpha-bar as gmongaras/Diffusion_models_from_scratch computes it.
+    """Returns the cosine alpha-bar of gmongaras/Diffusion_models_from_scratch.
 
     alpha-bar_t = clip(f(t/T) / f(0), 1e-10, 0.999), at t = 0 too: the first 13 of 1000 steps are
     identical and samples keep noise of standard deviation sqrt(0.001).
@@ -39,12 +39,12 @@ def original_cosine_alphas_bar(num_steps: int) -> Table:
         here = table["num_steps"] == num_steps
         bits = cosine.view(np.int32)
         bits[table["index"][here]] += table["units"][here]
-    signal = cosine * cosine
-    return np.clip(signal / signal[0], float32(1e-10), float32(0.999))
+    square = cosine * cosine
+    return np.clip(square / square[0], float32(1e-10), float32(0.999))
 
 
 def original_cosine(num_steps: int) -> DiscreteSchedule:
-    """The schedule with this alpha-bar; beta is clipped to [1e-10, 0.999]."""
+    """Returns the schedule with this alpha-bar; beta is clipped to [1e-10, 0.999]."""
     table = original_cosine_alphas_bar(num_steps)
     return from_alphas_bar(table, np.arange(num_steps + 1), BETA_BOUNDS)
 
@@ -52,7 +52,7 @@ def original_cosine(num_steps: int) -> DiscreteSchedule:
 def original_vlb(
     step: StepCoefficients, x0: Images, x: Images, prediction: Prediction
 ) -> PerExample:
-    """One term of the variational bound as the original has it, mean nats.
+    """Computes a term of the original's variational bound, mean nats.
 
     log(sd_p / sd_q) + (var_q + (mean_q - mean_p)^2) / (2 var_p) - 1/2, at t = 1 as everywhere, with
     the predicted x0 clipped to [-1, 1] in mean_p.

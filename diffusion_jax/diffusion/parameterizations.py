@@ -1,8 +1,8 @@
-"""What a network estimates: the noise, the clean image, or something between the two.
+"""Parameterizations: the target of a network, such as eps or x0.
 
-A parameterization is three functions of the level. `scale_input` is the factor by which x is scaled
-for the network, `target` is what the network should estimate, and `solve` turns the estimate into
-x0 and noise. They hold at any level x = signal x0 + noise eps, whatever signal^2 + noise^2 is.
+A parameterization is three functions of the level. `scale_input` is the factor of x in the input of
+the network, `target` the quantity to estimate, and `solve` turns the estimate into x0 and eps. They
+hold at any level x = alpha x0 + sigma eps, for any alpha^2 + sigma^2.
 """
 
 from collections.abc import Callable
@@ -28,9 +28,10 @@ from diffusion_jax.diffusion.types import (
 
 @dataclass(frozen=True)
 class Parameterization:
-    """scale_input: level -> factor. target: (level, x0, noise) -> what the network estimates.
+    """The target of a network.
 
-    solve: (level, x, estimate of the target) -> (x0, noise).
+    scale_input: level -> factor. target: (level, x0, eps) -> target. solve: (level, x, estimate of
+    the target) -> (x0, eps).
     """
 
     scale_input: Callable[[Level], PerImage]
@@ -39,14 +40,14 @@ class Parameterization:
 
 
 def unit_variance(level: Level) -> PerImage:
-    """1 / sqrt(signal^2 + noise^2): data of variance 1 reach the network with variance 1."""
+    """1 / sqrt(alpha^2 + sigma^2): data of variance 1 reach the network with variance 1."""
     square = jnp.square(per_image(level.alpha)) + jnp.square(per_image(level.sigma))
     # Variance-preserving levels miss 1 only by float32's rounding: leave x unchanged there.
     return jnp.where(jnp.abs(square - 1) < 1e-6, 1.0, 1 / jnp.sqrt(square))
 
 
 def unchanged(level: Level) -> PerImage:
-    """1: x reaches the network as it is."""
+    """1: the input of the network is x."""
     return jnp.ones_like(per_image(level.alpha))
 
 
@@ -54,7 +55,7 @@ def eps() -> Parameterization:
     """The target is eps. DDPM (arXiv:2006.11239), section 3.2."""
     return Parameterization(
         unit_variance,
-        lambda level, x0, noise: noise,
+        lambda level, x0, eps: eps,
         lambda level, x, estimate: (x0_from_eps(level, x, estimate), estimate),
     )
 
@@ -63,16 +64,16 @@ def x0() -> Parameterization:
     """The target is x0."""
     return Parameterization(
         unit_variance,
-        lambda level, x0, noise: x0,
+        lambda level, x0, eps: x0,
         lambda level, x, estimate: (estimate, eps_from_x0(level, x, estimate)),
     )
 
 
 def v() -> Parameterization:
-    """The target is signal eps - noise x0. Progressive distillation (arXiv:2202.00512), app. D."""
+    """The target is alpha eps - sigma x0. Progressive distillation (arXiv:2202.00512), app. D."""
 
-    def target(level: Level, x0: Images, noise: Images) -> Images:
-        return per_image(level.alpha) * noise - per_image(level.sigma) * x0
+    def target(level: Level, x0: Images, eps: Images) -> Images:
+        return per_image(level.alpha) * eps - per_image(level.sigma) * x0
 
     def solve(level: Level, x: Images, v: Images) -> tuple[Images, Images]:
         a, s = per_image(level.alpha), per_image(level.sigma)
@@ -83,13 +84,13 @@ def v() -> Parameterization:
 
 
 def velocity() -> Parameterization:
-    """The target is eps - x0, the velocity dx/du of a flow whose signal is 1 - u and noise u.
+    """The target is eps - x0, the velocity dx/du of a flow with alpha = 1 - u and sigma = u.
 
     Rectified flow (arXiv:2209.03003), eq. 1, with time turned around.
     """
 
-    def target(level: Level, x0: Images, noise: Images) -> Images:
-        return noise - x0
+    def target(level: Level, x0: Images, eps: Images) -> Images:
+        return eps - x0
 
     def solve(level: Level, x: Images, velocity: Images) -> tuple[Images, Images]:
         a, s = per_image(level.alpha), per_image(level.sigma)
@@ -101,9 +102,9 @@ def velocity() -> Parameterization:
 def edm(*, sigma_data: float = 0.5) -> Parameterization:
     """The target is F in x0 = c_skip x + c_out F(c_in x). EDM (arXiv:2206.00364), eq. 7.
 
-    With r^2 = noise^2 + signal^2 sigma_data^2: c_in = 1 / r, c_skip = signal sigma_data^2 / r^2 and
-    c_out = noise sigma_data / r, which are those of table 1 where signal = 1. c_noise, what the
-    network is told, is the schedule's c_noise. sigma_data: the standard deviation of the data.
+    With r^2 = sigma^2 + alpha^2 sigma_data^2: c_in = 1 / r, c_skip = alpha sigma_data^2 / r^2 and
+    c_out = sigma sigma_data / r, as in table 1 where alpha = 1. c_noise is the schedule's.
+    sigma_data: the standard deviation of the data.
     """
 
     check_positive(sigma_data=sigma_data)
@@ -111,9 +112,9 @@ def edm(*, sigma_data: float = 0.5) -> Parameterization:
     def scale_input(level: Level) -> PerImage:
         return 1 / _root(level, sigma_data)
 
-    def target(level: Level, x0: Images, noise: Images) -> Images:
+    def target(level: Level, x0: Images, eps: Images) -> Images:
         a, s = per_image(level.alpha), per_image(level.sigma)
-        return (s * x0 - a * sigma_data**2 * noise) / (sigma_data * _root(level, sigma_data))
+        return (s * x0 - a * sigma_data**2 * eps) / (sigma_data * _root(level, sigma_data))
 
     def solve(level: Level, x: Images, estimate: Images) -> tuple[Images, Images]:
         a, s = per_image(level.alpha), per_image(level.sigma)
@@ -125,12 +126,12 @@ def edm(*, sigma_data: float = 0.5) -> Parameterization:
 
 
 def _root(level: Level, sigma_data: float) -> PerImage:
-    """r = sqrt(noise^2 + signal^2 sigma_data^2), the standard deviation of x."""
-    signal, noise = per_image(level.alpha), per_image(level.sigma)
-    return jnp.sqrt(noise**2 + (signal * sigma_data) ** 2)
+    """r = sqrt(sigma^2 + alpha^2 sigma_data^2), the standard deviation of x."""
+    alpha, sigma = per_image(level.alpha), per_image(level.sigma)
+    return jnp.sqrt(sigma**2 + (alpha * sigma_data) ** 2)
 
 
-# What `config.parameterization` can be. Options are keyword arguments, and a section of the config.
+# The choices of `config.parameterization.name`. Options are keyword arguments, and a section.
 PARAMETERIZATIONS: dict[str, Callable[..., Parameterization]] = {
     "eps": eps,
     "x0": x0,
@@ -164,14 +165,14 @@ def to_prediction(
     parameterization: Parameterization, x: Images, level: Level, output: NetworkOutput
 ) -> Prediction:
     """Converts a network output to x0 and eps, with the learned variance."""
-    x0, noise = parameterization.solve(level, x, output.estimate)
-    return Prediction(x0, noise, output.variance_fraction, output.log_variance)
+    x0, eps = parameterization.solve(level, x, output.estimate)
+    return Prediction(x0, eps, output.variance_fraction, output.log_variance)
 
 
 def denoiser_from_network(
     network: NetworkFunction, parameterization: Parameterization
 ) -> ConditionalDenoiser:
-    """The denoiser that a network makes."""
+    """Returns the denoiser of a network."""
 
     def denoiser(x: Images, level: Level, condition: Condition) -> Prediction:
         output = apply_network(network, parameterization, x, level, condition)

@@ -1,8 +1,9 @@
 """The forward process q and the reverse process p, one function per equation.
 
-Throughout, x0 and x are images (batch, height, width, channels) with x0 in [-1, 1]; `now` is the
-level of x, and `next` the less noisy one after it. "DDPM" is arXiv:2006.11239, "Improved DDPM"
-arXiv:2102.09672; their alpha-bar is signal^2, and 1 - alpha-bar is noise^2.
+Throughout, x0 and x are images (batch, height, width, channels) with x0 in [-1, 1]; `step` has the
+coefficients of the step from the level of x to a less noisy one, `next`. "DDPM" is
+arXiv:2006.11239, "Improved DDPM" arXiv:2102.09672; their alpha-bar is alpha^2, and
+1 - alpha-bar is sigma^2.
 """
 
 from dataclasses import replace
@@ -22,33 +23,33 @@ from diffusion_jax.diffusion.types import (
 
 
 def per_image(number: Leaf) -> PerImage:
-    """A number of a level, as float32 and in a shape that multiplies a batch of images."""
+    """Returns a number of a level as float32, in a shape that multiplies a batch of images."""
     number = jnp.asarray(number, jnp.float32)
     return number if number.ndim == 0 else number[:, None, None, None]
 
 
 def mean_per_example(values: Images) -> PerExample:
-    """The mean over height, width and channels."""
+    """Returns the mean over height, width and channels."""
     return jnp.mean(values, axis=(1, 2, 3))
 
 
 def q_sample(level: Level, x0: Images, noise: Images) -> Images:
-    """Draws x ~ q(x | x0) = N(signal x0, noise^2 I). DDPM eq. 4."""
+    """Samples x ~ q(x | x0) = N(alpha x0, sigma^2 I). DDPM eq. 4."""
     return per_image(level.alpha) * x0 + per_image(level.sigma) * noise
 
 
-def x0_from_eps(level: Level, x: Images, noise: Images) -> Images:
-    """x0 = (x - noise eps) / signal: `q_sample` solved for x0."""
-    return (x - per_image(level.sigma) * noise) / per_image(level.alpha)
+def x0_from_eps(level: Level, x: Images, eps: Images) -> Images:
+    """x0 = (x - sigma eps) / alpha: `q_sample` solved for x0."""
+    return (x - per_image(level.sigma) * eps) / per_image(level.alpha)
 
 
 def eps_from_x0(level: Level, x: Images, x0: Images) -> Images:
-    """eps = (x - signal x0) / noise: `q_sample` solved for the noise."""
+    """eps = (x - alpha x0) / sigma: `q_sample` solved for eps."""
     return (x - per_image(level.alpha) * x0) / per_image(level.sigma)
 
 
 def posterior_mean(step: StepCoefficients, x0: Images, x: Images) -> Images:
-    """The mean of q(x_next | x, x0). DDPM eq. 7.
+    """Returns the mean of q(x_next | x, x0). DDPM eq. 7.
 
     In the terms of DDPM:
     sqrt(abar_{t-1}) beta_t / (1 - abar_t) x0 + sqrt(alpha_t) (1 - abar_{t-1}) / (1 - abar_t) x_t.
@@ -59,7 +60,7 @@ def posterior_mean(step: StepCoefficients, x0: Images, x: Images) -> Images:
 def q_posterior(step: StepCoefficients, x0: Images, x: Images) -> Gaussian:
     """q(x_next | x, x0). DDPM eq. 6.
 
-    At the clean image its variance is truly 0; it is given as in the step before.
+    The variance at the clean image is 0; the one of the step before stands in for it.
     """
     return Gaussian(posterior_mean(step, x0, x), per_image(step.log_posterior_variance))
 
@@ -67,8 +68,8 @@ def q_posterior(step: StepCoefficients, x0: Images, x: Images) -> Gaussian:
 def learned_log_variance(step: StepCoefficients, prediction: Prediction) -> Images | None:
     """log sigma^2 = v log beta_t + (1 - v) log beta-tilde_t. Improved DDPM eq. 15.
 
-    Or what the network says of it directly; None if it has learned no variance. v is unbounded; the
-    result is kept within +-30, where exp is still harmless.
+    Or the log variance that the network learned directly; None without a learned variance. v is
+    unbounded; the result is clipped to +-30, where exp is still harmless.
     """
     log_variance, v = prediction.log_variance, prediction.variance_fraction
     if v is not None:
@@ -86,13 +87,13 @@ def small_log_variance(step: StepCoefficients) -> PerImage:
 def large_log_variance(step: StepCoefficients) -> PerImage:
     """log beta, of q(x | x_next): right for data that are standard normal. DDPM section 3.2.
 
-    At the clean image it is the small one, with which the decoder is more likely.
+    At the clean image it is the small one, with which the decoder has a higher likelihood.
     """
     log_beta = jnp.log(per_image(step.beta))
     return jnp.where(per_image(step.posterior_variance) > 0, log_beta, small_log_variance(step))
 
 
-# What the variance of p can be where none is learned.
+# The choices of the variance of p where none is learned.
 FIXED_VARIANCES = {"small": small_log_variance, "large": large_log_variance}
 
 
@@ -109,5 +110,5 @@ def p_distribution(
 
 
 def clip_prediction(prediction: Prediction) -> Prediction:
-    """The same prediction with x0 clipped to [-1, 1]; the noise stays as it was."""
+    """Returns the prediction with x0 clipped to [-1, 1] and eps unchanged."""
     return replace(prediction, x0=jnp.clip(prediction.x0, -1, 1))

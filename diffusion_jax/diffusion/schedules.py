@@ -88,7 +88,7 @@ def cosine(
     return discrete_schedules.counted_from(schedule, first_timestep, rescale_timesteps)
 
 
-# What `config.schedule.name` can be. Options are keyword arguments, and a section of the config.
+# The choices of `config.schedule.name`. Options are keyword arguments, and a config section.
 SCHEDULES = {
     "linear": linear,
     "cosine": cosine,

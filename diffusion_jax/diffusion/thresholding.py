@@ -1,6 +1,6 @@
 """Thresholding: wrappers that keep the predicted x0 in the range of images.
 
-Large guidance scales push x0 out of [-1, 1], which no image in the data is.
+Large guidance scales push x0 out of [-1, 1], the range of the data.
 """
 
 from dataclasses import replace
@@ -12,7 +12,7 @@ from diffusion_jax.diffusion.types import Denoiser, Images, Level, Prediction, S
 
 
 def clip_x0(denoiser: Denoiser) -> Denoiser:
-    """The predicted x0 clipped to [-1, 1], and the noise that goes with it recomputed."""
+    """Clips the predicted x0 to [-1, 1], and recomputes eps from it."""
 
     def clipped(x: Images, level: Level) -> Prediction:
         prediction = clip_prediction(denoiser(x, level))
@@ -22,15 +22,15 @@ def clip_x0(denoiser: Denoiser) -> Denoiser:
 
 
 def clip_x0_alone(denoiser: Denoiser) -> Denoiser:
-    """The predicted x0 clipped to [-1, 1]; the noise stays, though it no longer goes with it."""
+    """Clips the predicted x0 to [-1, 1]; eps is unchanged, though it no longer fits x0."""
     return lambda x, level: clip_prediction(denoiser(x, level))
 
 
 def dynamic_threshold(denoiser: Denoiser, quantile: Scalar) -> Denoiser:
-    """x0 clipped to [-s, s] and divided by s, with s the quantile of |x0|, but at least 1.
+    """Clips x0 to [-s, s] and divides by s, with s the quantile of |x0|, but at least 1.
 
-    Imagen (arXiv:2205.11487), section 2.3. s is computed for each image. The noise that goes with
-    the new x0 is recomputed. quantile: in (0, 1], such as 0.995.
+    Imagen (arXiv:2205.11487), section 2.3. s is computed for each image. eps is recomputed from
+    the new x0. quantile: in (0, 1], such as 0.995.
     """
 
     def thresholded(x: Images, level: Level) -> Prediction:

@@ -1,4 +1,4 @@
-"""Which levels training draws, and how much an example then counts.
+"""Timestep sampling and importance weights.
 
 "Improved DDPM" is arXiv:2102.09672.
 """
@@ -17,11 +17,12 @@ from diffusion_jax.diffusion.types import Keys, Leaf, PerExample, Steps
 
 @dataclass(frozen=True)
 class TimestepSampler:
-    """init: () -> what is known of the losses at the start; None if nothing is ever known.
+    """The distribution of the levels in training.
 
+    init: () -> the history of the losses at the start; None without a history.
     draw: (keys, history) -> (positions of the schedule, weights of the loss), (batch,) each.
-    update: (history, positions, losses) -> history, for a whole batch of all devices. part: which
-    of the values of `diffusion_loss` those losses are.
+    update: (history, positions, losses) -> history, for a whole batch of all devices.
+    part: the value of `diffusion_loss` that is in the history.
     """
 
     init: Callable[[], PyTree]
@@ -31,7 +32,7 @@ class TimestepSampler:
 
 
 def uniform(schedule: Schedule) -> TimestepSampler:
-    """As the schedule draws them; all count the same."""
+    """The distribution of the schedule itself; all examples have weight 1."""
     return TimestepSampler(
         init=lambda: None,
         draw=lambda keys, history: (schedule.draw(keys), jnp.ones(keys.shape)),
@@ -49,10 +50,10 @@ def loss_second_moment(
 ) -> TimestepSampler:
     """p_t proportional to sqrt(E[L_t^2]), and L_t / (T p_t) as the loss. Improved DDPM, eq. 18.
 
-    E[L_t^2] is the mean of the last `memory` losses of each step; until all steps have so many, t
-    is uniform. uniform_part: of the probability, spread evenly. part: what L_t is, "loss" or "vlb".
+    E[L_t^2] is the mean of the last `memory` losses of each step; until all steps have them, t is
+    uniform. uniform_part: a part of the probability, spread evenly. part: L_t, "loss" or "vlb".
     reweight: False leaves out the division by T p_t, as gmongaras/Diffusion_models_from_scratch
-    does; what is minimized is then another loss.
+    does; this minimizes another loss.
     Raises ValueError for a continuous schedule, which has no steps.
     """
     if schedule.num_steps is None:
@@ -82,7 +83,7 @@ def loss_second_moment(
         # How many examples of the same step come before this one in the batch.
         rank = jnp.sum(jnp.tril(same, -1), axis=1)
         place = (history["seen"][index] + rank) % memory
-        # Those that later ones of the batch would overwrite are left out.
+        # Losses that later ones of the batch would overwrite are left out.
         kept = rank >= jnp.sum(same, axis=1) - memory
         row = jnp.where(kept, index, count)
         return {
@@ -93,7 +94,7 @@ def loss_second_moment(
     return TimestepSampler(init, draw, update, part)
 
 
-# What `config.timesteps.name` can be. Options are keyword arguments, and a section of the config.
+# The choices of `config.timesteps.name`. Options are keyword arguments, and a config section.
 TIMESTEPS: dict[str, Callable[..., TimestepSampler]] = {
     "uniform": uniform,
     "loss_second_moment": loss_second_moment,

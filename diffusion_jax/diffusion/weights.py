@@ -1,9 +1,9 @@
-"""Weights of the loss: how much a level of noise counts.
+"""Weights of the loss over the noise levels.
 
 The loss is weight(level) times the squared error of the parameterization's target. The papers weigh
 the error of x0 or of eps instead. A weight therefore also takes `gain`, the derivative of x0 with
 respect to the target at a given x: (error of x0)^2 = gain^2 (error of the target)^2, and the error
-of eps is signal / noise times that of x0. SNR = signal^2 / noise^2.
+of eps is alpha / sigma times the error of x0. SNR = alpha^2 / sigma^2.
 """
 
 from collections.abc import Callable
@@ -33,9 +33,9 @@ def min_snr(level: Level, gain: PerExample, *, gamma: float = 5.0) -> PerExample
 def sigmoid(level: Level, gain: PerExample, *, bias: float = 2.0) -> PerExample:
     """sigmoid(bias - log SNR) of the error of eps. VDM++ (arXiv:2303.00848), section 5.
 
-    Their weight also has a factor -d log SNR / dt, which makes it independent of how levels are
-    drawn; it is left out here. bias: the log-SNR below which levels count; Simpler Diffusion
-    (arXiv:2410.19324) moves it with the resolution.
+    Their weight also has a factor -d log SNR / dt, which makes it independent of the
+    distribution of the levels; it is left out here. bias: the log-SNR below which levels count;
+    Simpler Diffusion (arXiv:2410.19324) moves it with the resolution.
     """
     snr = _snr(level)
     return jax.nn.sigmoid(bias - jnp.log(snr)) * snr * gain**2
@@ -50,7 +50,7 @@ def edm(level: Level, gain: PerExample, *, sigma_data: float = 0.5) -> PerExampl
     return (1 / sigma_data**2 + _snr(level)) * gain**2
 
 
-# What `config.loss.weight` can be. Options are keyword arguments, and a section of the config.
+# The choices of `config.loss.weight`. Options are keyword arguments, and a config section.
 WEIGHTS: dict[str, Weight] = {
     "uniform": uniform,
     "min_snr": min_snr,
@@ -60,7 +60,7 @@ WEIGHTS: dict[str, Weight] = {
 
 
 def gain(parameterization: Parameterization, level: Level) -> PerExample:
-    """The derivative of x0 with respect to the target at fixed x; a function of the level."""
+    """Returns the derivative of x0 with respect to the target at fixed x, for each level."""
     shape = (*jnp.shape(level.alpha), 1, 1, 1)
     x0, _ = parameterization.solve(level, jnp.zeros(shape), jnp.ones(shape))
     return x0[:, 0, 0, 0]
