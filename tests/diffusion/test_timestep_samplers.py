@@ -101,7 +101,7 @@ def test_the_history_can_be_of_the_bound(tmp_path):
     assert_allclose(mean, line["vlb"], rtol=1e-5)
     assert abs(line["vlb"] - line["loss"]) > 0.01
     config.update_from_flattened_dict({"model.learn_variance": False, "loss.kind": "simple"})
-    with pytest.raises(ValueError, match=r"part=vlb is of a bound, which loss\.kind=simple"):
+    with pytest.raises(ValueError, match=r"part=vlb needs a bound, which loss\.kind=simple"):
         Experiment.from_config(config)
 
 
