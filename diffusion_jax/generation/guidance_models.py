@@ -112,7 +112,7 @@ def _load(config: ConfigDict, field: str) -> tuple[Experiment, PyTree]:
     name = config.sampling[field]
     workdir = Path(name).expanduser()
     try:
-        experiment = Experiment.from_config(load_config(workdir))
+        experiment = Experiment.from_config(load_config(workdir), training=False)
         guide = experiment.config
         if experiment.model.classifies != (field == "classifier"):
             raise ValueError(f"a run of model.name={guide.model.name} is no {NOUNS[field]}")

@@ -47,7 +47,7 @@ def imported_state(
     adam: the optimizer's state; None: freshly initialized. averaged: the EMA parameters; None: the
     same as the parameters.
     """
-    shapes = jax.eval_shape(Experiment.from_config(config).optimizer.init, params)
+    shapes = jax.eval_shape(Experiment.from_config(config).training.optimizer.init, params)
     opt_state = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
     if adam is not None:
         count = np.array(adam.count, np.int32)
@@ -109,7 +109,7 @@ def read_weights(
     """
 
     def fresh() -> TrainState:
-        model, optimizer = make_model(config), Experiment.from_config(config).optimizer
+        model, optimizer = make_model(config), Experiment.from_config(config).training.optimizer
         return init_state(model, optimizer, config.seed, config.data.resolution)
 
     like = jax.eval_shape(fresh)

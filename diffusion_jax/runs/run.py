@@ -305,7 +305,7 @@ def load(workdir: str | Path, *, checkpoint: int | None = None, ema: bool = True
         FileNotFoundError, ValueError: if there is no such run or checkpoint, or it is unreadable.
     """
     folder = Path(workdir).expanduser()
-    experiment = Experiment.from_config(load_config(folder))
+    experiment = Experiment.from_config(load_config(folder), training=False)
     step, params = load_params(folder, experiment, checkpoint=checkpoint, ema=ema)
     return Run(folder, experiment, load_classes(folder), step, params, ema=ema)
 

@@ -135,7 +135,7 @@ def train(config: ConfigDict, workdir: Path) -> TrainState:
             elif start:
                 reporter.say(f"Resuming from the checkpoint of step {start}")
             loop = TrainingLoop(
-                experiment.loop,
+                experiment.training.loop,
                 step=compile_step(experiment, sharding),
                 batches=training_batches(config, source, seen),
                 reporter=reporter,
@@ -146,7 +146,7 @@ def train(config: ConfigDict, workdir: Path) -> TrainState:
                 recover=Recovery(
                     checkpoints,
                     roll_back=config.roll_back,
-                    learning_rate=experiment.learning_rate,
+                    learning_rate=experiment.training.learning_rate,
                     shapes=shapes,
                     sharding=sharding,
                     log=reporter.say,
@@ -160,11 +160,11 @@ def init_experiment(experiment: Experiment) -> TrainState:
     """Returns the state before the first step; under jax.eval_shape, its shapes."""
     return init_state(
         experiment.model,
-        experiment.optimizer,
+        experiment.training.optimizer,
         experiment.config.seed,
         experiment.config.data.resolution,
-        experiment.timesteps.init(),
-        second=experiment.second_ema is not None,
+        experiment.training.timesteps.init(),
+        second=experiment.training.second_ema is not None,
     )
 
 
@@ -173,7 +173,7 @@ def make_sharding(experiment: Experiment) -> Sharding:
     if not experiment.config.shard_state:
         return Replicated()
     shapes = jax.eval_shape(partial(init_experiment, experiment))
-    return Sharded(experiment.optimizer, shapes)
+    return Sharded(experiment.training.optimizer, shapes)
 
 
 def compile_step(
@@ -188,13 +188,13 @@ def make_step(
 ) -> Callable[[TrainState, PyTree], tuple[TrainState, Metrics]]:
     """Returns the per-device training step."""
     return make_train_step(
-        experiment.objective,
-        experiment.optimizer,
-        experiment.timesteps,
+        experiment.training.objective,
+        experiment.training.optimizer,
+        experiment.training.timesteps,
         seed=experiment.config.seed,
-        micro_batches=experiment.loop.micro_batches,
-        average=experiment.ema,
-        second_average=experiment.second_ema,
+        micro_batches=experiment.training.loop.micro_batches,
+        average=experiment.training.ema,
+        second_average=experiment.training.second_ema,
         constrain=experiment.model.constrained,
         sharding=sharding,
     )
@@ -207,7 +207,7 @@ def _fine_tuned(state: TrainState, init_from: str) -> tuple[TrainState, list[str
     """
     workdir = Path(init_from).expanduser()
     try:
-        other = Experiment.from_config(_config_of(init_from))
+        other = Experiment.from_config(_config_of(init_from), training=False)
         step, params = load_params(workdir, other)
         state, transferred = fine_tuning.transfer(state, params)
     except (ValueError, FileNotFoundError) as error:

@@ -73,12 +73,12 @@ def test_warm_up_and_decay_follow_the_steps_unless_they_are_given():
     config = tiny_config(
         steps=40, optimizer__warmup_steps=None, optimizer__decay="cosine", optimizer__b1=0.8
     )
-    rate = Experiment.from_config(config).learning_rate
+    rate = Experiment.from_config(config).training.learning_rate
     assert float(rate(2)) == pytest.approx(1e-3)
     assert float(rate(40)) == pytest.approx(0, abs=1e-9)
     longer = schema.from_values(json.loads(json.dumps(config.to_dict())), base.get_config())
     longer.steps = 80
-    rate = Experiment.from_config(longer).learning_rate
+    rate = Experiment.from_config(longer).training.learning_rate
     assert float(rate(4)) == pytest.approx(1e-3)
     assert float(rate(40)) > 4e-4
     assert float(rate(80)) == pytest.approx(0, abs=1e-9)
@@ -92,7 +92,7 @@ def test_parameterization_and_weight_have_one_sigma_data():
     experiment = Experiment.from_config(config)
     level = experiment.schedule.level(jnp.array([10, 500, 900]))
     gain = weights.gain(experiment.parameterization, level)
-    np.testing.assert_allclose(experiment.weight(level, gain), 1, rtol=1e-4)
+    np.testing.assert_allclose(experiment.training.weight(level, gain), 1, rtol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -215,9 +215,9 @@ def batch_of(config) -> dict[str, np.ndarray]:
 
 
 def fresh(config):
-    history = Experiment.from_config(config).timesteps.init()
-    second = Experiment.from_config(config).second_ema is not None
-    model, optimizer = make_model(config), Experiment.from_config(config).optimizer
+    history = Experiment.from_config(config).training.timesteps.init()
+    second = Experiment.from_config(config).training.second_ema is not None
+    model, optimizer = make_model(config), Experiment.from_config(config).training.optimizer
     return init_state(model, optimizer, config.seed, config.data.resolution, history, second=second)
 
 

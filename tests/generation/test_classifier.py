@@ -113,7 +113,7 @@ def test_a_classifier_is_trained_on_noisy_images_at_the_level_that_it_is_told(sc
         listener,
         schedule,
         Experiment.from_config(config).parameterization,
-        Experiment.from_config(config).timesteps,
+        Experiment.from_config(config).training.timesteps,
     )
     logits = jax.random.normal(jax.random.key(1), (512, 10))
     batch = {"image": jnp.full((512, 8, 8, 1), 255, jnp.uint8)}  # x0 = 1 everywhere

@@ -184,7 +184,7 @@ def test_the_config_can_name_a_weaker_run(tmp_path, ordinary_promotion):
         config.sampling.autoguidance_checkpoint = step if step == 2 else None  # the newest
         named = Sampler.from_experiment(Experiment.from_config(config), batch_size=8)
         assert_array_equal(named(params, LABELS, seed=1)[0], images[step])
-        config.sampling.autoguidance = None
+        config.sampling.update(autoguidance=None, autoguidance_checkpoint=None)
     assert np.abs(images[2] - images[3]).max() > 1e-6
     config.sampling.autoguidance = str(tmp_path / "weak")
     config.label_dropout = 0.0

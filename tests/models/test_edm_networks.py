@@ -116,7 +116,7 @@ def test_edm2_is_fixed_where_it_is_not_trained(edm2):
     _, config, raw = edm2
     model = make_model(config)
     config = with_settings(config, {"optimizer.weight_decay": 0.5, "optimizer.warmup_steps": 0})
-    optimizer = Experiment.from_config(config).optimizer
+    optimizer = Experiment.from_config(config).training.optimizer
 
     @jax.jit
     def updated(raw):

@@ -242,7 +242,7 @@ def test_everything_is_packaged():
         str(path.parent.relative_to(ROOT)).replace("/", ".")
         for path in (ROOT / "diffusion_jax").rglob("__init__.py")
     }
-    bundled = {f"diffusion_jax.bundled.{name}" for name in ("configs", "scripts")}
+    bundled = {f"diffusion_jax.bundled.{name}" for name in ("configs", "scripts", "scripts.cli")}
     assert set(project["tool"]["setuptools"]["packages"]) == packages | bundled
     of_data = project["tool"]["setuptools"]["package-data"]
     covered = [
@@ -269,7 +269,7 @@ def test_the_command_runs_the_scripts(monkeypatch, capsys):
         assert command.sys.argv == [f"diffusion-jax {given}", "--workdir", "x"]
         assert command.sys.path[0] == str(named_configs.ROOT)
     scripts = {path.stem for path in (ROOT / "scripts").glob("*.py")}
-    assert {command.MODULES.get(name, name) for name in command.COMMANDS} <= scripts | {"play"}
+    assert set(command.COMMANDS) <= scripts
     monkeypatch.setattr(command.sys, "argv", ["diffusion-jax", "sampel"])
     with pytest.raises(SystemExit) as stopped:
         command.main()

@@ -17,7 +17,7 @@ from reliability import flips
 from reliability.runs import left_behind
 from tiny import tiny_transformer_config as tiny_config
 
-from diffusion_jax.config import experiment
+from diffusion_jax.config import training
 from diffusion_jax.config.experiment import Experiment
 from diffusion_jax.config.schema import model_section
 from diffusion_jax.runs.train import init_experiment, train
@@ -144,7 +144,7 @@ class Poisoned:
     """Infinite losses in some steps, marked in their batches."""
 
     def __init__(self, monkeypatch, steps):
-        batches, objective = OURS.training_batches, experiment._make_objective
+        batches, objective = OURS.training_batches, training._make_objective
 
         def training_batches(config, source, start):
             first = start // config.batch_size + 1
@@ -162,7 +162,7 @@ class Poisoned:
             return poisoned
 
         monkeypatch.setattr(OURS, "training_batches", training_batches)
-        monkeypatch.setattr(experiment, "_make_objective", make_objective)
+        monkeypatch.setattr(training, "_make_objective", make_objective)
 
 
 def test_non_finite_steps_are_skipped_and_counted(tmp_path, monkeypatch, capsys):

@@ -73,7 +73,9 @@ def test_one_step_makes_the_moments_that_the_original_saved(imported, step):
     state = imported_state(config, imported.params, 1)
     new = jax.jit(
         partial(
-            apply_gradients, optimizer=Experiment.from_config(config).optimizer, average=AVERAGE
+            apply_gradients,
+            optimizer=Experiment.from_config(config).training.optimizer,
+            average=AVERAGE,
         )
     )(state, step[2])
     theirs, _ = adam_state(imported)
@@ -102,7 +104,7 @@ def test_a_step_goes_on_from_the_imported_moments(imported, step):
     config = original_config.get_config()
     config.update_from_flattened_dict(settings)
     state = imported_state(config, imported.params, 2, theirs)
-    optimizer = Experiment.from_config(config).optimizer
+    optimizer = Experiment.from_config(config).training.optimizer
     new = jax.jit(partial(apply_gradients, optimizer=optimizer, average=AVERAGE))(state, step[2])
 
     def by_hand(p, mu, nu, gradient):
