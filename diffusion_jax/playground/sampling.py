@@ -87,9 +87,11 @@ def sample_live(
     updates: queue.Queue = queue.Queue()
     result = Future()
 
+    def watch(*update: Any) -> None:
+        updates.put(update)
+
     def sample() -> None:
         try:
-            watch = lambda *rows: updates.put(rows)  # noqa: E731
             pixels, _ = run.draw(sampler, experiment, chosen, seed=seed, watch=watch)
             result.set_result(pixels)
         except BaseException as error:

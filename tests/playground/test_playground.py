@@ -135,8 +135,9 @@ def test_a_model_without_classes(plain):
 
 def test_a_classifier_has_no_page():
     config = tiny_config(loss__kind="cross_entropy", label_dropout=0.0, sampling__guidance=0.0)
-    config.model = model_section("noisy_classifier", channels=1, num_classes=10, width=8)
-    run = Run(Path("classifier"), config, [], 0, {})
+    small = {"width": 8, "multipliers": (1,), "attention": (), "head_channels": 8}
+    config.model = model_section("noisy_classifier", channels=1, num_classes=10, **small)
+    run = Run(Path("classifier"), Experiment.from_config(config), [], 0, {})
     with pytest.raises(ValueError, match="is a classifier"):
         sampling.run_settings(run)
 
