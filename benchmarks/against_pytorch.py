@@ -36,7 +36,7 @@ def main() -> None:
 
     config = measure.config_from_flags().copy_and_resolve_references()
     Experiment.from_config(config)
-    pytorch_unet.check(config.model)
+    pytorch_unet.check(config)
     # Of a GPU, JAX would take three quarters for itself.
     os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.4")
     names = ["JAX", "PyTorch", *(["PyTorch compiled"] if COMPILE.value else [])]

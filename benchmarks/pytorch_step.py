@@ -88,7 +88,7 @@ class Trainer:
         self, config: ConfigDict, device: str, layout: torch.memory_format, *, compiled: bool
     ) -> None:
         self.config, self.device, self.layout = config, device, layout
-        self.network = pytorch_unet.from_config(config.model).to(device, memory_format=layout)
+        self.network = pytorch_unet.from_config(config).to(device, memory_format=layout)
         loss = HybridLoss(Experiment.from_config(config).schedule, config.loss.vlb_weight).to(
             device
         )

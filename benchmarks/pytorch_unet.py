@@ -170,15 +170,19 @@ class UNet(nn.Module):
         return self.noise_head(noise), self.variance_head(variance)
 
 
-def from_config(model: ConfigDict) -> UNet:
+def from_config(config: ConfigDict) -> UNet:
     """The network of config.model, with fresh parameters. Raises ValueError for another one."""
-    check(model)
+    check(config)
+    model = config.model
     fields = ("channels", "num_classes", "width", "levels", "growth", "blocks")
     return UNet(**{name: model[name] for name in (*fields, "time_dim", "label_dim")})
 
 
-def check(model: ConfigDict) -> None:
+def check(config: ConfigDict) -> None:
     """Raises ValueError for a network that is not written in PyTorch here."""
+    model = config.model
+    if config.original_quirks:
+        raise ValueError("original_quirks=True must be False in PyTorch here")
     if model.name != "unet":
         raise ValueError(f"model.name={model.name}: only unet is written in PyTorch here")
     names = {name.strip() for name in model.blocks.split(",")}
@@ -186,8 +190,7 @@ def check(model: ConfigDict) -> None:
         raise ValueError(
             f"model.blocks={model.blocks}: only res, clsAtn and chnAtn are written in PyTorch here"
         )
-    wanted = {"behaviour": ("corrected",), "time_embedding": ("auto", "standard")}
-    wanted |= {"dropout": (0.0,), "remat": ((),)}
+    wanted = {"time_embedding": ("auto", "standard"), "dropout": (0.0,), "remat": ((),)}
     for name, values in wanted.items():
         if model[name] not in values:
             raise ValueError(f"model.{name}={model[name]} must be {values[0]!r} in PyTorch here")

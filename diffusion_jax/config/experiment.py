@@ -95,7 +95,8 @@ def make_model(config: ConfigDict) -> Network:
     """Returns the network: `MODELS[name](**the rest of the section)`."""
     fields = config.model.to_dict()
     network = MODELS[schema.check_network(fields.pop("name"))]
-    return network(**fields, **accepted(network, _quirks(config)))
+    quirks = {"original_quirks": config.original_quirks}
+    return network(**fields, **accepted(network, quirks))
 
 
 def _make_schedule(config: ConfigDict) -> schedules.Schedule:
@@ -107,7 +108,7 @@ def _make_schedule(config: ConfigDict) -> schedules.Schedule:
             num_steps=given.num_steps,
             first_timestep=given.first_timestep,
             rescale_timesteps=given.rescale_timesteps,
-            **accepted(schedules.make_schedule, _quirks(config)),
+            original_quirks=config.original_quirks,
             **options_in(given, given.name),
         )
 
@@ -264,8 +265,3 @@ def _check_loss(experiment: Experiment) -> None:
             f"loss.kind={kind} trains a variance, which this model does not have. Set "
             "loss.kind=simple"
         )
-
-
-def _quirks(config: ConfigDict) -> dict[str, Any]:
-    quirks = config.original_quirks
-    return {"original_quirks": quirks, "behaviour": "original" if quirks else "corrected"}

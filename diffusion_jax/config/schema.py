@@ -34,7 +34,7 @@ TABLES: dict[str, tuple[Mapping[str, Callable], ...]] = {
     "sampling": (SOLVERS, SPACINGS),
 }
 # Arguments of constructors that are fields of their own, which several entries of a table share.
-SHARED = ("sigma_data", "original_quirks", "behaviour")
+SHARED = ("sigma_data", "original_quirks")
 
 LONGEST_VALUE = 200  # characters of a value in an error
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import jax.numpy as jnp
 from flax.core import FrozenDict
@@ -44,7 +44,7 @@ class UNet(Network):
         growth: log2 of the ratio of channels between levels.
         time_dim: width of the timestep embedding.
         label_dim: width of the label embedding.
-        window, num_heads, dropout, behaviour: see `Block`.
+        window, num_heads, dropout, original_quirks: see `Block`.
         time_embedding: "standard", or a kind of `original_sinusoidal`; see `time_embedding_kind`.
         dtype: of convolutions and matrix products, "float32" or "bfloat16". Parameters, norms,
             embeddings and the output are float32.
@@ -61,7 +61,7 @@ class UNet(Network):
     window: Count = 16
     num_heads: Count = 8
     dropout: Rate = 0.0
-    behaviour: Literal["corrected", "original"] = "corrected"
+    original_quirks: bool = False
     time_embedding: TimeEmbedding = "auto"
     dtype: Dtype = "float32"
     remat: Sides = ()
@@ -77,13 +77,13 @@ class UNet(Network):
 
     @property
     def embedding_period(self) -> int:
-        published = time_embedding_kind(self.time_embedding, self.behaviour) == "published"
+        published = time_embedding_kind(self.time_embedding, self.original_quirks) == "published"
         return 2 if published else 1
 
     def forward(self, x, c_noise, condition, train, examples):
         dtype = jnp.dtype(self.dtype)
         shared = {
-            "behaviour": self.behaviour,
+            "original_quirks": self.original_quirks,
             "window": self.window,
             "num_heads": self.num_heads,
             "dropout": self.dropout,
@@ -128,7 +128,7 @@ class UNet(Network):
         if labels is not None:
             table = LabelEmbedding(self.num_classes, self.label_dim, name="label_embedding")
             label = precompute(self, OF_CONDITION, "label", lambda: table(labels))
-        kind = time_embedding_kind(self.time_embedding, self.behaviour)
+        kind = time_embedding_kind(self.time_embedding, self.original_quirks)
         mlp = TimeMLP(self.time_dim, name="time_mlp")
 
         def time() -> Float[Array, "batch dim"]:

@@ -22,7 +22,7 @@ def check(unet: Network, resolution: int) -> None:
             )
     _check_options(unet)
     _check_groups(unet)
-    kind = time_embedding_kind(unet.time_embedding, unet.behaviour)
+    kind = time_embedding_kind(unet.time_embedding, unet.original_quirks)
     if kind == "standard" and unet.time_dim % 2:
         raise ValueError(f"model.time_dim={unet.time_dim} is not even (sine and cosine halves)")
     if kind != "standard":

@@ -30,7 +30,7 @@ def network(config):
     params = jax.jit(lambda: init_params(model, 0, 8))()
     generator = np.random.default_rng(0)  # away from gains of 1 and biases of 0
     params = jax.tree.map(lambda x: x + 0.1 * generator.standard_normal(x.shape, x.dtype), params)
-    theirs = pytorch_unet.from_config(config.model)
+    theirs = pytorch_unet.from_config(config)
     theirs.load_state_dict(pytorch_unet.state_dict_of(params))
 
     @jax.jit

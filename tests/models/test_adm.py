@@ -59,7 +59,7 @@ def parameters(config):
 
 
 def test_parameters_of_the_published_networks():
-    """As their authors' PyTorch modules count them."""
+    """The counts of the authors' PyTorch modules."""
     assert parameters(adm64.get_config()) == 295_904_454
     assert parameters(adm128.get_config()) == 421_529_606
     assert parameters(adm256.get_config()) == 552_814_086
@@ -87,7 +87,7 @@ def arrays():
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_an_imported_network_computes_what_openai_s_does(arrays, tmp_path, name):
+def test_an_imported_network_equals_openai_s(arrays, tmp_path, name):
     shapes = json.loads(str(arrays[f"{name}_shapes"]))
     state = {key: weights_of(key, shape) for key, shape in shapes}
     torch_writer.write(tmp_path / "model.pt", state)
@@ -96,8 +96,10 @@ def test_an_imported_network_computes_what_openai_s_does(arrays, tmp_path, name)
     assert with_settings(config, imported.settings).model == config.model
     model = make_model(config)
     labels = jnp.asarray(arrays["labels"], jnp.int32) if model.num_classes else None
-    told = {"label": labels, "image": jnp.asarray(arrays["small"])} if name == "super" else labels
-    run = jax.jit(lambda x, t: model.apply({"params": imported.params}, x, t, told))
+    condition = (
+        {"label": labels, "image": jnp.asarray(arrays["small"])} if name == "super" else labels
+    )
+    run = jax.jit(lambda x, t: model.apply({"params": imported.params}, x, t, condition))
     output = run(jnp.asarray(arrays["x"]), jnp.asarray(arrays["t"], jnp.float32))
     assert_allclose(output.estimate, arrays[f"{name}_y"][..., :3], atol=2e-5)
     if model.learn_variance:
@@ -105,7 +107,7 @@ def test_an_imported_network_computes_what_openai_s_does(arrays, tmp_path, name)
 
 
 @pytest.mark.parametrize(("pool", "multipliers"), [("attention", (1, 2)), ("adaptive", (1, 1))])
-def test_a_classifier_computes_what_openai_s_does(arrays, tmp_path, pool, multipliers):
+def test_an_imported_classifier_equals_openai_s(arrays, tmp_path, pool, multipliers):
     shapes = json.loads(str(arrays[f"{pool}_shapes"]))
     state = {key: weights_of(key, shape) for key, shape in shapes}
     torch_writer.write(tmp_path / "model.pt", state)
@@ -123,7 +125,7 @@ def test_a_classifier_computes_what_openai_s_does(arrays, tmp_path, pool, multip
         PROGRAMS["openai"].read(tmp_path / "model.pt", config)
 
 
-def test_orders_of_queries_keys_and_values():
+def test_orders_of_queries_keys_and_values_by_hand():
     """Head, part and depth of channel c, by hand: two heads of depth 3."""
     qkv = jnp.arange(18.0).reshape(1, 1, 18)
     for order, second_key_of_head_1 in (("legacy", 9 + 3 + 1), ("new", 6 + 3 + 1)):
@@ -131,7 +133,7 @@ def test_orders_of_queries_keys_and_values():
     assert split_heads(qkv, 2, "interleaved")[1][0, 1, 0, 1] == (3 + 1) * 3 + 1
 
 
-def test_the_files_of_nice_diffusion(arrays, tmp_path):
+def test_an_imported_nice_diffusion_network_equals_its_program(arrays, tmp_path):
     """Its own names, and the null class in the first row, not the last."""
     config = config_of(NETWORKS["new"] | {"channels": 3, "learned_null": True}, emnist_letters)
     state = {key: weights_of(key, shape) for key, shape in json.loads(str(arrays["nice_shapes"]))}
@@ -159,7 +161,7 @@ def test_the_files_of_nice_diffusion(arrays, tmp_path):
     assert_allclose(output.log_variance, arrays["nice_y"][..., 3:], atol=2e-5)
 
 
-def test_letters_in_their_real_format_are_trained_on(golden, tmp_path, ordinary_promotion):
+def test_the_emnist_letters_config_trains_on_files_of_tfds(golden, tmp_path, ordinary_promotion):
     """Two steps of configs/emnist_letters.py, shrunk, and a grid of samples."""
     config = emnist_letters.get_config()
     small = {"width": 8, "multipliers": (1,), "blocks": 1, "attention": (), "num_heads": 1}
@@ -177,13 +179,13 @@ def test_letters_in_their_real_format_are_trained_on(golden, tmp_path, ordinary_
     assert load_classes(tmp_path / "run")[:3] == ["A", "B", "C"]
 
 
-def test_a_model_that_enlarges_is_trained_on_shrunk_images():
+def test_super_resolution_is_conditioned_on_images_of_pixel_means():
     model = ADM(3, 0, **{n: v for n, v in NETWORKS["super"].items() if n != "num_classes"})
     x0 = jnp.arange(2 * 16 * 16 * 3.0).reshape(2, 16, 16, 3)
-    told = model.training_condition(x0, jnp.zeros(2, jnp.int32))
-    assert told["label"] is None
-    assert_allclose(told["image"][1, 2, 3], x0[1, 4:6, 6:8].mean((0, 1)))
-    assert model.null_condition(told)["image"] is told["image"]
+    condition = model.training_condition(x0, jnp.zeros(2, jnp.int32))
+    assert condition["label"] is None
+    assert_allclose(condition["image"][1, 2, 3], x0[1, 4:6, 6:8].mean((0, 1)))
+    assert model.null_condition(condition)["image"] is condition["image"]
     with pytest.raises(ValueError, match=r"enlarges images of 8x8: use `scripts\.edit enlarge"):
         jax.eval_shape(lambda: model.init(jax.random.key(0), x0, jnp.ones(2)))
 
@@ -208,7 +210,7 @@ def test_a_model_that_enlarges_is_trained_on_shrunk_images():
         ({"multipliers": (1.5, 3), "smallest_group": 4}, "144 channels, of a level or of two"),
     ],
 )
-def test_networks_that_cannot_be(fields, message):
+def test_fields_that_do_not_fit_are_refused(fields, message):
     with pytest.raises(ValueError, match=message):
         ADM(3, 0, **SMALL | fields).check(16)
 

@@ -1,4 +1,4 @@
-"""The transformer, against its paper's promises."""
+"""DiT: initialization, patches, positions and training."""
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,7 @@ CLOCK, LABELS = jnp.array([1.0, 500.0, 1000.0]), jnp.array([0, 4, 5])
 
 
 def made(**changes):
-    """A model, and parameters of which none is 0 as some are at the start."""
+    """Returns a model, its initial parameters, and these with noise."""
     model = DiT(**SMALL | changes)
     labels = LABELS if model.num_classes else None
     params = model.init(jax.random.key(1), X, CLOCK, labels)["params"]
@@ -32,15 +32,15 @@ def made(**changes):
     return model, params, jax.tree.unflatten(tree, noisy)
 
 
-def test_a_fresh_network_says_nothing_and_its_blocks_do_nothing():
-    """adaLN-Zero: head and gates begin at 0."""
+def test_a_fresh_network_outputs_zero():
+    """adaLN-Zero initializes the head and the gates to 0."""
     model, params, _ = made()
     assert jnp.all(model.apply({"params": params}, X, CLOCK, LABELS).estimate == 0)
 
 
-def test_it_listens_to_everything_it_is_told():
+def test_the_output_depends_on_image_time_class_and_all_patches():
     model, _, params = made()
-    run = jax.jit(lambda *told: model.apply({"params": params}, *told).estimate)
+    run = jax.jit(lambda *inputs: model.apply({"params": params}, *inputs).estimate)
     here = run(X, CLOCK, LABELS)
     assert here.shape == X.shape
     assert jnp.abs(run(X, CLOCK + 3, LABELS) - here).max() > 1e-3
@@ -51,7 +51,7 @@ def test_it_listens_to_everything_it_is_told():
     assert jnp.all(far[jnp.array([0, 2])] == 0)
 
 
-def test_patches_come_back_to_their_place():
+def test_patches_keep_their_position():
     """Closed gates and an inverted stem keep every patch where it was."""
     model, params, _ = made(depth=1, width=8, num_heads=1)
     params["stem"]["kernel"] = jnp.eye(8).reshape(2, 2, 2, 8)
@@ -65,7 +65,7 @@ def test_patches_come_back_to_their_place():
     assert_allclose(found, wanted.reshape(X.shape), atol=1e-4)
 
 
-def test_positions_are_told_apart():
+def test_position_embeddings_are_distinct():
     embedding = position_embedding(4, 6, 16)
     assert embedding.shape == (24, 16)
     distances = np.linalg.norm(embedding[:, None] - embedding[None], axis=-1)
@@ -75,7 +75,7 @@ def test_positions_are_told_apart():
     assert_allclose(embedding[:, 8], np.sin(column), atol=1e-6)
 
 
-def test_a_variance_where_it_is_asked_for():
+def test_learn_variance_adds_a_second_output():
     model, _, params = made(learn_variance=True)
     output = model.apply({"params": params}, X, CLOCK, LABELS)
     assert model.learns_variance
@@ -86,7 +86,7 @@ def test_a_variance_where_it_is_asked_for():
     assert model.apply({"params": params}, X, CLOCK).variance_fraction is None
 
 
-def test_bfloat16_stays_close():
+def test_bfloat16_is_close_to_float32():
     model, _, params = made()
     exact = model.apply({"params": params}, X, CLOCK, LABELS).estimate
     rough = DiT(**SMALL, dtype="bfloat16").apply({"params": params}, X, CLOCK, LABELS).estimate

@@ -52,7 +52,7 @@ def learned(model, side):
 
 
 def test_parameters_of_the_published_networks():
-    """As their authors' PyTorch modules count them."""
+    """The counts of the authors' PyTorch modules."""
     for width, count in ((256, 497_803_173), (320, 777_492_325), (384, 1_119_276_837)):
         assert learned(EDM2(3, 1000, width=width), 64) == count
     assert learned(SongUNet(3, 10, augment_dim=9), 32) == 55_735_299
@@ -90,14 +90,14 @@ def denoised(config, params, arrays, labels, **changes):
 
     @jax.jit
     def run(x, labels):
-        network = lambda *told: model.apply({"params": params}, *told)  # noqa: E731
+        network = lambda *inputs: model.apply({"params": params}, *inputs)  # noqa: E731
         output = apply_network(network, parameterization, x, level, labels)
         return to_prediction(parameterization, x, level, output).x0, output.uncertainty
 
     return run(jnp.asarray(arrays["x"]), labels)
 
 
-def test_edm2_computes_what_pytorch_does(edm2):
+def test_edm2_equals_pytorch(edm2):
     arrays, config, params = edm2
     config = with_settings(config, {"model.dtype": "float32"})
     labels = jnp.asarray(arrays["labels"], jnp.int32)
@@ -111,7 +111,7 @@ def test_edm2_computes_what_pytorch_does(edm2):
     assert 0 < jnp.sqrt(jnp.mean((half - x0) ** 2) / jnp.mean(x0**2)) < 0.01
 
 
-def test_edm2_is_fixed_where_it_is_not_trained(edm2):
+def test_edm2_normalizes_kernels_and_keeps_fixed_parameters(edm2):
     """Kernels keep a mean square of 1 for each output; the average is of those before that."""
     _, config, raw = edm2
     model = make_model(config)
@@ -148,7 +148,7 @@ def test_edm2_is_fixed_where_it_is_not_trained(edm2):
 
 
 @pytest.mark.parametrize("name", ["ddpmpp", "ncsnpp"])
-def test_ddpmpp_and_ncsnpp_compute_what_pytorch_does(golden, tmp_path, name):
+def test_ddpmpp_and_ncsnpp_equal_pytorch(golden, tmp_path, name):
     arrays, state = golden_state(golden / "song" / f"{name}.npz")
     # The filters are buffers, which the network here has no use for.
     more = {"enc.4x4_down.conv0.resample_filter": np.ones((1, 1, 2, 2), np.float32)}
@@ -165,14 +165,14 @@ def test_ddpmpp_and_ncsnpp_compute_what_pytorch_does(golden, tmp_path, name):
     def run(condition):
         return model.apply({"params": imported.params}, x, c_noise, condition).estimate
 
-    told = {"label": labels, "augment": jnp.asarray(arrays["augment"])}
-    assert_allclose(run(told), arrays["y"], atol=1e-5)
+    condition = {"label": labels, "augment": jnp.asarray(arrays["augment"])}
+    assert_allclose(run(condition), arrays["y"], atol=1e-5)
     assert_allclose(run(labels), arrays["y_plain"], atol=1e-5)
     assert_allclose(run(jnp.full_like(labels, 5)), arrays["y_null"], atol=1e-5)
 
 
 @pytest.mark.parametrize("options", [{"s_churn": 0.0}, CHURN])
-def test_heun_on_an_imported_network_is_edms_algorithm(golden, tmp_path, options):
+def test_heun_on_an_imported_network_equals_edms_algorithm(golden, tmp_path, options):
     """Step by step in float64, the network in float32."""
     arrays, state = golden_state(golden / "song" / "ddpmpp.npz")
     state = {f"model.{key}": array for key, array in state.items()}

@@ -47,11 +47,11 @@ class FlaxNorm(nn.Module):
         return self.activation(y)
 
 
-@pytest.mark.parametrize("told", [(), ("scale",), ("scale", "shift")])
+@pytest.mark.parametrize("given", [(), ("scale",), ("scale", "shift")])
 @pytest.mark.parametrize("activation", [jax.nn.silu, normalization.identity])
-def test_group_norm_and_what_follows_it_equal_flax_and_its_gradients(activation, told):
+def test_group_norm_with_scale_shift_activation_and_gradients_equals_flax(activation, given):
     x = 2 * normal(0, 3, 4, 5, 12) + 1
-    more = [normal(1 + i, 3, 12) for i in range(len(told))]
+    more = [normal(1 + i, 3, 12) for i in range(len(given))]
     ours, theirs = GroupNorm(4, activation=activation), FlaxNorm(4, activation)
     norm = {"scale": 1 + normal(3, 12), "bias": normal(4, 12)}
     variables = {"params": {"norm": norm}}
@@ -82,7 +82,7 @@ def test_group_norm_of_bfloat16_is_rounded_once():
     np.testing.assert_array_equal(ours.apply(variables, x), exact.astype(jnp.bfloat16))
 
 
-def test_both_forms_of_the_sums_are_the_sums():
+def test_both_forms_of_the_sums_equal_sums_by_hand():
     du, distance = normal(0, 2, 6, 3), normal(1, 2, 6, 3)
     by_hand = np.zeros((2, 2, 3))
     for place in range(6):
@@ -104,7 +104,7 @@ def test_the_transposed_convolution_equals_flax_and_its_gradients(size):
 
 
 @pytest.mark.parametrize("size", [4, 2])
-def test_the_adjoint_is_what_accelerators_compute(size):
+def test_the_adjoint_equals_the_convolution_with_zeros(size):
     x, kernel = normal(0, 2, 5, 6, 3), normal(1, size, size, 3, 7)
     with_zeros = jax.lax.conv_transpose(x, kernel, (2, 2), "SAME")
     adjoint = transposed_convolution._transposed(2, x, transposed_convolution._turned(kernel))
@@ -116,7 +116,7 @@ def test_the_adjoint_is_what_accelerators_compute(size):
 
 
 @pytest.mark.parametrize(("size", "stride"), [(4, 2), (2, 2), (6, 2), (3, 3), (5, 3), (3, 1)])
-def test_phases_are_what_cpus_compute(size, stride):
+def test_phases_equal_the_convolution_with_zeros(size, stride):
     x, kernel = normal(0, 2, 5, 6, 3), normal(1, size, size, 3, 7)
     with_zeros = jax.lax.conv_transpose(x, kernel, (stride, stride), "SAME")
     np.testing.assert_allclose(
@@ -124,7 +124,7 @@ def test_phases_are_what_cpus_compute(size, stride):
     )
 
 
-def test_no_slope_is_lost_in_weight_standardization():
+def test_weight_standardization_has_the_full_gradient():
     kernel = 0.1 * normal(0, 3, 3, 4, 5) + 0.05
 
     def with_all_slopes(kernel):

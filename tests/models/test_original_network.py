@@ -47,7 +47,7 @@ def test_unconditional_network_with_attention_equals_the_original(suffix):
     check(output, golden["noise" + suffix], golden["v" + suffix])
 
 
-def test_a_batch_of_one():
+def test_a_batch_of_one_equals_the_original():
     golden = arrays("odd")
     labels = jnp.asarray(golden["c"][1:2], jnp.int32)
     output = run(checkpoint("odd"), golden["x_t"][1:2], golden["t"][1:2], labels)
@@ -64,7 +64,7 @@ def test_sin_is_published_in_even_rows():
     )
 
 
-def test_guidance_leaves_every_row_at_its_place():
+def test_guidance_keeps_the_row_of_every_example():
     golden = arrays("odd")
     imported = checkpoint("odd", "published")
     x_t, t = to_nhwc(golden["x_t"]), jnp.array([100, 51, 2], jnp.int32)
@@ -80,7 +80,7 @@ def test_guidance_leaves_every_row_at_its_place():
     assert_allclose(guided.variance_fraction, conditional.variance_fraction, atol=1e-4)
 
 
-def test_rows_can_be_told_their_place():
+def test_examples_state_the_row():
     golden = arrays("odd")
     imported = checkpoint("odd", "published")
     labels = labels_of(golden, golden["null"], 7)

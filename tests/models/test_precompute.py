@@ -1,4 +1,4 @@
-"""What a network computes before the sampling loop, and what is left in the loop."""
+"""Precomputed parts of networks, and the work left in the sampling loop."""
 
 import re
 from dataclasses import replace
@@ -55,13 +55,13 @@ def test_the_loop_of_a_unet_repeats_nothing():
     assert [line for line in found if line.scope or line.opcode != "convert"] == []
 
 
-@pytest.mark.parametrize("behaviour", ["original", "corrected"])
-def test_the_original_attention_over_the_class_skips_its_idle_queries_and_keys(behaviour):
-    block = ClassAttention(8, behaviour=behaviour)
-    told = jnp.ones((4, 8, 8, 8)), Conditioning(jnp.ones((4, 3)), jnp.ones((4, 3)), None)
-    params = jax.eval_shape(lambda: block.init(jax.random.key(0), *told, train=False))
-    lowered = jax.jit(lambda params, *told: block.apply(params, *told, train=False)).lower(
-        params, *told
+@pytest.mark.parametrize("quirks", [True, False])
+def test_original_quirks_skip_the_idle_queries_and_keys_of_class_attention(quirks):
+    block = ClassAttention(8, original_quirks=quirks)
+    inputs = jnp.ones((4, 8, 8, 8)), Conditioning(jnp.ones((4, 3)), jnp.ones((4, 3)), None)
+    params = jax.eval_shape(lambda: block.init(jax.random.key(0), *inputs, train=False))
+    lowered = jax.jit(lambda params, *inputs: block.apply(params, *inputs, train=False)).lower(
+        params, *inputs
     )
     program = loop_body.parse(lowered.compile().as_text())
     computed = {
@@ -71,10 +71,10 @@ def test_the_original_attention_over_the_class_skips_its_idle_queries_and_keys(b
         for line in lines
         if f"/{part}/dot_general" in line.rest or f"/{part}/conv_general" in line.rest
     }
-    assert computed == ({"out"} if behaviour == "original" else {"query", "key", "out"})
+    assert computed == ({"out"} if quirks else {"query", "key", "out"})
 
 
-def test_a_solver_that_draws_no_noise_skips_the_variance_head():
+def test_a_deterministic_solver_skips_the_variance_head():
     config = tiny_config(model__blocks="res", sampling__solver="heun")
     program = loop_body.parse(loop_body.sampler(config, 16))
     scopes = [line.scope for lines in program.values() for line in lines]
@@ -82,7 +82,7 @@ def test_a_solver_that_draws_no_noise_skips_the_variance_head():
     assert not any("variance_head" in scope for scope in scopes)
 
 
-def test_the_loop_of_a_transformer_repeats_only_what_joins_level_and_label():
+def test_the_loop_of_a_transformer_repeats_only_the_sum_of_embeddings_and_its_layers():
     config = tiny_transformer_config(
         sampling__solver="heun", sampling__guidance_low=0.1, model__dtype="bfloat16"
     )
@@ -105,7 +105,7 @@ CONFIGS = {
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_what_is_computed_ahead_changes_nothing(name):
+def test_precomputation_keeps_the_prediction(name):
     trained = DiffusionModel.from_experiment(Experiment.from_config(CONFIGS[name]))
     model, schedule = trained.model, make_schedule("cosine", 1000)
     rng = np.random.default_rng(0)
@@ -126,8 +126,8 @@ def test_what_is_computed_ahead_changes_nothing(name):
 
     def precompute(params):
         network = PreparedDenoiser(trained, params, EXAMPLES, X.shape[1:])
-        told = replace(levels, c_noise=network.c_noises(levels.c_noise))
-        return network.denoiser(X, second(told), network.condition(labels))
+        levels_precomputed = replace(levels, c_noise=network.c_noises(levels.c_noise))
+        return network.denoiser(X, second(levels_precomputed), network.condition(labels))
 
     expected, found = jax.jit(plain)(params), jax.jit(precompute)(params)
     for one, other in zip(jax.tree.leaves(expected), jax.tree.leaves(found), strict=True):
@@ -141,15 +141,15 @@ def test_a_fresh_network_has_parameters_alone():
 
 
 class Plain(Network):
-    """A network that leaves all of its work in the loop."""
+    """A network without precomputed parts."""
 
     def forward(self, x, c_noise, condition, train, examples):
         factor = self.param("factor", lambda _: jnp.ones(()))
-        told = c_noise + condition.astype(jnp.float32)
-        return NetworkOutput(x * factor + told[:, None, None, None])
+        shift = c_noise + condition.astype(jnp.float32)
+        return NetworkOutput(x * factor + shift[:, None, None, None])
 
 
-def test_a_network_may_compute_nothing_ahead():
+def test_a_network_without_precomputation_is_sampled():
     config = tiny_transformer_config()
     trained = replace(
         DiffusionModel.from_experiment(Experiment.from_config(config)), model=Plain(1, 10)

@@ -29,7 +29,7 @@ NETWORKS = {
 
 
 @pytest.mark.parametrize("name", ["unet", "adm"])
-def test_gradients_are_the_same_with_dropout(name):
+def test_remat_keeps_the_gradients_with_dropout(name):
     network, fields = NETWORKS[name]
     examples = jnp.arange(4)
 
@@ -40,8 +40,8 @@ def test_gradients_are_the_same_with_dropout(name):
     def loss(params, remat, for_dropout):
         model = network(1, 10, **fields, dropout=0.5, remat=remat)
         x = jax.random.normal(jax.random.key(1), (4, 8, 8, 1))
-        told = {"train": True, "examples": examples, "rngs": {"dropout": for_dropout}}
-        output = model.apply({"params": params}, x, jnp.ones(4), examples, **told)
+        options = {"train": True, "examples": examples, "rngs": {"dropout": for_dropout}}
+        output = model.apply({"params": params}, x, jnp.ones(4), examples, **options)
         return jnp.sum(jnp.sin(output.estimate))
 
     params = jax.jit(lambda: init_params(network(1, 10, **fields), 0, 8))()
@@ -60,7 +60,7 @@ def test_gradients_are_the_same_with_dropout(name):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_less_is_kept_for_the_backward_pass(name):
+def test_remat_stores_less_for_the_backward_pass(name):
     """In bytes, besides the parameters."""
     network, fields = NETWORKS[name]
     x, examples = jax.ShapeDtypeStruct((32, 8, 8, 1), jnp.float32), jnp.arange(32)
@@ -70,9 +70,11 @@ def test_less_is_kept_for_the_backward_pass(name):
         model = network(1, 10, **fields, remat=remat)
 
         def backward(params, x, model=model):
-            told = {"train": True, "examples": examples}
+            options = {"train": True, "examples": examples}
             return jax.vjp(
-                lambda params: model.apply({"params": params}, x, jnp.ones(32), examples, **told),
+                lambda params: model.apply(
+                    {"params": params}, x, jnp.ones(32), examples, **options
+                ),
                 params,
             )[1]
 
@@ -83,7 +85,7 @@ def test_less_is_kept_for_the_backward_pass(name):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_sides_that_no_map_has(name):
+def test_sides_of_no_level_are_refused(name):
     network, fields = NETWORKS[name]
     message = r"remat=\(16,\) has 16, which is not the side of a level: 8, 4"
     with pytest.raises(ValueError, match=message):

@@ -29,7 +29,7 @@ def parameters(model, side):
 
 
 def test_parameters_of_the_published_networks():
-    """As their authors' PyTorch modules count them."""
+    """The counts of the authors' PyTorch modules."""
     assert parameters(PlainUNet(3, 0), 128) == 31_141_859
     assert parameters(PlainUNet(1, 0), 64) == 31_140_577
     assert parameters(PlainUNet(1, 0, norm="affine"), 64) == 31_140_577
@@ -43,14 +43,16 @@ def test_configs_are_valid(module):
 
 
 @pytest.mark.parametrize("program", ["mydiffusion", "oasis"])
-def test_an_imported_network_computes_what_pytorch_does(golden, program):
+def test_an_imported_network_equals_pytorch(golden, program):
     folder = golden / FOLDERS[program]
     config = CONFIGS[program].get_config()
     imported = PROGRAMS[program].read(folder / "tiny.pt", config)
     model = make_model(with_settings(config, imported.settings))
     with np.load(folder / "tiny.npz") as data:
         x, t, y = (jnp.asarray(data[name], jnp.float32) for name in ("x", "t", "y"))
-        run = jax.jit(lambda *told: model.apply({"params": imported.params}, x, t, *told).estimate)
+        run = jax.jit(
+            lambda *labels: model.apply({"params": imported.params}, x, t, *labels).estimate
+        )
         if program == "oasis":
             assert_allclose(run(), y, atol=1e-5)
             return
@@ -119,7 +121,7 @@ def slices(folder, count):
 
 
 @pytest.mark.usefixtures("ordinary_promotion")
-def test_gray_slices_are_learned_and_drawn_in_gray(tmp_path):
+def test_a_gray_folder_gives_gray_samples(tmp_path):
     slices(tmp_path / "data", 8)
     config = with_settings(
         oasis64.get_config(),

@@ -18,8 +18,6 @@ from diffusion_jax.models.layers.block_interface import Conditioning
 from diffusion_jax.models.layers.convolutions import WeightStandardizedConv
 from diffusion_jax.models.layers.embeddings import LabelEmbedding, sinusoidal
 
-BEHAVIOURS = ("corrected", "original")
-
 
 def small_unet(blocks="res,conv,clsAtn,atn,chnAtn", **changes):
     options = {
@@ -67,10 +65,10 @@ CONDITIONED_ON = {
 }
 
 
-@pytest.mark.parametrize("behaviour", BEHAVIOURS)
+@pytest.mark.parametrize("quirks", [False, True])
 @pytest.mark.parametrize("name", BLOCKS)
-def test_a_block_depends_on_its_input_and_its_conditioning(name, behaviour):
-    block = BLOCKS[name](8, behaviour=behaviour, window=4)
+def test_a_block_depends_on_its_input_and_its_conditioning(name, quirks):
+    block = BLOCKS[name](8, original_quirks=quirks, window=4)
     x = jax.random.normal(jax.random.key(0), (2, 8, 8, 8))
     cond = conditioning()
     params = randomized(block, x, cond, train=False)
@@ -80,16 +78,16 @@ def test_a_block_depends_on_its_input_and_its_conditioning(name, behaviour):
     assert jnp.abs(apply(x + 0.1, cond) - output).max() > 1e-3
     assert name in CONDITIONED_ON, f"add a line for the block {name!r} to CONDITIONED_ON"
     # The attention of the original's clsAtn sums to one.
-    parts = CONDITIONED_ON[name] if (name, behaviour) != ("clsAtn", "original") else ()
+    parts = CONDITIONED_ON[name] if (name, quirks) != ("clsAtn", True) else ()
     for part in ("time", "label"):
         changed = dataclasses.replace(cond, **{part: getattr(cond, part) + 0.5})
         difference = jnp.abs(apply(x, changed) - output).max()
         assert (difference > 1e-3) == (part in parts)
 
 
-@pytest.mark.parametrize("behaviour", BEHAVIOURS)
-def test_the_output_depends_on_image_time_and_class(behaviour):
-    model = small_unet(behaviour=behaviour)
+@pytest.mark.parametrize("quirks", [False, True])
+def test_the_output_depends_on_image_time_and_class(quirks):
+    model = small_unet(original_quirks=quirks)
     x, t, labels = inputs()
     params = randomized(model, x, t, labels)
     apply = jax.jit(model.apply)
@@ -105,20 +103,20 @@ def test_the_output_depends_on_image_time_and_class(behaviour):
     assert_allclose(alone.estimate[0], output.estimate[1], atol=1e-5 * size)
 
 
-@pytest.mark.parametrize("behaviour", BEHAVIOURS)
+@pytest.mark.parametrize("quirks", [False, True])
 @pytest.mark.parametrize("blocks", ["res,atn,chnAtn", "conv,res"])
-def test_models_without_classes(blocks, behaviour):
-    model = small_unet(blocks, num_classes=0, behaviour=behaviour)
+def test_models_without_classes_have_no_label_embedding(blocks, quirks):
+    model = small_unet(blocks, num_classes=0, original_quirks=quirks)
     x, t, _ = inputs()
     params = randomized(model, x, t)
     assert "label_embedding" not in params["params"]
     assert jnp.all(jnp.isfinite(jax.jit(model.apply)(params, x, t).estimate))
 
 
-def test_behaviours_share_their_parameters():
+def test_original_quirks_keep_the_parameters():
     shapes = [
-        jax.eval_shape(small_unet(behaviour=b).init, jax.random.key(0), *inputs())
-        for b in BEHAVIOURS
+        jax.eval_shape(small_unet(original_quirks=quirks).init, jax.random.key(0), *inputs())
+        for quirks in (False, True)
     ]
     assert shapes[0] == shapes[1]
 
@@ -173,16 +171,16 @@ def test_class_attention_mixes_channels_by_class(channels):
         for c in range(channels):
             weights = np.exp([query[b, c] * key[b, d] for d in range(channels)])
             mixed[b, :, :, c] = h[b, :, :, c] + h[b] @ (weights / weights.sum())
-    for behaviour, middle in (("corrected", mixed), ("original", h)):
+    for quirks, middle in ((False, mixed), (True, h)):
         out = middle @ p["out"]["kernel"][0, 0] + p["out"]["bias"]
         expected = x + norm(out, **p["norm_out"]["norm"])
-        block = ClassAttention(channels, behaviour=behaviour)
+        block = ClassAttention(channels, original_quirks=quirks)
         assert_allclose(
             block.apply(variables, jnp.asarray(x), cond, train=False), expected, atol=2e-5
         )
 
 
-def test_class_attention_starts_alike_at_any_size():
+def test_class_attention_has_the_same_initialization_at_any_size():
     block, cond = ClassAttention(24), conditioning()
 
     def start(side):
@@ -195,8 +193,8 @@ def test_class_attention_mixes_from_the_start():
     """At initialization, at the width and with the embedding of an ImageNet model."""
     embedding = LabelEmbedding(num_classes=1000, dim=512)
     labels = jnp.array([3, 700])
-    told = embedding.apply(embedding.init(jax.random.key(0), labels), labels)
-    cond = Conditioning(time=None, label=told, examples=None)
+    label = embedding.apply(embedding.init(jax.random.key(0), labels), labels)
+    cond = Conditioning(time=None, label=label, examples=None)
     x = jnp.repeat(jax.random.normal(jax.random.key(1), (1, 8, 8, 128)), 2, axis=0)
     block = ClassAttention(128)
     params = block.init(jax.random.key(2), x, cond, train=False)

@@ -45,7 +45,7 @@ class ClassAttention(Block):
         def weights() -> ByClass:
             return jax.nn.softmax(query[:, :, None] * key[:, None, :]).astype(self.dtype)
 
-        if self.behaviour == "original":  # the compiler drops queries and keys
+        if self.original_quirks:  # the compiler drops queries and keys
             h = conv(channels, 1, "out", self.dtype)(h)
         elif worth_folding(h):
             h = FoldedMixing(self.dtype, name="out")(h, weights)
@@ -105,7 +105,7 @@ class WindowAttention(Block):
         channels = x.shape[-1]
         h = GroupNorm(quarter_groups(channels), name="norm")(x)
         key, query, value = jnp.split(conv(3 * channels, 1, "kqv", self.dtype)(h), 3, axis=-1)
-        if self.behaviour == "original":
+        if self.original_quirks:
             h = original.scrambled_attention(query, key, value, self.window, attention)
         else:
             h = self._windows(query, key, value)

@@ -28,12 +28,16 @@ class Conditioning:
 
 
 class Block(nn.Module):
-    """A block maps (x, cond, *, train) to an image with `features` channels of the same size.
+    """A block, which maps (x, cond, *, train) to an image of the same size.
 
-    Blocks that mix or weigh channels (`clsAtn`, `atn`, `chnAtn`) keep the number of channels.
-    behaviour: "corrected" or "original" (what gmongaras/Diffusion_models_from_scratch computes);
-    the parameters are the same. window: side of the windows of `atn`, in pixels. num_heads: of
-    `atn`. dropout: rate in `res` and `conv`. dtype: of convolutions and matrix products.
+    Args:
+        features: channels of the output. A block without CHANGES_CHANNELS requires as many in x.
+        original_quirks: True for the arithmetic of gmongaras/Diffusion_models_from_scratch, with
+            the same parameters.
+        window: side of the windows of `atn`, in pixels.
+        num_heads: attention heads of `atn`.
+        dropout: rate in `res` and `conv`.
+        dtype: of convolutions and matrix products.
     """
 
     CHANGES_CHANNELS: ClassVar[bool] = False  # True if `features` may differ from x's channels
@@ -41,7 +45,7 @@ class Block(nn.Module):
     NEEDS_CLASSES: ClassVar[bool] = False  # True if the block fails without a label embedding
 
     features: int
-    behaviour: str = "corrected"
+    original_quirks: bool = False
     window: int = 16
     num_heads: int = 8
     dropout: float = 0.0

@@ -13,11 +13,11 @@ from diffusion_jax.models.layers.convolutions import TORCH_KERNEL, gelu
 TimeEmbedding = Literal["auto", "standard", "head", "published", "sin"]
 
 
-def time_embedding_kind(time_embedding: str, behaviour: str) -> str:
-    """Resolves "auto": "head" for the original behavior, "standard" otherwise."""
+def time_embedding_kind(time_embedding: TimeEmbedding, original_quirks: bool) -> str:
+    """Resolves "auto": "head" with original_quirks, "standard" otherwise."""
     if time_embedding != "auto":
         return time_embedding
-    return "head" if behaviour == "original" else "standard"
+    return "head" if original_quirks else "standard"
 
 
 def sinusoidal(
