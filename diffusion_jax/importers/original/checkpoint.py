@@ -87,7 +87,8 @@ def read_checkpoint(
 
 def _model(settings: Mapping[str, Any]) -> UNet:
     prefix = "model."
-    return UNet(**{k.removeprefix(prefix): v for k, v in settings.items() if k.startswith(prefix)})
+    fields = {k.removeprefix(prefix): v for k, v in settings.items() if k.startswith(prefix)}
+    return UNet(**fields, original_quirks=settings["original_quirks"])
 
 
 def _layout(settings: Mapping[str, Any]) -> tuple[list[Entry], PyTree]:
