@@ -96,7 +96,7 @@ CONFIGS = {
     "corrected": tiny_config(model__blocks="conv,clsAtn", model__width=16),
     "original": tiny_config(
         model__blocks="res",
-        model__original_quirks=True,
+        original_quirks=True,
         model__time_embedding="published",
         model__num_classes=0,
     ),
@@ -111,7 +111,7 @@ def test_precomputation_keeps_the_prediction(name):
     rng = np.random.default_rng(0)
     shapes = jax.eval_shape(lambda: init_params(model, 0, 8))
     params = jax.tree.map(lambda leaf: rng.normal(0, 0.5, leaf.shape).astype(np.float32), shapes)
-    labels = LABELS if trained.takes_condition else None
+    labels = LABELS if trained.is_conditional else None
     levels = schedule.level(jnp.array([900, 17]))
 
     def second(levels):
