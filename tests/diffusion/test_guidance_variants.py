@@ -191,7 +191,7 @@ def test_a_quantile_takes_the_place_of_clipping(x):
     assert_array_equal(told(x, at).x0, wanted.x0)
 
 
-def test_a_model_of_another_schedule_is_shown_its_own_scale_and_clock():
+def test_a_model_of_another_schedule_gets_its_own_scale_and_c_noise():
     """At noise / signal = 4 / 3 its signal is 1, so that x is divided by 0.6."""
     own = Level(jnp.float32(1.0), jnp.float32(4 / 3), jnp.float32(7.0))
     asked = []

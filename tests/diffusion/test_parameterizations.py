@@ -88,7 +88,7 @@ def test_input_scaling():
     assert_allclose(scale, 1 / np.sqrt(0.7**2 + np.square(LEVELS["edm"][1])), rtol=1e-6)
 
 
-def test_the_network_sees_scaled_images_and_its_clock(pair):
+def test_network_inputs_are_scaled_images_and_c_noise(pair):
     seen = []
 
     def network(x, c_noise, condition):

@@ -128,7 +128,7 @@ def test_a_perfect_network_makes_p_the_posterior(schedule, t, x0, noise):
     assert_allclose(p.log_variance, jnp.broadcast_to(q.log_variance, x0.shape), atol=1e-6)
 
 
-def test_the_network_is_told_the_old_timesteps(x0):
+def test_a_respaced_chain_keeps_the_old_timesteps(x0):
     told = []
 
     def network(x, c_noise, labels):

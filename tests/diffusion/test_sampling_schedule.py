@@ -23,7 +23,7 @@ def some_keys(count):
 
 @pytest.mark.parametrize("name", DISCRETE)
 @pytest.mark.parametrize("steps", [5, 1000])
-def test_a_path_of_levels_is_the_path_of_the_chain(name, steps):
+def test_coefficients_from_levels_equal_those_from_betas(name, steps):
     """beta and the posterior from two levels alone are what the tables of the chain say."""
     path = make_schedule(name).sampling_schedule(steps)
     of_chain, of_levels = path.steps, from_levels(path.levels).steps
@@ -60,7 +60,7 @@ def test_the_posterior_is_bayes_at_any_levels(name):
 
 @pytest.mark.parametrize("name", [*DISCRETE, *CONTINUOUS])
 @pytest.mark.parametrize("spacing", ["ends", "karras"])
-def test_paths_go_down_to_the_clean_image(name, spacing):
+def test_sampling_schedules_end_at_the_clean_image(name, spacing):
     path = make_sampling_schedule(make_schedule(name), steps=18, spacing=spacing)
     w = path.levels
     assert path.num_steps == 18
@@ -104,7 +104,7 @@ def test_levels_of_continuous_schedules(name):
 
 
 @pytest.mark.parametrize("name", DISCRETE)
-def test_between_the_steps_the_clock_is_interpolated_in_log_snr(name):
+def test_c_noise_between_steps_is_interpolated_in_log_snr(name):
     chain = make_schedule(name)
     t = np.array([1, 2, 500, 999, 1000])
     sigma = np.sqrt(chain.one_minus_alphas_bar / chain.alphas_bar)
@@ -118,7 +118,7 @@ def test_between_the_steps_the_clock_is_interpolated_in_log_snr(name):
     assert chain.at_sigma(np.array(1e-9)).c_noise == 1
 
 
-def test_the_rest_of_a_path():
+def test_the_rest_of_a_sampling_schedule():
     chain = respace(make_schedule("cosine"), steps_by_count(1000, 10))
     whole = chain.sampling_schedule()
     rest = whole.since(4)
@@ -130,7 +130,7 @@ def test_the_rest_of_a_path():
         whole.since(10)
 
 
-def test_a_climbing_path_starts_where_there_is_noise():
+def test_a_climbing_schedule_starts_where_there_is_noise():
     down = make_sampling_schedule(make_schedule("cosine"), steps=10)
     up = down.climbing()
     assert_allclose(up.levels.sigma, down.levels.sigma[-2::-1])

@@ -53,7 +53,7 @@ def test_published_tables(make, rows):
 
 
 @pytest.mark.parametrize("name", ["linear", "cosine"])
-def test_the_network_can_be_told_steps_counted_from_0(name):
+def test_timesteps_can_be_counted_from_0(name):
     paper, programs = make_schedule(name, 10), make_schedule(name, 10, first_timestep=0)
     t = jnp.array([1, 4, 10])
     assert_array_equal(paper.level(t).c_noise, [1, 4, 10])

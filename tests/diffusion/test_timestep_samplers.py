@@ -39,7 +39,7 @@ def test_the_last_losses_of_each_step_are_remembered():
     assert_array_equal(history["seen"][2:4], 0)
 
 
-def test_steps_are_drawn_by_the_root_of_their_mean_squared_loss():
+def test_step_probabilities_follow_the_root_mean_squared_loss():
     keys = jax.random.split(jax.random.key(0), 4000)
     draw = jax.jit(SAMPLER.draw)
     t, weights = draw(keys, SAMPLER.init())
@@ -74,7 +74,7 @@ def test_options_out_of_range():
 
 
 @pytest.mark.usefixtures("ordinary_promotion")
-def test_a_continued_run_remembers_the_losses(tmp_path):
+def test_a_resumed_run_keeps_the_loss_history(tmp_path):
     fields = {"timesteps__name": "loss_second_moment", "schedule__num_steps": 3}
     fields |= {"timesteps__loss_second_moment__memory": 4, "sampling__steps": 2}
     config = tiny_transformer_config(steps=4, checkpoint_every=2, sample_every=100, **fields)

@@ -188,11 +188,11 @@ class Recorder(Evaluator):
 
 def test_options_of_the_solver_that_are_not_its_defaults_are_shown(run, monkeypatch, tmp_path):
     def lazy(*, eta: float = 0.0, order: int = 2, churn: float = 0.5):
-        """It asks once, and then as often as its order says, but for the last step."""
+        """Evaluates once, and `order` times more except in the last step."""
 
-        def step(denoiser, now, next, x, fresh_noise):
+        def step(denoiser, now, next, coefficients, x, noise):
             denoiser(x, now)
-            more = jnp.where(next.last, 0, order)
+            more = jnp.where(coefficients.last, 0, order)
             return jax.lax.fori_loop(0, more, lambda _, x: denoiser(x, now).x0, x)
 
         return memoryless(step)

@@ -62,7 +62,7 @@ def test_eulers_methods_do_not_depend_on_the_scale_of_x(name, solver, schedule):
 
 @pytest.mark.parametrize("schedule", golden.SCHEDULES)
 @pytest.mark.parametrize("steps", golden.STEPS)
-def test_ddim_inversion_is_a_climbing_path_with_the_clocks_of_its_targets(schedule, steps):
+def test_ddim_inversion_of_diffusers_has_the_c_noise_of_the_next_level(schedule, steps):
     """Ours tells the network where x is; diffusers where it goes, and begins at the clean image."""
     known = golden.load("ddim_inverse", schedule, steps)
     follow = lambda path, known: golden.follow(  # noqa: E731

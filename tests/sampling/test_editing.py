@@ -91,7 +91,7 @@ def test_unknown_pixels_follow_the_known_one():
     assert gaps[10] < gaps[1] / 2
 
 
-def test_resampled_paths_walk_as_repaint_does():
+def test_resampled_schedules_visit_the_levels_of_repaint():
     """RePaint's get_schedule_jump, with one climb in place of its single steps up."""
     total, jump, times = 9, 3, 3
 
@@ -215,6 +215,6 @@ def test_slerp_walks_along_the_great_circle():
         ),
     ],
 )
-def test_what_makes_no_edit(make, message):
+def test_bad_edits_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make(make_sampling_schedule(make_schedule("cosine"), steps=10))

@@ -142,7 +142,7 @@ def test_frames_are_states_of_the_chain_and_end_with_the_image():
         run(image_keys, SHAPE, frames=11)
 
 
-def test_frames_are_told_while_later_steps_are_computed():
+def test_frames_are_reported_before_later_steps():
     events, exact = [], exact_denoiser()
 
     def denoiser(x, level):

@@ -268,7 +268,7 @@ def test_equal_levels_and_pure_noise_give_finite_weights(name):
         assert np.all(np.isfinite(row))
 
 
-def test_pndm_survives_paths_from_almost_pure_noise():
+def test_pndm_is_stable_from_almost_pure_noise():
     """x0 = (x - noise eps) / signal: from sigma = 20,000 a mean of noises would lead astray."""
     for warmup in ("heun", "runge_kutta"):
         for name in ("cosine", "flow"):

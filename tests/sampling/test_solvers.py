@@ -100,13 +100,13 @@ def test_the_corrector_of_unipc_adds_an_order(order, least, kind):
 @pytest.mark.parametrize("name", ["cosine", "continuous_cosine", "flow", "edm"])
 @pytest.mark.parametrize("spacing", ["ends", "karras"])
 @pytest.mark.parametrize("solver", ORDERS)
-def test_whole_paths_end_at_the_data(solver, name, spacing):
+def test_sampling_ends_at_the_data(solver, name, spacing):
     schedule = make_schedule(name)
     path = make_sampling_schedule(schedule, steps=60, spacing=spacing)
     assert error(solver, schedule, path) < (0.05 if ORDERS[solver] == 1 else 0.02)
 
 
-def test_noise_of_the_start_has_the_deviation_of_the_path():
+def test_initial_noise_has_the_deviation_of_the_first_level():
     """One step of DDIM to the clean image ends at what is estimated from the start: 80 n."""
     solver, path = SOLVERS["ddim"](), make_sampling_schedule(make_schedule("edm"), steps=1)
     image_keys = keys.per_example(jax.random.key(0), jnp.arange(3))
@@ -116,7 +116,7 @@ def test_noise_of_the_start_has_the_deviation_of_the_path():
     assert_allclose(drawn, MEAN + gain * (80 * noise - MEAN), rtol=1e-5)
 
 
-def test_heun_is_edms_algorithm_on_edms_path():
+def test_heun_is_edms_algorithm_at_edms_levels():
     """The published trajectory of D = x / (1 + 4 sigma^2) from x = 80 in 18 steps."""
 
     def denoiser(x, level):
@@ -133,7 +133,7 @@ def test_heun_is_edms_algorithm_on_edms_path():
         assert_allclose(x, wanted, rtol=1e-5)
 
 
-def test_heun_asks_twice_but_for_the_last_step():
+def test_heun_evaluates_twice_except_in_the_last_step():
     asked = []
 
     def denoiser(x, level):
@@ -170,7 +170,7 @@ def test_evaluations_of_a_solver(name, per_step, less, steps):
     assert count_evaluations(solver, path, schedule) == per_step * steps - less
 
 
-def test_heun_evaluates_twice_in_every_step_of_a_path_that_ends_in_noise():
+def test_heun_evaluates_twice_in_every_step_that_ends_in_noise():
     schedule, path = smooth_path("karras", 5)
     solver = SOLVERS["heun"]()
     assert count_evaluations(solver, path, schedule) == 10
@@ -220,14 +220,14 @@ def test_dpmpp_2m_against_its_algorithm_written_out():
 
 
 @pytest.mark.parametrize("solver", ORDERS)
-def test_equal_levels_of_the_originals_cosine_do_no_harm(solver):
+def test_equal_levels_of_the_originals_cosine_change_nothing(solver):
     """Its first 13 of 1,000 steps have one alpha-bar: steps between them lead nowhere."""
     schedule = make_schedule("cosine", original_quirks=True)
     assert error(solver, schedule, make_sampling_schedule(schedule, steps=250)) < 0.05
 
 
 @pytest.mark.parametrize("solver", ORDERS)
-def test_inversion_climbs_to_the_noise_that_sampling_came_from(solver):
+def test_inversion_returns_the_initial_noise(solver):
     schedule, down = smooth_path("variance preserving", 200)
     x = jnp.linspace(-1, 1, 16).reshape(1, *SHAPE)
     image = follow(solver, schedule, down, x)

@@ -1,11 +1,16 @@
-"""Where the levels of a path lie, against the timesteps of published programs."""
+"""Levels of all spacings, against the timesteps of published programs."""
 
+from dataclasses import dataclass
+
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
 from diffusion_jax.config.schema import options_of
-from diffusion_jax.diffusion.schedules import make_schedule
+from diffusion_jax.diffusion.continuous_schedules import ContinuousSchedule
+from diffusion_jax.diffusion.schedules import Schedule, make_schedule
+from diffusion_jax.diffusion.types import Level
 from diffusion_jax.sampling import SPACINGS, make_sampling_schedule
 from diffusion_jax.sampling.spacing import fixes_num_steps
 
@@ -58,6 +63,33 @@ def test_every_spacing_on_every_schedule(name, spacing, steps):
     assert (w.alpha[-1], w.sigma[-1], w.c_noise[-1]) == (1, 0, 0)
     assert np.all(np.diff(w.sigma / w.alpha) < 0)
     assert np.all(path.steps.log_snr_step > 0)
+
+
+@dataclass(frozen=True)
+class Exponential(ContinuousSchedule):
+    """A schedule of a user: alpha = 1, sigma = e^u."""
+
+    time_range = (-4.0, 4.0)
+    sigma_range = (float(np.exp(-4.0)), float(np.exp(4.0)))
+
+    def level(self, position, xp=jnp):
+        return Level(xp.ones_like(position), xp.exp(position), position)
+
+    def at_sigma(self, sigma, xp=np):
+        return self.level(xp.log(sigma), xp)
+
+    def sampling_schedule(self, steps):
+        return self.visit(np.linspace(*self.time_range, steps))
+
+
+@pytest.mark.parametrize("spacing", [name for name in SPACINGS if name not in OF_CHAINS])
+def test_a_new_schedule_works_with_every_spacing(spacing):
+    assert isinstance(Exponential(), Schedule)
+    options = NEEDED.get(spacing, {})
+    path = make_sampling_schedule(Exponential(), steps=3, spacing=spacing, **options)
+    assert path.num_steps == 3
+    assert np.all(np.diff(path.levels.sigma) < 0)
+    assert path.levels.sigma[-1] == 0
 
 
 # Timesteps that set_timesteps of diffusers 0.42.1, DDIMScheduler, gives for T = 1000.

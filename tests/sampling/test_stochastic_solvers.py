@@ -150,7 +150,7 @@ def test_the_ancestral_2s_against_its_algorithm_written_out():
     assert_allclose(ours, x, rtol=2e-5, atol=1e-6)
 
 
-def test_dpmpp_2s_asks_twice_but_for_the_step_to_the_clean_image():
+def test_dpmpp_2s_evaluates_twice_except_in_the_step_to_the_clean_image():
     asked = []
 
     def denoiser(x, level):
