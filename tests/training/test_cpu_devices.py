@@ -26,7 +26,7 @@ runpy.run_module(sys.argv[0], run_name="__main__")
 
 
 def run(*arguments, **environment):
-    """The output of Python, which is told of no devices but by `environment`."""
+    """Output of Python, with no devices set but by `environment`."""
     free = {name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS", "NPROC")}
     done = subprocess.run(
         [sys.executable, *arguments],
@@ -41,13 +41,13 @@ def run(*arguments, **environment):
 
 
 def counted(workdir, *arguments, **environment):
-    """What a training of one step wrote of its devices."""
+    """Device line of a training of one step."""
     run("-m", *TRAINING, f"--workdir={workdir}", *arguments, **environment)
     return json.loads((workdir / "environment.json").read_text())[0]["devices"]
 
 
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="takes two cores")
-def test_a_cpu_counts_as_what_the_config_says_and_the_batch_allows(tmp_path):
+def test_cpu_devices_follow_config_and_batch(tmp_path):
     assert counted(tmp_path / "two", "--config.batch_size=8") == "2 x cpu"
     sampling = ["scripts.sample", f"--workdir={tmp_path / 'two'}", "--labels=3", "--count=2"]
     assert run("-c", COUNTING, *sampling).endswith("2 devices\n")

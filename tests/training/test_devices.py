@@ -1,4 +1,4 @@
-"""The number of devices, machines and micro-batches changes speed, and nothing else."""
+"""Results do not depend on the number of devices, processes and micro-batches."""
 
 import os
 import socket

@@ -27,7 +27,7 @@ def named(params):
     return {jax.tree_util.keystr(k): np.asarray(v) for k, v in jax.tree.leaves_with_path(params)}
 
 
-def test_what_fits_is_taken_over_and_the_rest_is_listed(finished, tmp_path, capfd):
+def test_matching_parameters_are_copied_and_the_rest_listed(finished, tmp_path, capfd):
     """Another depth, and no classes. A step with a learning rate of nearly 0 keeps the rest."""
     config = tiny_config(
         **SMALL | {"steps": 1, "model__depth": 2, "model__num_classes": 0},
@@ -52,7 +52,7 @@ def test_what_fits_is_taken_over_and_the_rest_is_listed(finished, tmp_path, capf
     assert "Left over: label_embedding/table (10, 8)" in printed
 
 
-def test_a_resumed_run_does_not_start_over(finished, tmp_path):
+def test_a_resumed_fine_tuning_ignores_init_from(finished, tmp_path):
     first = train(tiny_config(**SMALL, init_from=str(finished)), tmp_path)
     # The other run is not needed any more.
     gone = str(tmp_path / "nowhere")
@@ -75,7 +75,7 @@ def test_a_resumed_run_does_not_start_over(finished, tmp_path):
         ("", "No parameter has a name and shape"),
     ],
 )
-def test_mistakes_are_named(finished, tmp_path, where, message):
+def test_init_from_errors_name_the_field(finished, tmp_path, where, message):
     if where:
         config = tiny_config(**SMALL, init_from=str(tmp_path / where))
         with pytest.raises(ValueError, match=message):
@@ -87,7 +87,7 @@ def test_mistakes_are_named(finished, tmp_path, where, message):
             transfer(state, {"a": np.zeros(4), "b": np.zeros(3)})
 
 
-def test_shapes_and_names_decide():
+def test_names_and_shapes_decide_the_transfer():
     ones = {"both": np.ones(2), "shape": np.ones(3), "ours": np.ones(1)}
     state = TrainState(np.int32(0), ones, ones, ())
     theirs = {"both": np.full(2, 7.0), "shape": np.full(4, 7.0), "theirs": np.full(1, 7.0)}

@@ -30,7 +30,7 @@ def pictures_in(path, *names):
     return f"folder:{path}"
 
 
-def test_the_small_preset_finds_the_classes(tmp_path):
+def test_the_small_preset_counts_the_classes(tmp_path):
     config = folder.get_config("small")
     config.data.cache_dir = str(tmp_path / "cache")
     config.data.name = pictures_in(tmp_path / "two", "cats/a.png", "cats/b.png", "dogs/a.png")
@@ -49,7 +49,7 @@ def test_the_small_preset_finds_the_classes(tmp_path):
         resolve_num_classes(config)
 
 
-def test_blocks_that_need_classes_get_those_of_the_data(tmp_path):
+def test_conditional_blocks_get_the_classes_of_the_data(tmp_path):
     config = folder.get_config()
     config.data.cache_dir = str(tmp_path / "cache")
     config.model.num_classes, config.model.blocks = -1, "res,clsAtn"
@@ -63,7 +63,7 @@ def test_blocks_that_need_classes_get_those_of_the_data(tmp_path):
 
 
 @pytest.mark.usefixtures("ordinary_promotion")
-def test_a_run_goes_on_with_the_classes_that_it_found(tmp_path):
+def test_a_run_resumes_with_its_counted_classes(tmp_path):
     config = tiny_transformer_config(model__num_classes=None, steps=1)
     assert train(config, tmp_path).step == 1
     assert load_config(tmp_path).model.num_classes == 10
@@ -75,7 +75,7 @@ def test_a_run_goes_on_with_the_classes_that_it_found(tmp_path):
     assert first["devices"] == "8 x cpu"
 
 
-def test_what_was_found_is_said(tmp_path, capsys):
+def test_counted_classes_are_printed(tmp_path, capsys):
     config = folder.get_config("small")
     config.data.cache_dir = str(tmp_path / "cache")
     config.data.name = pictures_in(tmp_path / "two", "cats/a.png", "cats/b.png", "dogs/a.png")
@@ -107,7 +107,7 @@ def grids(workdir):
 
 
 @pytest.mark.usefixtures("ordinary_promotion")
-def test_the_first_grid_comes_by_time(tmp_path, monkeypatch):
+def test_early_sample_minutes_adds_a_grid(tmp_path, monkeypatch):
     """Two seconds a step: the c_noise says 0, 2, 4, .. seconds."""
     c_noise = SimpleNamespace(monotonic=itertools.count(0.0, 2.0).__next__)
     monkeypatch.setattr(loop, "time", c_noise)
@@ -116,7 +116,7 @@ def test_the_first_grid_comes_by_time(tmp_path, monkeypatch):
     assert grids(tmp_path / "early") == ["step_0000003", "step_0000005"]
 
 
-def test_by_time_once_and_never_if_0(monkeypatch):
+def test_the_early_grid_comes_once_or_never(monkeypatch):
     c_noise = SimpleNamespace(
         monotonic=itertools.chain([10.0, 12.0], itertools.repeat(15.0)).__next__
     )
@@ -127,7 +127,7 @@ def test_by_time_once_and_never_if_0(monkeypatch):
 
 
 @pytest.mark.usefixtures("ordinary_promotion")
-def test_an_interrupted_run_shows_what_it_has(tmp_path, monkeypatch):
+def test_an_interrupted_run_ends_with_a_grid(tmp_path, monkeypatch):
     config = tiny_transformer_config(sample_every=100, steps=50)
     pictured = []
 

@@ -58,7 +58,7 @@ def adam_state(imported):
     return original.read_optimizer(FOLDER / "train_tiny_optim.pkl", imported)
 
 
-def test_losses_equal_the_original(step):
+def test_losses_match_the_original(step):
     golden, parts, _ = step
     assert_allclose(jnp.mean(parts["loss"]), golden["loss"], rtol=1e-6)
     assert_allclose(parts["simple"], golden["loss_simple_per_item"], rtol=1e-6)
@@ -68,7 +68,7 @@ def test_losses_equal_the_original(step):
     assert_allclose(1e-3 * jnp.mean(parts["vlb"]), golden["loss_vlb_times_lambda"], rtol=2e-6)
 
 
-def test_one_step_makes_the_moments_that_the_original_saved(imported, step):
+def test_one_step_matches_the_saved_moments_of_the_original(imported, step):
     config = original_config.get_config()
     state = imported_state(config, imported.params, 1)
     new = jax.jit(
@@ -98,7 +98,7 @@ def test_one_step_makes_the_moments_that_the_original_saved(imported, step):
         assert_allclose(state[name.removeprefix("after/")], step[0][name], rtol=0, atol=1e-6)
 
 
-def test_a_step_goes_on_from_the_imported_moments(imported, step):
+def test_imported_moments_continue_adamw(imported, step):
     """In float64 by hand: the second update of AdamW, with the golden batch's gradients again."""
     theirs, settings = adam_state(imported)
     config = original_config.get_config()

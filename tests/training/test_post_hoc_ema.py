@@ -18,14 +18,14 @@ from diffusion_jax.workdir.parameters import load_params
 TIMES, WIDTHS = np.repeat([1, 2, 3, 4], 2), np.array([0.05, 0.1] * 4)
 
 
-def test_published_weights():
+def test_weights_match_edm2():
     """What EDM2's own program computes."""
     expected = [-0.000562, 0.001944, -0.013148, 0.038020, -0.077958, 0.200409, -0.264062, 1.115358]
     assert_allclose(post_hoc_ema.weights(TIMES, WIDTHS, 4, 0.15), expected, atol=1e-6)
     assert_allclose(post_hoc_ema.weights(1000 * TIMES, WIDTHS, 4000, 0.15), expected, atol=1e-6)
 
 
-def test_an_average_that_was_saved_is_itself():
+def test_a_saved_ema_has_weight_one():
     assert_allclose(post_hoc_ema.weights(TIMES, WIDTHS, 3, 0.1), np.eye(8)[5], atol=1e-9)
     with pytest.raises(ValueError, match="Two averages of the same width and time"):
         post_hoc_ema.weights(np.array([1, 1]), np.array([0.1, 0.1]), 1, 0.1)
@@ -37,7 +37,7 @@ def test_an_average_that_was_saved_is_itself():
         post_hoc_ema.weights(TIMES, WIDTHS, 4, 0.3)
 
 
-def test_inner_products_are_integrals():
+def test_inner_products_match_numerical_integrals():
     """Of s^2 and s^3 profiles that end at 1 and 2, by the midpoint rule."""
     s = (np.arange(200_000) + 0.5) / 200_000
     product = np.mean(3 * s**2 * (4 * s**3 / 2**4))
@@ -45,7 +45,7 @@ def test_inner_products_are_integrals():
     assert_allclose(post_hoc_ema.inner_product(2, 3, 1, 2), product, rtol=1e-8)
 
 
-def test_how_far_a_combination_is_off():
+def test_misfit_matches_a_numerical_integral():
     """Half of 3 s^2 on [0, 1], for the profile 4 s^3 / 2^4 on [0, 2], by the midpoint rule."""
     s = (np.arange(200_000) + 0.5) / 100_000
     wanted, made = 4 * s**3 / 16, np.where(s < 1, 1.5 * s**2, 0)
@@ -56,7 +56,7 @@ def test_how_far_a_combination_is_off():
 
 
 @pytest.mark.parametrize("wanted", [0.04, 0.07, 0.12, 0.2])
-def test_the_combination_is_the_average_that_training_would_have_made(wanted):
+def test_the_combination_matches_an_ema_made_during_training(wanted):
     """Of a number that moves as a parameter might, over 2,000 updates and 16 checkpoints."""
     moving = np.cos(np.arange(1, 2001) / 150) + np.sqrt(np.arange(1, 2001))
     saved, made = [], {}
@@ -94,7 +94,7 @@ def saved(workdir, step, *, second):
         return checkpoints.restore_params(step, like, ema=True)
 
 
-def test_a_second_average_is_trained_and_resumed(runs):
+def test_a_second_ema_is_trained_and_resumed(runs):
     """Both averages by hand, from the parameters after each step."""
     config = load_config(runs / "two")
     raw = [
@@ -111,7 +111,7 @@ def test_a_second_average_is_trained_and_resumed(runs):
             assert_allclose(leaf, mean, rtol=1e-5, atol=1e-7)
 
 
-def test_a_run_is_made_of_the_averages_of_another(runs):
+def test_average_writes_a_run(runs):
     parts, misfit = reaverage(runs / "two", runs / "new", sigma_rel=0.15, checkpoint=3)
     assert [(part.step, part.sigma_rel) for part in parts] == [
         (step, width) for step in (1, 2, 3) for width in (0.05, 0.1)
@@ -126,7 +126,7 @@ def test_a_run_is_made_of_the_averages_of_another(runs):
         assert_allclose(leaf, np.tensordot(weights, np.stack(others), 1), rtol=1e-5, atol=1e-7)
 
 
-def test_the_command_and_its_mistakes(runs):
+def test_the_average_script_and_its_errors(runs):
     given = [f"--workdir={runs / 'two'}", "--sigma_rel=0.1"]
     cases = [
         ([*given, f"--out={runs / 'again'}"], None),

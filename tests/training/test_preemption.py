@@ -1,4 +1,4 @@
-"""Signals, locks, and what a kill at any moment leaves behind."""
+"""Signals, locks, and resuming after a kill."""
 
 import json
 import os
@@ -30,7 +30,7 @@ def send(*numbers):
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_any_of_the_signals_ends_a_run(number):
+def test_each_signal_ends_a_run(number):
     before = [signal.getsignal(each) for each in SIGNALS]
     with interruptible() as interrupted:
         assert not interrupted()
@@ -50,7 +50,7 @@ def ctrl_c():
 
 
 @pytest.mark.usefixtures("ctrl_c")
-def test_only_a_second_ctrl_c_forces():
+def test_only_a_second_ctrl_c_raises():
     with interruptible() as interrupted:
         send(signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
         assert interrupted()
@@ -74,7 +74,7 @@ def test_a_second_signal_during_the_last_write_loses_nothing(tmp_path, monkeypat
         assert checkpoints.steps() == [1]
 
 
-def test_a_run_with_kills_leaves_what_one_without_leaves(tmp_path, monkeypatch):
+def test_a_killed_run_leaves_the_same_files(tmp_path, monkeypatch):
     """Killed in step 5, with a line's first step in the checkpoint, and between the checkpoint of
     step 6 and its picture."""
     config = tiny_config(sample_every=3, steps=7)
@@ -104,7 +104,7 @@ def test_a_run_with_kills_leaves_what_one_without_leaves(tmp_path, monkeypatch):
     assert left_behind(tmp_path / "run") == left_behind(tmp_path / "whole")
 
 
-def test_means_go_on_exactly():
+def test_running_means_resume_exactly():
     third, tenth = ({"loss": Average(total=np.float32(1 / x), count=np.int32(x))} for x in (3, 10))
     whole, before = Running(), Running()
     for running in (whole, before):
@@ -132,7 +132,7 @@ def test_a_folder_is_locked_for_others(tmp_path):
         pass
 
 
-def test_the_lock_of_a_killed_process_holds_nobody_up(tmp_path):
+def test_the_lock_of_a_killed_process_is_released(tmp_path):
     program = "import pathlib, runpy, sys; only_one = runpy.run_path(sys.argv[1])['only_one']\n"
     program += "with only_one(pathlib.Path(sys.argv[2]), 'trained'): print('held'); input()"
     holder = subprocess.Popen(
@@ -150,7 +150,7 @@ def test_the_lock_of_a_killed_process_holds_nobody_up(tmp_path):
         pass
 
 
-def test_a_disk_without_locks_refuses_nobody(tmp_path, monkeypatch):
+def test_a_disk_without_locks_never_refuses(tmp_path, monkeypatch):
     def none(file, operation):
         raise OSError(lock.errno.ENOLCK, "No locks available")
 
@@ -159,8 +159,8 @@ def test_a_disk_without_locks_refuses_nobody(tmp_path, monkeypatch):
         pass
 
 
-def test_two_processes_stop_together_and_do_not_wait_for_a_dead_one(tmp_path):
-    """The second one is told to stop; then the first, which all talk to, is killed."""
+def test_two_processes_stop_together_and_notice_a_dead_one(tmp_path):
+    """The second one gets a signal; then the first, the coordinator, is killed."""
     endless = {"steps": 100_000, "checkpoint_every": 100_000, "sample_every": 100_000}
     run = Run(tmp_path / "run", 2, endless)
     run.wait_for_lines(3)
@@ -184,8 +184,8 @@ def test_two_processes_stop_together_and_do_not_wait_for_a_dead_one(tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
-def test_a_signal_among_the_imports_ends_the_script_at_once(number, tmp_path):
-    """Even one that comes where Python would only report an exception and go on."""
+def test_a_signal_during_imports_ends_the_script(number, tmp_path):
+    """Also where Python would print the exception and continue."""
     (tmp_path / "absl.py").write_text(
         f"import os\nclass Gone:\n    def __del__(self):\n        os.kill(os.getpid(), {number})\n"
         "        for _ in range(100):\n            pass\nGone()\n"
@@ -201,8 +201,7 @@ def test_a_signal_among_the_imports_ends_the_script_at_once(number, tmp_path):
     assert (done.returncode, done.stderr) == (130 if number == signal.SIGINT else 75, "")
 
 
-def test_a_signal_before_the_data_are_read_ends_the_script_with_75():
-    """A folder is decoded there, to count its classes."""
+def test_a_signal_before_training_exits_with_75():
     code = (
         "import os, signal\n"
         "from scripts import train\n"

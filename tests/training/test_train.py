@@ -51,7 +51,7 @@ def finished(tmp_path_factory, ordinary_promotion):
     return train(tiny_config(), workdir), workdir
 
 
-def test_a_run_explains_itself(finished):
+def test_the_workdir_describes_the_run(finished):
     state, workdir = finished
     assert int(state.step) == 6
     assert load_config(workdir).to_dict() == tiny_config().to_dict()
@@ -71,7 +71,7 @@ def test_a_run_explains_itself(finished):
         assert checkpoints.steps() == [3, 6]
 
 
-def test_training_changes_everything_and_averages(finished):
+def test_training_changes_all_parameters_and_the_ema(finished):
     state, _ = finished
     start = tiny_config(steps=1)
     model = make_model(start)
@@ -84,7 +84,7 @@ def test_training_changes_everything_and_averages(finished):
     assert all(differs)
 
 
-def test_resumed_steps_are_the_same_bit_for_bit(finished, tmp_path):
+def test_resumed_steps_are_bit_identical(finished, tmp_path):
     state, _ = finished
     first = train(tiny_config(steps=3), tmp_path)
     assert int(first.step) == 3
@@ -93,8 +93,8 @@ def test_resumed_steps_are_the_same_bit_for_bit(finished, tmp_path):
     assert [line["step"] for line in read_metrics(tmp_path)] == [2, 3, 4, 6]
 
 
-def test_a_state_split_over_the_devices_is_saved_whole_and_goes_on_either_way(finished, tmp_path):
-    """Sums over the devices are in another order, so that the numbers differ a little."""
+def test_sharded_and_replicated_states_share_checkpoints(finished, tmp_path):
+    """Sums over the devices are in another order, so results differ slightly."""
     whole, before = jax.device_get(finished)
     train(tiny_config(steps=3, shard_state=True), tmp_path)
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
@@ -110,7 +110,7 @@ def test_a_state_split_over_the_devices_is_saved_whole_and_goes_on_either_way(fi
         assert_allclose(split, not_split, rtol=1e-5)
 
 
-def test_another_batch_size_goes_on_with_the_images_that_come_next(tmp_path, monkeypatch):
+def test_another_batch_size_resumes_at_the_same_image(tmp_path, monkeypatch):
     places = []
     ours = sys.modules["diffusion_jax.runs.train"]
     of_training = ours.training_batches
@@ -133,7 +133,7 @@ def test_another_batch_size_goes_on_with_the_images_that_come_next(tmp_path, mon
         assert checkpoints.metadata(4)["data"]["count"] == 1797
 
 
-def test_an_interrupted_run_continues_bit_for_bit(finished, tmp_path, monkeypatch):
+def test_an_interrupted_run_resumes_bit_identically(finished, tmp_path, monkeypatch):
     """SIGTERM arrives while the data of the second batch is read."""
     state, _ = finished
 
@@ -167,7 +167,7 @@ def test_an_interrupted_run_continues_bit_for_bit(finished, tmp_path, monkeypatc
     assert_bit_equal(train(tiny_config(), tmp_path), state)
 
 
-def test_a_finished_run_is_left_alone(finished):
+def test_a_finished_run_is_not_changed(finished):
     state, workdir = finished
     pictures = files(workdir / "samples")
     assert_bit_equal(train(tiny_config(), workdir), state)
@@ -185,7 +185,7 @@ def test_a_finished_run_is_left_alone(finished):
         ({"micro_batches": 4}, "batch_size=16 .* 8 devices times micro_batches=4"),
     ],
 )
-def test_mistakes_overwrite_nothing(changes, message, finished):
+def test_config_errors_overwrite_nothing(changes, message, finished):
     _, workdir = finished
     before = files(workdir)
     with pytest.raises(ValueError, match=message):
@@ -205,7 +205,7 @@ def test_a_checkpoint_of_another_model_is_refused(finished, tmp_path):
 
 
 @pytest.mark.parametrize("item", ["ema_params", "ema_params/manifest.ocdbt", "ema_params/d"])
-def test_a_damaged_checkpoint_gets_one_line(finished, tmp_path, item):
+def test_a_damaged_checkpoint_is_a_one_line_error(finished, tmp_path, item):
     _, workdir = finished
     copy = shutil.copytree(workdir, tmp_path / "run")
     damaged = copy / "checkpoints" / "6" / item
@@ -218,13 +218,13 @@ def test_a_damaged_checkpoint_gets_one_line(finished, tmp_path, item):
     assert load_params(copy, Experiment.from_config(tiny_config()), checkpoint=3)[0] == 3
 
 
-def test_clipping_may_be_switched_on_later(finished, tmp_path):
+def test_clipping_can_be_enabled_on_resume(finished, tmp_path):
     _, workdir = finished
     copy = shutil.copytree(workdir, tmp_path / "run")
     assert int(train(tiny_config(steps=7, optimizer__clip_norm=None), copy).step) == 7
 
 
-def test_a_model_without_classes(tmp_path):
+def test_an_unconditional_model_trains(tmp_path):
     config = tiny_config(
         model__num_classes=0, steps=2, sampling__ddim__eta=1.0, loss__kind="simple"
     )
@@ -233,7 +233,7 @@ def test_a_model_without_classes(tmp_path):
     assert "label_embedding" not in load_params(tmp_path, Experiment.from_config(config))[1]
 
 
-def test_checkpoints_hold_raw_and_averaged_parameters(finished):
+def test_checkpoints_hold_raw_and_ema_parameters(finished):
     state, workdir = finished
     step, ema_params = load_params(workdir, Experiment.from_config(tiny_config()))
     assert step == 6
@@ -243,7 +243,7 @@ def test_checkpoints_hold_raw_and_averaged_parameters(finished):
     )
 
 
-def test_the_newest_and_every_kth_checkpoint_stay(finished, tmp_path):
+def test_keep_latest_and_keep_every(finished, tmp_path):
     state, _ = finished
     with Checkpoints(tmp_path / "c", keep_latest=2, keep_every=4, create=True) as checkpoints:
         for step in range(1, 8):
@@ -253,7 +253,7 @@ def test_the_newest_and_every_kth_checkpoint_stay(finished, tmp_path):
         assert_bit_equal(checkpoints.restore(7, state).opt_state, state.opt_state)
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
+def test_a_non_finite_loss_stops_the_run(tmp_path):
     config = tiny_config(optimizer__learning_rate=1e30, optimizer__warmup_steps=0, log_every=1)
     with pytest.raises(FloatingPointError, match=r"Not finite at step [2-5]"):
         train(config, tmp_path)
@@ -261,7 +261,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
         assert checkpoints.steps() == []
 
 
-def test_imagenet_through_tfds(golden, tmp_path):
+def test_imagenet_from_tfds(golden, tmp_path):
     """configs/res.py at a small width, on a dataset that tfds has prepared."""
     from configs import res
 
@@ -281,7 +281,7 @@ def test_imagenet_through_tfds(golden, tmp_path):
     assert (tmp_path / "samples" / "step_0000002.png").exists()
 
 
-def test_imagenet_from_its_zip_files(tmp_path):
+def test_imagenet_from_zip_files(tmp_path):
     """The same images without tfds, as `scripts.data` leaves them."""
     make_zips(tmp_path / "zips", npz=True)
     for split in imagenet.COUNTS:
@@ -312,7 +312,7 @@ def test_imagenet_from_its_zip_files(tmp_path):
     assert load_classes(tmp_path / "run")[0] == "kit fox"
 
 
-def test_average_of_the_parameters():
+def test_constant_ema():
     decay = ema_module.constant(0.99)
     assert_allclose(decay(jnp.int32(0)), 0.1)
     assert_allclose(decay(jnp.int32(90)), 0.91)
@@ -321,21 +321,21 @@ def test_average_of_the_parameters():
     assert_allclose(ema_module.update(ema, params, decay(jnp.int32(0)))["a"], 1.9)
 
 
-def test_the_average_can_begin_as_a_copy():
+def test_ema_start_copies_the_parameters():
     """MyDiffusionModel copies for 2,000 updates; then the decay is its 0.995."""
     decay = ema_module.constant(0.995, 2000)
     assert_allclose([decay(jnp.int32(n)) for n in (0, 1999, 2000)], [0, 0, 0.995], rtol=1e-6)
 
 
-def test_the_average_with_a_half_life():
-    """After the ramp-up, what was learned h images ago counts half."""
+def test_half_life_ema():
+    """After the ramp-up, the weight halves every h images."""
     decay = ema_module.half_life(100, images=1000.0, rampup=0.05)
     assert_allclose(decay(jnp.int32(10_000)) ** 10, 0.5, rtol=1e-5)
     # 2,000 images seen: a half-life of 100 images, one batch. At first there is nothing to keep.
     assert_allclose([decay(jnp.int32(n)) for n in (0, 20)], [0, 0.5], rtol=1e-5)
 
 
-def test_the_power_function_average():
+def test_power_function_ema_matches_published_decays():
     """Published numbers: gamma, and the decay with batches of 2,048 after n images."""
     assert_allclose(ema_module.gamma_of(0.05), 16.972199, rtol=1e-7)
     assert_allclose(ema_module.gamma_of(0.1), 6.937204, rtol=1e-6)
@@ -352,7 +352,7 @@ def test_the_power_function_average():
     assert_allclose(mean, np.sum(s**gamma * s) / np.sum(s**gamma), rtol=2e-3)
 
 
-def test_learning_rates():
+def test_cosine_learning_rate():
     schedule = optimizers.learning_rate_schedule(1.0, 2000, 10)
     assert_allclose([schedule(0), schedule(5), schedule(10), schedule(1000)], [0, 0.5, 1, 1])
     schedule = optimizers.learning_rate_schedule(1.0, 2000, 10, "cosine", 110)
@@ -363,7 +363,7 @@ def test_learning_rates():
         optimizers.learning_rate_schedule(1.0, 100, 0, "constant", 5)
 
 
-def test_learning_rates_that_fall_otherwise():
+def test_other_learning_rate_schedules():
     linear = optimizers.learning_rate_schedule(1.0, 110, 10, "linear")
     assert_allclose([linear(5), linear(10), linear(60), linear(200)], [0.5, 1, 0.5, 0], rtol=1e-6)
     # EDM2-S after 2^30 images in batches of 2,048, t_ref 35,000.
@@ -384,7 +384,7 @@ def test_clipping_bounds_the_gradient():
     assert_allclose(updates["a"], [-0.3 / 1.3, -0.4 / 1.4], rtol=1e-5)
 
 
-def test_metrics_of_lost_steps_are_dropped(tmp_path):
+def test_metrics_after_the_resumed_step_are_removed(tmp_path):
     lines = [{"step": step, "loss": 1.0, "simple": 1.0, "vlb": 1.0} for step in (2, 4, 6)]
     text = "".join(json.dumps(line) + "\n" for line in lines)
     (tmp_path / "metrics.jsonl").write_text(text + '{"step": 7, "lo')
@@ -393,8 +393,8 @@ def test_metrics_of_lost_steps_are_dropped(tmp_path):
     assert [line["step"] for line in read_metrics(tmp_path)] == [2, 4]
 
 
-def test_half_a_line_of_metrics_is_not_left(tmp_path):
-    """The limit on the length of files writes what fits, like a disk that fills up."""
+def test_metrics_lines_are_written_whole_or_not_at_all(tmp_path):
+    """A limit on file lengths truncates a write, as a full disk does."""
     path, limits = tmp_path / "metrics.jsonl", resource.getrlimit(resource.RLIMIT_FSIZE)
     logging._append(path, b'{"step": 1}\n')
     resource.setrlimit(resource.RLIMIT_FSIZE, (15, limits[1]))
@@ -408,7 +408,7 @@ def test_half_a_line_of_metrics_is_not_left(tmp_path):
     assert read_metrics(tmp_path) == [{"step": 1}, {"step": 3}]
 
 
-def test_the_time_left_is_that_of_compiled_steps(tmp_path):
+def test_the_remaining_time_excludes_compilation(tmp_path):
     options = {"start_step": 0, "steps": 8, "batch_size": 1, "begun": 0.0, "write": True}
     with Reporter(Path(tmp_path), **options) as report:
         bar = report._bar
@@ -420,8 +420,7 @@ def test_the_time_left_is_that_of_compiled_steps(tmp_path):
         assert bar.n == 4
 
 
-def test_a_batch_larger_than_the_data_is_refused_before_anything_is_written(tmp_path):
-    """Where batches of two epochs are not wanted, there would be none."""
+def test_drop_last_refuses_a_batch_larger_than_the_data(tmp_path):
     config = tiny_config(batch_size=1800, data__drop_last=True)
     with pytest.raises(ValueError, match=r"1797 images are fewer than batch_size=1800"):
         train(config, tmp_path / "run")

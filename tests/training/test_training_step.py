@@ -175,7 +175,7 @@ def three_steps():
 
 
 @pytest.mark.parametrize(("devices", "micro_batches"), [(1, 1), (1, 4), (2, 2)])
-def test_three_steps_are_those_computed_by_hand(devices, micro_batches, steps_by_hand):
+def test_three_steps_match_a_computation_by_hand(devices, micro_batches, steps_by_hand):
     program, state = made(timestep_samplers.uniform, devices, micro_batches)
     for number, (metrics, *by_hand) in enumerate(steps_by_hand):
         state, computed = program(state, batch_of(number, devices))
@@ -187,7 +187,7 @@ def test_three_steps_are_those_computed_by_hand(devices, micro_batches, steps_by
                 assert_allclose(ours[name], theirs[name], rtol=2e-5, atol=2e-6, err_msg=name)
 
 
-def test_levels_drawn_by_their_losses_count_the_less_the_more_often_they_are_drawn():
+def test_loss_aware_timesteps_are_importance_weighted():
     """Improved DDPM, eq. 18; each loss takes the place of the oldest one of its level."""
     by_losses = partial(timestep_samplers.loss_second_moment, memory=2, uniform_part=0.1)
     program, state = made(by_losses, 2, 2)
@@ -257,7 +257,7 @@ def assert_metrics(computed, by_hand):
         assert_allclose(computed[name], value, rtol=2e-5, err_msg=name)
 
 
-def test_the_draws_are_of_all_kinds():
+def test_the_golden_batch_covers_all_kinds_of_draws():
     """Otherwise the test above would not see them all."""
     drawn = [draws(step, example) for step in range(3) for example in range(ROWS)]
     assert {t for t, _, _ in drawn} == {1, 2, 3, 4}
