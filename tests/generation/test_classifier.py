@@ -1,4 +1,4 @@
-"""A classifier of noisy images: its training, and guidance by its run."""
+"""Classifiers of noisy images: training, and guidance by a run."""
 
 import json
 from pathlib import Path
@@ -51,7 +51,7 @@ def classifier_config(**changes) -> ConfigDict:
 
 
 def params_of(config, seed=0):
-    """Parameters with noise on them: a fresh head would be all but silent."""
+    """Parameters with noise: the output layer of a new network is almost 0."""
     model = make_model(config)
     params = jax.jit(lambda: init_params(model, seed, config.data.resolution))()
     keys = jax.random.split(jax.random.key(seed), len(jax.tree.leaves(params)))
@@ -61,8 +61,8 @@ def params_of(config, seed=0):
     )
 
 
-def test_parameters_of_the_published_classifiers():
-    """As OpenAI's PyTorch modules count them."""
+def test_parameter_counts_equal_the_published_classifiers():
+    """Counts of OpenAI's PyTorch modules."""
     config = adm64_classifier.get_config()
     counts = {
         (64, 4, (1, 2, 3, 4)): 65_438_568,
@@ -81,7 +81,7 @@ def test_configs_are_valid():
         Experiment.from_config(module.get_config())
 
 
-def test_cross_entropy_by_hand():
+def test_cross_entropy_equals_a_hand_calculation():
     """Two classes of odds 3 to 1."""
     logits = jnp.log(jnp.array([[3.0, 1.0], [3.0, 1.0], [1.0, 3.0]]))
     labels = jnp.array([0, 1, 2])  # the last is the null label
@@ -94,8 +94,8 @@ def test_cross_entropy_by_hand():
 HEARD = {}
 
 
-class Listener(Network):
-    """Keeps what it is told, and answers with the parameters, which are logits."""
+class Recorder(Network):
+    """Records its inputs and returns its parameters as logits."""
 
     def apply(self, variables, x, c_noise, *, train, examples, rngs):
         assert train
@@ -105,10 +105,10 @@ class Listener(Network):
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "edm"])
-def test_a_classifier_is_trained_on_noisy_images_at_the_level_that_it_is_told(schedule):
+def test_a_classifier_is_trained_on_noisy_images_and_their_c_noise(schedule):
     parameterization = "edm" if schedule == "edm" else "eps"
     config = classifier_config(schedule__name=schedule, parameterization=parameterization)
-    schedule, listener = Experiment.from_config(config).schedule, Listener(1, 10)
+    schedule, listener = Experiment.from_config(config).schedule, Recorder(1, 10)
     objective = objectives.classification(
         listener,
         schedule,
@@ -136,8 +136,8 @@ def test_a_classifier_is_trained_on_noisy_images_at_the_level_that_it_is_told(sc
 
 
 @pytest.mark.parametrize("other", [{}, {"schedule__name": "edm", "parameterization__name": "edm"}])
-def test_guided_images_are_those_of_algorithm_2(other):
-    """DDIM's steps by hand, of a model without classes and a classifier of any schedule."""
+def test_guided_samples_equal_algorithm_2(other):
+    """DDIM steps by hand, with an unconditional model and a classifier of any schedule."""
     config = tiny_transformer_config(
         model__num_classes=0, sampling__steps=3, sampling__clip=False, sampling__guidance=0.0
     )
@@ -191,7 +191,7 @@ def test_guided_images_are_those_of_algorithm_2(other):
     assert_allclose(drawn, x, atol=1e-4 * float(jnp.abs(x).max()))
 
 
-def test_another_weight_compiles_nothing_anew_and_0_is_off():
+def test_another_scale_does_not_recompile_and_0_is_off():
     config = tiny_transformer_config(model__num_classes=0, sampling__guidance=0.0)
     told = classifier_config()
     loaded = guidance_models.GuidanceModels(
@@ -223,7 +223,7 @@ def test_another_weight_compiles_nothing_anew_and_0_is_off():
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory, ordinary_promotion):
-    """A folder with a classifier and a model without classes."""
+    """A folder with a classifier and an unconditional model."""
     folder = tmp_path_factory.mktemp("runs")
     config = classifier_config(steps=60, batch_size=64, log_every=10, checkpoint_every=60)
     config.optimizer.learning_rate = 0.01
@@ -234,7 +234,7 @@ def runs(tmp_path_factory, ordinary_promotion):
     return folder
 
 
-def test_training_lowers_the_loss_and_shows_the_accuracy_at_each_noise(runs):
+def test_training_lowers_the_loss_and_plots_the_accuracy_by_noise(runs):
     lines = read_metrics(runs / "classifier")
     assert lines[-1].keys() >= {"loss", "accuracy"}
     assert lines[0]["loss"] > np.log(10) - 0.2
@@ -247,8 +247,8 @@ def test_training_lowers_the_loss_and_shows_the_accuracy_at_each_noise(runs):
     assert rows.std(axis=1).min() > 0
 
 
-def test_a_run_is_guided_by_name(runs):
-    """Labels are the classifier's, and the results say which classifier it was."""
+def test_a_flag_names_the_classifier(runs):
+    """Labels are those of the classifier, which the settings of the results name."""
     config = load_config(runs / "plain")
     config.sampling.classifier = str(runs / "classifier")
     assert guidance_models.classes_of(config, []) == (10, [str(i) for i in range(10)])
@@ -274,7 +274,7 @@ def test_a_run_is_guided_by_name(runs):
     assert generator.guide_params.keys() == {"classifier"}
 
 
-def test_mistakes_are_one_line(runs):
+def test_errors_are_one_line(runs):
     plain, classes, classifier = (
         f"--workdir={runs / name}" for name in ("plain", "classes", "classifier")
     )

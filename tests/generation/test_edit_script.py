@@ -160,7 +160,7 @@ def test_other_edits_write_a_grid(run, files, tmp_path, command):
     assert ("root mean square error" in done.stdout) == (command == "invert")
 
 
-def test_mistakes_are_one_line(run, files, tmp_path):
+def test_errors_are_one_line(run, files, tmp_path):
     cases = [
         (["paint"], "'paint' was given, one of these was expected: image, inpaint"),
         (["image"], "--images is missing"),

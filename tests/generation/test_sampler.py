@@ -1,4 +1,4 @@
-"""From parameters to images, by way of a whole program."""
+"""The compiled sampling program."""
 
 from dataclasses import replace
 
@@ -24,7 +24,7 @@ LABELS = np.arange(8, dtype=np.int32)
 
 
 def params_of(config, seed=0):
-    """Parameters that say something: a fresh head would be all but silent."""
+    """Parameters with noise: the output layer of a new network is almost 0."""
     model = make_model(config)
     params = jax.jit(lambda: init_params(model, seed, config.data.resolution))()
     return parallel.replicate(params)
@@ -35,105 +35,105 @@ def weakened(config):
 
 
 @pytest.fixture(scope="module")
-def drawn():
-    """(config, parameters, generator, its images)."""
+def sampled():
+    """(config, parameters, sampler, samples)."""
     config = tiny_config(model__blocks="res", sampling__ddim__eta=0.5)
-    generator = Sampler.from_experiment(Experiment.from_config(config), batch_size=8)
+    sampler = Sampler.from_experiment(Experiment.from_config(config), batch_size=8)
     params = params_of(config)
-    return config, params, generator, generator(params, LABELS, seed=1)[0]
+    return config, params, sampler, sampler(params, LABELS, seed=1)[0]
 
 
-def test_a_generator_keeps_its_settings_and_takes_others(drawn):
-    _, params, generator, images = drawn
-    same, _ = generator(params, LABELS, seed=1, guidance_scale=1.0, eta=0.5)
+def test_settings_of_a_call_override_those_of_the_sampler(sampled):
+    _, params, sampler, images = sampled
+    same, _ = sampler(params, LABELS, seed=1, guidance_scale=1.0, eta=0.5)
     assert_array_equal(same, images)
     for other in ({"guidance_scale": 3.0}, {"guidance_scale": 0.0}, {"eta": 1.0}):
-        assert np.abs(generator(params, LABELS, seed=1, **other)[0] - images).max() > 1e-3
+        assert np.abs(sampler(params, LABELS, seed=1, **other)[0] - images).max() > 1e-3
     again = tiny_config(model__blocks="res", sampling__ddim__eta=1.0, sampling__guidance=3.0)
     wanted, _ = Sampler.from_experiment(Experiment.from_config(again), batch_size=8)(
         params, LABELS, seed=1
     )
-    assert_array_equal(generator(params, LABELS, seed=1, guidance_scale=3.0, eta=1.0)[0], wanted)
+    assert_array_equal(sampler(params, LABELS, seed=1, guidance_scale=3.0, eta=1.0)[0], wanted)
 
 
-def test_numbers_compile_nothing_anew(drawn):
-    """Two programs at the most: with guidance, and without."""
-    _, params, generator, _ = drawn
+def test_changed_numbers_do_not_recompile(sampled):
+    """Guidance on and off are two programs."""
+    _, params, sampler, _ = sampled
     lowered = []
     jax.monitoring.register_event_duration_secs_listener(
         lambda event, seconds, **_: lowered.append(event) if "jaxpr_to_mlir" in event else None
     )
-    generator(params, LABELS, seed=1)
+    sampler(params, LABELS, seed=1)
     before = len(lowered)
-    generator(params, LABELS[::-1].copy(), seed=2, guidance_scale=2.5, eta=0.1, start=8)
+    sampler(params, LABELS[::-1].copy(), seed=2, guidance_scale=2.5, eta=0.1, start=8)
     assert len(lowered) == before
 
 
-def test_images_that_come_later_are_those_of_one_long_draw(drawn):
-    _, params, generator, _ = drawn
-    whole, _ = generator(params, np.tile(LABELS, 2), seed=1)
-    later, _ = generator(params, LABELS, seed=1, start=8)
+def test_samples_depend_on_their_index_and_not_on_the_call(sampled):
+    _, params, sampler, _ = sampled
+    whole, _ = sampler(params, np.tile(LABELS, 2), seed=1)
+    later, _ = sampler(params, LABELS, seed=1, start=8)
     assert_array_equal(later, whole[8:])
     assert np.abs(later - whole[:8]).max() > 0.1
 
 
-def test_paths_and_intervals_compile_nothing_anew_and_another_solver_once():
+def test_schedules_and_intervals_do_not_recompile_and_a_solver_does_once():
     config = tiny_transformer_config(sampling__guidance_low=0.5, sampling__guidance_rescale=0.5)
-    generator = Sampler.from_experiment(Experiment.from_config(config), batch_size=8)
+    sampler = Sampler.from_experiment(Experiment.from_config(config), batch_size=8)
     params, schedule = params_of(config), Experiment.from_config(config).schedule
     lowered = []
     jax.monitoring.register_event_duration_secs_listener(
         lambda event, seconds, **_: lowered.append(event) if "jaxpr_to_mlir" in event else None
     )
 
-    def programs(generator, **changes):
+    def programs(sampler, **changes):
         before = len(lowered)
-        images, _ = generator(params, LABELS, seed=1, **changes)
+        images, _ = sampler(params, LABELS, seed=1, **changes)
         return len(lowered) - before, images
 
     def karras(steps, largest, rho):
         sigma = karras_sigmas(steps, 0.05, largest, rho)
         return to_clean_image(schedule.at_sigma(sigma))
 
-    _, images = programs(generator)
+    _, images = programs(sampler)
     for rho, largest in [(7.0, 80.0), (3.0, 40.0)]:
-        count, other = programs(generator, path=karras(4, largest, rho))
+        count, other = programs(sampler, path=karras(4, largest, rho))
         assert count == 0
         assert np.abs(other - images).max() > 1e-3
-    generator.settings = replace(generator.settings, interval=(0.1, 2.0), rescale=0.7)
-    assert programs(generator)[0] == 0
-    assert programs(generator, path=karras(5, 80.0, 7.0))[0] == 1
-    assert programs(generator, path=karras(5, 40.0, 3.0))[0] == 0
+    sampler.settings = replace(sampler.settings, interval=(0.1, 2.0), rescale=0.7)
+    assert programs(sampler)[0] == 0
+    assert programs(sampler, path=karras(5, 80.0, 7.0))[0] == 1
+    assert programs(sampler, path=karras(5, 40.0, 3.0))[0] == 0
     config.sampling.solver = "heun"
     heun = Sampler.from_experiment(Experiment.from_config(config), batch_size=8)
     assert programs(heun)[0] == 1
     assert programs(heun, path=karras(4, 40.0, 3.0))[0] == 0
 
 
-def test_options_are_those_of_the_solver(drawn):
-    _, params, generator, _ = drawn
+def test_options_outside_the_solvers_are_refused(sampled):
+    _, params, sampler, _ = sampled
     with pytest.raises(ValueError, match="no option churn; its options: eta"):
-        generator(params, LABELS, seed=1, churn=3.0)
+        sampler(params, LABELS, seed=1, churn=3.0)
     with pytest.raises(ValueError, match=r"eta=2.0 must be in \[0, 1\]"):
-        generator(params, LABELS, seed=1, eta=2.0)
+        sampler(params, LABELS, seed=1, eta=2.0)
 
 
-def test_the_interpolated_clock_gives_the_same_samples(drawn):
-    """A chain's levels, entered by their noise / signal as a Karras grid would be."""
-    _, params, _, _ = drawn
+def test_interpolated_c_noise_gives_the_same_samples(sampled):
+    """The levels of a chain, given by sigma / alpha as in a Karras spacing."""
+    _, params, _, _ = sampled
     config = tiny_config(model__blocks="res", sampling__steps=10)
-    generator = Sampler.from_experiment(Experiment.from_config(config), batch_size=8)
-    by_chain, _ = generator(params, LABELS, seed=1)
+    sampler = Sampler.from_experiment(Experiment.from_config(config), batch_size=8)
+    by_chain, _ = sampler(params, LABELS, seed=1)
     schedule = Experiment.from_config(config).schedule
     levels = schedule.sampling_schedule(10).levels
     sigma = (levels.sigma / levels.alpha)[:-1]
-    generator._path = on_device(to_clean_image(schedule.at_sigma(sigma)))
-    by_sigma, _ = generator(params, LABELS, seed=1)
+    sampler._path = on_device(to_clean_image(schedule.at_sigma(sigma)))
+    by_sigma, _ = sampler(params, LABELS, seed=1)
     assert_allclose(by_sigma, by_chain, atol=1e-5)
 
 
-def test_autoguidance_takes_a_model_of_another_schedule_and_parametrisation():
-    """The weak model sees x at its own levels: with w = -1 nothing but the weak one is left."""
+def test_autoguidance_takes_a_model_of_another_schedule_and_parameterization():
+    """With w = -1 only the weak model is left, which gets x at its own levels."""
     blocks = {"model__blocks": "res", "sampling__steps": 6, "sampling__clip": False}
     config = tiny_config(**blocks, sampling__guidance=1.0)
     weak = tiny_config(
@@ -144,13 +144,13 @@ def test_autoguidance_takes_a_model_of_another_schedule_and_parametrisation():
         model__width=4,
     )
     Experiment.from_config(weak)
-    generator = Sampler.from_experiment(
+    sampler = Sampler.from_experiment(
         Experiment.from_config(config), batch_size=8, guides=weakened(weak)
     )
     params, weak_params = params_of(config), params_of(weak, seed=1)
-    guided, _ = generator(params, LABELS, seed=1, guide_params={"weak": weak_params})
+    guided, _ = sampler(params, LABELS, seed=1, guide_params={"weak": weak_params})
     assert np.isfinite(guided).all()
-    left, _ = generator(
+    left, _ = sampler(
         params, LABELS, seed=1, guide_params={"weak": weak_params}, guidance_scale=-1.0
     )
     # The weak model alone, on the same levels in its own scale, where x = x0 + sigma eps.
@@ -162,8 +162,8 @@ def test_autoguidance_takes_a_model_of_another_schedule_and_parametrisation():
     unguided, _ = alone(weak_params, LABELS, seed=1, guidance_scale=0.0)
     # Both start from equal noise: sigma z there, noise z in the strong model's scale.
     assert_allclose(left, unguided, atol=2e-3 * np.abs(unguided).max())
-    with pytest.raises(ValueError, match="guide_params of this generator must be of weak"):
-        generator(params, LABELS, seed=1)
+    with pytest.raises(ValueError, match="must be of weak"):
+        sampler(params, LABELS, seed=1)
 
 
 def test_the_config_can_name_a_weaker_run(tmp_path, ordinary_promotion):
@@ -198,9 +198,9 @@ def test_the_config_can_name_a_weaker_run(tmp_path, ordinary_promotion):
 
 
 @pytest.mark.parametrize("number", ["guidance", "interval", "rescale", "quantile"])
-def test_every_setting_of_guidance_reaches_the_program(drawn, number):
-    """Each changes the images; 0 is off, and what needs guidance is off without it."""
-    config, params, _, images = drawn
+def test_every_guidance_setting_changes_the_samples(sampled, number):
+    """0 is off, and settings that need guidance are off without it."""
+    config, params, _, images = sampled
     changes = {
         "guidance": {"guidance": 2.0},
         "interval": {"guidance_low": 0.5, "guidance_high": 2.0},
@@ -230,10 +230,10 @@ def test_every_setting_of_guidance_reaches_the_program(drawn, number):
 def test_an_unconditional_model_guides_one_with_classes():
     config = tiny_transformer_config(sampling__steps=3, sampling__guidance=1.0)
     weak = tiny_transformer_config(model__num_classes=0)
-    generator = Sampler.from_experiment(
+    sampler = Sampler.from_experiment(
         Experiment.from_config(config), batch_size=8, guides=weakened(weak)
     )
-    images, _ = generator(params_of(config), LABELS, seed=1, guide_params={"weak": params_of(weak)})
+    images, _ = sampler(params_of(config), LABELS, seed=1, guide_params={"weak": params_of(weak)})
     assert np.isfinite(images).all()
 
 
@@ -241,7 +241,7 @@ def test_an_unconditional_model_guides_one_with_classes():
     "solver", ["heun", "dpmpp_2m", "ddpm", "dpmpp_2s", "dpmpp_sde_2m", "unipc"]
 )
 @pytest.mark.parametrize("schedule", ["flow", "edm"])
-def test_other_solvers_and_schedules_draw(solver, schedule):
+def test_other_solvers_and_schedules_give_finite_samples(solver, schedule):
     config = tiny_config(
         schedule__name=schedule,
         parameterization__name="velocity" if schedule == "flow" else "edm",
@@ -260,7 +260,7 @@ def test_other_solvers_and_schedules_draw(solver, schedule):
 
 
 def test_any_pytree_of_rows_is_a_condition(monkeypatch):
-    """A transformer whose condition is labels and, besides, a picture to start from."""
+    """A transformer with labels and an image as its condition."""
     from diffusion_jax.models.dit import DiT
 
     class Pictured(DiT):
@@ -283,9 +283,9 @@ def test_any_pytree_of_rows_is_a_condition(monkeypatch):
     fields = {"channels": 1, "num_classes": 10, "width": 8, "depth": 1, "num_heads": 2}
     with config.unlocked():
         config.model = model_section("pictured", **fields)
-    generator = Sampler.from_experiment(Experiment.from_config(config), batch_size=8)
+    sampler = Sampler.from_experiment(Experiment.from_config(config), batch_size=8)
     pictures = np.linspace(-1, 1, 8 * 64, dtype=np.float32).reshape(8, 8, 8, 1)
     condition = {"label": LABELS, "picture": pictures}
-    images, _ = generator(params_of(config), condition, seed=0)
+    images, _ = sampler(params_of(config), condition, seed=0)
     # The head of a fresh DiT is 0, so that x0 is the picture, guided or not.
     assert_allclose(images, pictures, atol=1e-5)
