@@ -107,7 +107,7 @@ class Recorder(Network):
 @pytest.mark.parametrize("schedule", ["cosine", "edm"])
 def test_a_classifier_is_trained_on_noisy_images_and_their_c_noise(schedule):
     parameterization = "edm" if schedule == "edm" else "eps"
-    config = classifier_config(schedule__name=schedule, parameterization=parameterization)
+    config = classifier_config(schedule__name=schedule, parameterization__name=parameterization)
     schedule, listener = Experiment.from_config(config).schedule, Recorder(1, 10)
     objective = objectives.classification(
         listener,
