@@ -9,7 +9,7 @@ import inspect
 import math
 import types
 import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import is_dataclass
 from typing import Any
 
@@ -99,8 +99,9 @@ def add_options(config: ConfigDict) -> None:
 def from_values(values: Mapping[str, Any], base: ConfigDict) -> ConfigDict:
     """Returns the config that `ConfigDict.to_dict` returned these values for, by way of JSON.
 
-    Fields that may be None keep their types. Raises ValueError for a missing or unknown field, or
-    one of another type.
+    Fields that may be None keep their types. Options that the values lack, such as those of a
+    solver that was added since, have their defaults. Raises ValueError for another missing field,
+    an unknown one, or a value of another type.
     """
     model = values.get("model")
     if not isinstance(model, Mapping):
@@ -167,7 +168,8 @@ def _field(parameter: inspect.Parameter) -> Any:
 
 
 def _fill(where: str, section: ConfigDict, values: Any) -> None:
-    _check_keys(where, values, section)
+    of_options = {name for name, field in section.items() if isinstance(field, ConfigDict)}
+    _check_keys(where, values, section, {*section} if where.count(".") > 1 else of_options)
     fields = dict(section.items(preserve_field_references=True))
     for name, value in values.items():
         if isinstance(section[name], ConfigDict):
@@ -189,7 +191,9 @@ def _check_section(where: str, section: Any, base: ConfigDict) -> None:
             _check_value(field.removeprefix("config."), value, fields[name])
 
 
-def _check_keys(where: str, section: Any, base: ConfigDict) -> None:
+def _check_keys(
+    where: str, section: Any, base: ConfigDict, optional: Set[str] = frozenset()
+) -> None:
     if not isinstance(section, ConfigDict | Mapping):
         raise ValueError(f"{where}={shorten(section)} must be a section of fields")
     if unknown := set(section.keys()) - set(base.keys()):
@@ -198,7 +202,7 @@ def _check_keys(where: str, section: Any, base: ConfigDict) -> None:
             hint = f" (of {base.name}; configs/digits.py:NAME shows how to choose another)"
         first = shorten(min(map(str, unknown)))
         raise ValueError(f"Unknown key {where}.{first}; known keys: {known}{hint}")
-    if missing := set(base.keys()) - set(section.keys()):
+    if missing := set(base.keys()) - set(section.keys()) - optional:
         raise ValueError(f"{where}.{min(missing)} is missing; start from configs/base.py")
 
 
