@@ -33,7 +33,7 @@ def main() -> None:
         (digits_unconditional, _WORKDIR.value),
         (digits_classifier, _CLASSIFIER.value),
     ):
-        train(module.get_config(), Path(workdir))
+        train(Experiment.from_config(module.get_config()), Path(workdir))
     config = load_config(Path(_WORKDIR.value))
     config.sampling.classifier = _CLASSIFIER.value
     judge, accuracy = digit_judge.judge()

@@ -75,7 +75,7 @@ def train(workdir: Path, parameterization: str) -> None:
     if parameterization in SCHEDULES:
         config.schedule.name = SCHEDULES[parameterization]
         config.loss.kind = "simple"  # a continuous schedule has no variational bound
-    train(config, workdir)
+    train(Experiment.from_config(config), workdir)
 
 
 def affordable_steps(config, solver: str) -> int:

@@ -63,9 +63,10 @@ def measured(per_device: int, steps: int) -> dict[str, float]:
     config = digits_dit.get_config()
     config.model.width, config.model.depth, config.model.num_heads = 8, 1, 2
     config.batch_size = per_device * jax.device_count()
-    sharding = make_sharding(Experiment.from_config(config))
-    state = sharding.init(lambda: init_experiment(Experiment.from_config(config)))
-    step = compile_step(Experiment.from_config(config), sharding)
+    experiment = Experiment.from_config(config)
+    sharding = make_sharding(experiment)
+    state = sharding.init(lambda: init_experiment(experiment))
+    step = compile_step(experiment, sharding)
     images = np.zeros((config.batch_size, 8, 8, 1), np.uint8)
     batch = {"image": images, "label": np.zeros(config.batch_size, np.int32)}
     times: dict[str, list[float]] = {"shard": [], "dispatch": [], "host": [], "step": []}

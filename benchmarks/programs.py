@@ -33,15 +33,14 @@ def training(config: ConfigDict, devices: list[jax.Device]) -> Program:
     """A training step, as `runs.train` runs it on these devices."""
     count, side = len(devices), config.data.resolution
     rows = config.batch_size // count
-    sharding, state = (
-        make_sharding(Experiment.from_config(config)),
-        jax.eval_shape(lambda: init_experiment(Experiment.from_config(config))),
-    )
+    experiment = Experiment.from_config(config)
+    sharding = make_sharding(experiment)
+    state = jax.eval_shape(lambda: init_experiment(experiment))
     batch = {
         "image": jax.ShapeDtypeStruct((count, rows, side, side, config.model.channels), np.uint8),
         "label": jax.ShapeDtypeStruct((count, rows), np.int32),
     }
-    step = compile_step(Experiment.from_config(config), sharding, devices)
+    step = compile_step(experiment, sharding, devices)
     return Program(
         step.lower(sharding.shapes_on(state, count), batch),
         frozenset({rows, rows // config.micro_batches}),

@@ -8,7 +8,7 @@ import numpy as np
 
 from benchmarks import measure
 from benchmarks.flops import forward_flops
-from diffusion_jax.config.experiment import Experiment, make_model
+from diffusion_jax.config.experiment import Experiment
 from scripts.cli import app
 
 
@@ -18,20 +18,18 @@ def main() -> None:
     from diffusion_jax.training.state import init_params
 
     config = measure.config_from_flags()
-    Experiment.from_config(config)
-    model, sampling = make_model(config), config.sampling
+    experiment = Experiment.from_config(config)
+    model, sampling = experiment.model, config.sampling
     params = jax.jit(lambda: init_params(model, config.seed, config.data.resolution))()
     params = parallel.replicate(params)
-    generator = Sampler.from_experiment(
-        Experiment.from_config(config), batch_size=config.batch_size
-    )
+    generator = Sampler.from_experiment(experiment, batch_size=config.batch_size)
     labels = np.arange(config.batch_size, dtype=np.int32) % (config.model.num_classes or 1)
 
     def call() -> object:
         return generator(params, labels, seed=0)[0]
 
     guided = sampling.guidance > 0 and config.model.num_classes > 0
-    steps = Experiment.from_config(config).sampling.path.num_steps
+    steps = experiment.sampling.path.num_steps
     forward = forward_flops(config, params)
     flops = forward * config.batch_size * steps * (2 if guided else 1)
     timing = measure.seconds_per_call(call)

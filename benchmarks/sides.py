@@ -94,8 +94,9 @@ class Ours:
 
         parallel.count_cpu_as(config.cpu_devices, config.batch_size)
         self.config, self.jax, self.parallel = config, jax, parallel
-        self.sharding = make_sharding(Experiment.from_config(config))
-        self.state = self.sharding.init(lambda: init_experiment(Experiment.from_config(config)))
+        self.experiment = Experiment.from_config(config)
+        self.sharding = make_sharding(self.experiment)
+        self.state = self.sharding.init(lambda: init_experiment(self.experiment))
 
     def about(self) -> dict[str, Any]:
         device = self.jax.devices()[0].device_kind
@@ -117,9 +118,7 @@ class Ours:
 
     def _forward(self) -> Callable[[], Any]:
 
-        from diffusion_jax.config.experiment import make_model
-
-        model, params = make_model(self.config), self.state.params
+        model, params = self.experiment.model, self.state.params
 
         def apply(params: Any, _: None, batch: tuple[Any, ...]) -> Any:
             return model.apply({"params": params}, *batch)
@@ -131,10 +130,9 @@ class Ours:
         return lambda: program(params, None, batch)
 
     def _step(self) -> Callable[[], Any]:
-        from diffusion_jax.config.experiment import Experiment
         from diffusion_jax.runs.train import compile_step
 
-        step = compile_step(Experiment.from_config(self.config), self.sharding)
+        step = compile_step(self.experiment, self.sharding)
         images, labels = _batch(self.config)
         batch = self.parallel.shard({"image": images, "label": labels})
 

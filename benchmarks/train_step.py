@@ -16,12 +16,12 @@ def main() -> None:
     from diffusion_jax.runs.train import compile_step, init_experiment, make_sharding
 
     config = measure.config_from_flags()
-    Experiment.from_config(config)
+    experiment = Experiment.from_config(config)
     parallel.check_batch_size(config.batch_size, config.micro_batches)
     side, channels = config.data.resolution, config.model.channels
-    sharding = make_sharding(Experiment.from_config(config))
-    state = sharding.init(lambda: init_experiment(Experiment.from_config(config)))
-    step = compile_step(Experiment.from_config(config), sharding)
+    sharding = make_sharding(experiment)
+    state = sharding.init(lambda: init_experiment(experiment))
+    step = compile_step(experiment, sharding)
 
     rng = np.random.default_rng(0)
     classes = config.model.num_classes or 1

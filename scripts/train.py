@@ -33,15 +33,14 @@ def main() -> int:
     import jax
 
     from diffusion_jax import parallel
-    from diffusion_jax.config.experiment import Experiment
-    from diffusion_jax.runs.datasets import resolve_num_classes
+    from diffusion_jax.runs.datasets import resolve_experiment
     from diffusion_jax.runs.train import train
     from diffusion_jax.training.logging import LOSS_CURVE, SAMPLES
 
     signal.signal(signal.SIGINT, signal.default_int_handler)
     _at_signals(_stop)  # until training begins, which handles them itself
-    config = resolve_num_classes(flag_values.config_of("config", "configs/digits.py"))
-    experiment = Experiment.from_config(config)
+    experiment = resolve_experiment(flag_values.config_of("config", "configs/digits.py"))
+    config = experiment.config
     if _DRY_RUN.value:
         print(describe(experiment))
         return 0
@@ -51,7 +50,7 @@ def main() -> int:
     workdir = Path(_WORKDIR.value)
     parallel.count_cpu_as(config.cpu_devices, config.batch_size // config.micro_batches)
     try:
-        step = int(train(config, workdir).step)
+        step = int(train(experiment, workdir).step)
     except KeyboardInterrupt:
         raise KeyboardInterrupt("the same command continues from the last checkpoint") from None
     _at_signals(signal.SIG_IGN)  # one that comes now must not change the exit code

@@ -23,14 +23,14 @@ if distributed:
     jax.distributed.initialize(coordinator, int(processes), int(process_id))
 
 import numpy as np
-from tiny import tiny_config, tiny_transformer_config
+from tiny import tiny_config, tiny_transformer_config, train
 
 from diffusion_jax import parallel
 from diffusion_jax.config.experiment import Experiment
 from diffusion_jax.data import batches
 from diffusion_jax.generation.sampler import Sampler
 from diffusion_jax.runs import datasets
-from diffusion_jax.runs.train import compile_step, init_experiment, make_sharding, train
+from diffusion_jax.runs.train import compile_step, init_experiment, make_sharding
 from diffusion_jax.training import metrics as step_metrics
 
 

@@ -1,9 +1,19 @@
 """Models of the digits that are small enough to train in a test."""
 
+from pathlib import Path
+
 from ml_collections import ConfigDict
 
 from configs import digits
 from diffusion_jax.config.schema import model_section
+from diffusion_jax.runs import train as training
+from diffusion_jax.runs.datasets import resolve_experiment
+from diffusion_jax.training.state import TrainState
+
+
+def train(config: ConfigDict, workdir: Path) -> TrainState:
+    """Trains a config, as `scripts.train` does."""
+    return training.train(resolve_experiment(config), workdir)
 
 
 def tiny_config(**changes) -> ConfigDict:

@@ -60,6 +60,11 @@ def resolve_num_classes(config: ConfigDict) -> ConfigDict:
     return found
 
 
+def resolve_experiment(config: ConfigDict) -> Experiment:
+    """Builds the experiment of a config, with the number of classes of the data if it is None."""
+    return Experiment.from_config(resolve_num_classes(config))
+
+
 def training_batches(config: ConfigDict, source: Source, start: int = 0) -> Iterator[Batch]:
     """Returns this process's part of the batches, from the image at position `start` on."""
     data, crop = config.data, None
@@ -99,7 +104,7 @@ class Dataset:
 
 def of_config(config: ConfigDict) -> Dataset:
     """The training data of a config; images that training crops at random are cropped once."""
-    config = Experiment.from_config(resolve_num_classes(config)).config
+    config = resolve_experiment(config).config
     source = open_source(config)
     provenance = source.description.provenance()
     if not source.description.shape[0]:  # cropped at random, see read_squares

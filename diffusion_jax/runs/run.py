@@ -26,6 +26,7 @@ from diffusion_jax.images import Uint8Images
 from diffusion_jax.pictures.gallery import Gallery
 from diffusion_jax.runs import evaluate
 from diffusion_jax.runs import train as training
+from diffusion_jax.runs.datasets import resolve_experiment
 from diffusion_jax.runs.run_edits import RunEdits
 from diffusion_jax.sampling import Film
 from diffusion_jax.workdir.classes import load_classes
@@ -306,6 +307,12 @@ def load(workdir: str | Path, *, checkpoint: int | None = None, ema: bool = True
     """
     folder = Path(workdir).expanduser()
     experiment = Experiment.from_config(load_config(folder), training=False)
+    return _load(folder, experiment, checkpoint=checkpoint, ema=ema)
+
+
+def _load(
+    folder: Path, experiment: Experiment, *, checkpoint: int | None = None, ema: bool = True
+) -> Run:
     step, params = load_params(folder, experiment, checkpoint=checkpoint, ema=ema)
     return Run(folder, experiment, load_classes(folder), step, params, ema=ema)
 
@@ -324,5 +331,6 @@ def train(
     else:
         config = named_config(experiment, changes)
     folder = Path(workdir).expanduser()
-    training.train(config, folder)
-    return load(folder)
+    built = resolve_experiment(config)
+    training.train(built, folder)
+    return _load(folder, built)

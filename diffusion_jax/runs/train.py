@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from diffusion_jax import parallel
 from diffusion_jax.config.experiment import Experiment
 from diffusion_jax.files import lock
-from diffusion_jax.runs.datasets import open_source, resolve_num_classes, training_batches
+from diffusion_jax.runs.datasets import open_source, training_batches
 from diffusion_jax.runs.sample_grids import make_sample_grid
 from diffusion_jax.training import fine_tuning
 from diffusion_jax.training.checkpoint_errors import writing_into
@@ -36,7 +36,7 @@ from diffusion_jax.workdir.layout import CHECKPOINTS
 from diffusion_jax.workdir.parameters import load_params
 
 
-def train(config: ConfigDict, workdir: Path) -> TrainState:
+def train(experiment: Experiment, workdir: Path) -> TrainState:
     """Trains until config.steps, from the newest checkpoint in `workdir` if there is one.
 
     A resumed run takes the same steps, bit for bit, as one that was never stopped. SIGTERM, SIGUSR1
@@ -44,14 +44,13 @@ def train(config: ConfigDict, workdir: Path) -> TrainState:
     fewer steps.
 
     Raises:
-        ValueError: for a mistake in the config; if `workdir` holds a run of another model, of
-            another seed or with more steps than were requested; while another process trains there.
+        ValueError: if the batch does not fit the devices; if `workdir` holds a run of another
+            model, of another seed or with more steps than were requested; while another process
+            trains there.
         FloatingPointError: after config.max_nan_steps non-finite steps in a row.
         SaveFailed: if a checkpoint cannot be written.
     """
     begun = time.monotonic()
-    config = resolve_num_classes(config)
-    experiment = Experiment.from_config(config)
     config = experiment.config
     parallel.check_batch_size(config.batch_size, config.micro_batches)
     changes = resume.changes_since(config, workdir)

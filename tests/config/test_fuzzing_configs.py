@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, Phase, given, note, settings
 from hypothesis import strategies as st
 from PIL import Image
 from small_networks import SMALL_NETWORKS
-from tiny import tiny_config
+from tiny import tiny_config, train
 
 from diffusion_jax import parallel
 from diffusion_jax.config.experiment import Experiment, make_model
@@ -21,7 +21,7 @@ from diffusion_jax.generation.sampler import Sampler
 from diffusion_jax.models.layers.block_chain import BLOCKS
 from diffusion_jax.runs import datasets
 from diffusion_jax.runs.datasets import resolve_num_classes
-from diffusion_jax.runs.train import compile_step, make_sharding, train
+from diffusion_jax.runs.train import compile_step, make_sharding
 from diffusion_jax.sampling import SOLVERS, SPACINGS
 from diffusion_jax.training.metrics import means
 from diffusion_jax.training.state import init_state

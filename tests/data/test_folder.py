@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 from PIL import Image, ImageCms
-from tiny import tiny_config, tiny_transformer_config
+from tiny import tiny_config, tiny_transformer_config, train
 
 from diffusion_jax.data import make_source, preparation
 from diffusion_jax.data.crops import CROPS, RandomResizedCrop
@@ -20,7 +20,6 @@ from diffusion_jax.data.decoder import Decoder
 from diffusion_jax.data.folder import find_images, select_split
 from diffusion_jax.data.folder_options import FolderOptions
 from diffusion_jax.runs import datasets
-from diffusion_jax.runs.train import train
 from diffusion_jax.workdir.classes import load_classes
 
 ROOT = Path(__file__).parents[2]

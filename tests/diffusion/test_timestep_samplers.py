@@ -8,12 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
-from tiny import tiny_transformer_config
+from tiny import tiny_transformer_config, train
 
 from diffusion_jax.config.experiment import Experiment
 from diffusion_jax.diffusion.schedules import make_schedule
 from diffusion_jax.diffusion.timestep_samplers import TIMESTEPS
-from diffusion_jax.runs.train import train
 from diffusion_jax.training.checkpoints import Checkpoints
 from diffusion_jax.training.logging import read_metrics
 from diffusion_jax.training.state import TrainState

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from forks import run_each
 from PIL import Image
-from tiny import tiny_transformer_config
+from tiny import tiny_transformer_config, train
 
 from diffusion_jax.config.experiment import Experiment
 from diffusion_jax.evaluation import feature_shards
@@ -28,7 +28,6 @@ from diffusion_jax.images import to_uint8
 from diffusion_jax.runs import datasets, sweep
 from diffusion_jax.runs.evaluate import trained_on
 from diffusion_jax.runs.reference import make_reference
-from diffusion_jax.runs.train import train
 from diffusion_jax.sampling import SOLVERS, memoryless
 from diffusion_jax.workdir.config import load_config
 from diffusion_jax.workdir.parameters import load_params

@@ -11,7 +11,7 @@ from forks import run_each
 from ml_collections import ConfigDict
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
-from tiny import tiny_config, tiny_transformer_config
+from tiny import tiny_config, tiny_transformer_config, train
 
 from configs import adm64_classifier, digits_classifier, digits_unconditional
 from diffusion_jax import parallel
@@ -23,7 +23,6 @@ from diffusion_jax.generation.prepared_denoiser import DiffusionModel
 from diffusion_jax.generation.sampler import Sampler
 from diffusion_jax.importers.imported import shapes_of, with_settings
 from diffusion_jax.models import Network
-from diffusion_jax.runs.train import train
 from diffusion_jax.training import objectives
 from diffusion_jax.training.logging import read_metrics
 from diffusion_jax.training.state import init_params

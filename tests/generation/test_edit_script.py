@@ -10,14 +10,13 @@ import pytest
 from forks import run_each
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
-from tiny import tiny_transformer_config
+from tiny import tiny_transformer_config, train
 
 from diffusion_jax.config.experiment import Experiment
 from diffusion_jax.generation.edit import Editor, for_inversion
 from diffusion_jax.generation.input_images import read_images, read_masks
 from diffusion_jax.generation.sampler import Sampler
 from diffusion_jax.runs.run_edits import to_float
-from diffusion_jax.runs.train import train
 from diffusion_jax.workdir.config import load_config
 from diffusion_jax.workdir.parameters import load_params
 

@@ -15,14 +15,13 @@ import numpy as np
 import pytest
 import quick
 from PIL import Image
-from tiny import tiny_transformer_config
+from tiny import tiny_transformer_config, train
 
 from diffusion_jax.files import npz
 from diffusion_jax.generation import image_shards, outputs
 from diffusion_jax.generation.image_shards import Shards
 from diffusion_jax.runs import sample_folder
 from diffusion_jax.runs.run import load
-from diffusion_jax.runs.train import train
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = {"seed": 3, "labels": list(range(100))}

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
-from tiny import tiny_config, tiny_transformer_config
+from tiny import tiny_config, tiny_transformer_config, train
 
 from diffusion_jax import parallel
 from diffusion_jax.config.experiment import Experiment, make_model
@@ -16,7 +16,6 @@ from diffusion_jax.diffusion.sampling_schedule import karras_sigmas, on_device, 
 from diffusion_jax.generation.guidance_models import GuidanceModels
 from diffusion_jax.generation.prepared_denoiser import DiffusionModel
 from diffusion_jax.generation.sampler import Sampler
-from diffusion_jax.runs.train import train
 from diffusion_jax.training.state import init_params
 from diffusion_jax.workdir.parameters import load_params
 

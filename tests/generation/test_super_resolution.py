@@ -6,7 +6,7 @@ import pytest
 from forks import run_each
 from numpy.testing import assert_array_equal
 from PIL import Image
-from tiny import tiny_config
+from tiny import tiny_config, train
 
 from configs import adm_128_512
 from diffusion_jax.config.experiment import Experiment, make_model
@@ -16,7 +16,6 @@ from diffusion_jax.generation.outputs import OutputOptions
 from diffusion_jax.generation.sampler import Sampler
 from diffusion_jax.runs.run import load
 from diffusion_jax.runs.sample_folder import sample_into
-from diffusion_jax.runs.train import train
 from diffusion_jax.workdir.config import load_config
 from diffusion_jax.workdir.parameters import load_params
 

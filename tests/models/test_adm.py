@@ -11,6 +11,7 @@ import pytest
 from forks import run_each
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
+from tiny import train
 
 from configs import (
     adm64,
@@ -28,7 +29,6 @@ from diffusion_jax.importers.imported import shapes_of, with_settings
 from diffusion_jax.importers.programs import PROGRAMS
 from diffusion_jax.models import ADM
 from diffusion_jax.models.layers.adm_blocks import split_heads
-from diffusion_jax.runs.train import train
 from diffusion_jax.workdir.classes import load_classes
 
 sys.path.append("tests/golden")

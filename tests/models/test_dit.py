@@ -5,14 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
-from tiny import tiny_config
+from tiny import tiny_config, train
 
 from configs import digits_dit
 from diffusion_jax.config.experiment import Experiment
 from diffusion_jax.config.schema import model_section
 from diffusion_jax.models import DiT
 from diffusion_jax.models.dit import position_embedding
-from diffusion_jax.runs.train import train
 from diffusion_jax.training.logging import read_metrics
 from diffusion_jax.workdir.config import load_config
 

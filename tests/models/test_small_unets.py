@@ -7,6 +7,7 @@ import pytest
 from forks import run_each
 from numpy.testing import assert_allclose
 from PIL import Image
+from tiny import train
 
 from configs import cifar10_64, landscape64, oasis64, oasis128
 from diffusion_jax.config.experiment import Experiment, make_model
@@ -15,7 +16,6 @@ from diffusion_jax.importers.imported import with_settings
 from diffusion_jax.importers.programs import PROGRAMS
 from diffusion_jax.models import AttentionUNet, PlainUNet
 from diffusion_jax.models.attention_unet import interpolation
-from diffusion_jax.runs.train import train
 from diffusion_jax.training.logging import read_metrics
 from diffusion_jax.training.state import init_params
 

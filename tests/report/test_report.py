@@ -14,7 +14,7 @@ import pytest
 from forks import run_each
 from numpy.testing import assert_allclose
 from PIL import Image
-from tiny import tiny_config, tiny_transformer_config
+from tiny import tiny_config, tiny_transformer_config, train
 
 from configs import base
 from diffusion_jax import images, report
@@ -27,7 +27,6 @@ from diffusion_jax.report.environment import Environment
 from diffusion_jax.report.html import element
 from diffusion_jax.report.suggested_commands import commands_of
 from diffusion_jax.runs.run import load
-from diffusion_jax.runs.train import train
 from diffusion_jax.workdir.classes import save_classes
 from diffusion_jax.workdir.config import save_config
 

@@ -13,12 +13,11 @@ import numpy as np
 import pytest
 import quick
 from PIL import Image
-from tiny import tiny_transformer_config
+from tiny import tiny_transformer_config, train
 
 from configs import base
 from diffusion_jax.config import schema
 from diffusion_jax.generation.class_labels import parse_labels
-from diffusion_jax.runs.train import train
 from diffusion_jax.workdir.config import load_config
 from scripts.cli.app import with_config_by_name
 

@@ -16,11 +16,12 @@ import pytest
 from reliability import flips
 from reliability.runs import left_behind
 from tiny import tiny_transformer_config as tiny_config
+from tiny import train
 
 from diffusion_jax.config import training
 from diffusion_jax.config.experiment import Experiment
 from diffusion_jax.config.schema import model_section
-from diffusion_jax.runs.train import init_experiment, train
+from diffusion_jax.runs.train import init_experiment
 from diffusion_jax.training import checkpoints as checkpoints_module
 from diffusion_jax.training import nan_guard
 from diffusion_jax.training import restore as restore_module

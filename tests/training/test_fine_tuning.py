@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from tiny import tiny_transformer_config as tiny_config
+from tiny import train
 
 from diffusion_jax.config.experiment import Experiment
-from diffusion_jax.runs.train import train
 from diffusion_jax.training.fine_tuning import transfer
 from diffusion_jax.training.state import TrainState
 from diffusion_jax.workdir.parameters import load_params

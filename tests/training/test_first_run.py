@@ -9,14 +9,13 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
-from tiny import tiny_transformer_config
+from tiny import tiny_transformer_config, train
 
 from configs import folder
 from diffusion_jax.config.experiment import Experiment
 from diffusion_jax.data import dataset_summary
 from diffusion_jax.runs import datasets
 from diffusion_jax.runs.datasets import resolve_num_classes
-from diffusion_jax.runs.train import train
 from diffusion_jax.training import loop
 from diffusion_jax.workdir import environment
 from diffusion_jax.workdir.config import load_config

@@ -5,11 +5,10 @@ import numpy as np
 import pytest
 from forks import run_each
 from numpy.testing import assert_allclose
-from tiny import tiny_transformer_config
+from tiny import tiny_transformer_config, train
 
 from diffusion_jax.config.experiment import Experiment
 from diffusion_jax.runs.average import reaverage
-from diffusion_jax.runs.train import train
 from diffusion_jax.training import ema, post_hoc_ema
 from diffusion_jax.training.checkpoints import Checkpoints
 from diffusion_jax.workdir.config import load_config

@@ -12,10 +12,10 @@ import pytest
 from clu.metrics import Average
 from reliability.runs import Run, left_behind
 from tiny import tiny_transformer_config as tiny_config
+from tiny import train
 
 from diffusion_jax import parallel
 from diffusion_jax.files import lock
-from diffusion_jax.runs.train import train
 from diffusion_jax.training import loop
 from diffusion_jax.training.checkpoints import Checkpoints
 from diffusion_jax.training.metrics import Running

@@ -17,11 +17,11 @@ from imagenet_zips import make_zips
 from numpy.testing import assert_allclose
 from PIL import Image
 from tiny import tiny_transformer_config as tiny_config
+from tiny import train
 
 from diffusion_jax.config.experiment import Experiment, make_model
 from diffusion_jax.data import Description, imagenet
 from diffusion_jax.data.cache_writer import CacheWriter
-from diffusion_jax.runs.train import train
 from diffusion_jax.training import ema as ema_module
 from diffusion_jax.training import logging, optimizers
 from diffusion_jax.training.checkpoints import Checkpoints

@@ -1,9 +1,8 @@
 """Configs that a resumed run refuses."""
 
 import pytest
-from tiny import tiny_transformer_config
+from tiny import tiny_transformer_config, train
 
-from diffusion_jax.runs.train import train
 from diffusion_jax.workdir.classes import save_classes
 from diffusion_jax.workdir.config import save_config
 
