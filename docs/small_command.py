@@ -107,6 +107,9 @@ def run_in(words: Sequence[str], folder: Path, environment: dict[str, str]) -> N
     os.dup2(descriptor, 2)
     if words[0] == "cp":
         os.execvp("cp", words)
+    if Path(words[0]).name in ("python", "python3") and words[1] == "-c":
+        exec(words[2], {"__name__": "__main__"})
+        return
     if Path(words[0]).name not in ("python", "python3") or words[1] != "-m":
         sys.exit(f"Unknown command: {shlex.join(words)}")
     _, _, module, *rest = words

@@ -239,7 +239,7 @@ def test_readme_counts_what_there_is():
         (PARAMETERIZATIONS, "parameterizations"),
         (WEIGHTS, "weights"),
         (drawing, "networks"),
-        (AVERAGES, "kinds of averages"),
+        (AVERAGES, "kinds of EMA"),
     ):
         assert f"{len(table)} {noun}" in " ".join(text.split()), f"{len(table)} {noun}"
     assert len(text.splitlines()) <= 130
