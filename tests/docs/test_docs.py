@@ -114,7 +114,7 @@ def commands(page: Path) -> Iterator[list[str]]:
     inline = re.findall(r"`((?:python|sbatch|diffusion-jax )[^`]+)`", prose(page))
     texts += [" ".join(text.split()) for text in inline]
     for text in texts:
-        for line in re.split(r"\n|&&|;", text.replace("\\\n", " ")):
+        for line in re.split(r"\n|&&", text.replace("\\\n", " ")):
             words = shlex.split(line.replace("...", ""), comments=True)
             if "-m" in words[:3] and words[words.index("-m") + 1].startswith(("scripts.", "bench")):
                 yield words[words.index("-m") + 1 :]
@@ -243,6 +243,31 @@ def test_readme_counts_what_there_is():
     ):
         assert f"{len(table)} {noun}" in " ".join(text.split()), f"{len(table)} {noun}"
     assert len(text.splitlines()) <= 130
+
+
+def test_docs_have_a_row_for_every_choice():
+    from diffusion_jax.diffusion.losses import LOSSES
+    from diffusion_jax.diffusion.parameterizations import PARAMETERIZATIONS
+    from diffusion_jax.diffusion.schedules import SCHEDULES
+    from diffusion_jax.diffusion.timestep_samplers import TIMESTEPS
+    from diffusion_jax.diffusion.weights import WEIGHTS
+    from diffusion_jax.evaluation.feature_metrics import METRICS
+    from diffusion_jax.sampling import SOLVERS, SPACINGS
+    from diffusion_jax.training.ema import AVERAGES
+
+    tables = (SOLVERS, SPACINGS, SCHEDULES, PARAMETERIZATIONS, WEIGHTS, LOSSES, TIMESTEPS, AVERAGES)
+    for page, names in (
+        ("choices.md", [f"`{name}`" for table in tables for name in table]),
+        ("guides/evaluating.md", [*METRICS]),
+    ):
+        firsts = [
+            line.split("|")[1]
+            for line in (ROOT / "docs" / page).read_text().splitlines()
+            if line.startswith("|")
+        ]
+        for name in names:
+            if name != "`cross_entropy`":  # of classifiers, chosen by their config
+                assert any(name in first for first in firsts), f"add a row {name} to docs/{page}"
 
 
 # The pages that are made.
