@@ -96,7 +96,7 @@ def test_paths_exist(page):
 
 # Where the examples of docs/extend would go.
 EXAMPLES = {
-    "sampler": ("diffusion_jax/sampling/renoise.py",),
+    "sampler": ("diffusion_jax/sampling/solvers/renoise.py",),
     "block": ("diffusion_jax/models/layers/squeeze_excitation.py",),
     "network": ("diffusion_jax/models/stack.py", "tests/models/test_stack.py"),
 }
