@@ -1,4 +1,4 @@
-"""Of Sphinx: python -m sphinx -W --keep-going -b html docs build/docs"""
+"""Configuration of Sphinx: python -m sphinx -W --keep-going -b html docs build/docs"""
 
 import inspect
 import re
@@ -25,7 +25,7 @@ myst_enable_extensions = ["dollarmath", "colon_fence", "attrs_inline"]
 myst_heading_anchors = 4
 nb_execution_mode = "off"
 
-# Types stand in the source; jaxtyping's would fill a page for each signature.
+# jaxtyping's types would make signatures several lines long.
 autodoc_typehints = "none"
 autodoc_preserve_defaults = True
 add_module_names = False  # the heading has it
@@ -36,6 +36,7 @@ html_theme = "sphinx_book_theme"
 html_title = "diffusion_jax"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+html_search_scorer = str(DOCS / "search_scorer.js")
 html_theme_options = {
     "show_toc_level": 2,
     "home_page_in_toc": True,
@@ -45,9 +46,10 @@ html_theme_options = {
 
 
 def plain_docstring(app, what, name, thing, options, lines: list[str]) -> None:
-    """Docstrings are plain prose: what reStructuredText would take for markup is escaped.
+    """Converts a docstring of plain prose to reStructuredText, with markup characters escaped.
 
-    Indented paragraphs are equations. "name: what it is", continued with an indent, is a list.
+    Indented paragraphs are equations. Lines "name: description", continued with an indent, are
+    lists.
     """
     paragraphs = inspect.cleandoc("\n".join(lines)).split("\n\n")
     lines[:] = []
@@ -71,7 +73,7 @@ def plain_docstring(app, what, name, thing, options, lines: list[str]) -> None:
 
 
 def escaped(text: str) -> str:
-    """Names in single backticks become code, all other signs stay as they are."""
+    """Escapes markup characters; names in single backticks become code."""
     parts = re.split(r"(`[^`]+`)", text)
     text = "".join(
         f"`{part}`" if part.startswith("`") else re.sub(r"([\\*|_`])", r"\\\1", part)
@@ -81,7 +83,7 @@ def escaped(text: str) -> str:
 
 
 def without_empty_globs(app, docname: str, source: list[str]) -> None:
-    """Leaves out what `index.md` names and a checkout does not have, such as the notebook."""
+    """Drops entries of `index.md` whose page is missing from the checkout."""
     if docname != "index":
         return
     lines = source[0].splitlines(keepends=True)

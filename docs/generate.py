@@ -56,14 +56,14 @@ def main(docs: Path = DOCS) -> None:
 
 
 def scripts() -> list[str]:
-    """The modules in scripts/ that can be run."""
+    """Returns the modules in scripts/ that can be run."""
     runnable = (p for p in sorted((ROOT / "scripts").glob("*.py")) if "__main__" in p.read_text())
     return [f"scripts.{path.stem}" for path in runnable]
 
 
 @functools.cache
 def describe(module: str) -> dict[str, Any]:
-    """What a script says of itself: its docstring, its flags, and which command takes which."""
+    """Returns the docstring of a script, its flags, and the flags of each of its commands."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, "-c", PROBE, module]
     done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
@@ -75,7 +75,7 @@ def describe(module: str) -> dict[str, Any]:
 def flags_page() -> str:
     parts = [
         "# Flags",
-        "Every flag of every script. This page is made from the scripts, as `--help` is.",
+        "This page lists every flag of every script. It is made from the scripts, as `--help` is.",
         "`--config FILE` is followed by `--config.FIELD=VALUE` for any [field](config.md).",
         "",
     ]
@@ -109,7 +109,7 @@ FIELD = re.compile(r"^    config\.(?P<name>[\w.]+) = (?P<value>.*?)(?:  # (?P<co
 
 
 def comments() -> dict[str, str]:
-    """The comment of each field and section in configs/base.py, by dotted name."""
+    """Returns the comment of each field and section in configs/base.py, by dotted name."""
     found, above = {}, []
     for line in (ROOT / "configs" / "base.py").read_text().splitlines():
         if line.startswith("    # "):
@@ -148,12 +148,13 @@ def config_page() -> str:
         "# Fields of a config",
         "This page is made from `configs/base.py` and from the functions that a config names. On",
         "the command line of `scripts.train`, a field is `--config.FIELD=VALUE`.",
-        "[Choices](../choices.md) lists what can be selected by name.",
+        "[Choices](../choices.md) lists everything that is selected by name. None stands for off,",
+        "or for a value that follows from others.",
         "",
     ]
     for section in dict.fromkeys(name.rpartition(".")[0] for name in plain):
         rows = [
-            [f"`{name}`", shown(values[name]), cell(said.get(name, ""))]
+            [f"`{name}`", shown(values[name], none="`None`"), cell(said.get(name, ""))]
             for name in plain
             if name.rpartition(".")[0] == section
         ]
@@ -161,12 +162,12 @@ def config_page() -> str:
         parts += [f"## {title}", "", said.get(section, ""), ""]
         parts += [table(["field", "default", "meaning"], rows), ""]
 
-    parts += ["## Options of what is chosen", ""]
-    parts += ["Each choice has its options in a section of its name, which only it reads.", ""]
+    parts += ["## Options of choices", ""]
+    parts += ["The options of a choice are a section of its name; other choices ignore them.", ""]
     for owners in (optional, blocks):
         for function in dict.fromkeys(owners.values()):
             names = [name for name, owner in owners.items() if owner is function]
-            rows = [[f"`{name}`", shown(values[name])] for name in names]
+            rows = [[f"`{name}`", shown(values[name], none="`None`")] for name in names]
             parts += [f"### {names[0].rpartition('.')[0]}", "", prose(function.__doc__ or ""), ""]
             parts += [table(["field", "default"], rows), ""]
 
@@ -176,7 +177,7 @@ def config_page() -> str:
         if name == values["model.name"]:
             continue
         fields = flatten(model_section(name))
-        rows = [[f"`model.{f}`", shown(v)] for f, v in fields.items() if f != "name"]
+        rows = [[f"`model.{f}`", shown(v, none="`None`")] for f, v in fields.items() if f != "name"]
         parts += [f"### {name}", "", prose(model.__doc__ or ""), ""]
         parts += [table(["field", "default"], rows), ""]
     return "\n".join(parts)
@@ -186,7 +187,7 @@ def config_page() -> str:
 
 
 def api() -> dict[str, str]:
-    """The page of each part of the library, and the list of these pages."""
+    """Returns the page of each part of the library, and the list of these pages."""
     import diffusion_jax
 
     found = [info.name for info in pkgutil.walk_packages(diffusion_jax.__path__, "diffusion_jax.")]
@@ -204,7 +205,7 @@ def api() -> dict[str, str]:
         for module in modules:
             title = [] if module == package else [f"## {module.removeprefix('diffusion_jax.')}", ""]
             text += [*title, "```{eval-rst}", f".. automodule:: {module}"]
-            # What a package merely passes on is documented where it is defined.
+            # Names that a package re-exports are documented where they are defined.
             if not hasattr(importlib.import_module(module), "__all__"):
                 text += ["   :members:", "   :member-order: bysource"]
             text += ["```", ""]
@@ -212,13 +213,14 @@ def api() -> dict[str, str]:
             text.insert(text.index("```", 3) + 1, "\n" + exported(diffusion_jax))
         pages[f"reference/api/{page}.md"] = "\n".join(text)
     hidden = ["```{toctree}", ":hidden:", "", *(f"api/{Path(page).stem}" for page in pages), "```"]
-    text = ["# Python", "", "Made from the docstrings.", "", table(["part", "what"], rows), ""]
+    text = ["# Python", "", "These pages are made from the docstrings.", ""]
+    text += [table(["part", "contents"], rows), ""]
     return {"reference/api.md": "\n".join([*text, *hidden, ""]), **pages}
 
 
 def exported(module: Any) -> str:
-    """What `import diffusion_jax` brings, with links to where it is defined."""
-    lines = ["What `import diffusion_jax` brings:", ""]
+    """Returns the list of exported names, with links to their definitions."""
+    lines = ["Names exported by `diffusion_jax`:", ""]
     for name in module.__all__:
         thing = getattr(module, name)
         if inspect.ismodule(thing):
@@ -239,9 +241,10 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def shown(value: Any) -> str:
+def shown(value: Any, *, none: str = "") -> str:
+    """Returns a default value for a cell of a table."""
     if value is None:
-        return ""
+        return none
     if isinstance(value, str):
         return f"`{value}`" if value else "empty"
     if isinstance(value, Mapping):
@@ -250,22 +253,19 @@ def shown(value: Any) -> str:
 
 
 def cell(text: str) -> str:
-    """Text in a table: on one line, with nothing that Markdown would take for its own.
-
-    Names of pages become links.
-    """
+    """Returns text for a cell of a table: one line, Markdown escaped, names of pages as links."""
     text = escaped(" ".join(text.split()))
     return re.sub(r"\bdocs/([\w/]+)\.md", r"[\1](../\1.md)", text)
 
 
 def prose(docstring: str) -> str:
-    """A docstring as paragraphs; indented ones are equations."""
+    """Returns a docstring as paragraphs; indented ones are equations."""
     paragraphs = inspect.cleandoc(docstring).split("\n\n")
     return "\n\n".join(p if p.startswith("    ") else cell(p) for p in paragraphs)
 
 
 def escaped(text: str) -> str:
-    """Outside of backticks."""
+    """Escapes Markdown outside backticks."""
     parts = re.split(r"(`[^`]*`)", text)
     return "".join(
         part.replace("|", r"\|")
