@@ -16,14 +16,13 @@ from typing import Any
 
 import jax
 from absl import flags
-from ml_collections import config_flags
 
 from benchmarks import hlo, roofline, topology
 from benchmarks.topology import Device
 from diffusion_jax.config.experiment import Experiment
-from scripts.cli import app, flag_values
+from scripts.cli import app, config_flag, flag_values
 
-config_flags.DEFINE_config_file("config", "configs/res_res.py", "The experiment.")
+config_flag.define("The experiment.", default="res_res")
 DEVICE = flags.DEFINE_enum("device", "h100", topology.names(), "A file in benchmarks/devices/.")
 WHAT = flags.DEFINE_enum("what", "train", ["train", "sample"], "A training step, or all sampling.")
 DEVICES = flags.DEFINE_integer("devices", 1, "(train) How many of them, each with a batch.", 1)
@@ -71,7 +70,7 @@ def compiled(device: Device, batch: int) -> dict[str, Any]:
 
     jax.config.update("jax_enable_compilation_cache", False)
     targets = device.to_compile_for(DEVICES.value)
-    config = flag_values.config_of("config", "configs/res_res.py")
+    config = config_flag.value("res_res")
     config.batch_size, config.model.dtype = batch * DEVICES.value, DTYPE.value
     Experiment.from_config(config)
     if config.model.get("num_classes", 0) < 0:

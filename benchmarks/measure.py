@@ -10,13 +10,13 @@ from typing import Any
 
 import jax
 from absl import flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
 from benchmarks.flops import peak_tflops
 from diffusion_jax import parallel
-from scripts.cli import flag_values
+from scripts.cli import config_flag
 
-config_flags.DEFINE_config_file("config", "configs/res_res.py", "The experiment.")
+config_flag.define("The experiment.", default="res_res")
 BATCH = flags.DEFINE_integer("batch", 8, "Images at a time, on all devices together.", 1)
 DTYPE = flags.DEFINE_enum("dtype", "bfloat16", ["float32", "bfloat16"], "Of the compute.")
 BLOCKS = flags.DEFINE_integer("blocks", 5, "Timed blocks, of which the median counts.", 1)
@@ -27,7 +27,7 @@ JSON = flags.DEFINE_string("json", None, "File to write the figures to, too.")
 def config_from_flags() -> ConfigDict:
     """The config, with --batch and --dtype in their places; compilation is not cached."""
     jax.config.update("jax_enable_compilation_cache", False)
-    config = flag_values.config_of("config", "configs/res_res.py")
+    config = config_flag.value("res_res")
     config.batch_size = BATCH.value
     config.model.dtype = DTYPE.value
     parallel.count_cpu_as(config.cpu_devices, config.batch_size)

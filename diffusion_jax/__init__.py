@@ -17,6 +17,8 @@ from diffusion_jax.models import MODELS, DiT, UNet
 from diffusion_jax.pictures.gallery import Gallery
 from diffusion_jax.runs.run import Run, load, train
 
+__version__ = "0.1.0"
+
 __all__ = [
     "MODELS",
     "Denoiser",

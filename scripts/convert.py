@@ -17,7 +17,7 @@ from pathlib import Path
 from absl import flags
 from ml_collections import config_flags
 
-from scripts.cli import app, conversions, flag_values
+from scripts.cli import app, config_flag, conversions
 
 # The programs of `diffusion_jax.importers.programs`, and the config that each starts from.
 CONFIGS = {
@@ -35,9 +35,7 @@ _FROM = flags.DEFINE_enum("from", None, SOURCES, "Whose files to read.")
 _TO = flags.DEFINE_enum("to", None, TARGETS, "Whose files to write.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run to write, or with --to, to read.")
 _MODEL = flags.DEFINE_string("model", None, "Its weights: model...pkl, .pt, .pth, .safetensors.")
-_CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "The config of the model; --config.FIELD=VALUE changes a field."
-)
+_CONFIG = config_flag.define("The config of the model; --config.FIELD=VALUE changes a field.")
 _HYPERPARAMETERS = flags.DEFINE_string(
     "hyperparameters", None, "Its hyper-parameters, model_params...json."
 )
@@ -102,7 +100,7 @@ def main() -> None:
         conversions.import_safetensors(needed(_MODEL), needed(_WORKDIR))
     else:
         app.check_flags("--from program", WAYS)
-        config = flag_values.config_of("config", f"configs/{CONFIGS[_FROM.value]}.py")
+        config = config_flag.value(CONFIGS[_FROM.value])
         given = config_flags.get_override_values(flags.FLAGS["config"])
         conversions.import_program(
             _FROM.value, needed(_MODEL), needed(_WORKDIR), config, dict(given)
@@ -117,10 +115,10 @@ def needed(flag: flags.FlagHolder) -> Path:
 
 def with_config_of_program(argv: list[str]) -> list[str]:
     """The arguments, with the config that a program's models start from if --config is missing."""
-    program = app.value_of("from", argv)
-    if program not in CONFIGS or app.value_of("config", argv) is not None:
+    program = config_flag.value_of("from", argv)
+    if program not in CONFIGS or config_flag.value_of("config", argv) is not None:
         return argv
-    return [argv[0], f"--config={app.ROOT / 'configs' / CONFIGS[program]}.py", *argv[1:]]
+    return [argv[0], f"--config={CONFIGS[program]}", *argv[1:]]
 
 
 if __name__ == "__main__":

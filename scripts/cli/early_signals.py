@@ -1,4 +1,4 @@
-"""Signals that come while Python imports the libraries: nothing can be lost then."""
+"""Exit codes for signals that arrive while Python imports the libraries."""
 
 import os
 import signal
@@ -8,9 +8,9 @@ CODES = {signal.SIGINT: 130, signal.SIGTERM: os.EX_TEMPFAIL, signal.SIGUSR1: os.
 
 
 def end_at_once() -> None:
-    """From now on Ctrl-C, SIGTERM and SIGUSR1 end the process, with the exit codes of training.
+    """Ends the process at Ctrl-C, SIGTERM or SIGUSR1, with the exit codes of training.
 
-    An exception would end it, too, but not where an import swallows it.
+    There is nothing to lose yet. An exception could be swallowed by the code of an import.
     """
     for number in CODES:
         signal.signal(number, _end)

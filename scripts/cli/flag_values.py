@@ -1,39 +1,11 @@
-"""What flags say: configs, numbers, options and folders, with one line for each mistake."""
+"""Values of flags: numbers, options and folders, with one line for each mistake."""
 
-import difflib
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from absl import flags
-from ml_collections import ConfigDict, config_flags
-
-
-def config_of(flag: str, example: str) -> ConfigDict:
-    """The config that the flag names.
-
-    Raises ValueError if the flag is missing, FileNotFoundError if the file is.
-    """
-    config = flags.FLAGS[flag].value
-    if config is None:
-        raise ValueError(f"--{flag} is missing; for example: --{flag} {example}")
-    try:
-        getattr(config, "keys", None)  # what stands for a missing file has no attributes
-    except OSError:
-        name = config_flags.get_config_filename(flags.FLAGS[flag])
-        configs = Path(__file__).resolve().parents[2] / "configs"
-        known = [path.stem for path in configs.glob("*.py")]
-        near = difflib.get_close_matches(Path(name).stem, known, n=1)
-        guess = f"; did you mean {near[0]}?" if near else ""
-        raise FileNotFoundError(f"--{flag}={name}: there is no such file{guess}") from None
-    if not isinstance(config, ConfigDict):
-        name = config_flags.get_config_filename(flags.FLAGS[flag])
-        raise ValueError(
-            f"--{flag}={name}: get_config returned a value of type {type(config).__name__}, and a "
-            "ConfigDict was expected; begin with configs.base.get_config()"
-        )
-    return config
 
 
 def sampling_options(texts: Sequence[str], **shorthands: float | None) -> dict[str, Any]:

@@ -12,7 +12,7 @@ SHARED = {
     "sampling_flags": "Sampling",
     "guidance_flags": "Guidance and thresholding",
     "sweep_flags": "Sampling, as lists for a sweep",
-    "cli": "Several machines",
+    "processes": "Several machines",
 }
 FIELD = re.compile(r"    config\.(\S+) = ([^#]*?)(?:  # (.*))?$")
 DERIVED = ("ConfigDict()", "config.get_ref", "block_options()")
@@ -39,7 +39,7 @@ def groups(program: str) -> dict[str, list[flags.Flag]]:
     found: dict[str, list[flags.Flag]] = {"Flags": []} | {title: [] for title in SHARED.values()}
     for module, defined in flags.FLAGS.flags_by_module_dict().items():
         name = module.rpartition(".")[2]
-        if module == program or name in ("__main__", *SHARED):
+        if module == program or name in ("__main__", "config_flag", *SHARED):
             own = [flag for flag in defined if "." not in flag.name]
             found[SHARED.get(name, "Flags")] += own
     return {title: own for title, own in found.items() if own}

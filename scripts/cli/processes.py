@@ -1,40 +1,60 @@
-"""Several processes: how they meet, and that none waits for one that has ended."""
+"""Several processes: connecting them, and ending one that fails without waiting for the others."""
 
 import contextlib
 import os
-import subprocess
 import sys
 import threading
 import traceback
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
-from scripts.cli.explained_aborts import LAST_WORDS
+from absl import flags
+
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator",
+    None,
+    "For several machines: HOST:PORT of process 0, with --num_processes and --process_id; or "
+    "'auto' under SLURM, Open MPI, Kubernetes or on Cloud TPU, where all three are detected.",
+)
+_NUM_PROCESSES = flags.DEFINE_integer(
+    "num_processes", None, "Number of processes, one per machine."
+)
+_PROCESS_ID = flags.DEFINE_integer("process_id", None, "Index of this process, from 0.")
 
 LOST = (
-    "Error: Another process of this command has ended, or cannot be reached; what it wrote may say "
-    "why. The same command goes on where it can."
+    "Error: Another process of this command has ended, or cannot be reached; its output may say "
+    "why. The same command resumes."
 )
 HEARTBEAT = 40  # seconds without a sign of a process, after which the others end
 PATIENCE = 10  # seconds that a process which has failed waits for others that fail, too
-# What the errors of collectives say where the other side is gone.
+# Parts of the errors of collectives whose other side is gone.
 OF_COLLECTIVES = ("Gloo", "NCCL", "UNAVAILABLE", "Connection reset", "Connection closed")
 
 
-def connect(**arguments: Any) -> None:
-    """Connects this process with the others; arguments: of `jax.distributed.initialize`."""
+def connect() -> None:
+    """Connects this process with the others if the flags name any.
+
+    Raises ValueError for an incomplete set of flags.
+    """
     import jax
 
-    _explain_aborts()
-    # Training hears signals by itself; everything else should end at SIGTERM.
+    given = [flag.value for flag in (_COORDINATOR, _NUM_PROCESSES, _PROCESS_ID)]
+    if given == [None] * 3:
+        return
+    automatic = _COORDINATOR.value == "auto"
+    if None in given and not automatic:
+        raise ValueError(
+            "--coordinator=HOST:PORT, --num_processes and --process_id belong together; give all "
+            "three, or --coordinator=auto"
+        )
+    # Training handles signals itself; everything else should end at SIGTERM.
     jax.config.update("jax_enable_preemption_service", False)
-    jax.distributed.initialize(heartbeat_timeout_seconds=HEARTBEAT, **arguments)
+    arguments = [] if automatic else given
+    jax.distributed.initialize(*arguments, heartbeat_timeout_seconds=HEARTBEAT)
 
 
 @contextlib.contextmanager
 def ending_together() -> Iterator[None]:
-    """Ends a process that fails, for which JAX would have the others wait for five minutes."""
+    """Ends a process that fails, where JAX would wait for the others for five minutes."""
     try:
         yield
     except SystemExit as end:
@@ -45,7 +65,7 @@ def ending_together() -> Iterator[None]:
         if not _connected():
             raise
         if any(words in str(error) for words in OF_COLLECTIVES):
-            os.write(2, LAST_WORDS[0] + b"\n")
+            print("\n" + LOST, file=sys.stderr)  # below a progress bar
             _leave(1, 0)
         traceback.print_exc()
         _leave(1, PATIENCE)
@@ -58,7 +78,11 @@ def _connected() -> bool:
 
 
 def _leave(code: int, patience: float) -> None:
-    """Ends the process, together with the others if they come within so many seconds."""
+    """Ends the process, together with the others if they fail within so many seconds.
+
+    A usual exit would wait for the barrier of `jax.distributed.shutdown`, whose one timeout would
+    also hold for processes that succeed and wait for the last one to write its files.
+    """
     import jax
 
     if patience:
@@ -68,24 +92,3 @@ def _leave(code: int, patience: float) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
-
-
-def _explain_aborts() -> None:
-    """Puts one line in place of what JAX writes when it ends a process that has lost another.
-
-    JAX aborts then, so that no code of this process can do that. Another one reads the messages of
-    the libraries that are not Python, and passes on all others.
-    """
-    messages, to_reader = os.pipe()
-    terminal = os.dup(2)
-    subprocess.Popen(
-        [sys.executable, "-I", "-S", Path(__file__).with_name("explained_aborts.py"), LOST],
-        stdin=messages,
-        stdout=terminal,
-        start_new_session=True,  # Ctrl-C is for this process
-    )
-    os.close(messages)
-    sys.stderr.flush()
-    sys.stderr = open(terminal, "w", buffering=1, errors="backslashreplace")  # noqa: SIM115
-    os.dup2(to_reader, 2)
-    os.close(to_reader)

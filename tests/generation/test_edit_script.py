@@ -161,7 +161,7 @@ def test_other_edits_write_a_grid(run, files, tmp_path, command):
 
 def test_errors_are_one_line(run, files, tmp_path):
     cases = [
-        (["paint"], "'paint' was given, one of these was expected: image, inpaint"),
+        (["paint"], "Unknown command 'paint'; known commands: image, inpaint"),
         (["image"], "--images is missing"),
         (["image", "--images={f}/a.png", "--strength=0"], "strength=0.0 must be above 0"),
         (["image", "--images={f}/none.png"], "none.png is not a file"),

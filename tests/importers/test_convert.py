@@ -27,7 +27,7 @@ from diffusion_jax.importers import original
 from diffusion_jax.workdir.classes import load_classes
 from diffusion_jax.workdir.config import load_config
 from scripts.cli import conversions, sampling_flags
-from scripts.cli.app import with_config_of_workdir
+from scripts.cli.config_flag import with_config_of_workdir
 
 ROOT = Path(__file__).parents[2]
 TFDS = FOLDER.parent / "tfds"
@@ -210,7 +210,7 @@ def test_training_goes_on(tmp_path):
 
 
 def test_the_config_of_the_workdir_takes_the_place_of_a_missing_one(imported):
-    added = f"--config={ROOT / 'configs' / 'of_workdir.py'}:{imported}"
+    added = f"--config=of_workdir:{imported}"
     for given in (["--workdir", str(imported)], [f"-workdir={imported}"]):
         argv = ["train", *given, "--config.steps=3"]
         assert with_config_of_workdir(argv) == ["train", added, *argv[1:]]

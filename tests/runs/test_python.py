@@ -1,7 +1,6 @@
 """The Python face: the same results as the scripts, by the same names."""
 
 import io
-import tomllib
 from pathlib import Path
 
 import jax
@@ -12,7 +11,6 @@ from PIL import Image
 from tiny import tiny_transformer_config
 
 import diffusion_jax
-from diffusion_jax import command
 from diffusion_jax.config import named_configs
 from diffusion_jax.evaluation import references
 from diffusion_jax.evaluation.features import make_extractor
@@ -234,47 +232,3 @@ def test_a_model_comes_along():
         FileNotFoundError, match="Nor is it a model that comes with the package: digits, mnist"
     ):
         diffusion_jax.load("digit")
-
-
-def test_everything_is_packaged():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    packages = {
-        str(path.parent.relative_to(ROOT)).replace("/", ".")
-        for path in (ROOT / "diffusion_jax").rglob("__init__.py")
-    }
-    bundled = {f"diffusion_jax.bundled.{name}" for name in ("configs", "scripts", "scripts.cli")}
-    assert set(project["tool"]["setuptools"]["packages"]) == packages | bundled
-    of_data = project["tool"]["setuptools"]["package-data"]
-    covered = [
-        path
-        for package, patterns in of_data.items()
-        if "bundled" not in package
-        for pattern in patterns
-        for path in (ROOT / package.replace(".", "/")).glob(pattern)
-    ]
-    files = [p for p in (ROOT / "diffusion_jax").rglob("*") if p.is_file()]
-    others = {p for p in files if p.suffix not in (".py", ".pyc")}
-    assert others <= set(covered)
-
-
-def test_the_command_runs_the_scripts(monkeypatch, capsys):
-    """As an installed package does, with the script's own arguments and exit code."""
-    ran = []
-    monkeypatch.setattr(command.runpy, "run_module", lambda name, **how: ran.append((name, how)))
-    monkeypatch.setattr(command.sys, "path", list(command.sys.path))
-    for given, module in (("sample", "scripts.sample"), ("data", "scripts.data")):
-        monkeypatch.setattr(command.sys, "argv", ["diffusion-jax", given, "--workdir", "x"])
-        command.main()
-        assert ran[-1] == (module, {"run_name": "__main__", "alter_sys": True})
-        assert command.sys.argv == [f"diffusion-jax {given}", "--workdir", "x"]
-        assert command.sys.path[0] == str(named_configs.ROOT)
-    scripts = {path.stem for path in (ROOT / "scripts").glob("*.py")}
-    assert set(command.COMMANDS) <= scripts
-    monkeypatch.setattr(command.sys, "argv", ["diffusion-jax", "sampel"])
-    with pytest.raises(SystemExit) as stopped:
-        command.main()
-    assert stopped.value.code == 1
-    assert "'sampel' was given, one of these was expected: train, sample" in capsys.readouterr().err
-    monkeypatch.setattr(command.sys, "argv", ["diffusion-jax"])
-    command.main()
-    assert "sample   draw images" in capsys.readouterr().out

@@ -179,8 +179,9 @@ def test_two_processes_stop_together_and_notice_a_dead_one(tmp_path):
     codes, seconds = run.end()
     assert codes[1] not in (0, os.EX_TEMPFAIL, -signal.SIGKILL)
     assert seconds < 60
-    (line,) = [line for line in run.said(1).splitlines() if "[Gloo]" not in line and line]
-    assert line.startswith("Error: Another process of this command has ended")
+    # JAX may notice before the collective fails, and says so itself.
+    lost = ("Error: Another process of this command has ended", "another task died")
+    assert any(line in run.said(1) for line in lost)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
@@ -205,8 +206,8 @@ def test_a_signal_before_training_exits_with_75():
     code = (
         "import os, signal\n"
         "from scripts import train\n"
-        "from scripts.cli import flag_values\n"
-        "flag_values.config_of = lambda *names: os.kill(os.getpid(), signal.SIGUSR1)\n"
+        "from scripts.cli import config_flag\n"
+        "config_flag.value = lambda *names: os.kill(os.getpid(), signal.SIGUSR1)\n"
         "train.main()"
     )
     root = Path(__file__).parents[2]
