@@ -26,7 +26,13 @@ config_flag.define("The experiment.", default="res_res")
 DEVICE = flags.DEFINE_enum("device", "h100", topology.names(), "A file in benchmarks/devices/.")
 WHAT = flags.DEFINE_enum("what", "train", ["train", "sample"], "A training step, or all sampling.")
 DEVICES = flags.DEFINE_integer("devices", 1, "(train) How many of them, each with a batch.", 1)
-BATCH = flags.DEFINE_list("batch", "32,128", "Images on one device; of two, what an image takes.")
+BATCH = flags.DEFINE(
+    flag_values.List(flags.IntegerParser(1)),
+    "batch",
+    [32, 128],
+    "Images on one device; of two, what an image takes.",
+    serializer=flag_values.COMMAS,
+)
 DTYPE = flags.DEFINE_enum("dtype", "bfloat16", ["float32", "bfloat16"], "Of the compute.")
 SHARE = flags.DEFINE_float(
     "memory_share", 0.75, "Of the memory that JAX takes: XLA_PYTHON_CLIENT_MEM_FRACTION.", 0, 1
@@ -38,9 +44,9 @@ HLO = flags.DEFINE_string("hlo", None, "Folder to write the compiled programs to
 
 
 def main() -> None:
-    batches = sorted(set(flag_values.numbers(BATCH, int)))
-    if not batches or batches[0] < 1:
-        raise ValueError(f"--batch={','.join(BATCH.value)} is not a list of numbers above 0")
+    batches = sorted(set(BATCH.value))
+    if not batches:
+        raise ValueError("--batch is empty; for example: --batch 32,128")
     if WHAT.value == "sample" and DEVICES.value > 1:
         raise ValueError(
             f"--devices={DEVICES.value} is for --what=train; devices draw on their own"

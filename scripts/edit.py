@@ -18,10 +18,10 @@ from pathlib import Path
 
 from absl import flags
 
-from scripts.cli import app, flag_values, sampling_flags
+from scripts.cli import app, flag_values
+from scripts.cli.sampling_flags import SamplingFlags
 
-flags.adopt_module_key_flags(sampling_flags)  # shown by --help
-
+SAMPLING = SamplingFlags()
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of the run, or the name of a model that comes with the package."
 )
@@ -66,9 +66,10 @@ OPTIONS = {
     "enlarge": (_COUNT, _SEED),
 }
 FILES = dict.fromkeys(OPTIONS, (_IMAGES,)) | {"inpaint": (_IMAGES, _MASK), "vary": ()}
+OF_SAMPLING = SAMPLING.without("steps", "stride", "spacing", "option")
 # An inversion has its own solver, and neither guidance nor clipping.
 COMMANDS = {
-    name: (*FILES[name], *options, *(() if name == "invert" else sampling_flags.OF_DRAWING))
+    name: (*FILES[name], *options, *(() if name == "invert" else OF_SAMPLING))
     for name, options in OPTIONS.items()
 }
 
@@ -100,7 +101,7 @@ def main(command: str) -> int:
         files=files,
         masks=[Path(name) for name in _MASK.value or []],
         labels=_LABELS.value,
-        sampling=sampling_flags.given(),
+        sampling=SAMPLING.settings(),
         options=options,
         upscale=_UPSCALE.value,
     )

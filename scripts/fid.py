@@ -20,10 +20,18 @@ from typing import Any
 
 from absl import flags
 
-from scripts.cli import app, config_flag, flag_values, sweep_flags
+from scripts.cli import app, config_flag, flag_values
+from scripts.cli.sampling_flags import SamplingFlags
 
-flags.adopt_module_key_flags(sweep_flags)  # shown by --help
 
+class Steps(flag_values.List):
+    """Parser of steps of checkpoints, or all."""
+
+    def parse(self, argument: Any) -> Any:
+        return "all" if argument == "all" else super().parse(argument)
+
+
+SAMPLING = SamplingFlags(lists=True)
 _CONFIG = config_flag.define("An experiment, for its training data.")
 _DATA = flags.DEFINE_string("data", None, "A dataset as in config.data.name, in its own size.")
 _SPLIT = flags.DEFINE_string("split", None, "Of --data; default: train.")
@@ -60,10 +68,18 @@ _LABELS = flags.DEFINE_string(
     "random, all (the same number of each), none (the null class), data (as frequent as in the "
     "training data), or a list of numbers and class names, as many of each.",
 )
-_CHECKPOINT = flags.DEFINE_list("checkpoint", None, "Steps, or all; default: the newest.")
+_CHECKPOINT = flags.DEFINE(
+    Steps(flags.IntegerParser(1)), "checkpoint", None, "Steps, or all; default: the newest."
+)
 flags.DEFINE_alias("checkpoints", "checkpoint")
 _PARAMS = flags.DEFINE_enum("params", "ema", ["ema", "raw"], "Averaged or raw parameters.")
-_SEED = flags.DEFINE_list("seed", ["0"], "Of the images.")
+_SEED = flags.DEFINE(
+    flag_values.List(flags.IntegerParser(0, 2**32 - 1)),
+    "seed",
+    [0],
+    "Of the images.",
+    serializer=flag_values.COMMAS,
+)
 _QUANTIZER = flags.DEFINE_enum(
     "quantizer", "round", ["round", "truncate"], "To 8 bits: nearest level (EDM), or below (ADM)."
 )
@@ -81,7 +97,11 @@ _X = flags.DEFINE_string(
 OF_FEATURES = (_FEATURES, _WEIGHTS, _RESIZE, _BATCH_SIZE)
 OF_REFERENCE = (_OUT, _COUNT, _KEEP, *OF_FEATURES)
 OF_EVALUATION = (_REFERENCE, _OUT, _COUNT, _ALLOW, _BOOTSTRAP, *OF_FEATURES)
-OF_PROTOCOL = (_WORKDIR, _CHECKPOINT, _PARAMS, _SEED, _PROTOCOL, _PLOT, _X, *sweep_flags.OF_STEPS)
+OF_STEPS = ("steps", "stride", "eta")
+OF_PROTOCOL = (
+    *(_WORKDIR, _CHECKPOINT, _PARAMS, _SEED, _PROTOCOL, _PLOT, _X),
+    *SAMPLING.only(*OF_STEPS),
+)
 COMMANDS = {
     "reference --config": (_CONFIG, *OF_REFERENCE),
     "reference --workdir": (_WORKDIR, *OF_REFERENCE),
@@ -90,7 +110,7 @@ COMMANDS = {
     "evaluate --workdir": (
         *OF_PROTOCOL,
         *OF_EVALUATION,
-        *(_LABELS, _QUANTIZER, *sweep_flags.OF_DRAWING),  # which a protocol decides
+        *(_LABELS, _QUANTIZER, *SAMPLING.without(*OF_STEPS)),  # which a protocol decides
     ),
     "evaluate --protocol": (*OF_PROTOCOL, *OF_EVALUATION),
     "check": (_IMAGES, _REFERENCE, _OUT, _WEIGHTS, _BATCH_SIZE),
@@ -158,9 +178,9 @@ def evaluate() -> int:
     if _IMAGES.value is None:
         points = sweep.points(
             [Path(workdir) for workdir in _WORKDIR.value],
-            "all" if _CHECKPOINT.value == ["all"] else flag_values.numbers(_CHECKPOINT, int),
-            sweep_flags.lists(),
-            flag_values.numbers(_SEED, int),
+            _CHECKPOINT.value or [],
+            SAMPLING.lists(),
+            _SEED.value,
         )
         if len(points) == 1 and (_PLOT.value or _X.value):
             raise ValueError("--plot and --x are of a sweep; for example: --steps 10,20,50")
@@ -210,7 +230,7 @@ def drawing():
     else:
         chosen = sweep.Protocol(labels=_LABELS.value, truncate=_QUANTIZER.value == "truncate")
     count = _COUNT.value or chosen.count
-    options = sweep_flags.options()
+    options = SAMPLING.options()
     return dataclasses.replace(chosen, count=count, ema=_PARAMS.value == "ema", options=options)
 
 

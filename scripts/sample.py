@@ -9,10 +9,10 @@ from pathlib import Path
 
 from absl import flags
 
-from scripts.cli import app, sampling_flags
+from scripts.cli import app
+from scripts.cli.sampling_flags import SamplingFlags
 
-flags.adopt_module_key_flags(sampling_flags)  # shown by --help
-
+SAMPLING = SamplingFlags()
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of the run, or the name of a model that comes with the package."
 )
@@ -91,7 +91,7 @@ def main() -> int:
     run = load(workdir, checkpoint=_CHECKPOINT.value, ema=_PARAMS.value == "ema")
     written = sample_into(
         run,
-        run.configured(sampling_flags.given()),
+        run.configured(SAMPLING.settings()),
         Path(_OUT.value) if _OUT.value else None,
         OutputOptions(
             kinds=_SAVE.value,

@@ -29,7 +29,8 @@ def change(
 ) -> None:
     """Changes the fields of config.sampling that are given, that is, not None.
 
-    With another solver, clip becomes the default of that solver.
+    The text "None" switches a field off. With another solver, clip becomes the default of that
+    solver.
 
     Args:
         options: of the solver or of the spacing; None likewise changes nothing. A text, as typed,
@@ -56,7 +57,7 @@ def change(
         if value is None:
             continue
         try:
-            sampling[name] = value
+            sampling[name] = None if value == "None" else value
         except TypeError:
             kind = type(sampling[name]).__name__
             raise ValueError(f"{name}={value!r} must be of type {kind}") from None

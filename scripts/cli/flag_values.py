@@ -1,31 +1,47 @@
-"""Values of flags: numbers, options and folders, with one line for each mistake."""
+"""Values of flags: lists, options and folders, with one line for each mistake."""
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from absl import flags
 
+COMMAS = flags.CsvListSerializer(",")
 
-def sampling_options(texts: Sequence[str], **shorthands: float | None) -> dict[str, Any]:
-    """Options of solver and spacing from NAME=VALUE texts, or flags of their own (None: missing).
 
-    Raises ValueError for a text of another form, and for an option that was given twice.
+class List(flags.ListParser):
+    """Parser of a comma-separated list, whose items another parser reads."""
+
+    def __init__(self, item: flags.ArgumentParser):
+        super().__init__()
+        self.item = item
+
+    def parse(self, argument: Any) -> list:
+        return [self.item.parse(value) for value in super().parse(argument)]
+
+
+def options(
+    texts: Sequence[str], given: Mapping[str, Any] = MappingProxyType({})
+) -> dict[str, str]:
+    """Returns options of solver and spacing from NAME=VALUE texts.
+
+    given: options with flags of their own. Raises ValueError for a text of another form, and for an
+    option that was given twice.
     """
-    options: dict[str, Any] = {n: value for n, value in shorthands.items() if value is not None}
+    found: dict[str, str] = {}
     for text in texts:
         name, equals, value = (part.strip() for part in text.partition("="))
         if not name or not equals:
             raise ValueError(f"--option={text} must be NAME=VALUE, such as eta=0.5")
-        if name in options:
+        if name in found or name in given:
             raise ValueError(f"The option {name} was given twice")
-        options[name] = value
-    return options
+        found[name] = value
+    return found
 
 
 def results_folder(out: str | None, parent: Path) -> Path:
-    """The folder that --out names, or else parent/0001, 0002, ...: the number after the last.
+    """Returns the folder that --out names, or the next of parent/0001, 0002, ...
 
     Raises ValueError if --out exists already and is not empty, or if it cannot be written.
     """
@@ -37,15 +53,3 @@ def results_folder(out: str | None, parent: Path) -> Path:
         raise ValueError(f"--out={out} exists already; choose another folder, or delete it")
     write_access.check(folder, "--out", folder=True)
     return folder
-
-
-def numbers(flag: flags.FlagHolder, kind: type) -> list:
-    """The numbers of a list; none if the flag is missing."""
-    try:
-        given = [kind(text) for text in flag.value or []]
-        if not all(map(math.isfinite, given)):
-            raise ValueError("not finite")
-        return given
-    except ValueError:
-        text = ",".join(flag.value)
-        raise ValueError(f"--{flag.name}={text} is not a list of numbers, such as 0,1") from None

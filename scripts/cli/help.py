@@ -9,14 +9,12 @@ from absl import flags
 
 # Modules that define flags for several scripts, and what their flags are about.
 SHARED = {
-    "sampling_flags": "Sampling",
-    "guidance_flags": "Guidance and thresholding",
-    "sweep_flags": "Sampling, as lists for a sweep",
+    "sampling_flags": "Sampling and guidance",
     "processes": "Several machines",
 }
 FIELD = re.compile(r"    config\.(\S+) = ([^#]*?)(?:  # (.*))?$")
 DERIVED = ("ConfigDict()", "config.get_ref", "block_options()")
-KINDS = {flags.IntegerParser: "N", flags.FloatParser: "X", flags.ListParser: "A,B,..."}
+KINDS = {flags.IntegerParser: "N", flags.FloatParser: "X"}
 
 
 def text(about: str, program: str, base_config: Path) -> str:
@@ -47,15 +45,24 @@ def groups(program: str) -> dict[str, list[flags.Flag]]:
 
 def described(flag: flags.Flag) -> str:
     """A flag with its kind of value, its default and its help."""
-    values = getattr(flag.parser, "enum_values", None)
-    kinds = (name for parser, name in KINDS.items() if isinstance(flag.parser, parser))
-    value = "|".join(values) if values else next(kinds, "TEXT")
+    value = _kind(flag.parser)
     name = f"--[no]{flag.name}" if flag.boolean else f"--{flag.name} {value}"
     about = flag.help.replace(f"<{value}>: ", "").partition(";\n")[0]
     if flag.default not in (None, [], "", False):
         default = flag.default_as_str.strip("'")
         about += f" (default: {default})"
     return _entry(name, about)
+
+
+def _kind(parser: flags.ArgumentParser | None) -> str:
+    if isinstance(parser, flags.EnumParser):
+        return "|".join(parser.enum_values)
+    item = getattr(parser, "item", None)
+    if isinstance(parser, flags.ListParser):
+        return f"{_kind(item)},..."
+    if item:
+        return _kind(item)
+    return next((name for kind, name in KINDS.items() if isinstance(parser, kind)), "TEXT")
 
 
 def fields(source: str) -> Iterator[tuple[str, str, str]]:

@@ -178,7 +178,7 @@ def test_errors_are_one_line(run, files, tmp_path):
         (["vary", "--guidance=1e38"], "sampling.guidance=1e+38 must be in [0, 1000]"),
         (["vary", "--guidance=1", "--cfg_scale=2"], "--guidance and --cfg_scale were both given"),
         (["invert", "--images={f}/a.png", "--guidance=2"], "--guidance belongs to `image` and"),
-        (["vary", "--guidance_interval=5,1"], "--guidance_interval=5,1 must be LOW,HIGH"),
+        (["vary", "--guidance_interval=5,1"], "--guidance_interval=5,1: must be LOW,HIGH"),
         (["vary", "--autoguidance=/nowhere"], "sampling.autoguidance=/nowhere: "),
     ]
     out = tmp_path / "out"

@@ -14,19 +14,17 @@ import jax
 import numpy as np
 import pytest
 import quick
-from absl import flags
 from numpy.testing import assert_allclose, assert_array_equal
 from original_golden import FOLDER
 from tiny import tiny_transformer_config
 
 from configs import original as original_config
-from diffusion_jax.config import overrides
 from diffusion_jax.data import imagenet
 from diffusion_jax.files import torch_reader, torch_writer
 from diffusion_jax.importers import original
 from diffusion_jax.workdir.classes import load_classes
 from diffusion_jax.workdir.config import load_config
-from scripts.cli import conversions, sampling_flags
+from scripts.cli import conversions
 from scripts.cli.config_flag import with_config_of_workdir
 
 ROOT = Path(__file__).parents[2]
@@ -233,20 +231,6 @@ def test_the_time_embedding_is_kept(tmp_path, time_embedding, code):
     assert load_config(workdir).model.time_embedding == time_embedding
     printed = succeed("convert", "--to", "original", "--workdir", workdir, "--out", out)
     assert code in printed
-
-
-def test_each_sampler_clips_by_its_own_default(imported):
-    """--solver brings its default with it, unless the run already has that sampler."""
-    for given, clips in (
-        (["--solver=original"], False),
-        (["--solver=ddim"], True),
-        (["--solver=ddim", "--noclip"], False),
-    ):
-        flags.FLAGS(["sample", *given])
-        config = load_config(imported)
-        overrides.change(config, sampling_flags.given(), {})
-        assert config.sampling.clip is clips
-    flags.FLAGS.unparse_flags()
 
 
 def test_old_files_are_understood(tmp_path):
