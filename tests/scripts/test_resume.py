@@ -39,7 +39,9 @@ def test_more_steps_resume_with_a_positive_learning_rate(resumed):
     assert config.steps == 8
     assert config.optimizer.decay_steps is None
     assert config.optimizer.warmup_steps is None
-    rates = [float(Experiment.from_config(config).training.learning_rate(step)) for step in range(4, 8)]
+    rates = [
+        float(Experiment.from_config(config).training.learning_rate(step)) for step in range(4, 8)
+    ]
     assert min(rates) > 0
     assert sorted(rates, reverse=True) == rates
 
