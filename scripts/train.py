@@ -1,8 +1,8 @@
-"""Trains a model, or continues: the same command does both.
+"""Trains a model, or resumes a run: the same command does both.
 
 python -m scripts.train --config configs/digits.py --workdir runs/digits [--config.seed=1 ...]
 
-Without --config, a run goes on with the config in its workdir. SIGTERM, SIGUSR1 or Ctrl-C end it
+Without --config, a run resumes with the config in its workdir. SIGTERM, SIGUSR1 or Ctrl-C end it
 after a checkpoint, with exit code 75.
 """
 
@@ -51,7 +51,7 @@ def main() -> int:
     try:
         step = int(train(experiment, workdir).step)
     except KeyboardInterrupt:
-        raise KeyboardInterrupt("the same command continues from the last checkpoint") from None
+        raise KeyboardInterrupt("the same command resumes from the last checkpoint") from None
     _at_signals(signal.SIG_IGN)  # one that comes now must not change the exit code
     code = 0 if step >= config.steps else os.EX_TEMPFAIL
     if jax.process_index() > 0:
@@ -60,7 +60,7 @@ def main() -> int:
     print(f"Loss curve: {workdir / LOSS_CURVE}")
     print(f"All curves: tensorboard --logdir {workdir}  (pip install tensorboard)")
     if step < config.steps:
-        print(f"Interrupted after step {step} of {config.steps}; the same command continues.")
+        print(f"Interrupted after step {step} of {config.steps}; the same command resumes.")
     return code
 
 

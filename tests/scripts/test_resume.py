@@ -7,10 +7,9 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from tiny import tiny_transformer_config
+from tiny import tiny_transformer_config, train
 
 from diffusion_jax.config.experiment import Experiment
-from diffusion_jax.runs.train import train
 from diffusion_jax.workdir.config import load_config
 
 ROOT = Path(__file__).parents[2]
