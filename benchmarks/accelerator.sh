@@ -3,10 +3,10 @@
 #
 #     RESULTS=folder [WHEELS=folder] [SECONDS_IN_ALL=530] bash benchmarks/accelerator.sh
 #
-# JAX with CUDA, Flax, Optax, Orbax and PyTorch have to be there; what else is missing comes from WHEELS, a
-# folder of .whl files. Each part has a process and a time limit of its own, and writes RESULTS/NAME.json;
-# report.json and report.md are written again after each. Called again with the same RESULTS, it does what is
-# left. For a trial on a CPU: BATCHES="2 4 8" FLAGS="--config.model.width=16 --config.sampling.steps=2 --calls=1".
+# JAX with CUDA, Flax, Optax, Orbax and PyTorch must be installed. Other missing packages come from WHEELS, a
+# folder of .whl files. Each part has its own process and time limit, and writes RESULTS/NAME.json;
+# report.json and report.md are updated after each part. The same command with the same RESULTS continues with the
+# remaining parts. To try it on a CPU: BATCHES="2 4 8" FLAGS="--config.model.width=16 --config.sampling.steps=2 --calls=1".
 set -uo pipefail
 cd "$(dirname "$0")/.."
 results=${RESULTS:?is the folder to write to}

@@ -1,8 +1,8 @@
-"""One JSON and one Markdown table of the parts that `accelerator.sh` has measured so far.
+"""JSON and Markdown tables of the parts that `accelerator.sh` has measured so far.
 
 python -m benchmarks.accelerator_report FOLDER
 
-Of the standard library alone.
+It needs the standard library alone.
 """
 
 import json
@@ -32,7 +32,7 @@ def device_of(part: dict[str, Any]) -> str | None:
 
 
 def rows(name: str, figures: dict[str, Any] | None) -> list[list[str]]:
-    """The cells of a part, without the last; several rows for a comparison."""
+    """Returns the cells of a part, without the last column; several rows for a comparison."""
     if figures is None:
         return [[f"`{name}`", *[""] * 5]]
     if "sides" in figures:

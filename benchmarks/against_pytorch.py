@@ -1,12 +1,13 @@
-"""Our network and training step next to the same ones in PyTorch.
+"""Speed of the network and the training step, compared with the same ones in PyTorch.
 
 python -m benchmarks.against_pytorch --config configs/res_res.py --config.model.width=32 \
     --config.model.levels=2 --batch 8
 python -m benchmarks.against_pytorch --config configs/res_res.py --batch 32 \
     --dtype bfloat16 --compile
 
-Each is in a process of its own; blocks of calls take turns, and medians count. PyTorch is measured
-in the faster of both layouts of images. It takes pip install -r benchmarks/requirements_torch.txt
+Each side has its own process. Blocks of calls alternate, and medians are reported. PyTorch is
+measured in the faster of both image layouts. Requirements: pip install -r
+benchmarks/requirements_torch.txt
 """
 
 import importlib.util
@@ -22,26 +23,25 @@ from benchmarks.sides import PROGRAMS, Side
 from diffusion_jax.config.experiment import Experiment
 from scripts.cli import app
 
-COMPILE = flags.DEFINE_bool("compile", False, "Measure torch.compile, too; takes a C++ compiler.")
+COMPILE = flags.DEFINE_bool("compile", False, "Measure torch.compile, too; needs a C++ compiler.")
 flags.set_default(measure.DTYPE, "float32")
 
 
 def main() -> None:
-
     if importlib.util.find_spec("torch") is None:
         raise ValueError(
-            "PyTorch is not here; type: pip install -r benchmarks/requirements_torch.txt"
+            "PyTorch is not installed; type: pip install -r benchmarks/requirements_torch.txt"
         )
     from benchmarks import pytorch_unet
 
     config = measure.config_from_flags().copy_and_resolve_references()
     Experiment.from_config(config)
     pytorch_unet.check(config)
-    # Of a GPU, JAX would take three quarters for itself.
+    # JAX would reserve three quarters of a GPU's memory.
     os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.4")
     names = ["JAX", "PyTorch", *(["PyTorch compiled"] if COMPILE.value else [])]
     sides = [Side.start(name, config) for name in names]
-    figures = {"config": measure.described(config), "sides": {}, "ratios": {}}
+    figures = {"config": measure.describe(config), "sides": {}, "ratios": {}}
     try:
         for program in PROGRAMS:
             for side in sides:
@@ -49,7 +49,7 @@ def main() -> None:
             for _ in range(measure.BLOCKS.value):
                 for side in sides:
                     side.measure(program, measure.CALLS.value)
-            figures["sides"] = {side.name: of_side(side, config.batch_size) for side in sides}
+            figures["sides"] = {side.name: side_figures(side, config.batch_size) for side in sides}
             figures["ratios"][program] = ratios(sides, program)
             show(sides, program, config.batch_size)
             if measure.JSON.value:
@@ -59,8 +59,8 @@ def main() -> None:
             side.stop()
 
 
-def of_side(side: Side, batch: int) -> dict[str, Any]:
-    """What is written of a side."""
+def side_figures(side: Side, batch: int) -> dict[str, Any]:
+    """Returns the figures of a side, for JSON."""
     programs = {
         program: {
             "seconds_per_call": side.median(program),
@@ -74,7 +74,7 @@ def of_side(side: Side, batch: int) -> dict[str, Any]:
 
 
 def ratios(sides: list[Side], program: str) -> dict[str, float]:
-    """How many times as fast as the others ours is."""
+    """Computes how many times as fast as the other sides JAX is."""
     ours, *others = sides
     return {other.name: other.median(program) / ours.median(program) for other in others}
 

@@ -1,12 +1,12 @@
-"""What an accelerator's compiler says of a config, on a machine that has none: nothing is run.
+"""Memory and roofline times of a config on an accelerator, from its compiler; nothing is run.
 
 python -m benchmarks.compile --config configs/res_res.py --device h100 --batch 32,128
 python -m benchmarks.compile --config configs/res_res.py --what sample --batch 64
 python -m benchmarks.compile --config configs/res_res.py --batch 32 --devices 8
 
-Memory is what the compiler has planned. Times are rooflines: for each operation the longer of
-moving its bytes and computing its products. A device is slower, see docs/performance.md. All
-figures are of one device, also of those that share a step.
+No accelerator is needed. Memory is as planned by the compiler. Times are rooflines: for each
+operation the longer of moving its bytes and computing its products. A device is slower, see
+docs/performance.md. All figures are for one device, even if several share a step.
 """
 
 import json
@@ -25,21 +25,25 @@ from scripts.cli import app, config_flag, flag_values
 config_flag.define("The experiment.", default="res_res")
 DEVICE = flags.DEFINE_enum("device", "h100", topology.names(), "A file in benchmarks/devices/.")
 WHAT = flags.DEFINE_enum("what", "train", ["train", "sample"], "A training step, or all sampling.")
-DEVICES = flags.DEFINE_integer("devices", 1, "(train) How many of them, each with a batch.", 1)
+DEVICES = flags.DEFINE_integer("devices", 1, "(train) Number of devices, each with a batch.", 1)
 BATCH = flags.DEFINE(
     flag_values.List(flags.IntegerParser(1)),
     "batch",
     [32, 128],
-    "Images on one device; of two, what an image takes.",
+    "Images on one device; two sizes give the memory of an image.",
     serializer=flag_values.COMMAS,
 )
-DTYPE = flags.DEFINE_enum("dtype", "bfloat16", ["float32", "bfloat16"], "Of the compute.")
+DTYPE = flags.DEFINE_enum("dtype", "bfloat16", ["float32", "bfloat16"], "Of the computation.")
 SHARE = flags.DEFINE_float(
-    "memory_share", 0.75, "Of the memory that JAX takes: XLA_PYTHON_CLIENT_MEM_FRACTION.", 0, 1
+    "memory_share", 0.75, "Share of the memory for JAX: XLA_PYTHON_CLIENT_MEM_FRACTION.", 0, 1
 )
-TOP = flags.DEFINE_integer("top", 10, "How many of the operations bound by memory to list.", 0)
+DTYPE = flags.DEFINE_enum("dtype", "bfloat16", ["float32", "bfloat16"], "Of the computation.")
+SHARE = flags.DEFINE_float(
+    "memory_share", 0.75, "Share of the memory for JAX: XLA_PYTHON_CLIENT_MEM_FRACTION.", 0, 1
+)
+TOP = flags.DEFINE_integer("top", 10, "Number of memory-bound operations to list.", 0)
 JSON = flags.DEFINE_string("json", None, "File to write the figures to, too.")
-COMPARE = flags.DEFINE_string("compare", None, "Such a file from before, whose figures are shown.")
+COMPARE = flags.DEFINE_string("compare", None, "An earlier --json file, to print its figures, too.")
 HLO = flags.DEFINE_string("hlo", None, "Folder to write the compiled programs to.")
 
 
@@ -49,7 +53,7 @@ def main() -> None:
         raise ValueError("--batch is empty; for example: --batch 32,128")
     if WHAT.value == "sample" and DEVICES.value > 1:
         raise ValueError(
-            f"--devices={DEVICES.value} is for --what=train; devices draw on their own"
+            f"--devices={DEVICES.value} is for --what=train; in sampling, devices are independent"
         )
     device = topology.device(DEVICE.value)
     count = f"each of {DEVICES.value} " if DEVICES.value > 1 else ""
@@ -57,7 +61,7 @@ def main() -> None:
     print(
         f"{WHAT.value}, {DTYPE.value}, compiled for {count}{device.name} with JAX {jax.__version__}"
     )
-    programs = [compiled(device, batch) for batch in batches]
+    programs = [compile_program(device, batch) for batch in batches]
     for figures in programs:
         same = [before for before in earlier if before["batch"] == figures["batch"]]
         show(figures, same[0] if same else None)
@@ -70,17 +74,17 @@ def main() -> None:
         Path(JSON.value).write_text(json.dumps(about, indent=2) + "\n")
 
 
-def compiled(device: Device, batch: int) -> dict[str, Any]:
-    """The figures of the program with a batch of this size."""
+def compile_program(device: Device, batch: int) -> dict[str, Any]:
+    """Compiles the program for a batch of this size; returns its figures."""
     from benchmarks import programs
 
     jax.config.update("jax_enable_compilation_cache", False)
-    targets = device.to_compile_for(DEVICES.value)
+    targets = device.compile_only(DEVICES.value)
     config = config_flag.value("res_res")
     config.batch_size, config.model.dtype = batch * DEVICES.value, DTYPE.value
     Experiment.from_config(config)
-    if config.model.get("num_classes", 0) < 0:
-        raise ValueError("config.model.num_classes is that of the data; give it as a number")
+    if config.model.get("num_classes", 0) is None:
+        raise ValueError("config.model.num_classes=None comes from the data; give it as a number")
     if batch % config.micro_batches:
         parts = config.micro_batches
         raise ValueError(f"--batch={batch} is not divisible by config.micro_batches={parts}")
@@ -115,7 +119,7 @@ def compiled(device: Device, batch: int) -> dict[str, Any]:
 
 
 def memory_of(programs: list[dict[str, Any]], device: Device) -> dict[str, float | int]:
-    """What all batches and what each image take, from the smallest and the largest batch."""
+    """Estimates fixed memory and memory per image from the smallest and the largest batch."""
     least, most = programs[0], programs[-1]
     room = SHARE.value * device.memory
     figures = {"memory_gb": device.memory / 1e9, "for_jax_gb": room / 1e9}
@@ -131,7 +135,7 @@ def memory_of(programs: list[dict[str, Any]], device: Device) -> dict[str, float
 
 
 def show(figures: dict[str, Any], before: dict[str, Any] | None) -> None:
-    """Prints the figures of a batch, below those from before if there are any."""
+    """Prints the figures of a batch, below earlier figures if there are any."""
     for each in filter(None, (before, figures)):
         sizes = ", ".join(
             f"{n} {each[n] / 1e9:.2f} GB" for n in ("arguments", "temporaries", "peak")
@@ -151,8 +155,8 @@ def show(figures: dict[str, Any], before: dict[str, Any] | None) -> None:
         idle = loop["of_parameters"]
         print(f"\nA step of the loop of {loop['steps']}:")
         show_classes(loop["classes"], figures["batch"])
-        # Between parts of a batch gradients are added, which belongs there.
-        outside = ", which could be outside" if WHAT.value == "sample" else ""
+        # In training, gradients of micro-batches are added in the loop.
+        outside = ", which could be moved out" if WHAT.value == "sample" else ""
         print(
             f"    {idle['operations']} operations of parameters' size in it{outside}: "
             f"{idle['bytes'] / 1e9:.3f} GB a step"

@@ -1,11 +1,12 @@
-"""How fast images are delivered for training, next to the disk's own speed and to other loaders.
+"""Speed of the data pipeline, compared with a plain gather and with other loaders.
 
 python -m benchmarks.data [--images 50000] [--batch 128] [--threads 2] [--others]
 
-Random 64x64 images are prepared in a temporary folder. "pipeline" is what training calls: shuffled,
-half of them mirrored, uint8 batches. "gather" is a plain NumPy gather from the memory map, the
-ceiling. With --others, the same images are also made a tfds dataset (PNG) and delivered, shuffled
-and mirrored, by tf.data and by Grain; this takes pip install grain -r requirements-tfds.txt.
+Random 64x64 images are prepared in a temporary folder. "pipeline" is the pipeline of training:
+shuffled, half of the images mirrored, uint8 batches. "gather" is a plain NumPy gather from the
+memory map, the upper limit. With --others, the same images are also written as a tfds dataset (PNG)
+and read, shuffled and mirrored, by tf.data and by Grain, which needs pip install grain -r
+requirements-tfds.txt.
 """
 
 import itertools
@@ -22,9 +23,9 @@ from diffusion_jax.data.cache import CachedSource, Description
 from diffusion_jax.data.cache_writer import CacheWriter
 from scripts.cli import app
 
-_IMAGES = flags.DEFINE_integer("images", 50_000, "In the dataset.", 1)
+_IMAGES = flags.DEFINE_integer("images", 50_000, "Images in the dataset.", 1)
 _BATCH = flags.DEFINE_integer("batch", 128, "Images in a batch.", 1)
-_THREADS = flags.DEFINE_integer("threads", 2, "That read precompute.", 1)
+_THREADS = flags.DEFINE_integer("threads", 2, "Threads that read ahead.", 1)
 _SECONDS = flags.DEFINE_float("seconds", 5.0, "For each figure.", 0.1)
 _OTHERS = flags.DEFINE_bool("others", False, "Measure tfds with tf.data and with Grain, too.")
 SHAPE = (64, 64, 3)
@@ -52,7 +53,7 @@ def make_dataset(folder: Path) -> CachedSource:
     with CacheWriter(folder, description, list(parts)) as writer:
         for name, first in parts.items():
             count = min(5000, _IMAGES.value - first)
-            # Blocks of color with a little noise, which PNG compresses about as photographs.
+            # Blocks of color with a little noise: compressed by PNG about as much as photographs.
             blocks = generator.integers(0, 240, (count, 16, 16, 3), dtype=np.uint8)
             noise = generator.integers(0, 16, (count, *SHAPE), dtype=np.uint8)
             images = blocks.repeat(4, axis=1).repeat(4, axis=2) + noise
@@ -70,7 +71,7 @@ def gather(source: CachedSource) -> Iterator[dict]:
 
 
 def others(source: CachedSource, folder: str) -> Iterator[tuple[str, Iterator]]:
-    """The same images by way of tfds, as its users would write it."""
+    """Yields loaders of the same images through tfds."""
     import grain
     import tensorflow as tf
     import tensorflow_datasets as tfds
@@ -113,7 +114,7 @@ def others(source: CachedSource, folder: str) -> Iterator[tuple[str, Iterator]]:
 
 
 def images_per_second(iterator: Iterator[dict]) -> float:
-    """Once the first twenty batches have come."""
+    """Measures the speed after the first twenty batches."""
     for _ in itertools.islice(iterator, 20):
         pass
     start = time.perf_counter()

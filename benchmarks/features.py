@@ -1,9 +1,9 @@
-"""How fast InceptionV3 describes images, and how long the distance of two statistics takes.
+"""Speed of InceptionV3 features, and of the Frechet distance of two statistics.
 
 python -m benchmarks.features [--images 128] [--batch_size 32] [--torch]
 
 With --torch, PyTorch runs the same network with the same weights in the same process (pip install
-torch). The weights are random ones, which take as long as others.
+torch). The weights are random.
 """
 
 import importlib.util
@@ -20,9 +20,9 @@ from diffusion_jax.evaluation.features import make_extractor
 from diffusion_jax.evaluation.moments import frechet_distance
 from scripts.cli import app
 
-_IMAGES = flags.DEFINE_integer("images", 128, "Of 64x64 pixels.", 1)
+_IMAGES = flags.DEFINE_integer("images", 128, "Images of 64x64 pixels.", 1)
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Images at a time.", 1)
-_TORCH = flags.DEFINE_bool("torch", False, "PyTorch, too.")
+_TORCH = flags.DEFINE_bool("torch", False, "Measure PyTorch, too.")
 _JSON = flags.DEFINE_string("json", None, "File to write the figures to, too.")
 
 
@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def show(name: str, extract: Callable, images: np.ndarray) -> float:
-    """Prints, and returns, how many images a second are described."""
+    """Prints and returns the images per second."""
     extract(images[: _BATCH_SIZE.value])  # compiles
     start = time.perf_counter()
     extract(images)

@@ -1,8 +1,8 @@
-"""How much arithmetic a function does, counted from its program before XLA changes it.
+"""FLOPs of a function, counted in its program before XLA optimizes it.
 
-Convolutions and matrix products count, two operations for each multiply-add; zeros of the padding
-count, the holes of a dilated input (transposed convolutions) do not. Everything else is left out:
-it is bound by memory, not by arithmetic.
+Convolutions and matrix products count, with two operations for each multiply-add. Zeros of the
+padding count; the holes of a dilated input (transposed convolutions) do not. Other operations are
+left out, since they are bound by memory.
 """
 
 import math
@@ -35,17 +35,16 @@ PEAK_TFLOPS = {
 
 
 def count_flops(function: Callable, *args: Any, unused: bool = True) -> int:
-    """Floating-point operations of function(*args); shapes (jax.ShapeDtypeStruct) suffice.
+    """Counts the FLOPs of function(*args); shapes (jax.ShapeDtypeStruct) suffice.
 
-    unused: whether to count what its result does not depend on, too.
+    unused: True to count operations that the result does not depend on.
     """
     jaxpr = jax.make_jaxpr(function)(*args).jaxpr
     return _count(jaxpr if unused else dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))[0])
 
 
 def forward_flops(config: ConfigDict, params: PyTree) -> int:
-    """Of one image through the network."""
-
+    """Counts the FLOPs of the network for one image."""
     from diffusion_jax.config.experiment import make_model
 
     model, side = make_model(config), config.data.resolution
@@ -56,7 +55,7 @@ def forward_flops(config: ConfigDict, params: PyTree) -> int:
 
 
 def peak_tflops(device: jax.Device) -> int | None:
-    """None where it is not known."""
+    """Returns the peak of a device, or None if unknown."""
     for name, peak in PEAK_TFLOPS.items():
         if re.search(rf"\b{name}\b", device.device_kind):
             return peak
@@ -70,7 +69,7 @@ def _count(jaxpr: Jaxpr) -> int:
             total += _convolution(equation)
         elif equation.primitive.name == "dot_general":
             total += _product(equation)
-        elif equation.primitive.name == "cond":  # of its branches one is run
+        elif equation.primitive.name == "cond":  # one of its branches runs
             total += max(map(_count, _inner(equation.params)))
         else:
             repeats = equation.params.get("length", 1) if equation.primitive.name == "scan" else 1

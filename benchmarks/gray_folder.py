@@ -1,7 +1,7 @@
-"""Does a gray folder run, with the settings of the OASIS system made small, learn its images?
+"""Training on a folder of gray images, with the OASIS config made small.
 
 Writes the handwritten digits of scikit-learn as gray PNGs, trains `configs/oasis64.py` on them at
-8x8 pixels, and prints the Frechet distance of the pixels to the real ones at two checkpoints.
+8x8 pixels, and prints the Frechet distance of pixels to the real images at two checkpoints.
 
     python -m benchmarks.gray_folder --workdir runs/gray
 """
@@ -18,7 +18,7 @@ from PIL import Image
 from scripts.cli import app
 
 _WORKDIR = flags.DEFINE_string("workdir", "runs/gray", "Folder of the run; images beside it.")
-_STEPS = flags.DEFINE_integer("steps", 3000, "Of training.", 100)
+_STEPS = flags.DEFINE_integer("steps", 3000, "Training steps.", 100)
 _SAMPLES = flags.DEFINE_integer("samples", 500, "Images for each distance.", 100)
 
 FIRST = 20  # the step of the first checkpoint
@@ -33,7 +33,7 @@ def main() -> None:
     for index, image in enumerate(load_digits().images):
         pixels = np.round(image * 255 / 16).astype(np.uint8)
         Image.fromarray(pixels).save(folder / f"case_{index:04d}.png")
-        # What the config leaves out, as it does the segmentations of OASIS.
+        # The config excludes these files, as it does the segmentations of OASIS.
         Image.fromarray((pixels > 127) * np.uint8(255)).save(folder / f"seg_{index:04d}.png")
     settings = {
         "data.name": f"folder:{folder}",

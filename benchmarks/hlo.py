@@ -1,7 +1,7 @@
-"""The text of a compiled program, and what each of its operations reads, writes and computes.
+"""Operations of a compiled program: their bytes and FLOPs, parsed from its text.
 
 A program is XLA's, after optimization: `compiled.as_text()`. Its operations are kernels or copies;
-a fusion is one. Nothing here needs JAX.
+a fusion is one operation. This module does not need JAX.
 """
 
 import math
@@ -14,10 +14,10 @@ CALLED = re.compile(r"(?:calls|to_apply|true_computation|false_computation)=%([\
 BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
 ARRAY = re.compile(r"\b([a-z]\w*)\[([\d,]*)\]")
 
-# At the top of a program these start no kernel.
+# Opcodes that start no kernel at the top of a program.
 NO_KERNEL = {"parameter", "constant", "bitcast", "tuple", "get-tuple-element", "after-all"}
 NO_KERNEL |= {"partition-id", "replica-id", "opt-barrier"}
-# What only moves or repeats numbers.
+# Opcodes that only move or repeat numbers.
 MOVES = {"parameter", "constant", "bitcast", "tuple", "get-tuple-element", "copy", "copy-start"}
 MOVES |= {"transpose", "reshape", "broadcast", "slice", "dynamic-slice", "dynamic-update-slice"}
 MOVES |= {"concatenate", "pad", "reverse", "iota"}
@@ -46,18 +46,18 @@ class Instruction:
 
     @property
     def source(self) -> str:
-        """What in the model it comes from; "" for what the compiler has added."""
+        """The place in the model it comes from; "" if the compiler added it."""
         found = re.search(r'op_name="([^"]*)"', self.rest)
         return found[1] if found else ""
 
     @property
     def scope(self) -> str:
-        """Of the source what is inside a loop's body."""
+        """The part of the source inside a loop's body."""
         return self.source.rpartition("while/body/")[2].removeprefix("closed_call/")
 
     @property
     def index(self) -> int:
-        """Of a parameter, or of an element of a tuple."""
+        """The index of a parameter, or of an element of a tuple."""
         is_parameter = self.opcode == "parameter"
         return int(self.argument if is_parameter else re.search(r"index=(\d+)", self.rest)[1])
 
@@ -70,12 +70,14 @@ class Instruction:
 
 @dataclass(frozen=True)
 class Operation:
-    """A kernel or a copy, and what one execution of it moves and computes.
+    """A kernel or a copy, with the bytes and FLOPs of one execution.
 
-    flops: of convolutions and dense products, two for each multiply-add; dtype: of what they
-    multiply, otherwise of the result. times: how often the program executes it. loop: the name of
-    the outermost loop around it, "" for none. of_parameters: whether its largest array has the
-    size of parameters, not of images.
+    Args:
+        flops: of convolutions and dense products, two for each multiply-add.
+        dtype: of the factors of products, otherwise of the result.
+        times: number of executions in the program.
+        loop: name of the outermost loop around it; "" for none.
+        of_parameters: True if its largest array has the size of parameters, not of images.
     """
 
     name: str
@@ -93,7 +95,7 @@ Computations = dict[str, list[Instruction]]
 
 
 def parse(program: str) -> Computations:
-    """The lines of each computation."""
+    """Parses the instructions of each computation."""
     computations: Computations = {}
     for line in program.splitlines():
         if opening := re.match(r"(?:ENTRY )?%([\w.\-]+) .*\{$", line):
@@ -108,10 +110,13 @@ def parse(program: str) -> Computations:
 def operations(
     program: str, rows: Collection[int], parameters: Collection[tuple[int, ...]]
 ) -> list[Operation]:
-    """All operations of a program, those of loops once, in the order of their execution.
+    """Lists the operations of a program in order of execution; a loop's operations appear once.
 
-    rows: how many images one array may hold, of all or of a micro-batch, doubled by guidance.
-    parameters: the shapes of the parameters. Of a condition the branch that moves most counts.
+    Only the branch of a conditional that moves most bytes counts.
+
+    Args:
+        rows: numbers of images that an array may hold: all, or a micro-batch, doubled by guidance.
+        parameters: shapes of the parameters.
     """
     computations = parse(program)
     shapes = {_without_ones(shape) for shape in parameters}
@@ -170,13 +175,13 @@ def operations(
 
 
 def trip_count(loop: Instruction) -> int:
-    """How often the body of a loop runs; 1 where the compiler does not know."""
+    """Returns the number of iterations of a loop; 1 if the program does not have it."""
     found = re.search(r'"known_trip_count":\{"n":"(\d+)"', loop.rest)
     return int(found[1]) if found else 1
 
 
 def arrays(shape: str) -> list[tuple[str, tuple[int, ...]]]:
-    """(dtype, sides) of an array, or of each array of a tuple."""
+    """Returns (dtype, sides) of an array, or of each array of a tuple."""
     return [
         (dtype, tuple(int(side) for side in sides.split(",") if side))
         for dtype, sides in ARRAY.findall(shape)
@@ -184,7 +189,7 @@ def arrays(shape: str) -> list[tuple[str, tuple[int, ...]]]:
 
 
 def size(shape: str) -> int:
-    """Bytes of an array, or of all arrays of a tuple."""
+    """Returns the bytes of an array, or of all arrays of a tuple."""
     return sum(map(_bytes, arrays(shape)))
 
 
@@ -203,7 +208,7 @@ def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _touched(line: Instruction, known: dict[str, str], computations: Computations) -> Iterator[str]:
-    """The shapes of what an operation reads and writes: slices where it takes no more of an array.
+    """Yields the shapes that an operation reads and writes; slices, if it uses a part of an array.
 
     known: the shapes of the computation's values.
     """
@@ -228,7 +233,7 @@ def _touched(line: Instruction, known: dict[str, str], computations: Computation
 
 
 def _read(lines: list[Instruction], name: str, shape: str) -> list[str]:
-    """The shapes of what is read of an array: all, or slices; nothing if it is overwritten."""
+    """Returns the shapes read of an array: all, or slices; none if it is overwritten."""
     parts = []
     for user in (line for line in lines if name in line.operands):
         is_first = user.operands[0] == name
@@ -244,7 +249,7 @@ def _read(lines: list[Instruction], name: str, shape: str) -> list[str]:
 def _products(
     line: Instruction, known: dict[str, str], computations: Computations
 ) -> Iterator[tuple[int, str, str]]:
-    """(FLOPs, dtype, class) of the convolutions and dense products in an operation."""
+    """Yields (FLOPs, dtype, class) of the convolutions and dense products in an operation."""
     if line.opcode == "fusion":
         inner = computations[line.called[0]]
         shapes = {step.name: step.shape for step in inner}

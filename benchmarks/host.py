@@ -1,11 +1,11 @@
-"""What the host does for a training step, on 1, 2, 4 and 8 virtual devices of this machine.
+"""Host time of a training step, on 1, 2, 4 and 8 virtual devices of this machine.
 
 python -m benchmarks.host
 
-The network is trivial, so that the devices take little of the time. `dispatch` is how long the call
-of the step takes before it returns, `shard` how long the batch's way to the devices takes to start,
-and `step` the whole, with the wait for its end. `host` is the processor time that the calling
-thread takes for shard and dispatch: while virtual devices compute, they take the same cores.
+The network is trivial, so that the devices take little of the time. `dispatch` is the time until
+the call of the step returns, `shard` the time to start the batch's transfer to the devices, and
+`step` the total, including the wait for the result. `host` is the processor time of the calling
+thread for shard and dispatch; virtual devices compute on the same cores.
 """
 
 import json
@@ -18,15 +18,15 @@ from absl import flags
 from diffusion_jax.config.experiment import Experiment
 from scripts.cli import app
 
-DEVICES = flags.DEFINE_list("devices", "1,2,4,8", "How many virtual devices, one after the other.")
-PER_DEVICE = flags.DEFINE_integer("per_device", 8, "Images of each device.", 1)
-STEPS = flags.DEFINE_integer("steps", 200, "Of each measurement.", 1)
-HERE = flags.DEFINE_bool("here", False, "Measure in this process, on the devices that it has.")
+DEVICES = flags.DEFINE_list("devices", "1,2,4,8", "Numbers of virtual devices, measured in turn.")
+PER_DEVICE = flags.DEFINE_integer("per_device", 8, "Images on each device.", 1)
+STEPS = flags.DEFINE_integer("steps", 200, "Steps of each measurement.", 1)
+HERE = flags.DEFINE_bool("here", False, "Measure in this process, on its devices.")
 
 
 def main() -> None:
     if HERE.value:
-        print(json.dumps(measured(PER_DEVICE.value, STEPS.value)))
+        print(json.dumps(measure_host(PER_DEVICE.value, STEPS.value)))
         return
     titles = f"{'dispatch ms':>13}{'shard ms':>10}{'host ms':>9}{'step ms':>9}"
     print(f"{'devices':>8}{'images':>8}{titles}")
@@ -48,8 +48,8 @@ def main() -> None:
         )
 
 
-def measured(per_device: int, steps: int) -> dict[str, float]:
-    """Medians over the steps, in seconds."""
+def measure_host(per_device: int, steps: int) -> dict[str, float]:
+    """Measures medians over the steps, in seconds."""
     import statistics
     import time
 

@@ -1,9 +1,9 @@
-"""What the compiled sampling loop computes in every step though no image goes into it.
+"""Image-independent operations that the compiled sampling loop repeats in every step.
 
 python -m benchmarks.loop_body --config configs/res_res.py --batch 8 --dtype bfloat16
 
-Read from the optimized program, so that what the compiler moves out of the loop, or into it, counts
-as it runs.
+The operations are those of the optimized program, after the compiler has moved code into or out of
+the loop.
 """
 
 import re
@@ -27,32 +27,33 @@ FREE = (
     *("bitcast-convert", "reshape", "transpose", "broadcast", "slice", "dynamic-slice", "pad"),
 )
 
-# What goes into a value, or into each element of a tuple.
+# Inputs that a value, or each element of a tuple, depends on.
 Origins = frozenset | list
 
 
-def sampler(config: ConfigDict, batch_size: int, without_passes: str = "") -> str:
-    """One device's optimized program to draw images with a config; its parameters are not needed.
+def sampling_program(config: ConfigDict, batch_size: int, without_passes: str = "") -> str:
+    """Returns one device's optimized sampling program of a config; needs no parameters.
 
-    batch_size: global. without_passes: names of the compiler's passes to leave out, with commas
-    between them.
+    batch_size: global. without_passes: comma-separated names of compiler passes to leave out.
     """
-    generator = Sampler.from_experiment(Experiment.from_config(config), batch_size=batch_size)
-    fixed, numbers = generator._numbers(generator.settings, generator.options, generator.path, 0)
+    sampler = Sampler.from_experiment(Experiment.from_config(config), batch_size=batch_size)
+    fixed, numbers = sampler._numbers(
+        sampler.settings, sampler.options, sampler.sampling_schedule, 0
+    )
     labels = jax.ShapeDtypeStruct((batch_size // jax.device_count(),), np.int32)
     model = make_model(config)
     params = jax.eval_shape(lambda: init_params(model, 0, config.data.resolution))
     batch = {"condition": labels, "inputs": {}, "index": labels}
-    lowered = jax.jit(partial(generator._draw, fixed)).lower((params, None), numbers, batch)
+    lowered = jax.jit(partial(sampler._sample, fixed)).lower((params, None), numbers, batch)
     options = {"xla_disable_hlo_passes": without_passes} if without_passes else None
     return lowered.compile(options).as_text()
 
 
 def repeated(program: str) -> list[Instruction]:
-    """Operations in the body of the longest loop into which parameters or labels go, but no image.
+    """Returns operations of the longest loop's body that depend on parameters or labels alone.
 
-    Also those into which a level goes besides. Single numbers and random bits do not count, nor
-    what only moves numbers.
+    They may depend on a level, too, but not on an image. Single numbers, random bits and data
+    movement are left out.
     """
     computations = parse(program)
     loops = [line for lines in computations.values() for line in lines if line.opcode == "while"]
@@ -61,7 +62,7 @@ def repeated(program: str) -> list[Instruction]:
     by_name = {line.name: line for line in body}
 
     def origin(index: int, name: str) -> frozenset:
-        """Of the element of the carried tuple that ends up with this name."""
+        """Returns the origin of the carried tuple's element with this index."""
         while by_name[name].opcode in ("copy", "bitcast"):
             name = by_name[name].operands[0]
         end = by_name[name]
@@ -82,7 +83,7 @@ def _follow(
     given: list[Origins],
     found: list[Instruction],
 ) -> Origins:
-    """The origins of a computation's result; `found` gets what it repeats."""
+    """Returns the origins of a computation's result; appends repeated operations to `found`."""
     origins: dict[str, Origins] = {}
     for line in lines:
         operands = [origins[name] for name in line.operands]
@@ -110,16 +111,16 @@ def _all(origins: Origins) -> frozenset:
 
 
 def _is_free(line: Instruction) -> bool:
-    """Whether it does not count: it only moves numbers, or there is a single one."""
+    """True if an operation only moves data, or its result is a single number."""
     sides = re.search(r"\[([\d,]*)\]", line.shape)
     return line.opcode in FREE or sides is None or set(sides[1].split(",")) <= {"", "1"}
 
 
 def main() -> None:
     config = measure.config_from_flags()
-    found = repeated(sampler(config, config.batch_size))
+    found = repeated(sampling_program(config, config.batch_size))
     scopes = Counter(f"{line.opcode:12} {re.sub(r'[0-9]+', '*', line.scope)}" for line in found)
-    print(f"{len(found)} operations without an image in the loop's body")
+    print(f"{len(found)} image-independent operations in the loop's body")
     for scope, count in scopes.most_common():
         print(f"{count:6}  {scope}")
 

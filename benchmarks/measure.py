@@ -1,4 +1,4 @@
-"""What the speed benchmarks share: timing, and the figures that follow from a time."""
+"""Timing, and the figures that follow from it, for the speed benchmarks."""
 
 import json
 import resource
@@ -17,15 +17,15 @@ from diffusion_jax import parallel
 from scripts.cli import config_flag
 
 config_flag.define("The experiment.", default="res_res")
-BATCH = flags.DEFINE_integer("batch", 8, "Images at a time, on all devices together.", 1)
-DTYPE = flags.DEFINE_enum("dtype", "bfloat16", ["float32", "bfloat16"], "Of the compute.")
-BLOCKS = flags.DEFINE_integer("blocks", 5, "Timed blocks, of which the median counts.", 1)
+BATCH = flags.DEFINE_integer("batch", 8, "Images at a time, on all devices.", 1)
+DTYPE = flags.DEFINE_enum("dtype", "bfloat16", ["float32", "bfloat16"], "Of the computation.")
+BLOCKS = flags.DEFINE_integer("blocks", 5, "Timed blocks; their median is reported.", 1)
 CALLS = flags.DEFINE_integer("calls", 4, "Calls in each block.", 1)
 JSON = flags.DEFINE_string("json", None, "File to write the figures to, too.")
 
 
 def config_from_flags() -> ConfigDict:
-    """The config, with --batch and --dtype in their places; compilation is not cached."""
+    """Returns the config with --batch and --dtype; turns off the compilation cache."""
     jax.config.update("jax_enable_compilation_cache", False)
     config = config_flag.value("res_res")
     config.batch_size = BATCH.value
@@ -35,7 +35,7 @@ def config_from_flags() -> ConfigDict:
 
 
 def seconds_per_call(call: Callable[[], object]) -> tuple[float, float, list[float]]:
-    """(seconds to compile, median seconds of a call, the mean of each block).
+    """Measures (seconds to compile, median seconds of a call, mean of each block).
 
     call: starts the work and returns its result, without waiting.
     """
@@ -54,8 +54,8 @@ def seconds_per_call(call: Callable[[], object]) -> tuple[float, float, list[flo
     return max(first - median, 0.0), median, blocks
 
 
-def described(config: ConfigDict) -> dict[str, Any]:
-    """What the figures are of."""
+def describe(config: ConfigDict) -> dict[str, Any]:
+    """Returns the entries of the config that describe the figures."""
     return {
         "blocks": config.model.blocks,
         "width": config.model.width,
@@ -67,13 +67,13 @@ def described(config: ConfigDict) -> dict[str, Any]:
 
 
 def report(name: str, config: ConfigDict, timing: tuple, flops: float, **more: object) -> None:
-    """Prints the figures, and writes them as JSON if asked to. flops: of one call."""
+    """Prints the figures, and writes them to --json if given. flops: of one call."""
     compile_seconds, seconds, blocks = timing
     device = jax.local_devices()[0]
     tflops = flops / seconds / 1e12
     peak = peak_tflops(device) if DTYPE.value == "bfloat16" else None
-    statistics_of_device = device.memory_stats() or {}
-    peak_bytes = statistics_of_device.get("peak_bytes_in_use")
+    memory_stats = device.memory_stats() or {}
+    peak_bytes = memory_stats.get("peak_bytes_in_use")
     of_device = peak_bytes is not None
     if not of_device:
         peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -82,7 +82,7 @@ def report(name: str, config: ConfigDict, timing: tuple, flops: float, **more: o
         "device": device.device_kind,
         "devices": jax.device_count(),
         "jax": jax.__version__,
-        **described(config),
+        **describe(config),
         "seconds_per_call": seconds,
         "seconds_per_call_of_each_block": blocks,
         "images_per_second": config.batch_size / seconds,

@@ -1,8 +1,8 @@
-"""Data whose best denoiser and whose distribution are known: a mixture of normal distributions.
+"""Data with a known distribution and a known optimal denoiser: a mixture of Gaussians.
 
-Every value of an image is drawn by itself, so that one image holds many draws in one dimension.
-There the probability flow keeps quantiles: from those of the noisy distribution it leads to those
-of the data, and what a solver makes of them can be compared exactly, without errors of sampling.
+The values of an image are independent, so that one image holds many draws in one dimension. In one
+dimension the probability flow maps quantiles of the noisy distribution to quantiles of the data.
+The result of a solver is thus compared exactly, without sampling error.
 """
 
 from functools import lru_cache, partial
@@ -25,14 +25,14 @@ SHAPE = (64, 64, 1)
 
 
 def denoiser(x: Images, level: Level) -> Prediction:
-    """E[x0 | x]: that of each component, weighed by how likely x comes from it."""
-    signal, noise = per_image(level.alpha), per_image(level.sigma)
+    """Returns E[x0 | x], the mean over the components, weighted by their posterior probability."""
+    alpha, sigma = per_image(level.alpha), per_image(level.sigma)
     likely, expected = [], []
     for weight, mean, std in zip(WEIGHTS, MEANS, STDS):
-        variance = signal**2 * float(std) ** 2 + noise**2
-        off = x - signal * float(mean)
+        variance = alpha**2 * float(std) ** 2 + sigma**2
+        off = x - alpha * float(mean)
         likely.append(jnp.log(float(weight) / jnp.sqrt(variance)) - off**2 / (2 * variance))
-        expected.append(float(mean) + signal * float(std) ** 2 / variance * off)
+        expected.append(float(mean) + alpha * float(std) ** 2 / variance * off)
     share = jax.nn.softmax(jnp.stack(likely), axis=0)
     x0 = jnp.sum(share * jnp.stack(expected), axis=0)
     return Prediction(x0, eps_from_x0(level, x, x0))
@@ -40,7 +40,7 @@ def denoiser(x: Images, level: Level) -> Prediction:
 
 @lru_cache
 def quantiles(level: Level, count: int) -> Float[np.ndarray, "count"]:
-    """Of x at this level: one in the middle of each of so many equal shares of the probability."""
+    """Computes `count` quantiles of x at this level, at probabilities (i + 0.5) / count."""
     wanted = (np.arange(count) + 0.5) / count
     means = level.alpha * MEANS[:, None]
     stds = np.sqrt(level.alpha**2 * STDS**2 + level.sigma**2)[:, None]
@@ -66,34 +66,39 @@ def step(
     return solver.step(denoiser, now, next, coefficients, x, z, state)
 
 
-def draw(solver: Solver, path: SamplingSchedule, schedule: Schedule, x: Images) -> Images:
+def sample(
+    solver: Solver, sampling_schedule: SamplingSchedule, schedule: Schedule, x: Images
+) -> Images:
     """Returns the state at the last level, from x. A step is compiled once, for all lengths."""
-    path, coefficients = on_device((path, solver.prepare(path, schedule)))
+    sampling_schedule, coefficients = on_device(
+        (sampling_schedule, solver.prepare(sampling_schedule, schedule))
+    )
     state, rng = solver.init(x), np.random.default_rng(1)
-    for i in range(path.num_steps):
-        row = jax.tree.map(itemgetter(i), (*path.pairs(), coefficients))
+    for i in range(sampling_schedule.num_steps):
+        row = jax.tree.map(itemgetter(i), (*sampling_schedule.pairs(), coefficients))
         noise = jnp.asarray(rng.standard_normal(x.shape, np.float32))
         x, state = step(solver, *row, x, noise, state)
     return x
 
 
 def distances(
-    solver: Solver, path: SamplingSchedule, schedule: Schedule, images: int = 1
+    solver: Solver, sampling_schedule: SamplingSchedule, schedule: Schedule, images: int = 1
 ) -> tuple[float, float]:
-    """(Wasserstein, Frechet) distance between what a solver draws and x at the path's last level.
+    """Computes (Wasserstein, Frechet) distances between samples and x at the last level.
 
-    In the units of x0. The first is that of all quantiles, the second of mean and standard
-    deviation alone. images: of 4,096 values; a solver with fresh noise has errors of sampling,
-    which more values make smaller.
+    Both are in the units of x0. The first compares all quantiles, the second only mean and
+    standard deviation. images: number of images of 4,096 values; a solver with fresh noise has a
+    sampling error, which shrinks with more values.
     """
     first, last = (
-        Level(*(float(row[end]) for row in jax.tree.leaves(path.levels))) for end in (0, -1)
+        Level(*(float(row[end]) for row in jax.tree.leaves(sampling_schedule.levels)))
+        for end in (0, -1)
     )
     count = images * int(np.prod(SHAPE))
-    # In random order: what noise a value gets must not depend on its size.
+    # In random order, so that the noise of a value does not depend on its size.
     start = np.random.default_rng(0).permutation(quantiles(first, count))
     start = jnp.asarray(start.reshape(images, *SHAPE), jnp.float32)
-    drawn = draw(solver, path, schedule, start)
-    drawn, wanted = np.sort(np.asarray(drawn, np.float64), axis=None), quantiles(last, count)
-    moments = np.array([drawn.mean() - wanted.mean(), drawn.std() - wanted.std()])
-    return float(np.sqrt(np.mean((drawn - wanted) ** 2))), float(np.linalg.norm(moments))
+    samples = sample(solver, sampling_schedule, schedule, start)
+    samples, wanted = np.sort(np.asarray(samples, np.float64), axis=None), quantiles(last, count)
+    moments = np.array([samples.mean() - wanted.mean(), samples.std() - wanted.std()])
+    return float(np.sqrt(np.mean((samples - wanted) ** 2))), float(np.linalg.norm(moments))

@@ -1,9 +1,9 @@
-"""Does this device compute in float32 what a CPU computes? Of one pass of a config's network.
+"""Float32 error of a config's network on this device, relative to the CPU.
 
 python -m benchmarks.parity --config configs/res_res.py --batch 4
 
-Products are computed in full float32 ("highest"), since a GPU's default rounds them to TF32, which
-is measured, too. Errors are of the largest value of the CPU's result.
+Products are computed in full float32 ("highest") and in the default precision, which on a GPU is
+TF32. Errors are relative to the largest value of the CPU's result.
 """
 
 import json
@@ -37,7 +37,7 @@ def main() -> None:
     def output(where: jax.Device, precision: str) -> np.ndarray:
         arrays = jax.device_put((params, x, c_noise, labels), where)
         with jax.default_matmul_precision(precision):
-            network = jax.jit(lambda params, *told: model.apply({"params": params}, *told))
+            network = jax.jit(lambda params, *inputs: model.apply({"params": params}, *inputs))
             return np.asarray(network(*arrays).estimate)
 
     wanted = output(host, "highest")
@@ -46,7 +46,7 @@ def main() -> None:
         for precision in ("highest", "default")
     }
     figures = {"benchmark": "parity", "device": device.device_kind, "jax": jax.__version__}
-    figures |= {**measure.described(config), "relative_error": errors}
+    figures |= {**measure.describe(config), "relative_error": errors}
     for key, value in figures.items():
         print(f"{key:>32}  {value}")
     if measure.JSON.value:

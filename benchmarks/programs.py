@@ -1,4 +1,4 @@
-"""The programs of a config, lowered for devices that need not be here, without any arrays."""
+"""Programs of a config, lowered without arrays for devices that need not exist here."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -19,8 +19,8 @@ from diffusion_jax.training.state import init_params
 class Program:
     """A program that can be compiled.
 
-    rows: how many images one of its arrays may hold. parameters: their shapes. model_flops: of one
-    call, counted from the network; for training three forward passes.
+    rows: numbers of images that an array may hold. parameters: shapes of the parameters.
+    model_flops: FLOPs of one call, counted from the network; three forward passes in training.
     """
 
     lowered: jax.stages.Lowered
@@ -30,7 +30,7 @@ class Program:
 
 
 def training(config: ConfigDict, devices: list[jax.Device]) -> Program:
-    """A training step, as `runs.train` runs it on these devices."""
+    """Lowers a training step, as in `runs.train`, for these devices."""
     count, side = len(devices), config.data.resolution
     rows = config.batch_size // count
     experiment = Experiment.from_config(config)
@@ -50,21 +50,23 @@ def training(config: ConfigDict, devices: list[jax.Device]) -> Program:
 
 
 def sampling(config: ConfigDict, devices: list[jax.Device]) -> Program:
-    """All steps of drawing a batch, as `Generator` runs them on one device."""
+    """Lowers the sampling of a batch, as in `Sampler`, for one device."""
     rows = config.batch_size
-    generator = Sampler.from_experiment(Experiment.from_config(config), batch_size=rows)
-    model, settings = generator.model, generator.settings
+    sampler = Sampler.from_experiment(Experiment.from_config(config), batch_size=rows)
+    model, settings = sampler.model, sampler.settings
     own = jax.eval_shape(lambda: init_params(model, config.seed, config.data.resolution))
     labels = jax.ShapeDtypeStruct((rows,), np.int32)
     condition = jax.eval_shape(lambda: model.example_condition(rows))
     batch = {"condition": labels if condition is None else condition, "inputs": {}, "index": labels}
-    fixed, numbers = generator._numbers(settings, generator.options, generator.path, config.seed)
-    numbers, of_guides = jax.eval_shape(lambda: (numbers, generator.guide_params))
-    params, draw = (own, of_guides), partial(generator._draw, fixed)
+    fixed, numbers = sampler._numbers(
+        settings, sampler.options, sampler.sampling_schedule, config.seed
+    )
+    numbers, guide_params = jax.eval_shape(lambda: (numbers, sampler.guide_params))
+    params, sample = (own, guide_params), partial(sampler._sample, fixed)
     sharded = jax.tree.map(lambda x: jax.ShapeDtypeStruct((1, *x.shape), x.dtype), batch)
     return Program(
-        parallel.spread_program(draw, devices).lower(params, numbers, sharded),
+        parallel.spread_program(sample, devices).lower(params, numbers, sharded),
         frozenset({rows, 2 * rows}),
         [leaf.shape for leaf in jax.tree.leaves(params)],
-        count_flops(draw, params, numbers, batch, unused=False),
+        count_flops(sample, params, numbers, batch, unused=False),
     )

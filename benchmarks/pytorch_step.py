@@ -1,4 +1,4 @@
-"""A training step of `pytorch_unet.UNet`, as ours is: the same loss, optimizer and average."""
+"""Training step of `pytorch_unet.UNet`, with the same loss, optimizer and EMA as in JAX."""
 
 import math
 from contextlib import AbstractContextManager
@@ -15,7 +15,7 @@ from diffusion_jax.diffusion.discrete_schedules import DiscreteSchedule
 
 
 class HybridLoss(nn.Module):
-    """L_simple + vlb_weight L_vlb of a network that estimates the noise, see `losses.hybrid`."""
+    """L_simple + vlb_weight L_vlb of a network that predicts eps, see `losses.hybrid`."""
 
     def __init__(self, schedule: DiscreteSchedule, vlb_weight: float) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class HybridLoss(nn.Module):
     def forward(
         self, network: nn.Module, x0: Tensor, labels: Tensor, t: Tensor, noise: Tensor
     ) -> Tensor:
-        """The mean over the batch. t: (batch,), from 0, which is the least noisy step."""
+        """Returns the mean over the batch. t: (batch,), from 0, the least noisy step."""
         signal, of_noise, of_x0, of_x, log_beta, log_posterior = (
             table[t][:, None, None, None]
             for table in (
@@ -46,7 +46,7 @@ class HybridLoss(nn.Module):
             )
         )
         x = signal * x0 + of_noise * noise
-        estimate, fraction = network(x, self.clock[t], labels)
+        estimate, fraction = network(x, self.c_noise[t], labels)
         error = (estimate - noise).square().mean((1, 2, 3))
 
         predicted = (x - of_noise * estimate.detach()) / signal
@@ -58,14 +58,14 @@ class HybridLoss(nn.Module):
 
 
 def gaussian_kl(mean: Tensor, log_variance: Tensor, mean_p: Tensor, log_variance_p: Tensor):
-    """KL(N(mean, ...) || N(mean_p, ...)), per dimension."""
+    """Computes KL(N(mean, ...) || N(mean_p, ...)), per dimension."""
     difference = log_variance - log_variance_p
     distance = (mean - mean_p).square() * torch.exp(-log_variance_p)
     return 0.5 * (torch.exp(difference) - 1 - difference + distance)
 
 
 def decoder_nll(x0: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
-    """-log of the mass of the 8-bit bin of x0, per dimension."""
+    """Computes -log of the probability of the 8-bit bin of x0, per dimension."""
     rate = torch.exp(-0.5 * log_variance)
     upper, lower = (x0 + 1 / 255 - mean) * rate, (x0 - 1 / 255 - mean) * rate
     inside = torch.where(x0 > mean, cdf(-lower) - cdf(-upper), cdf(upper) - cdf(lower))
@@ -74,14 +74,14 @@ def decoder_nll(x0: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
 
 
 def cdf(x: Tensor) -> Tensor:
-    """Of the standard normal, with digits below -6, where torch.special.ndtr has 0 in float32."""
+    """Computes the standard normal CDF, accurate below -6, where torch.special.ndtr gives 0."""
     return 0.5 * torch.erfc(-math.sqrt(0.5) * x)
 
 
 class Trainer:
-    """A network with its optimizer (AdamW) and the average of its parameters.
+    """A network with its optimizer (AdamW) and the EMA of its parameters.
 
-    layout: torch.contiguous_format or torch.channels_last. compiled: with torch.compile.
+    layout: torch.contiguous_format or torch.channels_last. compiled: True to use torch.compile.
     """
 
     def __init__(
@@ -112,16 +112,16 @@ class Trainer:
 
     @torch.inference_mode()
     def forward(self, x: Tensor, c_noise: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """x: float32 (batch, channels, height, width)."""
+        """Applies the network to x, float32 (batch, channels, height, width)."""
         with self.precision():
             return self.called(x, c_noise, labels)
 
     def step(self, pixels: Tensor, labels: Tensor) -> Tensor:
-        """The loss. pixels: uint8 (batch, channels, height, width)."""
+        """Makes one update and returns the loss. pixels: uint8 (batch, channels, height, width)."""
         x0 = (pixels.float() / 127.5 - 1).contiguous(memory_format=self.layout)
         dropped = torch.rand(len(x0), device=self.device) < self.config.label_dropout
         labels = torch.where(dropped, self.config.model.num_classes, labels)
-        t = torch.randint(len(self.loss.clock), (len(x0),), device=self.device)
+        t = torch.randint(len(self.loss.c_noise), (len(x0),), device=self.device)
         with self.precision():
             loss = self.loss(self.called, x0, labels, t, torch.randn_like(x0))
         self.optimizer.zero_grad()

@@ -1,6 +1,6 @@
-"""The U-Net of `diffusion_jax.models.UNet` in plain PyTorch, to measure ours against.
+"""The U-Net of `diffusion_jax.models.UNet` in plain PyTorch, for comparison.
 
-Of its blocks `res`, `clsAtn` and `chnAtn`, with the same parameters: `state_dict_of` maps ours.
+It has the blocks `res`, `clsAtn` and `chnAtn`, and the same parameters: see `state_dict_of`.
 """
 
 import itertools
@@ -71,7 +71,7 @@ class ChannelAttention(nn.Conv1d):
 
 
 class Head(nn.Module):
-    """A ConvNeXt block that is told nothing."""
+    """A ConvNeXt block without conditioning."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -85,7 +85,7 @@ class Head(nn.Module):
 
 
 class Chain(nn.ModuleList):
-    """The blocks at one place; the first one maps to `new` channels."""
+    """A chain of blocks; the first maps to `new` channels."""
 
     def __init__(self, names: list[str], old: int, new: int, time_dim: int, label_dim: int) -> None:
         super().__init__()
@@ -132,7 +132,7 @@ class UNet(nn.Module):
         self.time_mlp = nn.ModuleDict(
             {"hidden": nn.Linear(time_dim, time_dim), "out": nn.Linear(time_dim, time_dim)}
         )
-        # The null label's row is zero and stays so.
+        # The null label's row is zero and is not trained.
         self.label_embedding = nn.Embedding(num_classes + 1, label_dim, padding_idx=num_classes)
         self.stem = nn.Conv2d(channels, width, 7, padding=3)
         self.down = nn.ModuleList(chain(old, new) for old, new in pairs)
@@ -152,26 +152,26 @@ class UNet(nn.Module):
     def forward(self, x: Tensor, c_noise: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         angles = c_noise[:, None] * self.frequencies
         time = F.gelu(self.time_mlp["hidden"](torch.cat([angles.sin(), angles.cos()], dim=1)))
-        told = self.time_mlp["out"](time), self.label_embedding(labels)
+        condition = self.time_mlp["out"](time), self.label_embedding(labels)
 
         x = self.stem(x)
         kept = []
         for chain, halve in zip(self.down, self.halving):
-            x = chain(x, *told)
+            x = chain(x, *condition)
             kept.append(x)
             x = halve(x)
         for part in self.middle:
-            x = part(x, *told)
+            x = part(x, *condition)
         for chain, double in zip(reversed(self.up), reversed(self.doubling)):
-            x = chain(torch.cat([double(x), kept.pop()], dim=1), *told)
+            x = chain(torch.cat([double(x), kept.pop()], dim=1), *condition)
         for chain in self.tail:
-            x = chain(x, *told)
+            x = chain(x, *condition)
         variance, noise = self.head(x).chunk(2, dim=1)
         return self.noise_head(noise), self.variance_head(variance)
 
 
 def from_config(config: ConfigDict) -> UNet:
-    """The network of config.model, with fresh parameters. Raises ValueError for another one."""
+    """Builds the network of config.model. Raises ValueError for other networks than this one."""
     check(config)
     model = config.model
     fields = ("channels", "num_classes", "width", "levels", "growth", "blocks")
@@ -179,16 +179,16 @@ def from_config(config: ConfigDict) -> UNet:
 
 
 def check(config: ConfigDict) -> None:
-    """Raises ValueError for a network that is not written in PyTorch here."""
+    """Raises ValueError for a network that is not implemented here."""
     model = config.model
     if config.original_quirks:
         raise ValueError("original_quirks=True must be False in PyTorch here")
     if model.name != "unet":
-        raise ValueError(f"model.name={model.name}: only unet is written in PyTorch here")
+        raise ValueError(f"model.name={model.name}: only unet is implemented here")
     names = {name.strip() for name in model.blocks.split(",")}
     if not names <= {"res", "clsAtn", "chnAtn"}:
         raise ValueError(
-            f"model.blocks={model.blocks}: only res, clsAtn and chnAtn are written in PyTorch here"
+            f"model.blocks={model.blocks}: only res, clsAtn and chnAtn are implemented here"
         )
     wanted = {"time_embedding": ("auto", "standard"), "dropout": (0.0,), "remat": ((),)}
     for name, values in wanted.items():
@@ -199,7 +199,7 @@ def check(config: ConfigDict) -> None:
 
 
 def state_dict_of(params: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The parameters of `diffusion_jax.models.UNet` by the names, and in the layouts, of `UNet`."""
+    """Converts parameters of `diffusion_jax.models.UNet` to a state dict of `UNet`."""
     found = {}
     for path, value in jax.tree.leaves_with_path(params):
         name = "/".join(key.key for key in path)
@@ -208,7 +208,7 @@ def state_dict_of(params: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def _name(ours: str) -> str:
-    """down_0/1_clsAtn/norm_in/norm/scale -> down.0.1.norm_in.weight"""
+    """Maps a name, such as down_0/1_clsAtn/norm_in/norm/scale -> down.0.1.norm_in.weight."""
     name = re.sub(r"^\w+?_(\d+)_(halv|doubl)e/", r"\2ing/\1/", ours)
     name = re.sub(r"^(down|up|middle|tail)_(\d+)/", r"\1/\2/", name)
     name = re.sub(r"/(\d+)_(res|clsAtn|chnAtn)/", r"/\1/", name)

@@ -1,7 +1,7 @@
-"""How long a program's operations would take at given rates, and which of them wait for memory.
+"""Roofline times of a program's operations, and the operations that are bound by memory.
 
-The time of an operation is the longer of moving its bytes and computing its products; operations
-follow each other. Nothing is added for starting them.
+The time of an operation is the longer of moving its bytes and computing its products. Operations
+run one after the other, without launch overhead.
 """
 
 import re
@@ -24,16 +24,16 @@ class Rates:
     float32: float
 
     def seconds(self, step: Operation) -> float:
-        """Of one execution."""
-        return max(step.bytes / self.bytes_per_second, self.computing(step))
+        """Computes the time of one execution."""
+        return max(step.bytes / self.bytes_per_second, self.compute_seconds(step))
 
-    def computing(self, step: Operation) -> float:
-        """Of its products alone."""
+    def compute_seconds(self, step: Operation) -> float:
+        """Computes the time of the products alone."""
         return step.flops / (self.bfloat16 if step.dtype in ("bf16", "f16") else self.float32)
 
 
 def table(steps: Sequence[Operation], rates: dict[str, Rates]) -> dict[str, dict[str, float]]:
-    """By class: the executions, bytes and FLOPs of a call, and seconds by the name of the rates."""
+    """Sums executions, bytes, FLOPs and seconds at each of the rates, by class of operation."""
     sums: dict[str, Counter] = {kind: Counter() for kind in CLASSES}
     for step in steps:
         total = sums[step.kind]
@@ -46,8 +46,8 @@ def table(steps: Sequence[Operation], rates: dict[str, Rates]) -> dict[str, dict
 
 
 def bound_by_memory(steps: Sequence[Operation], rates: Rates, top: int) -> list[dict[str, Any]]:
-    """The operations that move bytes for longer than they compute; the longest of a call first."""
-    found = [s for s in steps if s.bytes / rates.bytes_per_second > rates.computing(s)]
+    """Returns the operations that move bytes for longer than they compute, longest first."""
+    found = [s for s in steps if s.bytes / rates.bytes_per_second > rates.compute_seconds(s)]
     found.sort(key=lambda step: -step.times * step.bytes)
     return [
         {
@@ -65,10 +65,10 @@ def bound_by_memory(steps: Sequence[Operation], rates: Rates, top: int) -> list[
 def longest_loop(
     steps: Sequence[Operation], rates: dict[str, Rates], top: int
 ) -> dict[str, Any] | None:
-    """What a step of the loop that moves most executes; None without a loop.
+    """Describes a step of the loop that moves most bytes; returns None without a loop.
 
-    of_parameters: what in it only rewrites or sums arrays of parameters' size, which no step
-    changes: sources and their bytes in a step.
+    The entry "of_parameters" has the operations that only rewrite or sum arrays of the size of
+    parameters, which no step changes: sources, and their bytes in a step.
     """
     loops: dict[str, list[Operation]] = defaultdict(list)
     for step in steps:

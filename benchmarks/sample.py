@@ -1,4 +1,4 @@
-"""Speed of sampling with fresh parameters, with the config's steps and guidance.
+"""Speed of sampling with fresh parameters, at the config's steps and guidance.
 
 python -m benchmarks.sample --config configs/res_res.py --batch 8 --dtype bfloat16
 """
@@ -22,14 +22,14 @@ def main() -> None:
     model, sampling = experiment.model, config.sampling
     params = jax.jit(lambda: init_params(model, config.seed, config.data.resolution))()
     params = parallel.replicate(params)
-    generator = Sampler.from_experiment(experiment, batch_size=config.batch_size)
+    sampler = Sampler.from_experiment(experiment, batch_size=config.batch_size)
     labels = np.arange(config.batch_size, dtype=np.int32) % (config.model.num_classes or 1)
 
     def call() -> object:
-        return generator(params, labels, seed=0)[0]
+        return sampler(params, labels, seed=0)[0]
 
     guided = sampling.guidance > 0 and config.model.num_classes > 0
-    steps = experiment.sampling.path.num_steps
+    steps = experiment.sampling.sampling_schedule.num_steps
     forward = forward_flops(config, params)
     flops = forward * config.batch_size * steps * (2 if guided else 1)
     timing = measure.seconds_per_call(call)

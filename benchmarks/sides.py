@@ -1,4 +1,4 @@
-"""What `against_pytorch` measures: the same programs in JAX and in PyTorch, each in a process."""
+"""Sides of `against_pytorch`: the same programs in JAX and in PyTorch, each in a process."""
 
 import multiprocessing
 import os
@@ -19,9 +19,10 @@ PROGRAMS = ("forward", "step")
 
 @dataclass
 class Side:
-    """One of the processes. about: versions, device and, once measured, layouts.
+    """One of the processes.
 
-    seconds: of a call in each block, by program. first: of the first call, by program.
+    about: versions, device and, once measured, layouts. seconds: time of a call in each block, by
+    program. first: seconds of the first call, by program.
     """
 
     name: str
@@ -33,21 +34,21 @@ class Side:
 
     @classmethod
     def start(cls, name: str, config: ConfigDict) -> "Side":
-        """A process that has one of `SIDES`, and waits."""
+        """Starts a process that serves one of `SIDES`."""
         context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()
-        process = context.Process(target=_serve, args=(name, config, theirs), daemon=True)
+        near, far = context.Pipe()
+        process = context.Process(target=_serve, args=(name, config, far), daemon=True)
         process.start()
-        theirs.close()
-        return cls(name, process, ours)
+        far.close()
+        return cls(name, process, near)
 
     def prepare(self, program: str) -> None:
         """Compiles and warms up."""
-        self.first[program], self.about = self._ask("prepare", program)
+        self.first[program], self.about = self._request("prepare", program)
 
     def measure(self, program: str, calls: int) -> None:
-        """One block."""
-        self.seconds.setdefault(program, []).append(self._ask("measure", program, calls))
+        """Measures one block."""
+        self.seconds.setdefault(program, []).append(self._request("measure", program, calls))
 
     def median(self, program: str) -> float:
         return statistics.median(self.seconds[program])
@@ -57,7 +58,7 @@ class Side:
         self.process.join(10)
         self.process.kill()
 
-    def _ask(self, *request: object) -> Any:
+    def _request(self, *request: object) -> Any:
         try:
             self.connection.send(request)
             return self.connection.recv()
@@ -66,7 +67,7 @@ class Side:
 
 
 def _serve(name: str, config: ConfigDict, connection: Connection) -> None:
-    """Answers one process's requests until it hangs up."""
+    """Serves requests until the connection closes."""
     side = SIDES[name](config)
     timed: dict[str, Timed] = {}
     while True:
@@ -82,7 +83,7 @@ def _serve(name: str, config: ConfigDict, connection: Connection) -> None:
             connection.send(timed[program](*rest))
 
 
-class Ours:
+class Jax:
     """This project's network and training step."""
 
     def __init__(self, config: ConfigDict) -> None:
@@ -117,7 +118,6 @@ class Ours:
         return timed
 
     def _forward(self) -> Callable[[], Any]:
-
         model, params = self.experiment.model, self.state.params
 
         def apply(params: Any, _: None, batch: tuple[Any, ...]) -> Any:
@@ -143,8 +143,8 @@ class Ours:
         return call
 
 
-class Theirs:
-    """The same in PyTorch. Of both layouts of images the faster one is measured."""
+class PyTorch:
+    """The same in PyTorch, measured in the faster of both image layouts."""
 
     compiled = False
 
@@ -154,7 +154,7 @@ class Theirs:
         self.config, self.torch = config, torch
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.layouts: dict[str, dict[str, float]] = {}
-        # As JAX: products of float32 may be made of TF32, where the device has it.
+        # As in JAX: float32 products may use TF32 where the device has it.
         torch.set_float32_matmul_precision("high")
         torch.backends.cudnn.benchmark = True
         if self.device == "cpu":
@@ -171,7 +171,7 @@ class Theirs:
     def prepare(self, program: str) -> Timed:
         layouts = {"NCHW": self.torch.contiguous_format, "NHWC": self.torch.channels_last}
         if self.compiled and self.device == "cuda":
-            del layouts["NCHW"]  # which the compiler would change
+            del layouts["NCHW"]  # the compiler would change it
         found = {}
         self.layouts[program] = {}
         for name, layout in layouts.items():
@@ -205,15 +205,17 @@ class Theirs:
         return timed
 
 
-class TheirsCompiled(Theirs):
+class PyTorchCompiled(PyTorch):
+    """The same with torch.compile."""
+
     compiled = True
 
 
-SIDES = {"JAX": Ours, "PyTorch": Theirs, "PyTorch compiled": TheirsCompiled}
+SIDES = {"JAX": Jax, "PyTorch": PyTorch, "PyTorch compiled": PyTorchCompiled}
 
 
 def _batch(config: ConfigDict) -> tuple[np.ndarray, np.ndarray]:
-    """Random uint8 images and labels."""
+    """Returns random uint8 images and labels."""
     generator = np.random.default_rng(0)
     side, rows = config.data.resolution, config.batch_size
     images = generator.integers(256, size=(rows, side, side, config.model.channels), dtype=np.uint8)

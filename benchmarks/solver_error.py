@@ -1,8 +1,8 @@
-"""How far from the data does each solver end, with so many evaluations of the denoiser?
+"""Distance of each solver's samples from the data, by number of denoiser evaluations.
 
-The data are a mixture of normal distributions, see `benchmarks/mixture.py`: no network and no
-training. All solvers of the table `SOLVERS` are tried, with their default options, each with as
-many steps as the evaluations allow.
+The data are a mixture of Gaussians, see `benchmarks/mixture.py`; there is no network and no
+training. Each solver of the table `SOLVERS` runs with its default options and as many steps as the
+evaluations allow.
 
     python -m benchmarks.solver_error --plot docs/solver_error.png
 """
@@ -13,14 +13,14 @@ from absl import flags
 
 from scripts.cli import app
 
-_EVALUATIONS = flags.DEFINE_list("evaluations", "5,10,20,50,100", "At most so many, per column.")
-_PLOT = flags.DEFINE_string("plot", None, "PNG to draw the tables to.")
+_EVALUATIONS = flags.DEFINE_list("evaluations", "5,10,20,50,100", "Most evaluations, per column.")
+_PLOT = flags.DEFINE_string("plot", None, "PNG file for a plot of the tables.")
 
 # (schedule, spacing) of the tables.
-PATHS = [("flow", "ends"), ("cosine", "ends"), ("edm", "karras")]
+SAMPLING_SCHEDULES = [("flow", "ends"), ("cosine", "ends"), ("edm", "karras")]
 IMAGES = 4  # of 4,096 values each
 
-# Rows by solver, each with the error in every column; None where not even one step fits.
+# Rows by solver, each with the error in every column; None if no step fits.
 Table = dict[str, list[float | None]]
 
 
@@ -28,11 +28,11 @@ def main() -> None:
     from diffusion_jax.sampling import SOLVERS
 
     budgets = [int(count) for count in _EVALUATIONS.value]
-    tables: dict[str, Table] = {f"{name}, {spacing}": {} for name, spacing in PATHS}
+    tables: dict[str, Table] = {f"{name}, {spacing}": {} for name, spacing in SAMPLING_SCHEDULES}
     for solver_name, make in SOLVERS.items():
         solver = make()
         counts = steps_within(solver, budgets)
-        for (name, spacing), rows in zip(PATHS, tables.values()):
+        for (name, spacing), rows in zip(SAMPLING_SCHEDULES, tables.values()):
             rows[solver_name] = [error(solver, name, spacing, n) if n else None for n in counts]
     for title, rows in tables.items():
         print(f"\n{title}\n\n{markdown(rows, budgets)}")
@@ -41,7 +41,7 @@ def main() -> None:
 
 
 def error(solver: object, name: str, spacing: str, steps: int) -> float:
-    """The distance of the quantiles, on a path of this schedule."""
+    """Computes the distance of the quantiles, for a sampling schedule of this schedule."""
     from benchmarks.mixture import distances
     from diffusion_jax.diffusion.schedules import make_schedule
     from diffusion_jax.sampling import make_sampling_schedule
@@ -53,9 +53,9 @@ def error(solver: object, name: str, spacing: str, steps: int) -> float:
 
 
 def steps_within(solver: object, budgets: list[int]) -> list[int]:
-    """The most steps, or 0, that take at most so many evaluations, for each budget.
+    """Returns the largest number of steps, or 0, within each budget of evaluations.
 
-    Beyond its first steps a solver takes equally many evaluations in each.
+    After the first steps, each step takes the same number of evaluations.
     """
     few, more = evaluations(solver, 6), evaluations(solver, 12)
     per_step = (more - few) / 6
@@ -63,19 +63,19 @@ def steps_within(solver: object, budgets: list[int]) -> list[int]:
 
 
 def evaluations(solver: object, steps: int) -> int:
-    """How often a solver asks the denoiser, counted on a path of so many steps."""
+    """Counts the denoiser evaluations of a solver in this number of steps."""
     import jax
 
     from benchmarks import mixture
     from diffusion_jax.diffusion.schedules import make_schedule
     from diffusion_jax.sampling import make_sampling_schedule
 
-    asked = []
+    evaluated = []
 
     def counted(solver: object) -> object:
         def step(denoiser: object, *rest: object) -> object:
             def counting(x: object, level: object) -> object:
-                asked.append(level)
+                evaluated.append(level)
                 return denoiser(x, level)
 
             return solver.step(counting, *rest)
@@ -84,13 +84,14 @@ def evaluations(solver: object, steps: int) -> int:
 
     schedule = make_schedule("flow")
     with jax.disable_jit():
-        path, x = make_sampling_schedule(schedule, steps=steps), jax.numpy.zeros((1, 1, 1, 1))
-        mixture.draw(counted(solver), path, schedule, x)
-    return len(asked)
+        sampling_schedule = make_sampling_schedule(schedule, steps=steps)
+        x = jax.numpy.zeros((1, 1, 1, 1))
+        mixture.sample(counted(solver), sampling_schedule, schedule, x)
+    return len(evaluated)
 
 
 def markdown(rows: Table, budgets: list[int]) -> str:
-    """The table as Markdown."""
+    """Formats the table as Markdown."""
     lines = [["solver", *map(str, budgets)], ["---"] * (len(budgets) + 1)]
     for name, row in rows.items():
         lines.append([f"`{name}`", *("" if error is None else f"{error:.4f}" for error in row)])
@@ -98,7 +99,7 @@ def markdown(rows: Table, budgets: list[int]) -> str:
 
 
 def plot(tables: dict[str, Table], budgets: list[int], file: str) -> None:
-    """A PNG with one panel for each table."""
+    """Writes a PNG with one panel for each table."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -1,4 +1,4 @@
-"""Devices that are not here but can be compiled for: their data sheets, their compilers."""
+"""Devices to compile for without having them: data sheets and compilers."""
 
 import importlib.util
 import sys
@@ -14,9 +14,9 @@ from benchmarks.roofline import Rates
 
 ROOT = Path(__file__).resolve().parent.parent
 SHEETS = ROOT / "benchmarks" / "devices"
-# Where the compilers are looked for besides the environment; no other program looks there.
+# Folder of the compilers besides the environment; used by this module alone.
 COMPILERS = Path("build") / "compilers"
-# By platform: the packages, what they are pinned to, and the module that tells that they are there.
+# By platform: the pinned packages, and a module that exists once they are installed.
 PACKAGES = {
     "cuda": (("jax-cuda13-plugin=={jax}", "jax-cuda13-pjrt=={jax}"), "jax_plugins.xla_cuda13"),
 }
@@ -26,7 +26,7 @@ PACKAGES = {
 class Device:
     """A kind of device. memory: bytes. rates: "peak", of the data sheet; "realistic", of kernels.
 
-    platform, topology, compiler: what XLA needs to compile for it.
+    platform, topology, compiler: arguments of XLA's compiler.
     """
 
     name: str
@@ -36,10 +36,10 @@ class Device:
     topology: str
     compiler: dict[str, str]
 
-    def to_compile_for(self, count: int = 1) -> list[jax.Device]:
-        """So many devices of a machine, for `parallel`; they have no memory and run nothing.
+    def compile_only(self, count: int = 1) -> list[jax.Device]:
+        """Returns `count` devices of one machine, for `parallel`, that only compile.
 
-        Raises ValueError, which says what to install, if its compiler is not there.
+        Raises ValueError, with the packages to install, if the compiler is missing.
         """
         jax.config.update("jax_platforms", "cpu")
         sys.path.append(str(ROOT / COMPILERS))
@@ -50,19 +50,19 @@ class Device:
 
 
 def device(name: str) -> Device:
-    """The device of a file in benchmarks/devices/."""
+    """Reads a device from its file in benchmarks/devices/."""
     sheet = tomllib.loads((SHEETS / f"{name}.toml").read_text())
     rates = {kind: Rates(**sheet.pop(kind)) for kind in ("peak", "realistic")}
     return Device(rates=rates, **sheet)
 
 
 def names() -> list[str]:
-    """Of the devices that are described."""
+    """Returns the names of the devices."""
     return sorted(path.stem for path in SHEETS.glob("*.toml"))
 
 
 def has_compiler(platform: str) -> bool:
-    """Whether the platform's compiler is there, of the version of JAX."""
+    """True if the platform's compiler is installed, of the same version as JAX."""
     packages, module = PACKAGES[platform]
     parent = module.partition(".")[0]
     if importlib.util.find_spec(parent) is None or importlib.util.find_spec(module) is None:
@@ -75,6 +75,6 @@ def _check_compiler(platform: str) -> None:
     if not has_compiler(platform):
         packages = " ".join(text.format(jax=jax.__version__) for text in PACKAGES[platform][0])
         raise ValueError(
-            f"XLA's compiler for {platform} is not here, or not of JAX {jax.__version__}; type: "
+            f"XLA's compiler for {platform} is not installed for JAX {jax.__version__}; type: "
             f"pip install --upgrade --no-deps --target {COMPILERS} {packages}"
         )

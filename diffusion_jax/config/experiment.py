@@ -138,7 +138,7 @@ def _make_sampling(
         conventions = solver(**options).conventions
     choose(SPACINGS, given.spacing, "sampling.spacing")
     with section("sampling"):
-        path = make_sampling_schedule(
+        sampling_schedule = make_sampling_schedule(
             schedule,
             steps=given.steps,
             stride=given.stride,
@@ -150,7 +150,7 @@ def _make_sampling(
     return SamplingSettings(
         solver=solver,
         options=options,
-        path=path,
+        sampling_schedule=sampling_schedule,
         guidance=Guidance(
             scale=given.guidance,
             interval=(low, np.inf if high is None else high) if low or high is not None else None,

@@ -133,7 +133,7 @@ def in_use(experiment: Experiment) -> dict[str, Any]:
     sampling = experiment.config.sampling
     names = ("solver", "steps", "stride", "spacing", "guidance", "clip")
     chosen = {name: sampling[name] for name in names}
-    chosen["steps"] = experiment.sampling.path.num_steps
+    chosen["steps"] = experiment.sampling.sampling_schedule.num_steps
     chosen |= {name: sampling[name] for name, off in OFF.items() if sampling[name] != off}
     if sampling.classifier:
         chosen["classifier_scale"] = sampling.classifier_scale

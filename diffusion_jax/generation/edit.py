@@ -52,9 +52,9 @@ class Editor:
         Raises:
             ValueError: The strength is outside (0, 1], or less than half a step.
         """
-        schedule = part_of(self.sampler.path, strength)
+        schedule = part_of(self.sampler.sampling_schedule, strength)
         inputs = {"image": images.repeat(count, axis=0)}
-        return self._sample(labels.repeat(count), seed, path=schedule, inputs=inputs)
+        return self._sample(labels.repeat(count), seed, sampling_schedule=schedule, inputs=inputs)
 
     def vary(
         self, labels: Labels, *, strength: float, count: int, seed: int
@@ -67,9 +67,9 @@ class Editor:
         images = self._sample(labels, seed)
         inputs = {"image": np.clip(images, -1, 1).repeat(count, axis=0)}
         # Indices after those of the samples: the noise that made a sample must not return.
-        schedule, start = part_of(self.sampler.path, strength), len(labels)
+        schedule, start = part_of(self.sampler.sampling_schedule, strength), len(labels)
         return images, self._sample(
-            labels.repeat(count), seed, start=start, path=schedule, inputs=inputs
+            labels.repeat(count), seed, start=start, sampling_schedule=schedule, inputs=inputs
         )
 
     def inpaint(
@@ -83,7 +83,7 @@ class Editor:
         count: int = 1,
         seed: int,
     ) -> Results:
-        """Replaces the pixels where the mask is True; the others stay exactly as they are.
+        """Replaces the pixels where the mask is True; the others do not change.
 
         Args:
             resample: Passes over each `jump` steps, with noise added in between. RePaint
@@ -92,12 +92,12 @@ class Editor:
         Raises:
             ValueError: The jump is not shorter than the sampling schedule.
         """
-        schedule = self.sampler.path
+        schedule = self.sampler.sampling_schedule
         if resample > 1:
             schedule = resampled(schedule, jump=jump, times=resample)
         kept = (~masks)[..., None].astype(np.float32)
         inputs = {"known": images.repeat(count, axis=0), "mask": kept.repeat(count, axis=0)}
-        return self._sample(labels.repeat(count), seed, path=schedule, inputs=inputs)
+        return self._sample(labels.repeat(count), seed, sampling_schedule=schedule, inputs=inputs)
 
     def enlarge(
         self, images: Rows, labels: Labels, *, count: int = 1, seed: int
@@ -110,20 +110,20 @@ class Editor:
         self, rows: int, *, seed: int
     ) -> Float[np.ndarray, "{rows} height width channels"]:
         """Returns the noise that the first images of a seed are sampled from."""
-        return self.sampler.starts(rows, seed=seed)
+        return self.sampler.initial_noise(rows, seed=seed)
 
     def invert(self, images: Rows, labels: Labels) -> Rows:
         """Integrates the probability flow from images to noise, at the first level of `invertible`.
 
         The sampler must come from `for_inversion`. DDIM (arXiv:2010.02502), section 4.3.
         """
-        schedule = invertible(self.sampler.path).climbing()
-        return self._sample(labels, 0, path=schedule, inputs={"x": images})
+        schedule = invertible(self.sampler.sampling_schedule).climbing()
+        return self._sample(labels, 0, sampling_schedule=schedule, inputs={"x": images})
 
     def reconstruct(self, noise: Rows, labels: Labels) -> Rows:
         """Integrates the probability flow from the noise of `invert` back to images."""
-        schedule = invertible(self.sampler.path)
-        return self._sample(labels, 0, path=schedule, inputs={"x": noise})
+        schedule = invertible(self.sampler.sampling_schedule)
+        return self._sample(labels, 0, sampling_schedule=schedule, inputs={"x": noise})
 
     def interpolate(
         self,
@@ -144,9 +144,13 @@ class Editor:
         fractions = jnp.linspace(0, 1, count, dtype=jnp.float32)
         first, second = (jnp.repeat(jnp.asarray(end)[None], count, axis=0) for end in ends)
         noise = np.asarray(slerp(first, second, fractions))
-        schedule = invertible(self.sampler.path) if inverted else self.sampler.path
+        schedule = (
+            invertible(self.sampler.sampling_schedule)
+            if inverted
+            else self.sampler.sampling_schedule
+        )
         nearer = labels[np.arange(count) * 2 // count]
-        return self._sample(nearer, seed, path=schedule, inputs={"x": noise})
+        return self._sample(nearer, seed, sampling_schedule=schedule, inputs={"x": noise})
 
     def _sample(self, condition: PyTree, seed: int, **settings: Any) -> HostImages:
         images, _ = self.sampler(

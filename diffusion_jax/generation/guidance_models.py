@@ -18,19 +18,19 @@ from diffusion_jax.workdir.classes import load_classes
 from diffusion_jax.workdir.config import load_config
 from diffusion_jax.workdir.parameters import digest, load_params
 
-# Kinds of the runs that config.sampling names.
+# Kinds of the runs named in config.sampling.
 NOUNS = {"autoguidance": "generative model", "classifier": "classifier of noisy images"}
 
 
 @dataclass(frozen=True)
 class GuidanceModels:
-    """Models that guide a run; None for each that does not.
-
-    Args:
-        weak: a weaker model, in place of the null condition.
-        classifier: a model whose network `classifies`.
+    """Models that guide a run.
 
     Their schedules and parameterizations may differ from the run's own.
+
+    Args:
+        weak: a weaker model, in place of the null condition; or None.
+        classifier: a model whose network `classifies`; or None.
     """
 
     weak: DiffusionModel | None = None
@@ -42,16 +42,16 @@ class GuidanceModels:
 
 
 def load_guidance_models(experiment: Experiment) -> tuple[GuidanceModels, dict[str, PyTree]]:
-    """Loads the models that config.sampling names: (models, averaged parameters by name).
+    """Loads the models named in config.sampling: (models, EMA parameters by name).
 
-    Raises FileNotFoundError or ValueError, which name the field, if there is no such run or
-    checkpoint, or if its images have another size, other channels or classes.
+    Raises FileNotFoundError or ValueError, naming the field, if the run or checkpoint does not
+    exist, or if its image size, channels or classes differ.
     """
     config = experiment.config
     if config.sampling.classifier and experiment.model.image_conditioned:
         raise ValueError(
-            f"sampling.classifier={config.sampling.classifier} guides to classes, and this run "
-            "enlarges images; leave it out"
+            f"sampling.classifier={config.sampling.classifier} is for models of classes, and this "
+            "run enlarges images; leave it out"
         )
     guides, params = {}, {}
     for name, field in (("weak", "autoguidance"), ("classifier", "classifier")):
@@ -70,8 +70,8 @@ def digests(params: dict[str, PyTree]) -> dict[str, str]:
 def classes_of(config: ConfigDict, names: list[str]) -> tuple[int, list[str]]:
     """Returns (number, names) of the classes that can be sampled: the run's, or its classifier's.
 
-    names: the run's own. Raises FileNotFoundError or ValueError if the classifier is no run, or if
-    both have classes and these differ.
+    names: the run's own. Raises FileNotFoundError or ValueError if the classifier is not a run, or
+    if both have classes and these differ.
     """
     field = config.sampling.classifier
     if not field:
@@ -86,8 +86,8 @@ def classes_of(config: ConfigDict, names: list[str]) -> tuple[int, list[str]]:
     for number, (own, other) in enumerate(zip(names, others)):
         if own != other:
             raise ValueError(
-                f"sampling.classifier={field} calls class {number} {other}, and the run to be "
-                f"guided {own}; choose a classifier of the same classes"
+                f"sampling.classifier={field} names class {number} {other!r}, and the guided run "
+                f"names it {own!r}; choose a classifier of the same classes"
             )
     return config.model.num_classes, names or others
 
@@ -108,7 +108,7 @@ def log_probability_of(
 
 
 def _load(config: ConfigDict, field: str) -> tuple[Experiment, PyTree]:
-    """Loads (experiment, EMA parameters) of the run that sampling.`field` names."""
+    """Loads (experiment, EMA parameters) of the run named in sampling.`field`."""
     name = config.sampling[field]
     workdir = Path(name).expanduser()
     try:
@@ -130,7 +130,7 @@ def _load(config: ConfigDict, field: str) -> tuple[Experiment, PyTree]:
     ):
         if own != other:
             raise ValueError(
-                f"sampling.{field}={name} has {other} for {what}, and the run to be guided {own}; "
+                f"sampling.{field}={name} has {other} for {what}, and the guided run has {own}; "
                 "choose a run on the same images"
             )
     return experiment, params

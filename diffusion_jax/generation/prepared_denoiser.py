@@ -65,15 +65,15 @@ class PreparedDenoiser:
 
     def __init__(
         self,
-        trained: DiffusionModel,
+        model: DiffusionModel,
         params: PyTree,
         examples: Int[Array, "batch"],
         shape: tuple[int, int, int],
     ):
         """examples: indices of the images. shape: (height, width, channels) of an image."""
-        self._trained, self._examples, self._shape = trained, examples, shape
+        self._model, self._examples, self._shape = model, examples, shape
         self._variables = {"params": params}
-        one = jnp.ones((1,)), trained.model.example_condition(1), examples[:1]
+        one = jnp.ones((1,)), model.model.example_condition(1), examples[:1]
         self._variables |= self._computed(OF_PARAMS, *one)
         # Jitted, so that repeated calls trace the network once.
         self.c_noises, self.condition = jax.jit(self._c_noises), jax.jit(self._condition)
@@ -90,24 +90,24 @@ class PreparedDenoiser:
         if condition is not None:
             variables = variables | condition.activations
             condition = condition.plain
-        network = partial(self._trained.model.apply, variables, examples=self._examples)
-        denoiser = denoiser_from_network(network, self._trained.parameterization)
+        network = partial(self._model.model.apply, variables, examples=self._examples)
+        denoiser = denoiser_from_network(network, self._model.parameterization)
         return denoiser(x, level, condition)
 
     def weak(self, condition: Condition) -> ConditionalDenoiser:
         """Returns the denoiser for `guidance.autoguidance`, at levels of another schedule.
 
-        It has this condition, whatever it is called with.
+        The condition that it is called with is ignored.
         """
         prepared = self.condition(condition)
         return guidance.at_levels_of(
             lambda x, level, _: self.denoiser(x, level, prepared),
-            partial(self._trained.schedule.at_sigma, xp=jnp),
+            partial(self._model.schedule.at_sigma, xp=jnp),
         )
 
     def _c_noises(self, c_noises: CNoise) -> Precomputed:
-        """What replaces the c_noises of levels, `sampling_schedule.with_c_noises`."""
-        model = self._trained.model
+        """Returns the prepared c_noises of levels, for `sampling_schedule.with_c_noises`."""
+        model = self._model.model
         turns = jnp.arange(model.embedding_period)
         condition = model.example_condition(model.embedding_period)
 
@@ -118,7 +118,7 @@ class PreparedDenoiser:
 
     def _condition(self, condition: Condition) -> Precomputed | None:
         """Precomputes for a condition; returns None for a model without one."""
-        if not self._trained.is_conditional:
+        if not self._model.is_conditional:
             return None
         c_noise = jnp.ones(self._examples.shape)
         return Precomputed(
@@ -126,11 +126,11 @@ class PreparedDenoiser:
         )
 
     def _computed(self, collection: str, *inputs: PyTree) -> PyTree:
-        return computed(self._trained.model, collection, self._variables, self._shape, *inputs)
+        return computed(self._model.model, collection, self._variables, self._shape, *inputs)
 
     def _rows(self, of_level: Leaf) -> Leaf:
         """Expands the rows of one embedding period to a row for each image."""
-        period = self._trained.model.embedding_period
+        period = self._model.model.embedding_period
         if period > 1:
             return of_level[self._examples % period]
         return jnp.broadcast_to(of_level, (*self._examples.shape, *of_level.shape[1:]))

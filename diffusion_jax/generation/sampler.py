@@ -34,30 +34,30 @@ from diffusion_jax.sampling.settings import SamplingSettings
 HostImages = Float[np.ndarray, "count height width channels"]
 Rows = Shaped[Array, "count ..."] | Shaped[np.ndarray, "count ..."]
 
-# Is told (indices of images, number of the frame, their predicted x0), of a device's images.
+# Called with (indices of a device's images, number of the frame, their predicted x0).
 Watch = Callable[[Int[np.ndarray, "rows"], int, Float[np.ndarray, "rows ..."]], None]
 
-# Settings of guidance that are numbers, which a call can change, and that 0 switches off.
+# Numbers of `Guidance` that a call can change; 0 is off.
 NUMBERS = ("scale", "rescale", "quantile", "classifier_scale")
-NO_GUIDES = GuidanceModels()
+NO_GUIDANCE_MODELS = GuidanceModels()
 
 
 class Sampler:
     """Samples images on all devices, in batches of one size, with one compilation.
 
-    Changing the guidance scale, a numeric option of the solver (such as eta), the seed, the
-    condition or the levels does not compile again. Switching guidance on or off does, and so does
-    an option that is not a number, or another number of steps.
+    A change of the guidance scale, a numeric option of the solver (such as eta), the seed, the
+    condition or the levels does not recompile. Switching guidance on or off does, as does an option
+    that is not a number, or another number of steps.
 
     Args:
         model: network, schedule and parameterization.
-        settings: solver, levels and guidance; the latter's numbers may be 0 or None for off.
+        settings: solver, levels and guidance, whose numbers may be 0 or None for off.
         shape: (height, width, channels) of an image.
         batch_size: images at a time, divisible by the number of devices.
         frames: number of intermediate states to return.
-        watched: True if calls report frames while later steps are computed, see `Watch`.
-        guides: models that guide this one.
-        guide_params: their parameters, by field of `GuidanceModels`; None if each call has them.
+        watched: True to call a `Watch` with each frame while later steps are computed.
+        guides: the guidance models.
+        guide_params: their parameters, by field of `GuidanceModels`; None if each call passes them.
     """
 
     def __init__(
@@ -69,15 +69,15 @@ class Sampler:
         batch_size: int,
         frames: int = 0,
         watched: bool = False,
-        guides: GuidanceModels = NO_GUIDES,
+        guides: GuidanceModels = NO_GUIDANCE_MODELS,
         guide_params: Mapping[str, PyTree] | None = None,
     ):
         parallel.check_batch_size(batch_size)
         self.batch_size = batch_size
         self.settings = settings.guidance
         self.options = dict(settings.options)
-        self._path = settings.path
-        self._trained, self._guides, self._solver = model, guides, settings.solver
+        self._sampling_schedule = settings.sampling_schedule
+        self._diffusion_model, self._guides, self._solver = model, guides, settings.solver
         self._guide_params = guide_params
         self._shape = shape
         self._frames = frames
@@ -98,17 +98,17 @@ class Sampler:
         """Returns the sampler of an experiment, with at most one frame a step.
 
         Args:
-            guides: whose parameters each call passes; None loads the models that config.sampling
-                names, if any.
+            guides: guidance models whose parameters are passed in each call; None loads the models
+                named in config.sampling, if any.
 
         Raises:
-            FileNotFoundError, ValueError: if these cannot be loaded, or if the experiment's model
-                is a classifier.
+            FileNotFoundError, ValueError: if a guidance model cannot be loaded, or if the
+                experiment's model is a classifier.
         """
         if experiment.model.classifies:
             raise ValueError(
                 f"A run of model.name={experiment.config.model.name} is a classifier and cannot be "
-                "sampled; it guides another run: classifier=ITS_WORKDIR"
+                "sampled; it can guide another run: classifier=ITS_WORKDIR"
             )
         guide_params = None
         if guides is None:
@@ -118,25 +118,25 @@ class Sampler:
             experiment.sampling,
             shape=experiment.shape,
             batch_size=batch_size,
-            frames=min(frames, experiment.sampling.path.num_steps),
+            frames=min(frames, experiment.sampling.sampling_schedule.num_steps),
             watched=watched,
             guides=guides,
             guide_params=guide_params,
         )
 
     @property
-    def path(self) -> SamplingSchedule:
-        """The levels to visit, unless a call says otherwise."""
-        return self._path
+    def sampling_schedule(self) -> SamplingSchedule:
+        """The sampling schedule of calls that are given none."""
+        return self._sampling_schedule
 
     @property
     def model(self) -> Network:
-        """The network that draws."""
-        return self._trained.model
+        """The network."""
+        return self._diffusion_model.model
 
     @property
     def guide_params(self) -> dict[str, PyTree]:
-        """The parameters of the guides that the config names."""
+        """The parameters of the loaded guidance models."""
         return dict(self._guide_params or {})
 
     def __call__(
@@ -151,20 +151,34 @@ class Sampler:
         watch: Watch | None = None,
         guidance_scale: float | None = None,
         classifier_scale: float | None = None,
-        path: SamplingSchedule | None = None,
+        sampling_schedule: SamplingSchedule | None = None,
         inputs: Mapping[str, Rows] | None = None,
         **options: Any,
     ) -> tuple[HostImages, Film]:
-        """One image for each row of the condition, and its frames; values about [-1, 1], unclipped.
+        """Returns (images, film), with an image for each row of the condition.
 
-        Image i depends on seed, i and its own row alone, where i counts from start. condition:
-        labels (count,) in 0 .. num_classes (the null class), or any pytree of rows that the model
-        takes; a classifier takes labels; without either only their number counts. progress: wraps
-        the iteration over batches (tqdm, say). watch: for a generator that is watched.
-        guidance_scale, classifier_scale, path, options: in place of the generator's own. inputs:
-        rows to start from or to keep, see `editing.edit`. The film's arrays are (count, frames,
-        height, width, channels).
-        Raises ValueError for an option that the solver does not have.
+        Values are about in [-1, 1], unclipped. Image i depends on the seed, i + start and its own
+        row alone.
+
+        Args:
+            condition: labels (count,) in 0 .. num_classes (the null class), or another pytree of
+                rows, as the model takes it; a classifier takes labels. If neither uses them, only
+                their number counts.
+            seed: of the noise.
+            start: number of the first image.
+            guide_params: parameters of the guidance models, in place of the loaded ones.
+            progress: wrapper of the iteration over batches, such as tqdm.
+            watch: called with each frame, if the sampler is watched.
+            guidance_scale, classifier_scale, sampling_schedule, options: replacements of the
+                sampler's settings.
+            inputs: rows to start from or to keep, see `editing.edit`.
+
+        Returns:
+            Images (count, height, width, channels), and a film of arrays (count, frames, height,
+            width, channels).
+
+        Raises:
+            ValueError: for an option that the solver does not have.
         """
         settings = self.settings
         if guidance_scale is not None:
@@ -175,9 +189,10 @@ class Sampler:
         guide_params = self.guide_params if guide_params is None else dict(guide_params)
         if guide_params.keys() != self._guides.names():
             wanted = ", ".join(sorted(self._guides.names())) or "nothing"
-            raise ValueError(f"guide_params of this generator must be of {wanted}")
-        fixed, numbers = self._numbers(settings, options, path or self._path, seed)
-        draw = self._program(fixed)
+            raise ValueError(f"guide_params of this sampler must be of {wanted}")
+        schedule = sampling_schedule or self._sampling_schedule
+        fixed, numbers = self._numbers(settings, options, schedule, seed)
+        sample = self._program(fixed)
         count = len(jax.tree.leaves(condition)[0])
         rows = {"condition": condition, "inputs": dict(inputs or {})}
         images, films = [], []
@@ -187,7 +202,7 @@ class Sampler:
             batch = jax.tree.map(lambda row: row[np.minimum(index, count - 1)], rows)  # noqa: B023
             batch["index"] = index + start
             self._watch = watch
-            x, film = draw((params, guide_params), numbers, parallel.local_rows(batch))
+            x, film = sample((params, guide_params), numbers, parallel.local_rows(batch))
             if watch is not None:
                 jax.effects_barrier()
             images.append(x)
@@ -195,58 +210,60 @@ class Sampler:
         film = jax.tree.map(lambda *parts: np.concatenate(parts)[:count], *films)
         return np.concatenate(images)[:count], film
 
-    def starts(self, count: int, *, seed: int) -> HostImages:
-        """What images 0 .. count - 1 of this seed start from, unless there are inputs."""
+    def initial_noise(self, count: int, *, seed: int) -> HostImages:
+        """Returns the initial noise of images 0 .. count - 1 of this seed."""
         image_keys = keys.per_example(keys.derive(seed, "sample"), jnp.arange(count))
-        start = starting_noise(image_keys, self._shape) * self._path.start_std
+        start = starting_noise(image_keys, self._shape) * self._sampling_schedule.start_std
         return np.asarray(start)
 
     def _all_options(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """The solver's options, some of them replaced. Raises ValueError for unknown or bad ones"""
+        """Returns the solver's options with replacements. Raises ValueError for invalid options."""
         if unknown := given.keys() - self.options.keys():
             known = ", ".join(self.options) or "none"
             raise ValueError(f"The solver has no option {min(unknown)}; its options: {known}")
         given = {name: like(self.options[name], name, value) for name, value in given.items()}
         options = self.options | given
-        self._solver(**options)  # knows its own limits
+        self._solver(**options)  # checks them
         return options
 
     def _numbers(
         self,
         settings: guidance.Guidance,
         options: dict[str, Any],
-        path: SamplingSchedule,
+        sampling_schedule: SamplingSchedule,
         seed: int,
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The options that are not numbers, and the numbers that a program is given."""
-        coefficients = self._solver(**options).prepare(path, self._trained.schedule)
+        """Returns (options that are not numbers, numeric arguments of the compiled program)."""
+        coefficients = self._solver(**options).prepare(
+            sampling_schedule, self._diffusion_model.schedule
+        )
         numbers = {
             "guidance": numbers_of(settings),
             "options": {n: np.float32(v) for n, v in options.items() if isinstance(v, float)},
             "key": keys.derive(seed, "sample"),
-            "levels": on_device((path, coefficients)),
+            "levels": on_device((sampling_schedule, coefficients)),
         }
         return {n: v for n, v in options.items() if not isinstance(v, float)}, numbers
 
     def _program(self, fixed: dict[str, Any]) -> Callable:
-        """The program with these options that are not numbers, compiled when it first runs.
+        """Returns the program with these options that are not numbers, compiled at its first call.
 
-        JAX compiles anew for another structure of its arguments, such as numbers of guidance.
+        JAX recompiles it for another structure of the arguments, such as other kinds of guidance.
         """
         key = tuple(sorted(fixed.items()))
         if key not in self._programs:
-            self._programs[key] = parallel.spread(partial(self._draw, fixed))
+            self._programs[key] = parallel.spread(partial(self._sample, fixed))
         return self._programs[key]
 
-    def _tell(self, examples: jax.Array, frame: jax.Array, x0: jax.Array) -> None:
-        """What a running program calls on the host, once for each device and frame."""
+    def _call_watch(self, examples: jax.Array, frame: jax.Array, x0: jax.Array) -> None:
+        """Runs on the host, called by the running program once for each device and frame."""
         if self._watch is not None:
             self._watch(np.asarray(examples), int(frame), np.asarray(x0))
 
-    def _draw(
+    def _sample(
         self, fixed: dict[str, Any], params: PyTree, numbers: PyTree, batch: PyTree
     ) -> tuple[jax.Array, Film]:
-        """(images, film) of a device's rows; what runs on the device."""
+        """Returns (images, film) of the rows of a device; compiled."""
         examples, condition = batch["index"], batch["condition"]
         solver = self._solver(**numbers["options"], **fixed)
         settings = replace(
@@ -255,39 +272,41 @@ class Sampler:
             clip_alone=solver.conventions.clip_alone,
             guide_variance=solver.conventions.guide_variance,
         )
-        own, of_guides = params
-        network = PreparedDenoiser(self._trained, own, examples, self._shape)
+        own, guide_params = params
+        network = PreparedDenoiser(self._diffusion_model, own, examples, self._shape)
         weak, classifier = self._guides.weak, self._guides.classifier
         if weak is not None:
-            weak = PreparedDenoiser(weak, of_guides["weak"], examples, self._shape).weak(condition)
+            weak = PreparedDenoiser(weak, guide_params["weak"], examples, self._shape)
+            weak = weak.weak(condition)
         if classifier is not None:
-            classifier = log_probability_of(classifier, of_guides["classifier"], condition)
+            classifier = log_probability_of(classifier, guide_params["classifier"], condition)
         denoiser = guidance.guide(
             settings,
             network.denoiser,
             network.condition(condition),
-            network.condition(self._trained.model.null_condition(condition)),
+            network.condition(self._diffusion_model.model.null_condition(condition)),
             weak,
             classifier,
         )
         image_keys = keys.per_example(numbers["key"], examples)
-        path, coefficients = with_c_noises(numbers["levels"], network.c_noises)
+        sampling_schedule, coefficients = with_c_noises(numbers["levels"], network.c_noises)
+        watch = partial(jax.debug.callback, self._call_watch, examples)
         x, film = edit(
             solver,
             denoiser,
-            path,
+            sampling_schedule,
             coefficients,
             image_keys,
             self._shape,
             frames=self._frames,
-            watch=partial(jax.debug.callback, self._tell, examples) if self._watched else None,
+            watch=watch if self._watched else None,
             **batch["inputs"],
         )
         return x, jax.tree.map(lambda frames: jnp.moveaxis(frames, 0, 1), film)
 
 
 def numbers_of(settings: guidance.Guidance) -> dict[str, Any]:
-    """The settings of guidance that are in use and that a compiled program is given."""
+    """Returns the numbers of guidance that are in use, as arguments of a compiled program."""
     numbers = {name: getattr(settings, name) for name in NUMBERS}
     numbers = {name: np.float32(value) for name, value in numbers.items() if value}
     if "scale" not in numbers:

@@ -81,7 +81,7 @@ def sample_live(
     experiment = run.configured(settings)
     chosen = run.labels(labels, count, seed=seed)
     shape = (count, *experiment.shape)
-    steps = experiment.sampling.path.num_steps
+    steps = experiment.sampling.sampling_schedule.num_steps
     frames = min(FRAMES, max(1, FILM_VALUES // int(np.prod(shape))), steps)
     sampler = run.sampler(experiment, count, frames=frames, watched=True)
     updates: queue.Queue = queue.Queue()

@@ -41,9 +41,9 @@ AT_EACH_CALL = ("guidance", "classifier_scale", "steps", "stride", "spacing")
 class Run:
     """A trained model with its experiment, on all devices.
 
-    Settings of sampling are those of the config unless a call has others, by the names of
+    Sampling settings come from the config. A call can replace them, by the names of
     `config.sampling` and of the options of solver and spacing: solver="heun", steps=20,
-    guidance=1.5, eta=0.3. Changing a number does not compile again; another solver does.
+    guidance=1.5, eta=0.3. A changed number does not recompile; another solver does.
 
     Args:
         workdir: the folder of the run, or the name of a packaged model.
@@ -85,12 +85,19 @@ class Run:
         batch_size: int | None = None,
         **settings: Any,
     ) -> Gallery:
-        """uint8 images (count, height, width, channels), which a notebook shows as a grid.
+        """Samples uint8 images (count, height, width, channels), a grid in a notebook.
 
-        labels: a list of class names or numbers, one for each image; or as `scripts.sample` has it:
-        "random", "all", "none" or "3,tabby", with count images shared evenly. batch_size: images at
-        a time, on all devices; None chooses. settings: see `Run`. Raises ValueError for labels or
-        settings that do not fit the run, and if the model draws values that are not finite.
+        Args:
+            labels: a list of class names or numbers, one for each image; or a text as in
+                `scripts.sample`: "random", "all", "none" or "3,tabby", with the count shared
+                evenly.
+            count: number of images.
+            batch_size: images at a time, on all devices; None chooses.
+            settings: see `Run`.
+
+        Raises:
+            ValueError: for labels or settings that do not fit the run, and if samples are not
+                finite.
         """
         experiment = self.configured(settings)
         chosen = self.labels(labels, count, seed=seed)
@@ -110,7 +117,7 @@ class Run:
     ) -> Gallery:
         """Samples with intermediate states: (count, frames, height, width, channels).
 
-        frames: at most one a step. of: "x", the states, or "x0", the predicted images.
+        frames: number of states, at most one a step. of: "x" for states, "x0" for predictions.
         """
         if of not in ("x", "x0"):
             raise ValueError(f"of={of!r} must be 'x', the states, or 'x0', the predicted images")
@@ -135,9 +142,13 @@ class Run:
     ) -> tuple[Uint8Images, Film]:
         """Samples an image for each label: (pixels, intermediate states in [-1, 1]).
 
-        All sampling of a run goes through here. Image i depends on seed, start + i and its label
-        alone. experiment: with the settings of this call. truncate: see `images.to_uint8`.
-        options: of `Sampler.__call__`. Raises ValueError if the samples are not finite.
+        All sampling of a run uses this method. Image i depends on seed, start + i and its label
+        alone. Raises ValueError if the samples are not finite.
+
+        Args:
+            experiment: has the settings of this call.
+            truncate: see `images.to_uint8`.
+            options: of `Sampler.__call__`.
         """
         x, film = sampler(
             self.params, labels, seed=seed, start=start, **at_each_call(experiment), **options
@@ -160,11 +171,12 @@ class Run:
         batch_size: int = 64,
         **settings: Any,
     ) -> dict[str, float]:
-        """The metrics of `count` images against a reference of `scripts.fid reference`, by name.
+        """Computes metrics, by name, of samples against a reference of `scripts.fid reference`.
 
-        features, labels: see `make_extractor` and `evaluate.choose_labels`. The result is saved in
-        the run's evaluations, and the same call returns it again. Raises FileNotFoundError or
-        ValueError if the reference cannot be read or does not fit.
+        The result is saved in the run's evaluations; the same call loads it. Raises
+        FileNotFoundError or ValueError if the reference cannot be read or does not fit.
+
+        features, labels: see `make_extractor` and `evaluate.choose_labels`.
         """
         experiment = self.configured(settings)
         for file in str(reference).split(","):
@@ -178,9 +190,9 @@ class Run:
         return evaluator(samples)["metrics"]
 
     def configured(self, settings: Mapping[str, Any]) -> Experiment:
-        """Returns the experiment with these settings of sampling.
+        """Returns the experiment with these sampling settings.
 
-        Raises ValueError for unknown ones, and for values that do not fit.
+        Raises ValueError for unknown settings and for values that do not fit.
         """
         config = self.config.copy_and_resolve_references()
         known = {n for n, value in config.sampling.items() if not isinstance(value, ConfigDict)}
@@ -192,7 +204,7 @@ class Run:
     def labels(
         self, labels: LabelsLike, count: int | None = None, *, seed: int = 0
     ) -> Int[np.ndarray, "count"]:
-        """A label for each image, see `sample`."""
+        """Returns a label for each image, see `sample`."""
         classes, names = guidance_models.classes_of(self.config, self.class_names)
         if count is not None and count < 1:
             raise ValueError(f"count={count} must be at least 1")
@@ -201,7 +213,7 @@ class Run:
         if isinstance(labels, str | int):
             return class_labels.parse_labels(str(labels), count, classes, names, seed)
         if not len(labels):
-            raise ValueError("No labels were given; name some, or say count=")
+            raise ValueError("No labels were given; give some, or count=")
         if count not in (None, len(labels)):
             raise ValueError(f"count={count} was given with {len(labels)} labels; leave it out")
         if not classes:
@@ -218,7 +230,7 @@ class Run:
         frames: int = 0,
         watched: bool = False,
     ) -> Sampler:
-        """Returns a sampler with these settings; the same one again for settings of the same kind.
+        """Returns a sampler with these settings, from a cache by the settings that are compiled in.
 
         frames, watched: see `Sampler`.
         """
@@ -229,7 +241,7 @@ class Run:
             for name, value in experiment.config.sampling.items()
             if name not in AT_EACH_CALL and not isinstance(value, ConfigDict)
         }
-        frames = min(frames, experiment.sampling.path.num_steps)
+        frames = min(frames, experiment.sampling.sampling_schedule.num_steps)
         settings = str(sorted(fixed.items()))
         return self._sampler(experiment, count, batch_size, settings, frames, watched)
 
@@ -288,7 +300,7 @@ def at_each_call(experiment: Experiment) -> dict[str, Any]:
     return {
         "guidance_scale": settings.guidance.scale,
         "classifier_scale": settings.guidance.classifier_scale or 0.0,
-        "path": settings.path,
+        "sampling_schedule": settings.sampling_schedule,
         **settings.options,
     }
 

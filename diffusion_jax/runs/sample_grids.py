@@ -21,18 +21,18 @@ from diffusion_jax.generation.sampler import Sampler
 from diffusion_jax.pictures.captions import captioned
 from diffusion_jax.runs.datasets import read_squares
 
-# Parameters -> a picture, uint8; None if its samples or logits are not finite.
+# Parameters -> uint8 image of the grid; None if its samples or logits are not finite.
 SampleGrid = Callable[[PyTree], np.ndarray | None]
 
 
 def make_sample_grid(experiment: Experiment, source: Source) -> SampleGrid:
-    """Returns the picture of an experiment. Raises what `Sampler.from_experiment` raises."""
+    """Returns the sample grid of an experiment; raises errors of `Sampler.from_experiment`."""
     make = accuracy_by_noise if experiment.model.classifies else grid_of_samples
     return make(experiment, source)
 
 
 def grid_of_samples(experiment: Experiment, source: Source) -> SampleGrid:
-    """Samples: a row for each class (at most grid_rows), with its name at the left."""
+    """Returns a grid of samples: a row for each class (at most grid_rows), with its name."""
     config, model = experiment.config, experiment.model
     classes, names = classes_of(config, list(source.class_names))
     rows, columns = config.sampling.grid_rows, config.sampling.grid_columns
@@ -49,40 +49,40 @@ def grid_of_samples(experiment: Experiment, source: Source) -> SampleGrid:
         of_images = jnp.asarray(source.labels[indices], jnp.int32)
         condition = jax.device_get(model.training_condition(x0, of_images))
 
-    def draw(params: PyTree) -> np.ndarray | None:
+    def sample_grid(params: PyTree) -> np.ndarray | None:
         samples, _ = sampler(params, condition, seed=config.seed)
         if not np.isfinite(samples).all():
             return None
         upscale = max(1, 32 // config.data.resolution)
-        picture = images.grid(images.to_uint8(samples), columns, upscale=upscale)
+        grid = images.grid(images.to_uint8(samples), columns, upscale=upscale)
         if not classes or model.image_conditioned:
-            return picture
-        return captioned(picture, captions(labels, classes, names))
+            return grid
+        return captioned(grid, captions(labels, classes, names))
 
-    return draw
+    return sample_grid
 
 
 def accuracy_by_noise(experiment: Experiment, source: Source) -> SampleGrid:
-    """Accuracy of a classifier: a row for each of some noise levels, from low to high.
+    """Returns a grid of a classifier's accuracy, with a row for each noise level, low to high.
 
-    The levels are those of sampling (at most grid_rows), the images the first of the training data
-    (at most batch_size), of which a row shows grid_columns.
+    The levels are sampling levels, at most grid_rows. The images are the first of the training
+    data, at most batch_size; a row shows grid_columns of them.
     """
     config, classifier = experiment.config, DiffusionModel.from_experiment(experiment)
     count = parallel.round_up(min(len(source), config.batch_size))
     indices = np.arange(count) % len(source)
-    levels = experiment.sampling.path.levels
+    levels = experiment.sampling.sampling_schedule.levels
     sigmas = np.asarray(levels.sigma) / np.asarray(levels.alpha)
     sigmas = np.unique(sigmas[np.isfinite(sigmas) & (sigmas > 0)])
     places = np.linspace(0, len(sigmas) - 1, min(config.sampling.grid_rows, len(sigmas)))
     sigmas = sigmas[np.rint(places).astype(int)]
-    program = parallel.spread(partial(_predicted, classifier))
+    program = parallel.spread(partial(_predict, classifier))
     pixels, labels = read_squares(config, source, indices), source.labels[indices]
     columns = min(config.sampling.grid_columns, count)
     upscale = max(1, 32 // config.data.resolution)
     key = keys.derive(config.seed, "preview")
 
-    def draw(params: PyTree) -> np.ndarray | None:
+    def accuracy_grid(params: PyTree) -> np.ndarray | None:
         rows, captions = [], []
         for sigma in sigmas:
             level = jax.tree.map(np.float32, classifier.schedule.at_sigma(sigma))
@@ -95,10 +95,10 @@ def accuracy_by_noise(experiment: Experiment, source: Source) -> SampleGrid:
         pixels_of_rows = images.to_uint8(np.concatenate(rows))
         return captioned(images.grid(pixels_of_rows, columns, upscale=upscale), captions)
 
-    return draw
+    return accuracy_grid
 
 
-def _predicted(
+def _predict(
     classifier: DiffusionModel, params: PyTree, numbers: PyTree, batch: PyTree
 ) -> tuple[Images, Int[Array, "rows"]]:
     """Returns (noisy images of a device's rows, the likeliest class of each).

@@ -136,7 +136,7 @@ def _evaluations(experiment: Experiment) -> int:
     """Counts network evaluations of an image. Raises ValueError if a step is impossible."""
     settings = experiment.sampling
     solver = settings.solver(**settings.options)
-    return count_evaluations(solver, settings.path, experiment.schedule)
+    return count_evaluations(solver, settings.sampling_schedule, experiment.schedule)
 
 
 def _experiment_of(point: Point, protocol: Protocol) -> Experiment:

@@ -56,7 +56,7 @@ def train(experiment: Experiment, workdir: Path) -> TrainState:
     changes = resume.changes_since(config, workdir)
     resume.check_steps(config, workdir)
     if config.init_from and not (workdir / CHECKPOINTS).is_dir():
-        _config_of(config.init_from)  # which a resumed run no longer needs
+        _config_of(config.init_from)  # a resumed run does not need it
     source = open_source(config)
     resume.check_classes(config, workdir, source)
     provenance = source.description.provenance()
@@ -75,17 +75,17 @@ def train(experiment: Experiment, workdir: Path) -> TrainState:
         ) as checkpoints,
     ):
         # The state, and the metadata of the checkpoint that it comes from.
-        metadata, news = {}, []
+        metadata, notes = {}, []
         if checkpoints.steps():
-            state, metadata, news = restore_newest(checkpoints, shapes())
+            state, metadata, notes = restore_newest(checkpoints, shapes())
             state = sharding.place(state)
         elif config.init_from:
-            state, news = _fine_tuned(run_once(new_state), config.init_from)
+            state, notes = _fine_tune(run_once(new_state), config.init_from)
             state = sharding.place(state)
         else:
             state = sharding.init(new_state)
         if not checkpoints.steps() and read_metrics(workdir):
-            news.append(
+            notes.append(
                 f"There is no checkpoint in {checkpoints.folder}: training starts from the "
                 "beginning, and its metrics replace the ones there"
             )
@@ -109,13 +109,13 @@ def train(experiment: Experiment, workdir: Path) -> TrainState:
         sample_grid = make_sample_grid(experiment, source)
 
         def save(step: int, state: TrainState) -> None:
-            about = {
+            entries = {
                 "images_seen": seen + (step - start) * config.batch_size,
                 "data": provenance,
                 "average": average,
                 "since_line": since_line.saved(),
             }
-            checkpoints.save(step, sharding.unshard(state), metadata=about)
+            checkpoints.save(step, sharding.unshard(state), metadata=entries)
 
         with Reporter(
             workdir,
@@ -126,13 +126,13 @@ def train(experiment: Experiment, workdir: Path) -> TrainState:
             write=jax.process_index() == 0,
         ) as reporter:
             changes += resume.changes_of_data(metadata, provenance)
-            reporter.say(f"Data: {source.description.summary()}")
-            for line in news + [f"Changed since the last start: {change}" for change in changes]:
-                reporter.say(line)
+            reporter.log(f"Data: {source.description.summary()}")
+            for line in notes + [f"Changed since the last start: {change}" for change in changes]:
+                reporter.log(line)
             if start == config.steps:
-                reporter.say(f"All {start} steps are done already")
+                reporter.log(f"All {start} steps are done already")
             elif start:
-                reporter.say(f"Resuming from the checkpoint of step {start}")
+                reporter.log(f"Resuming from the checkpoint of step {start}")
             loop = TrainingLoop(
                 experiment.training.loop,
                 step=compile_step(experiment, sharding),
@@ -148,7 +148,7 @@ def train(experiment: Experiment, workdir: Path) -> TrainState:
                     learning_rate=experiment.training.learning_rate,
                     shapes=shapes,
                     sharding=sharding,
-                    log=reporter.say,
+                    log=reporter.log,
                 ),
                 interrupted=interrupted,
             )
@@ -199,10 +199,10 @@ def make_step(
     )
 
 
-def _fine_tuned(state: TrainState, init_from: str) -> tuple[TrainState, list[str]]:
+def _fine_tune(state: TrainState, init_from: str) -> tuple[TrainState, list[str]]:
     """Returns the state with the EMA parameters of another run, and lines to report.
 
-    Raises ValueError, which names `init_from`.
+    Raises ValueError that names `init_from`.
     """
     workdir = Path(init_from).expanduser()
     try:
@@ -215,7 +215,7 @@ def _fine_tuned(state: TrainState, init_from: str) -> tuple[TrainState, list[str
 
 
 def _config_of(init_from: str) -> ConfigDict:
-    """Returns the config of that run. Raises ValueError, which names `init_from`."""
+    """Returns the config of the run `init_from`. Raises ValueError that names it."""
     try:
         return load_config(Path(init_from).expanduser())
     except (ValueError, FileNotFoundError) as error:
@@ -223,10 +223,10 @@ def _config_of(init_from: str) -> ConfigDict:
 
 
 def _describe_ema(config: ConfigDict, start: int, before: dict[str, Any]) -> dict[str, Any]:
-    """Returns what a checkpoint records of its averages.
+    """Returns the EMA's entry in the metadata of checkpoints.
 
-    before: the record of the checkpoint of step `start`. "since" is the step at which an average
-    of this kind began.
+    before: the entry in the checkpoint of step `start`. "since" is the first step of an EMA of
+    this kind.
     """
     options = config.ema.get(config.ema.name, {})
     widths = [options.get("sigma_rel"), options.get("second_sigma_rel")]

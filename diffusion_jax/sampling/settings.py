@@ -16,11 +16,11 @@ class SamplingSettings:
     Args:
         solver: one of `SOLVERS`: options -> `Solver`.
         options: of the solver, by name.
-        path: the levels to visit, in float64.
+        sampling_schedule: the levels to visit, in float64.
         guidance: its numbers may be 0 for off.
     """
 
     solver: Callable[..., Solver]
     options: Mapping[str, Any]
-    path: SamplingSchedule
+    sampling_schedule: SamplingSchedule
     guidance: Guidance

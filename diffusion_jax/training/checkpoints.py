@@ -222,7 +222,7 @@ class Checkpoints:
         except PermissionError:
             raise PermissionError(
                 f"The checkpoint {path} may not be read: change the permissions of its files "
-                "(chmod), or delete it to go on from the one before"
+                "(chmod), or delete it to resume from the one before"
             ) from None
         except Exception as error:  # Orbax raises many kinds
             raise DamagedCheckpoint(path, error) from None

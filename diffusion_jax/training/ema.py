@@ -21,7 +21,7 @@ def update(ema_params: PyTree, params: PyTree, decay: Float[Array, ""]) -> PyTre
 
 
 def constant(decay: float, start: int = 0) -> Decay:
-    """Returns d = min(decay, (1 + step) / (10 + step)), which soon forgets the initial parameters.
+    """Returns d = min(decay, (1 + step) / (10 + step)), with a short memory at the start.
 
     Args:
         decay: in [0, 1).

@@ -51,7 +51,7 @@ class Reporter:
         self.write = write
         self.batch_size = batch_size
         self._steps_since = 0
-        self._told = False
+        self._logged_time_left = False
         self._failed: set[str] = set()
         self._board: Board | None = None
         self._started = False
@@ -74,7 +74,7 @@ class Reporter:
             with self._warning("TensorBoard's file"):
                 if self._board:
                     self._board.close()
-            self._draw_curve()
+            self._plot_loss_curve()
 
     def advance(self, loss: float) -> None:
         """Advances the progress bar by one step."""
@@ -86,22 +86,22 @@ class Reporter:
         self._bar.set_postfix_str(f"loss {loss:.4f}, {speed:.0f} images/s", refresh=False)
         self._bar.update()
         if first:
-            self.restart_clock()
-            self.say(f"First step after {time.monotonic() - self._begun:.1f} seconds")
+            self.restart_timer()
+            self.log(f"First step after {time.monotonic() - self._begun:.1f} seconds")
 
-    def next_of(self, data: Iterator[Any]) -> Any:
+    def next_batch(self, data: Iterator[Any]) -> Any:
         """Returns the next batch, and measures the time spent waiting for data."""
         since = time.monotonic()
         batch = next(data)
         self._waited += time.monotonic() - since
         return batch
 
-    def say(self, text: str) -> None:
+    def log(self, text: str) -> None:
         """Prints a line above the bar."""
         if self.write:
             self._bar.write(text)
 
-    def restart_clock(self) -> None:
+    def restart_timer(self) -> None:
         """Keeps compilation and sampling out of the images per second."""
         self._since = time.monotonic()
         self._steps_since, self._waited = 0, 0.0
@@ -114,8 +114,8 @@ class Reporter:
             share = self._waited / max(time.monotonic() - self._since, 1e-9)
             speed = self._images_per_second()
             values = {**values, "images_per_second": speed, "waiting_for_data": share}
-            self._say_how_long(step, values["images_per_second"])
-        self.restart_clock()
+            self._log_time_left(step, values["images_per_second"])
+        self.restart_timer()
         with self._warning("TensorBoard's file"):
             for name, value in values.items() if self._board else ():
                 self._board.scalar(name, value, step)
@@ -123,30 +123,30 @@ class Reporter:
             line = json.dumps({"step": step, **values}) + "\n"
             _append(self.workdir / METRICS_FILE, line.encode())
 
-    def picture(self, step: int, picture: np.ndarray) -> None:
+    def sample_grid(self, step: int, grid: np.ndarray) -> None:
         """Writes a sample grid and redraws the loss curve."""
         if not self.write:
             return
-        path = self._picture(step)
+        path = self._sample_grid_file(step)
         with self._warning("pictures"):
             path.parent.mkdir(parents=True, exist_ok=True)
             with atomic.replacing(path) as partial:
-                images.save_png(partial, picture)
+                images.save_png(partial, grid)
         with self._warning("TensorBoard's file"):
             if self._board:
-                self._board.image("samples", picture, step)
+                self._board.image("samples", grid, step)
                 self._board.flush()
-        self._draw_curve()
+        self._plot_loss_curve()
 
-    def _draw_curve(self) -> None:
+    def _plot_loss_curve(self) -> None:
         with self._warning("the loss curve"):
-            draw_loss_curve(self.workdir)
+            plot_loss_curve(self.workdir)
 
-    def lacks_picture(self, step: int) -> bool:
+    def lacks_sample_grid(self, step: int) -> bool:
         """True if the sample grid of this step is missing, as process 0 sees it."""
-        return parallel.decided_by_first(not self._picture(step).exists())
+        return parallel.decided_by_first(not self._sample_grid_file(step).exists())
 
-    def _picture(self, step: int) -> Path:
+    def _sample_grid_file(self, step: int) -> Path:
         return self.workdir / SAMPLES / f"step_{step:07d}.png"
 
     @contextmanager
@@ -156,16 +156,16 @@ class Reporter:
             yield
         except OSError as error:
             if what not in self._failed:
-                self.say(f"Warning: {what} of {self.workdir} cannot be written ({error.strerror})")
+                self.log(f"Warning: {what} of {self.workdir} cannot be written ({error.strerror})")
             self._failed.add(what)
 
-    def _say_how_long(self, step: int, speed: float) -> None:
+    def _log_time_left(self, step: int, speed: float) -> None:
         """Prints the remaining time once, if it is minutes."""
         left = (self._bar.total - step) * self.batch_size / speed
-        if not self._told and left > 60:
+        if not self._logged_time_left and left > 60:
             length = f"{left / 60:.0f} minutes" if left < 5400 else f"{left / 3600:.1f} hours"
-            self.say(f"{speed:.0f} images a second here: about {length} to step {self._bar.total}")
-        self._told = True
+            self.log(f"{speed:.0f} images a second here: about {length} to step {self._bar.total}")
+        self._logged_time_left = True
 
     def _images_per_second(self) -> float:
         return self._steps_since * self.batch_size / max(time.monotonic() - self._since, 1e-9)
@@ -185,7 +185,7 @@ def _append(path: Path, line: bytes) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def draw_loss_curve(workdir: Path) -> None:
+def plot_loss_curve(workdir: Path) -> None:
     """Plots the losses in the metrics file to loss.png, if there are any."""
     lines = read_metrics(workdir)
     if not lines:

@@ -29,7 +29,7 @@ class LoopSettings:
         early_sample_minutes: minutes until a first grid in between; None for no such grid.
         checkpoint_every: steps between checkpoints.
         keep_latest: number of checkpoints to keep.
-        keep_every: checkpoints of multiples of this step are kept for ever; None for none.
+        keep_every: checkpoints of multiples of this step are always kept; None for none.
         max_nan_steps: non-finite steps in a row after which the run stops or rolls back.
         roll_back: True to continue from the newest checkpoint then.
     """
@@ -81,7 +81,7 @@ class TrainingLoop:
         batches: of this process.
         reporter: progress bar and metrics.
         since_line: the metrics since their last line.
-        sample_grid: state -> picture; None if what its EMA samples is not finite.
+        sample_grid: state -> image; None if what its EMA samples is not finite.
         save: writes a checkpoint of (step, state); raises FloatingPointError unless it is finite.
         check_saved: raises an error if the last checkpoint could not be written.
         recover: called for a state that is not finite, and after settings.max_nan_steps skipped
@@ -121,7 +121,7 @@ class TrainingLoop:
             skipped.add(metrics)
             if skipped.count:
                 wrong = describe(metrics)
-                self.reporter.say(f"Not finite at step {number}, which is skipped: {wrong}")
+                self.reporter.log(f"Not finite at step {number}, which is skipped: {wrong}")
                 metrics = step_metrics.without_losses(metrics)
             if skipped.count >= settings.max_nan_steps:
                 state = self.recover(number, state, wrong, skipped.count)
@@ -133,11 +133,11 @@ class TrainingLoop:
             if number % settings.log_every == 0 or number == settings.steps:
                 self.reporter.scalars(number, self.since_line.take())
 
-        if first > 1 and self._shows(first - 1) and self.reporter.lacks_picture(first - 1):
+        if first > 1 and self._samples_at(first - 1) and self.reporter.lacks_sample_grid(first - 1):
             self._sample(first - 1, state)
 
         for number in range(first, settings.steps + 1):
-            batch = parallel.shard(self.reporter.next_of(self.batches))
+            batch = parallel.shard(self.reporter.next_batch(self.batches))
             state, metrics = self.step(state, batch)
             # The metrics of the step before are read while the device computes this one.
             if pending:
@@ -147,8 +147,8 @@ class TrainingLoop:
             self.check_saved()
             stop, last = self.interrupted(), number == settings.steps
             keep |= stop or last or number % settings.checkpoint_every == 0
-            show = stop or self._shows(number) or early()
-            if keep or show:
+            sample = stop or self._samples_at(number) or early()
+            if keep or sample:
                 read_metrics(*pending)
                 pending = None
             if keep and not rolled_back and (not skipped.count or stop or last):
@@ -158,28 +158,28 @@ class TrainingLoop:
                     state = self.recover(number, state, str(error).partition(";")[0], 0)
                     rolled_back = True
                 keep = False
-            if show:
+            if sample:
                 self._sample(number, state)
-                self.reporter.restart_clock()
+                self.reporter.restart_timer()
             if stop:
                 break
         return state
 
-    def _shows(self, number: int) -> bool:
+    def _samples_at(self, number: int) -> bool:
         return number % self.settings.sample_every == 0 or number == self.settings.steps
 
     def _sample(self, number: int, state: TrainState) -> None:
-        picture = self.sample_grid(state)
-        if picture is None:
-            self.reporter.say(f"No samples of step {number}: they are not finite")
+        grid = self.sample_grid(state)
+        if grid is None:
+            self.reporter.log(f"No samples of step {number}: they are not finite")
         else:
-            self.reporter.picture(number, picture)
+            self.reporter.sample_grid(number, grid)
 
 
 def _after(minutes: float | None) -> Callable[[], bool]:
     """Returns a function that is True once, when this time has passed since its first call.
 
-    With several processes it never is: their clocks differ, and all must sample at the same step.
+    With several processes it never is: their timers differ, and all must sample at the same step.
     """
     since = None
     done = minutes is None or jax.process_count() > 1

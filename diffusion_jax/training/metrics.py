@@ -13,8 +13,8 @@ from diffusion_jax import parallel
 Metrics = dict[str, Average]
 
 
-def gathered(parts: dict[str, Array]) -> Metrics:
-    """Averages over the rows of all devices; inside `parallel.data_parallel`."""
+def gather(parts: dict[str, Array]) -> Metrics:
+    """Computes averages over the rows of all devices; use inside `parallel.data_parallel`."""
     averages = {name: Average.from_model_output(values) for name, values in parts.items()}
     return {name: average.reduce() for name, average in parallel.stack(averages).items()}
 
@@ -31,13 +31,13 @@ def without_losses(metrics: Metrics) -> Metrics:
 
 
 def means(metrics: Metrics) -> dict[str, float]:
-    """Computes the means on the host, leaving out those of no example."""
+    """Computes the means on the host, leaving out metrics without examples."""
     averages = jax.device_get(metrics).items()
     return {name: float(average.compute()) for name, average in averages if average.count}
 
 
 class Running:
-    """Running means on the host, since they were last taken.
+    """Running means on the host.
 
     saved: the initial sums, as `saved` returns them.
     """

@@ -51,7 +51,7 @@ def describe(metrics: Metrics) -> str:
 class Recovery:
     """Rollback to the newest readable checkpoint, or an error that names the remedy.
 
-    The number of steps goes on after a rollback, so that data and noise differ from those of the
+    The step counter is not rolled back, so that data and noise differ from those of the
     failed steps. Each checkpoint serves one rollback.
 
     Args:
@@ -85,7 +85,7 @@ class Recovery:
         """Returns the restored state, at the step of `state`.
 
         Args:
-            number: the step after which the run cannot go on.
+            number: the step after which the run cannot continue.
             state: after that step.
             reason: the numbers that are not finite.
             in_a_row: count of consecutive skipped steps.
@@ -108,10 +108,10 @@ class Recovery:
 
     def _remedy(self, newest: int | None, state: TrainState) -> str:
         updates = optax.tree.get_all_with_path(state.opt_state, "count")[0][1]
-        last, then = "there is no checkpoint yet", "begin again"
+        last, then = "there is no checkpoint yet", "start again"
         if newest is not None:
             last = f"the last good checkpoint in {self._checkpoints.folder} is of step {newest}"
-            then = "go on"
+            then = "continue"
         return (
             f"the learning rate is {float(self._learning_rate(updates)):.3g}, and {last}. To "
             f"{then}, give a lower --config.optimizer.learning_rate, or "

@@ -1,4 +1,4 @@
-"""What training minimizes: losses of a batch of noisy images, for a denoiser or a classifier."""
+"""Training objectives: losses of a batch of noisy images, for a denoiser or a classifier."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,11 +20,13 @@ Rows = Int[Array, "rows"]
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """Noisy images x = signal x0 + noise eps of a batch, at levels that a sampler has drawn.
+class NoisyBatch:
+    """A batch of noisy images x = alpha x0 + sigma eps, at levels from a `TimestepSampler`.
 
-    position: of the levels in the schedule. importance: what their losses count. keys: of the
-    examples, for more random numbers.
+    Args:
+        position: positions of the levels in the schedule.
+        importance: weight of each image's losses; see `TimestepSampler`.
+        keys: one for each example, for further random numbers.
     """
 
     x0: Images
@@ -40,25 +42,25 @@ class Drawn:
 # (values of each example by name, of which "loss" is minimized; positions of the schedule). The
 # batch is {"image": uint8 (rows, height, width, channels), "label": int32 (rows,)}.
 Objective = Callable[
-    [PyTree, PyTree, Rows, Key[Array, ""], PyTree], tuple[dict[str, PerExample], Drawn]
+    [PyTree, PyTree, Rows, Key[Array, ""], PyTree], tuple[dict[str, PerExample], NoisyBatch]
 ]
 
 
-def noisy(
+def noisy_batch(
     schedule: Schedule,
     timesteps: TimestepSampler,
     pixels: PyTree,
     own_keys: Keys,
     history: PyTree,
-) -> Drawn:
-    """Noisy images, each by its own key. pixels: uint8."""
+) -> NoisyBatch:
+    """Adds noise to uint8 images, each with its own key."""
     for_level, for_noise, rest = keys.split(own_keys, 3)
     x0 = images.normalize(pixels)
     position, importance = timesteps.draw(for_level, history)
     level = schedule.level(position)
-    noise = keys.normal(for_noise, x0.shape[1:])
-    x = process.q_sample(level, x0, noise)
-    return Drawn(x0, noise, x, level, position, importance, rest)
+    eps = keys.normal(for_noise, x0.shape[1:])
+    x = process.q_sample(level, x0, eps)
+    return NoisyBatch(x0, eps, x, level, position, importance, rest)
 
 
 def denoising(
@@ -72,27 +74,27 @@ def denoising(
     vlb_weight: float,
     label_dropout: float,
 ) -> Objective:
-    """The loss of a denoiser, see `losses.diffusion_loss`."""
+    """Returns the objective of a denoiser; see `losses.diffusion_loss`."""
 
     def objective(
         params: PyTree, batch: PyTree, examples: Rows, key: Key[Array, ""], history: PyTree
-    ) -> tuple[dict[str, PerExample], Drawn]:
+    ) -> tuple[dict[str, PerExample], NoisyBatch]:
         for_examples, for_dropout = jax.random.split(key)
         own_keys = keys.per_example(for_examples, examples)
-        drawn = noisy(schedule, timesteps, batch["image"], own_keys, history)
-        level, x0, x = drawn.level, drawn.x0, drawn.x
-        labels = guidance.drop_labels(drawn.keys, batch["label"], label_dropout, model.num_classes)
+        noisy = noisy_batch(schedule, timesteps, batch["image"], own_keys, history)
+        level, x0, x = noisy.level, noisy.x0, noisy.x
+        labels = guidance.drop_labels(noisy.keys, batch["label"], label_dropout, model.num_classes)
         condition = model.training_condition(x0, labels)
-        network = applied(model, params, examples, for_dropout)
+        network = bind_network(model, params, examples, for_dropout)
         output = parameterizations.apply_network(network, parameterization, x, level, condition)
-        error = loss.error(parameterization.target(level, x0, drawn.eps), output.estimate)
+        error = loss.error(parameterization.target(level, x0, noisy.eps), output.estimate)
         error *= weight(level, weights.gain(parameterization, level))
         prediction = parameterizations.to_prediction(parameterization, x, level, output)
-        next = schedule.after(drawn.position)
+        next = schedule.after(noisy.position)
         parts = losses.diffusion_loss(loss, error, next, x0, x, prediction, vlb_weight=vlb_weight)
         if output.uncertainty is not None:
             parts["loss"] = losses.with_uncertainty(parts["loss"], output.uncertainty)
-        return parts, drawn
+        return parts, noisy
 
     return objective
 
@@ -103,25 +105,28 @@ def classification(
     parameterization: Parameterization,
     timesteps: TimestepSampler,
 ) -> Objective:
-    """The cross-entropy of a classifier of noisy images. arXiv:2105.05233, section 4."""
+    """Returns the objective of a classifier: cross-entropy on noisy images.
+
+    arXiv:2105.05233, section 4.
+    """
 
     def objective(
         params: PyTree, batch: PyTree, examples: Rows, key: Key[Array, ""], history: PyTree
-    ) -> tuple[dict[str, PerExample], Drawn]:
+    ) -> tuple[dict[str, PerExample], NoisyBatch]:
         for_examples, for_dropout = jax.random.split(key)
         own_keys = keys.per_example(for_examples, examples)
-        drawn = noisy(schedule, timesteps, batch["image"], own_keys, history)
-        network = applied(model, params, examples, for_dropout)
-        logits = network(*parameterizations.network_inputs(parameterization, drawn.x, drawn.level))
-        return losses.classification_loss(logits, batch["label"]), drawn
+        noisy = noisy_batch(schedule, timesteps, batch["image"], own_keys, history)
+        network = bind_network(model, params, examples, for_dropout)
+        logits = network(*parameterizations.network_inputs(parameterization, noisy.x, noisy.level))
+        return losses.classification_loss(logits, batch["label"]), noisy
 
     return objective
 
 
-def applied(
+def bind_network(
     model: Network, params: PyTree, examples: Rows, for_dropout: Key[Array, ""]
 ) -> Callable[..., Any]:
-    """The network as training runs it, (x, c_noise, condition) -> its output."""
+    """Returns the network in training mode: (x, c_noise, condition) -> output."""
     return partial(
         model.apply,
         {"params": params},

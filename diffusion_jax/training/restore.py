@@ -44,7 +44,7 @@ def restore_newest(
     raise DamagedCheckpoint(
         newest.path,
         newest.reason,
-        f"{others}: restore it from a copy, or train anew in another workdir",
+        f"{others}: restore it from a copy, or train again in another workdir",
     )
 
 

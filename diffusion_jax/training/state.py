@@ -1,4 +1,4 @@
-"""The state of training: the arrays that a checkpoint holds."""
+"""Train state: the arrays that a checkpoint holds."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,10 +18,15 @@ from diffusion_jax.training import ema
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class TrainState:
-    """step: int32, updates made so far. params, ema_params: float32. opt_state: of optax.
+    """The state of training, a pytree.
 
-    history: of the losses, from which a `TimestepSampler` draws; None if it needs none.
-    second_ema_params: a second average of another width; None for none.
+    Args:
+        step: number of updates so far, int32.
+        params: parameters, float32.
+        ema_params: their EMA, float32.
+        opt_state: state of the optax optimizer.
+        history: history of the losses for the `TimestepSampler`; None if it needs none.
+        second_ema_params: a second EMA of another width, or None.
     """
 
     step: Leaf
@@ -33,7 +38,7 @@ class TrainState:
 
 
 def init_params(model: Network, seed: int, resolution: int) -> PyTree:
-    """Fresh parameters. Usable under jax.eval_shape, which costs neither memory nor time."""
+    """Initializes the parameters. Under jax.eval_shape only their shapes are computed."""
     image = jnp.zeros((1, resolution, resolution, model.channels))
     condition = model.example_condition(1)
     variables = model.init(keys.derive(seed, "init"), image, jnp.ones((1,)), condition)
@@ -49,9 +54,9 @@ def init_state(
     *,
     second: bool = False,
 ) -> TrainState:
-    """The state before the first step; averages start as copies of the parameters.
+    """Initializes the state before the first step; each EMA is a copy of the parameters.
 
-    second: whether there are two.
+    second: True for a second EMA.
     """
     params = model.constrained(init_params(model, seed, resolution))
     return TrainState(
@@ -73,12 +78,16 @@ def apply_gradients(
     second: ema.Decay | None = None,
     norm: Array | None = None,
 ) -> TrainState:
-    """One update of the parameters and of their averages.
+    """Updates the parameters and their averages.
 
-    Parameters whose name begins with "fixed_" stay as they are. constrain: what becomes of the
-    others after the update, see `Network.constrained`; the averages are of them before that.
-    second: the decay of the second average, which the state then has to have. norm: that of all
-    gradients, if these are a part of them.
+    Parameters whose name begins with "fixed_" do not change.
+
+    Args:
+        average: decay of the EMA.
+        constrain: applied to the parameters after the update, see `Network.constrained`. The
+            averages are of the parameters before it.
+        second: decay of the second EMA; None if the state has none.
+        norm: norm of all gradients, if `gradients` are a part of them.
     """
     optimizer = optax.with_extra_args_support(optimizer)
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params, norm=norm)

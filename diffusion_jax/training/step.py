@@ -31,14 +31,18 @@ def make_train_step(
     constrain: Callable[[PyTree], PyTree],
     sharding: Sharding,
 ) -> Callable[[TrainState, PyTree], tuple[TrainState, Metrics]]:
-    """The step that `parallel.data_parallel` runs on every device.
+    """Returns the training step that `parallel.data_parallel` runs on every device.
 
-    Its batch is this device's rows, see `Objective`. The rows are taken in micro_batches equal
-    parts, one after the other, whose gradients are averaged: one step is one update, whatever
-    micro_batches is. second_average, constrain: see `apply_gradients`. sharding: of the state.
+    Each device gets its rows of the batch; see `Objective`. If a loss or the norm of the gradient
+    is not finite, the step is skipped: only the step counter changes, and the metric "skipped" is
+    1.
 
-    If a loss or the gradient's norm is not finite, the step is skipped: all but the number of steps
-    stays as it was, and the metric "skipped" is 1.
+    Args:
+        seed: of the run.
+        micro_batches: equal parts in which the rows are computed, one after the other. Their
+            gradients are averaged, so that a step is one update in any case.
+        second_average, constrain: see `apply_gradients`.
+        sharding: of the train state.
     """
     root = keys.derive(seed, "train")
 
@@ -49,10 +53,10 @@ def make_train_step(
         key: Key[Array, ""],
         history: PyTree,
     ) -> tuple[Array, tuple[dict[str, Array], PyTree]]:
-        parts, drawn = objective(params, batch, examples, key, history)
-        observed = {"position": drawn.position, "loss": parts[timesteps.part]}
-        # Means over what was drawn are then those over uniform levels.
-        parts = {name: drawn.importance * values for name, values in parts.items()}
+        parts, noisy = objective(params, batch, examples, key, history)
+        observed = {"position": noisy.position, "loss": parts[timesteps.part]}
+        # The means estimate means over uniform levels.
+        parts = {name: noisy.importance * values for name, values in parts.items()}
         return jnp.mean(parts["loss"]), (parts, observed)
 
     def step(state: TrainState, batch: PyTree) -> tuple[TrainState, Metrics]:
@@ -65,7 +69,7 @@ def make_train_step(
         )
         gradients = sharding.mean(gradients)
         norm = sharding.norm(gradients)
-        now = metrics.gathered({**parts, "gradient_norm": norm})
+        now = metrics.gather({**parts, "gradient_norm": norm})
         new = apply_gradients(
             sharding.local_shard(state),
             gradients,
@@ -89,7 +93,7 @@ def make_train_step(
 def accumulate(
     gradient: Callable[[Any], tuple[PyTree, PyTree]], rows: PyTree, parts: int
 ) -> tuple[PyTree, PyTree]:
-    """(mean gradient, auxiliary rows) over equal parts of the rows, a `lax.scan` of one at a time.
+    """Returns (mean gradient, auxiliary rows) over equal parts of the rows, with one `lax.scan`.
 
     gradient: maps a part to (its gradient, its auxiliary values with a leading row axis).
     """

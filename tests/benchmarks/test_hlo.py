@@ -284,7 +284,7 @@ def test_a_missing_compiler_is_named(monkeypatch):
     version = jax.__version__
     packages = f"jax-cuda13-plugin=={version} jax-cuda13-pjrt=={version}"
     with pytest.raises(ValueError, match=f"type: pip install .*build/compilers {packages}$"):
-        topology.device("h100").to_compile_for()
+        topology.device("h100").compile_only()
 
 
 def test_the_programs_are_those_that_are_run():

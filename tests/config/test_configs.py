@@ -294,7 +294,7 @@ def test_settings_in_use_have_the_true_number_of_steps(given, options, steps):
     overrides.change(config, given, options)
     Experiment.from_config(config)
     assert overrides.in_use(Experiment.from_config(config))["steps"] == steps
-    assert Experiment.from_config(config).sampling.path.num_steps == steps
+    assert Experiment.from_config(config).sampling.sampling_schedule.num_steps == steps
 
 
 def test_steps_do_not_silently_replace_a_list():

@@ -142,14 +142,14 @@ def test_guided_samples_equal_algorithm_2(other):
     )
     told = classifier_config(**other)
     params, of_classifier = params_of(config), params_of(told, 1)
-    generator = Sampler.from_experiment(
+    sampler = Sampler.from_experiment(
         Experiment.from_config(config),
         batch_size=8,
         guides=guidance_models.GuidanceModels(
             classifier=DiffusionModel.from_experiment(Experiment.from_config(told))
         ),
     )
-    drawn, _ = generator(
+    drawn, _ = sampler(
         parallel.replicate(params),
         LABELS,
         seed=1,
@@ -173,8 +173,8 @@ def test_guided_samples_equal_algorithm_2(other):
     def noise_of(x, c_noise):
         return network.apply({"params": params}, x, jnp.full((8,), c_noise, jnp.float32)).estimate
 
-    levels = Experiment.from_config(config).sampling.path.levels
-    x = jnp.asarray(generator.starts(8, seed=1))
+    levels = Experiment.from_config(config).sampling.sampling_schedule.levels
+    x = jnp.asarray(sampler.initial_noise(8, seed=1))
     moved = 0
     for now in range(3):
         a, s = np.float32(levels.alpha[now]), np.float32(levels.sigma[now])
@@ -201,11 +201,11 @@ def test_another_scale_does_not_recompile_and_0_is_off():
     jax.monitoring.register_event_duration_secs_listener(
         lambda event, seconds, **_: lowered.append(event) if "jaxpr_to_mlir" in event else None
     )
-    generator = Sampler.from_experiment(Experiment.from_config(config), batch_size=8, guides=loaded)
+    sampler = Sampler.from_experiment(Experiment.from_config(config), batch_size=8, guides=loaded)
 
     def draw(scale):
         given = {"guide_params": {"classifier": of_classifier}, "classifier_scale": scale}
-        return generator(params, LABELS, seed=1, **given)[0]
+        return sampler(params, LABELS, seed=1, **given)[0]
 
     one, before = draw(1.0), len(lowered)
     two = draw(2.0)
@@ -216,8 +216,8 @@ def test_another_scale_does_not_recompile_and_0_is_off():
     )[0]
     assert_array_equal(draw(0.0), plain)
     assert_allclose(one[LABELS == 10], plain[LABELS == 10], atol=1e-5)  # which asks for nothing
-    with pytest.raises(ValueError, match="guide_params of this generator must be of classifier"):
-        generator(params, LABELS, seed=1)
+    with pytest.raises(ValueError, match="guide_params of this sampler must be of classifier"):
+        sampler(params, LABELS, seed=1)
 
 
 @pytest.fixture(scope="module")
@@ -267,10 +267,10 @@ def test_a_flag_names_the_classifier(runs):
     assert settings["labels"] == [3, 3, 4, 4]
     assert settings["classifier_scale"] == 3
     assert settings["classifier_sha256"] != settings["parameters_sha256"]
-    generator = Sampler.from_experiment(Experiment.from_config(config), batch_size=8)
+    sampler = Sampler.from_experiment(Experiment.from_config(config), batch_size=8)
     _, params = guidance_models.load_guidance_models(Experiment.from_config(config))
     assert guidance_models.digests(params) == {"classifier_sha256": settings["classifier_sha256"]}
-    assert generator.guide_params.keys() == {"classifier"}
+    assert sampler.guide_params.keys() == {"classifier"}
 
 
 def test_errors_are_one_line(runs):
@@ -281,10 +281,13 @@ def test_errors_are_one_line(runs):
     train_digits = [f"--workdir={runs / 'new'}", "--config=configs/digits.py"]
     cases = {
         "sample": [
-            ([classifier], "draws no images; it guides another run: classifier=ITS_WORKDIR"),
+            (
+                [classifier],
+                "cannot be sampled; it can guide another run: classifier=ITS_WORKDIR",
+            ),
             ([plain, f"--classifier={runs / 'plain'}"], "is no classifier of noisy images"),
             ([plain, f"--classifier={runs / 'none'}"], "sampling.classifier="),
-            ([classes, f"--autoguidance={runs / 'classifier'}"], "is no model that draws"),
+            ([classes, f"--autoguidance={runs / 'classifier'}"], "is no generative model"),
             ([plain, "--classifier_scale=2"], "was given without a classifier"),
             ([plain, by, "--classifier_checkpoint=7"], "No checkpoint of step 7"),
             ([plain, by, "--labels=11"], "Unknown label '11'"),
@@ -295,14 +298,14 @@ def test_errors_are_one_line(runs):
         "train": [
             (
                 [*train_digits, "--config.loss.kind=cross_entropy"],
-                "model.name=unet draws images, and loss.kind=cross_entropy does not train that",
+                "model.name=unet is not a classifier, and loss.kind=cross_entropy",
             ),
             (
                 [
                     *(train_digits[0], "--config=configs/digits_classifier.py"),
                     "--config.loss.kind=simple",
                 ],
-                "model.name=noisy_classifier classifies images, and loss.kind=simple",
+                "model.name=noisy_classifier is a classifier, and loss.kind=simple",
             ),
             (
                 [*train_digits, "--config.sampling.classifier_checkpoint=3"],
@@ -325,12 +328,12 @@ def test_a_classifier_of_other_images_or_classes_is_refused(runs):
     config.sampling.classifier = str(runs / "classifier")
     guidance_models.load_guidance_models(Experiment.from_config(config))
     named = [str(i) for i in range(10)]
-    with pytest.raises(ValueError, match="calls class 2 2, and the run to be guided two"):
+    with pytest.raises(ValueError, match="names class 2 '2', and the guided run names it 'two'"):
         guidance_models.classes_of(config, ["0", "1", "two", *named[3:]])
     for field, value, message in (
-        ("data.resolution", 16, "has 8 for resolution, and the run to be guided 16"),
-        ("model.channels", 3, "has 1 for channels, and the run to be guided 3"),
-        ("model.num_classes", 5, "has 10 for classes, and the run to be guided 5"),
+        ("data.resolution", 16, "has 8 for resolution, and the guided run has 16"),
+        ("model.channels", 3, "has 1 for channels, and the guided run has 3"),
+        ("model.num_classes", 5, "has 10 for classes, and the guided run has 5"),
     ):
         other = config.copy_and_resolve_references()
         other.update_from_flattened_dict({field: value})

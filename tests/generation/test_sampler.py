@@ -96,17 +96,17 @@ def test_schedules_and_intervals_do_not_recompile_and_a_solver_does_once():
 
     _, images = programs(sampler)
     for rho, largest in [(7.0, 80.0), (3.0, 40.0)]:
-        count, other = programs(sampler, path=karras(4, largest, rho))
+        count, other = programs(sampler, sampling_schedule=karras(4, largest, rho))
         assert count == 0
         assert np.abs(other - images).max() > 1e-3
     sampler.settings = replace(sampler.settings, interval=(0.1, 2.0), rescale=0.7)
     assert programs(sampler)[0] == 0
-    assert programs(sampler, path=karras(5, 80.0, 7.0))[0] == 1
-    assert programs(sampler, path=karras(5, 40.0, 3.0))[0] == 0
+    assert programs(sampler, sampling_schedule=karras(5, 80.0, 7.0))[0] == 1
+    assert programs(sampler, sampling_schedule=karras(5, 40.0, 3.0))[0] == 0
     config.sampling.solver = "heun"
     heun = Sampler.from_experiment(Experiment.from_config(config), batch_size=8)
     assert programs(heun)[0] == 1
-    assert programs(heun, path=karras(4, 40.0, 3.0))[0] == 0
+    assert programs(heun, sampling_schedule=karras(4, 40.0, 3.0))[0] == 0
 
 
 def test_options_outside_the_solvers_are_refused(sampled):
@@ -126,7 +126,7 @@ def test_interpolated_c_noise_gives_the_same_samples(sampled):
     schedule = Experiment.from_config(config).schedule
     levels = schedule.sampling_schedule(10).levels
     sigma = (levels.sigma / levels.alpha)[:-1]
-    sampler._path = on_device(to_clean_image(schedule.at_sigma(sigma)))
+    sampler._sampling_schedule = on_device(to_clean_image(schedule.at_sigma(sigma)))
     by_sigma, _ = sampler(params, LABELS, seed=1)
     assert_allclose(by_sigma, by_chain, atol=1e-5)
 
@@ -154,10 +154,10 @@ def test_autoguidance_takes_a_model_of_another_schedule_and_parameterization():
     )
     # The weak model alone, on the same levels in its own scale, where x = x0 + sigma eps.
     alone = Sampler.from_experiment(Experiment.from_config(weak), batch_size=8)
-    levels = Experiment.from_config(config).sampling.path.levels
+    levels = Experiment.from_config(config).sampling.sampling_schedule.levels
     sigma = (levels.sigma / levels.alpha)[:-1]
     own = to_clean_image(Experiment.from_config(weak).schedule.at_sigma(sigma))
-    alone._path = on_device(own)
+    alone._sampling_schedule = on_device(own)
     unguided, _ = alone(weak_params, LABELS, seed=1, guidance_scale=0.0)
     # Both start from equal noise: sigma z there, noise z in the strong model's scale.
     assert_allclose(left, unguided, atol=2e-3 * np.abs(unguided).max())
@@ -189,7 +189,7 @@ def test_the_config_can_name_a_weaker_run(tmp_path, ordinary_promotion):
     config.label_dropout = 0.0
     Experiment.from_config(config)  # no null class is needed
     config.data.resolution = 16
-    with pytest.raises(ValueError, match="has 8 for resolution, and the run to be guided 16"):
+    with pytest.raises(ValueError, match="has 8 for resolution, and the guided run has 16"):
         Sampler.from_experiment(Experiment.from_config(config), batch_size=8)
     config.sampling.autoguidance_checkpoint = 7
     with pytest.raises(FileNotFoundError, match=r"sampling\.autoguidance=.*weak: .*7"):

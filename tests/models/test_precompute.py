@@ -50,7 +50,7 @@ def test_repeated_work_is_found():
 
 def test_the_loop_of_a_unet_repeats_nothing():
     config = tiny_config(model__width=16, model__blocks="res,conv,clsAtn", model__dtype="bfloat16")
-    found = loop_body.repeated(loop_body.sampler(config, 16, MOTION))
+    found = loop_body.repeated(loop_body.sampling_program(config, 16, MOTION))
     # For want of bfloat16 convolutions on a CPU the compiler itself, in no scope, widens kernels.
     assert [line for line in found if line.scope or line.opcode != "convert"] == []
 
@@ -76,7 +76,7 @@ def test_original_quirks_skip_the_idle_queries_and_keys_of_class_attention(quirk
 
 def test_a_deterministic_solver_skips_the_variance_head():
     config = tiny_config(model__blocks="res", sampling__solver="heun")
-    program = loop_body.parse(loop_body.sampler(config, 16))
+    program = loop_body.parse(loop_body.sampling_program(config, 16))
     scopes = [line.scope for lines in program.values() for line in lines]
     assert any("noise_head" in scope for scope in scopes)
     assert not any("variance_head" in scope for scope in scopes)
@@ -86,7 +86,7 @@ def test_the_loop_of_a_transformer_repeats_only_the_sum_of_embeddings_and_its_la
     config = tiny_transformer_config(
         sampling__solver="heun", sampling__guidance_low=0.1, model__dtype="bfloat16"
     )
-    found = loop_body.repeated(loop_body.sampler(config, 16, MOTION))
+    found = loop_body.repeated(loop_body.sampling_program(config, 16, MOTION))
     places = {re.split(r"DiT\.forward\)?/", line.scope)[-1].rpartition("/")[0] for line in found}
     assert {"block_0/modulation", "head_modulation"} <= places
     assert places <= {"", "jit(silu)", "block_0", "block_0/modulation", "head_modulation"}
