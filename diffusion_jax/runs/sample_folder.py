@@ -63,7 +63,7 @@ def sample_into(
     choice.check_count(len(chosen))
     out = out or next_folder(run.workdir / "generated")
     check_free(out)
-    if config.sampling.classifier and (chosen == classes).all():
+    if classes and config.sampling.classifier and (chosen == classes).all():
         raise ValueError(
             "--labels=none was given with a classifier, which can only guide to classes; name some"
         )
