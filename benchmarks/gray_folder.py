@@ -64,8 +64,8 @@ def main() -> None:
         distances = {int(row["checkpoint"]): float(row["FD"]) for row in csv.DictReader(file)}
     first, last = distances[FIRST], distances[_STEPS.value]
     (grid,) = (workdir / "samples").glob(f"*{_STEPS.value}.png")
-    with Image.open(grid) as picture:
-        print(f"{grid} has the mode {picture.mode}")
+    with Image.open(grid) as image:
+        print(f"{grid} has the mode {image.mode}")
     print(
         f"FD after {FIRST} steps {first:.3f}, after {_STEPS.value} {last:.3f}: {first / last:.1f}x"
     )

@@ -1,7 +1,7 @@
 """ADM's upsampler from 128x128 to 512x512 pixels, 308,835,270 parameters: 128_512_upsampler.pt.
 
 Diffusion Models Beat GANs (arXiv:2105.05233), section 5 and appendix I. It is trained on images and
-what they shrink to; a folder or tfds dataset of ImageNet is needed for that. FID and time of this
+their downscaled versions, which needs a folder or tfds dataset of ImageNet. FID and time of this
 implementation: not measured yet. The published model:
 
     python -m scripts.convert --from openai --config configs/adm_128_512.py \

@@ -4,7 +4,7 @@ A section holds the arguments of one constructor, which documents them: `model` 
 `diffusion_jax.models.UNet`, `schedule` of `schedules.make_schedule`, `optimizer` of
 `optimizers.adamw`. Whatever is chosen by name has its options in a section of that name, such as
 `sampling.ddim.eta`; `schema.add_options` adds these from the signatures, with their defaults. None
-stands for "off", or for a value that follows from others; such a field keeps its type.
+is "off", or a value that follows from others; such a field keeps its type.
 """
 
 from ml_collections import ConfigDict, FieldReference
@@ -17,7 +17,7 @@ from diffusion_jax.models.layers.block_chain import block_options
 def get_config() -> ConfigDict:
     config = ConfigDict()
 
-    # True computes as gmongaras/Diffusion_models_from_scratch does, its quirks included.
+    # True reproduces gmongaras/Diffusion_models_from_scratch, including its quirks.
     config.original_quirks = False
     config.seed = 0  # of parameters, noise, label dropout and the order of the data
 
@@ -54,8 +54,8 @@ def get_config() -> ConfigDict:
     config.data.crop = "center-crop"
     # random-resized-crop cuts from images with this shorter side; None: 5/4 of resolution.
     config.data.shorter_side = placeholder(int)
-    config.data.smallest_crop = 0.8  # random-resized-crop takes this part of the area at the least
-    config.data.flip = False  # mirror images at random, anew in each epoch
+    config.data.smallest_crop = 0.8  # smallest part of the area in random-resized-crop
+    config.data.flip = False  # mirror images at random, differently in each epoch
     config.data.drop_last = False  # True: no batch has images of two epochs; some are left out
     config.data.load_into_memory = False  # all at the start, instead of reading from disk
     config.data.threads = 4  # that read ahead
@@ -63,9 +63,11 @@ def get_config() -> ConfigDict:
     config.data.include = placeholder(str)  # patterns of images; None: all
     config.data.exclude = placeholder(str)  # patterns of images
     config.data.labels = "auto"  # or folders, parents, none
-    config.data.holdout = placeholder(str)  # images of split=heldout: 0.1, say, or patterns
+    config.data.holdout = placeholder(
+        str
+    )  # images of split=heldout: a part such as 0.1, or patterns
     config.data.convert = False  # transparent, CMYK, 16-bit and animated images; else an error
-    config.data.upright = False  # turn images as their EXIF entry says
+    config.data.upright = False  # rotate images by their EXIF orientation
     config.data.skip_broken = False  # leave out files that cannot be read; else an error
 
     config.model = ConfigDict()
@@ -74,10 +76,9 @@ def get_config() -> ConfigDict:
     config.model.channels = 3  # of the images: 1 is gray, 3 is RGB
     config.model.width = 128  # channels after the stem
     config.model.growth = 1  # each level has 2^growth times the channels of the one before
-    config.model.levels = 3  # how often the sides are halved
-    config.model.num_classes = FieldReference(
-        0
-    )  # 0: no classes; None: the number of classes of the data
+    config.model.levels = 3  # number of times the sides are halved
+    # 0: no classes; None: the number of classes of the data.
+    config.model.num_classes = FieldReference(0)
     config.model.time_dim = 512  # width of the embedding of the timestep
     config.model.label_dim = 512  # and of the class
     config.model.window = 16  # side of the squares of "atn", in pixels
@@ -87,7 +88,7 @@ def get_config() -> ConfigDict:
     # Sides of the maps whose blocks are computed again in the backward pass, such as (64, 32), to
     # save memory; on the command line --config.model.remat=64,32.
     config.model.remat = ()
-    # auto: standard if corrected, head with original_quirks; or standard, head, published, sin.
+    # auto: head with original_quirks, else standard; or standard, head, published, sin.
     config.model.time_embedding = "auto"
 
     config.model.options = block_options()  # of single blocks, such as options.conv.expansion
@@ -95,11 +96,11 @@ def get_config() -> ConfigDict:
     config.schedule = ConfigDict()
     config.schedule.name = "cosine"  # or linear, flow, edm, ...; see docs/choices.md
     config.schedule.num_steps = 1000  # of cosine and linear
-    config.schedule.first_timestep = 1  # what a network is told in their step 1: 1, or 0
-    config.schedule.rescale_timesteps = False  # it is told that times 1000 / num_steps
+    config.schedule.first_timestep = 1  # c_noise of their first step: 1, or 0
+    config.schedule.rescale_timesteps = False  # multiply c_noise by 1000 / num_steps
 
     config.timesteps = ConfigDict()
-    config.timesteps.name = "uniform"  # or loss_second_moment: which levels training draws
+    config.timesteps.name = "uniform"  # distribution of timesteps; or loss_second_moment
 
     config.loss = ConfigDict()
     config.loss.kind = "hybrid"  # or simple, vlb, ...; see docs/choices.md
@@ -120,7 +121,7 @@ def get_config() -> ConfigDict:
     config.optimizer.weight_decay = 0.01  # of AdamW; 0 is Adam
     config.optimizer.clip_norm = placeholder(float)  # largest gradient norm; None: no clipping
 
-    # How sample grids are drawn during training, and what the sampling script does by default.
+    # Settings of sample grids during training, and defaults of sampling.
     config.sampling = ConfigDict()
     config.sampling.solver = "ddim"  # or heun, dpmpp_2m, ...; see docs/choices.md
     config.sampling.steps = 100  # of spacings without a number of their own (sections, list)
@@ -149,9 +150,9 @@ def get_config() -> ConfigDict:
     config.early_sample_minutes = placeholder(float)
     config.checkpoint_every = 10_000  # steps
     config.keep_latest = 3  # checkpoints
-    config.keep_every = placeholder(int)  # checkpoints of its multiples are kept for ever
-    config.max_nan_steps = 3  # steps in a row that are not finite; after so many a run stops
-    # Then it goes on from the state of the newest checkpoint instead, once from each.
+    config.keep_every = placeholder(int)  # checkpoints at its multiples are always kept
+    config.max_nan_steps = 3  # consecutive non-finite steps after which a run stops
+    # Resume from the newest checkpoint instead of stopping, once from each checkpoint.
     config.roll_back = False
     add_options(config)
     return config.lock()

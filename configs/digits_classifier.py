@@ -1,6 +1,6 @@
-"""A classifier of noisy digits, which guides a model that was trained without their classes.
+"""A classifier of noisy digits, which guides an unconditional model.
 
-GuidanceModels by the gradient of log p(digit given noisy image); see docs/solvers.md.
+Guidance is by the gradient of log p(digit given noisy image); see docs/solvers.md.
 
     python -m scripts.train --config configs/digits_unconditional.py --workdir runs/unconditional
     python -m scripts.train --config configs/digits_classifier.py --workdir runs/classifier

@@ -1,6 +1,6 @@
-"""The digits without their classes: nobody tells the model what to draw.
+"""The digits without their classes: an unconditional model.
 
-Blocks: res, chnAtn. It can be asked for a digit through `digits_classifier.py`:
+Blocks: res, chnAtn. `digits_classifier.py` can guide it to a digit:
 
     python -m scripts.train --config configs/digits_unconditional.py --workdir runs/unconditional
 """

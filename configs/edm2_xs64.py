@@ -5,8 +5,8 @@ G, with its settings for this resolution. FID and time of this implementation: n
 
     python -m scripts.train --config configs/edm2_xs64.py --workdir runs/edm2_xs64
 
-Averages of a power function's profile, of the widths 0.05 and 0.1, are kept in 16 checkpoints. One
-of any other width can be made of them afterwards:
+Power-function EMAs of the widths 0.05 and 0.1 are kept in 16 checkpoints. An EMA of any other width
+can be reconstructed from them:
 
     python -m scripts.average --workdir runs/edm2_xs64 --sigma_rel 0.07 --out runs/edm2_xs64_007
 """

@@ -1,7 +1,7 @@
 """EDM on ImageNet 64x64: ADM's U-Net under EDM's preconditioning, 295,899,267 parameters.
 
 Elucidating the Design Space of Diffusion-Based Generative Models (arXiv:2206.00364), with its
-published settings: batches of 4,096, 2,500 million images, an average with a half-life of 50
+published settings: batches of 4,096, 2,500 million images, an EMA with a half-life of 50
 million, and Heun's method with churn. Published FID: 1.36 with 256 steps, as below. FID and time of
 this implementation: not measured yet. The published model:
 

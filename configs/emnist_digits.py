@@ -1,7 +1,7 @@
 """Handwritten digits, EMNIST, 28x28: `emnist_letters.py` with ten classes.
 
 17,985,346 parameters, 3,000 steps as in nice-diffusion. Its own model of digits was trained and
-drawn without a null class, 17,985,090 parameters: --config.model.learned_null=False
+sampled without a null class, 17,985,090 parameters: --config.model.learned_null=False
 --config.label_dropout=0 --config.sampling.guidance=0. Time and score: not measured yet.
 
     python -m scripts.train --config configs/emnist_digits.py --workdir runs/emnist_digits

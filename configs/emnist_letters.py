@@ -1,8 +1,8 @@
 """Handwritten letters, EMNIST, 28x28: nice-diffusion's model of 17,989,442 parameters.
 
 ADM's U-Net with 26 classes and a null class that has an embedding of its own
-(github.com/edogariu/nice-diffusion). 20,000 steps as there. Labels are dropped for each image by
-itself; there, for a whole batch. Time and score: not measured yet.
+(github.com/edogariu/nice-diffusion). 20,000 steps as there. Labels are dropped for each image
+separately; there, for a whole batch. Time and score: not measured yet.
 
     python -m scripts.data tfds --name emnist/letters
     python -m scripts.train --config configs/emnist_letters.py --workdir runs/emnist_letters

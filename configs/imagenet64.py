@@ -1,8 +1,8 @@
-"""What the five ImageNet 64x64 experiments share: the published hyper-parameters of
-gmongaras/Diffusion_models_from_scratch, with an average of the parameters on top.
+"""Base of the five ImageNet 64x64 experiments, with published hyperparameters.
 
-Needs the tfds dataset imagenet_resized/64x64, prepared as array_record. Blocks: res, clsAtn, chnAtn
-(what `res.py` trains).
+The hyperparameters are those of gmongaras/Diffusion_models_from_scratch, with an EMA of the
+parameters added. It needs the tfds dataset imagenet_resized/64x64, prepared as array_record.
+Blocks: res, clsAtn, chnAtn, as in `res.py`.
 """
 
 from ml_collections import ConfigDict

@@ -1,9 +1,9 @@
-"""Landscape pictures, 64x64, without classes, as MyDiffusionModel trains them.
+"""Landscape photographs, 64x64, without classes, as in MyDiffusionModel.
 
 A U-Net with self-attention of 23,332,739 parameters (github.com/Lionelding/MyDiffusionModel), with
-its linear schedule, optimizer, average and ancestral sampler. Noise is Gaussian, as in the paper;
-that program's is uniform. A folder of pictures is needed (Kaggle's "Landscape Gallery", say).
-45,000 steps are its 500 epochs of 4,319 pictures. Time and score: not measured yet.
+its linear schedule, optimizer, EMA and ancestral sampler. Noise is Gaussian, as in the paper;
+that program's is uniform. A folder of images is needed (Kaggle's "Landscape Gallery", for example).
+45,000 steps are its 500 epochs of 4,319 images. Time and score: not measured yet.
 
     python -m scripts.train --config configs/landscape64.py --workdir runs/landscape64 \
         --config.data.name=folder:$HOME/landscapes

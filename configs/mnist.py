@@ -4,9 +4,9 @@
     python -m scripts.train --config configs/mnist.py --workdir runs/mnist
 
 888,689 parameters. 3,000 steps are 15 minutes at 105 images/s, on two cores of an AMD EPYC, besides
-the grids; on a GPU: not measured. 599 of 600 digits that it draws are recognized as what was asked
-for, by a support vector machine that is right in 96.9 % of real digits. diffusion_jax.load("mnist")
-is this model.
+the grids; on a GPU: not measured. 599 of 600 sampled digits are recognized as their labels by a
+support vector machine with an accuracy of 96.9 % on real digits. diffusion_jax.load("mnist") is
+this model.
 """
 
 from ml_collections import ConfigDict

@@ -1,9 +1,9 @@
-"""Gray slices of brains, 64x64, as the OASIS system of the PatternFlow collection trains them.
+"""Gray slices of brains, 64x64, as in the OASIS system of the PatternFlow collection.
 
 A plain U-Net of 31,140,577 parameters (s4583222_Solution in shakes76/PatternFlow), a chain of 600
 steps and the absolute error. Its norms are group norms here, which do not depend on the other
-images of a batch; batch norm has as many parameters. --config.model.channels=3 has the images in
-RGB, as that program does. A folder with the PNGs of OASIS is needed; segmentations (seg in their
+images of a batch; batch norm has as many parameters. --config.model.channels=3 reads the images
+in RGB, as that program does. A folder with the PNGs of OASIS is needed; segmentations (seg in their
 names) are left out. 36,285 steps are its 205 epochs. Time and score: not measured yet.
 
     python -m scripts.train --config configs/oasis64.py --workdir runs/oasis64 \

@@ -1,4 +1,4 @@
-"""The config that a run was last started with. `scripts.train` takes it where --config is missing.
+"""The config that a run was last started with. `scripts.train` uses it without --config.
 
 python -m scripts.train --workdir runs/imported --config.steps=700000
 """

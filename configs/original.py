@@ -1,7 +1,7 @@
 """Res-Res on ImageNet 64x64 with network, schedule, loss and optimizer of the original.
 
 Blocks of each level: res, res, clsAtn, chnAtn. All is as in gmongaras/Diffusion_models_from_scratch
-since May 2024, quirks included, but for the average of the parameters, which is added, and the
+since May 2024, quirks included, except for the EMA of the parameters, which is added, and the
 sampler, which is `ddim`. Imported checkpoints start from this config; for a new model `res_res.py`
 is the better choice. Time and FID: not measured yet.
 

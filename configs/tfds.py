@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from configs import base
 
-# Side and channels of the images, classes, whether a mirrored image is still one of its class.
+# Side and channels of the images, classes, True if a mirrored image keeps its class.
 DATASETS = {
     "cifar10": (32, 3, 10, True),
     "mnist": (28, 1, 10, False),
@@ -21,7 +21,7 @@ DATASETS = {
 
 def get_config(name: str = "cifar10") -> ConfigDict:
     if name not in DATASETS:
-        raise ValueError(f"Unknown dataset {name!r}; configs/tfds.py knows: {', '.join(DATASETS)}")
+        raise ValueError(f"Unknown dataset {name!r}; known: {', '.join(DATASETS)}")
     config = base.get_config()
     resolution, channels, classes, flip = DATASETS[name]
     config.data.name = f"tfds:{name}"

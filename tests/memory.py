@@ -17,7 +17,7 @@ def at_most(bound):
 
 
 def _reset():
-    """Resets the peak, and returns the memory of the process now."""
+    """Resets the peak, and returns the current memory of the process."""
     Path("/proc/self/clear_refs").write_text("5")
     return _status("VmRSS")
 

@@ -101,7 +101,7 @@ def network(class_name, arguments, tensors, names):
 
 
 def storage_bytes(array, names):
-    """What `torch.save` wrote of a storage before PyTorch 1.6."""
+    """Returns a storage in the format of `torch.save` before PyTorch 1.6."""
     file = io.BytesIO()
     about = {"protocol_version": 1001, "little_endian": True, "type_sizes": {"int": 4}}
     for part in (0x1950A86A20F9469CFC6C, 1001, about):

@@ -35,10 +35,10 @@ from diffusion_jax.training import metrics as step_metrics
 
 
 def run_case(micro_batches: int, shard_state: bool) -> dict[str, np.ndarray]:
-    """Three steps, and images of the first parameters: all results by name."""
+    """Returns the results of three steps, and samples of the initial parameters, by name."""
     # A large epsilon: otherwise Adam divides rounding errors by gradients that are nearly 0.
     config = tiny_config(
-        model__time_embedding="published",  # which listens to the place in the batch
+        model__time_embedding="published",  # depends on the place in the batch
         micro_batches=micro_batches,
         shard_state=shard_state,
         ema__name="power",
@@ -53,8 +53,8 @@ def run_case(micro_batches: int, shard_state: bool) -> dict[str, np.ndarray]:
     sharding = make_sharding(Experiment.from_config(config))
     state = sharding.init(lambda: init_experiment(Experiment.from_config(config)))
     # Before training, from parameters that are the same to the last bit.
-    generator = Sampler.from_experiment(Experiment.from_config(config), batch_size=8)
-    images, _ = generator(sharding.ema_params(state), np.arange(16, dtype=np.int32) % 11, seed=3)
+    sampler = Sampler.from_experiment(Experiment.from_config(config), batch_size=8)
+    images, _ = sampler(sharding.ema_params(state), np.arange(16, dtype=np.int32) % 11, seed=3)
     step = compile_step(Experiment.from_config(config), sharding)
     data = batches(
         datasets.open_source(config),

@@ -25,9 +25,10 @@ SCHEDULES = ("linear", "squaredcos_cap_v2")
 
 @dataclass(frozen=True)
 class Golden:
-    """What a scheduler did. c_noises, sigmas: (levels,). states: (levels, *SHAPE).
+    """A trajectory of a scheduler.
 
-    noises: those that its steps drew, (at least steps, *SHAPE).
+    c_noises, sigmas: (levels,). states: (levels, *SHAPE). noises: the noise of its steps, (at least
+    steps, *SHAPE).
     """
 
     c_noises: np.ndarray

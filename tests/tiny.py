@@ -17,7 +17,7 @@ def train(config: ConfigDict, workdir: Path) -> TrainState:
 
 
 def tiny_config(**changes) -> ConfigDict:
-    """changes: fields of the config, with __ for the dot (model__width=8)."""
+    """Returns a tiny config. changes: fields, with __ for the dot (model__width=8)."""
     config = digits.get_config()
     config.model.width = 8
     config.model.blocks = "res,chnAtn"
@@ -40,7 +40,7 @@ def tiny_config(**changes) -> ConfigDict:
 
 
 def tiny_transformer_config(**changes) -> ConfigDict:
-    """The same with a network that compiles in a fifth of the time, and learns a variance, too."""
+    """Returns a config whose network compiles in a fifth of the time and learns the variance."""
     config = tiny_config()
     config.model = model_section(
         "dit",

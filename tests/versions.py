@@ -3,9 +3,8 @@
     python tests/versions.py oldest --python python3.11 [--folder FOLDER] [-- ARGUMENTS OF PYTEST]
     python tests/versions.py newest --python python3.13 [--folder FOLDER] [-- ARGUMENTS OF PYTEST]
 
-It makes a virtual environment in FOLDER, where a repetition finds it again. Our own calls of what a
-package is about to drop fail: pyproject.toml makes their DeprecationWarnings errors. The exit code
-is pytest's.
+The virtual environment in FOLDER is reused by the next call. pyproject.toml turns
+DeprecationWarnings of this project's calls into errors. The exit code is pytest's.
 """
 
 import argparse
@@ -45,7 +44,7 @@ def main() -> int:
 
 
 def oldest(requirements: str) -> list[str]:
-    """The first version of each package that the requirements allow, pinned."""
+    """Pins the first version of each package that the requirements allow."""
     pattern = re.compile(r"^([A-Za-z0-9_-]+)[>=]=([0-9.]+)", re.M)
     return [f"{name}=={version}" for name, version in pattern.findall(requirements)]
 

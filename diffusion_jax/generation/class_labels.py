@@ -108,8 +108,8 @@ def captions(labels: Int[np.ndarray, "count"], num_classes: int, names: Sequence
     if not num_classes or (labels == num_classes).all():
         return []
     present = np.unique(labels).tolist()
-    shown = {i: fonts.drawable(class_name(i, num_classes, names), str(i)) for i in present}
-    return [shown[label] for label in labels.tolist()]
+    names_by_label = {i: fonts.drawable(class_name(i, num_classes, names), str(i)) for i in present}
+    return [names_by_label[label] for label in labels.tolist()]
 
 
 def _tables(names: Sequence[str]) -> list[dict[str, list[int]]]:

@@ -62,8 +62,8 @@ class OutputOptions:
         film_of: Some of `FILM_OF`: the states, the predictions, or both.
         frames: Frames of a film; None for 50 in an animation and 10 in a strip.
         columns: Columns of a grid; None for about a square.
-        upscale: Enlarges images in pictures, but not in the npz; see `make_upscaler`.
-        captions: True to show class names in pictures.
+        upscale: Enlarges images in PNG files, but not in the npz; see `make_upscaler`.
+        captions: True to show class names in image files.
 
     Raises:
         ValueError: A kind of file or of film is unknown.
@@ -128,9 +128,9 @@ def note(name: str, count: int) -> str:
 
 
 def _grid(options: OutputOptions, path: Path, samples: Samples) -> None:
-    shown = samples.first(min(samples.count, LARGEST_GRID))
-    captions, columns = _captions(options, samples, len(shown)), _columns(options, len(shown))
-    images.save_png(path, captioned_grid(options.upscale(shown), captions, columns))
+    first = samples.first(min(samples.count, LARGEST_GRID))
+    captions, columns = _captions(options, samples, len(first)), _columns(options, len(first))
+    images.save_png(path, captioned_grid(options.upscale(first), captions, columns))
 
 
 def _pngs(options: OutputOptions, path: Path, samples: Samples) -> None:
@@ -157,8 +157,8 @@ def _animation(
 def _strip(options: OutputOptions, of: str, path: Path, samples: Samples) -> None:
     captions = _captions(options, samples, samples.count)
     columns = options.frames or IN_STRIP
-    picture = films.strip(options.upscale(samples.films[of]), captions, columns)
-    images.save_png(path, picture)
+    strip = films.strip(options.upscale(samples.films[of]), captions, columns)
+    images.save_png(path, strip)
 
 
 def _captions(options: OutputOptions, samples: Samples, count: int) -> list[str]:

@@ -62,7 +62,7 @@ def make_upscaler(
             f"--upscale={factor} was given, but the network {name} enlarges {FACTOR} times; leave "
             "--upscale out"
         )
-    if jax.process_count() > 1:  # one process writes the pictures
+    if jax.process_count() > 1:  # one process writes the images
         raise ValueError(
             f"--upscaler={name} is a network, which enlarges in a single process, and "
             f"{jax.process_count()} were started; choose nearest or lanczos"

@@ -19,7 +19,7 @@ from diffusion_jax.generation.class_labels import captions
 from diffusion_jax.images import Picture, Uint8Images, grid
 from diffusion_jax.pictures.captions import captioned
 
-SHOWN = 8  # classes of a picture of examples
+GRID_CLASSES = 8  # classes in a grid of examples
 # Fields of config.data that belong to the order of the examples, and not to the source.
 OF_THE_PIPELINE = ("flip", "drop_last", "smallest_crop", "threads")
 
@@ -36,7 +36,7 @@ def open_source(config: ConfigDict) -> Source:
     if shape not in (wanted, (0, 0, model.channels)):
         raise ValueError(
             f"{data.name} has images of (height, width, channels) = {shape}, but data.resolution "
-            f"and model.channels say {wanted}"
+            f"and model.channels need {wanted}"
         )
     check_size(len(source), config.batch_size, drop_last=data.drop_last)
     return source
@@ -95,7 +95,7 @@ def read_squares(config: ConfigDict, source: Source, indices: np.ndarray) -> np.
 
 @dataclass(frozen=True)
 class Dataset:
-    """A source of images. read: from indices to images. provenance: what they are and how cut."""
+    """A source of images. read: indices -> images. provenance: origin and crop, for JSON."""
 
     source: Source
     read: Callable[[Int[np.ndarray, "batch"]], Uint8Images]
@@ -103,7 +103,7 @@ class Dataset:
 
 
 def of_config(config: ConfigDict) -> Dataset:
-    """The training data of a config; images that training crops at random are cropped once."""
+    """Returns the training data of a config; random crops are the same at each read."""
     config = resolve_experiment(config).config
     source = open_source(config)
     provenance = source.description.provenance()
@@ -115,14 +115,14 @@ def of_config(config: ConfigDict) -> Dataset:
 
 
 def of_name(name: str, *, split: str | None, data_dir: str | None) -> Dataset:
-    """The dataset `name`, as in config.data.name, in its own size.
+    """Returns the dataset `name`, as in config.data.name, in its own size.
 
     split: None is the training split. Raises ValueError for folders, whose images have any size.
     """
     if name.startswith("folder:"):
         raise ValueError(
             f"A folder needs a size; give it as --config configs/folder.py "
-            f"--config.data.name={name} --config.data.resolution=64, say"
+            f"--config.data.name={name} --config.data.resolution=64, for example"
         )
     split = split or ("all" if name == "digits" else "train")
     source = make_source(name, split=split, data_dir=data_dir)
@@ -134,9 +134,9 @@ def of_name(name: str, *, split: str | None, data_dir: str | None) -> Dataset:
 
 
 def examples(dataset: Dataset) -> Picture:
-    """A grid of rows of eight: a captioned row of each of some classes, or eight alike."""
+    """Returns a grid of examples: a captioned row for each of some classes, or eight rows."""
     source, names = dataset.source, list(dataset.source.class_names)
-    rows = np.unique(np.linspace(0, max(0, len(names) - 1), SHOWN).astype(int))
+    rows = np.unique(np.linspace(0, max(0, len(names) - 1), GRID_CLASSES).astype(int))
     chosen = [np.flatnonzero(source.labels == label)[:8] for label in rows]
     if not names:
         chosen = list(np.linspace(0, len(source) - 1, 64).astype(int).reshape(8, 8))
@@ -145,5 +145,7 @@ def examples(dataset: Dataset) -> Picture:
     for row, places in enumerate(chosen):
         if len(places):
             cells[row, : len(places)] = dataset.read(places)
-    picture = grid(cells.reshape(-1, *shape), 8, upscale=max(1, 32 // shape[0]))
-    return captioned(picture, captions(rows, len(names), names)) if names else picture
+    examples_grid = grid(cells.reshape(-1, *shape), 8, upscale=max(1, 32 // shape[0]))
+    if not names:
+        return examples_grid
+    return captioned(examples_grid, captions(rows, len(names), names))

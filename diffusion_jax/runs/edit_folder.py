@@ -133,10 +133,10 @@ def _inversion(
     reconstructed = editor.reconstruct(noise, of_images)
     error = np.sqrt(np.mean((reconstructed - x0) ** 2, axis=(1, 2, 3)))
     # Black and white are three standard deviations.
-    shown = noise / np.float32(3 * editor.sampler.sampling_schedule.start_std)
+    visible = noise / np.float32(3 * editor.sampler.sampling_schedule.start_std)
     columns = {
         "image": pixels,
-        "noise": edits.run.gallery(shown, experiment),
+        "noise": edits.run.gallery(visible, experiment),
         "reconstructed": edits.run.gallery(reconstructed, experiment),
     }
     return Comparison(columns, ["reconstructed"], {"noise": noise, "error": error})

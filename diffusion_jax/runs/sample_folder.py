@@ -45,8 +45,8 @@ def sample_into(
 
     Args:
         experiment: of the run, with the settings of sampling.
-        out: the folder, or None for a new one in the workdir. If it holds images of a call with
-            the same arguments that was stopped, this one resumes it, and writes the same files.
+        out: the folder, or None for a new one in the workdir. An interrupted call with the same
+            arguments is resumed, with the same files.
         labels, count: see `class_labels.parse_labels`.
         batch_size: on all devices.
 
@@ -84,7 +84,7 @@ def sample_into(
     }
     settings |= guidance_models.digests(sampler.guide_params)
 
-    def draw(first: int, number: int) -> dict[str, np.ndarray]:
+    def sample(first: int, number: int) -> dict[str, np.ndarray]:
         rows = chosen[first : first + number]
         pixels, film = run.draw(sampler, experiment, rows, seed=seed, start=first)
         arrays = {"images": pixels}
@@ -96,18 +96,18 @@ def sample_into(
     left = sum(map(shards.images_in, shards.missing()))
     writes = jax.process_index() == 0
     with progress(len(chosen), len(chosen) - left) as advance:
-        shards.fill(draw, advance, write=writes)
+        shards.fill(sample, advance, write=writes)
     if not writes:
         return {}
     # A film's images are few, and in one shard.
     films = {of: next(shards.blocks(f"film_{of}")) for of in choice.film_of} if frames else {}
     captions = class_labels.captions(chosen, classes, names)
-    drawn = outputs.Samples(lambda: shards.blocks("images"), chosen, captions, films)
+    samples = outputs.Samples(lambda: shards.blocks("images"), chosen, captions, films)
     written = {}
     for name, write in outputs.writers(choice).items():
         if not (out / name).exists():
-            write(shards.folder / name, drawn)
+            write(shards.folder / name, samples)
             (shards.folder / name).replace(out / name)
-        written[out / name] = outputs.note(name, drawn.count)
+        written[out / name] = outputs.note(name, samples.count)
     shards.finish()
     return written

@@ -128,7 +128,7 @@ class Reporter:
         if not self.write:
             return
         path = self._sample_grid_file(step)
-        with self._warning("pictures"):
+        with self._warning("sample grids"):
             path.parent.mkdir(parents=True, exist_ok=True)
             with atomic.replacing(path) as partial:
                 images.save_png(partial, grid)

@@ -56,7 +56,7 @@ def learning_rate_schedule(
     if decay != "constant" and not warmup_steps < decay_steps:
         raise ValueError(
             f"warmup_steps={warmup_steps} must be less than decay_steps={decay_steps}, which is "
-            "the number of steps unless given; set warmup_steps=0, say"
+            "the number of steps unless given; set warmup_steps=0, for example"
         )
     if decay == "constant" and not warmup_steps:
         return optax.constant_schedule(learning_rate)

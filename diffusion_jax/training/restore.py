@@ -71,5 +71,5 @@ def _set_aside(checkpoints: Checkpoints, step: int, error: DamagedCheckpoint, go
     aside = checkpoints.set_aside(step)
     return (
         f"The checkpoint {error.path} is damaged ({error.reason}) and was renamed to {aside.name}; "
-        f"going on from that of step {good}"
+        f"resuming from the checkpoint of step {good}"
     )

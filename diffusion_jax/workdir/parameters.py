@@ -1,4 +1,4 @@
-"""A trained network, and its parameters."""
+"""Parameters of a trained network, from the checkpoints of a run."""
 
 import hashlib
 from collections.abc import Sequence
@@ -20,20 +20,24 @@ from diffusion_jax.workdir.layout import CHECKPOINTS, PRETRAINED, resolve_workdi
 def load_params(
     workdir: Path, experiment: Experiment, *, checkpoint: int | None = None, ema: bool = True
 ) -> tuple[int, PyTree]:
-    """(step, parameters) of one checkpoint of a run, on every device.
+    """Loads (step, parameters) of one checkpoint of a run, on every device.
 
-    workdir: or the name of a model that comes with the package, which has one checkpoint, of
-    averaged parameters. checkpoint: its step; None is the newest. ema: the averaged parameters, or
-    else the raw ones. Raises FileNotFoundError if there is none, ValueError if it is not of the
-    experiment's model.
+    Args:
+        workdir: of the run, or the name of a packaged model, which has EMA parameters alone.
+        experiment: of the run.
+        checkpoint: its step; None for the newest.
+        ema: True for the EMA parameters, False for the raw ones.
+
+    Raises:
+        FileNotFoundError: if there is no such checkpoint.
+        ValueError: if it is of another model.
     """
     resolution = experiment.config.data.resolution
     like = jax.eval_shape(lambda: init_params(experiment.model, 0, resolution))
     if _is_pretrained(workdir):
         if not ema:
             raise ValueError(
-                f"{workdir} comes with the package, with its averaged parameters alone: there are "
-                "no raw ones"
+                f"{workdir} is a packaged model with EMA parameters alone; leave out the raw ones"
             )
         step = find_steps(workdir, [] if checkpoint is None else [checkpoint])[0]
         params = pretrained.read_params(resolve_workdir(workdir), like)
@@ -44,9 +48,9 @@ def load_params(
 
 
 def find_steps(workdir: Path, wanted: Sequence[int] | Literal["all"] = ()) -> list[int]:
-    """The steps of a run's checkpoints: those that are wanted, all, or the newest if none is named.
+    """Returns steps of a run's checkpoints: the wanted ones, all, or the newest by default.
 
-    workdir: see `load_params`. Raises FileNotFoundError if one of them is missing.
+    workdir: see `load_params`. Raises FileNotFoundError if one is missing.
     """
     if _is_pretrained(workdir):
         steps = [pretrained.read_step(resolve_workdir(workdir))]
@@ -68,7 +72,7 @@ def _is_pretrained(workdir: Path) -> bool:
 
 
 def digest(params: PyTree) -> str:
-    """SHA-256 of the parameters; a workdir may hold different runs at different times."""
+    """Computes the SHA-256 of the parameters, which identifies them in results."""
     total = hashlib.sha256()
     for leaf in jax.tree.leaves(jax.device_get(params)):
         total.update(np.ascontiguousarray(leaf))

@@ -69,7 +69,7 @@ def test_one_switch_for_model_and_schedule():
 
 
 def test_warm_up_and_decay_follow_the_steps_unless_they_are_given():
-    """Of a stored config, too, that is resumed with more steps."""
+    """Also holds for a stored config that is resumed with more steps."""
     config = tiny_config(
         steps=40, optimizer__warmup_steps=None, optimizer__decay="cosine", optimizer__b1=0.8
     )

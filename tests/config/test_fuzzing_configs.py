@@ -192,7 +192,7 @@ def check_batches(config, source):
 
 
 def refused(config) -> bool:
-    """Whether it is refused, in one line that a terminal shows as it is."""
+    """True if the config is refused, in one printable line."""
     try:
         Experiment.from_config(config)
         parallel.check_batch_size(config.batch_size, config.micro_batches)

@@ -1,4 +1,4 @@
-"""What a network estimates, and how much its errors count."""
+"""Parameterizations: targets of the network, and weights of its errors."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Which steps training draws."""
+"""Distributions of timesteps in training."""
 
 from collections import defaultdict, deque
 from dataclasses import replace

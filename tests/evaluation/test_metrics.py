@@ -76,7 +76,7 @@ def test_frechet_distance_is_that_of_the_matrix_root(rank):
 
 
 def test_frechet_distance_of_close_singular_covariances():
-    """Of fewer images than features, against the singular values of the images themselves."""
+    """Compares covariances of fewer images than features with singular values of the images."""
     generator = np.random.default_rng(0)
     one = generator.standard_normal((20, 60))
     two = one + 0.01 * generator.standard_normal((20, 60))

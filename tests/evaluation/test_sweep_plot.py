@@ -27,7 +27,7 @@ def solver_rows(**lists):
 
 
 def drawn(rows, x=None):
-    """What the picture shows: the labels of its axes, and points and error bars of each line."""
+    """Returns the labels of the axes, and the points and error bars of each line."""
     figure = sweep_plot.figure(rows, SETTINGS, "FD", x)
     (axes,) = figure.axes
     bars, labels = axes.get_legend_handles_labels()

@@ -1,9 +1,9 @@
-"""Runs on small file systems that are full at different moments; needs the right to mount.
+"""Runs on small file systems that fill up at different moments; mounting needs root.
 
     PYTHONPATH=tests python -m reliability.full_disk
 
-Prints a row of the table in docs/reliability.md. Half of the levels are tried without the look at
-the free space, so that the failure is one of writing, at any moment.
+Prints a row of the table in docs/reliability.md. Half of the levels are tried without the check of
+the free space, so that a write fails at any moment.
 """
 
 import os
@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-# Of the file system, in kB; the state has 2.6 MB, and an uncompressed checkpoint about as much.
+# Sizes of the file system in kB; the state has 2.6 MB, an uncompressed checkpoint about as much.
 LEVELS = (8, 16, 24, 40, 80, 400, 1000, 1500, 2500, 3500, 5000, 7000)
 BLIND = """
 import sys
@@ -33,7 +33,7 @@ OPTIONS = [
 
 
 def train(workdir, *, blind):
-    """The finished process of eight steps with four checkpoints."""
+    """Trains eight steps with four checkpoints; returns the finished process."""
     start = ["-c", BLIND] if blind else ["-m", "scripts.train"]
     command = [sys.executable, *start, "--config=configs/digits_dit.py", f"--workdir={workdir}"]
     return subprocess.run(
@@ -47,7 +47,7 @@ def train(workdir, *, blind):
 
 
 def survives(folder, kilobytes, *, blind):
-    """Whether a full disk gives one line, and the same command goes on when there is room."""
+    """True if a full disk gives one line, and the same command resumes once there is room."""
     mount = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(folder)]
     subprocess.run(mount, check=True)
     try:
@@ -66,7 +66,7 @@ def survives(folder, kilobytes, *, blind):
 
 
 def main():
-    """Prints the row; returns how many levels were not survived."""
+    """Prints the row; returns the number of levels that were not survived."""
     kept = 0
     with tempfile.TemporaryDirectory() as folder:
         for number, level in enumerate(LEVELS):

@@ -1,6 +1,6 @@
 """Damages a file of every kind at random, many times, and reads it.
 
-Prints what there was of each kind, and the row of the table in docs/reliability.md.
+Prints the results of each kind, and the row of the table in docs/reliability.md.
 """
 
 import logging
@@ -12,7 +12,10 @@ import fuzzing
 
 
 def main(count: int = 2000, seed: int = 1) -> tuple[int, list[str]]:
-    """(files read, what was neither read nor refused in one line). count: of each kind."""
+    """Returns (number of files tried, files neither read nor refused in one line).
+
+    count: files of each kind.
+    """
     logging.disable(logging.CRITICAL)
     refused, read, wrong, kinds = 0, 0, [], 0
     with tempfile.TemporaryDirectory() as temporary:

@@ -1,4 +1,4 @@
-"""Kills a run at random moments, and compares it with one that was left alone.
+"""Kills a run at random moments, and compares it with an uninterrupted one.
 
 Prints the row of the table in docs/reliability.md.
 """
@@ -17,19 +17,19 @@ from diffusion_jax.runs.train import init_experiment
 from diffusion_jax.training.checkpoints import Checkpoints
 from diffusion_jax.workdir.config import load_config
 from diffusion_jax.workdir.layout import CHECKPOINTS
-from reliability.runs import Run, left_behind
+from reliability.runs import Run, results_of
 
 CHANGES = {"checkpoint_every": 20, "sample_every": 30, "log_every": 7, "steps": 4000}
 WITHIN = 6.0  # seconds from the start of training, which compiles in about half of them
 
 
 def main(kills: int = 30, seed: int = 0) -> int:
-    """Returns the number of differences to the run that was left alone."""
+    """Returns the number of differences from the uninterrupted run."""
     generator, done = random.Random(seed), 0
     with tempfile.TemporaryDirectory() as folder:
         whole, killed = Path(folder) / "whole", Path(folder) / "killed"
         run = Run(whole, 1, CHANGES)
-        assert run.end(600)[0] == [0], run.said(0)
+        assert run.end(600)[0] == [0], run.output(0)
         for _ in range(kills):
             run = Run(killed, 1, CHANGES)
             run.wait_until_training()
@@ -38,7 +38,7 @@ def main(kills: int = 30, seed: int = 0) -> int:
             done += run.end()[0] == [-signal.SIGKILL]
             print(f"kill {done}: {_newest(killed)} steps saved", flush=True)
         run = Run(killed, 1, CHANGES)
-        assert run.end(600)[0] == [0], run.said(0)
+        assert run.end(600)[0] == [0], run.output(0)
         lost = _differences(whole, killed)
     survived = 0 if lost else done
     print(f"| a kill (SIGKILL) at a random moment of training | {done} | {survived} | {lost} |")
@@ -51,8 +51,8 @@ def _newest(workdir: Path) -> int:
 
 
 def _differences(one: Path, other: Path) -> int:
-    """In how many of metrics, pictures, what checkpoints say, and the last state they differ."""
-    parts = zip(left_behind(one), left_behind(other))
+    """Counts the differences in metrics, sample grids, checkpoint metadata and the last state."""
+    parts = zip(results_of(one), results_of(other))
     return sum(a != b for a, b in parts) + (not _same(_last_state(one), _last_state(other)))
 
 

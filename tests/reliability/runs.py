@@ -30,7 +30,7 @@ SMALL = {
 
 
 class Run:
-    """The script, started in one or more processes; their output is kept beside the workdir.
+    """The training script, in one or more processes; their output is kept beside the workdir.
 
     changes: fields of the config.
     """
@@ -57,20 +57,20 @@ class Run:
         ]
 
     def wait_until_training(self) -> None:
-        """Until process 0 is in `train`, where it hears signals."""
+        """Waits until process 0 is in `train`, where it handles signals."""
         holder = f"process {self.processes[0].pid} "
         path = self.workdir / lock.FILE
         self._wait_until(lambda: path.exists() and path.read_text().startswith(holder))
 
     def wait_for_lines(self, count: int) -> None:
-        """Until so many lines of metrics are there."""
+        """Waits until the metrics have this number of lines."""
         self._wait_until(lambda: len(read_metrics(self.workdir)) >= count)
 
     def send(self, number: signal.Signals, index: int) -> None:
         self.processes[index].send_signal(number)
 
     def end(self, seconds: float = 120) -> tuple[list[int], float]:
-        """(the exit codes, how long it took); -9 for a process that had to be killed."""
+        """Returns (exit codes, seconds) at the end; kills a process at the timeout (code -9)."""
         start = time.monotonic()
         for process in self.processes:
             try:
@@ -80,28 +80,28 @@ class Run:
                 process.wait()
         return [process.returncode for process in self.processes], time.monotonic() - start
 
-    def said(self, index: int) -> str:
+    def output(self, index: int) -> str:
         return self.outputs[index].read_text()
 
-    def _wait_until(self, there: Any, seconds: float = 120) -> None:
+    def _wait_until(self, condition: Any, seconds: float = 120) -> None:
         end = time.monotonic() + seconds
-        while not there():
+        while not condition():
             ended = [process.poll() for process in self.processes]
             if time.monotonic() > end or any(code is not None for code in ended):
                 self.end(0)
-                raise AssertionError(f"{ended}: {self.said(0)[-3000:]}")
+                raise AssertionError(f"{ended}: {self.output(0)[-3000:]}")
             time.sleep(0.02)
 
 
-def left_behind(workdir: Path) -> tuple[list, dict, dict]:
-    """(lines of the metrics without times, pictures, what each checkpoint says of itself)."""
+def results_of(workdir: Path) -> tuple[list, dict, dict]:
+    """Returns (metrics without times, sample grids, metadata of each checkpoint)."""
     lines = read_metrics(workdir)
     for line in lines:
         line.pop("images_per_second", None)
         line.pop("waiting_for_data", None)
-    pictures = {path.name: path.read_bytes() for path in (workdir / "samples").glob("*.png")}
+    grids = {path.name: path.read_bytes() for path in (workdir / "samples").glob("*.png")}
     with Checkpoints(workdir / "checkpoints") as checkpoints:
-        return lines, pictures, {step: checkpoints.metadata(step) for step in checkpoints.steps()}
+        return lines, grids, {step: checkpoints.metadata(step) for step in checkpoints.steps()}
 
 
 def _free_address() -> str:

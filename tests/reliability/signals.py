@@ -1,9 +1,9 @@
 """Sends signals at random moments to a run of one process and to one of two.
 
 A signal goes to one of the processes; half of them are followed by a second SIGTERM or SIGUSR1.
-All processes must end with exit code 75 within a minute, and the run must go on from the step at
-which it says that it stopped. `early` sends signals before that, while libraries are imported and
-training begins. Prints the rows of the table in docs/reliability.md.
+All processes must end with exit code 75 within a minute, and the run must resume from the step at
+which it reports to have stopped. `early` sends signals before that, while libraries are imported
+and training begins. Prints the rows of the table in docs/reliability.md.
 """
 
 import os
@@ -30,7 +30,7 @@ def main(count: int = 20, seed: int = 0) -> int:
 
 
 def early(count: int = 40, seed: int = 0) -> int:
-    """As `main`, of signals to one process that may not train yet."""
+    """Sends signals to one process that may not train yet; returns as `main`."""
     generator, lost = random.Random(seed), 0
     with tempfile.TemporaryDirectory() as folder:
         workdir, step = Path(folder) / "run", 0
@@ -41,11 +41,11 @@ def early(count: int = 40, seed: int = 0) -> int:
             run.send(number, 0)
             (code,), _ = run.end(BOUND)
             before, step = step, _newest(workdir) if (workdir / "checkpoints").is_dir() else 0
-            # Python may end itself by the signal of Ctrl-C, which shells show as 130, too.
+            # Python may end with the signal of Ctrl-C, which shells report as 130.
             codes = {os.EX_TEMPFAIL} | ({130, -number} if number == signal.SIGINT else set())
-            kept = code in codes and step >= before and "Traceback" not in run.said(0)
+            kept = code in codes and step >= before and "Traceback" not in run.output(0)
             lost += not kept
-            print(f"{number.name}: {code}, step {step}", "" if kept else run.said(0)[-2000:])
+            print(f"{number.name}: {code}, step {step}", "" if kept else run.output(0)[-2000:])
     print(f"| a signal before or as training begins | {count} | {count - lost} | {lost} |")
     return lost
 
@@ -70,7 +70,7 @@ def _signalled(processes: int, count: int, seed: int) -> int:
             lost += not kept
             print(f"{number.name} to {index}: {codes} after {seconds:.1f} s, step {step}")
             if not kept:
-                print(run.said(0)[-2000:], run.said(index)[-2000:])
+                print(run.output(0)[-2000:], run.output(index)[-2000:])
     what = "one process" if processes == 1 else "two processes"
     print(
         f"| signals to {what}; longest wait {longest:.0f} s | {count} | {count - lost} | {lost} |"
@@ -79,7 +79,7 @@ def _signalled(processes: int, count: int, seed: int) -> int:
 
 
 def _stopped_at(run: Run) -> int:
-    found = re.search(r"Interrupted after step (\d+) ", run.said(0))
+    found = re.search(r"Interrupted after step (\d+) ", run.output(0))
     return int(found[1]) if found else -1
 
 

@@ -72,10 +72,10 @@ def test_known_pixels_come_back_exactly(name, solver, times):
 
 
 def test_unknown_pixels_follow_the_known_one():
-    """Of images of one value, fifteen pixels have to take the value of the known one.
+    """In images of one value, fifteen pixels must take the value of the known one.
 
     With replacement alone they agree with each other first, while the known one is still noisy.
-    Resampling brings them back.
+    Resampling corrects this.
     """
     count = 256
     values = jax.random.normal(jax.random.key(5), (count, 1, 1, 1))

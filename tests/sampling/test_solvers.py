@@ -177,7 +177,7 @@ def test_heun_evaluates_twice_in_every_step_that_ends_in_noise():
 
 
 def test_evaluations_are_those_that_were_executed():
-    """Of a step that asks twice, and three times more where the noise is large."""
+    """A step evaluates the denoiser twice, and three times more at large noise."""
 
     def step(denoiser, now, next, coefficients, x, noise):
         x0 = denoiser(x, now).x0

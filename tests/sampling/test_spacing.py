@@ -26,7 +26,7 @@ AYS_TIMESTEPS = [999, 850, 736, 645, 545, 455, 343, 233, 124, 24]
 
 
 def timesteps(spacing, steps, num_steps=1000, **options):
-    """What a program that counts from 0 calls the steps of the path, but for the clean image."""
+    """Returns the visited timesteps, counted from 0, without the clean image."""
     path = make_sampling_schedule(
         make_schedule("linear", num_steps), steps=steps, spacing=spacing, **options
     )
@@ -126,7 +126,7 @@ def test_steps_offset_moves_all_steps():
 
 
 def test_trailing_has_no_step_too_many():
-    """Where 1000 / (1000 / 61) is just above 61, and a step below the chain would follow."""
+    """1000 / (1000 / 61) is just above 61, so that a naive range has a step too many."""
     assert len(np.arange(1000, 0, -1000 / 61)) == 62
     assert len(timesteps("trailing", 61)) == 61
     assert timesteps("trailing", 61)[-1] == 15
@@ -162,7 +162,7 @@ def test_sections_of_improved_diffusion(num_steps, counts):
 
 
 def test_published_lists_of_sections():
-    """What openai/improved-diffusion returned for T = 1000 and 300."""
+    """The expected values are from openai/improved-diffusion for T = 1000 and 300."""
     found = timesteps("sections", 1, sections=(25,))[::-1]
     assert found[:13] == [0, 42, 83, 125, 166, 208, 250, 291, 333, 375, 416, 458, 500]
     assert found[13:] == [541, 583, 624, 666, 708, 749, 791, 832, 874, 916, 957, 999]

@@ -258,7 +258,7 @@ DRAWN = STOCHASTIC | {
 
 @pytest.mark.parametrize("name", DRAWN)
 def test_mean_and_covariance_are_reproduced(name):
-    """Of two pixels with correlation 0.6. 16,384 images: a variance is known to 1.1 %."""
+    """Two pixels have correlation 0.6; 16,384 images give a variance to 1.1 %."""
     mean, covariance = np.array([0.3, -0.2]), np.array([[0.25, 0.12], [0.12, 0.16]])
 
     def gaussian(x, level):

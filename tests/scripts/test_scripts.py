@@ -187,7 +187,7 @@ def config_in(folder, *arguments):
 
 
 def test_none_on_the_command_line_switches_a_field_off(tmp_path):
-    """Of any type; other values are parsed as before."""
+    """A field of any type can be None; other values are parsed as usual."""
     config = config_in(
         tmp_path,
         "--config=digits",
@@ -348,7 +348,7 @@ def test_mistakes_in_sampling(workdir, arguments, message):
 
 
 def test_a_model_of_the_package_is_named_like_a_run(tmp_path):
-    """Where no run of that name is; results are in a folder of the name, here."""
+    """There is no run of that name; results are in a folder of the name."""
     arguments = ["--workdir=digits", "--labels=7", "--count=4", "--steps=3", "--upscale=1"]
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
@@ -360,7 +360,7 @@ def test_a_model_of_the_package_is_named_like_a_run(tmp_path):
     with Image.open(tmp_path / "digits" / "generated" / "0001" / "grid.png") as grid:
         assert grid.width > 2 * 8
     raw = run("scripts.sample", "--workdir=digits", "--params=raw")
-    check_mistake(raw, "digits comes with the package, with its averaged parameters alone")
+    check_mistake(raw, "digits is a packaged model with EMA parameters alone")
     # A run of the name comes first.
     config = tiny_transformer_config(steps=1, sampling__steps=2)
     train(config, tmp_path / "digits")

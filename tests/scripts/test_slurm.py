@@ -10,7 +10,7 @@ FOLDER = Path(__file__).parents[2] / "scripts" / "slurm"
 
 
 def command(tmp_path, name, *arguments, code=0):
-    """What a batch file runs. code: with which its program ends, and then the file."""
+    """Returns the commands that a batch file runs. code: exit code of its program and the file."""
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
     (tmp_path / ".venv" / "bin" / "activate").write_text(
         f"srun() {{ printf '%s\\n' \"$@\"; return {code}; }}\n"

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from reliability import flips
-from reliability.runs import left_behind
+from reliability.runs import results_of
 from tiny import tiny_transformer_config as tiny_config
 from tiny import train
 
@@ -87,10 +87,10 @@ def test_training_renames_a_damaged_checkpoint_and_uses_the_previous_one(finishe
     state = train(tiny_config(), copy)
     said = capsys.readouterr().out
     assert "6 is damaged" in said
-    assert "was renamed to 6.damaged; going on from that of step 3" in said
+    assert "was renamed to 6.damaged; resuming from the checkpoint of step 3" in said
     assert equal(state, finished[0])
     assert (copy / "checkpoints" / "6.damaged").is_dir()
-    assert left_behind(copy) == left_behind(finished[1])
+    assert results_of(copy) == results_of(finished[1])
 
 
 def test_if_all_checkpoints_are_damaged_none_is_renamed(copy):
@@ -470,4 +470,6 @@ def test_failed_writes_of_grids_and_curves_only_warn(tmp_path, monkeypatch, caps
     monkeypatch.setattr("diffusion_jax.images.save_png", full)
     assert int(train(tiny_config(), tmp_path).step) == 6
     said = capsys.readouterr().out
-    assert f"Warning: pictures of {tmp_path} cannot be written (No space left on device)" in said
+    assert (
+        f"Warning: sample grids of {tmp_path} cannot be written (No space left on device)" in said
+    )

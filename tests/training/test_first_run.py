@@ -1,4 +1,4 @@
-"""What a newcomer's run decides by itself: the classes, and when to draw first."""
+"""Defaults of a first run: number of classes, and time of the first sample grid."""
 
 import itertools
 import os

@@ -18,7 +18,7 @@ TIMES, WIDTHS = np.repeat([1, 2, 3, 4], 2), np.array([0.05, 0.1] * 4)
 
 
 def test_weights_match_edm2():
-    """What EDM2's own program computes."""
+    """The expected values are from EDM2's own program."""
     expected = [-0.000562, 0.001944, -0.013148, 0.038020, -0.077958, 0.200409, -0.264062, 1.115358]
     assert_allclose(post_hoc_ema.weights(TIMES, WIDTHS, 4, 0.15), expected, atol=1e-6)
     assert_allclose(post_hoc_ema.weights(1000 * TIMES, WIDTHS, 4000, 0.15), expected, atol=1e-6)
@@ -26,7 +26,7 @@ def test_weights_match_edm2():
 
 def test_a_saved_ema_has_weight_one():
     assert_allclose(post_hoc_ema.weights(TIMES, WIDTHS, 3, 0.1), np.eye(8)[5], atol=1e-9)
-    with pytest.raises(ValueError, match="Two averages of the same width and time"):
+    with pytest.raises(ValueError, match="Two EMAs of the same width and time"):
         post_hoc_ema.weights(np.array([1, 1]), np.array([0.1, 0.1]), 1, 0.1)
     found = post_hoc_ema.weights(TIMES, WIDTHS, 3, 0.1)
     assert post_hoc_ema.misfit(TIMES, WIDTHS, found, 3, 0.1) < 1e-6
@@ -37,7 +37,7 @@ def test_a_saved_ema_has_weight_one():
 
 
 def test_inner_products_match_numerical_integrals():
-    """Of s^2 and s^3 profiles that end at 1 and 2, by the midpoint rule."""
+    """The profiles s^2 and s^3 end at 1 and 2; integrals use the midpoint rule."""
     s = (np.arange(200_000) + 0.5) / 200_000
     product = np.mean(3 * s**2 * (4 * s**3 / 2**4))
     assert_allclose(post_hoc_ema.inner_product(1, 2, 2, 3), product, rtol=1e-8)
@@ -56,7 +56,7 @@ def test_misfit_matches_a_numerical_integral():
 
 @pytest.mark.parametrize("wanted", [0.04, 0.07, 0.12, 0.2])
 def test_the_combination_matches_an_ema_made_during_training(wanted):
-    """Of a number that moves as a parameter might, over 2,000 updates and 16 checkpoints."""
+    """A number moves as a parameter might, over 2,000 updates and 16 checkpoints."""
     moving = np.cos(np.arange(1, 2001) / 150) + np.sqrt(np.arange(1, 2001))
     saved, made = [], {}
     for width in (0.05, 0.1, wanted):
@@ -68,7 +68,7 @@ def test_the_combination_matches_an_ema_made_during_training(wanted):
         made[width] = mean
     times, widths, values = map(np.array, zip(*saved))
     found = post_hoc_ema.weights(times, widths, 2000, wanted) @ values
-    # The averages themselves differ by more.
+    # EMAs of other widths differ by more.
     assert abs(found - made[wanted]) < 0.02 * max(abs(made[wanted] - made[0.05]), 0.1)
 
 

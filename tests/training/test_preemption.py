@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from clu.metrics import Average
-from reliability.runs import Run, left_behind
+from reliability.runs import Run, results_of
 from tiny import tiny_transformer_config as tiny_config
 from tiny import train
 
@@ -101,7 +101,7 @@ def test_a_killed_run_leaves_the_same_files(tmp_path, monkeypatch):
             train(config, tmp_path / "run")
     assert [path.name for path in (tmp_path / "run" / "samples").iterdir()] == ["step_0000003.png"]
     train(config, tmp_path / "run")
-    assert left_behind(tmp_path / "run") == left_behind(tmp_path / "whole")
+    assert results_of(tmp_path / "run") == results_of(tmp_path / "whole")
 
 
 def test_running_means_resume_exactly():
@@ -167,11 +167,11 @@ def test_two_processes_stop_together_and_notice_a_dead_one(tmp_path):
     run.send(signal.SIGUSR1, 1)
     run.send(signal.SIGTERM, 1)
     codes, seconds = run.end()
-    assert codes == [os.EX_TEMPFAIL] * 2, run.said(0)
+    assert codes == [os.EX_TEMPFAIL] * 2, run.output(0)
     assert seconds < 60
     with Checkpoints(tmp_path / "run" / "checkpoints") as checkpoints:
         (step,) = checkpoints.steps()
-    assert f"Interrupted after step {step} of 100000; the same" in run.said(0)
+    assert f"Interrupted after step {step} of 100000; the same" in run.output(0)
 
     run = Run(tmp_path / "run", 2, endless)
     run.wait_for_lines(step + 2)
@@ -181,7 +181,7 @@ def test_two_processes_stop_together_and_notice_a_dead_one(tmp_path):
     assert seconds < 60
     # JAX may notice before the collective fails, and says so itself.
     lost = ("Error: Another process of this command has ended", "another task died")
-    assert any(line in run.said(1) for line in lost)
+    assert any(line in run.output(1) for line in lost)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])

@@ -40,7 +40,7 @@ PIXELS = RNG.choice([0, 3, 90, 128, 200, 255], (3, ROWS, SIDE, SIDE, CHANNELS)).
 LABELS = RNG.integers(0, CLASSES, (3, ROWS)).astype(np.int32)
 PARAMS = {
     "of_x": np.array([0.6, 0.3, -0.2]),
-    "of_clock": np.array([0.1]),
+    "of_c_noise": np.array([0.1]),
     "of_label": RNG.normal(0, 0.5, (CLASSES + 1, CHANNELS)),
     "variance": np.array([0.4, -0.3, 0.2]),
 }
@@ -52,7 +52,7 @@ OFTEN = _ROOTS / _ROOTS.sum() * 0.9 + 0.1 / T
 
 
 class Linear(Network):
-    """What it estimates is linear in pixels, c_noise and label; all examples get their own."""
+    """A network whose output is linear in pixels, c_noise and label of each example."""
 
     channels: int = CHANNELS
     num_classes: int = CLASSES
@@ -61,9 +61,9 @@ class Linear(Network):
 
     def forward(self, x, c_noise, condition, train, examples):
         p = {name: self.param(name, nn.initializers.zeros, PARAMS[name].shape) for name in PARAMS}
-        told = p["of_clock"][0] * c_noise[:, None] + p["of_label"][condition]
+        offset = p["of_c_noise"][0] * c_noise[:, None] + p["of_label"][condition]
         of_x, variance = (p[name][None, None, None] for name in ("of_x", "variance"))
-        return NetworkOutput(of_x * x + told[:, None, None], variance * x)
+        return NetworkOutput(of_x * x + offset[:, None, None], variance * x)
 
 
 def cosine_tables():
@@ -100,7 +100,7 @@ def example_losses(params, frozen, step, example, by_loss=False):
     x = np.sqrt(alpha_bar[t]) * x0 + np.sqrt(1 - alpha_bar[t]) * noise
 
     def estimate(p):
-        return p["of_x"] * x + p["of_clock"] * t + p["of_label"][label]
+        return p["of_x"] * x + p["of_c_noise"] * t + p["of_label"][label]
 
     simple = np.mean((noise - estimate(params)) ** 2)
     x0_hat = (x - np.sqrt(1 - alpha_bar[t]) * estimate(frozen)) / np.sqrt(alpha_bar[t])
@@ -128,7 +128,7 @@ def batch_losses(params, frozen, step, by_loss=False):
 
 
 def gradient(params, step, by_loss=False):
-    """Of the loss, by central differences."""
+    """Computes the gradient of the loss by central differences."""
     result = {name: np.zeros(value.shape) for name, value in params.items()}
     for name, value in params.items():
         for index in np.ndindex(value.shape):
