@@ -37,10 +37,6 @@ DTYPE = flags.DEFINE_enum("dtype", "bfloat16", ["float32", "bfloat16"], "Of the 
 SHARE = flags.DEFINE_float(
     "memory_share", 0.75, "Share of the memory for JAX: XLA_PYTHON_CLIENT_MEM_FRACTION.", 0, 1
 )
-DTYPE = flags.DEFINE_enum("dtype", "bfloat16", ["float32", "bfloat16"], "Of the computation.")
-SHARE = flags.DEFINE_float(
-    "memory_share", 0.75, "Share of the memory for JAX: XLA_PYTHON_CLIENT_MEM_FRACTION.", 0, 1
-)
 TOP = flags.DEFINE_integer("top", 10, "Number of memory-bound operations to list.", 0)
 JSON = flags.DEFINE_string("json", None, "File to write the figures to, too.")
 COMPARE = flags.DEFINE_string("compare", None, "An earlier --json file, to print its figures, too.")
