@@ -1,9 +1,9 @@
-"""Makes a run with another average of the parameters, after training.
+"""Computes another average of the parameters, after training.
 
 python -m scripts.average --workdir runs/edm2 --sigma_rel 0.15 --out runs/edm2_015
 
-The run must have been trained with --config.average=power, best with a second average
-(--config.ema.power.second_sigma_rel=0.1), and must have kept some checkpoints (keep_every).
+The run must have been trained with --config.ema.name=power, best with a second average
+(--config.ema.power.second_sigma_rel=0.1), and must have kept checkpoints (--config.keep_every).
 """
 
 from functools import partial
@@ -40,8 +40,8 @@ def main() -> None:
     )
     for average in saved:
         print(f"{average.weight:+.4f} of step {average.step}, width {average.sigma_rel:g}")
-    print(f"Off the wanted average by {misfit:.1%}, in L2 of the profiles")
-    print(f"Draw images: python -m scripts.sample --workdir {_OUT.value}")
+    print(f"Distance from the requested average: {misfit:.1%}, in L2 of the profiles")
+    print(f"Sample images: python -m scripts.sample --workdir {_OUT.value}")
 
 
 if __name__ == "__main__":

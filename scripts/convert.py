@@ -7,8 +7,8 @@ python -m scripts.convert --to original --workdir runs/imported --out exported
 python -m scripts.convert --to safetensors --workdir runs/digits --out exported
 python -m scripts.convert --from original --mean real_mean.npy --cov real_cov.npy --out real.npz
 
-"original" is gmongaras/Diffusion_models_from_scratch. Models of the other programs are described by
---config or, if it is missing, by the config of one that they have published.
+"original" is gmongaras/Diffusion_models_from_scratch. --config describes models of the other
+programs; the default is the config of a published one.
 """
 
 import sys
@@ -19,7 +19,7 @@ from ml_collections import config_flags
 
 from scripts.cli import app, config_flag, conversions
 
-# The programs of `diffusion_jax.importers.programs`, and the config that each starts from.
+# The programs of `diffusion_jax.importers.programs`, and the config of a published model of each.
 CONFIGS = {
     "openai": "adm64",
     "nice-diffusion": "emnist_letters",
@@ -31,8 +31,8 @@ CONFIGS = {
 SOURCES = ["original", *CONFIGS, "safetensors"]
 TARGETS = ["original", "safetensors"]
 
-_FROM = flags.DEFINE_enum("from", None, SOURCES, "Whose files to read.")
-_TO = flags.DEFINE_enum("to", None, TARGETS, "Whose files to write.")
+_FROM = flags.DEFINE_enum("from", None, SOURCES, "Program whose files to read.")
+_TO = flags.DEFINE_enum("to", None, TARGETS, "Program whose files to write.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run to write, or with --to, to read.")
 _MODEL = flags.DEFINE_string("model", None, "Its weights: model...pkl, .pt, .pth, .safetensors.")
 _CONFIG = config_flag.define("The config of the model; --config.FIELD=VALUE changes a field.")
@@ -47,7 +47,9 @@ _TIME_EMBEDDING = flags.DEFINE_enum(
     "published: as the published models were trained, sin in even rows of a batch, cos in odd. "
     "head: as trained since May 2024. sin: like published, but sin in every row.",
 )
-_RESOLUTION = flags.DEFINE_integer("resolution", 64, "Side of the images, which no file holds.", 1)
+_RESOLUTION = flags.DEFINE_integer(
+    "resolution", 64, "Side of the images, which the files do not contain.", 1
+)
 _GRAD_ACC_STEPS = flags.DEFINE_integer(
     "grad_acc_steps", 1, "gradAccSteps of the original run, which counted steps that many times.", 1
 )
@@ -108,13 +110,14 @@ def main() -> None:
 
 
 def needed(flag: flags.FlagHolder) -> Path:
+    """Returns the path of a flag. Raises ValueError if it is missing."""
     if not flag.value:
         raise ValueError(f"--{flag.name} is missing; see --help")
     return Path(flag.value)
 
 
 def with_config_of_program(argv: list[str]) -> list[str]:
-    """The arguments, with the config that a program's models start from if --config is missing."""
+    """Adds the config of a program's published model to the arguments if --config is missing."""
     program = config_flag.value_of("from", argv)
     if program not in CONFIGS or config_flag.value_of("config", argv) is not None:
         return argv

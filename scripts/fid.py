@@ -7,10 +7,10 @@ python -m scripts.fid check --images admnet_imagenet64.npz --reference VIRTUAL.n
 
 reference: writes the statistics of a dataset as an npz: of --config, of a run's --workdir, or of
 --data.
-evaluate: measures images that a run draws, which are not saved, or those of a folder or an npz. The
-same command resumes after an interruption. Lists (--solver ddim,heun --steps 10,20,50 --seed 0,1,2)
-make a sweep, with a table and a plot.
-check: whether ADM's published images give the published metrics with the published weights.
+evaluate: measures images sampled from a run, which are not saved, or images of a folder or an npz.
+The same command resumes after an interruption. Lists (--solver ddim,heun --steps 10,20,50 --seed
+0,1,2) make a sweep, with a table and a plot.
+check: compares the metrics of ADM's published images with the published metrics.
 """
 
 import dataclasses
@@ -167,14 +167,14 @@ def evaluate() -> int:
 
     if (_IMAGES.value is None) == (_WORKDIR.value is None):
         raise ValueError("Give either --workdir, for a run, or --images")
-    protocol = "workdir" if _PROTOCOL.value is None else "protocol"
-    app.check_flags(f"evaluate --{protocol if _IMAGES.value is None else 'images'}", COMMANDS)
+    way = "workdir" if _PROTOCOL.value is None else "protocol"
+    app.check_flags(f"evaluate --{way if _IMAGES.value is None else 'images'}", COMMANDS)
     picture = Path(_PLOT.value).expanduser() if _PLOT.value else None
     sweep_plot.check(_X.value, picture)
     if _WORKDIR.value:
         config = load_config(Path(_WORKDIR.value[0]))
         parallel.count_cpu_as(config.cpu_devices)
-    judge = make_judge(allow_mismatch=_ALLOW.value, bootstrap=_BOOTSTRAP.value)
+    evaluator = make_evaluator(allow_mismatch=_ALLOW.value, bootstrap=_BOOTSTRAP.value)
     if _IMAGES.value is None:
         points = sweep.points(
             [Path(workdir) for workdir in _WORKDIR.value],
@@ -184,11 +184,11 @@ def evaluate() -> int:
         )
         if len(points) == 1 and (_PLOT.value or _X.value):
             raise ValueError("--plot and --x are of a sweep; for example: --steps 10,20,50")
-        evaluated = sweep.evaluate(judge, points, drawing(), batch_size=_BATCH_SIZE.value)
+        evaluated = sweep.evaluate(evaluator, points, protocol(), batch_size=_BATCH_SIZE.value)
     else:
-        channels = references.channels(judge.reference)
+        channels = references.channels(evaluator.reference)
         images = of_files(Path(_IMAGES.value).expanduser(), _COUNT.value, channels)
-        evaluated = iter([({}, judge(images))])
+        evaluated = iter([({}, evaluator(images))])
     rows = []
     for settings, result in evaluated:
         if "note" in result:
@@ -202,9 +202,9 @@ def evaluate() -> int:
             print(f"{name:>20}  {rows[0][name]:.6g}")
         return 0
     settings = {"picture": picture, "x": _X.value}
-    for path in sweep_table.write(judge.folder, rows, sweep.SETTINGS, metrics[0], **settings):
+    for path in sweep_table.write(evaluator.folder, rows, sweep.SETTINGS, metrics[0], **settings):
         print(path)
-    print((judge.folder / "table.md").read_text())
+    print((evaluator.folder / "table.md").read_text())
     return 0
 
 
@@ -213,7 +213,7 @@ def check() -> int:
 
     if _IMAGES.value is None:
         raise ValueError("--images is missing; for example: --images admnet_imagenet64.npz")
-    compared = adm_check.compare(make_judge(), Path(_IMAGES.value).expanduser())
+    compared = adm_check.compare(make_evaluator(), Path(_IMAGES.value).expanduser())
     for metric in compared:
         verdict = "as published" if metric.agrees else "NOT as published"
         expected = "" if metric.published is None else f", {verdict} ({metric.published})"
@@ -221,8 +221,8 @@ def check() -> int:
     return 0 if all(metric.agrees for metric in compared) else 1
 
 
-def drawing():
-    """How all images of a sweep are drawn: as --protocol says, or the flags it replaces."""
+def protocol():
+    """Returns the sampling protocol of a sweep: of --protocol, or of the flags it replaces."""
     from diffusion_jax.runs import sweep
 
     if _PROTOCOL.value == "original":
@@ -234,8 +234,8 @@ def drawing():
     return dataclasses.replace(chosen, count=count, ema=_PARAMS.value == "ema", options=options)
 
 
-def make_judge(**options: Any):
-    """The judge of the flags --reference and --out."""
+def make_evaluator(**options: Any):
+    """Returns the evaluator of the flags --reference and --out."""
     from diffusion_jax.evaluation.evaluator import Evaluator
 
     if _REFERENCE.value is None:

@@ -1,4 +1,4 @@
-"""Draws images from a trained model.
+"""Samples images from a trained model.
 
 python -m scripts.sample --workdir runs/digits --labels all --count 100 --columns 10 --upscale 4
 python -m scripts.sample --workdir runs/digits --count 50000 --save npz --out samples
@@ -19,8 +19,8 @@ _WORKDIR = flags.DEFINE_string(
 _OUT = flags.DEFINE_string(
     "out",
     None,
-    "Folder for the results; default: WORKDIR/generated/NUMBER. The same command goes on with what "
-    "was stopped there.",
+    "Folder for the results; default: WORKDIR/generated/NUMBER. The same command resumes there "
+    "after an interruption.",
 )
 _LABELS = flags.DEFINE_string(
     "labels",
@@ -29,7 +29,7 @@ _LABELS = flags.DEFINE_string(
     "may have commas of its own.",
 )
 _COUNT = flags.DEFINE_integer(
-    "count", None, "Images, shared evenly by the labels; default: 64, or one for each of them.", 1
+    "count", None, "Images, divided evenly among the labels; default: 64, or one of each label.", 1
 )
 _SEED = flags.DEFINE_integer("seed", 0, "The same seed gives the same images.", 0, 2**32 - 1)
 _PARAMS = flags.DEFINE_enum("params", "ema", ["ema", "raw"], "Averaged or raw parameters.")
@@ -39,7 +39,7 @@ _COLUMNS = flags.DEFINE_integer("columns", None, "Of the grid; default: a square
 _UPSCALE = flags.DEFINE_integer(
     "upscale",
     1,
-    "How many times as high and as wide all pictures are; the npz keeps the model's resolution.",
+    "Factor by which all pictures are enlarged; the npz keeps the model's resolution.",
     1,
     64,
 )
@@ -53,15 +53,15 @@ _CAPTIONS = flags.DEFINE_enum(
     "captions", "auto", ["auto", "none"], "auto: the names of the classes, if there are any."
 )
 _SAVE = flags.DEFINE_list(
-    "save", "grid", "What to write, a list of: grid, png, npz, gif, webp, strip."
+    "save", "grid", "Kinds of files to write: grid, png, npz, gif, webp, strip."
 )
 _FILM_OF = flags.DEFINE_list(
-    "film_of", "x", "What gif, webp and strip show: x (the states), x0 (the predictions), or x,x0."
+    "film_of", "x", "Content of gif, webp and strip: x (the states), x0 (the predictions), or x,x0."
 )
 _FRAMES = flags.DEFINE_integer(
     "frames",
     None,
-    "Gallery of a gif or webp, columns of a strip (at most one a step); default: 50, 10.",
+    "Frames of a gif or webp, columns of a strip, at most one per step; default: 50, or 10.",
     1,
 )
 

@@ -2,8 +2,8 @@
 
 python -m scripts.train --config configs/digits.py --workdir runs/digits [--config.seed=1 ...]
 
-Without --config, a run resumes with the config in its workdir. SIGTERM, SIGUSR1 or Ctrl-C end it
-after a checkpoint, with exit code 75.
+Without --config, a run resumes with the config in its workdir. SIGTERM, SIGUSR1 or Ctrl-C end
+it after a checkpoint, with exit code 75.
 """
 
 import os

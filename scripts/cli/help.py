@@ -1,4 +1,4 @@
-"""What --help prints: the flags in groups, and the fields of a config."""
+"""Text of --help: the flags in groups, and the fields of a config."""
 
 import re
 import textwrap
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from absl import flags
 
-# Modules that define flags for several scripts, and what their flags are about.
+# Modules that define flags for several scripts, and titles of their groups.
 SHARED = {
     "sampling_flags": "Sampling and guidance",
     "processes": "Several machines",
@@ -18,7 +18,7 @@ KINDS = {flags.IntegerParser: "N", flags.FloatParser: "X"}
 
 
 def text(about: str, program: str, base_config: Path) -> str:
-    """The help of a script. about: its docstring. base_config: the file of all fields."""
+    """Returns the help of a script. about: its docstring. base_config: the file of all fields."""
     about = about.strip()
     if program.startswith("diffusion-jax"):
         about = re.sub(r"python -m scripts\.\w+", program, about)
@@ -33,7 +33,7 @@ def text(about: str, program: str, base_config: Path) -> str:
 
 
 def groups(program: str) -> dict[str, list[flags.Flag]]:
-    """The flags by what they are about; those of the script itself come first."""
+    """Returns the flags by title of their group; flags of the script itself come first."""
     found: dict[str, list[flags.Flag]] = {"Flags": []} | {title: [] for title in SHARED.values()}
     for module, defined in flags.FLAGS.flags_by_module_dict().items():
         name = module.rpartition(".")[2]
@@ -44,7 +44,7 @@ def groups(program: str) -> dict[str, list[flags.Flag]]:
 
 
 def described(flag: flags.Flag) -> str:
-    """A flag with its kind of value, its default and its help."""
+    """Returns a flag with its kind of value, its default and its help."""
     value = _kind(flag.parser)
     name = f"--[no]{flag.name}" if flag.boolean else f"--{flag.name} {value}"
     about = flag.help.replace(f"<{value}>: ", "").partition(";\n")[0]
@@ -66,7 +66,7 @@ def _kind(parser: flags.ArgumentParser | None) -> str:
 
 
 def fields(source: str) -> Iterator[tuple[str, str, str]]:
-    """(dotted name, default, comment) of each field that the text of base.py sets."""
+    """Yields (dotted name, default, comment) of each field that the text of base.py sets."""
     above: list[str] = []
     for line in source.splitlines():
         if line.startswith("    # "):

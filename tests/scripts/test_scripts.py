@@ -126,12 +126,12 @@ def test_a_mistake_gets_one_line(name, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-# They choose among the ways to convert, so that all of them take both.
+# They choose among the ways to convert, which take both.
 FOR_ALL = {("convert", "from"), ("convert", "to")}
 
 
 @pytest.mark.parametrize("script", ["fid", "data", "convert"])
-def test_help_says_of_each_flag_what_it_does_and_which_commands_take_it(script):
+def test_help_has_a_sentence_and_the_commands_of_each_flag(script):
     """A flag missing from the table of commands would be accepted by all of them."""
     done = run(f"scripts.{script}", "--help")
     assert done.returncode == 0
@@ -240,7 +240,7 @@ def test_dry_run_shows_config_and_parameters(tmp_path):
     assert result.stdout.strip().endswith("Parameters: 144,130,269")
 
 
-def test_train_and_sample_from_the_command_line(tmp_path):
+def test_a_run_trains_and_is_sampled_from_the_command_line(tmp_path):
     small = [f"--config.model.{name}=8" for name in ("width", "time_dim", "label_dim")]
     small += [
         "--config.steps=2",
@@ -261,7 +261,7 @@ def test_train_and_sample_from_the_command_line(tmp_path):
 
 def test_the_same_seed_gives_the_same_images_on_any_number_of_devices(workdir, tmp_path):
     settings = ["--labels=all", "--seed=5", "--steps=6", "--eta=0.5", "--guidance=2"]
-    drawn = {}
+    sampled = {}
     for devices in (1, 2, 8):
         out = tmp_path / str(devices)
         result = run(
@@ -273,16 +273,16 @@ def test_the_same_seed_gives_the_same_images_on_any_number_of_devices(workdir, t
             devices=devices,
         )
         assert result.returncode == 0, result.stderr
-        drawn[devices] = np.load(out / "samples.npz")
-    assert drawn[1]["arr_0"].shape == (10, 8, 8, 1)
-    assert drawn[1]["arr_1"].tolist() == list(range(10))
+        sampled[devices] = np.load(out / "samples.npz")
+    assert sampled[1]["arr_0"].shape == (10, 8, 8, 1)
+    assert sampled[1]["arr_1"].tolist() == list(range(10))
     for devices in (2, 8):
         # One gray level: rounding may fall differently in batches of another size.
-        difference = drawn[devices]["arr_0"].astype(int) - drawn[1]["arr_0"]
+        difference = sampled[devices]["arr_0"].astype(int) - sampled[1]["arr_0"]
         assert abs(difference).max() <= 1
 
 
-def test_everything_that_sampling_can_write(workdir, tmp_path):
+def test_sampling_writes_grid_png_npz_and_gif_of_the_same_images(workdir, tmp_path):
     result = run(
         "scripts.sample",
         f"--workdir={workdir}",
@@ -316,7 +316,7 @@ def test_everything_that_sampling_can_write(workdir, tmp_path):
     assert (settings["params"], settings["checkpoint"]) == ("raw", 3)
 
 
-def test_sampling_overwrites_nothing_and_checks_the_architecture(workdir, tmp_path):
+def test_sampling_overwrites_nothing_and_rejects_params_of_another_model(workdir, tmp_path):
     (tmp_path / "file").write_text("mine")
     for out in (tmp_path, tmp_path / "file"):
         result = run("scripts.sample", f"--workdir={workdir}", f"--out={out}")
@@ -342,13 +342,13 @@ def test_sampling_overwrites_nothing_and_checks_the_architecture(workdir, tmp_pa
         (["--checkpoint=5"], "there: 3, 6"),
     ],
 )
-def test_mistakes_in_sampling(workdir, arguments, message):
+def test_a_mistake_in_sampling_gets_one_line_and_writes_nothing(workdir, arguments, message):
     check_mistake(run("scripts.sample", f"--workdir={workdir}", *arguments, devices=2), message)
     assert not (workdir / "generated").exists()
 
 
-def test_a_model_of_the_package_is_named_like_a_run(tmp_path):
-    """There is no run of that name; results are in a folder of the name."""
+def test_a_model_of_the_package_is_sampled_by_its_name(tmp_path):
+    """Unless a run has that name; the results are in a folder of that name."""
     arguments = ["--workdir=digits", "--labels=7", "--count=4", "--steps=3", "--upscale=1"]
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
@@ -367,7 +367,7 @@ def test_a_model_of_the_package_is_named_like_a_run(tmp_path):
     assert load_config(tmp_path / "digits").model.name == "dit"
 
 
-def test_labels():
+def test_labels_are_names_numbers_all_none_or_random():
     names = ["cat", "dog", "7"]
 
     def parse(text, count=None, classes=3):

@@ -30,7 +30,7 @@ def command(tmp_path, name, *arguments, code=0):
 
 
 @pytest.mark.parametrize("name", ["train.sbatch", "train_nodes.sbatch"])
-def test_training(tmp_path, name):
+def test_a_batch_file_passes_its_arguments_to_training(tmp_path, name):
     run = command(tmp_path, name, "configs/a b.py", "runs/a", "--config.seed=1")
     expected = ["python", "-m", "scripts.train", "--config", "configs/a b.py", "--workdir"]
     expected += ["runs/a"] + ["--coordinator=auto"] * (name == "train_nodes.sbatch")
@@ -40,13 +40,13 @@ def test_training(tmp_path, name):
 
 @pytest.mark.parametrize("name", ["train.sbatch", "train_nodes.sbatch"])
 @pytest.mark.parametrize(("code", "again"), [(75, True), (0, False), (1, False)])
-def test_a_job_that_was_stopped_is_queued_again(tmp_path, name, code, again):
+def test_a_job_is_queued_again_only_after_exit_code_75(tmp_path, name, code, again):
     run = command(tmp_path, name, "configs/a.py", "runs/a", code=code)
     assert (run[-1] == "scontrol requeue 17") == again
     assert "#SBATCH --requeue" in (FOLDER / name).read_text()
 
 
-def test_sampling(tmp_path):
+def test_a_batch_file_passes_its_arguments_to_sampling(tmp_path):
     run = command(tmp_path, "sample.sbatch", "runs/a", "out", "--count", "9")
     expected = ["python", "-m", "scripts.sample", "--workdir", "runs/a", "--out", "out"]
     assert run == [*expected, "--count", "9"]

@@ -146,7 +146,7 @@ def test_the_average_script_and_its_errors(runs):
         if message is None:
             assert done.returncode == 0, done.stderr
             assert "+1.0000 of step 4, width 0.1" in done.stdout
-            assert "Off the wanted average by 0.0%" in done.stdout
+            assert ": 0.0%, in L2" in done.stdout
             continue
         assert done.returncode == 1, (arguments, done.stdout)
         assert message in done.stderr, (arguments, done.stderr)
