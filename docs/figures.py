@@ -1,4 +1,4 @@
-"""Draws the pictures of docs/concepts, from the library itself: no network, no training.
+"""Plots the pictures of docs/concepts with the library itself, without a network or training.
 
     python -m docs.figures
 
@@ -86,7 +86,7 @@ def level() -> Figure:
 
 
 def denoiser() -> Figure:
-    """What the exact denoiser of the digits says of one of them at six levels."""
+    """The predictions of the exact denoiser of the digits for one of them, at seven levels."""
     path = make_schedule("edm").sampling_schedule(1000)
     data = digits()
     x0 = data[3:4]
@@ -149,7 +149,7 @@ def solver() -> Figure:
 
 
 def guided() -> Figure:
-    """Draws of one of three classes in the plane, with four weights of guidance."""
+    """Samples of one of three classes in the plane, with four weights of guidance."""
     means = jnp.asarray([[-0.5, -0.35], [0.5, -0.35], [0.0, 0.55]])
     std = 0.3
 
@@ -187,7 +187,7 @@ def guided() -> Figure:
 
 
 def bound() -> Figure:
-    """Between which variances a learned one lies, and what each costs, for the exact denoiser."""
+    """The two bounds of a learned variance, and the variational bound with each."""
     schedule = make_schedule("cosine")
     figure, (left, right) = plt.subplots(1, 2, figsize=(7.4, 2.8), layout="constrained")
     for steps in (25, 100, 1000):
@@ -222,7 +222,7 @@ def bound() -> Figure:
 
 
 def exact_denoiser(data: Images) -> Callable[[Images, Level], Prediction]:
-    """E[x0 | x] for data that are these images and no others, each as likely."""
+    """Returns E[x0 | x] for a uniform distribution on these images."""
     flat = data.reshape(len(data), -1)
 
     def denoise(x: Images, level: Level) -> Prediction:
@@ -236,7 +236,7 @@ def exact_denoiser(data: Images) -> Callable[[Images, Level], Prediction]:
 
 
 def followed(name: str, schedule, steps: int, start: np.ndarray, options: dict) -> tuple:
-    """(sigma, x) at every level that a solver visits, for values that start at `start`."""
+    """Returns (sigma, x) at every level of a solver, for values that start at `start`."""
     made = sampling.SOLVERS[name]()
     path = sampling.make_sampling_schedule(schedule, steps=steps, **options)
     coefficients = made.prepare(path, schedule)
@@ -250,7 +250,7 @@ def followed(name: str, schedule, steps: int, start: np.ndarray, options: dict) 
 
 
 def numbers(path: SamplingSchedule, place: int) -> Level:
-    """One level of a path."""
+    """Returns one level of a sampling schedule."""
     levels = path.levels
     return replace(
         levels,
