@@ -105,7 +105,7 @@ DATA = {
     "data.convert": [True, False],
     "data.upright": [True, False],
     "data.skip_broken": [True, False],
-    "model.num_classes": [10, 2, 1, 0, -1],
+    "model.num_classes": [10, 2, 1, 0, None],
     "model.channels": [1, 3, 2],
     "batch_size": [8, 16, 64],
 }
@@ -114,7 +114,7 @@ OF_FOLDERS = {
     "data.name": "folder:FOLDER",
     "data.convert": True,
     "data.skip_broken": True,
-    "model.num_classes": -1,
+    "model.num_classes": None,
     "model.channels": 3,
     "batch_size": 8,
 }

@@ -17,6 +17,7 @@ from diffusion_jax.data import dataset_summary
 from diffusion_jax.runs import datasets
 from diffusion_jax.runs.datasets import resolve_num_classes
 from diffusion_jax.training import loop
+from diffusion_jax.training.loop import TrainingLoop
 from diffusion_jax.workdir import environment
 from diffusion_jax.workdir.config import load_config
 
@@ -41,7 +42,7 @@ def test_the_small_preset_counts_the_classes(tmp_path):
     found = resolve_num_classes(config)
     assert (found.model.num_classes, found.sampling.guidance) == (0, 0.0)
     Experiment.from_config(found)
-    assert config.model.num_classes == -1  # the original is left alone
+    assert config.model.num_classes is None  # the original is left alone
     config.batch_size = 0
     config.data.name = "folder:nowhere"  # which is not opened before that mistake is found
     with pytest.raises(ValueError, match="batch_size=0 must be at least 1"):
@@ -51,7 +52,7 @@ def test_the_small_preset_counts_the_classes(tmp_path):
 def test_conditional_blocks_get_the_classes_of_the_data(tmp_path):
     config = folder.get_config()
     config.data.cache_dir = str(tmp_path / "cache")
-    config.model.num_classes, config.model.blocks = -1, "res,clsAtn"
+    config.model.num_classes, config.model.blocks = None, "res,clsAtn"
     config.data.name = pictures_in(tmp_path / "two", "cats/a.png", "dogs/a.png")
     found = resolve_num_classes(config)
     assert found.model.num_classes == 2
@@ -107,22 +108,22 @@ def grids(workdir):
 
 @pytest.mark.usefixtures("ordinary_promotion")
 def test_early_sample_minutes_adds_a_grid(tmp_path, monkeypatch):
-    """Two seconds a step: the c_noise says 0, 2, 4, .. seconds."""
-    c_noise = SimpleNamespace(monotonic=itertools.count(0.0, 2.0).__next__)
-    monkeypatch.setattr(loop, "time", c_noise)
+    """Two seconds a step: the clock reads 0, 2, 4, .. seconds."""
+    clock = SimpleNamespace(monotonic=itertools.count(0.0, 2.0).__next__)
+    monkeypatch.setattr(loop, "time", clock)
     config = tiny_transformer_config(steps=5, sample_every=100, early_sample_minutes=0.05)
     train(config, tmp_path / "early")
     assert grids(tmp_path / "early") == ["step_0000003", "step_0000005"]
 
 
 def test_the_early_grid_comes_once_or_never(monkeypatch):
-    c_noise = SimpleNamespace(
+    clock = SimpleNamespace(
         monotonic=itertools.chain([10.0, 12.0], itertools.repeat(15.0)).__next__
     )
-    monkeypatch.setattr(loop, "time", c_noise)
-    passed = loop._after(5.0)
+    monkeypatch.setattr(loop, "time", clock)
+    passed = loop._after(5 / 60)
     assert [passed() for _ in range(4)] == [False, False, True, False]
-    assert not any(loop._after(0.0)() for _ in range(3))
+    assert not any(loop._after(None)() for _ in range(3))
 
 
 @pytest.mark.usefixtures("ordinary_promotion")
@@ -133,20 +134,18 @@ def test_an_interrupted_run_ends_with_a_grid(tmp_path, monkeypatch):
     def interrupt(number, state):
         pictured.append(grids(tmp_path / "run"))  # the checkpoint comes first
 
-    before = loop.run_steps
-
-    def run_steps(config, step, state, data, draw, save, *rest):
-        def next_step(*given):
+    def interrupted_loop(settings, *, step, save, **parts):
+        def interrupting_step(*given):
             os.kill(os.getpid(), signal.SIGTERM)
             return step(*given)
 
-        def saving(number, state):
+        def recording_save(number, state):
             interrupt(number, state)
             save(number, state)
 
-        return before(config, next_step, state, data, draw, saving, *rest)
+        return TrainingLoop(settings, step=interrupting_step, save=recording_save, **parts)
 
-    monkeypatch.setattr("diffusion_jax.runs.train.run_steps", run_steps)
+    monkeypatch.setattr("diffusion_jax.runs.train.TrainingLoop", interrupted_loop)
     state = train(config, tmp_path / "run")
     assert int(state.step) == 1
     assert grids(tmp_path / "run") == ["step_0000001"]
