@@ -4,7 +4,7 @@ import difflib
 import runpy
 import sys
 
-from diffusion_jax import __version__
+import diffusion_jax
 from diffusion_jax.config.named_configs import ROOT
 
 # In the order of use.
@@ -30,7 +30,7 @@ def main() -> None:
             print(f"  {command:8} {about}")
         print("\ndiffusion-jax COMMAND --help shows the flags of a command.")
     elif name in ("--version", "version"):
-        print(f"diffusion-jax {__version__}")
+        print(f"diffusion-jax {diffusion_jax.__version__}")
     elif name in COMMANDS:
         sys.path.insert(0, str(ROOT))
         sys.argv = [f"diffusion-jax {name}", *sys.argv[2:]]
