@@ -108,7 +108,7 @@ def join_on_host(parts: PyTree, like: PyTree) -> PyTree:
         rows = np.array(part)  # a copy: on a CPU, a view would share a buffer that may be donated
         if jax.process_count() > 1:
             rows = multihost_utils.process_allgather(rows, tiled=True)
-        return _without_end(rows, whole.shape)
+        return np.asarray(_without_end(rows, whole.shape))
 
     return jax.tree.map(joined, parts, like)
 
@@ -121,7 +121,7 @@ def on_all(function: Callable[[], PyTree], out_axes: PyTree) -> PyTree:
 
 def data_parallel(
     step: Callable[[Any, PyTree], tuple[Any, PyTree]],
-    devices: Sequence[jax.Device] | None = None,
+    devices: Sequence[jax.Device] | None = None,  # pyright: ignore[reportInvalidTypeForm]
     state_axes: PyTree = None,
 ) -> Callable:
     """Runs step(state, batch) -> (state, metrics) on all devices in parallel.
@@ -160,7 +160,7 @@ def spread(function: Callable[[PyTree, PyTree, PyTree], PyTree]) -> Callable:
 
 def spread_program(
     function: Callable[[PyTree, PyTree, PyTree], PyTree],
-    devices: Sequence[jax.Device] | None = None,
+    devices: Sequence[jax.Device] | None = None,  # pyright: ignore[reportInvalidTypeForm]
 ) -> Callable:
     """Compiles the program of `spread`: a sharded batch in, rows on the devices out.
 

@@ -8,6 +8,7 @@ The run must have been trained with --config.ema.name=power, best with a second 
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 
@@ -28,20 +29,24 @@ _OUT = flags.DEFINE_string("out", None, "Folder of the run to write.")
 def main() -> None:
     from diffusion_jax.runs.average import reaverage
 
-    for flag in (_WORKDIR, _SIGMA_REL, _OUT):
-        if flag.value is None:
-            raise ValueError(f"--{flag.name} is missing; see --help")
+    workdir, sigma_rel, out = map(_needed, (_WORKDIR, _SIGMA_REL, _OUT))
     saved, misfit = reaverage(
-        Path(_WORKDIR.value),
-        Path(_OUT.value),
-        sigma_rel=_SIGMA_REL.value,
+        Path(workdir),
+        Path(out),
+        sigma_rel=sigma_rel,
         checkpoint=_CHECKPOINT.value,
         progress=partial(app.progress, unit="average"),
     )
     for average in saved:
         print(f"{average.weight:+.4f} of step {average.step}, width {average.sigma_rel:g}")
     print(f"Distance from the requested average: {misfit:.1%}, in L2 of the profiles")
-    print(f"Sample images: python -m scripts.sample --workdir {_OUT.value}")
+    print(f"Sample images: python -m scripts.sample --workdir {out}")
+
+
+def _needed(flag: flags.FlagHolder) -> Any:
+    if flag.value is None:
+        raise ValueError(f"--{flag.name} is missing; see --help")
+    return flag.value
 
 
 if __name__ == "__main__":

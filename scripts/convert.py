@@ -100,7 +100,7 @@ def main() -> None:
     elif _FROM.value == "safetensors":
         app.check_flags("--from safetensors", WAYS)
         conversions.import_safetensors(needed(_MODEL), needed(_WORKDIR))
-    else:
+    elif _FROM.value:
         app.check_flags("--from program", WAYS)
         config = config_flag.value(CONFIGS[_FROM.value])
         given = config_flags.get_override_values(flags.FLAGS["config"])

@@ -183,10 +183,11 @@ def class_counts(names: list[str], counts: np.ndarray) -> str:
 def pixel_statistics(batches: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Returns mean and standard deviation of each channel, on the scale [-1, 1]."""
     values = np.arange(256) / 127.5 - 1
-    counts = sum(
+    of_batches = [
         np.stack([np.bincount(channel.ravel(), minlength=256) for channel in images.T])
         for images in batches
-    )
+    ]
+    counts = np.sum(of_batches, axis=0)
     shares = counts / counts.sum(1, keepdims=True)
     mean = shares @ values
     return mean, np.sqrt(shares @ values**2 - mean**2)

@@ -134,9 +134,9 @@ def reference() -> int:
         way = "workdir"
     app.check_flags(f"reference --{way}", COMMANDS)
     out = references.out_paths(_OUT.value or "")[0]
-    if way == "data":
+    if _DATA.value:
         dataset = datasets.of_name(_DATA.value, split=_SPLIT.value, data_dir=_DATA_DIR.value)
-    elif way == "workdir":
+    elif way == "workdir" and _WORKDIR.value:
         if len(_WORKDIR.value) > 1:
             raise ValueError(f"--workdir={','.join(_WORKDIR.value)}: a reference takes only one")
         dataset = datasets.of_config(load_config(Path(_WORKDIR.value[0])))
@@ -145,7 +145,7 @@ def reference() -> int:
     count = make_reference(
         dataset,
         extractor(),
-        _OUT.value,
+        _OUT.value or "",
         count=_COUNT.value,
         keep_images=_KEEP.value,
         progress=partial(app.progress, unit="shard"),
@@ -177,7 +177,7 @@ def evaluate() -> int:
     evaluator = make_evaluator(allow_mismatch=_ALLOW.value, bootstrap=_BOOTSTRAP.value)
     if _IMAGES.value is None:
         points = sweep.points(
-            [Path(workdir) for workdir in _WORKDIR.value],
+            [Path(workdir) for workdir in _WORKDIR.value or ()],
             _CHECKPOINT.value or [],
             SAMPLING.lists(),
             _SEED.value,
@@ -240,9 +240,12 @@ def make_evaluator(**options: Any):
 
     if _REFERENCE.value is None:
         raise ValueError("--reference is missing; for example: --reference digits.npz")
-    if _OUT.value is None and not _WORKDIR.value:
+    if _OUT.value:
+        folder = Path(_OUT.value)
+    elif _WORKDIR.value:
+        folder = Path(_WORKDIR.value[0]) / "evaluations"
+    else:
         raise ValueError("--out is missing, the folder for the results; for example: --out results")
-    folder = Path(_OUT.value) if _OUT.value else Path(_WORKDIR.value[0]) / "evaluations"
     progress = partial(app.progress, unit="shard")
     return Evaluator.of_file(folder, extractor(), _REFERENCE.value, progress=progress, **options)
 

@@ -70,6 +70,12 @@ class Experiment:
             model.check(config.data.resolution)
             return experiment
 
+    def require_training(self) -> Training:
+        """Returns the training side. Raises ValueError if `from_config` left it out."""
+        if self.training is None:
+            raise ValueError("The experiment was built with training=False; leave that out")
+        return self.training
+
     def with_sampling(self, sampling: ConfigDict) -> "Experiment":
         """Returns the experiment with another section `config.sampling`.
 

@@ -89,6 +89,8 @@ def _module(name: str) -> ModuleType:
     if path.resolve().parent == ROOT / "configs":
         return importlib.import_module(f"configs.{path.stem}")
     spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
+    assert spec is not None, path
+    assert spec.loader is not None, path
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -69,7 +69,8 @@ class Description:
         texts += [*values["class_names"], *values["skipped"], *values["origin"].values()]
         if not all(isinstance(text, str) for text in texts):
             raise ValueError("its names, origin or fingerprint are not texts")
-        return cls(**values | {"shape": tuple(values["shape"])})
+        values["shape"] = tuple(values["shape"])
+        return cls(**values)
 
     def summary(self) -> str:
         """Returns a one-line summary for printing."""
@@ -151,7 +152,9 @@ class CachedSource:
         else:
             (height, width), start = self._sizes[index], int(self._starts[index])
         size = int(height) * int(width) * channels
-        pixels = np.fromfile(self._images.filename, np.uint8, size, offset=start)
+        filename = self._images.filename
+        assert filename is not None  # as of every map of a file
+        pixels = np.fromfile(filename, np.uint8, size, offset=start)
         return pixels.reshape(height, width, channels)
 
     def read(self, indices: Int[np.ndarray, "batch"]) -> Batch:
@@ -194,7 +197,7 @@ class ArraySource:
         return {"image": self.images[indices], "label": self.labels[indices]}
 
 
-def in_memory(source: CachedSource) -> ArraySource:
+def in_memory(source: CachedSource | ArraySource) -> ArraySource:
     """Loads a dataset into memory."""
     batch = source.read(np.arange(len(source)))
     if batch["image"].dtype == object:

@@ -132,6 +132,7 @@ class CacheWriter:
     def _write_images(self, images: np.ndarray | Sequence[np.ndarray]) -> None:
         height, width, channels = self.description.shape
         if height:
+            assert isinstance(images, np.ndarray)
             assert images.shape[1:] == (height, width, channels), images.shape
             self._files[IMAGES].write(np.ascontiguousarray(images, np.uint8).data)
             return

@@ -105,11 +105,13 @@ class Crop:
     def __call__(self, image: Image.Image) -> Image.Image:
         if self.method == RANDOM:
             return resize_shorter(image, self.side)
+        assert self.resolution is not None, self
         return CROPS[self.method](image, self.resolution)
 
     @property
     def side(self) -> int:
         """Side of the images on disk, or the shorter one for random-resized-crop."""
+        assert self.resolution is not None, self
         if self.method == RANDOM:
             return self.shorter_side or self.resolution * 5 // 4
         return self.resolution

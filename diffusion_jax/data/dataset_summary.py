@@ -44,7 +44,7 @@ def lines(
     shown = [f"{name} ({count:,})" for name, count in zip(class_names, counts)]
     more = f", ... {len(shown) - NAMED} more" if len(shown) > NAMED else ""
     classes = f"{len(shown)} classes: {', '.join(shown[:NAMED])}{more}" if shown else _none(files)
-    chosen = [files[i] for i in np.unique(np.linspace(0, len(files) - 1, SAMPLE).astype(int))]
+    chosen = [files[int(i)] for i in np.unique(np.linspace(0, len(files) - 1, SAMPLE).astype(int))]
     found = [f"Found {len(files):,} images; {classes}"]
     if empty:
         found.append(_empty(empty))

@@ -102,8 +102,9 @@ class Decoder:
 
     def _plain(self, image: Image.Image, path: Path) -> Image.Image:
         # An MPO file of a camera is one picture with previews.
-        if getattr(image, "n_frames", 1) > 1 and image.format != "MPO" and not self.convert:
-            raise AmbiguousImage(path, f"has {image.n_frames} frames", "the first")
+        frames = getattr(image, "n_frames", 1)
+        if frames > 1 and image.format != "MPO" and not self.convert:
+            raise AmbiguousImage(path, f"has {frames} frames", "the first")
         if _is_deep(image) and not self.convert:
             raise AmbiguousImage(path, "has 16 bits per channel", "8 of them")
         if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
@@ -124,7 +125,7 @@ class Decoder:
         return image.convert("L" if self.channels == 1 else "RGB")
 
     def _opaque(self, image: Image.Image, path: Path) -> Image.Image:
-        if image.getextrema()[3][0] < 255:
+        if image.getchannel("A").getextrema() != (255, 255):
             if not self.convert:
                 raise AmbiguousImage(path, "has transparent parts", "them composited on white")
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -135,7 +136,7 @@ def _is_deep(image: Image.Image) -> bool:
     """True if channels have more than 8 bits; Pillow silently drops the lower ones of RGB."""
     if image.mode.startswith("I;16"):
         return True
-    for codec, _, _, arguments in image.tile:
+    for codec, _, _, arguments in getattr(image, "tile", ()):
         if ";16" in str(arguments) or (codec == "ppm" and arguments[1] > 255):
             return True
     return False

@@ -63,7 +63,7 @@ def _parse_holdout(holdout: float | Patterns) -> float | tuple[str, ...]:
     try:
         fraction = float(holdout)
     except ValueError:
-        return parse_patterns(holdout)
+        return parse_patterns(str(holdout))
     if not 0 < fraction < 1:
         raise ValueError(
             f"data.holdout={holdout} must be a fraction between 0 and 1, or patterns of paths"

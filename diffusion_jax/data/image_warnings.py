@@ -19,7 +19,7 @@ class ImageWarnings:
     def add(self, name: str, size: tuple[int, int]) -> None:
         """Adds an image if it is small or long. size: width and height in pixels."""
         shown = f"{name} ({size[0]}x{size[1]})"
-        if min(size) < self.crop.resolution:
+        if min(size) < (self.crop.resolution or 0):
             self.small.append(shown)
         if max(size) > LARGEST_ASPECT * min(size):
             self.long.append(shown)

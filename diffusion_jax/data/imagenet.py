@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BufferedIOBase
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from jaxtyping import Int, UInt8
@@ -109,7 +109,10 @@ def read(part: Part, spool: Path) -> Iterator[tuple[ImageNetImages, Int[np.ndarr
     member is damaged or has unexpected content.
     """
     try:
-        with limits.open_zip(part.zip_path) as members, members.open(part.member) as stream:
+        with (
+            limits.open_zip(part.zip_path) as members,
+            cast(zipfile.ZipExtFile, members.open(part.member)) as stream,
+        ):
             if part.member.endswith(".npz"):
                 yield from _read_npz(stream, part.name)
             else:
@@ -154,16 +157,16 @@ def _read_npz(stream: BufferedIOBase, name: str) -> Iterator[tuple[np.ndarray, A
         limits.check_members(arrays.infolist(), limits.file_length(stream))
         if not {"data.npy", "labels.npy"} <= set(arrays.namelist()):
             raise ValueError(f"{name} has no arrays `data` and `labels`")
-        with arrays.open("data.npy") as file:
+        with cast(zipfile.ZipExtFile, arrays.open("data.npy")) as file:
             data = _header(file, arrays.getinfo("data.npy").file_size, name)
             _check_data(data.shape, data.dtype, name)
-        with arrays.open("labels.npy") as file:
+        with cast(zipfile.ZipExtFile, arrays.open("labels.npy")) as file:
             about = _header(file, arrays.getinfo("labels.npy").file_size, name)
             _check_count(data.shape[0], about.shape, name)
             if about.dtype.kind not in "iu":
                 raise ValueError(f"{name} has labels of type {about.dtype}")
             labels = np.frombuffer(_exactly(file, about.nbytes, name), about.dtype)
-        with arrays.open("data.npy") as file:
+        with cast(zipfile.ZipExtFile, arrays.open("data.npy")) as file:
             _header(file, arrays.getinfo("data.npy").file_size, name)
             labels = _checked(data.shape, labels, name)
             yield from _batches(_npy_rows(file, data.shape, name), labels)

@@ -52,7 +52,9 @@ def read(package: Path, split: str) -> tuple[Digits, Int[np.ndarray, "count"]]:
         arrays = []
         for kind, header in (("images-idx3", 16), ("labels-idx1", 8)):
             name = f"package/data/{PREFIXES[split]}-{kind}-ubyte"
-            data = archive.extractfile(name).read()
+            member = archive.extractfile(name)
+            assert member is not None, name  # a file, and not a folder
+            data = member.read()
             arrays.append(np.frombuffer(data, np.uint8, offset=header))
     images, labels = arrays
     return images.reshape(COUNTS[split], *SHAPE), labels.astype(np.int64)

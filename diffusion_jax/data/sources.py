@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int
@@ -24,7 +24,11 @@ class Source(Protocol):
 
     class_names: Sequence[str]
     description: Description
-    labels: Int[np.ndarray, "size"]
+
+    @property
+    def labels(self) -> Int[np.ndarray, "size"]:
+        """Labels of all images."""
+        ...
 
     def __len__(self) -> int: ...
 
@@ -109,7 +113,7 @@ def make_source(
     elif kind == "folder" and rest:
         listing = find_images(Path(rest).expanduser(), options)
         source = read_folder(
-            select_split(listing, split, options.holdout),
+            select_split(listing, split, cast("float | tuple[str, ...]", options.holdout)),
             split=split,
             decoder=Decoder(channels or 3, convert=options.convert, upright=options.upright),
             crop=stored,

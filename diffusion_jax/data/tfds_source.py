@@ -48,7 +48,7 @@ def read_tfds(
     """
     builder, records = _open(name, split, data_dir)
     height, width, stored_channels = builder.info.features["image"].shape
-    channels = channels or stored_channels
+    depth: int = channels or stored_channels
     resolution = crop.resolution or height
     fitting = height == width == resolution and crop.method != crops.RANDOM
     if not resolution:
@@ -60,7 +60,7 @@ def read_tfds(
     description = Description(
         name=f"tfds:{name}",
         split=split,
-        shape=crop.shape(channels),
+        shape=crop.shape(depth),
         class_names=class_names,
         origin={"files": builder.info.full_name, **origin},
     )
@@ -73,18 +73,18 @@ def read_tfds(
     def load(index: int) -> tuple[np.ndarray, int]:
         example = records[index]
         image = example["image"].swapaxes(0, 1) if upright else example["image"]
-        if not fitting or channels != image.shape[2]:
-            picture = to_pil(np.ascontiguousarray(image)).convert("L" if channels == 1 else "RGB")
+        if not fitting or depth != image.shape[2]:
+            picture = to_pil(np.ascontiguousarray(image)).convert("L" if depth == 1 else "RGB")
             image = np.asarray(picture if fitting else crop(picture))
         label = int(example["label"]) - first_label if class_names else 0
-        return image.reshape(*image.shape[:2], channels), label
+        return image.reshape(*image.shape[:2], depth), label
 
     return open_or_decode(
         cache_dir,
         description,
         len(records),
         load,
-        image_bytes=crop.image_bytes(channels),
+        image_bytes=crop.image_bytes(depth),
         state_of=lambda indices: state,
         name_of=lambda index: f"{name}[{index}]",
     )
@@ -142,7 +142,7 @@ def _open(name: str, split: str, data_dir: str | None) -> tuple[Any, Any]:
                 f"{builder.data_path} is in {builder.info.file_format.value} format; prepare it "
                 "again with file_format='array_record', which allows random access"
             )
-        image = dict(builder.info.features.items()).get("image")
+        image: Any = dict(builder.info.features.items()).get("image")
         if not isinstance(image, tfds.features.Image) or image.np_dtype != np.uint8:
             known = ", ".join(builder.info.features)
             raise ValueError(f"{name!r} has no 8-bit `image`; its features: {known}")

@@ -3,6 +3,7 @@
 `level` takes NumPy arrays on the host, in float64, or JAX arrays under jit; xp selects which.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
 
@@ -28,6 +29,8 @@ class ContinuousSchedule:
     """
 
     num_steps = None
+    time_range: tuple[float, float]
+    level: Callable[..., Level]
 
     def draw(self, keys: Keys) -> PerExample:
         """Draws u uniformly from `time_range`, one for each key."""
@@ -133,7 +136,7 @@ class EDM(ContinuousSchedule):
     sigma_max: float = 80.0
     rho: float = 7.0
 
-    time_range = None  # sigma is drawn, not a time
+    time_range = None  # pyright: ignore[reportAssignmentType]  # sigma is drawn, not a time
 
     def __post_init__(self) -> None:
         if not 0 < self.sigma_min < self.sigma_max or self.rho <= 0 or self.p_std <= 0:

@@ -6,6 +6,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -227,4 +228,4 @@ def diffusion_loss(
     if loss.needs_bound:
         weight = vlb_weight if loss.bound_weight is None else loss.bound_weight
         terms.append(weight * parts["vlb"])
-    return {"loss": sum(terms), **parts}
+    return {"loss": cast(Array, sum(terms)), **parts}

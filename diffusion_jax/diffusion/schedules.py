@@ -4,6 +4,9 @@ import inspect
 from types import ModuleType
 from typing import Any, Protocol, runtime_checkable
 
+import jax.numpy as jnp
+import numpy as np
+
 from diffusion_jax.diffusion import continuous_schedules, discrete_schedules, original
 from diffusion_jax.diffusion.sampling_schedule import Numbers, SamplingSchedule
 from diffusion_jax.diffusion.step_coefficients import StepCoefficients
@@ -21,35 +24,45 @@ class Schedule(Protocol):
     @property
     def num_steps(self) -> int | None:
         """The length of the chain; None if the schedule is continuous."""
+        ...
 
     @property
     def time_range(self) -> tuple[float, float] | None:
         """The smallest and the largest position, if equal distances are equal times, or None."""
+        ...
 
     @property
     def sigma_range(self) -> tuple[float, float]:
         """The smallest and the largest sigma / alpha."""
+        ...
 
     def draw(self, keys: Keys) -> Leaf:
         """Draws a position for each training example, (batch,)."""
+        ...
 
-    def level(self, position: Leaf, xp: ModuleType) -> Level:
+    def level(self, position: Leaf, xp: ModuleType = jnp) -> Level:
         """Returns the levels at these positions, in float64 (xp = numpy) or under jit."""
+        ...
 
     def after(self, position: Leaf) -> StepCoefficients | None:
         """Returns the coefficients of the chain's steps from there; None if there is no chain."""
+        ...
 
-    def at_sigma(self, sigma: Leaf, xp: ModuleType) -> Level:
+    def at_sigma(self, sigma: Leaf, xp: ModuleType = np) -> Level:
         """Returns the levels of these sigma / alpha, in float64 (xp = numpy) or under jit."""
+        ...
 
     def visit(self, positions: Numbers) -> SamplingSchedule:
         """Returns the sampling schedule of these positions, given in increasing order."""
+        ...
 
     def sampling_schedule(self, steps: int) -> SamplingSchedule:
         """Returns `steps` steps to the clean end, evenly spaced in the schedule's own time."""
+        ...
 
     def ending_clean(self) -> "Schedule":
         """Returns the schedule with the clean image at its end."""
+        ...
 
 
 def linear(

@@ -159,6 +159,6 @@ class Evaluator:
         rows = self.reference.images
         if rows is None:
             return None
-        pixels = hashlib.sha256(np.ascontiguousarray(rows)).hexdigest()
+        pixels = hashlib.sha256(np.ascontiguousarray(rows).data).hexdigest()
         settings = {"of": pixels, **self.extract.about}
         return self._features(settings, len(rows), lambda start, count: rows[start : start + count])

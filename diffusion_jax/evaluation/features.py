@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -87,7 +87,8 @@ def _inception(weights: str, way: str, batch_size: int) -> Extractor:
     on_device = resize.ON_DEVICE.get(way, lambda resized: resized)
 
     def network(params: PyTree, numbers: PyTree, batch: PyTree) -> dict[str, jax.Array]:
-        return InceptionV3().apply({"params": params}, on_device(batch["images"]))._asdict()
+        outputs = InceptionV3().apply({"params": params}, on_device(batch["images"]))
+        return cast(Any, outputs)._asdict()
 
     run = parallel.spread(network)
 
@@ -106,7 +107,11 @@ def _inception(weights: str, way: str, batch_size: int) -> Extractor:
             rows.append({name: array[: len(part)] for name, array in features.items()})
         return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
 
-    known = {"features": "InceptionV3 of 2015-12-05", "weights": about, "resize": way}
+    known: dict[str, Any] = {
+        "features": "InceptionV3 of 2015-12-05",
+        "weights": about,
+        "resize": way,
+    }
     known[VERSION] = VERSIONS["inception"]
     return Extractor(extract, known, is_fid=weights != "random", main="pool")
 

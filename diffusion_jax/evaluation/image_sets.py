@@ -42,7 +42,7 @@ def of_files(path: Path, count: int | None, channels: int) -> ImageSet:
     if path.suffix == ".npz" and path.is_file():
         rows = read_npz(path)
         found, read = len(rows), lambda first, number: rows[first : first + number]
-        about["sha256"] = hashlib.sha256(np.ascontiguousarray(rows)).hexdigest()
+        about["sha256"] = hashlib.sha256(np.ascontiguousarray(rows).data).hexdigest()
     elif path.is_dir():
         listing = find_images(path, FolderOptions(labels="none"))
         files = [path / file for file in listing.files]

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from io import BufferedIOBase
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.lib import format as npy
@@ -90,7 +90,7 @@ def open_zip(file: Path | BufferedIOBase) -> Iterator[zipfile.ZipFile]:
 
     # zipfile reads the list of members in one piece.
     proxy = SimpleNamespace(read=read, seek=file.seek, tell=file.tell, seekable=file.seekable)
-    with zipfile.ZipFile(proxy) as archive:
+    with zipfile.ZipFile(cast(Any, proxy)) as archive:
         proxy.read = file.read
         yield archive
 

@@ -4,6 +4,7 @@ import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 from numpy.lib.format import MAGIC_PREFIX, dtype_to_descr, write_array_header_1_0
@@ -37,7 +38,7 @@ def read(path: Path, *, remedy: str = "") -> dict[str, np.ndarray]:
 
 
 def _array(members: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
-    with members.open(info) as member:
+    with cast(zipfile.ZipExtFile, members.open(info)) as member:
         limits.read_npy_header(member, info.file_size)
         member.seek(0)
         array = np.lib.format.read_array(member, allow_pickle=False)
@@ -58,7 +59,7 @@ def read_array(path: Path, *, remedy: str = "") -> np.ndarray:
 def write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Writes an uncompressed .npz file atomically."""
     with replacing(path) as partial, partial.open("wb") as file:
-        np.savez(file, **arrays)
+        np.savez(file, **cast(Any, arrays))
 
 
 def write_blocks(path: Path, arrays: Mapping[str, tuple[int, Iterable[np.ndarray]]]) -> None:

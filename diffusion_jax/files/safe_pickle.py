@@ -8,7 +8,7 @@ a `PickleBudget`, and the result is a tree that `limits.check_tree` accepts.
 import pickletools
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from diffusion_jax.files import limits
 from diffusion_jax.files.limits import PickleBudget
@@ -89,7 +89,8 @@ class Machine:
         """
         self.stack, self.memo = [], {}
         try:
-            for opcode, argument, _ in pickletools.genops(_BudgetedStream(stream, self.budget)):
+            limited = cast(Any, _BudgetedStream(stream, self.budget))
+            for opcode, argument, _ in pickletools.genops(limited):
                 if opcode.name == "STOP":
                     (content,) = self._pop(1)
                     limits.check_tree(content, self.children)

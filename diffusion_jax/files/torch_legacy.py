@@ -70,5 +70,5 @@ class _Reader(TensorMachine):
         if count != storage.count:
             raise self.refused(f"is damaged: storage {storage.key[:20]!r} has a wrong length")
         room = self.arrays[storage].view(np.uint8)
-        if self.file.readinto(room) != storage.nbytes:
+        if self.file.readinto(room.data) != storage.nbytes:
             raise self.refused("is damaged: it ends too early")

@@ -57,7 +57,7 @@ def _remedy(error: OSError, path: Path) -> str:
     links = (part for part in (path, *path.parents) if part.is_symlink() and not part.exists())
     if error.errno == errno.ENOENT and (link := next(links, None)):
         return f"choose another place, or make the folder that the link {link} leads to"
-    return REMEDIES.get(error.errno, "choose another place")
+    return REMEDIES.get(error.errno or 0, "choose another place")
 
 
 def _check_name(path: Path) -> None:

@@ -103,8 +103,8 @@ class Editor:
         self, images: Rows, labels: Labels, *, count: int = 1, seed: int
     ) -> Float[np.ndarray, "{count}*rows large_height large_width channels"]:
         """Samples large images for small ones of side `model.low_resolution`."""
-        labels = labels.repeat(count) if self.sampler.model.num_classes else None
-        return self._sample({"label": labels, "image": images.repeat(count, axis=0)}, seed)
+        repeated = labels.repeat(count) if self.sampler.model.num_classes else None
+        return self._sample({"label": repeated, "image": images.repeat(count, axis=0)}, seed)
 
     def initial_noise(
         self, rows: int, *, seed: int

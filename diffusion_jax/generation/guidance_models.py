@@ -3,9 +3,10 @@
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import jax.numpy as jnp
-from jaxtyping import PyTree
+from jaxtyping import Array, PyTree
 from ml_collections import ConfigDict
 
 from diffusion_jax.config.experiment import Experiment
@@ -101,8 +102,8 @@ def log_probability_of(
     def of(x: Images, level: Level) -> PerExample:
         noise = jnp.asarray(level.sigma, jnp.float32)
         own = classifier.schedule.at_sigma(noise / jnp.asarray(level.alpha, jnp.float32), xp=jnp)
-        logits = network(*network_inputs(classifier.parameterization, x * (own.sigma / noise), own))
-        return log_probability(logits, labels)
+        inputs = network_inputs(classifier.parameterization, x * (own.sigma / noise), own)
+        return log_probability(cast(Array, network(*inputs)), labels)
 
     return of
 

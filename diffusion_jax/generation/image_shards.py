@@ -146,10 +146,10 @@ def as_lines(settings: Mapping[str, Any]) -> str:
     return "{\n" + ",\n".join(entries) + "\n}\n"
 
 
-def _changes(old: dict[str, Any], new: Mapping[str, Any]) -> str:
+def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     """Returns the differences of two settings in one line."""
     new = json.loads(json.dumps(dict(new)))
-    changed = [name for name in old | new if old.get(name) != new.get(name)]
+    changed = [name for name in {**old, **new} if old.get(name) != new.get(name)]
     texts = [f"{name}: {old.get(name)} -> {new.get(name)}" for name in changed]
     texts = [" ".join(text.split()) for text in texts]
     short = [text if len(text) < 80 else name for name, text in zip(changed, texts)]

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,7 @@ from diffusion_jax.diffusion.types import (
     Images,
     Leaf,
     Level,
+    NetworkFunction,
     Prediction,
 )
 from diffusion_jax.models import Network
@@ -91,7 +93,9 @@ class PreparedDenoiser:
             variables = variables | condition.activations
             condition = condition.plain
         network = partial(self._model.model.apply, variables, examples=self._examples)
-        denoiser = denoiser_from_network(network, self._model.parameterization)
+        denoiser = denoiser_from_network(
+            cast(NetworkFunction, network), self._model.parameterization
+        )
         return denoiser(x, level, condition)
 
     def weak(self, condition: Condition) -> ConditionalDenoiser:

@@ -308,7 +308,7 @@ class Sampler:
 def numbers_of(settings: guidance.Guidance) -> dict[str, Any]:
     """Returns the numbers of guidance that are in use, as arguments of a compiled program."""
     numbers = {name: getattr(settings, name) for name in NUMBERS}
-    numbers = {name: np.float32(value) for name, value in numbers.items() if value}
+    numbers: dict[str, Any] = {n: np.float32(value) for n, value in numbers.items() if value}
     if "scale" not in numbers:
         numbers.pop("rescale", None)
     elif settings.interval is not None:

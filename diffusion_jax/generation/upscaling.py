@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -143,7 +144,7 @@ def _enlarged(
     gray = images.shape[-1] == 1
     x = images.astype(jnp.float32) / 255
     y = network.apply({"params": params}, x.repeat(3, axis=-1) if gray else x)
-    y = jnp.clip(y, 0, 1)
+    y = jnp.clip(cast(Array, y), 0, 1)
     if gray:
         y = sum(weight * y[..., i : i + 1] for i, weight in enumerate(LUMA))
     return jnp.round(255 * y).astype(jnp.uint8)

@@ -107,6 +107,7 @@ def _read(path: Path, config: ConfigDict, names: Names) -> Imported:
     settings = _settings(state, config, names, path)
     config = with_settings(config, settings)
     like, model = shapes_of(config, path), network_of(config, path)
+    assert isinstance(model, ADM | NoisyClassifier)
     if model.learned_null and names is NICE:
         state[f"{names.label}.weight"] = np.roll(state[f"{names.label}.weight"], -1, axis=0)
     places = places_of(model, config.data.resolution, names)
@@ -143,7 +144,7 @@ def _settings(
 
 def _read_classifier(path: Path, config: ConfigDict) -> Imported:
     state = read_state_dict(path)
-    pool = config.model.pool
+    pool: str = config.model.pool
     head = {"attention": "out.2.c_proj", "mean": "out.3"}.get(pool, pool)
     sides = {"channels": (f"{OPENAI.down}.0.0", 1), "width": (f"{OPENAI.time}.0", 1)}
     sides["num_classes"] = (head, 0)
@@ -157,6 +158,7 @@ def _read_classifier(path: Path, config: ConfigDict) -> Imported:
         settings[f"model.{field}"] = state[f"{name}.weight"].shape[axis]
     config = with_settings(config, settings)
     model = network_of(config, path)
+    assert isinstance(model, ADM | NoisyClassifier)
     places = places_of(model, config.data.resolution, OPENAI)
     params = fill(shapes_of(config, path), state, lambda ours: _in_classifier(ours, places), path)
     return Imported(params, settings=settings)

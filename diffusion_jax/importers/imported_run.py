@@ -47,7 +47,8 @@ def imported_state(
     adam: the optimizer's state; None: freshly initialized. averaged: the EMA parameters; None: the
     same as the parameters.
     """
-    shapes = jax.eval_shape(Experiment.from_config(config).training.optimizer.init, params)
+    training = Experiment.from_config(config).require_training()
+    shapes = jax.eval_shape(training.optimizer.init, params)
     opt_state = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
     if adam is not None:
         count = np.array(adam.count, np.int32)
@@ -109,8 +110,10 @@ def read_weights(
     """
 
     def fresh() -> TrainState:
-        model, optimizer = make_model(config), Experiment.from_config(config).training.optimizer
-        return init_state(model, optimizer, config.seed, config.data.resolution)
+        training = Experiment.from_config(config).require_training()
+        return init_state(
+            make_model(config), training.optimizer, config.seed, config.data.resolution
+        )
 
     like = jax.eval_shape(fresh)
     with Checkpoints(workdir / CHECKPOINTS) as checkpoints:

@@ -1,7 +1,7 @@
 """The magnitude-preserving U-Net of EDM2 (arXiv:2312.02696), configuration G."""
 
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 import flax.linen as nn
 import jax
@@ -81,11 +81,11 @@ class EDM2(MultiResolutionNetwork):
             dtype=dtype,
         )
 
-        def encode(x: Images, features: int, name: str, **options: str | bool) -> Maps:
+        def encode(x: Images, features: int, name: str, **options: Any) -> Maps:
             layer = block(features, encoder=True, name=name, **options)
             return apply_block(layer, x, cond, examples, remat=self.remat, train=train)
 
-        def decode(x: Images, features: int, name: str, **options: str | bool) -> Maps:
+        def decode(x: Images, features: int, name: str, **options: Any) -> Maps:
             layer = block(features, encoder=False, name=name, **options)
             return apply_block(layer, x, cond, examples, remat=self.remat, train=train)
 
@@ -184,7 +184,7 @@ class MPBlock(nn.Module):
         heads = channels // self.head_channels
         qkv = conv(3 * channels, 1, name="qkv")(x).reshape(batch, height * width, 3 * channels)
         parts = split_heads(qkv, heads, "interleaved")
-        parts = (normalized(part, (-1,)).astype(self.dtype) for part in parts)
-        h = attention(*parts, 1 / np.sqrt(self.head_channels))
+        q, k, v = (normalized(part, (-1,)).astype(self.dtype) for part in parts)
+        h = attention(q, k, v, 1 / np.sqrt(self.head_channels))
         h = h.swapaxes(1, 2).reshape(batch, height, width, channels)
         return conv(channels, 1, name="out")(h)

@@ -5,7 +5,7 @@ appendix F.
 """
 
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -76,7 +76,7 @@ class SongUNet(MultiResolutionNetwork):
         cond = self._embedding(c_noise, condition)
         block = partial(SongBlock, dropout=self.dropout, taps=self.taps, dtype=dtype)
 
-        def apply(x: Images, features: int, name: str, **options: str | bool) -> Maps:
+        def apply(x: Images, features: int, name: str, **options: Any) -> Maps:
             layer = block(features, name=name, **options)
             return apply_block(layer, x, cond, examples, remat=self.remat, train=train)
 

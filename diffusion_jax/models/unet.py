@@ -131,12 +131,12 @@ class UNet(Network):
         kind = time_embedding_kind(self.time_embedding, self.original_quirks)
         mlp = TimeMLP(self.time_dim, name="time_mlp")
 
-        def time() -> Float[Array, "batch dim"]:
+        def embed() -> Float[Array, "batch dim"]:
             if kind == "standard":
                 return mlp(sinusoidal(c_noise, self.time_dim))
             return mlp(original_sinusoidal(c_noise, self.time_dim, kind, examples))
 
-        time = precompute(self, OF_LEVEL, "time", time)
+        time = precompute(self, OF_LEVEL, "time", embed)
         return Conditioning(time=time, label=label, examples=examples)
 
     def widths(self) -> list[int]:

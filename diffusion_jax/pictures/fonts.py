@@ -7,6 +7,7 @@ with accents, Greek, Cyrillic, Hebrew and Arabic. Other scripts need fonts insta
 import unicodedata
 from functools import lru_cache
 from pathlib import Path
+from typing import cast
 
 from anyascii import anyascii
 from PIL import ImageFont
@@ -42,7 +43,9 @@ def font_for(text: str, size: int) -> FreeTypeFont:
     """Returns a font with the letters of a `drawable` text and the ellipsis."""
     letters = frozenset(text + ELLIPSIS)
     file = None if "".join(letters - {ELLIPSIS}).isascii() else _file_for(letters)
-    return ImageFont.load_default(size) if file is None else ImageFont.truetype(file, size)
+    if file is None:
+        return cast(ImageFont.FreeTypeFont, ImageFont.load_default(size))
+    return ImageFont.truetype(file, size)
 
 
 @lru_cache

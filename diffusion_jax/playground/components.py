@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import gradio as gr
+from gradio.components import Component
 
 from diffusion_jax.playground import sampling
 from diffusion_jax.runs.run import Run
@@ -16,12 +17,12 @@ LARGEST_COUNT = 64
 MOST_STEPS = 1000
 LARGEST_SEED = 2**32 - 1
 
-Components = Sequence[gr.components.Component]
+Components = Sequence[Component]
 # Options of events that do not use the model and need not wait for it.
 LIGHT = {"concurrency_limit": None, "api_visibility": "private", "show_progress": "hidden"}
 
 
-def solver_inputs(run: Run, *, steps: int | None = None) -> list[gr.components.Component]:
+def solver_inputs(run: Run, *, steps: int | None = None) -> list[Component]:
     """Returns inputs for solver, steps and guidance, which is hidden if it has no effect."""
     own = sampling.run_settings(run)
     most = max(MOST_STEPS, own["steps"])
@@ -107,7 +108,7 @@ def on_click(
     outputs: Components,
     *,
     settings: Components,
-    progress: gr.components.Component | Components,
+    progress: Component | Components,
 ) -> None:
     """Runs a generator that uses the model at a click; one runs at a time, the others wait.
 

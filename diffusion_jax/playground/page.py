@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.components import Component
+from gradio.themes import Default
 from gradio.utils import get_upload_folder
 
 from diffusion_jax.playground import components, edit_tabs, sample_tabs, sampling
@@ -60,7 +62,7 @@ def page(run: Run) -> gr.Blocks:
     return blocks
 
 
-def _settings(run: Run) -> list[gr.components.Component]:
+def _settings(run: Run) -> list[Component]:
     """Returns the inputs of all tabs: classes, count, seed, solver, steps, guidance."""
     enlarges = sampling.enlarges(run)
     empty = "none" if enlarges else "random; none in edits"
@@ -94,7 +96,7 @@ def _tabs(run: Run, settings: components.Components) -> None:
 
 def theme() -> gr.Theme:
     """Returns Gradio's theme with this machine's fonts; its own fonts come from Google."""
-    return gr.themes.Default(
+    return Default(
         primary_hue="blue",
         font=["system-ui", "sans-serif"],
         font_mono=["ui-monospace", "monospace"],

@@ -124,11 +124,12 @@ def _between(
     default, chosen = "none" if all(files) else "random", "none"
     if sampling.classes(run)[0]:
         texts = [", ".join(names or []) or default for names in labels]
-        ends = zip(texts, seeds)
-        chosen = [int(run.labels(text, 1, seed=seed)[0]) for text, seed in ends]
+        chosen = [int(run.labels(t, 1, seed=seed)[0]) for t, seed in zip(texts, seeds)]
     arguments = sampling.arguments(run, wanted | {"labels": chosen, "seed": seeds[0]})
     if all(files):
-        return run.edit.interpolate(*(pictures.read_square(run, f) for f in files), **arguments)
+        return run.edit.interpolate(
+            *(pictures.read_square(run, f) for f in files if f), **arguments
+        )
     return run.edit.interpolate(seeds=seeds, **arguments)
 
 

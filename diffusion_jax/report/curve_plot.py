@@ -7,6 +7,7 @@ import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -57,7 +58,12 @@ def svg(curves: Sequence[Curve], label: str, *, logarithmic: bool = False) -> Ht
     """
     ink = dict.fromkeys(("axes.edgecolor", "axes.labelcolor", "xtick.color"), INK)
     # With a fixed salt, identifiers of paths depend on the paths alone.
-    style = {**ink, "ytick.color": INK, "svg.fonttype": "none", "svg.hashsalt": "curves"}
+    style: dict[Any, str] = {
+        **ink,
+        "ytick.color": INK,
+        "svg.fonttype": "none",
+        "svg.hashsalt": "curves",
+    }
     with matplotlib.rc_context(style):
         figure = Figure(figsize=(6, 3), layout="constrained")
         axes = figure.subplots()
@@ -107,7 +113,8 @@ def _style(number: int) -> tuple[str, str]:
 def _inline(drawn: str, label: str) -> Html:
     """Returns Matplotlib's <svg> element without metadata and styles of a standalone file."""
     body = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", drawn, flags=re.DOTALL)
-    start = re.search(r"<svg\b[^>]*>", body)
-    box = re.search(r'viewBox="([-\d. ]+)"', start[0])[1]
+    start = re.search(r'<svg\b[^>]*\bviewBox="([-\d. ]+)"[^>]*>', body)
+    assert start is not None, body[:200]
+    box = start[1]
     body = body[start.end() :].replace(INK, "currentColor").strip()
     return Html(f'<svg viewBox="{box}" role="img" aria-label="{text(label)}">{body}')

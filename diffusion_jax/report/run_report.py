@@ -43,7 +43,7 @@ class RunReport:
     name: str
     config: ConfigDict
     fields: Fields
-    changed: Sequence[tuple[str, str, str]]
+    changed: Sequence[tuple[str, ...]]
     steps_done: int
     parameters: str
     starts: Sequence[Start]

@@ -94,14 +94,17 @@ def compare(
     """Returns the inputs and the results of an edit; see `edit_into`."""
     pixels = edits.images(files, enlarging=name == "enlarge") if files else None
     settings = {**sampling, **options}
-    if name == "invert":
-        return _inversion(edits, pixels, labels, sampling, **options)
     if name == "vary":
         results = _columns(edits.vary(labels, **settings), options["count"] + 1)
         captions = ["sample", *map(str, range(1, len(results)))]
         return Comparison(dict(zip(captions, results)), captions)
-    before, after = {}, {}
-    if name == "image":
+    before: dict[str, Uint8Images] = {}
+    after: dict[str, Uint8Images] = {}
+    if pixels is None:  # only an interpolation needs no images
+        results = edits.interpolate(labels=labels, **settings)
+    elif name == "invert":
+        return _inversion(edits, pixels, labels, sampling, **options)
+    elif name == "image":
         results = edits.image_to_image(pixels, labels, **settings)
         before = {"image": pixels}
     elif name == "enlarge":
@@ -112,8 +115,6 @@ def compare(
         results = edits.inpaint(pixels, replaced, labels, **settings)
         kept = np.where(replaced[..., None], np.uint8(GRAY), pixels)
         before = {"image": pixels, "kept": kept}
-    elif pixels is None:
-        results = edits.interpolate(labels=labels, **settings)
     else:
         results = edits.interpolate(pixels[:1], pixels[1:], labels, **settings)
         before, after = {"first": pixels[:1]}, {"second": pixels[1:]}
@@ -164,7 +165,8 @@ def _write(
         for row, image in enumerate(columns[name]):
             images.save_png(out / f"{row:03d}_{name}.png", image)
     if comparison.arrays:
-        np.savez(out / "arrays.npz", **comparison.arrays)
+        arrays: dict[str, Any] = dict(comparison.arrays)
+        np.savez(out / "arrays.npz", **arrays)
     for row, error in enumerate(comparison.arrays.get("error", [])):
         notes[out / f"{row:03d}_reconstructed.png"] = f"root mean square error {error:.4f}"
     return notes | {out / "grid.png": ""}

@@ -338,10 +338,10 @@ def train(
 
     experiment: a config, or its name or path, see `named_configs.config`, with changes.
     """
-    if isinstance(experiment, ConfigDict):
-        config = changed(experiment.copy_and_resolve_references(), changes or {})
-    else:
+    if isinstance(experiment, str | Path):
         config = named_config(experiment, changes)
+    else:
+        config = changed(experiment.copy_and_resolve_references(), changes or {})
     folder = Path(workdir).expanduser()
     built = resolve_experiment(config)
     training.train(built, folder)

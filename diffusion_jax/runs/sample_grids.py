@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -113,5 +114,6 @@ def _predict(
     logits = classifier.model.apply(
         {"params": params}, *network_inputs(classifier.parameterization, x, level)
     )
+    logits = cast(Array, logits)
     finite = jnp.isfinite(logits).all(axis=1)
     return x, jnp.where(finite, jnp.argmax(logits, axis=1), -1)

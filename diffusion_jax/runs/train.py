@@ -133,8 +133,9 @@ def train(experiment: Experiment, workdir: Path) -> TrainState:
                 reporter.log(f"All {start} steps are done already")
             elif start:
                 reporter.log(f"Resuming from the checkpoint of step {start}")
+            training = experiment.require_training()
             loop = TrainingLoop(
-                experiment.training.loop,
+                training.loop,
                 step=compile_step(experiment, sharding),
                 batches=training_batches(config, source, seen),
                 reporter=reporter,
@@ -145,7 +146,7 @@ def train(experiment: Experiment, workdir: Path) -> TrainState:
                 recover=Recovery(
                     checkpoints,
                     roll_back=config.roll_back,
-                    learning_rate=experiment.training.learning_rate,
+                    learning_rate=training.learning_rate,
                     shapes=shapes,
                     sharding=sharding,
                     log=reporter.log,
@@ -157,13 +158,14 @@ def train(experiment: Experiment, workdir: Path) -> TrainState:
 
 def init_experiment(experiment: Experiment) -> TrainState:
     """Returns the state before the first step; under jax.eval_shape, its shapes."""
+    training = experiment.require_training()
     return init_state(
         experiment.model,
-        experiment.training.optimizer,
+        training.optimizer,
         experiment.config.seed,
         experiment.config.data.resolution,
-        experiment.training.timesteps.init(),
-        second=experiment.training.second_ema is not None,
+        training.timesteps.init(),
+        second=training.second_ema is not None,
     )
 
 
@@ -172,11 +174,13 @@ def make_sharding(experiment: Experiment) -> Sharding:
     if not experiment.config.shard_state:
         return Replicated()
     shapes = jax.eval_shape(partial(init_experiment, experiment))
-    return Sharded(experiment.training.optimizer, shapes)
+    return Sharded(experiment.require_training().optimizer, shapes)
 
 
 def compile_step(
-    experiment: Experiment, sharding: Sharding, devices: Sequence[jax.Device] | None = None
+    experiment: Experiment,
+    sharding: Sharding,
+    devices: Sequence[jax.Device] | None = None,  # pyright: ignore[reportInvalidTypeForm]
 ) -> Callable:
     """Returns the training step on all devices, see `parallel.data_parallel`."""
     return parallel.data_parallel(make_step(experiment, sharding), devices, sharding.axes())
@@ -186,14 +190,15 @@ def make_step(
     experiment: Experiment, sharding: Sharding
 ) -> Callable[[TrainState, PyTree], tuple[TrainState, Metrics]]:
     """Returns the per-device training step."""
+    training = experiment.require_training()
     return make_train_step(
-        experiment.training.objective,
-        experiment.training.optimizer,
-        experiment.training.timesteps,
+        training.objective,
+        training.optimizer,
+        training.timesteps,
         seed=experiment.config.seed,
-        micro_batches=experiment.training.loop.micro_batches,
-        average=experiment.training.ema,
-        second_average=experiment.training.second_ema,
+        micro_batches=training.loop.micro_batches,
+        average=training.ema,
+        second_average=training.second_ema,
         constrain=experiment.model.constrained,
         sharding=sharding,
     )

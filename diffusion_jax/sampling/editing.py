@@ -51,7 +51,7 @@ def edit(
         raise ValueError("x and image are both starts; give one of them")
     if (known is None) != (mask is None):
         raise ValueError("known and mask belong together")
-    if known is not None:
+    if known is not None and mask is not None:
         solver = inpainting(solver, known, mask)
     if image is not None:
         x = noised(sampling_schedule, keys, image)

@@ -64,14 +64,13 @@ def sample(
     num_steps = sampling_schedule.num_steps
     if not 0 <= frames <= num_steps:
         raise ValueError(f"frames={frames} is not in 0..{num_steps}, the number of sampling steps")
-    if x is None:
-        x = starting_noise(keys, shape) * sampling_schedule.start_std
+    first = starting_noise(keys, shape) * sampling_schedule.start_std if x is None else x
     # Down to 1: 0 belongs to the start.
     counts = np.arange(num_steps, 0, -1)
     # One place for each frame; within a frame's stretch of steps the last state stays.
     places = np.arange(num_steps) * frames // num_steps
     ends = np.diff(places, append=frames) > 0
-    blank = jnp.zeros((frames, *x.shape), x.dtype)
+    blank = jnp.zeros((frames, *first.shape), first.dtype)
     film = Film(blank, blank)
 
     def stepped(
@@ -109,6 +108,7 @@ def sample(
         return x, solver.init(x), x0
 
     def report(film: Film, place: Index) -> None:
+        assert watch is not None
         watch(place, film.x0[place])
 
     def body(carry: tuple, row: tuple) -> tuple[tuple, None]:
@@ -135,11 +135,11 @@ def sample(
         places,
         ends,
     )
-    start = x, solver.init(x), jnp.zeros_like(x), film
-    (x, _, _, film), _ = jax.lax.scan(body, start, jax.tree.map(jnp.asarray, rows))
-    return x, film
+    start = first, solver.init(first), jnp.zeros_like(first), film
+    (last, _, _, film), _ = jax.lax.scan(body, start, jax.tree.map(jnp.asarray, rows))
+    return last, film
 
 
-def starting_noise(keys: Keys, shape: tuple[int, int, int]) -> Images:
+def starting_noise(keys: Keys, shape: tuple[int, ...]) -> Images:
     """Draws standard normal noise, one image for each key: the same for any number of steps."""
     return random_keys.normal(random_keys.at_step(keys, 0), shape)

@@ -117,8 +117,9 @@ class Reporter:
             self._log_time_left(step, values["images_per_second"])
         self.restart_timer()
         with self._warning("TensorBoard's file"):
-            for name, value in values.items() if self._board else ():
-                self._board.scalar(name, value, step)
+            if self._board:
+                for name, value in values.items():
+                    self._board.scalar(name, value, step)
         with self._warning("metrics"):
             line = json.dumps({"step": step, **values}) + "\n"
             _append(self.workdir / METRICS_FILE, line.encode())

@@ -188,7 +188,7 @@ def _after(minutes: float | None) -> Callable[[], bool]:
         nonlocal since, done
         now = time.monotonic()
         since = now if since is None else since
-        due = not done and now >= since + 60 * minutes
+        due = minutes is not None and not done and now >= since + 60 * minutes
         done |= due
         return due
 

@@ -4,6 +4,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 from diffusion_jax import parallel
 
@@ -25,7 +26,7 @@ def interruptible() -> Iterator[Callable[[], bool]]:
             signal.signal(number, before[number])
         received.append(number)
 
-    before = {number: signal.signal(number, remember) for number in SIGNALS}
+    before: dict[int, Any] = {number: signal.signal(number, remember) for number in SIGNALS}
     agreed = parallel.in_any_process()
     try:
         yield lambda: agreed(bool(received))

@@ -26,33 +26,43 @@ class Sharding(Protocol):
 
     def init(self, fresh: Callable[[], TrainState]) -> TrainState:
         """Computes fresh() on the devices."""
+        ...
 
     def place(self, state: TrainState) -> TrainState:
         """Puts a full state, of host arrays or on one device, on the devices."""
+        ...
 
     def unshard(self, state: TrainState) -> TrainState:
         """Returns the full state, as checkpoints hold it. A collective of all processes."""
+        ...
 
     def ema_params(self, state: TrainState) -> PyTree:
         """Returns the full EMA parameters on each device. A collective of all processes."""
+        ...
 
     def axes(self) -> PyTree:
         """Returns the axes of the state for `parallel.data_parallel`."""
+        ...
 
     def shapes_on(self, state: TrainState, devices: int) -> TrainState:
         """Returns the shapes of `place(state)` on a number of devices, from shapes."""
+        ...
 
     def mean(self, gradients: PyTree) -> PyTree:
         """Averages gradients over the devices; returns this device's shard of the mean."""
+        ...
 
     def norm(self, gradients: PyTree) -> Array:
         """Computes the global norm of a result of `mean`."""
+        ...
 
     def local_shard(self, state: TrainState) -> TrainState:
         """Returns the part of the state that this device updates."""
+        ...
 
     def gather(self, params: PyTree, like: PyTree) -> PyTree:
         """Gathers the parameters of all devices. like: arrays of their full shapes."""
+        ...
 
 
 class Replicated:

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, cast
 
 import jax
 import numpy as np
@@ -75,5 +75,5 @@ def digest(params: PyTree) -> str:
     """Computes the SHA-256 of the parameters, which identifies them in results."""
     total = hashlib.sha256()
     for leaf in jax.tree.leaves(jax.device_get(params)):
-        total.update(np.ascontiguousarray(leaf))
+        total.update(cast(Any, np.ascontiguousarray(leaf)))
     return total.hexdigest()

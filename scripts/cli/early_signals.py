@@ -4,7 +4,11 @@ import os
 import signal
 from types import FrameType
 
-CODES = {signal.SIGINT: 130, signal.SIGTERM: os.EX_TEMPFAIL, signal.SIGUSR1: os.EX_TEMPFAIL}
+CODES: dict[int, int] = {
+    signal.SIGINT: 130,
+    signal.SIGTERM: os.EX_TEMPFAIL,
+    signal.SIGUSR1: os.EX_TEMPFAIL,
+}
 
 
 def end_at_once() -> None:

@@ -49,7 +49,7 @@ def described(flag: flags.Flag) -> str:
     name = f"--[no]{flag.name}" if flag.boolean else f"--{flag.name} {value}"
     about = flag.help.replace(f"<{value}>: ", "").partition(";\n")[0]
     if flag.default not in (None, [], "", False):
-        default = flag.default_as_str.strip("'")
+        default = (flag.default_as_str or "").strip("'")
         about += f" (default: {default})"
     return _entry(name, about)
 

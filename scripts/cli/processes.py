@@ -59,7 +59,8 @@ def ending_together() -> Iterator[None]:
         yield
     except SystemExit as end:
         if end.code and _connected():
-            _leave(end.code, HEARTBEAT if end.code == os.EX_TEMPFAIL else PATIENCE)
+            code = end.code if isinstance(end.code, int) else 1
+            _leave(code, HEARTBEAT if code == os.EX_TEMPFAIL else PATIENCE)
         raise
     except Exception as error:
         if not _connected():

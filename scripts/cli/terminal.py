@@ -2,7 +2,8 @@
 
 import re
 import sys
-from typing import Any, TextIO
+from io import TextIOWrapper
+from typing import Any, TextIO, cast
 
 # Control characters, and characters that change the direction of text.
 CONTROL = r"\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069"
@@ -31,6 +32,7 @@ class Plain:
 
 def make_plain() -> None:
     """Replaces control characters in all later output, except the movements of progress bars."""
-    sys.stdout.reconfigure(errors="backslashreplace")  # for file names that are not valid text
+    # For file names that are not valid text.
+    cast(TextIOWrapper, sys.stdout).reconfigure(errors="backslashreplace")
     sys.stdout = Plain(sys.stdout, IN_TEXT)
     sys.stderr = Plain(sys.stderr, BESIDE_BARS)

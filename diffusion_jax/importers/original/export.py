@@ -13,6 +13,7 @@ from diffusion_jax.importers.imported_run import AdamState
 from diffusion_jax.importers.original import hyperparameters
 from diffusion_jax.importers.original.names import entries, to_state_dict
 from diffusion_jax.importers.original.optimizer import to_optimizer_state
+from diffusion_jax.models.unet import UNet
 
 
 def check_exportable(config: ConfigDict) -> None:
@@ -48,6 +49,7 @@ def write_checkpoint(
     """
     check_exportable(config)
     model = make_model(config)
+    assert isinstance(model, UNet)  # by check_exportable
     suffix = (f"_{epoch}e" if epoch else "") + (f"_{step}s" if step else "")
     layout = entries(model, params)
     content: dict[Path, Any] = {

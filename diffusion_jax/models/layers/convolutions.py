@@ -4,7 +4,7 @@ Only convolutions and matrix products run in bfloat16; norms are computed in flo
 """
 
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
@@ -27,8 +27,10 @@ class PrecomputedCast(FastLookup):
     """A mixin for Flax layers with a dtype: casts parameters outside the sampling loop."""
 
     def param(self, name: str, *args: Any, **options: Any) -> Array:
-        value = super().param(name, *args, **options)
-        return precompute(self, OF_PARAMS, name, lambda: row_major(jnp.asarray(value, self.dtype)))
+        value, layer = super().param(name, *args, **options), cast(Any, self)
+        return precompute(
+            layer, OF_PARAMS, name, lambda: row_major(jnp.asarray(value, layer.dtype))
+        )
 
 
 # By `type`, since jaxtyping cannot check the annotations that a class statement would inherit.
@@ -36,7 +38,7 @@ Conv = type("Conv", (PrecomputedCast, nn.Conv), {})
 Dense = type("Dense", (PrecomputedCast, nn.Dense), {})
 
 
-def conv(features: int, size: int, name: str, dtype: DTypeLike, **options: int) -> nn.Conv:
+def conv(features: int, size: int, name: str, dtype: DTypeLike, **options: Any) -> nn.Conv:
     """Returns a square convolution with PyTorch's "same" padding on both sides.
 
     With even strides XLA's "SAME" would pad one side only.
@@ -127,6 +129,7 @@ class Dropout(nn.Module):
         if not train or self.rate == 0:
             return x
         shape = (1, 1, x.shape[-1]) if self.whole_channels else x.shape[1:]
+        assert examples is not None, "dropout needs the indices of the examples"
         keys = jax.vmap(jax.random.fold_in, (None, 0))(self.make_rng("dropout"), examples)
         keep = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - self.rate, shape))(keys)
         return jnp.where(keep, x / (1 - self.rate), 0)

@@ -67,12 +67,12 @@ class MPConv(FastLookup, nn.Module):
         raw = self.param("kernel", NORMAL, (*window, x.shape[-1], self.features))
         fan_in = np.prod(raw.shape[:-1])
 
-        def kernel() -> Float[Array, "..."]:
+        def scaled() -> Float[Array, "..."]:
             return (normalized_kernel(jnp.asarray(raw)) * (gain / np.sqrt(fan_in))).astype(
                 self.dtype
             )
 
-        kernel = precompute(self, OF_PARAMS, "kernel", kernel)
+        kernel = precompute(self, OF_PARAMS, "kernel", scaled)
         x = x.astype(self.dtype)
         if not self.size:
             return jnp.matmul(x, kernel, preferred_element_type=jnp.float32)

@@ -1,5 +1,8 @@
 """Parameters of layers: fast lookup, and their layout in memory."""
 
+# FastLookup is a mixin, whose attributes are those of nn.Module.
+# pyright: reportAttributeAccessIssue=false
+
 from typing import Any
 
 import flax.linen as nn

@@ -98,8 +98,8 @@ class SongBlock(nn.Module):
     def _attended(self, x: Features) -> Features:
         batch, height, width, channels = x.shape
         qkv = conv(3 * channels, 1, "qkv", self.dtype, SMALLER)(norm(name="norm_2")(x))
-        parts = split_heads(qkv.reshape(batch, height * width, -1), 1, "interleaved")
-        h = attention(*parts, 1 / math.sqrt(channels)).reshape(x.shape)
+        q, k, v = split_heads(qkv.reshape(batch, height * width, -1), 1, "interleaved")
+        h = attention(q, k, v, 1 / math.sqrt(channels)).reshape(x.shape)
         h = conv(channels, 1, "out", self.dtype, ALMOST_ZERO)(h)
         return (x + h) * jnp.asarray(HALF, h.dtype)
 

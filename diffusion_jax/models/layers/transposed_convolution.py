@@ -6,6 +6,7 @@ backward filter of the strided convolution.
 """
 
 from functools import partial
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -43,7 +44,8 @@ class ConvTranspose(FastLookup, nn.Module):
         cast = row_major(raw.astype(self.dtype))
         kernel = precompute(self, OF_PARAMS, "kernel", lambda: _prepared(cast))
         shift = precompute(self, OF_PARAMS, "bias", lambda: jnp.asarray(bias, self.dtype))
-        return _adjoint(self.stride, x.astype(self.dtype), kernel) + shift[None, None, None, :]
+        y: Any = _adjoint(self.stride, x.astype(self.dtype), kernel)
+        return y + shift[None, None, None, :]
 
 
 def _prepared(kernel: Kernel) -> Kernel:

@@ -72,8 +72,7 @@ def check_churn(*, s_churn: Scalar, s_tmin: Scalar, s_tmax: Scalar | None, s_noi
     check_range("s_tmin", s_tmin, 0)
     check_range("s_tmax", s_tmax, 0)
     check_positive(s_noise=s_noise)
-    plain = isinstance(s_tmin, int | float) and isinstance(s_tmax, int | float)
-    if plain and s_tmax < s_tmin:
+    if isinstance(s_tmin, int | float) and isinstance(s_tmax, int | float) and s_tmax < s_tmin:
         raise ValueError(f"s_tmax={s_tmax} must be at least s_tmin={s_tmin}, or None for no limit")
 
 

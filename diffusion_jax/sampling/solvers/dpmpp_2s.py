@@ -68,7 +68,7 @@ def dpmpp_2s_step(
     )
 
 
-def midpoints(sampling_schedule: SamplingSchedule, schedule: Schedule, *, eta: float) -> Midpoint:
+def midpoints(sampling_schedule: SamplingSchedule, schedule: Schedule, *, eta: Scalar) -> Midpoint:
     """Computes the weights of each step.
 
     Solving lambda's definition for e^-h gives the weights of x0 above without a logarithm:

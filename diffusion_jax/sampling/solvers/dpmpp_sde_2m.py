@@ -27,7 +27,7 @@ def dpmpp_sde_2m(*, eta: Scalar = 1.0) -> Solver:
     return multistep(1, partial(weights, eta=eta))
 
 
-def weights(sampling_schedule: SamplingSchedule, *, eta: float) -> StepWeights:
+def weights(sampling_schedule: SamplingSchedule, *, eta: Scalar) -> StepWeights:
     """x_next = sigma_next / sigma e^(-eta h) x + alpha_next (1 - e^(-h - eta h)) x0_mid + std z.
 
     x0_mid = x0 + h / (2 h_last) (x0 - x0_last), and std^2 = sigma_next^2 (1 - e^(-2 eta h)). The

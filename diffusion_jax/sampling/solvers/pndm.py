@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import partial
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -97,10 +98,11 @@ def pndm_step(
         return ddim + per_image(slope) * (eps - prediction.eps)
 
     def weighted() -> Images:
-        return sum(
+        terms = (
             per_image(coefficients.eps_weights[place]) * eps
             for place, eps in enumerate(predictions)
         )
+        return cast(Images, sum(terms))
 
     def within_the_step() -> Images:
         # (level, slope there, weight of the prediction there)
