@@ -1,4 +1,4 @@
-"""Trajectories of diffusers' schedulers, and ours on the same levels with the same noises.
+"""Trajectories of diffusers' schedulers, and of JAX solvers at the same levels with the same noise.
 
 `golden/make_schedulers.py` writes them. The model is a smooth function of the image, in the
 variance-preserving scale, and of what it is told about the level; both sides have the same one.
@@ -6,6 +6,7 @@ variance-preserving scale, and of what it is told about the level; both sides ha
 
 from dataclasses import dataclass, replace
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 
 import jax
@@ -62,13 +63,13 @@ def chain(schedule):
 
 
 def variance_preserving(golden):
-    """The path with the golden's sigmas on which signal^2 + noise^2 = 1."""
+    """The sampling schedule with the golden's sigmas on which signal^2 + noise^2 = 1."""
     signal = 1 / np.sqrt(1 + golden.sigmas**2)
     return from_levels(Level(signal, golden.sigmas * signal, golden.c_noises))
 
 
 def in_sigma(golden):
-    """The path with the golden's sigmas on which the signal is 1."""
+    """The sampling schedule with the golden's sigmas on which the signal is 1."""
     return from_levels(Level(np.ones_like(golden.sigmas), golden.sigmas, golden.c_noises))
 
 
@@ -91,14 +92,17 @@ def denoiser(schedule, learned=False):
     return predict
 
 
-def follow(solver, denoiser, path, schedule, golden):
-    """x at each level of the path, (levels, *SHAPE), with the golden's start and noises."""
-    path, coefficients = on_device((path, solver.prepare(path, schedule)))
+def follow(solver, denoiser, sampling_schedule, schedule, golden):
+    """Returns x at each level, (levels, *SHAPE), with the golden's start and noises."""
+    sampling_schedule, coefficients = on_device(
+        (sampling_schedule, solver.prepare(sampling_schedule, schedule))
+    )
     x = jnp.asarray(golden.states[0], jnp.float32)
     step = jax.jit(partial(solver.step, denoiser))
     history, states = solver.init(x), [x]
-    for i in range(path.num_steps):
-        now, next, row = jax.tree.map(lambda rows: rows[i], (*path.pairs(), coefficients))  # noqa: B023
+    for i in range(sampling_schedule.num_steps):
+        rows = (*sampling_schedule.pairs(), coefficients)
+        now, next, row = jax.tree.map(itemgetter(i), rows)
         x, history = step(now, next, row, x, jnp.asarray(golden.noises[i]), history)
         states.append(x)
     return np.stack(states)

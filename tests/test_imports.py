@@ -138,6 +138,6 @@ def test_networks_are_in_their_places():
     assert not outside
 
 
-def test_one_file_says_pmap():
+def test_only_one_file_uses_pmap():
     saying = [path.name for path in LIBRARY if "jax.pmap" in path.read_text()]
     assert saying == ["parallel.py"]

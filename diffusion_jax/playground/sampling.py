@@ -92,7 +92,7 @@ def sample_live(
 
     def sample() -> None:
         try:
-            pixels, _ = run.draw(sampler, experiment, chosen, seed=seed, watch=watch)
+            pixels, _ = run.sample_with(sampler, experiment, chosen, seed=seed, watch=watch)
             result.set_result(pixels)
         except BaseException as error:
             result.set_exception(error)

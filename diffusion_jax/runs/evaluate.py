@@ -48,7 +48,9 @@ def samples_of(
 
     def read(first: int, number: int) -> Uint8Images:
         rows = chosen[first : first + number]
-        pixels, _ = run.draw(sampler, experiment, rows, seed=seed, start=first, truncate=truncate)
+        pixels, _ = run.sample_with(
+            sampler, experiment, rows, seed=seed, start=first, truncate=truncate
+        )
         return pixels
 
     about = {

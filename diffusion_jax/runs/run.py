@@ -102,7 +102,7 @@ class Run:
         experiment = self.configured(settings)
         chosen = self.labels(labels, count, seed=seed)
         sampler = self.sampler(experiment, len(chosen), batch_size=batch_size)
-        pixels, _ = self.draw(sampler, experiment, chosen, seed=seed)
+        pixels, _ = self.sample_with(sampler, experiment, chosen, seed=seed)
         return Gallery.of(pixels)
 
     def denoising(
@@ -124,12 +124,12 @@ class Run:
         experiment = self.configured(settings)
         chosen = self.labels(labels, count, seed=seed)
         sampler = self.sampler(experiment, len(chosen), frames=frames)
-        _, film = self.draw(sampler, experiment, chosen, seed=seed)
+        _, film = self.sample_with(sampler, experiment, chosen, seed=seed)
         shape = getattr(film, of).shape
         rows = getattr(film, of).reshape(-1, *shape[2:])
         return self.gallery(rows, experiment).reshape(shape)
 
-    def draw(
+    def sample_with(
         self,
         sampler: Sampler,
         experiment: Experiment,

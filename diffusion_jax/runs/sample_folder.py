@@ -86,7 +86,7 @@ def sample_into(
 
     def sample(first: int, number: int) -> dict[str, np.ndarray]:
         rows = chosen[first : first + number]
-        pixels, film = run.draw(sampler, experiment, rows, seed=seed, start=first)
+        pixels, film = run.sample_with(sampler, experiment, rows, seed=seed, start=first)
         arrays = {"images": pixels}
         for of in choice.film_of if frames else ():
             arrays[f"film_{of}"] = images.to_uint8(getattr(film, of))

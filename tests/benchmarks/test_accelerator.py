@@ -63,7 +63,7 @@ def test_a_part_that_fails_stops_no_other(start, tmp_path):
     assert "| `features` |  |  |  |  |  | failed: Error: out of memory |" in table
 
 
-def test_a_script_that_is_killed_keeps_what_it_has_and_goes_on_there(start, tmp_path):
+def test_a_killed_script_keeps_its_results_and_resumes(start, tmp_path):
     process = start(sample="hang")
     calls = tmp_path / "calls"
     while not calls.is_file() or "sample" not in calls.read_text():
@@ -79,7 +79,7 @@ def test_a_script_that_is_killed_keeps_what_it_has_and_goes_on_there(start, tmp_
     assert calls.read_text().split().count("train_step") == 6
 
 
-def test_time_that_is_up_is_said(start, tmp_path):
+def test_a_spent_time_limit_is_reported(start, tmp_path):
     assert start(seconds=3, train_step="hang").wait(60) == 0
     first, *others = report(tmp_path).values()
     assert first["status"].startswith("stopped after")

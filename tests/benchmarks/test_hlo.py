@@ -161,7 +161,7 @@ def test_a_loop_repeats_its_body_and_reads_slices():
     assert new.kind == hlo.ACTIVATIONS
 
 
-def test_what_a_loop_repeats_in_vain():
+def test_loop_invariant_operations_are_found():
     rates = {"peak": roofline.Rates(1e9, 1e12, 1e11), "realistic": roofline.Rates(5e8, 1e12, 1e11)}
     found = roofline.longest_loop(read(*LOOP), rates, top=5)
     assert found["steps"] == 50

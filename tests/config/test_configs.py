@@ -253,7 +253,7 @@ def test_a_stored_config_must_have_todays_fields_but_for_options(tmp_path):
         ),
     ],
 )
-def test_sampling_settings_that_contradict(given, options, message):
+def test_contradicting_sampling_settings_are_refused(given, options, message):
     with pytest.raises(ValueError, match=message):
         overrides.change(tiny_config(), given, options)
 
@@ -314,7 +314,7 @@ def test_a_missing_key_is_named():
         Experiment.from_config(config)
 
 
-def test_configs_survive_the_way_to_disk(tmp_path):
+def test_configs_round_trip_through_files(tmp_path):
     config = tiny_config(optimizer__clip_norm=0.5)
     save_config(config, tmp_path)
     save_classes(["a", "b"], tmp_path)
@@ -327,7 +327,7 @@ def test_configs_survive_the_way_to_disk(tmp_path):
     assert differences(config, again) == ["model.width: 8 -> 16"]
 
 
-def test_a_folder_that_is_no_run(tmp_path):
+def test_a_folder_without_a_run_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="not the workdir of a run"):
         load_config(tmp_path)
     (tmp_path / "config.json").write_text("[]")
@@ -349,6 +349,6 @@ def test_a_folder_that_is_no_run(tmp_path):
         ({"data__name": "tfds:mnist", "data__data_dir": "/nowhere"}, "not prepared in /nowhere"),
     ],
 )
-def test_data_that_does_not_fit(changes, message):
+def test_data_that_do_not_fit_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         datasets.open_source(tiny_config(**changes))

@@ -104,9 +104,9 @@ def test_half_the_levels_guided_save_a_quarter_of_the_passes(solver):
         return of_class(x, level, condition[0])
 
     schedule, made = make_schedule("cosine"), SOLVERS[solver]()
-    path = make_sampling_schedule(schedule, steps=20)
-    coefficients = made.prepare(path, schedule)
-    w = path.levels
+    sampling_schedule = make_sampling_schedule(schedule, steps=20)
+    coefficients = made.prepare(sampling_schedule, schedule)
+    w = sampling_schedule.levels
     sigma = w.sigma[:-1] / w.alpha[:-1]
     # Between the levels, ten of which are guided.
     half = (float(sigma[14:16].mean()), float(sigma[4:6].mean()))
@@ -114,10 +114,10 @@ def test_half_the_levels_guided_save_a_quarter_of_the_passes(solver):
     counts = {}
     for interval in (None, half):
         settings = guidance.Guidance(scale=1.0, interval=interval)
-        told = guidance.guide(settings, denoiser, condition, null)
+        guided = guidance.guide(settings, denoiser, condition, null)
         image_keys = keys.per_example(jax.random.key(0), jnp.arange(1))
         passes.clear()
-        images, _ = sample(made, told, path, coefficients, image_keys, SHAPE)
+        images, _ = sample(made, guided, sampling_schedule, coefficients, image_keys, SHAPE)
         jax.block_until_ready(images)
         jax.effects_barrier()
         counts[interval] = len(passes)
@@ -153,9 +153,9 @@ def test_rescaling_of_both_kinds_of_guidance(x):
     at = LEVELS[0]
 
     def denoiser(x, level, condition):
-        told, free = of_class(x, level, 1), of_all(x, level)
+        guided, free = of_class(x, level, 1), of_all(x, level)
         known = condition[:, None, None, None] == 1
-        return jax.tree.map(lambda a, b: jnp.where(known, a, b), told, free)
+        return jax.tree.map(lambda a, b: jnp.where(known, a, b), guided, free)
 
     def weak_one(x, level, condition):
         return of_all(x, level)
@@ -186,9 +186,9 @@ def test_dynamic_thresholding_against_its_definition(x, quantile):
 def test_a_quantile_takes_the_place_of_clipping(x):
     at = LEVELS[1]
     settings = guidance.Guidance(clip=True, quantile=0.9)
-    told = guidance.guide(settings, lambda x, level, condition: guided_by(6.0)(x, level), None)
+    guided = guidance.guide(settings, lambda x, level, condition: guided_by(6.0)(x, level), None)
     wanted = thresholding.dynamic_threshold(guided_by(6.0), 0.9)(x, at)
-    assert_array_equal(told(x, at).x0, wanted.x0)
+    assert_array_equal(guided(x, at).x0, wanted.x0)
 
 
 def test_a_model_of_another_schedule_gets_its_own_scale_and_c_noise():
@@ -207,7 +207,7 @@ def test_a_model_of_another_schedule_gets_its_own_scale_and_c_noise():
     x = jnp.full((2, 1, 1, 1), 0.3)
     level = Level(jnp.float32(0.6), jnp.float32(0.8), jnp.float32(500.0))
     guidance.at_levels_of(denoiser, level_of)(x, level, "labels")
-    ((shown, told, condition),) = asked
+    ((shown, guided, condition),) = asked
     np.testing.assert_allclose(shown, 0.5, rtol=1e-6)
-    assert told is own
+    assert guided is own
     assert condition == "labels"

@@ -135,8 +135,8 @@ def test_a_variance_learned_directly_is_trained(example):
         return parts["vlb"].sum()
 
     # d KL / d log variance = (1 - (var_q + distance^2) / var_p) / 2, averaged over the image.
-    said = jnp.full(x0.shape, -3.0)
-    slope = jax.grad(total)(said)
+    log_variance = jnp.full(x0.shape, -3.0)
+    slope = jax.grad(total)(log_variance)
     q = process.q_posterior(SCHEDULE.after(t), x0, x_t)
     mean = process.posterior_mean(SCHEDULE.after(t), plain.x0, x_t)
     spread = jnp.exp(q.log_variance) + jnp.square(q.mean - mean)

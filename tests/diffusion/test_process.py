@@ -98,11 +98,11 @@ def test_learned_variance_lies_between_its_bounds(schedule, t):
     assert_allclose(upper[:, 0, 0, 0], np.log(schedule.betas[t]), rtol=1e-5, atol=1e-6)
 
 
-def test_a_variance_learned_directly_is_taken_as_it_is(schedule, t, x0, noise):
-    said = jnp.linspace(-9, 2, x0.size).reshape(x0.shape)
-    prediction = Prediction(x0, noise, log_variance=said)
+def test_a_variance_learned_directly_is_unchanged(schedule, t, x0, noise):
+    log_variance = jnp.linspace(-9, 2, x0.size).reshape(x0.shape)
+    prediction = Prediction(x0, noise, log_variance=log_variance)
     p = process.p_distribution(schedule.after(t), prediction, noise)
-    assert_array_equal(p.log_variance, said)
+    assert_array_equal(p.log_variance, log_variance)
     assert process.learned_log_variance(schedule.after(t), Prediction(x0, noise)) is None
 
 
@@ -129,15 +129,15 @@ def test_a_perfect_network_makes_p_the_posterior(schedule, t, x0, noise):
 
 
 def test_a_respaced_chain_keeps_the_old_timesteps(x0):
-    told = []
+    visited = []
 
     def network(x, c_noise, labels):
-        told.append(c_noise)
+        visited.append(c_noise)
         return NetworkOutput(estimate=x.astype(jnp.bfloat16))
 
     schedule = SCHEDULES["respaced"]
     denoiser = parameterizations.denoiser_from_network(network, parameterizations.eps())
     prediction = denoiser(x0, schedule.level(jnp.array([1, 2, 3, 4, 20])), None)
-    assert told[0].tolist() == [1, 51, 101, 151, 951]
+    assert visited[0].tolist() == [1, 51, 101, 151, 951]
     assert prediction.eps.dtype == jnp.float32
     assert prediction.variance_fraction is None

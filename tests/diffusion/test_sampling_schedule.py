@@ -1,4 +1,4 @@
-"""Levels and paths, against formulas written out by hand."""
+"""Levels and sampling schedules, against formulas written out by hand."""
 
 import jax
 import jax.numpy as jnp
@@ -25,8 +25,8 @@ def some_keys(count):
 @pytest.mark.parametrize("steps", [5, 1000])
 def test_coefficients_from_levels_equal_those_from_betas(name, steps):
     """beta and the posterior from two levels alone are what the tables of the chain say."""
-    path = make_schedule(name).sampling_schedule(steps)
-    of_chain, of_levels = path.steps, from_levels(path.levels).steps
+    sampling_schedule = make_schedule(name).sampling_schedule(steps)
+    of_chain, of_levels = sampling_schedule.steps, from_levels(sampling_schedule.levels).steps
     for field in STEP:
         assert_allclose(
             getattr(of_levels, field), getattr(of_chain, field), rtol=1e-6, err_msg=field
@@ -40,9 +40,9 @@ def test_coefficients_from_levels_equal_those_from_betas(name, steps):
 @pytest.mark.parametrize("name", [*DISCRETE, *CONTINUOUS])
 def test_the_posterior_is_bayes_at_any_levels(name):
     """q(next | now, x0) from q(now | next) and q(next | x0), in float64."""
-    path = make_sampling_schedule(make_schedule(name), steps=7)
-    w, step = path.levels, path.steps
-    for i in range(path.num_steps - 1):  # at the clean image the prior has no variance
+    sampling_schedule = make_sampling_schedule(make_schedule(name), steps=7)
+    w, step = sampling_schedule.levels, sampling_schedule.steps
+    for i in range(sampling_schedule.num_steps - 1):  # at the clean image the prior has no variance
         ratio = w.alpha[i] / w.alpha[i + 1]
         spread = w.sigma[i] ** 2 - (ratio * w.sigma[i + 1]) ** 2
         precision = ratio**2 / spread + 1 / w.sigma[i + 1] ** 2
@@ -61,13 +61,13 @@ def test_the_posterior_is_bayes_at_any_levels(name):
 @pytest.mark.parametrize("name", [*DISCRETE, *CONTINUOUS])
 @pytest.mark.parametrize("spacing", ["ends", "karras"])
 def test_sampling_schedules_end_at_the_clean_image(name, spacing):
-    path = make_sampling_schedule(make_schedule(name), steps=18, spacing=spacing)
-    w = path.levels
-    assert path.num_steps == 18
+    sampling_schedule = make_sampling_schedule(make_schedule(name), steps=18, spacing=spacing)
+    w = sampling_schedule.levels
+    assert sampling_schedule.num_steps == 18
     assert (w.alpha[-1], w.sigma[-1], w.c_noise[-1]) == (1, 0, 0)
-    assert np.all(path.steps.log_snr_step > 0)
-    assert np.all(np.isfinite(path.steps.log_posterior_variance))
-    assert_allclose(path.start_std, 80 if name == "edm" else 1, rtol=1e-6)
+    assert np.all(sampling_schedule.steps.log_snr_step > 0)
+    assert np.all(np.isfinite(sampling_schedule.steps.log_posterior_variance))
+    assert_allclose(sampling_schedule.start_std, 80 if name == "edm" else 1, rtol=1e-6)
 
 
 def test_edm_visits_the_published_levels():

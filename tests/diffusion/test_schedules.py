@@ -60,14 +60,14 @@ def test_timesteps_can_be_counted_from_0(name):
     assert_array_equal(programs.level(t).c_noise, [0, 3, 9])
     assert_array_equal(programs.level(t).sigma, paper.level(t).sigma)
     # The steps of improved-diffusion's "3".
-    path = make_sampling_schedule(programs, steps=3, spacing="sections", sections=(3,))
-    assert_array_equal(path.levels.c_noise[:-1], [9, 4, 0])
+    sampling_schedule = make_sampling_schedule(programs, steps=3, spacing="sections", sections=(3,))
+    assert_array_equal(sampling_schedule.levels.c_noise[:-1], [9, 4, 0])
 
 
 def test_chains_of_other_lengths_can_be_rescaled():
     """As openai/improved-diffusion does at T = 4000."""
-    told = make_schedule("cosine", 4000, first_timestep=0, rescale_timesteps=True)
-    assert_allclose(told.level(jnp.array([1, 2, 4000])).c_noise, [0, 0.25, 999.75])
+    rescaled = make_schedule("cosine", 4000, first_timestep=0, rescale_timesteps=True)
+    assert_allclose(rescaled.level(jnp.array([1, 2, 4000])).c_noise, [0, 0.25, 999.75])
     linear = make_schedule("linear", 4000, rescale=True)
     assert_allclose(linear.betas[[1, 4000]], [2.5e-5, 0.005])
     assert_allclose(linear.alphas_bar[-1], make_schedule("linear", 1000).alphas_bar[-1], rtol=0.06)
@@ -137,7 +137,7 @@ def test_original_cosine_has_the_bits_of_the_pytorch_original(stride, golden):
         np.testing.assert_array_equal(values, table[f"cosine_step{stride}_{name}"])
 
 
-def test_sampling_ends_at_the_clean_image_unless_asked_otherwise():
+def test_sampling_ends_at_the_clean_image_by_default():
     trained = make_schedule("cosine", 1000, original_quirks=True)
     default = respace(trained.ending_clean(), steps_by_stride(1000, 10))
     as_trained = respace(trained, steps_by_stride(1000, 10))

@@ -60,7 +60,7 @@ def test_step_probabilities_follow_the_root_mean_squared_loss():
     assert_allclose(draw(keys, almost)[1], 1, rtol=1e-6)
 
 
-def test_options_out_of_range():
+def test_options_out_of_range_are_refused():
     make = TIMESTEPS["loss_second_moment"]
     with pytest.raises(ValueError, match="the schedule has none"):
         make(make_schedule("edm"))

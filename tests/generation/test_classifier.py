@@ -140,13 +140,13 @@ def test_guided_samples_equal_algorithm_2(other):
     config = tiny_transformer_config(
         model__num_classes=0, sampling__steps=3, sampling__clip=False, sampling__guidance=0.0
     )
-    told = classifier_config(**other)
-    params, of_classifier = params_of(config), params_of(told, 1)
+    classifier_settings = classifier_config(**other)
+    params, of_classifier = params_of(config), params_of(classifier_settings, 1)
     sampler = Sampler.from_experiment(
         Experiment.from_config(config),
         batch_size=8,
         guides=guidance_models.GuidanceModels(
-            classifier=DiffusionModel.from_experiment(Experiment.from_config(told))
+            classifier=DiffusionModel.from_experiment(Experiment.from_config(classifier_settings))
         ),
     )
     drawn, _ = sampler(
@@ -156,11 +156,11 @@ def test_guided_samples_equal_algorithm_2(other):
         classifier_scale=2.0,
         guide_params={"classifier": parallel.replicate(of_classifier)},
     )
-    network, classifier = make_model(config), make_model(told)
+    network, classifier = make_model(config), make_model(classifier_settings)
 
     @jax.jit
     def log_p(x, sigma):
-        own = Experiment.from_config(told).schedule.at_sigma(sigma, jnp)
+        own = Experiment.from_config(classifier_settings).schedule.at_sigma(sigma, jnp)
         seen = x * own.alpha + 0 * x if other else x
         seen = seen / jnp.sqrt(sigma**2 + 0.25) if other else seen
         logits = classifier.apply(
@@ -192,11 +192,13 @@ def test_guided_samples_equal_algorithm_2(other):
 
 def test_another_scale_does_not_recompile_and_0_is_off():
     config = tiny_transformer_config(model__num_classes=0, sampling__guidance=0.0)
-    told = classifier_config()
+    classifier_settings = classifier_config()
     loaded = guidance_models.GuidanceModels(
-        classifier=DiffusionModel.from_experiment(Experiment.from_config(told))
+        classifier=DiffusionModel.from_experiment(Experiment.from_config(classifier_settings))
     )
-    params, of_classifier = (parallel.replicate(params_of(c)) for c in (config, told))
+    params, of_classifier = (
+        parallel.replicate(params_of(c)) for c in (config, classifier_settings)
+    )
     lowered = []
     jax.monitoring.register_event_duration_secs_listener(
         lambda event, seconds, **_: lowered.append(event) if "jaxpr_to_mlir" in event else None

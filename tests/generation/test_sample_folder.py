@@ -188,7 +188,7 @@ def test_every_kind_of_file_has_the_same_images(workdir, tmp_path):
             assert np.array_equal(np.asarray(png), drawn[row])
 
 
-def test_pictures_show_the_class_names_of_the_run(workdir, tmp_path):
+def test_image_files_have_the_class_names_of_the_run(workdir, tmp_path):
     named = tmp_path / "named"
     named.mkdir()
     for path in workdir.iterdir():

@@ -258,7 +258,7 @@ def sample(*arguments):
 
 
 @pytest.mark.parametrize("upscaler", ["lanczos", "network"])
-def test_every_picture_is_enlarged_and_the_npz_is_not(workdir, tmp_path, weights, upscaler):
+def test_every_image_file_is_enlarged_and_the_npz_is_not(workdir, tmp_path, weights, upscaler):
     factor, flags = 4, [f"--upscaler={weights}"]
     upscale = NetworkUpscaler(*real_esrgan.read(weights))
     if upscaler == "lanczos":

@@ -1,4 +1,4 @@
-"""Rebuild tests/golden/adm.npz: what OpenAI's U-Nets compute, with weights made from their names.
+"""Rebuild tests/golden/adm.npz: outputs of OpenAI's U-Nets with weights made from their names.
 
     git clone https://github.com/openai/guided-diffusion (MIT, (c) 2021 OpenAI; commit 22e0df8)
     git clone https://github.com/edogariu/nice-diffusion (commit a9d3a53)
@@ -90,11 +90,11 @@ def main():
         net = getattr(unet, kind)(**SHARED, **arguments).eval()
         shapes = [(key, list(tensor.shape)) for key, tensor in net.state_dict().items()]
         net.load_state_dict({key: torch.from_numpy(weights_of(key, s)) for key, s in shapes})
-        told = {"y": torch.from_numpy(arrays["labels"])} if "num_classes" in arguments else {}
+        inputs = {"y": torch.from_numpy(arrays["labels"])} if "num_classes" in arguments else {}
         if kind == "SuperResModel":
-            told["low_res"] = nchw(small)
+            inputs["low_res"] = nchw(small)
         with torch.no_grad():
-            y = net(nchw(x), torch.from_numpy(arrays["t"]), **told)
+            y = net(nchw(x), torch.from_numpy(arrays["t"]), **inputs)
         arrays[f"{name}_shapes"] = np.array(json.dumps(shapes))
         arrays[f"{name}_y"] = y.permute(0, 2, 3, 1).numpy()
     for name, arguments in CLASSIFIERS.items():

@@ -1,4 +1,4 @@
-"""Rebuild tests/golden/inception.npz: what PyTorch makes of random weights of InceptionV3.
+"""Rebuild tests/golden/inception.npz: PyTorch's outputs of InceptionV3 with random weights.
 
 An implementation of its own, in NCHW and with PyTorch's operations alone; the weights are those of
 `random_state_dict`. Four crops of photographs (see `tfds/`) and two images of 32x48 pixels of noise

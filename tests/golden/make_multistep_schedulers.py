@@ -21,9 +21,9 @@ PNDM_STEPS = (5, 10, 25)
 
 def follow_pndm(scheduler, start, noises, *, between):
     """The states that belong to the levels; between: the calls of `step` that are in between."""
-    told = scheduler.timesteps.numpy()
-    states = base.states_of(scheduler, start, noises, told)
-    ends = np.delete(np.arange(len(told) + 1), between)
+    c_noises = scheduler.timesteps.numpy()
+    states = base.states_of(scheduler, start, noises, c_noises)
+    ends = np.delete(np.arange(len(c_noises) + 1), between)
     levels = scheduler._timesteps[::-1]
     sigmas = base.sigma_at(scheduler, levels.astype(int))
     last = (1 / scheduler.final_alpha_cumprod.item() - 1) ** 0.5

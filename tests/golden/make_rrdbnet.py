@@ -1,4 +1,4 @@
-"""Rebuild tests/golden/rrdbnet: a small RRDBNet in PyTorch, its file, and what it computes.
+"""Rebuild tests/golden/rrdbnet: a small RRDBNet in PyTorch, its file and its output.
 
 Written from section 3.1 of ESRGAN (arXiv:1809.00219), with the names of BasicSR's files.
 `tiny.pth` is what torch.save writes of {"params_ema": state dict}; `tiny.npz` has two 5x7 images

@@ -3,10 +3,10 @@
     python tests/golden/make_schedulers.py tests/golden/schedulers.npz
 
 Made with diffusers 0.42.1 and PyTorch 2.13.0. The schedulers run in float64, so that what is
-stored is their algorithm and not their rounding: where their code says `torch.float32`, it gets
-float64.
+stored is their algorithm and not their rounding: `torch.float32` in
+their code is replaced by float64.
 
-A trajectory is one table, (levels visited, 2 + pixels): the timestep that the model is told there,
+A trajectory is one table, (levels visited, 2 + pixels): the c_noise of the model there,
 sigma = noise / signal, and x. It is named `scheduler/schedule/steps`.
 """
 
@@ -69,7 +69,7 @@ def make(cls, schedule, steps, **options):
 
 
 def table(timesteps, sigmas, states):
-    """Rows of timestep, sigma and x. At the last level the model is told nothing."""
+    """Rows of timestep, sigma and x. The last level has no timestep."""
     timesteps = np.append(timesteps, -1.0)
     states = torch.stack(states).flatten(1).numpy()
     return np.column_stack([timesteps, sigmas, states]).astype(np.float32)
@@ -80,10 +80,10 @@ def sigma_at(scheduler, timesteps):
     return (1 / scheduler.alphas_cumprod.numpy()[timesteps] - 1) ** 0.5
 
 
-def states_of(scheduler, x, noises, told, **options):
+def states_of(scheduler, x, noises, c_noises, **options):
     """x at the start and after each call of `step`."""
     states = [x]
-    for noises.step, (t, c_noise) in enumerate(zip(scheduler.timesteps, told)):
+    for noises.step, (t, c_noise) in enumerate(zip(scheduler.timesteps, c_noises)):
         output = model(scheduler.config.prediction_type, scheduler.scale_model_input(x, t), c_noise)
         if scheduler.config.get("variance_type") == "learned_range":
             output = torch.cat([output, 2 * variance_fraction(x) - 1], 1)
@@ -94,19 +94,19 @@ def states_of(scheduler, x, noises, told, **options):
 
 def follow_timesteps(scheduler, start, noises, **options):
     """DDIM and DDPM, whose levels are those of their timesteps, and then the clean image."""
-    told = scheduler.timesteps.numpy()
-    states = states_of(scheduler, start, noises, told, **options)
-    return table(told, np.append(sigma_at(scheduler, told), 0.0), states)
+    c_noises = scheduler.timesteps.numpy()
+    states = states_of(scheduler, start, noises, c_noises, **options)
+    return table(c_noises, np.append(sigma_at(scheduler, c_noises), 0.0), states)
 
 
 def follow_inverse(scheduler, start, noises):
     """DDIM upwards, from the clean image: a step leads to the level of its own timestep."""
-    told = scheduler.timesteps.numpy()
-    states = states_of(scheduler, start, noises, told)
-    return table(told, np.append(0.0, sigma_at(scheduler, told)), states)
+    c_noises = scheduler.timesteps.numpy()
+    states = states_of(scheduler, start, noises, c_noises)
+    return table(c_noises, np.append(0.0, sigma_at(scheduler, c_noises)), states)
 
 
-def follow_sigmas(scheduler, start, noises, *, told=None, every=1):
+def follow_sigmas(scheduler, start, noises, *, c_noises=None, every=1):
     """Solvers with a list of sigmas. every: how many calls of `step` are one step of the solver.
 
     x = x0 + sigma eps if the scheduler starts from sigma, else variance-preserving.
@@ -114,12 +114,12 @@ def follow_sigmas(scheduler, start, noises, *, told=None, every=1):
     scheduler.sigmas = scheduler.sigmas.double()
     in_sigma = scheduler.init_noise_sigma != 1
     x = start * scheduler.sigmas[0] if in_sigma else start
-    told = scheduler.timesteps.numpy() if told is None else told
-    states = states_of(scheduler, x, noises, told)
+    c_noises = scheduler.timesteps.numpy() if c_noises is None else c_noises
+    states = states_of(scheduler, x, noises, c_noises)
     sigmas = scheduler.sigmas.numpy()
     # The last step has one call alone.
     return table(
-        told[::every],
+        c_noises[::every],
         np.append(sigmas[:-1:every], sigmas[-1]),
         [*states[:-1:every], states[-1]],
     )
@@ -128,13 +128,12 @@ def follow_sigmas(scheduler, start, noises, *, told=None, every=1):
 def follow_singlestep(scheduler, start, noises):
     """Sigmas even in log sigma, so that each step's second evaluation is in the middle of it.
 
-    The model is told where a sigma lies between the timesteps; the scheduler would cut that down to
-    a whole number.
+    The model gets the fractional timestep of each sigma; the scheduler would round it down.
     """
     log_sigmas = np.log(sigma_at(scheduler, np.arange(1000)))
     sigmas = scheduler.sigmas[:-1].double().numpy()
-    told = np.array([scheduler._sigma_to_t(sigma, log_sigmas) for sigma in sigmas])
-    return follow_sigmas(scheduler, start, noises, told=told, every=2)
+    c_noises = np.array([scheduler._sigma_to_t(sigma, log_sigmas) for sigma in sigmas])
+    return follow_sigmas(scheduler, start, noises, c_noises=c_noises, every=2)
 
 
 def follow_heun(scheduler, start, noises):

@@ -160,7 +160,7 @@ def test_weights_from_a_file(tmp_path, monkeypatch, params):
     assert os.listdir(tmp_path / "other") == []
 
 
-def test_weights_that_are_not_there():
+def test_missing_weights_are_refused():
     with pytest.raises(FileNotFoundError, match="--weights takes published, random, or the path"):
         inception_weights.load("/nowhere.pth")
     state = inception_weights.random_state_dict()

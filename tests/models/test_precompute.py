@@ -164,14 +164,15 @@ def test_a_network_without_precomputation_is_sampled():
 
 
 def test_levels_of_coefficients_have_precomputed_activations_too():
-    path = make_schedule("edm").sampling_schedule(3)
+    sampling_schedule = make_schedule("edm").sampling_schedule(3)
     coefficients = {"between": Level(np.ones(3), np.arange(3.0), np.array([6.0, 7.0, 8.0]))}
     converted, coefficients = with_c_noises(
-        (path, coefficients), lambda c_noise: Precomputed(c_noise, {"double": 2 * c_noise})
+        (sampling_schedule, coefficients),
+        lambda c_noise: Precomputed(c_noise, {"double": 2 * c_noise}),
     )
     now, next = converted.pairs()
     between = coefficients["between"]
     assert_array_equal(between.c_noise.activations["double"], [12, 14, 16])
-    assert_array_equal(now.c_noise.activations["double"], 2 * path.levels.c_noise[:-1])
+    assert_array_equal(now.c_noise.activations["double"], 2 * sampling_schedule.levels.c_noise[:-1])
     assert_array_equal(between.sigma, [0, 1, 2])
-    assert_array_equal(next.sigma, path.levels.sigma[1:])
+    assert_array_equal(next.sigma, sampling_schedule.levels.sigma[1:])

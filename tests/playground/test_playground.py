@@ -223,7 +223,7 @@ def click(page, name, *values):
     return list(click_function(page, button)(*values))[-1]
 
 
-def test_a_drawn_image_becomes_the_picture_to_edit_exactly(page_of, run):
+def test_a_sample_becomes_exactly_the_image_to_edit(page_of, run):
     page, drawn = page_of(run), run.sample([1, 2], steps=2)
     buttons = [block for block in page.blocks.values() if getattr(block, "value", "") == "Use it"]
     assert len(buttons) == 2  # inpaint, image to image
@@ -267,7 +267,7 @@ def test_the_tab_interpolate_ends_with_the_images_of_its_seeds(page_of, run, pla
     assert frames.shape == (2, 8, 8, 1)
 
 
-def test_the_tab_interpolate_takes_two_pictures(page_of, run, tmp_path):
+def test_the_tab_interpolate_takes_two_images(page_of, run, tmp_path):
     ends = [run.sample([number], steps=2) for number in (1, 2)]
     files = [str(png(tmp_path, end[0, :, :, 0], f"{i}.png")) for i, end in enumerate(ends)]
     values = [[], 5, 5, "ddim", 8, 1.0, 7, ["1"], files[0], 2, [], files[1]]

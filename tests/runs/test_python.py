@@ -33,7 +33,7 @@ def run(tmp_path_factory, ordinary_promotion):
     return diffusion_jax.train(tiny_transformer_config(steps=2, **changes), folder)
 
 
-def test_training_returns_the_run_and_goes_on(run, tmp_path):
+def test_training_returns_the_run_and_resumes(run, tmp_path):
     assert run.step == 2
     assert run.class_names == [str(i) for i in range(10)]
     assert repr(run).endswith("dit, 8x8, 10 classes, step 2)")
@@ -57,7 +57,7 @@ def test_images_are_those_of_the_script(run, tmp_path):
     assert isinstance(drawn, Gallery)
 
 
-def test_settings_change_what_is_drawn_and_numbers_compile_nothing_anew(run):
+def test_settings_change_the_samples_and_numbers_do_not_recompile(run):
     settings = {"solver": "ddim", "steps": 3, "seed": 1}
     plain = run.sample(["1"] * 4, guidance=0.5, eta=0.5, **settings)
     lowered = []
@@ -72,7 +72,7 @@ def test_settings_change_what_is_drawn_and_numbers_compile_nothing_anew(run):
     assert lowered  # for another number of steps
 
 
-def test_the_way_to_an_image_ends_with_it(run):
+def test_denoising_ends_with_the_image(run):
     images = run.sample([2, 3], steps=4, seed=3)
     states = run.denoising([2, 3], steps=4, seed=3, frames=2)
     assert states.shape == (2, 2, 8, 8, 1)
@@ -81,7 +81,7 @@ def test_the_way_to_an_image_ends_with_it(run):
     assert predicted.shape == (2, 4, 8, 8, 1)
 
 
-def test_edits(run, tmp_path):
+def test_edits_of_a_run_change_images(run, tmp_path):
     images = run.sample([2, 3], steps=2)
     mask = np.zeros((8, 8), bool)
     mask[:, :3] = True
@@ -184,7 +184,7 @@ def test_mistakes_are_named(run, call, message):
         call(run)
 
 
-def test_pictures_are_arrays_that_a_notebook_shows():
+def test_galleries_are_arrays_that_a_notebook_displays():
     pictures = Gallery.of(np.arange(3 * 8 * 8, dtype=np.uint8).reshape(3, 8, 8, 1))
     with Image.open(io.BytesIO(pictures._repr_png_())) as shown:
         assert shown.size == (2 * 33 + 1, 2 * 33 + 1)
@@ -212,7 +212,7 @@ def test_configs_by_name(tmp_path):
         diffusion_jax.config("mnist:x")
 
 
-def test_a_model_comes_along():
+def test_a_model_is_packaged():
     run = diffusion_jax.load("digits")
     assert pretrained_names() == ["digits", "mnist"]
     larger = diffusion_jax.load("mnist")

@@ -26,8 +26,10 @@ PNDM_RUNS = {"pndm_heun": "heun", "pndm_runge_kutta": "runge_kutta"}
 def error(name, schedule, steps, solver, predicts):
     """The largest difference to the scheduler's states, relative to their size at each level."""
     known = golden.load(name, schedule, steps, FILE)
-    path = golden.variance_preserving(known)
-    states = golden.follow(solver, golden.denoiser(predicts), path, golden.chain(schedule), known)
+    sampling_schedule = golden.variance_preserving(known)
+    states = golden.follow(
+        solver, golden.denoiser(predicts), sampling_schedule, golden.chain(schedule), known
+    )
     return golden.distance(states, known.states)
 
 

@@ -32,11 +32,13 @@ def test_every_state_is_that_of_the_scheduler(name, schedule, steps):
     """To 5e-6 of its size at each level, in float32."""
     solver, options = RUNS[name]
     known = golden.load(name, schedule, steps)
-    path = golden.in_sigma(known) if name in IN_SIGMA else golden.variance_preserving(known)
+    sampling_schedule = (
+        golden.in_sigma(known) if name in IN_SIGMA else golden.variance_preserving(known)
+    )
     states = golden.follow(
         SOLVERS[solver](**options),
         golden.denoiser(schedule, learned=name == "ddpm_learned"),
-        path,
+        sampling_schedule,
         golden.chain(schedule),
         known,
     )
@@ -47,7 +49,7 @@ def test_every_state_is_that_of_the_scheduler(name, schedule, steps):
 @pytest.mark.parametrize("solver", ["ddim", "itself"])
 @pytest.mark.parametrize("schedule", golden.SCHEDULES)
 def test_eulers_methods_do_not_depend_on_the_scale_of_x(name, solver, schedule):
-    """On the variance-preserving path of the same sigma they take the same way, as does DDIM."""
+    """Equal steps in variance-preserving scaling of the same sigma, as in DDIM."""
     known = golden.load(name, schedule, 10).variance_preserving()
     same_as_ddim = SOLVERS["ddim"](eta=float(name == "euler_ancestral"))
     states = golden.follow(
@@ -65,15 +67,19 @@ def test_eulers_methods_do_not_depend_on_the_scale_of_x(name, solver, schedule):
 def test_ddim_inversion_of_diffusers_has_the_c_noise_of_the_next_level(schedule, steps):
     """Ours tells the network where x is; diffusers where it goes, and begins at the clean image."""
     known = golden.load("ddim_inverse", schedule, steps)
-    follow = lambda path, known: golden.follow(  # noqa: E731
-        SOLVERS["ddim"](), golden.denoiser(schedule), path, golden.chain(schedule), known
+    follow = lambda sampling_schedule, known: golden.follow(  # noqa: E731
+        SOLVERS["ddim"](),
+        golden.denoiser(schedule),
+        sampling_schedule,
+        golden.chain(schedule),
+        known,
     )
-    path = golden.variance_preserving(known)
-    assert golden.distance(follow(path, known), known.states) < 5e-6
+    sampling_schedule = golden.variance_preserving(known)
+    assert golden.distance(follow(sampling_schedule, known), known.states) < 5e-6
     # The same levels as `climbing` has them, each with its own c_noise, are another trajectory.
     down = golden.load("ddim", schedule, steps)
     climbing = golden.variance_preserving(down).climbing().levels
-    np.testing.assert_allclose(climbing.sigma, path.levels.sigma[1:], rtol=1e-6)
+    np.testing.assert_allclose(climbing.sigma, sampling_schedule.levels.sigma[1:], rtol=1e-6)
     np.testing.assert_array_equal(climbing.c_noise, known.c_noises[:-1])
     shifted = Level(climbing.alpha, climbing.sigma, np.append(climbing.c_noise[1:], -1))
     rest = golden.Golden(known.c_noises[1:], known.sigmas[1:], known.states[1:], known.noises)

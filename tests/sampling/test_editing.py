@@ -36,15 +36,17 @@ def one_value(x, level):
     return Prediction(x0, (x - signal * x0) / noise)
 
 
-def run(solver, path, count, denoiser=exact, seed=0, frames=0, schedule="cosine", **inputs):
+def run(
+    solver, sampling_schedule, count, denoiser=exact, seed=0, frames=0, schedule="cosine", **inputs
+):
     solver = SOLVERS[solver](**({"eta": 1.0} if solver == "ddim" else {}))
-    coefficients = solver.prepare(path, make_schedule(schedule))
+    coefficients = solver.prepare(sampling_schedule, make_schedule(schedule))
     image_keys = keys.per_example(keys.derive(seed, "sample"), jnp.arange(count))
 
     def program(rows, inputs):
         return edit(solver, denoiser, *rows, image_keys, SHAPE, frames=frames, **inputs)
 
-    return jax.jit(program)((path, coefficients), inputs)
+    return jax.jit(program)((sampling_schedule, coefficients), inputs)
 
 
 def images_of(count):
@@ -60,10 +62,18 @@ def half_mask(count):
 @pytest.mark.parametrize("solver", ["ddim", "heun", "dpmpp_2m"])
 @pytest.mark.parametrize("times", [1, 3])
 def test_known_pixels_come_back_exactly(name, solver, times):
-    path = make_sampling_schedule(make_schedule(name), steps=12)
-    path = resampled(path, jump=4, times=times)
+    sampling_schedule = make_sampling_schedule(make_schedule(name), steps=12)
+    sampling_schedule = resampled(sampling_schedule, jump=4, times=times)
     known, mask = images_of(2), half_mask(2)
-    x, film = run(solver, path, 2, known=known, mask=mask, frames=path.num_steps, schedule=name)
+    x, film = run(
+        solver,
+        sampling_schedule,
+        2,
+        known=known,
+        mask=mask,
+        frames=sampling_schedule.num_steps,
+        schedule=name,
+    )
     assert_array_equal(x[:, :, :2], known[:, :, :2])
     assert np.isfinite(x).all()
     assert np.isfinite(film.x0).all()
@@ -83,10 +93,10 @@ def test_unknown_pixels_follow_the_known_one():
     mask = jnp.zeros((count, *SHAPE)).at[:, 0, 0].set(1)
     gaps = {}
     for times in (1, 10):
-        path = resampled(
+        sampling_schedule = resampled(
             make_sampling_schedule(make_schedule("cosine"), steps=40), jump=10, times=times
         )
-        x, _ = run("ddim", path, count, one_value, known=known, mask=mask)
+        x, _ = run("ddim", sampling_schedule, count, one_value, known=known, mask=mask)
         gaps[times] = float(jnp.sqrt(jnp.mean((x[:, 1:] - values) ** 2)))
     assert gaps[10] < gaps[1] / 2
 
@@ -109,29 +119,31 @@ def test_resampled_schedules_visit_the_levels_of_repaint():
         return [*ts, -1]
 
     base = make_sampling_schedule(make_schedule("cosine"), steps=total)
-    path = resampled(base, jump=jump, times=times)
-    # The state t = total - 1 is the first level of the path, t = -1 the clean image.
+    sampling_schedule = resampled(base, jump=jump, times=times)
+    # The state t = total - 1 is the first level of the sampling schedule, t = -1 the clean image.
     places = [total - 1 - t for t in published()]
-    assert_array_equal(path.levels.c_noise, base.levels.c_noise[places])
-    assert_array_equal(path.levels.alpha, base.levels.alpha[places])
-    assert_array_equal(path.noised, np.diff(places) < 0)
-    assert path.num_steps == total + (times - 1) * (jump + 1) * ((total - 1) // jump)
+    assert_array_equal(sampling_schedule.levels.c_noise, base.levels.c_noise[places])
+    assert_array_equal(sampling_schedule.levels.alpha, base.levels.alpha[places])
+    assert_array_equal(sampling_schedule.noised, np.diff(places) < 0)
+    assert sampling_schedule.num_steps == total + (times - 1) * (jump + 1) * ((total - 1) // jump)
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_noising_on_the_way_is_the_forward_process(name):
     """N(0, 1) at the first level stays what the levels say after every climb."""
-    path = resampled(make_sampling_schedule(make_schedule(name), steps=6), jump=2, times=2)
-    w, beta = path.levels, np.append(0.0, path.steps.beta)
-    for i in np.flatnonzero(path.noised) + 1:
+    sampling_schedule = resampled(
+        make_sampling_schedule(make_schedule(name), steps=6), jump=2, times=2
+    )
+    w, beta = sampling_schedule.levels, np.append(0.0, sampling_schedule.steps.beta)
+    for i in np.flatnonzero(sampling_schedule.noised) + 1:
         # Variance of x0 ~ N(0, 1): signal^2 + noise^2, at both ends.
         before = w.alpha[i - 1] ** 2 + w.sigma[i - 1] ** 2
         ratio = w.alpha[i] / w.alpha[i - 1]
         assert_allclose(ratio**2 * before + beta[i], w.alpha[i] ** 2 + w.sigma[i] ** 2)
         assert beta[i] > 0
     # And the loop does that, with noise of its own.
-    _, film = run("ddim", path, 512, frames=path.num_steps)
-    for i in np.flatnonzero(path.noised):
+    _, film = run("ddim", sampling_schedule, 512, frames=sampling_schedule.num_steps)
+    for i in np.flatnonzero(sampling_schedule.noised):
         added = film.x[i] - w.alpha[i + 1] / w.alpha[i] * film.x[i - 1]
         assert_allclose(added.std(), np.sqrt(beta[i + 1]), rtol=0.03)
         assert abs(np.corrcoef(added.ravel(), film.x[i - 1].ravel())[0, 1]) < 0.04
@@ -140,12 +152,12 @@ def test_noising_on_the_way_is_the_forward_process(name):
 
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_image_to_image_by_strength(name):
-    path = make_sampling_schedule(make_schedule(name), steps=20)
+    sampling_schedule = make_sampling_schedule(make_schedule(name), steps=20)
     count = 64
     images = images_of(count)
     moved = {}
     for strength in (0.1, 0.5, 1.0):
-        rest = part_of(path, strength)
+        rest = part_of(sampling_schedule, strength)
         assert rest.num_steps == round(20 * strength)
         x, _ = run("heun", rest, count, image=images, schedule=name)
         moved[strength] = float(jnp.mean((x - images) ** 2))
@@ -154,8 +166,10 @@ def test_image_to_image_by_strength(name):
     assert_allclose(moved[1.0], 2 * STD**2, rtol=0.15)  # next to nothing of the image is left
     # The start is q(x | x0) with the noise that sampling would start from.
     image_keys = keys.per_example(keys.derive(0, "sample"), jnp.arange(count))
-    rest = part_of(path, 0.5)
-    level = [float(row[10]) for row in (path.levels.alpha, path.levels.sigma)]
+    rest = part_of(sampling_schedule, 0.5)
+    level = [
+        float(row[10]) for row in (sampling_schedule.levels.alpha, sampling_schedule.levels.sigma)
+    ]
     wanted = level[0] * images + level[1] * starting_noise(image_keys, SHAPE)
     assert_allclose(noised(rest, image_keys, images), wanted, rtol=1e-5, atol=1e-5)
 
@@ -163,21 +177,21 @@ def test_image_to_image_by_strength(name):
 @pytest.mark.parametrize("name", SCHEDULES)
 @pytest.mark.parametrize("solver", ["heun", "dpmpp_2m"])
 def test_inversion_and_sampling_return_the_image(name, solver):
-    path = make_sampling_schedule(make_schedule(name), steps=100, spacing="karras")
+    sampling_schedule = make_sampling_schedule(make_schedule(name), steps=100, spacing="karras")
     images = images_of(4)
-    noise, _ = run(solver, path.climbing(), 4, x=images, schedule=name)
-    back, _ = run(solver, path, 4, x=noise, schedule=name)
+    noise, _ = run(solver, sampling_schedule.climbing(), 4, x=images, schedule=name)
+    back, _ = run(solver, sampling_schedule, 4, x=noise, schedule=name)
     assert_allclose(back, images, atol=5e-3)
-    assert np.abs(noise / path.start_std).max() > 0.5
+    assert np.abs(noise / sampling_schedule.start_std).max() > 0.5
 
 
 def test_inversion_skips_equal_levels():
     """The original's cosine has one alpha-bar in its first 13 steps."""
     schedule = make_schedule("cosine", original_quirks=True)
-    path = schedule.ending_clean().sampling_schedule(250)
-    noise, _ = run("heun", path.climbing(), 2, x=images_of(2))
+    sampling_schedule = schedule.ending_clean().sampling_schedule(250)
+    noise, _ = run("heun", sampling_schedule.climbing(), 2, x=images_of(2))
     assert np.isfinite(noise).all()
-    back, _ = run("heun", path, 2, x=noise)
+    back, _ = run("heun", sampling_schedule, 2, x=noise)
     assert_allclose(back, images_of(2), atol=0.02)
 
 
@@ -198,19 +212,40 @@ def test_slerp_walks_along_the_great_circle():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda path: part_of(path, 0.0), "strength=0.0 must be above 0, up to 1"),
-        (lambda path: part_of(path, 1.5), "strength=1.5 must be above 0, up to 1"),
-        (lambda path: part_of(path, 0.01), "a strength of at least 0.1"),
-        (lambda path: resampled(path, jump=10), r"jump=10 is not in 1\.\.9"),
-        (lambda path: resampled(path, jump=2, times=0), "times=0 must be at least 1"),
         (
-            lambda path: edit(
-                SOLVERS["ddim"](), exact, path, None, KEY, SHAPE, x=images_of(1), image=images_of(1)
+            lambda sampling_schedule: part_of(sampling_schedule, 0.0),
+            "strength=0.0 must be above 0, up to 1",
+        ),
+        (
+            lambda sampling_schedule: part_of(sampling_schedule, 1.5),
+            "strength=1.5 must be above 0, up to 1",
+        ),
+        (lambda sampling_schedule: part_of(sampling_schedule, 0.01), "a strength of at least 0.1"),
+        (
+            lambda sampling_schedule: resampled(sampling_schedule, jump=10),
+            r"jump=10 is not in 1\.\.9",
+        ),
+        (
+            lambda sampling_schedule: resampled(sampling_schedule, jump=2, times=0),
+            "times=0 must be at least 1",
+        ),
+        (
+            lambda sampling_schedule: edit(
+                SOLVERS["ddim"](),
+                exact,
+                sampling_schedule,
+                None,
+                KEY,
+                SHAPE,
+                x=images_of(1),
+                image=images_of(1),
             ),
             "give one of them",
         ),
         (
-            lambda path: edit(SOLVERS["ddim"](), exact, path, None, KEY, SHAPE, mask=half_mask(1)),
+            lambda sampling_schedule: edit(
+                SOLVERS["ddim"](), exact, sampling_schedule, None, KEY, SHAPE, mask=half_mask(1)
+            ),
             "known and mask belong together",
         ),
     ],

@@ -40,11 +40,13 @@ def exact_denoiser(fraction=None):
 
 def draw(schedule, eta, count=2048, fraction=None):
     image_keys = keys.per_example(keys.derive(0, "sample"), jnp.arange(count))
-    denoiser, path = exact_denoiser(fraction), schedule.sampling_schedule()
+    denoiser, sampling_schedule = exact_denoiser(fraction), schedule.sampling_schedule()
     # Computed a thousand times, so that a fast program is worth its compilation.
     fast = {"xla_backend_optimization_level": 2}
     chain = jax.jit(
-        lambda k: sample(ddim(eta=eta), denoiser, path, path.steps, k, SHAPE)[0],
+        lambda k: sample(
+            ddim(eta=eta), denoiser, sampling_schedule, sampling_schedule.steps, k, SHAPE
+        )[0],
         compiler_options=fast,
     )
     return chain(image_keys)
@@ -123,8 +125,10 @@ def test_a_learned_variance_takes_the_place_of_beta_tilde(fraction):
 
 def test_frames_are_states_of_the_chain_and_end_with_the_image():
     schedule = short(10)
-    path = schedule.sampling_schedule()
-    run = partial(sample, ddim(eta=0.3), exact_denoiser(), path, path.steps)
+    sampling_schedule = schedule.sampling_schedule()
+    run = partial(
+        sample, ddim(eta=0.3), exact_denoiser(), sampling_schedule, sampling_schedule.steps
+    )
     image_keys = keys.per_example(keys.derive(0, "sample"), jnp.arange(2))
     x0, every = run(image_keys, SHAPE, frames=10)
     same, some = run(image_keys, SHAPE, frames=4)
@@ -134,7 +138,7 @@ def test_frames_are_states_of_the_chain_and_end_with_the_image():
     for states, all_states in ((some.x, every.x), (some.x0, every.x0)):
         assert_allclose(states, all_states[jnp.array([2, 4, 7, 9])])
     before = every.x[8]  # which the last step started from
-    level = jax.tree.map(lambda row: row[9], path.levels)
+    level = jax.tree.map(lambda row: row[9], sampling_schedule.levels)
     # Compiled as in the chain: x0 is a difference, which has few digits where it is nearly 0.
     predicted = jax.jit(exact_denoiser())(before, level)
     assert_allclose(every.x0[-1], predicted.x0, rtol=1e-5)
@@ -154,8 +158,12 @@ def test_frames_are_reported_before_later_steps():
 
     image_keys = keys.per_example(keys.derive(0, "sample"), jnp.arange(2))
     options = {"frames": 3, "watch": watch}
-    path = short(7).sampling_schedule()
-    draw = jax.jit(lambda k: sample(ddim(), denoiser, path, path.steps, k, SHAPE, **options))
+    sampling_schedule = short(7).sampling_schedule()
+    draw = jax.jit(
+        lambda k: sample(
+            ddim(), denoiser, sampling_schedule, sampling_schedule.steps, k, SHAPE, **options
+        )
+    )
     _, film = draw(image_keys)
     jax.effects_barrier()
     kinds = [event if event == "step" else int(event[0]) for event in events]
@@ -166,8 +174,10 @@ def test_frames_are_reported_before_later_steps():
 
 def test_an_image_does_not_depend_on_its_neighbors():
     schedule = short(10)
-    path = schedule.sampling_schedule()
-    run = partial(sample, ddim(eta=1.0), exact_denoiser(), path, path.steps)
+    sampling_schedule = schedule.sampling_schedule()
+    run = partial(
+        sample, ddim(eta=1.0), exact_denoiser(), sampling_schedule, sampling_schedule.steps
+    )
     root = keys.derive(0, "sample")
     together, _ = run(keys.per_example(root, jnp.arange(6)), SHAPE)
     alone, _ = run(keys.per_example(root, jnp.array([4])), SHAPE)
@@ -188,7 +198,7 @@ def test_a_change_of_numbers_compiles_nothing_anew(solver):
         image_keys = keys.per_example(keys.derive(seed, "sample"), jnp.arange(2))
         numbers = {"eta": eta, "s_churn": 3 * eta, "s_tmax": 100.0 * eta}
         options = {name: value for name, value in numbers.items() if name in known}
-        path = respace(TRAINED, np.array([100 + seed, 500, 1000])).sampling_schedule()
-        coefficients = SOLVERS[solver](**options).prepare(path, TRAINED)
-        run(image_keys, (path, coefficients), options)
+        sampling_schedule = respace(TRAINED, np.array([100 + seed, 500, 1000])).sampling_schedule()
+        coefficients = SOLVERS[solver](**options).prepare(sampling_schedule, TRAINED)
+        run(image_keys, (sampling_schedule, coefficients), options)
     assert run._cache_size() == 1

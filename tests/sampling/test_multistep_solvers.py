@@ -1,5 +1,7 @@
 """Multi-step solvers: published algorithms written out in float64, and data known exactly."""
 
+from operator import itemgetter
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -30,22 +32,25 @@ def denoiser(x, level):
     return Prediction(x0, (x - per_image(level.alpha) * x0) / per_image(level.sigma))
 
 
-def walk(solver, path, schedule, noises=None):
-    """x at every level of the path from START, (levels, 4), with given noises."""
-    path, coefficients = on_device((path, solver.prepare(path, schedule)))
+def walk(solver, sampling_schedule, schedule, noises=None):
+    """x at every level of the sampling schedule from START, (levels, 4), with given noises."""
+    sampling_schedule, coefficients = on_device(
+        (sampling_schedule, solver.prepare(sampling_schedule, schedule))
+    )
     x = jnp.asarray(START.reshape(1, *SHAPE), jnp.float32)
     step, history, states = jax.jit(lambda *now: solver.step(denoiser, *now)), solver.init(x), [x]
-    for i in range(path.num_steps):
-        now, next, row = jax.tree.map(lambda rows: rows[i], (*path.pairs(), coefficients))  # noqa: B023
+    for i in range(sampling_schedule.num_steps):
+        rows = (*sampling_schedule.pairs(), coefficients)
+        now, next, row = jax.tree.map(itemgetter(i), rows)
         z = jnp.zeros_like(x) if noises is None else jnp.asarray(noises[i].reshape(x.shape))
         x, history = step(now, next, row, x, z, history)
         states.append(x)
     return np.stack(states).reshape(len(states), 4)
 
 
-def rows(path):
-    """signal, noise, c_noise and log(signal / noise) of a path."""
-    w = path.levels
+def rows(sampling_schedule):
+    """Returns alpha, sigma, c_noise and log(alpha / sigma) of a sampling schedule."""
+    w = sampling_schedule.levels
     with np.errstate(divide="ignore"):
         return w.alpha, w.sigma, w.c_noise, np.log(w.alpha) - np.log(w.sigma)
 
@@ -61,9 +66,9 @@ def case(name, spacing, steps):
 @pytest.mark.parametrize(("name", "spacing"), PATHS)
 @pytest.mark.parametrize("eta", [1.0, 0.5])
 def test_dpmpp_sde_2m_is_k_diffusions(name, spacing, eta):
-    """sample_dpmpp_2m_sde, "midpoint", which has sigma alone: x / signal on any path."""
-    schedule, path = case(name, spacing, 9)
-    signal, noise, c_noise, _ = rows(path)
+    """sample_dpmpp_2m_sde, "midpoint", which has sigma alone, is applied to x / alpha."""
+    schedule, sampling_schedule = case(name, spacing, 9)
+    signal, noise, c_noise, _ = rows(sampling_schedule)
     noises = np.random.default_rng(0).standard_normal((9, 4)).astype(np.float32)
     sigma, x, states, last = noise / signal, START / signal[0], [START], None
     for i in range(9):
@@ -79,14 +84,14 @@ def test_dpmpp_sde_2m_is_k_diffusions(name, spacing, eta):
             x = x + noises[i] * sigma[i + 1] * np.sqrt(-np.expm1(-2 * eta * h))
         last = x0
         states.append(x * signal[i + 1])
-    ours = walk(SOLVERS["dpmpp_sde_2m"](eta=eta), path, schedule, noises)
+    ours = walk(SOLVERS["dpmpp_sde_2m"](eta=eta), sampling_schedule, schedule, noises)
     assert_allclose(ours, np.stack(states), rtol=2e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(("name", "spacing"), PATHS)
 def test_dpmpp_sde_2m_without_noise_is_dpmpp_2m(name, spacing):
-    schedule, path = case(name, spacing, 9)
-    for way in (path, path.climbing()):
+    schedule, sampling_schedule = case(name, spacing, 9)
+    for way in (sampling_schedule, sampling_schedule.climbing()):
         states = walk(SOLVERS["dpmpp_sde_2m"](eta=0.0), way, schedule)
         wanted = walk(SOLVERS["dpmpp_2m"](), way, schedule)
         assert_allclose(states, wanted, rtol=1e-5, atol=1e-5)
@@ -96,8 +101,8 @@ def test_dpmpp_sde_2m_without_noise_is_dpmpp_2m(name, spacing):
 @pytest.mark.parametrize("steps", [9, 17])
 def test_dpmpp_3m_against_its_algorithm_written_out(name, spacing, steps):
     """With differences divided by their distances, as DPM-Solver's program has it."""
-    schedule, path = case(name, spacing, steps)
-    a, s, c_noise, snr = rows(path)
+    schedule, sampling_schedule = case(name, spacing, steps)
+    a, s, c_noise, snr = rows(sampling_schedule)
     x, states, known = START, [START], []
     for i in range(steps):
         known.append(D(x, c_noise[i]))
@@ -122,7 +127,7 @@ def test_dpmpp_3m_against_its_algorithm_written_out(name, spacing, steps):
                 D2 = (D1_0 - D1_1) / (r0 + r1)
                 x = x + a[i + 1] * (e / h + 1) * D1 - a[i + 1] * ((e + h) / h**2 - 0.5) * D2
         states.append(x)
-    ours = walk(SOLVERS["dpmpp_3m"](), path, schedule)
+    ours = walk(SOLVERS["dpmpp_3m"](), sampling_schedule, schedule)
     assert_allclose(ours, np.stack(states), rtol=2e-5, atol=2e-5)
 
 
@@ -132,8 +137,8 @@ def test_dpmpp_3m_against_its_algorithm_written_out(name, spacing, steps):
 def test_unipc_against_its_algorithm_written_out(name, spacing, order, variant):
     """UniPC (arXiv:2302.04867), algorithms 1 and 2: x is corrected, and predicted from there."""
     steps = 8
-    schedule, path = case(name, spacing, steps)
-    a, s, c_noise, snr = rows(path)
+    schedule, sampling_schedule = case(name, spacing, steps)
+    a, s, c_noise, snr = rows(sampling_schedule)
 
     def solution(r, h, p):
         """a of R a = b, times B(h), which is in b: section 3.2."""
@@ -175,7 +180,7 @@ def test_unipc_against_its_algorithm_written_out(name, spacing, order, variant):
         last = x, h, p
         x = update(x, i, h, p, known)
         states.append(x)
-    ours = walk(SOLVERS["unipc"](order=order, variant=variant), path, schedule)
+    ours = walk(SOLVERS["unipc"](order=order, variant=variant), sampling_schedule, schedule)
     assert_allclose(ours, np.stack(states), rtol=3e-5, atol=3e-5)
 
 
@@ -184,8 +189,8 @@ def test_unipc_against_its_algorithm_written_out(name, spacing, order, variant):
 def test_pndm_against_its_algorithm_written_out(name, spacing, warmup):
     """PNDM (arXiv:2202.09778), algorithm 2, in float64."""
     steps = 8
-    schedule, path = case(name, spacing, steps)
-    a, s, c_noise, _ = rows(path)
+    schedule, sampling_schedule = case(name, spacing, steps)
+    a, s, c_noise, _ = rows(sampling_schedule)
 
     def eps(x, a, s, c_noise):
         return (x - a * D(x, c_noise)) / s
@@ -223,7 +228,7 @@ def test_pndm_against_its_algorithm_written_out(name, spacing, warmup):
             e = (55 * e - 59 * known[-2] + 37 * known[-3] - 9 * known[-4]) / 24
         x = phi(x, e, i, *to)
         states.append(x)
-    ours = walk(SOLVERS["pndm"](warmup=warmup), path, schedule)
+    ours = walk(SOLVERS["pndm"](warmup=warmup), sampling_schedule, schedule)
     assert_allclose(ours, np.stack(states), rtol=1e-4, atol=1e-4)
 
 
@@ -245,13 +250,16 @@ RESTARTED = {
 
 @pytest.mark.parametrize("name", RESTARTED)
 def test_where_x_is_noised_again_a_solver_starts_anew(name):
-    """Its steps until x is noised once more are those of a path that begins there."""
-    solver, (schedule, path) = SOLVERS[name](**RESTARTED[name]), case("cosine", "karras", 20)
-    again = resampled(path, jump=9, times=2)
+    """Its steps until x is noised once more are those of a sampling schedule that begins there."""
+    solver, (schedule, sampling_schedule) = (
+        SOLVERS[name](**RESTARTED[name]),
+        case("cosine", "karras", 20),
+    )
+    again = resampled(sampling_schedule, jump=9, times=2)
     prepared = solver.prepare(again, schedule)
     first, second = np.flatnonzero(again.noised)
-    begins = int(np.flatnonzero(path.levels.sigma == again.levels.sigma[first + 1])[0])
-    fresh = solver.prepare(path.since(begins), schedule)
+    begins = int(np.flatnonzero(sampling_schedule.levels.sigma == again.levels.sigma[first + 1])[0])
+    fresh = solver.prepare(sampling_schedule.since(begins), schedule)
     for row, wanted in zip(jax.tree.leaves(prepared), jax.tree.leaves(fresh)):
         assert_allclose(row[first + 1 : second], wanted[: second - first - 1])
 
@@ -272,8 +280,11 @@ def test_pndm_is_stable_from_almost_pure_noise():
     """x0 = (x - noise eps) / signal: from sigma = 20,000 a mean of noises would lead astray."""
     for warmup in ("heun", "runge_kutta"):
         for name in ("cosine", "flow"):
-            schedule, path = case(name, "ends", 12)
-            assert mixture.distances(SOLVERS["pndm"](warmup=warmup), path, schedule)[0] < 0.04
+            schedule, sampling_schedule = case(name, "ends", 12)
+            assert (
+                mixture.distances(SOLVERS["pndm"](warmup=warmup), sampling_schedule, schedule)[0]
+                < 0.04
+            )
 
 
 @pytest.mark.parametrize("name", ["flow", "continuous_cosine"])
@@ -305,6 +316,6 @@ def test_20_evaluations_are_as_good_as_100_of_ddim(name):
         ),
     ],
 )
-def test_options_out_of_range(make, message):
+def test_options_out_of_range_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()

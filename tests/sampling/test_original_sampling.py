@@ -105,7 +105,7 @@ def test_trajectory_by_hand(imported, s, scale, w, corrected, labels):
     assert_array_equal(images, film.x[:, -1])
 
 
-def test_an_image_does_not_depend_on_how_many_are_drawn(imported):
+def test_an_image_does_not_depend_on_the_number_of_samples(imported):
     config = original_config.get_config()
     config.update_from_flattened_dict(imported.settings)
     config.data.resolution = SHAPE[0]
@@ -129,11 +129,11 @@ def gaussian_denoiser(mean, std):
     return denoiser
 
 
-def rows_of(path):
+def rows_of(sampling_schedule):
     """(now, next, coefficients) of each step, as float32 scalars."""
-    path = on_device(path)
-    rows = jax.tree.map(jnp.asarray, (*path.pairs(), path.steps))
-    return [jax.tree.map(lambda row: row[i], rows) for i in range(path.num_steps)]  # noqa: B023
+    sampling_schedule = on_device(sampling_schedule)
+    rows = jax.tree.map(jnp.asarray, (*sampling_schedule.pairs(), sampling_schedule.steps))
+    return [jax.tree.map(lambda row: row[i], rows) for i in range(sampling_schedule.num_steps)]  # noqa: B023
 
 
 # The standard deviation of what is drawn, by that of the data.
@@ -147,10 +147,12 @@ def test_the_default_sampler_removes_the_noise_that_the_originals_leaves(std):
     mean = 0.3
 
     def moments(step, to_clean_image):
-        path = make_sampling_schedule(trained, steps=0, stride=10, to_clean_image=to_clean_image)
+        sampling_schedule = make_sampling_schedule(
+            trained, steps=0, stride=10, to_clean_image=to_clean_image
+        )
         m, s = 0.0, 1.0
         x = jnp.array([0.0, 1.0]).reshape(2, 1, 1, 1)
-        for row in rows_of(path):
+        for row in rows_of(sampling_schedule):
             offset, at_one = np.ravel(step(gaussian_denoiser(mean, std), *row, x, 0 * x, eta=0.0))
             m, s = offset + (at_one - offset) * m, (at_one - offset) * s
         return m, s

@@ -39,32 +39,32 @@ def standardized(x, level):
     return (x - level.alpha * MEAN) / np.sqrt(level.alpha**2 * STD**2 + level.sigma**2)
 
 
-def ends(path):
-    levels = path.levels
+def ends(sampling_schedule):
+    levels = sampling_schedule.levels
     return (Level(levels.alpha[i], levels.sigma[i], levels.c_noise[i]) for i in (0, -1))
 
 
-def follow(solver, schedule, path, x, **options):
+def follow(solver, schedule, sampling_schedule, x, **options):
     made = SOLVERS[solver](**options)
-    coefficients = made.prepare(path, schedule)
+    coefficients = made.prepare(sampling_schedule, schedule)
     image_keys = keys.per_example(jax.random.key(0), jnp.arange(len(x)))
     run = jax.jit(lambda x, *rows: sample(made, exact, *rows, image_keys, SHAPE, x=x)[0])
-    return run(x, path, coefficients)
+    return run(x, sampling_schedule, coefficients)
 
 
-def error(solver, schedule, path, **options):
+def error(solver, schedule, sampling_schedule, **options):
     """The largest distance to where the probability flow leads from the same start."""
-    first, last = ends(path)
-    x = jnp.linspace(-2, 2, 16).reshape(1, *SHAPE) * path.start_std
+    first, last = ends(sampling_schedule)
+    x = jnp.linspace(-2, 2, 16).reshape(1, *SHAPE) * sampling_schedule.start_std
     spread = np.sqrt(last.alpha**2 * STD**2 + last.sigma**2)
     wanted = last.alpha * MEAN + spread * standardized(np.asarray(x, np.float64), first)
-    return float(np.abs(follow(solver, schedule, path, x, **options) - wanted).max())
+    return float(np.abs(follow(solver, schedule, sampling_schedule, x, **options) - wanted).max())
 
 
-def smooth_path(kind, steps):
+def smooth_sampling_schedule(kind, steps):
     """Finer and finer grids of one curve between two levels, so that an order can be measured.
 
-    Returns (schedule, path).
+    Returns (schedule, sampling_schedule).
     """
     sigma = np.exp(np.linspace(np.log(10.0), np.log(0.1), steps + 1))
     if kind == "karras":
@@ -83,7 +83,7 @@ def smooth_path(kind, steps):
 def test_the_order_of_a_solver(solver, kind):
     """The slope of log error against log evaluations is minus the order."""
     counts = np.array([8, 16, 32, 64])
-    errors = [error(solver, *smooth_path(kind, count)) for count in counts]
+    errors = [error(solver, *smooth_sampling_schedule(kind, count)) for count in counts]
     slope = -np.polyfit(np.log(counts[1:]), np.log(errors[1:]), 1)[0]
     largest = np.inf if solver in FASTER else ORDERS[solver] + 0.5
     assert ORDERS[solver] - 0.15 < slope < largest, errors
@@ -93,7 +93,9 @@ def test_the_order_of_a_solver(solver, kind):
 @pytest.mark.parametrize("kind", ["variance preserving", "karras", "flow"])
 def test_the_corrector_of_unipc_adds_an_order(order, least, kind):
     counts = np.array([16, 32, 64])
-    errors = [error("unipc", *smooth_path(kind, count), order=order) for count in counts]
+    errors = [
+        error("unipc", *smooth_sampling_schedule(kind, count), order=order) for count in counts
+    ]
     assert -np.polyfit(np.log(counts), np.log(errors), 1)[0] > least, errors
 
 
@@ -102,15 +104,18 @@ def test_the_corrector_of_unipc_adds_an_order(order, least, kind):
 @pytest.mark.parametrize("solver", ORDERS)
 def test_sampling_ends_at_the_data(solver, name, spacing):
     schedule = make_schedule(name)
-    path = make_sampling_schedule(schedule, steps=60, spacing=spacing)
-    assert error(solver, schedule, path) < (0.05 if ORDERS[solver] == 1 else 0.02)
+    sampling_schedule = make_sampling_schedule(schedule, steps=60, spacing=spacing)
+    assert error(solver, schedule, sampling_schedule) < (0.05 if ORDERS[solver] == 1 else 0.02)
 
 
 def test_initial_noise_has_the_deviation_of_the_first_level():
     """One step of DDIM to the clean image ends at what is estimated from the start: 80 n."""
-    solver, path = SOLVERS["ddim"](), make_sampling_schedule(make_schedule("edm"), steps=1)
+    solver, sampling_schedule = (
+        SOLVERS["ddim"](),
+        make_sampling_schedule(make_schedule("edm"), steps=1),
+    )
     image_keys = keys.per_example(jax.random.key(0), jnp.arange(3))
-    drawn, _ = sample(solver, exact, path, path.steps, image_keys, SHAPE)
+    drawn, _ = sample(solver, exact, sampling_schedule, sampling_schedule.steps, image_keys, SHAPE)
     noise = keys.normal(keys.at_step(image_keys, 0), SHAPE)
     gain = STD**2 / (STD**2 + 80.0**2)
     assert_allclose(drawn, MEAN + gain * (80 * noise - MEAN), rtol=1e-5)
@@ -125,11 +130,11 @@ def test_heun_is_edms_algorithm_at_edms_levels():
 
     solver, schedule = SOLVERS["heun"](), make_schedule("edm")
     for steps, wanted in ((18, 0.5276246370), (32, 0.5078380114)):
-        path = make_sampling_schedule(schedule, steps=steps)
-        coefficients = solver.prepare(path, schedule)
+        sampling_schedule = make_sampling_schedule(schedule, steps=steps)
+        coefficients = solver.prepare(sampling_schedule, schedule)
         image_keys = keys.per_example(jax.random.key(0), jnp.arange(1))
         x = jnp.full((1, *SHAPE), 80.0)
-        x, _ = sample(solver, denoiser, path, coefficients, image_keys, SHAPE, x=x)
+        x, _ = sample(solver, denoiser, sampling_schedule, coefficients, image_keys, SHAPE, x=x)
         assert_allclose(x, wanted, rtol=1e-5)
 
 
@@ -141,10 +146,12 @@ def test_heun_evaluates_twice_except_in_the_last_step():
         return exact(x, level)
 
     schedule, solver = make_schedule("edm"), SOLVERS["heun"]()
-    path = make_sampling_schedule(schedule, steps=5)
+    sampling_schedule = make_sampling_schedule(schedule, steps=5)
     image_keys = keys.per_example(jax.random.key(0), jnp.arange(1))
-    coefficients = solver.prepare(path, schedule)
-    jax.block_until_ready(sample(solver, denoiser, path, coefficients, image_keys, SHAPE))
+    coefficients = solver.prepare(sampling_schedule, schedule)
+    jax.block_until_ready(
+        sample(solver, denoiser, sampling_schedule, coefficients, image_keys, SHAPE)
+    )
     jax.effects_barrier()
     assert len(asked) == 2 * 5 - 1
     assert min(asked) > 0
@@ -166,14 +173,14 @@ def test_heun_evaluates_twice_except_in_the_last_step():
 def test_evaluations_of_a_solver(name, per_step, less, steps):
     schedule = make_schedule("cosine")
     solver = SOLVERS[name]()
-    path = make_sampling_schedule(schedule, steps=steps)
-    assert count_evaluations(solver, path, schedule) == per_step * steps - less
+    sampling_schedule = make_sampling_schedule(schedule, steps=steps)
+    assert count_evaluations(solver, sampling_schedule, schedule) == per_step * steps - less
 
 
 def test_heun_evaluates_twice_in_every_step_that_ends_in_noise():
-    schedule, path = smooth_path("karras", 5)
+    schedule, sampling_schedule = smooth_sampling_schedule("karras", 5)
     solver = SOLVERS["heun"]()
-    assert count_evaluations(solver, path, schedule) == 10
+    assert count_evaluations(solver, sampling_schedule, schedule) == 10
 
 
 def test_evaluations_are_those_that_were_executed():
@@ -188,17 +195,17 @@ def test_evaluations_are_those_that_were_executed():
 
         return jax.lax.cond(now.sigma > 1, thrice, lambda: x0)
 
-    schedule, path = smooth_path("karras", 8)
-    large = int(np.sum(path.levels.sigma[:-1] > 1))
+    schedule, sampling_schedule = smooth_sampling_schedule("karras", 8)
+    large = int(np.sum(sampling_schedule.levels.sigma[:-1] > 1))
     assert 0 < large < 8
-    assert count_evaluations(memoryless(step), path, schedule) == 2 * 8 + 3 * large
+    assert count_evaluations(memoryless(step), sampling_schedule, schedule) == 2 * 8 + 3 * large
 
 
 def test_dpmpp_2m_against_its_algorithm_written_out():
     """DPM-Solver++ (arXiv:2211.01095), algorithm 2, in float64."""
     schedule = make_schedule("cosine")
-    path = make_sampling_schedule(schedule, steps=12)
-    w = path.levels
+    sampling_schedule = make_sampling_schedule(schedule, steps=12)
+    w = sampling_schedule.levels
     x = 1.5
     snr = np.log(w.alpha[:-1] / w.sigma[:-1])
     last = None
@@ -215,7 +222,7 @@ def test_dpmpp_2m_against_its_algorithm_written_out():
             d = (1 + 1 / (2 * r)) * x0 - last / (2 * r)
         x = w.sigma[i + 1] / s * x - w.alpha[i + 1] * np.expm1(-h) * d
         last = x0
-    x_ours = follow("dpmpp_2m", schedule, path, jnp.full((1, *SHAPE), 1.5))
+    x_ours = follow("dpmpp_2m", schedule, sampling_schedule, jnp.full((1, *SHAPE), 1.5))
     assert_allclose(x_ours, x, rtol=2e-5)
 
 
@@ -228,7 +235,7 @@ def test_equal_levels_of_the_originals_cosine_change_nothing(solver):
 
 @pytest.mark.parametrize("solver", ORDERS)
 def test_inversion_returns_the_initial_noise(solver):
-    schedule, down = smooth_path("variance preserving", 200)
+    schedule, down = smooth_sampling_schedule("variance preserving", 200)
     x = jnp.linspace(-1, 1, 16).reshape(1, *SHAPE)
     image = follow(solver, schedule, down, x)
     back = follow(solver, schedule, down.climbing(), image)
@@ -236,7 +243,7 @@ def test_inversion_returns_the_initial_noise(solver):
 
 
 def test_image_to_image_starts_in_the_middle():
-    """From the level in the middle, the rest of the path leads where the whole one does."""
+    """From the middle level, the rest of the sampling schedule ends where the whole one does."""
     schedule = make_schedule("cosine")
     whole = make_sampling_schedule(schedule, steps=40)
     image_keys = keys.per_example(jax.random.key(0), jnp.arange(1))
@@ -270,6 +277,6 @@ def test_image_to_image_starts_in_the_middle():
         ),
     ],
 )
-def test_options_out_of_range(make, message):
+def test_options_out_of_range_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()

@@ -27,11 +27,11 @@ AYS_TIMESTEPS = [999, 850, 736, 645, 545, 455, 343, 233, 124, 24]
 
 def timesteps(spacing, steps, num_steps=1000, **options):
     """Returns the visited timesteps, counted from 0, without the clean image."""
-    path = make_sampling_schedule(
+    sampling_schedule = make_sampling_schedule(
         make_schedule("linear", num_steps), steps=steps, spacing=spacing, **options
     )
-    assert path.num_steps == len(path.levels.c_noise) - 1
-    return (path.levels.c_noise[:-1] - 1).tolist()
+    assert sampling_schedule.num_steps == len(sampling_schedule.levels.c_noise) - 1
+    return (sampling_schedule.levels.c_noise[:-1] - 1).tolist()
 
 
 def sigmas(schedule, steps, spacing, **options):
@@ -55,14 +55,14 @@ def test_every_spacing_on_every_schedule(name, spacing, steps):
         with pytest.raises(ValueError, match="own time, and this one has none; choose ends"):
             make_sampling_schedule(schedule, steps=steps, spacing=spacing, **options)
         return
-    path = make_sampling_schedule(schedule, steps=steps, spacing=spacing, **options)
-    w = path.levels
+    sampling_schedule = make_sampling_schedule(schedule, steps=steps, spacing=spacing, **options)
+    w = sampling_schedule.levels
     own = fixes_num_steps(spacing, **options_of(SPACINGS[spacing]) | options)
-    assert path.num_steps == (3 if own else steps)
+    assert sampling_schedule.num_steps == (3 if own else steps)
     assert own == (spacing in NEEDED)
     assert (w.alpha[-1], w.sigma[-1], w.c_noise[-1]) == (1, 0, 0)
     assert np.all(np.diff(w.sigma / w.alpha) < 0)
-    assert np.all(path.steps.log_snr_step > 0)
+    assert np.all(sampling_schedule.steps.log_snr_step > 0)
 
 
 @dataclass(frozen=True)
@@ -86,10 +86,10 @@ class Exponential(ContinuousSchedule):
 def test_a_new_schedule_works_with_every_spacing(spacing):
     assert isinstance(Exponential(), Schedule)
     options = NEEDED.get(spacing, {})
-    path = make_sampling_schedule(Exponential(), steps=3, spacing=spacing, **options)
-    assert path.num_steps == 3
-    assert np.all(np.diff(path.levels.sigma) < 0)
-    assert path.levels.sigma[-1] == 0
+    sampling_schedule = make_sampling_schedule(Exponential(), steps=3, spacing=spacing, **options)
+    assert sampling_schedule.num_steps == 3
+    assert np.all(np.diff(sampling_schedule.levels.sigma) < 0)
+    assert sampling_schedule.levels.sigma[-1] == 0
 
 
 # Timesteps that set_timesteps of diffusers 0.42.1, DDIMScheduler, gives for T = 1000.
@@ -182,7 +182,7 @@ def test_quadratic_steps_of_ddim(steps):
     assert timesteps("quadratic", steps, reach=0.8)[::-1] == published
 
 
-def test_quadratic_steps_are_different():
+def test_quadratic_steps_are_distinct():
     assert timesteps("quadratic", 11)[::-1] == [int(9.99 * k**2) for k in range(11)]
     assert timesteps("quadratic", 1000) == list(range(999, -1, -1))
     found = timesteps("quadratic", 100, reach=0.8)[::-1]
@@ -194,8 +194,10 @@ def test_quadratic_steps_are_different():
 
 def test_in_the_time_of_continuous_schedules():
     def times(spacing, **options):
-        path = make_sampling_schedule(make_schedule("flow"), steps=4, spacing=spacing, **options)
-        return path.levels.sigma
+        sampling_schedule = make_sampling_schedule(
+            make_schedule("flow"), steps=4, spacing=spacing, **options
+        )
+        return sampling_schedule.levels.sigma
 
     assert_allclose(times("trailing"), [1, 0.75, 0.5, 0.25, 0], atol=2e-5)
     assert_allclose(times("leading"), [0.75, 0.5, 0.25, 1e-5, 0], atol=2e-5)
@@ -212,7 +214,7 @@ def test_log_snr_is_even(name):
     assert_allclose(found[[0, -1]], [min(largest, 80), max(smallest, 0.002)], rtol=1e-9)
 
 
-def test_lists():
+def test_lists_are_visited_exactly():
     """Timesteps are those of the program that published them; sigmas are noise / signal."""
     assert timesteps("list", 1, timesteps=tuple(AYS_TIMESTEPS)) == AYS_TIMESTEPS
     found = sigmas("cosine", 1, "list", sigmas=AYS_SIGMAS)

@@ -1,5 +1,7 @@
 """Solvers that add fresh noise: published algorithms written out, and Gaussian data."""
 
+from operator import itemgetter
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -46,10 +48,10 @@ def nonlinear(x, level):
 def test_edms_algorithm_2(solver, second_order, options):
     steps = 12
     schedule = make_schedule("edm")
-    path = make_sampling_schedule(schedule, steps=steps)
+    sampling_schedule = make_sampling_schedule(schedule, steps=steps)
     noises = np.random.default_rng(0).standard_normal((steps, 1, *SHAPE)).astype(np.float32)
     x = np.linspace(-100, 100, 4, dtype=np.float32).reshape(1, *SHAPE)
-    ours = walk(SOLVERS[solver](**options), path, schedule, nonlinear, x, noises)
+    ours = walk(SOLVERS[solver](**options), sampling_schedule, schedule, nonlinear, x, noises)
     ramp = 80 ** (1 / 7) + np.arange(steps) / (steps - 1) * (0.002 ** (1 / 7) - 80 ** (1 / 7))
     sigma = np.append(ramp**7, 0.0)
     published = dict(options, s_tmax=options["s_tmax"] or np.inf)
@@ -70,8 +72,8 @@ def test_which_steps_of_edms_imagenet_run_are_churned():
     """256 steps, S_churn 40, S_tmin 0.05, S_tmax 50: steps 22 to 212, gamma = 0.15625."""
     schedule = make_schedule("edm")
     solver = SOLVERS["heun"](s_churn=40.0, s_tmin=0.05, s_tmax=50.0, s_noise=1.003)
-    path = make_sampling_schedule(schedule, steps=256)
-    prepared, (now, _) = solver.prepare(path, schedule), path.pairs()
+    sampling_schedule = make_sampling_schedule(schedule, steps=256)
+    prepared, (now, _) = solver.prepare(sampling_schedule, schedule), sampling_schedule.pairs()
     ratio = prepared.raised.sigma / now.sigma
     churned = np.flatnonzero(ratio != 1)
     assert_array_equal(churned, np.arange(22, 213))
@@ -85,12 +87,21 @@ def test_which_steps_of_edms_imagenet_run_are_churned():
 @pytest.mark.parametrize("name", ["cosine", "flow", "edm"])
 def test_without_churn_heun_is_the_plain_step_to_the_bit(name):
     schedule = make_schedule(name)
-    path = make_sampling_schedule(schedule, steps=7)
+    sampling_schedule = make_sampling_schedule(schedule, steps=7)
     image_keys = keys.per_example(jax.random.key(0), jnp.arange(2))
     step = memoryless(lambda denoiser, now, next, _, x, noise: heun_step(denoiser, now, next, x))
-    plain, _ = sample(step, nonlinear, path, path.steps, image_keys, SHAPE)
+    plain, _ = sample(
+        step, nonlinear, sampling_schedule, sampling_schedule.steps, image_keys, SHAPE
+    )
     solver = SOLVERS["heun"]()
-    ours, _ = sample(solver, nonlinear, path, solver.prepare(path, schedule), image_keys, SHAPE)
+    ours, _ = sample(
+        solver,
+        nonlinear,
+        sampling_schedule,
+        solver.prepare(sampling_schedule, schedule),
+        image_keys,
+        SHAPE,
+    )
     assert_array_equal(ours, plain)
 
 
@@ -99,8 +110,8 @@ def test_churn_leads_to_the_raised_level(name):
     """If x = signal x0 + noise eps, the churned x has the signal and the variance raised to."""
     schedule = make_schedule(name)
     solver = SOLVERS["euler"](s_churn=3.0)
-    path = make_sampling_schedule(schedule, steps=10)
-    churn, (now, _) = solver.prepare(path, schedule), path.pairs()
+    sampling_schedule = make_sampling_schedule(schedule, steps=10)
+    churn, (now, _) = solver.prepare(sampling_schedule, schedule), sampling_schedule.pairs()
     assert np.all(churn.raised.sigma / churn.raised.alpha > now.sigma / now.alpha)
     assert_allclose(churn.factor * now.alpha, churn.raised.alpha, rtol=1e-12)
     variance = (churn.factor * now.sigma) ** 2 + churn.added_std**2
@@ -111,11 +122,18 @@ def test_churn_leads_to_the_raised_level(name):
 @pytest.mark.parametrize("name", ["cosine", "flow", "edm"])
 def test_euler_ancestral_is_ddim_with_the_same_eta(name, spacing):
     schedule = make_schedule(name)
-    path = make_sampling_schedule(schedule, steps=8, spacing=spacing)
+    sampling_schedule = make_sampling_schedule(schedule, steps=8, spacing=spacing)
     image_keys = keys.per_example(jax.random.key(0), jnp.arange(2))
     for eta in (0.0, 0.6, 1.0):
         ours, theirs = (
-            sample(SOLVERS[solver](eta=eta), nonlinear, path, path.steps, image_keys, SHAPE)[0]
+            sample(
+                SOLVERS[solver](eta=eta),
+                nonlinear,
+                sampling_schedule,
+                sampling_schedule.steps,
+                image_keys,
+                SHAPE,
+            )[0]
             for solver in ("euler_ancestral", "ddim")
         )
         assert_allclose(ours, theirs, rtol=1e-6)
@@ -124,8 +142,8 @@ def test_euler_ancestral_is_ddim_with_the_same_eta(name, spacing):
 def test_the_ancestral_2s_against_its_algorithm_written_out():
     """k-diffusion's sample_dpmpp_2s_ancestral, in float64, with sigma as its only coordinate."""
     schedule, eta, steps = make_schedule("edm"), 0.7, 9
-    path = make_sampling_schedule(schedule, steps=steps)
-    sigma = path.levels.sigma
+    sampling_schedule = make_sampling_schedule(schedule, steps=steps)
+    sigma = sampling_schedule.levels.sigma
     noises = np.random.default_rng(0).standard_normal((steps, 1, *SHAPE)).astype(np.float32)
     start = np.linspace(-100, 100, 4, dtype=np.float32).reshape(1, *SHAPE)
 
@@ -146,7 +164,7 @@ def test_the_ancestral_2s_against_its_algorithm_written_out():
         middle = np.exp(-s) / now * x - np.expm1(-h / 2) * D(x, now)
         x = down / now * x - np.expm1(-h) * D(middle, np.exp(-s))
         x = x + noises[i] * up
-    ours = walk(SOLVERS["dpmpp_2s"](eta=eta), path, schedule, nonlinear, start, noises)
+    ours = walk(SOLVERS["dpmpp_2s"](eta=eta), sampling_schedule, schedule, nonlinear, start, noises)
     assert_allclose(ours, x, rtol=2e-5, atol=1e-6)
 
 
@@ -158,10 +176,17 @@ def test_dpmpp_2s_evaluates_twice_except_in_the_step_to_the_clean_image():
         return exact(x, level)
 
     schedule = make_schedule("cosine")
-    path = make_sampling_schedule(schedule, steps=5)
+    sampling_schedule = make_sampling_schedule(schedule, steps=5)
     zeros = np.zeros((5, 1, *SHAPE), np.float32)
     jax.block_until_ready(
-        walk(SOLVERS["dpmpp_2s"](), path, schedule, denoiser, np.ones((1, *SHAPE), "f"), zeros)
+        walk(
+            SOLVERS["dpmpp_2s"](),
+            sampling_schedule,
+            schedule,
+            denoiser,
+            np.ones((1, *SHAPE), "f"),
+            zeros,
+        )
     )
     jax.effects_barrier()
     assert len(asked) == 2 * 5 - 1
@@ -169,17 +194,22 @@ def test_dpmpp_2s_evaluates_twice_except_in_the_step_to_the_clean_image():
 
 def test_ddpm_cannot_climb():
     schedule = make_schedule("cosine")
-    path = make_sampling_schedule(schedule, steps=5).climbing()
+    sampling_schedule = make_sampling_schedule(schedule, steps=5).climbing()
     with pytest.raises(ValueError, match="ddpm cannot climb"):
-        SOLVERS["ddpm"]().prepare(path, schedule)
+        SOLVERS["ddpm"]().prepare(sampling_schedule, schedule)
 
 
 def test_ddpm_falls_back_to_the_small_variance():
     schedule = make_schedule("cosine")
-    path = make_sampling_schedule(schedule, steps=6)
+    sampling_schedule = make_sampling_schedule(schedule, steps=6)
     image_keys = keys.per_example(jax.random.key(0), jnp.arange(2))
     draw = lambda variance: sample(  # noqa: E731
-        SOLVERS["ddpm"](variance=variance), exact, path, path.steps, image_keys, SHAPE
+        SOLVERS["ddpm"](variance=variance),
+        exact,
+        sampling_schedule,
+        sampling_schedule.steps,
+        image_keys,
+        SHAPE,
     )[0]
     assert_array_equal(draw("learned"), draw("small"))
     assert np.abs(draw("large") - draw("small")).max() > 0.01
@@ -196,18 +226,21 @@ STOCHASTIC = {
 }
 
 
-def moments(solver, path, schedule):
+def moments(solver, sampling_schedule, schedule):
     """Mean and standard deviation of what the solver draws, without drawing.
 
     For Gaussian data the denoiser is affine, and with it the solver's step: x' = a x + b z + c. The
     three numbers of each step are measured, and the moments propagated in float64.
     """
-    path, coefficients = on_device((path, solver.prepare(path, schedule)))
+    sampling_schedule, coefficients = on_device(
+        (sampling_schedule, solver.prepare(sampling_schedule, schedule))
+    )
     ask = jax.jit(lambda *args: solver.step(exact, *args, solver.init(args[-1]))[0])
-    mean, std = 0.0, float(path.start_std)
+    mean, std = 0.0, float(sampling_schedule.start_std)
     # The pixels are four experiments: x and z are 0 and 0, 1 and 0, 0 and 1, 1 and 1.
-    for i in range(path.num_steps):
-        now, next, row = jax.tree.map(lambda rows: rows[i], (*path.pairs(), coefficients))  # noqa: B023
+    for i in range(sampling_schedule.num_steps):
+        rows = (*sampling_schedule.pairs(), coefficients)
+        now, next, row = jax.tree.map(itemgetter(i), rows)
         x = np.array([0.0, 1.0, 0.0, 1.0], np.float32).reshape(1, *SHAPE)
         z = np.array([0.0, 0.0, 1.0, 1.0], np.float32).reshape(1, *SHAPE)
         c, ac, bc, abc = np.asarray(ask(now, next, row, x, z), np.float64).ravel()
@@ -225,8 +258,8 @@ def test_gaussian_data_are_reproduced(name, kind):
     schedule = make_schedule(kind)
 
     def errors(steps):
-        path = make_sampling_schedule(schedule, steps=steps, spacing="karras")
-        mean, std = moments(SOLVERS[solver](**options), path, schedule)
+        sampling_schedule = make_sampling_schedule(schedule, steps=steps, spacing="karras")
+        mean, std = moments(SOLVERS[solver](**options), sampling_schedule, schedule)
         return abs(mean / MEAN - 1), abs(std / STD - 1)
 
     (_, coarse), (mean, fine) = errors(50), errors(200)
@@ -240,11 +273,13 @@ def test_samples_have_the_propagated_moments(name):
     """4,096 values: the mean is known to 0.008 and the standard deviation to 1.1 %."""
     solver, options, _ = STOCHASTIC[name]
     solver, schedule = SOLVERS[solver](**options), make_schedule("cosine")
-    path = make_sampling_schedule(schedule, steps=12)
-    mean, std = moments(solver, path, schedule)
+    sampling_schedule = make_sampling_schedule(schedule, steps=12)
+    mean, std = moments(solver, sampling_schedule, schedule)
     image_keys = keys.per_example(jax.random.key(0), jnp.arange(1024))
-    prepared = solver.prepare(path, schedule)
-    images = jax.jit(lambda k: sample(solver, exact, path, prepared, k, SHAPE)[0])(image_keys)
+    prepared = solver.prepare(sampling_schedule, schedule)
+    images = jax.jit(lambda k: sample(solver, exact, sampling_schedule, prepared, k, SHAPE)[0])(
+        image_keys
+    )
     assert_allclose(images.mean(), mean, atol=0.025)
     assert_allclose(images.std(), std, rtol=0.035)
 
@@ -272,8 +307,8 @@ def test_mean_and_covariance_are_reproduced(name):
     solver, options, order = DRAWN[name]
     solver, schedule = SOLVERS[solver](**options), make_schedule("cosine")
     steps = 60 if order == 2 else 400
-    path = make_sampling_schedule(schedule, steps=steps, spacing="karras")
-    rows = path, solver.prepare(path, schedule)
+    sampling_schedule = make_sampling_schedule(schedule, steps=steps, spacing="karras")
+    rows = sampling_schedule, solver.prepare(sampling_schedule, schedule)
     image_keys = keys.per_example(jax.random.key(0), jnp.arange(16384))
     images = jax.jit(lambda k: sample(solver, gaussian, *rows, k, (1, 2, 1))[0])(image_keys)
     drawn = np.asarray(images, np.float64).reshape(-1, 2)

@@ -394,7 +394,7 @@ def test_a_file_in_place_of_the_checkpoint_folder_is_refused(tmp_path):
         train(tiny_config(), tmp_path)
 
 
-def test_a_run_without_its_checkpoints_starts_from_the_beginning_and_says_so(copy, capsys):
+def test_a_run_without_its_checkpoints_starts_from_the_beginning_and_reports_it(copy, capsys):
     shutil.rmtree(copy / "checkpoints")
     train(tiny_config(steps=1), copy)
     assert "no checkpoint in" in capsys.readouterr().out
