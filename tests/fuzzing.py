@@ -52,7 +52,7 @@ def attempts(kind, folder, count, seed=0):
 
 
 def _is_ours(error):
-    """True if our code raised the error; the scripts show those of others with tracebacks."""
+    """True if this project's code raised the error; scripts show other errors with tracebacks."""
     file = Path(traceback.extract_tb(error.__traceback__)[-1].filename).resolve()
     return file.is_relative_to(Path(diffusion_jax.__file__).parent)
 

@@ -1,7 +1,7 @@
 """Trajectories of diffusers' schedulers, and of JAX solvers at the same levels with the same noise.
 
-`golden/make_schedulers.py` writes them. The model is a smooth function of the image, in the
-variance-preserving scale, and of what it is told about the level; both sides have the same one.
+`golden/make_schedulers.py` writes them. Both sides use the same model, a smooth
+function of the image, in variance-preserving scale, and of c_noise.
 """
 
 from dataclasses import dataclass, replace

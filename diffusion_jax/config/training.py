@@ -27,7 +27,7 @@ from diffusion_jax.training.optimizers import adamw, learning_rate_schedule
 
 @dataclass(frozen=True)
 class Training:
-    """What training needs besides the model and its schedule.
+    """Loss, optimizer, EMA and loop of an experiment.
 
     Args:
         weight: of the error in the loss, a function of the level.

@@ -118,9 +118,9 @@ lhs_batch_dims={0}, lhs_contracting_dims={2}, rhs_batch_dims={0}, rhs_contractin
 LOOP = (
     """  %x.1 = f32[4,8,8,16] parameter(0)
   %w.1 = f32[3,3,16,32] parameter(1)
-  %told.1 = f32[50,4,16] parameter(2)
+  %rows.1 = f32[50,4,16] parameter(2)
   %i.1 = s32[] constant(0)
-  %tuple.1 = (s32[], f32[4,8,8,16], f32[3,3,16,32], f32[50,4,16]) tuple(%i.1, %x.1, %w.1, %told.1)
+  %tuple.1 = (s32[], f32[4,8,8,16], f32[3,3,16,32], f32[50,4,16]) tuple(%i.1, %x.1, %w.1, %rows.1)
   %loop.1 = (s32[], f32[4,8,8,16], f32[3,3,16,32], f32[50,4,16]) \
 while(%tuple.1), condition=%cond.1, \
 body=%body.1, backend_config={"known_trip_count":{"n":"50"}}
@@ -143,11 +143,11 @@ body=%body.1, backend_config={"known_trip_count":{"n":"50"}}
   %i = s32[] get-tuple-element(%t), index=0
   %x = f32[4,8,8,16] get-tuple-element(%t), index=1
   %w = f32[3,3,16,32] get-tuple-element(%t), index=2
-  %told = f32[50,4,16] get-tuple-element(%t), index=3
+  %rows = f32[50,4,16] get-tuple-element(%t), index=3
   %cast = bf16[3,3,16,32] fusion(%w), kind=kLoop, \
 calls=%standardize.1, metadata={op_name="jit(f)/while/body/conv_0/convert"}
-  %new = f32[4,8,8,16] fusion(%x, %told, %i), kind=kLoop, calls=%add.1
-  ROOT %out = (s32[], f32[4,8,8,16], f32[3,3,16,32], f32[50,4,16]) tuple(%i, %new, %w, %told)
+  %new = f32[4,8,8,16] fusion(%x, %rows, %i), kind=kLoop, calls=%add.1
+  ROOT %out = (s32[], f32[4,8,8,16], f32[3,3,16,32], f32[50,4,16]) tuple(%i, %new, %w, %rows)
 }""",
 )
 
@@ -156,7 +156,7 @@ def test_a_loop_repeats_its_body_and_reads_slices():
     cast, new = read(*LOOP)
     assert (cast.times, cast.loop, cast.kind) == (50, "loop.1", hlo.PARAMETERS)
     assert cast.bytes == (4 + 2) * 3 * 3 * 16 * 32
-    # Of what is told for 50 levels a step reads that of one, and the number of the step.
+    # A step reads the precomputed row of one level of 50, and the number of the step.
     assert new.bytes == 4 * (2 * 4 * 8 * 8 * 16 + 4 * 16 + 1)
     assert new.kind == hlo.ACTIVATIONS
 

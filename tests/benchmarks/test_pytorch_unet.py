@@ -90,6 +90,6 @@ def test_the_losses_are_the_same(config, network, ordinary_promotion):
     loss = pytorch_step.HybridLoss(schedule, config.loss.vlb_weight)
     x0, noise, t, labels = numbers
     with torch.inference_mode():
-        told = to_torch(x0), torch.tensor(labels), torch.tensor(t - 1), to_torch(noise)
-        found = loss(theirs, *told)
+        arrays = to_torch(x0), torch.tensor(labels), torch.tensor(t - 1), to_torch(noise)
+        found = loss(theirs, *arrays)
     assert_allclose(found, np.mean(wanted["loss"]), rtol=1e-4)

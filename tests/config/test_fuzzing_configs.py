@@ -109,7 +109,7 @@ DATA = {
     "model.channels": [1, 3, 2],
     "batch_size": [8, 16, 64],
 }
-# What a folder of these images needs, most of which is left as it is.
+# Fields for a folder of these images; most are left at their values.
 OF_FOLDERS = {
     "data.name": "folder:FOLDER",
     "data.convert": True,
@@ -176,7 +176,7 @@ def opened(config, folder, cache):
 
 
 def check_batches(config, source):
-    """The first batch, and one of a later epoch, are what the config says."""
+    """The first batch, and one of a later epoch, agree with the config."""
     side, channels = config.data.resolution, config.model.channels
     for start in (0, 2 * len(source) + 1):
         stream = datasets.training_batches(config, source, start)

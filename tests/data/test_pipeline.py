@@ -147,11 +147,13 @@ def test_mirroring_depends_on_seed_epoch_and_image():
     images = np.arange(2 * 3, dtype=np.uint8).reshape(1, 1, 6, 1).repeat(40, axis=0)
     source = labeled(images, np.arange(40))
     stream = batches(source, batch_size=8, seed=0, flip=True)
-    told = [next(stream) for _ in range(15)]
-    first = np.concatenate([batch["image"][:, 0, 0, 0] == 5 for batch in told]).reshape(3, 40)
-    order = np.concatenate([batch["label"] for batch in told]).reshape(3, 40)
+    batches_read = [next(stream) for _ in range(15)]
+    first = np.concatenate([batch["image"][:, 0, 0, 0] == 5 for batch in batches_read]).reshape(
+        3, 40
+    )
+    order = np.concatenate([batch["label"] for batch in batches_read]).reshape(3, 40)
     # Each image is whole, mirrored or not; about half are; and each epoch mirrors others.
-    for batch in told:
+    for batch in batches_read:
         same = np.all(batch["image"] == images[:8], axis=(1, 2, 3))
         mirrored = np.all(batch["image"] == images[:8, :, ::-1], axis=(1, 2, 3))
         assert np.all(same ^ mirrored)

@@ -18,13 +18,15 @@ def x_t():
 
 
 def labeled(calls=None):
-    """Noise and variance that depend on everything a network is told."""
+    """A network whose outputs depend on x, c_noise and labels."""
 
     def network(x, c_noise, labels):
         if calls is not None:
             calls.append(x.shape)
-        told = (labels.astype(jnp.float32) + c_noise / 1000)[:, None, None, None]
-        return NetworkOutput(estimate=jnp.sin(x + told), variance_fraction=jnp.cos(x * told))
+        condition = (labels.astype(jnp.float32) + c_noise / 1000)[:, None, None, None]
+        return NetworkOutput(
+            estimate=jnp.sin(x + condition), variance_fraction=jnp.cos(x * condition)
+        )
 
     return denoiser_from_network(network, eps())
 

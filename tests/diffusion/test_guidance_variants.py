@@ -194,20 +194,20 @@ def test_a_quantile_takes_the_place_of_clipping(x):
 def test_a_model_of_another_schedule_gets_its_own_scale_and_c_noise():
     """At noise / signal = 4 / 3 its signal is 1, so that x is divided by 0.6."""
     own = Level(jnp.float32(1.0), jnp.float32(4 / 3), jnp.float32(7.0))
-    asked = []
+    calls = []
 
     def level_of(sigma):
         np.testing.assert_allclose(sigma, 4 / 3, rtol=1e-6)
         return own
 
     def denoiser(x, level, condition):
-        asked.append((x, level, condition))
+        calls.append((x, level, condition))
         return Prediction(x, x)
 
     x = jnp.full((2, 1, 1, 1), 0.3)
     level = Level(jnp.float32(0.6), jnp.float32(0.8), jnp.float32(500.0))
     guidance.at_levels_of(denoiser, level_of)(x, level, "labels")
-    ((shown, guided, condition),) = asked
-    np.testing.assert_allclose(shown, 0.5, rtol=1e-6)
-    assert guided is own
+    ((x_given, level_given, condition),) = calls
+    np.testing.assert_allclose(x_given, 0.5, rtol=1e-6)
+    assert level_given is own
     assert condition == "labels"

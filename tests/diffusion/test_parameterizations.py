@@ -98,11 +98,11 @@ def test_network_inputs_are_scaled_images_and_c_noise(pair):
     x = pair[0]
     level = Level(jnp.float32(1), jnp.float32(2), jnp.float32(7))  # one for the whole batch
     denoiser = parameterizations.denoiser_from_network(network, parameterizations.edm())
-    prediction = denoiser(x, level, "told")
+    prediction = denoiser(x, level, "condition")
     (scaled, c_noise, condition), factor = seen[0], 1 / np.sqrt(4.25)
     assert_allclose(scaled, x * factor, rtol=1e-6)
     assert c_noise.tolist() == [7, 7, 7]
-    assert condition == "told"
+    assert condition == "condition"
     c_skip, c_out = 0.25 / 4.25, 2 * 0.5 / np.sqrt(4.25)
     assert_allclose(prediction.x0, c_skip * x + c_out * factor * x, atol=1e-2)
     assert prediction.x0.dtype == jnp.float32

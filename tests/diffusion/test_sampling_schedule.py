@@ -71,7 +71,7 @@ def test_sampling_schedules_end_at_the_clean_image(name, spacing):
 
 
 def test_edm_visits_the_published_levels():
-    """EDM's grid of 18 steps, and what its network is told."""
+    """EDM's grid of 18 steps, and the c_noise of its network."""
     w = make_sampling_schedule(make_schedule("edm"), steps=18).levels
     assert_allclose(w.sigma[:3], [80, 57.585985, 40.785574], rtol=1e-7)
     assert_allclose(w.sigma[-3:], [0.00752802, 0.002, 0], rtol=1e-6)

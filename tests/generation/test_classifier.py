@@ -217,7 +217,7 @@ def test_another_scale_does_not_recompile_and_0_is_off():
         params, LABELS, seed=1
     )[0]
     assert_array_equal(draw(0.0), plain)
-    assert_allclose(one[LABELS == 10], plain[LABELS == 10], atol=1e-5)  # which asks for nothing
+    assert_allclose(one[LABELS == 10], plain[LABELS == 10], atol=1e-5)  # without a class
     with pytest.raises(ValueError, match="guide_params of this sampler must be of classifier"):
         sampler(params, LABELS, seed=1)
 
@@ -249,7 +249,7 @@ def test_training_lowers_the_loss_and_plots_the_accuracy_by_noise(runs):
 
 
 def test_a_flag_names_the_classifier(runs):
-    """Labels are those of the classifier, which the settings of the results name."""
+    """Labels are the classifier's, which is in the settings of the results."""
     config = load_config(runs / "plain")
     config.sampling.classifier = str(runs / "classifier")
     assert guidance_models.classes_of(config, []) == (10, [str(i) for i in range(10)])

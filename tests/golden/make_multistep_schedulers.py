@@ -2,7 +2,7 @@
 
     python tests/golden/make_multistep_schedulers.py tests/golden/multistep_schedulers.npz
 
-The model, the tables and what they were made with are those of `make_schedulers.py`.
+Model, tables and versions are as in `make_schedulers.py`.
 """
 
 import sys

@@ -93,7 +93,7 @@ def states_of(scheduler, x, noises, c_noises, **options):
 
 
 def follow_timesteps(scheduler, start, noises, **options):
-    """DDIM and DDPM, whose levels are those of their timesteps, and then the clean image."""
+    """DDIM and DDPM, at the levels of their timesteps, and then the clean image."""
     c_noises = scheduler.timesteps.numpy()
     states = states_of(scheduler, start, noises, c_noises, **options)
     return table(c_noises, np.append(sigma_at(scheduler, c_noises), 0.0), states)

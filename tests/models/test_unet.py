@@ -235,7 +235,7 @@ def test_window_attention_equals_attention_written_out():
 
 
 def test_pixels_attend_within_their_window_only():
-    """Changes that leave the norm as it is: two pixels of one window are exchanged."""
+    """Changes that keep the norm: two pixels of one window are exchanged."""
     x, _, apply = window_attention(side=8, window=4)
     swapped = x.at[:, 0, 0].set(x[:, 1, 2]).at[:, 1, 2].set(x[:, 0, 0])
     difference = jnp.abs(apply(swapped) - apply(x)).max(axis=(0, 3))

@@ -262,8 +262,8 @@ def test_the_page_in_a_browser(browser, server):
     by_css(".toast-close")[0].click()
     until(lambda: not by_css(".toast-body"))
     # Browser and server connect to no other host.
-    asked = {urlsplit(address) for address in requested(browser)}
-    others = {part.netloc for part in asked if part.scheme in ("http", "https", "ws", "wss")}
+    addresses = {urlsplit(address) for address in requested(browser)}
+    others = {part.netloc for part in addresses if part.scheme in ("http", "https", "ws", "wss")}
     assert others == {urlsplit(url).netloc}
     looked_up = set(hosts.read_text().split())
     assert "watching" in looked_up

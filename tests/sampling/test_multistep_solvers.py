@@ -250,7 +250,7 @@ RESTARTED = {
 
 @pytest.mark.parametrize("name", RESTARTED)
 def test_where_x_is_noised_again_a_solver_starts_anew(name):
-    """Its steps until x is noised once more are those of a sampling schedule that begins there."""
+    """Steps until x is noised again equal those of a sampling schedule that begins there."""
     solver, (schedule, sampling_schedule) = (
         SOLVERS[name](**RESTARTED[name]),
         case("cosine", "karras", 20),

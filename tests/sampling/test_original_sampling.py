@@ -136,7 +136,7 @@ def rows_of(sampling_schedule):
     return [jax.tree.map(lambda row: row[i], rows) for i in range(sampling_schedule.num_steps)]  # noqa: B023
 
 
-# The standard deviation of what is drawn, by that of the data.
+# Standard deviation of the samples, relative to the data.
 SPREADS = {0.0: (0.0, 0.0316), 0.2: (0.1926, 0.1973), 0.5: (0.4920, 0.4937), 1.0: (0.9877, 0.9882)}
 
 

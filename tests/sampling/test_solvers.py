@@ -139,10 +139,10 @@ def test_heun_is_edms_algorithm_at_edms_levels():
 
 
 def test_heun_evaluates_twice_except_in_the_last_step():
-    asked = []
+    sigmas_evaluated = []
 
     def denoiser(x, level):
-        jax.debug.callback(lambda noise: asked.append(float(noise)), level.sigma)
+        jax.debug.callback(lambda noise: sigmas_evaluated.append(float(noise)), level.sigma)
         return exact(x, level)
 
     schedule, solver = make_schedule("edm"), SOLVERS["heun"]()
@@ -153,8 +153,8 @@ def test_heun_evaluates_twice_except_in_the_last_step():
         sample(solver, denoiser, sampling_schedule, coefficients, image_keys, SHAPE)
     )
     jax.effects_barrier()
-    assert len(asked) == 2 * 5 - 1
-    assert min(asked) > 0
+    assert len(sigmas_evaluated) == 2 * 5 - 1
+    assert min(sigmas_evaluated) > 0
 
 
 @pytest.mark.parametrize("steps", [1, 6])

@@ -45,7 +45,7 @@ def sigmas(schedule, steps, spacing, **options):
 @pytest.mark.parametrize("name", SCHEDULES)
 @pytest.mark.parametrize("steps", [1, 2, 3, 7])
 def test_every_spacing_on_every_schedule(name, spacing, steps):
-    """Down to the clean image, in as many steps as were asked for, or one clear line."""
+    """Down to the clean image, in the requested number of steps, or with one clear error."""
     schedule, options = make_schedule(name), NEEDED.get(spacing, {})
     if spacing in OF_CHAINS and name in (*TIMED, "edm"):
         with pytest.raises(ValueError, match=f"spacing={spacing} picks steps of a chain"):
@@ -215,7 +215,7 @@ def test_log_snr_is_even(name):
 
 
 def test_lists_are_visited_exactly():
-    """Timesteps are those of the program that published them; sigmas are noise / signal."""
+    """Timesteps agree with the program that published them; sigmas are noise / signal."""
     assert timesteps("list", 1, timesteps=tuple(AYS_TIMESTEPS)) == AYS_TIMESTEPS
     found = sigmas("cosine", 1, "list", sigmas=AYS_SIGMAS)
     assert_allclose(found, AYS_SIGMAS[:-1], rtol=1e-9)

@@ -169,10 +169,10 @@ def test_the_ancestral_2s_against_its_algorithm_written_out():
 
 
 def test_dpmpp_2s_evaluates_twice_except_in_the_step_to_the_clean_image():
-    asked = []
+    sigmas_evaluated = []
 
     def denoiser(x, level):
-        jax.debug.callback(lambda noise: asked.append(float(noise)), level.sigma)
+        jax.debug.callback(lambda noise: sigmas_evaluated.append(float(noise)), level.sigma)
         return exact(x, level)
 
     schedule = make_schedule("cosine")
@@ -189,7 +189,7 @@ def test_dpmpp_2s_evaluates_twice_except_in_the_step_to_the_clean_image():
         )
     )
     jax.effects_barrier()
-    assert len(asked) == 2 * 5 - 1
+    assert len(sigmas_evaluated) == 2 * 5 - 1
 
 
 def test_ddpm_cannot_climb():

@@ -54,5 +54,5 @@ def test_cpu_devices_follow_config_and_batch(tmp_path):
     assert run("-c", COUNTING, *sampling, "--batch_size=1").endswith("1 devices\n")
     parts = ["--config.batch_size=6", "--config.micro_batches=2"]
     assert counted(tmp_path / "parts", *parts) == "1 x cpu"
-    told = {"JAX_NUM_CPU_DEVICES": "1"}
-    assert counted(tmp_path / "told", "--config.batch_size=8", **told) == "1 x cpu"
+    environment = {"JAX_NUM_CPU_DEVICES": "1"}
+    assert counted(tmp_path / "given", "--config.batch_size=8", **environment) == "1 x cpu"

@@ -91,12 +91,12 @@ def test_names_and_shapes_decide_the_transfer():
     ones = {"both": np.ones(2), "shape": np.ones(3), "ours": np.ones(1)}
     state = TrainState(np.int32(0), ones, ones, ())
     theirs = {"both": np.full(2, 7.0), "shape": np.full(4, 7.0), "theirs": np.full(1, 7.0)}
-    new, told = transfer(state, theirs)
+    new, result = transfer(state, theirs)
     assert new.params["both"].tolist() == new.ema_params["both"].tolist() == [7, 7]
     assert new.params["shape"].tolist() == [1, 1, 1]
-    assert told.taken == ("both",)
-    assert told.left_over == ("theirs (1,)",)
-    assert sorted(told.fresh) == [
+    assert result.taken == ("both",)
+    assert result.left_over == ("theirs (1,)",)
+    assert sorted(result.fresh) == [
         "ours (1,), not in the other run",
         "shape (3,), (4,) in the other run",
     ]

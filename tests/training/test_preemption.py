@@ -179,7 +179,7 @@ def test_two_processes_stop_together_and_notice_a_dead_one(tmp_path):
     codes, seconds = run.end()
     assert codes[1] not in (0, os.EX_TEMPFAIL, -signal.SIGKILL)
     assert seconds < 60
-    # JAX may notice before the collective fails, and says so itself.
+    # JAX may notice before the collective fails, and reports it.
     lost = ("Error: Another process of this command has ended", "another task died")
     assert any(line in run.output(1) for line in lost)
 

@@ -208,7 +208,7 @@ def test_loss_aware_timesteps_are_importance_weighted():
 
 
 def made(timesteps_of, devices, micro_batches):
-    """The step on so many devices, and the state to begin with."""
+    """Returns the step on a number of devices, and the initial state."""
     model, schedule = Linear(), schedules.make_schedule("cosine", T)
     sampler = timesteps_of(schedule)
     objective = objectives.denoising(
