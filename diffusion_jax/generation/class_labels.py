@@ -1,4 +1,4 @@
-"""Labels and class names: parsing of what a user types, and captions."""
+"""Labels and class names: parsing, captions and file names."""
 
 import difflib
 import re

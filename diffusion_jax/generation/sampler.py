@@ -126,7 +126,7 @@ class Sampler:
 
     @property
     def sampling_schedule(self) -> SamplingSchedule:
-        """The sampling schedule of calls that are given none."""
+        """The default sampling schedule."""
         return self._sampling_schedule
 
     @property

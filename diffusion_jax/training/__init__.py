@@ -1,1 +1,1 @@
-"""Training: one step, its state, and what a run keeps and reports."""
+"""Training: step, state, loop, checkpoints and logging."""
