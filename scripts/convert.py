@@ -17,7 +17,7 @@ from pathlib import Path
 from absl import flags
 from ml_collections import config_flags
 
-from scripts.cli import app, config_flag, conversions
+from scripts.cli import app, config_flag
 
 # The programs of `diffusion_jax.importers.programs`, and the config of a published model of each.
 CONFIGS = {
@@ -74,6 +74,8 @@ WAYS = {
 
 
 def main() -> None:
+    from scripts.cli import conversions
+
     if (_FROM.value is None) == (_TO.value is None):
         raise ValueError(
             f"Give one of --from ({', '.join(SOURCES)}) and --to ({', '.join(TARGETS)})"

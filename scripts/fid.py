@@ -160,8 +160,8 @@ def evaluate() -> int:
     import jax
 
     from diffusion_jax import parallel
-    from diffusion_jax.evaluation import references, sweep_plot, sweep_table
-    from diffusion_jax.evaluation.image_sets import of_files
+    from diffusion_jax.evaluation import sweep_plot, sweep_table
+    from diffusion_jax.evaluation.image_sets import from_files
     from diffusion_jax.runs import sweep
     from diffusion_jax.workdir.config import load_config
 
@@ -186,8 +186,8 @@ def evaluate() -> int:
             raise ValueError("--plot and --x are of a sweep; for example: --steps 10,20,50")
         evaluated = sweep.evaluate(evaluator, points, protocol(), batch_size=_BATCH_SIZE.value)
     else:
-        channels = references.channels(evaluator.reference)
-        images = of_files(Path(_IMAGES.value).expanduser(), _COUNT.value, channels)
+        channels = evaluator.reference.channels
+        images = from_files(Path(_IMAGES.value).expanduser(), _COUNT.value, channels)
         evaluated = iter([({}, evaluator(images))])
     rows = []
     for settings, result in evaluated:
@@ -247,14 +247,14 @@ def make_evaluator(**options: Any):
     else:
         raise ValueError("--out is missing, the folder for the results; for example: --out results")
     progress = partial(app.progress, unit="shard")
-    return Evaluator.of_file(folder, extractor(), _REFERENCE.value, progress=progress, **options)
+    return Evaluator.from_file(folder, extractor(), _REFERENCE.value, progress=progress, **options)
 
 
 def extractor():
     from diffusion_jax.evaluation.features import make_extractor
 
     return make_extractor(
-        _FEATURES.value, weights=_WEIGHTS.value, way=_RESIZE.value, batch_size=_BATCH_SIZE.value
+        _FEATURES.value, weights=_WEIGHTS.value, resize=_RESIZE.value, batch_size=_BATCH_SIZE.value
     )
 
 

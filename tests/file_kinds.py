@@ -23,7 +23,7 @@ from diffusion_jax.data.cache import CachedSource, Description
 from diffusion_jax.data.cache_writer import CacheWriter
 from diffusion_jax.data.crops import Crop
 from diffusion_jax.data.decoder import Decoder
-from diffusion_jax.evaluation import feature_shards, image_sets, references
+from diffusion_jax.evaluation import feature_shards, image_sets, reference_checks, references
 from diffusion_jax.files import limits, npz, nvidia_pickle, torch_reader, torch_writer
 from diffusion_jax.generation.image_shards import Shards
 from diffusion_jax.importers import edm, safetensors
@@ -106,11 +106,11 @@ def arrays(folder):
 
     def read_statistics(path):
         reference = references.load(str(path), "pool")
-        references.check_same_data(reference, about["data"], "the images")
-        references.channels(reference)
+        reference_checks.check_same_data(reference, about["data"], "the images")
+        _ = reference.channels
 
     def read_images(path):
-        found = image_sets.of_files(path, None, 3)
+        found = image_sets.from_files(path, None, 3)
         found.read(0, found.count)
 
     whole = {path.stem: path.read_bytes() for path in folder.glob("*.npz")}

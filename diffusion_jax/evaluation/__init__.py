@@ -1,1 +1,1 @@
-"""How good images are: features of a network, their statistics, and distances between these."""
+"""Evaluation of generated images: features, their statistics, and metrics."""

@@ -1,15 +1,14 @@
-"""A check of the whole evaluation: ADM's published samples must give the published metrics.
+"""End-to-end check of the evaluation with ADM's published samples and metrics.
 
-The samples are admnet_imagenet64.npz and the reference VIRTUAL_imagenet64_labeled.npz, both of
+The samples are admnet_imagenet64.npz and the reference is VIRTUAL_imagenet64_labeled.npz, both from
 ADM's repository (Dhariwal and Nichol, arXiv:2105.05233).
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from diffusion_jax.evaluation import references
 from diffusion_jax.evaluation.evaluator import Evaluator
-from diffusion_jax.evaluation.image_sets import of_files
+from diffusion_jax.evaluation.image_sets import from_files
 
 # (value in ADM's paper and repository, tolerance)
 PUBLISHED = {
@@ -22,7 +21,7 @@ PUBLISHED = {
 
 @dataclass(frozen=True)
 class Comparison:
-    """A metric beside its published value; published is None where there is none."""
+    """Metric with its published value, None if not published."""
 
     name: str
     value: float
@@ -30,19 +29,22 @@ class Comparison:
     agrees: bool
 
 
-def compare(judge: Evaluator, samples: Path) -> list[Comparison]:
-    """The metrics of ADM's samples beside the published ones; nothing except in process 0.
+def compare(evaluator: Evaluator, samples: Path) -> list[Comparison]:
+    """Compares the metrics of ADM's samples with the published ones; [] except in process 0.
 
-    Raises ValueError if the judge lacks ADM's reference or the published weights of InceptionV3.
+    Raises ValueError unless the evaluator has ADM's reference and the published InceptionV3.
     """
-    if not judge.extract.is_fid:
-        raise ValueError("The published metrics need the published weights of InceptionV3")
-    reference = judge.reference
+    if not evaluator.extractor.is_fid:
+        raise ValueError(
+            "The published metrics need the published weights of InceptionV3; leave out --weights"
+        )
+    reference = evaluator.reference
     if "spatial" not in reference.statistics or reference.images is None:
         raise ValueError(
-            f"{judge.reference_file} has no mu_s, sigma_s and arr_0; it is not ADM's reference"
+            f"{evaluator.reference_file} has no mu_s, sigma_s and arr_0, so it is not ADM's "
+            "reference; give VIRTUAL_imagenet64_labeled.npz"
         )
-    metrics = judge(of_files(samples, None, references.channels(reference)))["metrics"]
+    metrics = evaluator(from_files(samples, None, reference.channels))["metrics"]
     if not metrics:
         return []
     compared = [Comparison("IS", metrics["IS"], None, True)]

@@ -1,4 +1,4 @@
-"""Evaluates sets of images against one reference; every result is a JSON file with provenance."""
+"""Evaluator: metrics of image sets against one reference, saved as JSON with provenance."""
 
 import hashlib
 import json
@@ -14,14 +14,12 @@ import numpy as np
 from diffusion_jax import parallel
 from diffusion_jax.evaluation import (
     feature_shards,
+    metrics,
     moments,
-    older_shards,
     provenance,
+    reference_checks,
     references,
     result_cache,
-)
-from diffusion_jax.evaluation import (
-    metrics as metrics_module,
 )
 from diffusion_jax.evaluation.features import Extractor, Features
 from diffusion_jax.evaluation.image_sets import ImageSet
@@ -31,50 +29,76 @@ from diffusion_jax.files import atomic, lock
 
 @dataclass(frozen=True)
 class Evaluator:
-    """Compares sets of images with one reference and saves the results in a folder.
+    """Evaluator of image sets against one reference, with a folder for the results.
 
-    Features are saved in shards until the result is there, so that the same call resumes after an
-    interruption; existing results of the same versions are returned without recomputing.
-    allow_mismatch: accept a reference whose images are known to have been cropped or resized
-    differently. bootstrap: see `measure.measure`. tell: gets a line on each result that is read, or
-    that an older version left.
+    Features are saved in shards until the result is written, so an interrupted call resumes. A
+    saved result of the same inputs and versions is returned without recomputing.
+
+    Args:
+        folder: for results and shards.
+        extractor: of the features.
+        reference: statistics of real images.
+        reference_file: where the reference was read from, for provenance.
+        progress: wraps the loop over shards.
+        allow_mismatch: accept a reference known to be cropped or resized differently.
+        bootstrap: resamples for the standard deviation of the distance; 0 for none.
+        log: receives one line for a result that was read, and for a warning.
     """
 
     folder: Path
-    extract: Extractor
+    extractor: Extractor
     reference: Reference
     reference_file: str
     progress: Callable[[Iterable], Iterable] = iter
     allow_mismatch: bool = False
     bootstrap: int = 0
-    tell: Callable[[str], Any] = provenance.tell
+    log: Callable[[str], Any] = provenance.log
+
+    def __post_init__(self) -> None:
+        if self.bootstrap < 0 or self.bootstrap == 1:
+            raise ValueError(
+                f"bootstrap={self.bootstrap} has no deviation; choose 2 or more, or 0 for none"
+            )
 
     @classmethod
-    def of_file(cls, folder: Path, extract: Extractor, file: str, **options: Any) -> "Evaluator":
-        """With the reference in `file`, see `references.load`.
+    def from_file(
+        cls, folder: Path, extractor: Extractor, file: str, **options: Any
+    ) -> "Evaluator":
+        """Returns an evaluator against the reference in `file`, see `references.load`.
 
-        Raises FileNotFoundError or ValueError if it cannot be read, or is of other features.
+        Raises FileNotFoundError or ValueError if it cannot be read, or has other features.
         """
-        if options.get("bootstrap") == 1:
-            raise ValueError("--bootstrap=1 has no deviation; choose 2 or more, or 0")
-        reference = references.load(file, extract.main)
-        references.check_same_features(reference, extract.about | {moments.NAME: moments.VERSION})
-        return cls(folder, extract, reference, file, **options)
+        reference = references.load(file, extractor.main)
+        about = extractor.about | {moments.NAME: moments.VERSION}
+        reference_checks.check_same_features(reference, about)
+        return cls(folder, extractor, reference, file, **options)
 
     def __call__(self, images: ImageSet) -> dict[str, Any]:
-        """{"metrics": {...}, ...}, with everything the metrics depend on.
+        """Returns {"metrics": {...}, ...} with the inputs that the metrics depend on.
 
-        "note", if present, is a warning to show. Metrics are empty except in process 0. Raises
-        ValueError if images and reference do not fit together, if the saved result is damaged, or
-        while another process evaluates into the folder.
+        "note", if present, is a warning. Metrics are empty except in process 0.
+
+        Raises:
+            ValueError: if images and reference do not fit together, if the saved result is
+                damaged, or while another process evaluates into the folder.
         """
         if not self.allow_mismatch:
-            references.check_same_data(self.reference, images.data, "the images")
-        known = {
+            reference_checks.check_same_data(self.reference, images.data, "the images")
+        inputs = self._inputs(images)
+        path = result_cache.result_path(self.folder, inputs)
+        first = jax.process_index() == 0
+        if parallel.from_first(np.array(path.is_file())):
+            return self._read(path) if first else {"metrics": {}, **inputs}
+        with parallel.entered_by_first(lock.only_one(self.folder, "evaluated into")):
+            return self._compute(images, inputs, path)
+
+    def _inputs(self, images: ImageSet) -> dict[str, Any]:
+        """Returns everything that a result depends on."""
+        return {
             "num_samples": images.count,
             "images": images.about,
-            "features": self.extract.about,
-            result_cache.METRIC_VERSIONS: metrics_module.versions(),
+            "features": self.extractor.about,
+            result_cache.METRIC_VERSIONS: metrics.versions(),
             "training_data": images.data,
             "reference": {
                 "file": self.reference_file,
@@ -84,47 +108,36 @@ class Evaluator:
             "bootstrap": self.bootstrap,
             "allow_mismatch": self.allow_mismatch,
         }
-        path = result_cache.path_of(self.folder, known)
-        first = jax.process_index() == 0
-        if parallel.from_first(np.array(path.is_file())):
-            return self._read(path) if first else {"metrics": {}, **known}
-        with parallel.entered_by_first(lock.only_one(self.folder, "evaluated into")):
-            return self._judged(images, known, path)
 
     def _read(self, path: Path) -> dict[str, Any]:
         result = result_cache.read(path)
-        self.tell(f"{path} was read: {result_cache.described(result)}")
+        self.log(f"{path} was read: {result_cache.describe(result)}")
         return result
 
-    def _judged(self, images: ImageSet, known: dict[str, Any], path: Path) -> dict[str, Any]:
-        """The result, computed and written to `path`."""
+    def _compute(self, images: ImageSet, inputs: dict[str, Any], path: Path) -> dict[str, Any]:
+        """Computes the result and writes it to `path`."""
         first = jax.process_index() == 0
         self._check_sizes(images.shape)
-        notes = [references.unsaid_size(self.reference, images.shape)]
-        if first and notes[0]:  # now, before hours are spent
-            self.tell(notes[0])
-        of_images = ("num_samples", "images", "features")
-        settings = {key: known[key] for key in of_images}
-        if first:
-            for line in result_cache.older(self.folder, known):
-                self.tell(line)
+        unknown_size = reference_checks.warning_of_unknown_size(self.reference, images.shape)
+        if first and unknown_size:  # before hours are spent
+            self.log(unknown_size)
+        settings = {name: inputs[name] for name in ("num_samples", "images", "features")}
         features = self._features(settings, images.count, images.read)
         real = self._features_of_reference()
         parallel.wait_for_all("features")
         if not first:
-            return {"metrics": {}, **known}
-        metrics = metrics_module.measure(
-            features, self.extract, self.reference, real, bootstrap=self.bootstrap
+            return {"metrics": {}, **inputs}
+        values = metrics.measure(
+            features, self.extractor, self.reference, real, bootstrap=self.bootstrap
         )
-        result = {"metrics": metrics, **known, "definitions": metrics_module.definitions()}
-        result["made"] = provenance.made_here()
-        size = features[self.extract.main].shape[1]
-        if images.count <= size:
-            notes.insert(
-                0,
-                f"{images.count} images for {size} features: the covariance is singular, and the "
-                "distance far above that of more images",
-            )
+        result = {"metrics": values, **inputs, "definitions": metrics.definitions()}
+        result["made"] = provenance.current()
+        size = features[self.extractor.main].shape[1]
+        too_few = (
+            f"{images.count} images for {size} features: the covariance is singular, and the "
+            "distance far above the distance of more images"
+        )
+        notes = [too_few if images.count <= size else "", unknown_size]
         if any(notes):
             result["note"] = ". ".join(filter(None, notes))
         atomic.write_text(path, json.dumps(result, indent=2, allow_nan=False) + "\n")
@@ -132,33 +145,34 @@ class Evaluator:
         return result
 
     def _check_sizes(self, shape: tuple[int, ...]) -> None:
-        """Raises ValueError, before anything is drawn, if reference and features do not fit."""
-        main = self.extract.main
-        size = self.extract(np.zeros((1, *shape), np.uint8))[main].shape[1]
+        """Raises ValueError, before sampling starts, if reference and features do not fit."""
+        main = self.extractor.main
+        size = self.extractor(np.zeros((1, *shape), np.uint8))[main].shape[1]
         expected = len(self.reference.statistics[main][0])
         if size != expected:
             raise ValueError(
                 f"Images of {shape[0]}x{shape[1]}x{shape[2]} have {size} features, the reference "
-                f"{expected}: it is of other features, or of images of another shape"
+                f"{expected}. Give a reference with the same features, of images of this shape"
             )
 
     def _features(
         self, settings: dict[str, Any], count: int, read: Callable[[int, int], np.ndarray]
     ) -> Features:
-        """The features of `count` images that were made with these settings."""
-        first = jax.process_index() == 0
-        if first:
-            older_shards.say(self.folder, settings, self.tell)
-        folder = feature_shards.shard_folder(self.folder, settings)
+        """Computes the features of `count` images, which depend on the settings alone."""
         return feature_shards.gather(
-            folder, count, read, self.extract, progress=self.progress, write=first
+            feature_shards.shard_folder(self.folder, settings),
+            count,
+            read,
+            self.extractor,
+            progress=self.progress,
+            write=jax.process_index() == 0,
         )
 
     def _features_of_reference(self) -> Features | None:
-        """The features of the reference's own images, kept for later evaluations."""
+        """Computes the features of the reference's images, and keeps their shards for later."""
         rows = self.reference.images
         if rows is None:
             return None
         pixels = hashlib.sha256(np.ascontiguousarray(rows).data).hexdigest()
-        settings = {"of": pixels, **self.extract.about}
+        settings = {"of": pixels, **self.extractor.about}
         return self._features(settings, len(rows), lambda start, count: rows[start : start + count])

@@ -1,4 +1,4 @@
-"""Metrics of features beside the Frechet distance, each as it was first defined."""
+"""Inception Score, KID, precision and recall, each as first published."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -6,18 +6,18 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-ROWS = 2048  # of a block of distances
+ROWS = 2048  # per block of distances
 
 
 def inception_score(
     logits: Float[np.ndarray, "images classes"], *, splits: int = 10
 ) -> tuple[float, float]:
-    """(mean, standard deviation) over parts of exp(E KL(p(y|x) || p(y))).
+    """Returns (mean, standard deviation) over splits of exp(E KL(p(y|x) || p(y))).
 
-    Salimans et al. (arXiv:1606.03498), section 4. The parts follow one another and are equal, but
-    for one image. Raises ValueError if there are fewer images than parts.
+    Salimans et al. (arXiv:1606.03498), section 4. Splits are contiguous; their sizes differ by at
+    most one image. Raises ValueError if there are fewer images than splits.
     """
-    if len(logits) < splits:
+    if not 1 <= splits <= len(logits):
         raise ValueError(f"{len(logits)} images cannot be split into {splits} parts")
     logits = logits.astype(np.float64)
     log_p = logits - logits.max(1, keepdims=True)
@@ -38,11 +38,13 @@ def kernel_distance(
     size: int = 1000,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """KID: (mean, standard deviation) over random subsets of the squared MMD, unbiased.
+    """Returns KID: (mean, standard deviation) over random subsets of the unbiased squared MMD.
 
     The kernel is (x.y / d + 1)^3: Binkowski et al. (arXiv:1801.01401), section 4. Raises ValueError
-    if there are fewer images than a subset has.
+    if a subset has more images than there are, or fewer than two.
     """
+    if subsets < 1 or size < 2:
+        raise ValueError(f"subsets={subsets} must be at least 1, and size={size} at least 2")
     if min(len(features), len(real)) < size:
         raise ValueError(
             f"KID takes subsets of {size} images; there are {len(features)} and {len(real)} real"
@@ -66,15 +68,17 @@ def precision_recall(
     *,
     neighbors: int = 3,
 ) -> tuple[float, float]:
-    """(share of images among the real ones, share of real ones among the images).
+    """Returns (fraction of images in the real manifold, fraction of real ones in the images').
 
-    An image is among others if it is no farther from one of them than that one's third nearest
-    neighbor: Kynkaanniemi et al. (arXiv:1904.06991), eq. 1 and 2. Raises ValueError if there are
-    no more images than neighbors.
+    A ball around each image reaches to its k-th nearest neighbor. A manifold is the union of these
+    balls: Kynkaanniemi et al. (arXiv:1904.06991), eq. 1 and 2. Raises ValueError unless both sets
+    have more than k images.
     """
+    if neighbors < 1:
+        raise ValueError(f"neighbors={neighbors} must be at least 1")
     if min(len(features), len(real)) <= neighbors:
         raise ValueError(f"Precision and recall take more than {neighbors} images of each kind")
-    # Around 0, single precision has the digits that distances need.
+    # Centered, because distances of vectors far from 0 lose digits in float32.
     middle = real.mean(0, dtype=np.float64)
     features, real = ((rows - middle).astype(np.float32) for rows in (features, real))
     precision = _covered(features, real, _radii(real, neighbors))
@@ -83,18 +87,19 @@ def precision_recall(
 
 
 def _radii(rows: np.ndarray, neighbors: int) -> np.ndarray:
-    """Squared distances to the k-th nearest other row."""
+    """Returns the squared distance of each row to its k-th nearest other row."""
     blocks = (np.partition(block, neighbors, axis=1) for block in _distances(rows, rows))
     return np.concatenate([block[:, neighbors] for block in blocks])
 
 
 def _covered(rows: np.ndarray, others: np.ndarray, radii: np.ndarray) -> float:
+    """Returns the fraction of rows in a ball around one of the others."""
     inside = [(block <= radii).any(1) for block in _distances(rows, others)]
     return float(np.concatenate(inside).mean())
 
 
 def _distances(rows: np.ndarray, others: np.ndarray) -> Iterator[np.ndarray]:
-    """Squared distances of each row to all others, some rows at a time."""
+    """Yields the squared distances of ROWS rows at a time to all others."""
     squares = (others**2).sum(1)
     for first in range(0, len(rows), ROWS):
         block = rows[first : first + ROWS]
@@ -103,11 +108,16 @@ def _distances(rows: np.ndarray, others: np.ndarray) -> Iterator[np.ndarray]:
 
 @dataclass(frozen=True)
 class Metric:
-    """A line of `METRICS`.
+    """Entry of `METRICS`.
 
-    names: of the numbers that `score` returns. score: (logits, seed) -> numbers if `of_logits`,
-    else (features, features of real images, seed) -> numbers. fewest: images of each kind that it
-    takes. definition: for provenance. version: raise it with every change to the numbers.
+    Args:
+        names: of the numbers that `score` returns.
+        score: (logits, seed) -> numbers if `of_logits`, else (features, features of real images,
+            seed) -> numbers.
+        fewest: images that `score` needs, and as many real ones.
+        definition: for provenance.
+        version: increased with every change to the numbers, so that saved results are not reused.
+        of_logits: needs no real images.
     """
 
     names: tuple[str, ...]
@@ -117,8 +127,15 @@ class Metric:
     version: int = 1
     of_logits: bool = False
 
+    def __post_init__(self) -> None:
+        if not self.names:
+            raise ValueError("names is empty; a metric has at least one number")
+        for name in ("fewest", "version"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
 
-# Every metric beside the Frechet distances, by what its definition is filed under.
+
+# All metrics except the Frechet distances, by the name of their definition.
 METRICS = {
     "IS": Metric(
         names=("IS", "IS_std"),
@@ -141,7 +158,7 @@ METRICS = {
         names=("precision", "recall"),
         score=lambda rows, real, seed: precision_recall(rows, real, neighbors=3),
         fewest=4,
-        definition="k = 3, all images against the reference's own",
+        definition="k = 3, all images against all images of the reference",
         version=1,
     ),
 }

@@ -1,4 +1,4 @@
-"""Features of many images, computed shard by shard; an interrupted computation resumes."""
+"""Features of many images, computed in shards so that an interrupted computation resumes."""
 
 import hashlib
 import json
@@ -14,14 +14,14 @@ from diffusion_jax.evaluation.moments import Moments
 from diffusion_jax.evaluation.references import KEYS
 from diffusion_jax.files import npz
 
-SHARD = 1024  # images
-SAVE_EVERY = 16  # shards, in `accumulate`
+SHARD = 1024  # images per shard
+SAVE_EVERY = 16  # shards between checkpoints of `accumulate`
 FIELDS = ("count", "mean", "scatter")
-REMEDY = "delete it to make it again"
+REMEDY = "delete it to compute it again"
 
 
 def shard_folder(parent: Path, settings: dict[str, Any]) -> Path:
-    """The folder for the shards of images that were made with these settings."""
+    """Returns the folder for shards of images with these settings."""
     text = json.dumps(settings, sort_keys=True)
     return parent / f"features-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
@@ -29,34 +29,41 @@ def shard_folder(parent: Path, settings: dict[str, Any]) -> Path:
 def gather(
     folder: Path,
     count: int,
-    images_of: Callable[[int, int], np.ndarray],
-    extract: Extractor,
+    read: Callable[[int, int], np.ndarray],
+    extractor: Extractor,
     *,
     progress: Callable[[Iterable], Iterable] = iter,
     write: bool = True,
 ) -> Features:
-    """The features of `count` images. Shards are saved in `folder` and reused if already there.
+    """Returns the features of `count` images, from shards in `folder` where they exist.
 
-    images_of: (first, count) -> uint8 images. write: True in exactly one process. All processes
-    work on every shard; the others save nothing and get no features. Raises ValueError if a shard
-    is damaged.
+    All processes compute every shard together.
+
+    Args:
+        read: (first, count) -> uint8 images.
+        progress: wraps the loop over missing shards.
+        write: True in exactly one process; the others save nothing and return {}.
+
+    Raises:
+        ValueError: if a shard is damaged.
     """
+    _check_count(count)
     firsts = range(0, count, SHARD)
     paths = [folder / f"{first:08d}.npz" for first in firsts]
-    there = parallel.from_first(np.array([path.is_file() for path in paths]))
-    missing = [first for first, found in zip(firsts, there) if not found]
+    exists = parallel.from_first(np.array([path.is_file() for path in paths]))
+    missing = [first for first, found in zip(firsts, exists) if not found]
     if write:
         folder.mkdir(parents=True, exist_ok=True)
-    made = {}
+    computed = {}
     for first in progress(missing):
-        features = extract(images_of(first, min(SHARD, count - first)))
+        features = extractor(read(first, min(SHARD, count - first)))
         if write:
-            made[first] = features
+            computed[first] = features
             npz.write(folder / f"{first:08d}.npz", features)
     if not write:
         return {}
     parts = [
-        made[first] if first in made else npz.read(path, remedy=REMEDY)
+        computed[first] if first in computed else npz.read(path, remedy=REMEDY)
         for first, path in zip(firsts, paths)
     ]
     for first, path, part in zip(firsts, paths, parts):
@@ -69,22 +76,23 @@ def gather(
 def accumulate(
     folder: Path,
     count: int,
-    images_of: Callable[[int, int], np.ndarray],
-    extract: Extractor,
+    read: Callable[[int, int], np.ndarray],
+    extractor: Extractor,
     *,
     progress: Callable[[Iterable], Iterable] = iter,
     write: bool = True,
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """(mean, covariance) of the features of `count` images, without keeping the features.
+    """Returns (mean, covariance) by the name of the features, of `count` images.
 
-    folder: where the running moments are saved every SAVE_EVERY shards, so that the same call
-    resumes. The other arguments are those of `gather`.
+    The features themselves are not kept. The running moments are saved in `folder` every
+    SAVE_EVERY shards, so the same call resumes. Other arguments are as in `gather`.
     """
+    _check_count(count)
     path = folder / "moments.npz"
     total, seen = _saved_moments(path) if write and path.is_file() else ({}, 0)
     seen = int(parallel.from_first(np.array(seen)))
     for first in progress(range(seen, count, SHARD)):
-        features = extract(images_of(first, min(SHARD, count - first)))
+        features = extractor(read(first, min(SHARD, count - first)))
         for name in KEYS.keys() & features.keys() if write else ():
             more = Moments.of(features[name])
             total[name] = total[name] + more if name in total else more
@@ -96,7 +104,7 @@ def accumulate(
 
 
 def _saved_moments(path: Path) -> tuple[dict[str, Moments], int]:
-    """(moments by the name of the features, number of images they are of)."""
+    """Reads (moments by the name of the features, number of images in them)."""
     arrays = npz.read(path, remedy=REMEDY)
     total = {}
     for name in {name.partition("/")[0] for name in arrays}:
@@ -107,5 +115,10 @@ def _saved_moments(path: Path) -> tuple[dict[str, Moments], int]:
         total[name] = Moments(int(count), mean, scatter)
     counts = {moments.count for moments in total.values()}
     if len(counts) != 1:
-        raise ValueError(f"{path} is damaged: it is of {sorted(counts)} images; {REMEDY}")
+        raise ValueError(f"{path} is damaged: its moments are of {sorted(counts)} images; {REMEDY}")
     return total, counts.pop()
+
+
+def _check_count(count: int) -> None:
+    if count < 1:
+        raise ValueError(f"count={count} must be at least 1")

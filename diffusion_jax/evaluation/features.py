@@ -1,4 +1,4 @@
-"""Feature extractors: from uint8 images to the vectors that metrics compare, on all devices."""
+"""Feature extractors: from uint8 images to the feature vectors of metrics, on all devices."""
 
 import hashlib
 import importlib
@@ -13,43 +13,48 @@ import numpy as np
 from jaxtyping import PyTree
 
 from diffusion_jax import parallel
-from diffusion_jax.evaluation import inception_weights, resize
+from diffusion_jax.evaluation import inception_weights
 from diffusion_jax.evaluation.inception import InceptionV3
+from diffusion_jax.evaluation.resize import ON_DEVICE, RESIZES, clean
 from diffusion_jax.images import Uint8Images
 
-# (batch, size) arrays by name: pool, spatial and logits of InceptionV3, otherwise "features".
+# (batch, size) arrays by name: pool, spatial and logits from InceptionV3, otherwise "features".
 Features = dict[str, np.ndarray]
 LARGEST = 8192  # features; their covariance takes 0.5 GB
-# Of the numbers that each extractor gives; raise it with every change to them, also to those of
-# `inception`, `inception_weights` and `resize`. The code of MODULE:FUNCTION has a digest instead.
+# Versions of the features, increased with every change to the numbers, which includes changes in
+# `inception`, `inception_weights` and `resize`. MODULE:FUNCTION has a digest of its code instead.
 VERSIONS = {"inception": 1, "pixels": 1}
-VERSION = "features_version"  # its name in `Extractor.about`
+VERSION = "features_version"  # key in `Extractor.about`
 
 
 @dataclass(frozen=True)
 class Extractor:
-    """Computes features of images.
+    """Feature extractor with checks of its output.
 
-    about: for provenance. is_fid: whether the Frechet distance of the main features is FID. main:
-    the name of those features.
+    Args:
+        function: from uint8 images to features.
+        about: provenance.
+        is_fid: True if the Frechet distance of the main features is the FID.
+        main: name of the features for the Frechet distance, KID, precision and recall.
     """
 
-    extract: Callable[[Uint8Images], Features]
+    function: Callable[[Uint8Images], Features]
     about: dict[str, Any]
     is_fid: bool
     main: str
 
     def __call__(self, images: Uint8Images) -> Features:
-        """Raises ValueError for features that are not finite, or have an unexpected shape."""
+        """Computes features. Raises ValueError if they are not finite or have another shape."""
         features = {
             name: rows if rows.dtype == np.float64 else np.asarray(rows, np.float32)
-            for name, rows in self.extract(images).items()
+            for name, rows in self.function(images).items()
         }
         for name, rows in features.items():
             if rows.shape[0] != len(images) or rows.ndim != 2 or rows.shape[1] > LARGEST:
                 raise ValueError(
                     f"{len(images)} images gave {name} of shape {rows.shape}; ({len(images)}, up "
-                    f"to {LARGEST}) was expected; features=MODULE:FUNCTION can make fewer"
+                    f"to {LARGEST}) is expected. Reduce them in a function for "
+                    "features=MODULE:FUNCTION"
                 )
             if not np.isfinite(rows).all():
                 raise ValueError(f"The {name} of some images are not finite")
@@ -57,34 +62,42 @@ class Extractor:
 
 
 def make_extractor(
-    kind: str, *, weights: str = "published", way: str = "tensorflow", batch_size: int = 64
+    kind: str, *, weights: str = "published", resize: str = "tensorflow", batch_size: int = 64
 ) -> Extractor:
-    """The extractor named `kind`. Raises ValueError for an unknown name.
+    """Returns the extractor named `kind`.
 
-    kind: "inception"; "random", which is inception with random weights; "pixels", in [-1, 1]; or
-    "MODULE:FUNCTION", a function from uint8 images (batch, height, width, channels) to
-    (batch, size). weights: see `inception_weights.load`. way: how to resize, one of `resize.KNOWN`.
-    batch_size: global, rounded up to a multiple of the number of devices.
+    Args:
+        kind: "inception"; "random", which is inception with random weights; "pixels", in [-1, 1];
+            or "MODULE:FUNCTION", a function from uint8 images (batch, height, width, channels) to
+            (batch, size).
+        weights: of InceptionV3, see `inception_weights.load`.
+        resize: a key of `RESIZES`, for InceptionV3.
+        batch_size: on all devices, rounded up to a multiple of their number.
+
+    Raises:
+        ValueError: for an unknown kind or resize, or a batch size below 1.
     """
+    if batch_size < 1:
+        raise ValueError(f"batch_size={batch_size} must be at least 1")
     if kind in ("inception", "random"):
         weights = "random" if kind == "random" else weights
-        return _inception(weights, way, parallel.round_up(batch_size))
+        return _inception(weights, resize, parallel.round_up(batch_size))
     if kind == "pixels":
         about = {"features": "pixels", VERSION: VERSIONS[kind]}
         return Extractor(_pixels, about, is_fid=False, main="features")
     if ":" in kind:
-        return _of_user(kind, batch_size)
+        return _from_module(kind, batch_size)
     raise ValueError(
         f"Unknown features {kind!r}; known: inception, random, pixels, MODULE:FUNCTION"
     )
 
 
-def _inception(weights: str, way: str, batch_size: int) -> Extractor:
-    if way not in resize.KNOWN:
-        raise ValueError(f"Unknown --resize {way!r}; known: {', '.join(resize.KNOWN)}")
+def _inception(weights: str, resize: str, batch_size: int) -> Extractor:
+    if resize not in RESIZES:
+        raise ValueError(f"Unknown resize {resize!r}; known: {', '.join(RESIZES)}")
     params, about = inception_weights.load(weights)
     params = parallel.replicate(params)
-    on_device = resize.ON_DEVICE.get(way, lambda resized: resized)
+    on_device = ON_DEVICE.get(resize, lambda resized: resized)
 
     def network(params: PyTree, numbers: PyTree, batch: PyTree) -> dict[str, jax.Array]:
         outputs = InceptionV3().apply({"params": params}, on_device(batch["images"]))
@@ -99,7 +112,7 @@ def _inception(weights: str, way: str, batch_size: int) -> Extractor:
         for first in range(0, len(images), batch_size):
             part = images[first : first + batch_size]
             part = np.repeat(part, 3, axis=-1) if part.shape[-1] == 1 else part
-            prepared = resize.clean(part) if way == "clean" else part
+            prepared = clean(part) if resize == "clean" else part
             # The last batch is padded to the same shape, to avoid a second compilation.
             missing = [(0, batch_size - len(part))] + [(0, 0)] * 3
             batch = parallel.local_rows({"images": np.pad(prepared, missing)})
@@ -110,7 +123,7 @@ def _inception(weights: str, way: str, batch_size: int) -> Extractor:
     known: dict[str, Any] = {
         "features": "InceptionV3 of 2015-12-05",
         "weights": about,
-        "resize": way,
+        "resize": resize,
     }
     known[VERSION] = VERSIONS["inception"]
     return Extractor(extract, known, is_fid=weights != "random", main="pool")
@@ -120,12 +133,14 @@ def _pixels(images: Uint8Images) -> Features:
     return {"features": images.reshape(len(images), -1) / np.float32(127.5) - 1}
 
 
-def _of_user(kind: str, batch_size: int) -> Extractor:
+def _from_module(kind: str, batch_size: int) -> Extractor:
     module, _, name = kind.partition(":")
     try:
         function = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
-        raise ValueError(f"features={kind}: {error}") from None
+        raise ValueError(
+            f"features={kind} must name a function, MODULE:FUNCTION: {error}"
+        ) from None
 
     def extract(images: Uint8Images) -> Features:
         parts = range(0, len(images), batch_size)

@@ -1,4 +1,4 @@
-"""Images to be evaluated, read a few at a time: from an npz, a folder, or any other source."""
+"""Image sets for evaluation, read in parts: from an npz, a folder, or any other source."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -14,15 +14,19 @@ from diffusion_jax.data.folder_options import FolderOptions
 from diffusion_jax.files import npz
 from diffusion_jax.images import Uint8Images
 
-MOST_PIXELS = 2**21  # of an image in a folder; 1,024 of them are in memory at a time
+MOST_PIXELS = 2**21  # per image of a folder; 1,024 images are in memory at a time
 
 
 @dataclass(frozen=True)
 class ImageSet:
-    """uint8 images of one size that are read, or drawn, a few at a time.
+    """uint8 images of one size, read or sampled in parts.
 
-    shape: height, width, channels. read: (first, count) -> images. about: how they were made, for
-    provenance. data: what the model was trained on, as in `Description.provenance`, where known.
+    Args:
+        count: of images.
+        shape: (height, width, channels).
+        read: (first, count) -> images.
+        about: provenance of the images.
+        data: `Description.provenance` of the model's training data, where known.
     """
 
     count: int
@@ -31,12 +35,23 @@ class ImageSet:
     about: dict[str, Any]
     data: dict[str, Any]
 
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise ValueError(f"count={self.count} must be at least 1")
+        if len(self.shape) != 3:
+            raise ValueError(f"shape={self.shape} must be (height, width, channels)")
 
-def of_files(path: Path, count: int | None, channels: int) -> ImageSet:
-    """The images of an npz (arr_0), or of a folder whose images all have one size.
 
-    count: use only the first `count` images. channels: number of channels to decode a folder's
-    files to. Raises ValueError or FileNotFoundError if there are fewer images, or none.
+def from_files(path: Path, count: int | None, channels: int) -> ImageSet:
+    """Returns the images of an npz (arr_0), or of a folder whose images have one size.
+
+    Args:
+        count: use the first `count` images; None for all.
+        channels: of the decoded files of a folder.
+
+    Raises:
+        ValueError: if there are fewer images, or none.
+        FileNotFoundError: if there is no such file or folder.
     """
     about: dict[str, Any] = {"images": str(path.resolve())}
     if path.suffix == ".npz" and path.is_file():
@@ -54,33 +69,33 @@ def of_files(path: Path, count: int | None, channels: int) -> ImageSet:
     else:
         raise FileNotFoundError(f"--images={path} is neither a folder nor an .npz file")
     if count is not None and count > found:
-        raise ValueError(f"{path} has {found} images; --count={count} was asked for")
+        raise ValueError(f"{path} has {found} images; --count={count} must be at most that")
     shape = read(0, 1).shape[1:]
     return ImageSet(count or found, shape, read, about, {"shape": list(shape)})
 
 
 def read_npz(path: Path) -> Uint8Images:
-    """arr_0 of an npz of images, as ADM writes it. Raises ValueError if there are none."""
+    """Reads arr_0 of an npz of images, as ADM writes it. Raises ValueError if there are none."""
     arrays = npz.read(path)
     if "arr_0" not in arrays:
         names = ", ".join(sorted(arrays)) or "nothing"
         raise ValueError(f"{path} has no arr_0; it has: {names}")
-    return checked(arrays["arr_0"], path)
+    return check_images(arrays["arr_0"], path)
 
 
-def checked(images: np.ndarray, path: Path) -> Uint8Images:
-    """The arr_0 of the file `path`. Raises ValueError unless it holds gray or RGB images."""
+def check_images(images: np.ndarray, path: Path) -> Uint8Images:
+    """Returns arr_0 of the file `path`. Raises ValueError unless it holds gray or RGB images."""
     usual = images.dtype == np.uint8 and images.ndim == 4 and images.shape[-1] in (1, 3)
     if not usual or not len(images):
         raise ValueError(
             f"{path} has arr_0 of type {images.dtype} and shape {images.shape}; uint8 images "
-            "(count, height, width, 1 or 3) were expected"
+            "(count, height, width, 1 or 3) are expected"
         )
     return images
 
 
 def _decoded(files: Sequence[Path], channels: int) -> Uint8Images:
-    """Raises ValueError if the images differ in size, or are too large for many at a time."""
+    """Decodes files. Raises ValueError if the images differ in size or are too large."""
     decode = Decoder(channels)
     pixels: list[np.ndarray] = []
     for file in files:
@@ -89,13 +104,13 @@ def _decoded(files: Sequence[Path], channels: int) -> Uint8Images:
         if height * width > MOST_PIXELS:
             raise ValueError(
                 f"{file} has {width}x{height} pixels; images to be evaluated have at most "
-                f"{MOST_PIXELS:,}. Resize them beforehand"
+                f"{MOST_PIXELS:,}. Resize them first"
             )
         if pixels and array.shape[:2] != pixels[0].shape[:2]:
             high, wide = pixels[0].shape[:2]
             raise ValueError(
                 f"The images have several sizes: {files[len(pixels) - 1]} {wide}x{high}, {file} "
-                f"{width}x{height}; resize them beforehand"
+                f"{width}x{height}; resize them first"
             )
         pixels.append(array.reshape(height, width, channels))
     return np.stack(pixels)

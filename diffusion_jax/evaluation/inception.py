@@ -1,8 +1,8 @@
-"""The network behind FID: InceptionV3 as released for TensorFlow on 2015-12-05.
+"""InceptionV3 as released for TensorFlow on 2015-12-05, the network of FID.
 
-Rethinking the Inception Architecture (Szegedy et al., arXiv:1512.00567), with 1,008 classes. It is
-not torchvision's network: its average pools leave the border out of the mean, the last block pools
-by maximum, and it has other weights. Modules have the names of the PyTorch port of its weights.
+Rethinking the Inception Architecture (Szegedy et al., arXiv:1512.00567), with 1,008 classes. It
+differs from torchvision's network: its average pools exclude the padding, the last block has a max
+pool, and the weights are others. Modules have the names of the PyTorch port of its weights.
 """
 
 from functools import partial
@@ -13,15 +13,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-PARAMETERS = 23_850_960  # with the bias of the last layer, which no metric uses
+PARAMETERS = 23_850_960  # includes the bias of the last layer, which no metric uses
 POOL, SPATIAL, CLASSES = 2048, 2023, 1008
 
 
 class Activations(NamedTuple):
-    """What metrics take from the network.
+    """Activations that metrics use.
 
-    pool: the last feature maps, averaged (pool_3), for FID, KID, precision and recall. spatial: the
-    first 7 channels of mixed_6/conv, 17x17 each, for sFID. logits: without bias, for IS.
+    pool: averages of the last feature maps (pool_3), for FID, KID, precision and recall. spatial:
+    the first 7 channels of mixed_6/conv, 17x17 each, for sFID. logits: without bias, for IS.
     """
 
     pool: Float[Array, "batch 2048"]
@@ -30,7 +30,7 @@ class Activations(NamedTuple):
 
 
 class ConvNorm(nn.Module):
-    """A convolution, batch normalization with stored statistics, and ReLU."""
+    """Convolution, batch normalization with stored statistics, and ReLU."""
 
     features: int
     kernel: tuple[int, int]
@@ -66,7 +66,7 @@ ROW, COLUMN = (1, 7), (7, 1)
 
 
 class BlockA(nn.Module):
-    """35x35: 1x1, 5x5, two 3x3, and a pool."""
+    """35x35 block: 1x1, 5x5, two 3x3, and a pool."""
 
     pool_features: int
 
@@ -83,7 +83,7 @@ class BlockA(nn.Module):
 
 
 class BlockB(nn.Module):
-    """From 35x35 to 17x17."""
+    """Reduction from 35x35 to 17x17."""
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -96,13 +96,13 @@ class BlockB(nn.Module):
 
 
 class BlockC(nn.Module):
-    """17x17: 1x1, 7x7 as rows and columns once and twice, and a pool."""
+    """17x17 block: 1x1, one and two 7x7 as rows and columns, and a pool."""
 
     inner: int
 
     @nn.compact
     def __call__(self, x: Array) -> tuple[Array, Array]:
-        """(all branches, the first alone)."""
+        """Returns (all branches, the first alone)."""
         ones = ConvNorm(192, (1, 1), name="branch1x1")(x)
         sevens = ConvNorm(self.inner, (1, 1), name="branch7x7_1")(x)
         sevens = ConvNorm(self.inner, ROW, name="branch7x7_2")(sevens)
@@ -117,7 +117,7 @@ class BlockC(nn.Module):
 
 
 class BlockD(nn.Module):
-    """From 17x17 to 8x8."""
+    """Reduction from 17x17 to 8x8."""
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -132,9 +132,9 @@ class BlockD(nn.Module):
 
 
 class BlockE(nn.Module):
-    """8x8: 1x1, 3x3 as a row and a column side by side, the same after a 3x3, and a pool."""
+    """8x8 block: 1x1, 3x3 as parallel row and column, the same after a 3x3, and a pool."""
 
-    pool_by_maximum: bool
+    max_pool: bool
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -147,9 +147,7 @@ class BlockE(nn.Module):
         twice_row = ConvNorm(384, (1, 3), name="branch3x3dbl_3a")(twice)
         twice_column = ConvNorm(384, (3, 1), name="branch3x3dbl_3b")(twice)
         pooled = (
-            nn.max_pool(x, (3, 3), strides=(1, 1), padding="SAME")
-            if self.pool_by_maximum
-            else _average(x)
+            nn.max_pool(x, (3, 3), strides=(1, 1), padding="SAME") if self.max_pool else _average(x)
         )
         pooled = ConvNorm(192, (1, 1), name="branch_pool")(pooled)
         branches = [ones, row, column, twice_row, twice_column, pooled]
@@ -157,7 +155,7 @@ class BlockE(nn.Module):
 
 
 class InceptionV3(nn.Module):
-    """From images as `evaluation.resize` prepares them to activations."""
+    """InceptionV3, from images prepared by `evaluation.resize` to activations."""
 
     @nn.compact
     def __call__(self, images: Float[Array, "batch 299 299 3"]) -> Activations:
@@ -174,11 +172,11 @@ class InceptionV3(nn.Module):
         for name, inner in (("6b", 128), ("6c", 160), ("6d", 160), ("6e", 192)):
             x, first[name] = BlockC(inner, name=f"Mixed_{name}")(x)
         x = BlockD(name="Mixed_7a")(x)
-        x = BlockE(pool_by_maximum=False, name="Mixed_7b")(x)
-        x = BlockE(pool_by_maximum=True, name="Mixed_7c")(x)
+        x = BlockE(max_pool=False, name="Mixed_7b")(x)
+        x = BlockE(max_pool=True, name="Mixed_7c")(x)
         pool = x.mean((1, 2))
         kernel = self.param("fc", nn.initializers.lecun_normal(), (POOL, CLASSES))
         logits = jnp.dot(pool, kernel, precision=jax.lax.Precision.HIGHEST)
-        # TensorFlow calls this layer mixed_6/conv.
+        # mixed_6/conv in TensorFlow.
         spatial = first["6d"][..., :7].reshape(len(pool), -1)
         return Activations(pool, spatial, logits)

@@ -1,6 +1,6 @@
-"""The weights of `evaluation.inception`: the published ones, or random ones for tests.
+"""Weights of `evaluation.inception`: the published ones, or random ones for tests.
 
-The published weights are those of the PyTorch port that pytorch-fid and torch-fidelity share.
+The published weights are the PyTorch port that pytorch-fid and torch-fidelity share.
 """
 
 import hashlib
@@ -21,47 +21,51 @@ ADDRESS = f"https://github.com/mseitzer/pytorch-fid/releases/download/fid_weight
 SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 RANDOM_SEED = 0
 
-# From our names of a layer's arrays to PyTorch's.
+# Flax's names of the arrays of a layer -> PyTorch's.
 NORM = {"scale": "bn.weight", "bias": "bn.bias", "mean": "bn.running_mean"}
 NORM |= {"variance": "bn.running_var"}
 
 
 def load(weights: str, *, cache_dir: Path | None = None) -> tuple[PyTree, str]:
-    """(parameters, their description for provenance).
+    """Returns (parameters, their description for provenance).
 
-    weights: "published", which downloads them once, "random", or the path of the published file,
-    which is converted once to an npz in cache_dir (~/.cache/diffusion_jax). Raises ValueError if
-    the file is not the published one, FileNotFoundError if it is missing or cannot be downloaded.
+    Args:
+        weights: "published", which downloads them once; "random"; or the path of the published
+            file, which is converted once to an npz in cache_dir.
+        cache_dir: None is ~/.cache/diffusion_jax.
+
+    Raises:
+        ValueError: if the file is not the published one.
+        FileNotFoundError: if it is missing or cannot be downloaded.
     """
     if weights == "random":
         return from_state_dict(random_state_dict()), f"random, seed {RANDOM_SEED}"
     cache = cache_dir or _default_cache()
-    kept = cache / f"{Path(NAME).stem}.{SHA256[:16]}.npz"
+    converted = cache / f"{Path(NAME).stem}.{SHA256[:16]}.npz"
     if weights == "published":
-        if not kept.is_file():
-            _convert(_downloaded(cache), kept)
+        if not converted.is_file():
+            _convert(_downloaded(cache), converted)
     else:
         path = Path(weights).expanduser()
         if not path.is_file():
             raise FileNotFoundError(
-                f"There is no file of weights {path}; --weights takes published, random, or the "
-                f"path of {NAME}"
+                f"--weights={path} does not exist; give published, random, or the path of {NAME}"
             )
         _check(path)
-        if not kept.is_file():
-            _convert(path, kept)
-    return from_state_dict(npz.read(kept, remedy="delete it")), f"{NAME}, sha256 {SHA256}"
+        if not converted.is_file():
+            _convert(path, converted)
+    return from_state_dict(npz.read(converted, remedy="delete it")), f"{NAME}, sha256 {SHA256}"
 
 
-def _convert(path: Path, kept: Path) -> None:
-    """From PyTorch's file to an npz, which is faster to read."""
+def _convert(path: Path, converted: Path) -> None:
+    """Converts PyTorch's file to an npz, which is faster to read."""
     state = torch_reader.read(path)
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    npz.write(kept, state)
+    converted.parent.mkdir(parents=True, exist_ok=True)
+    npz.write(converted, state)
 
 
 def from_state_dict(state: Mapping[str, np.ndarray]) -> PyTree:
-    """The parameters of `InceptionV3` from PyTorch's arrays by name.
+    """Converts PyTorch's arrays by name to the parameters of `InceptionV3`.
 
     Raises ValueError if an array is missing or has the wrong shape.
     """
@@ -73,20 +77,20 @@ def from_state_dict(state: Mapping[str, np.ndarray]) -> PyTree:
             raise ValueError(f"The weights of InceptionV3 have no {name}")
         array = arrange(np.asarray(state[name], np.float32))
         if array.shape != like.shape:
-            raise ValueError(f"{name} has the shape {array.shape}; {like.shape} was expected")
+            raise ValueError(f"{name} has the shape {array.shape}; {like.shape} is expected")
         return array
 
     return jax.tree_util.tree_map_with_path(convert, shapes)
 
 
 def parameter_shapes() -> PyTree:
-    """Shapes and types of the parameters of `InceptionV3`."""
+    """Returns shapes and types of the parameters of `InceptionV3`."""
     images = jax.ShapeDtypeStruct((1, 299, 299, 3), np.float32)
     return jax.eval_shape(InceptionV3().init, jax.random.key(0), images)["params"]
 
 
 def random_state_dict(seed: int = RANDOM_SEED) -> dict[str, np.ndarray]:
-    """Random weights under PyTorch's names and shapes, scaled to keep activations in range."""
+    """Returns random weights by PyTorch's names, scaled to keep activations in range."""
     state = {}
     for key, like in jax.tree_util.tree_leaves_with_path(parameter_shapes()):
         path = tuple(part.key for part in key)
@@ -108,7 +112,7 @@ def random_state_dict(seed: int = RANDOM_SEED) -> dict[str, np.ndarray]:
 
 
 def _in_torch(path: tuple[str, ...]) -> tuple[str, Callable[[np.ndarray], np.ndarray]]:
-    """(PyTorch's name of a parameter, the function from its array to ours)."""
+    """Returns (PyTorch's name of a parameter, conversion of its array to Flax's layout)."""
     *layer, last = path
     if path == ("fc",):
         return "fc.weight", np.transpose
@@ -122,8 +126,8 @@ def _check(path: Path) -> None:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != SHA256:
         raise ValueError(
-            f"{path} is not {NAME}: its sha256 is {found}, {SHA256} was expected; FIDs of other "
-            "weights are not comparable"
+            f"{path} is not {NAME}: its sha256 is {found}, {SHA256} is expected. FIDs with other "
+            "weights are not comparable; download it from {ADDRESS}"
         )
 
 

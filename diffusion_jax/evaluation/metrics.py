@@ -1,4 +1,4 @@
-"""All metrics of a set of features against a reference."""
+"""All metrics of features against a reference."""
 
 import math
 from typing import Any
@@ -11,41 +11,49 @@ from diffusion_jax.evaluation.features import Extractor, Features
 from diffusion_jax.evaluation.moments import Moments, frechet_distance, sum_of
 from diffusion_jax.evaluation.references import Reference
 
-ROWS = 8192  # converted to float64 at a time
+ROWS = 8192  # features converted to float64 at a time
 
 
 def definitions() -> dict[str, str]:
-    """How each metric is computed, for provenance."""
+    """Returns the definition of each metric, for provenance."""
     distance = "squared Frechet distance of normal distributions, float64, unbiased covariance"
     return {"FID": distance} | {name: metric.definition for name, metric in METRICS.items()}
 
 
 def versions() -> dict[str, int]:
-    """The version of each metric's numbers, by the names that `definitions` has."""
+    """Returns the version of each metric, by the names in `definitions`."""
     return {"FID": moments.VERSION} | {name: metric.version for name, metric in METRICS.items()}
 
 
 def measure(
     features: Features,
-    extract: Extractor,
+    extractor: Extractor,
     reference: Reference,
     real: Features | None,
     *,
     bootstrap: int = 0,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Every metric for which both the features and the reference have what it needs.
+    """Computes every metric that the features and the reference allow.
 
-    real: features of the reference's images, for KID, precision and recall. bootstrap: number of
-    resamples (with replacement) from which the standard deviation of the distance is estimated.
+    Args:
+        extractor: of the features.
+        real: features of the reference's images, for KID, precision and recall.
+        bootstrap: resamples, with replacement, for the standard deviation of the distance; 0 for
+            none.
+        seed: of resamples and of the subsets of KID.
     """
-    main = features[extract.main]
-    name = "FID" if extract.is_fid else "FD"
-    result: dict[str, Any] = {name: _distance(main, reference, extract.main)}
+    if bootstrap < 0 or bootstrap == 1:
+        raise ValueError(f"bootstrap={bootstrap} must be 0, or at least 2 for a deviation")
+    main = features[extractor.main]
+    name = "FID" if extractor.is_fid else "FD"
+    result: dict[str, Any] = {name: _distance(main, reference, extractor.main)}
     if bootstrap:
         generator = np.random.default_rng([seed, 1])
         resampled = [
-            _distance(main[generator.integers(len(main), size=len(main))], reference, extract.main)
+            _distance(
+                main[generator.integers(len(main), size=len(main))], reference, extractor.main
+            )
             for _ in range(bootstrap)
         ]
         result[f"{name}_bootstrap_std"] = float(np.std(resampled, ddof=1))
@@ -55,14 +63,14 @@ def measure(
         if metric.of_logits:
             given = [features["logits"]] if "logits" in features else None
         else:
-            given = [main, real[extract.main]] if real is not None else None
+            given = [main, real[extractor.main]] if real is not None else None
         if given and min(map(len, given)) >= metric.fewest:
             result.update(zip(metric.names, metric.score(*given, seed)))
     return result
 
 
 def _distance(rows: np.ndarray, reference: Reference, name: str) -> float:
-    """The Frechet distance of features (images, size) to the reference's statistics `name`."""
+    """Returns the Frechet distance of features (images, size) to the statistics `name`."""
     parts = np.array_split(rows, math.ceil(len(rows) / ROWS))
     total = sum_of(Moments.of(part) for part in parts)
     return frechet_distance(total.mean, total.covariance, *reference.statistics[name])

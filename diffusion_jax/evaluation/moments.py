@@ -1,4 +1,4 @@
-"""Mean and covariance of features in float64, accumulated in batches, and their distance."""
+"""Mean and covariance of features in float64, accumulated in batches; Frechet distance."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -8,16 +8,16 @@ from operator import add
 import numpy as np
 from jaxtyping import Float, Shaped
 
-VERSION = 1  # of the numbers below; raise it with every change to them
-NAME = "moments_version"  # in `Reference.about`
+VERSION = 1  # increased with every change to the numbers computed here
+NAME = "moments_version"  # key in `Reference.about`
 
 
 @dataclass(frozen=True)
 class Moments:
     """First and second moments of `count` vectors.
 
-    scatter: the sum of the outer products of the deviations from the mean. Moments of two sets add
-    to those of their union, in any order up to rounding (Chan, Golub, LeVeque 1979).
+    scatter: sum of the outer products of the deviations from the mean. The sum of the moments of
+    two sets is the moments of their union (Chan, Golub, LeVeque 1979).
     """
 
     count: int
@@ -26,7 +26,7 @@ class Moments:
 
     @classmethod
     def of(cls, features: Shaped[np.ndarray, "batch features"]) -> "Moments":
-        """Raises ValueError if a feature is not finite."""
+        """Computes the moments of a batch. Raises ValueError if a feature is not finite."""
         values = np.asarray(features, np.float64)
         if not np.isfinite(values).all():
             row = int(np.flatnonzero(~np.isfinite(values).all(1))[0])
@@ -44,14 +44,14 @@ class Moments:
 
     @property
     def covariance(self) -> Float[np.ndarray, "features features"]:
-        """Unbiased. Raises ValueError for fewer than two vectors."""
+        """Unbiased covariance. Raises ValueError for fewer than two vectors."""
         if self.count < 2:
             raise ValueError(f"{self.count} images have no covariance; at least 2 are needed")
         return self.scatter / (self.count - 1)
 
 
 def sum_of(moments: Iterable[Moments]) -> Moments:
-    """The moments of the union of all sets, of which there is at least one."""
+    """Returns the moments of the union of one or more sets."""
     return reduce(add, moments)
 
 
@@ -61,17 +61,17 @@ def frechet_distance(
     other_mean: Float[np.ndarray, "others"],
     other_covariance: Float[np.ndarray, "others others"],
 ) -> float:
-    """|m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)), of two normal distributions.
+    """Returns |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)) of two normal distributions.
 
     Heusel et al. (arXiv:1706.08500), eq. 6. With S = R R^T, the trace of (S1 S2)^(1/2) is the sum
-    of the singular values of R1^T R2. This stays real, and loses no precision for singular
-    covariances, as from fewer images than features. Raises ValueError if the sizes differ, a number
-    is not finite, or a covariance has a negative eigenvalue.
+    of the singular values of R1^T R2. This stays real and precise for singular covariances, which
+    fewer images than features have. Raises ValueError if the sizes differ, a number is not finite,
+    or a covariance has a negative eigenvalue.
     """
     if mean.shape != other_mean.shape:
         raise ValueError(
-            f"The statistics have {len(mean)} and {len(other_mean)} features; they come from "
-            "different networks"
+            f"The statistics have {len(mean)} and {len(other_mean)} features; compute both with "
+            "one extractor"
         )
     arrays = [mean, covariance, other_mean, other_covariance]
     if not all(np.isfinite(array).all() for array in arrays):
@@ -83,7 +83,7 @@ def frechet_distance(
 
 
 def _root(covariance: np.ndarray) -> np.ndarray:
-    """R with R R^T = the covariance."""
+    """Returns R with R R^T = the covariance."""
     values, vectors = np.linalg.eigh(covariance)
     if values[0] < -1e-6 * max(values[-1], 1e-300):
         raise ValueError(

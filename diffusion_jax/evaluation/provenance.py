@@ -1,4 +1,4 @@
-"""Where and when numbers were computed: versions, devices and the time; and remarks on it."""
+"""Provenance of computed numbers: package versions, devices and time."""
 
 import sys
 from collections import Counter
@@ -8,8 +8,8 @@ from importlib.metadata import PackageNotFoundError, version
 import jax
 
 
-def made_here() -> dict[str, str]:
-    """Of this process: package, JAX, devices of all processes, and the time (UTC, ISO 8601)."""
+def current() -> dict[str, str]:
+    """Returns package and JAX versions, devices of all processes, and time (UTC, ISO 8601)."""
     return {
         "diffusion-jax": version_of("diffusion-jax"),
         "jax": version_of("jax"),
@@ -18,19 +18,19 @@ def made_here() -> dict[str, str]:
     }
 
 
-def tell(line: str) -> None:
-    """Writes a remark where progress goes, so that results can be read by a program."""
+def log(line: str) -> None:
+    """Prints a line to stderr, as progress is, so that stdout holds results alone."""
     print(line, file=sys.stderr)
 
 
 def devices() -> str:
-    """The kinds of all devices and how many there are of each, such as "8 x NVIDIA H100"."""
+    """Returns the kinds of all devices with their numbers, such as "8 x NVIDIA H100"."""
     kinds = Counter(device.device_kind for device in jax.devices())
     return ", ".join(f"{count} x {kind}" for kind, count in kinds.items())
 
 
 def version_of(package: str) -> str:
-    """The version of an installed package; "not installed" if it is not."""
+    """Returns the version of an installed package, or "not installed"."""
     try:
         return version(package)
     except PackageNotFoundError:

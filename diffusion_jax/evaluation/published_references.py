@@ -1,8 +1,7 @@
-"""Published references, which do not say what their images were: known by content or by name.
+"""Provenance of published references, which do not record it: recognized by content or by name.
 
-No digests of these files are known to us. ADM's is known by what is in it, whatever its name; those
-of EDM hold a mean and a covariance alone, as those of any other images do, and only their names
-tell them apart.
+No digests of these files were available. ADM's file is recognized by the shapes of its arrays.
+EDM's files hold a mean and a covariance alone, so only their names distinguish them.
 """
 
 from collections.abc import Mapping
@@ -15,18 +14,22 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Published:
-    """A published file. side: of its images, in pixels. crop: how they were cut, see `data.crops`.
+    """Published file of a reference.
 
-    shapes: of the arrays that no other file has, by name; without any, only its name tells it.
+    Args:
+        author: for messages.
+        side: of its images, in pixels.
+        crop: of its images, see `data.crops`.
+        shapes: of its arrays by name, if these identify the file; None otherwise.
     """
 
-    whose: str
+    author: str
     side: int
     crop: str
     shapes: Mapping[str, tuple[int, ...]] | None = None
 
-    def is_in(self, arrays: Mapping[str, np.ndarray]) -> bool:
-        """Whether the arrays have all these shapes."""
+    def matches(self, arrays: Mapping[str, np.ndarray]) -> bool:
+        """True if the arrays have the shapes that identify the file."""
         shapes = {name: array.shape for name, array in arrays.items()}
         return bool(self.shapes) and all(
             shapes.get(name) == shape for name, shape in self.shapes.items()
@@ -52,19 +55,19 @@ FILES = {
 
 
 def about(path: Path, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """What is known of a published file that does not say it, as in `Reference.about`; or {}.
+    """Returns `Reference.about` of a published file, or {} for other files.
 
-    Its content tells more than its name: it may have been renamed.
+    Content takes precedence over the name, because files are renamed.
     """
     for name, file in FILES.items():
-        if file.is_in(arrays):
-            return _described(file, f"{file.whose} {name} by its content")
+        if file.matches(arrays):
+            return _about(file, f"{file.author} {name} by its content")
     if path.name in FILES:
         file = FILES[path.name]
-        return _described(file, f"{file.whose} {path.name} by its name")
+        return _about(file, f"{file.author} {path.name} by its name")
     return {}
 
 
-def _described(file: Published, known_as: str) -> dict[str, Any]:
+def _about(file: Published, known_as: str) -> dict[str, Any]:
     data = {"shape": [file.side, file.side, 3], "origin": {"crop": file.crop}}
     return {"known_as": known_as, "data": data}

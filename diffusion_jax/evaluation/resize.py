@@ -1,7 +1,7 @@
-"""From images to the input of InceptionV3: 299x299 pixels in [-1, 1], in the ways that are in use.
+"""Resizing to the input of InceptionV3, 299x299 pixels in [-1, 1], as common FID programs do it.
 
-Which one was taken changes a FID by more than many papers improve it: at 64 pixels, the two
-bilinear ways differ by a shift of 0.39 pixels.
+The choice changes a FID by more than many papers improve it: at 64 pixels, the two bilinear methods
+differ by a shift of 0.39 pixels.
 """
 
 from collections.abc import Callable
@@ -16,34 +16,34 @@ RGB = "batch height width 3"
 
 
 def tensorflow(images: UInt8[Array, RGB]) -> Float[Array, "batch 299 299 3"]:
-    """As in the graph of 2015 (TTUR, ADM, EDM): pixel i comes from i * width / 299, unshifted."""
+    """Resizes as the graph of 2015 (TTUR, ADM, EDM): pixel i is from i * width / 299, unshifted."""
     indices = np.arange(SIZE, dtype=np.float32)
-    # In single precision, as there.
+    # In float32, as in that graph.
     height, width = (indices * np.float32(side / SIZE) for side in images.shape[1:3])
     return (_bilinear(images.astype(jnp.float32), height, width) - 128) / 128
 
 
 def pytorch_fid(images: UInt8[Array, RGB]) -> Float[Array, "batch 299 299 3"]:
-    """As in pytorch-fid: the pixels' centers are aligned, and 255 becomes 1."""
+    """Resizes as pytorch-fid: pixel centers are aligned, and 255 becomes 1."""
 
-    def places(side: int) -> np.ndarray:
+    def coordinates(side: int) -> np.ndarray:
         return np.maximum((np.arange(SIZE) + 0.5) * (side / SIZE) - 0.5, 0)
 
-    height, width = map(places, images.shape[1:3])
+    height, width = map(coordinates, images.shape[1:3])
     return 2 * _bilinear(images.astype(jnp.float32) / 255, height, width) - 1
 
 
 def _bilinear(
     images: Float[Array, RGB], rows: np.ndarray, columns: np.ndarray
 ) -> Float[Array, "batch 299 299 3"]:
-    """Each pixel from its four neighbors; rows and columns: where it lies in the image."""
+    """Interpolates each pixel from four neighbors at the coordinates `rows` and `columns`."""
 
-    def between(images: Array, places: np.ndarray, axis: int) -> Array:
-        below = np.floor(places).astype(int)
+    def between(images: Array, coordinates: np.ndarray, axis: int) -> Array:
+        below = np.floor(coordinates).astype(int)
         above = np.minimum(below + 1, images.shape[axis] - 1)
         shape = [1] * images.ndim
-        shape[axis] = len(places)
-        part = jnp.asarray(places - below, jnp.float32).reshape(shape)
+        shape[axis] = len(coordinates)
+        part = jnp.asarray(coordinates - below, jnp.float32).reshape(shape)
         lower = jnp.take(images, below, axis=axis)
         return lower + (jnp.take(images, above, axis=axis) - lower) * part
 
@@ -51,7 +51,7 @@ def _bilinear(
 
 
 def clean(images: UInt8[np.ndarray, RGB]) -> Float[np.ndarray, "batch 299 299 3"]:
-    """As clean-fid (arXiv:2104.11222): Pillow's antialiased bicubic filter, on the host."""
+    """Resizes as clean-fid (arXiv:2104.11222): Pillow's antialiased bicubic filter, on the host."""
 
     def resized(channel: np.ndarray) -> np.ndarray:
         image = Image.fromarray(channel.astype(np.float32))
@@ -61,6 +61,6 @@ def clean(images: UInt8[np.ndarray, RGB]) -> Float[np.ndarray, "batch 299 299 3"
     return (np.moveaxis(np.array(pixels, np.float32), 1, -1) - 128) / 128
 
 
-# Those that run on the device, with the network.
+# Methods that run on the device, with the network.
 ON_DEVICE: dict[str, Callable] = {"tensorflow": tensorflow, "pytorch-fid": pytorch_fid}
-KNOWN = (*ON_DEVICE, "clean")
+RESIZES = (*ON_DEVICE, "clean")

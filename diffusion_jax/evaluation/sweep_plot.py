@@ -1,4 +1,4 @@
-"""A sweep as a picture: a metric against the setting that varies."""
+"""Plot of a sweep: a metric against the setting that varies."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -13,11 +13,11 @@ from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 from diffusion_jax.files import write_access
 
 Row = dict[str, Any]
-# What rows that differ only in "seed" have in common, and their values of the metric.
+# Settings except the seed, and the metric for each seed.
 Point = tuple[Row, list[float]]
 
-# What the x axis can show. Unless one is chosen, it is the first that varies along a line, that is,
-# between rows which agree in all other settings.
+# Choices of the x axis with their labels. The default is the first that varies along a line, which
+# means between rows that agree in all other settings.
 AXES = {
     "checkpoint": "checkpoint (step)",
     "evaluations": "network evaluations per image",
@@ -30,16 +30,16 @@ AXES = {
     "steps": "sampling steps",
     "stride": "stride",
 }
-# From this ratio of the largest to the smallest number of evaluations on, their axis is
-# logarithmic: about a decade, which 10 to 99 are, too (50 steps of Heun's method).
+# Ratio of the largest to the smallest number of evaluations at which their axis becomes
+# logarithmic: about a decade, which includes 10 to 99 (50 steps of Heun's method).
 LOGARITHMIC_FROM = 8
 SUFFIXES = (".png", ".pdf", ".svg")
 
 
 def check(x: str | None, picture: Path | None) -> None:
-    """Raises ValueError for an unknown axis, and for a picture of an unknown kind or place.
+    """Raises ValueError for an unknown axis, or a picture that cannot be written.
 
-    None stands for the default.
+    None is the default of each.
     """
     if x is not None and x not in AXES:
         raise ValueError(f"--x={x} must be one of {', '.join(AXES)}")
@@ -50,7 +50,7 @@ def check(x: str | None, picture: Path | None) -> None:
 
 
 def over_seeds(rows: Sequence[Row], settings: Sequence[str], metric: str) -> list[Point]:
-    """One point for all rows that differ only in "seed"."""
+    """Groups rows that differ only in "seed" into points."""
     groups = defaultdict(list)
     for row in rows:
         groups[tuple((c, row[c]) for c in settings if c != "seed")].append(row[metric])
@@ -60,21 +60,24 @@ def over_seeds(rows: Sequence[Row], settings: Sequence[str], metric: str) -> lis
 def figure(
     rows: Sequence[Row], settings: Sequence[str], metric: str, x: str | None = None
 ) -> Figure:
-    """The metric against x, one line for each combination of the other settings that vary.
+    """Plots the metric against x, with one line for each combination of the other settings.
 
-    Rows that differ only in "seed" are one point: their mean, with their standard deviation as its
-    error bar. settings: the columns that describe how a row was made. x: one of `AXES`; None is the
-    first that varies. Settings that are not numbers are shown side by side, without lines.
+    Rows that differ only in "seed" are one point: their mean, with the standard deviation as error
+    bar. Settings that are not numbers are side by side, without lines.
+
+    Args:
+        settings: columns that are settings; the others are metrics.
+        x: one of `AXES`; None is the first that varies.
     """
     points = over_seeds(rows, settings, metric)
     x = x or _varying(points)
-    drawn = Figure(figsize=(7, 4), layout="constrained")
-    axes = drawn.subplots()
+    plot = Figure(figsize=(7, 4), layout="constrained")
+    axes = plot.subplots()
     values = list(dict.fromkeys(point[x] for point, _ in points))
     numeric = all(isinstance(value, int | float) for value in values)
     if not numeric:
         places = {value: place for place, value in enumerate(values)}
-        axes.set_xticks(range(len(values)), [shown(value) or "none" for value in values])
+        axes.set_xticks(range(len(values)), [format_value(value) or "none" for value in values])
         axes.margins(x=0.2)
     seeds = max(len(found) for _, found in points)
     for label, line in _lines(points, x):
@@ -93,15 +96,16 @@ def figure(
     axes.set(xlabel=AXES[x], ylabel=metric + of_seeds)
     axes.legend()
     axes.grid(alpha=0.3)
-    return drawn
+    return plot
 
 
-def shown(value: Any) -> str:
+def format_value(value: Any) -> str:
+    """Returns a value as text, numbers with five digits."""
     return f"{value:.5g}" if isinstance(value, float) else str(value)
 
 
 def _varying(points: Sequence[Point]) -> str:
-    """The first of `AXES` that varies along a line, or else the checkpoint."""
+    """Returns the first of `AXES` that varies along a line, or "checkpoint"."""
     for x in AXES:
         if x in points[0][0]:
             for _, line in _lines(points, x):
@@ -111,27 +115,27 @@ def _varying(points: Sequence[Point]) -> str:
 
 
 def _lines(points: Sequence[Point], x: str) -> list[tuple[str, list[Point]]]:
-    """The points that agree in all settings but x, with what tells them from the other lines."""
-    kept = [name for name in points[0][0] if name not in _shown_by(points, x)]
+    """Groups points that agree in all settings but x, each group with its label."""
+    kept = [name for name in points[0][0] if name not in _implied_by(points, x)]
     lines = defaultdict(list)
     for point, found in points:
         lines[tuple(point[name] for name in kept)].append((point, found))
     named = []
     for name, column in zip(kept, zip(*lines)):
-        # Empty is what a setting is where it does not apply, or options that are the defaults.
+        # A setting that does not apply is "", and so are options that are all defaults.
         if len(set(column) - ({""} if name != "options" else set())) > 1:
             named.append(name)
     labels = []
     for line in lines.values():
         point, _ = line[0]
-        parts = [f"{name} {shown(point[name])}" for name in named if point[name] != ""]
+        parts = [f"{name} {format_value(point[name])}" for name in named if point[name] != ""]
         labels.append(", ".join(parts))
     return list(zip(labels, lines.values()))
 
 
-def _shown_by(points: Sequence[Point], x: str) -> set[str]:
-    """The settings that need no line of their own: x, and what it stands for or decides."""
-    hidden = {x, "evaluations"}  # which follow from the others
+def _implied_by(points: Sequence[Point], x: str) -> set[str]:
+    """Returns the settings that x determines, and x itself; they distinguish no lines."""
+    hidden = {x, "evaluations"}  # evaluations follow from the other settings
     if x == "evaluations":
         hidden |= {"steps", "stride"}
     if x == "solver":

@@ -1,7 +1,7 @@
-"""Reads the models of EDM (github.com/NVlabs/edm): network snapshots, .pkl.
+"""Importer of EDM (github.com/NVlabs/edm): network snapshots, .pkl.
 
-The file's `ema` is an `EDMPrecond` around a `SongUNet` (DDPM++, NCSN++) or a `DhariwalUNet` (ADM).
-Its settings and tensors are read without running anything; see `files/nvidia_pickle.py`.
+`ema` in the file is an `EDMPrecond` around a `SongUNet` (DDPM++, NCSN++) or a `DhariwalUNet` (ADM).
+Arguments and tensors are read without running code from the file; see `files/nvidia_pickle.py`.
 """
 
 from pathlib import Path
@@ -11,9 +11,11 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from diffusion_jax.files import nvidia_pickle
-from diffusion_jax.importers.imported import Imported, shapes_of, with_settings
-from diffusion_jax.importers.nvidia_arguments import check_kinds, check_size
-from diffusion_jax.importers.tensors import Source, conv, dense, fill, plain
+from diffusion_jax.importers import nvidia_arguments
+from diffusion_jax.importers.imported_model import ImportedModel, build_experiment
+from diffusion_jax.importers.nvidia_arguments import check_size
+from diffusion_jax.importers.state_dicts import Layout, Source, conv, dense, fill, plain
+from diffusion_jax.training.state import param_shapes
 
 ARRAYS = {"kernel": "weight", "scale": "weight", "bias": "bias"}
 BLOCK = {
@@ -28,8 +30,8 @@ BLOCK = {
     "qkv": ("qkv", conv),
     "out": ("proj", conv),
 }
-# Arguments that do not change what is computed here, and fields of the config for the others.
-IDLE = {"img_resolution", "use_fp16", "sigma_min", "sigma_max", "model_type", "label_dropout"}
+# Arguments without an effect on sampling, and fields of config.model for the others.
+UNUSED = {"img_resolution", "use_fp16", "sigma_min", "sigma_max", "model_type", "label_dropout"}
 FIELDS = {
     "img_channels": "channels",
     "label_dim": "num_classes",
@@ -46,9 +48,9 @@ LISTS = {
     "attn_resolutions": "attention",
     "resample_filter": "taps",
 }
-# Arguments that must have these values.
+# Values that arguments must have.
 ONLY = {"channel_mult_emb": 4, "decoder_type": "standard"}
-# What the constructors have by default.
+# Defaults of the constructors.
 DEFAULTS: dict[str, dict[str, Any]] = {
     "SongUNet": {
         "model_channels": 128,
@@ -82,55 +84,45 @@ NETWORKS = {
 }
 
 
-def read(path: Path, config: ConfigDict) -> Imported:
-    """The average in a file. Raises ValueError if it is damaged or of another network."""
+def read(path: Path, config: ConfigDict) -> ImportedModel:
+    """Reads the EMA model. Raises ValueError if the file is damaged or of another network."""
     module = nvidia_pickle.read(path, "EDMPrecond")
     settings = settings_of(module.arguments, path)
     state = {name: np.asarray(array, np.float32) for name, array in module.tensors.items()}
     check_size(settings, state, path)
-    like = shapes_of(with_settings(config, settings), path)
+    experiment = build_experiment(config, settings, path)
     filters = [name for name in state if name.endswith(".resample_filter")]
     side, levels = settings["data.resolution"], len(settings["model.multipliers"])
-    network = settings["model.name"]
-
-    def source(ours: tuple[str, ...]) -> Source:
-        return source_of(ours, network, side, levels)
-
-    params = fill(like, state, source, path, ignored=filters)
-    return Imported(params, settings=settings)
+    params = fill(
+        param_shapes(experiment.model, side),
+        state,
+        lambda name: source_of(name, settings["model.name"], side, levels),
+        path,
+        ignored=filters,
+    )
+    return ImportedModel(experiment, params, settings)
 
 
 def settings_of(given: dict[str, Any], path: Path) -> dict[str, Any]:
-    """Fields of the config from the constructor's arguments."""
-    check_kinds(given, {*IDLE, *FIELDS, *LISTS, *ONLY, "sigma_data"}, path)
+    """Converts constructor arguments to config settings."""
+    nvidia_arguments.check(given, {*UNUSED, *FIELDS, *LISTS, "sigma_data"}, ONLY, path)
     kind = given.get("model_type", "DhariwalUNet")
     if kind not in NETWORKS:
-        raise ValueError(f"{path} has a {kind}; known networks: {', '.join(NETWORKS)}")
-    for name, value in ONLY.items():
-        if given.get(name, value) != value:
-            raise ValueError(f"{path}: {name}={given[name]} is not supported, {value} is")
+        raise ValueError(f"{path} has a {kind[:50]}; known networks: {', '.join(NETWORKS)}")
     arguments = DEFAULTS[kind] | given
     if kind == "DhariwalUNet" and arguments.pop("augment_dim", 0):
         raise ValueError(f"{path}: a DhariwalUNet with augment_dim is not supported")
-    settings = dict(NETWORKS[kind])
-    settings["data.resolution"] = arguments["img_resolution"]
-    settings["parameterization.sigma_data"] = float(arguments.get("sigma_data", 0.5))
-    for name, field in FIELDS.items():
-        if name in arguments:
-            settings[f"model.{field}"] = arguments[name]
-    for name, field in LISTS.items():
-        if name in arguments:
-            settings[f"model.{field}"] = tuple(arguments[name])
+    settings = NETWORKS[kind] | nvidia_arguments.to_settings(arguments, FIELDS, LISTS)
     settings["model.dropout"] = float(settings["model.dropout"])
     return settings
 
 
 def source_of(path: tuple[str, ...], network: str, side: int, levels: int) -> Source:
-    """Where a parameter of the network "adm" or "song" comes from."""
+    """Returns the source of a parameter of the network "adm" or "song"."""
     module, *layers = path
     last = layers[-1] if layers else ""
 
-    def of(name: str, layout) -> Source:
+    def of(name: str, layout: Layout) -> Source:
         return Source(f"model.{name}.{ARRAYS[last]}", plain if last == "bias" else layout)
 
     if module in ("time_0", "time_1", "noise_0", "noise_1"):
@@ -159,7 +151,7 @@ def source_of(path: tuple[str, ...], network: str, side: int, levels: int) -> So
 
 
 def song_block(module: str, side: int, levels: int) -> str:
-    """Their name of a block of `SongUNet`: "down_1_0" is "enc.16x16_block0" if images are 32x32."""
+    """Returns SongUNet's name of a block: enc.16x16_block0 for down_1_0 if images are 32x32."""
     way, *numbers = module.split("_")
     if way == "middle":
         return f"dec.{_square(side >> levels - 1)}_in{numbers[0]}"
@@ -169,7 +161,7 @@ def song_block(module: str, side: int, levels: int) -> str:
 
 
 def adm_block(module: str, side: int, levels: int) -> str:
-    """Their name of a block of `ADM`, whose attention is a part of the block before it."""
+    """Returns DhariwalUNet's name of a block, which includes the attention that follows it."""
     way, *numbers = module.split("_")
     if way == "middle":
         return f"dec.{_square(side >> levels - 1)}_in{int(numbers[0] == '2')}"

@@ -1,18 +1,21 @@
-"""Reads the models of EDM2 (github.com/NVlabs/edm2): network snapshots, .pkl.
+"""Importer of EDM2 (github.com/NVlabs/edm2): network snapshots, .pkl.
 
-The file's `ema` is a `Precond`, whose settings and tensors are read without running anything; see
-`files/nvidia_pickle.py`.
+`ema` in the file is a `Precond`. Its arguments and tensors are read without running code from the
+file; see `files/nvidia_pickle.py`.
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
 
 from diffusion_jax.files import nvidia_pickle
-from diffusion_jax.importers.imported import Imported, shapes_of, with_settings
-from diffusion_jax.importers.nvidia_arguments import check_kinds, check_size
-from diffusion_jax.importers.tensors import Layout, Source, conv, dense, fill
+from diffusion_jax.importers import nvidia_arguments
+from diffusion_jax.importers.imported_model import ImportedModel, build_experiment
+from diffusion_jax.importers.nvidia_arguments import check_size
+from diffusion_jax.importers.state_dicts import Layout, Source, conv, dense, fill
+from diffusion_jax.training.state import param_shapes
 
 BLOCK = {
     "conv_0": "conv_res0",
@@ -29,8 +32,8 @@ ROOT = {
     "uncertainty": ("logvar_linear.weight", dense),
 }
 FOURIER = {"noise_fourier": "unet.emb_fourier", "uncertainty_fourier": "logvar_fourier"}
-# From the constructor's arguments to fields of our network.
-ARGUMENTS = {
+# Constructor arguments -> fields of config.model.
+FIELDS = {
     "img_channels": "channels",
     "label_dim": "num_classes",
     "model_channels": "width",
@@ -45,43 +48,32 @@ ARGUMENTS = {
     "logvar_channels": "uncertainty_dim",
 }
 LISTS = {"channel_mult": "multipliers", "attn_resolutions": "attention"}
-# Arguments that do not change what is computed here, or must have these values.
-OTHERS = {"img_resolution": None, "use_fp16": None, "sigma_data": None}
+UNUSED = {"img_resolution", "use_fp16"}  # have no effect on the network
+# Values that arguments must have.
 ONLY = {"channel_mult_noise": None, "channel_mult_emb": None, "resample_filter": [1, 1]}
 
 
-def read(path: Path, config: ConfigDict) -> Imported:
-    """The average in a file. Raises ValueError if it is damaged or of another network."""
+def read(path: Path, config: ConfigDict) -> ImportedModel:
+    """Reads the EMA model. Raises ValueError if the file is damaged or of another network."""
     module = nvidia_pickle.read(path, "Precond")
     state = {name: np.asarray(array, np.float32) for name, array in module.tensors.items()}
     settings = settings_of(module.arguments, path)
     check_size(settings, state, path)
-    like = shapes_of(with_settings(config, settings), path)
-    side = settings["data.resolution"]
-    levels = len(settings["model.multipliers"])
-    params = fill(like, state, lambda ours: source(ours, side, levels), path)
-    return Imported(params, settings=settings)
+    experiment = build_experiment(config, settings, path)
+    side, levels = settings["data.resolution"], len(settings["model.multipliers"])
+    like = param_shapes(experiment.model, side)
+    params = fill(like, state, lambda name: source_of(name, side, levels), path)
+    return ImportedModel(experiment, params, settings)
 
 
-def settings_of(arguments: dict, path: Path) -> dict:
-    """Fields of the config from the constructor's arguments."""
-    check_kinds(arguments, {*ARGUMENTS, *LISTS, *OTHERS, *ONLY}, path)
-    for name, value in ONLY.items():
-        if arguments.get(name, value) != value:
-            raise ValueError(f"{path}: {name}={arguments[name]} is not supported, {value} is")
-    settings: dict = {"model.name": "edm2", "data.resolution": arguments["img_resolution"]}
-    settings |= {"parameterization.sigma_data": float(arguments.get("sigma_data", 0.5))}
-    for name, field in ARGUMENTS.items():
-        if name in arguments:
-            settings[f"model.{field}"] = arguments[name]
-    for name, field in LISTS.items():
-        if name in arguments:
-            settings[f"model.{field}"] = tuple(arguments[name])
-    return settings
+def settings_of(arguments: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Converts constructor arguments to config settings."""
+    nvidia_arguments.check(arguments, {*FIELDS, *LISTS, *UNUSED, "sigma_data"}, ONLY, path)
+    return {"model.name": "edm2"} | nvidia_arguments.to_settings(arguments, FIELDS, LISTS)
 
 
-def source(path: tuple[str, ...], side: int, levels: int) -> Source:
-    """Where a parameter comes from."""
+def source_of(path: tuple[str, ...], side: int, levels: int) -> Source:
+    """Returns the source of a parameter."""
     module, *layers = path
     if module in FOURIER:
         name = {"fixed_frequencies": "freqs", "fixed_phases": "phases"}[layers[0]]
@@ -90,7 +82,7 @@ def source(path: tuple[str, ...], side: int, levels: int) -> Source:
         return Source("unet.out_gain")
     if module in ROOT:
         return Source(*ROOT[module])
-    name = f"unet.{place(module, side, levels)}"
+    name = f"unet.{block_name(module, side, levels)}"
     if module == "stem":
         return Source(f"{name}.weight", conv)
     if layers[0] == "embedding_gain":
@@ -99,8 +91,8 @@ def source(path: tuple[str, ...], side: int, levels: int) -> Source:
     return Source(f"{name}.{BLOCK[layers[0]]}.weight", layout)
 
 
-def place(module: str, side: int, levels: int) -> str:
-    """Their name of a block: "down_1_0" is "enc.32x32_block0" if images are 64x64."""
+def block_name(module: str, side: int, levels: int) -> str:
+    """Returns EDM2's name of a block: enc.32x32_block0 for down_1_0 if images are 64x64."""
     if module == "stem":
         return f"enc.{side}x{side}_conv"
     way, *numbers = module.split("_")

@@ -1,14 +1,23 @@
-"""Reads the models of MyDiffusionModel (github.com/Lionelding): ckpt.pt, ema_ckpt.pt."""
+"""Importer of MyDiffusionModel (github.com/Lionelding): ckpt.pt, ema_ckpt.pt."""
 
 from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from diffusion_jax.importers.imported import Imported, shapes_of, with_settings
-from diffusion_jax.importers.tensors import Source, conv, dense, fill, plain, read_state_dict
+from diffusion_jax.importers.imported_model import ImportedModel, build_experiment
+from diffusion_jax.importers.state_dicts import (
+    Layout,
+    Source,
+    conv,
+    dense,
+    fill,
+    plain,
+    read_state_dict,
+)
+from diffusion_jax.training.state import param_shapes
 
 ARRAYS = {"kernel": "weight", "scale": "weight", "bias": "bias"}
-# Of two convolutions with their norms.
+# Layers of two convolutions with their norms.
 DOUBLE = {
     "conv_0": ("0", conv),
     "norm_0": ("1", plain),
@@ -23,12 +32,12 @@ ATTENTION = {
     "expand": ("ff_self.1.", dense),
     "project": ("ff_self.3.", dense),
 }
-# Where a level has its residual pair of convolutions and the other one.
+# A level's two pairs of convolutions: the residual one first.
 PLACES = {"down": ("maxpool_conv.1", "maxpool_conv.2"), "up": ("conv.0", "conv.1")}
 
 
-def read(path: Path, config: ConfigDict) -> Imported:
-    """The model in a file. Raises ValueError if it is damaged or of another network."""
+def read(path: Path, config: ConfigDict) -> ImportedModel:
+    """Reads a model. Raises ValueError if the file is damaged or of another network."""
     state = read_state_dict(path, "model", "state_dict")
     settings = {"model.name": "attention_unet", "model.num_classes": 0}
     for field, name, axis in (
@@ -40,20 +49,20 @@ def read(path: Path, config: ConfigDict) -> Imported:
         if name in state and state[name].ndim > axis:
             settings[field] = state[name].shape[axis]
         elif field != "model.num_classes":
-            raise ValueError(f"{path} has no {name}; a model of MyDiffusionModel was expected")
-    like = shapes_of(with_settings(config, settings), path)
-    return Imported(fill(like, state, source, path), settings=settings)
+            raise ValueError(f"{path} has no {name}; a model of MyDiffusionModel is expected")
+    experiment = build_experiment(config, settings, path)
+    like = param_shapes(experiment.model, experiment.config.data.resolution)
+    return ImportedModel(experiment, fill(like, state, source_of, path), settings)
 
 
-def source(path: tuple[str, ...]) -> Source:
-    """Where a parameter comes from."""
+def source_of(path: tuple[str, ...]) -> Source:
+    """Returns the source of a parameter."""
     module, *layers, array = path
     if module == "label_embedding":
         return Source("label_emb.weight")
-    theirs = ARRAYS[array]
 
-    def of(name: str, layout) -> Source:
-        return Source(f"{name}{theirs}", plain if array == "bias" else layout)
+    def of(name: str, layout: Layout) -> Source:
+        return Source(f"{name}{ARRAYS[array]}", plain if array == "bias" else layout)
 
     def double(name: str, layer: str) -> Source:
         place, layout = DOUBLE[layer]

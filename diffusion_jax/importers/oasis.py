@@ -1,8 +1,7 @@
-"""Reads the models of the OASIS system (s4583222_Solution in shakes76/PatternFlow): Model_2.pt.
+"""Importer of the OASIS system (s4583222_Solution in shakes76/PatternFlow): Model_2.pt.
 
-Its batch norms are imported as they are once trained, when they scale and shift each channel by
-fixed numbers: `PlainUNet(norm="affine")`. (The program itself leaves them in training mode when it
-samples, so that they normalize by the image that is being drawn.)
+Batch norms become fixed scales and shifts of each channel, `PlainUNet(norm="affine")`. The program
+itself leaves them in training mode when it samples, where they normalize by the current image.
 """
 
 from pathlib import Path
@@ -10,8 +9,9 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
-from diffusion_jax.importers.imported import Imported, shapes_of, with_settings
-from diffusion_jax.importers.tensors import (
+from diffusion_jax.importers.imported_model import ImportedModel, build_experiment
+from diffusion_jax.importers.state_dicts import (
+    Layout,
     Source,
     conv,
     dense,
@@ -20,12 +20,13 @@ from diffusion_jax.importers.tensors import (
     read_state_dict,
     transposed_conv,
 )
+from diffusion_jax.training.state import param_shapes
 
 DOWN = ("first", "second", "third", "fourth")
-UP = ("eigth", "seventh", "sixth", "fifth")  # from the highest resolution down
-EPSILON = 1e-5  # of PyTorch's BatchNorm2d
+UP = ("eigth", "seventh", "sixth", "fifth")  # the highest resolution first
+EPSILON = 1e-5  # default of PyTorch's BatchNorm2d
 
-# From our names of a level's layers to theirs.
+# Layers of a level -> the program's layers.
 LAYERS = {
     "conv_0": ("conv_1", conv),
     "conv_1": ("conv_2", conv),
@@ -36,8 +37,8 @@ LAYERS = {
 ARRAYS = {"kernel": "weight", "scale": "weight", "bias": "bias"}
 
 
-def read(path: Path, config: ConfigDict) -> Imported:
-    """The model in a file. Raises ValueError if it is damaged or of another network."""
+def read(path: Path, config: ConfigDict) -> ImportedModel:
+    """Reads a model. Raises ValueError if the file is damaged or of another network."""
     state = read_state_dict(path, "model", "state_dict")
     settings = {"model.name": "plain_unet", "model.norm": "affine", "model.levels": len(DOWN)}
     for field, name, axis in (
@@ -46,20 +47,20 @@ def read(path: Path, config: ConfigDict) -> Imported:
         ("model.time_dim", "time_embedding.linear.weight", 0),
     ):
         if name not in state or state[name].ndim <= axis:
-            raise ValueError(f"{path} has no {name}; a model of the OASIS system was expected")
+            raise ValueError(f"{path} has no {name}; a model of the OASIS system is expected")
         settings[field] = state[name].shape[axis]
-    like = shapes_of(with_settings(config, settings), path)
+    experiment = build_experiment(config, settings, path)
+    like = param_shapes(experiment.model, experiment.config.data.resolution)
     state = _with_fixed_norms(state, path)
-    return Imported(fill(like, state, source, path), settings=settings)
+    return ImportedModel(experiment, fill(like, state, source_of, path), settings)
 
 
-def source(path: tuple[str, ...]) -> Source:
-    """Where a parameter comes from."""
+def source_of(path: tuple[str, ...]) -> Source:
+    """Returns the source of a parameter."""
     module, *_, array = path
-    theirs = ARRAYS[array]
 
-    def of(name: str, layout) -> Source:
-        return Source(f"{name}.{theirs}", plain if array == "bias" else layout)
+    def of(name: str, layout: Layout) -> Source:
+        return Source(f"{name}.{ARRAYS[array]}", plain if array == "bias" else layout)
 
     if module == "time":
         return of("time_embedding.linear", dense)
@@ -77,7 +78,7 @@ def source(path: tuple[str, ...]) -> Source:
 
 
 def _with_fixed_norms(state: dict[str, np.ndarray], path: Path) -> dict[str, np.ndarray]:
-    """The same tensors, with batch norms that only scale and shift."""
+    """Returns the tensors with the statistics of batch norms folded into scale and bias."""
     state = dict(state)
     for name in [name for name in state if name.endswith(".running_var")]:
         norm = name.removesuffix(".running_var")

@@ -1,4 +1,4 @@
-"""The programs whose models can be imported with one file and a config."""
+"""Table of the programs whose models are imported from one file with a config."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,21 +7,23 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from diffusion_jax.importers import adm, edm, edm2, mydiffusion, oasis
-from diffusion_jax.importers.imported import Imported
+from diffusion_jax.importers.imported_model import ImportedModel
 
 
 @dataclass(frozen=True)
 class Program:
-    """read: (file, config) -> Imported; the config may lack what the file tells.
+    """Program with a checkpoint format.
 
-    about: the program, for the record of the run.
+    Args:
+        read: (file, config) -> model. Settings of the file replace those of the config.
+        name: for the record of the run.
     """
 
-    read: Callable[[Path, ConfigDict], Imported]
-    about: str
+    read: Callable[[Path, ConfigDict], ImportedModel]
+    name: str
 
 
-# What `scripts.convert --from` can be, besides the original and safetensors. Each has its config in
+# Values of `scripts.convert --from`, in addition to original and safetensors. Each has a config in
 # `CONFIGS` of that script.
 PROGRAMS: dict[str, Program] = {
     "openai": Program(adm.read_openai, "openai/guided-diffusion or openai/improved-diffusion"),

@@ -1,7 +1,7 @@
-"""Reads the weights of Real-ESRGAN, as BasicSR saves them (RealESRGAN_x4plus.pth).
+"""Importer of Real-ESRGAN, as saved by BasicSR (RealESRGAN_x4plus.pth).
 
-Such a file holds {"params_ema": state dict}, or "params" without averaging, or both. Older files of
-ESRGAN, with names such as RRDB_trunk, are not read.
+A file holds {"params_ema": state dict}, or "params" without averaging, or both. Files of ESRGAN,
+with names such as RRDB_trunk, are rejected.
 """
 
 from collections.abc import Mapping
@@ -15,26 +15,28 @@ from diffusion_jax.files import torch_reader
 from diffusion_jax.models.rrdbnet import RRDBNet
 
 AVERAGED, RAW = "params_ema", "params"
-EXPECTED = "a file like RealESRGAN_x4plus.pth was expected"
+EXPECTED = "a file like RealESRGAN_x4plus.pth is expected"
 FIRST_OF_BLOCK = "rdb1.conv1.weight"
 
-# From our names of a layer's arrays to PyTorch's.
+# Flax's names of the arrays of a layer -> PyTorch's.
 ARRAYS = {"kernel": "weight", "bias": "bias"}
 
 
 def read(path: Path) -> tuple[RRDBNet, PyTree]:
-    """(the network, its parameters); its size is that of the tensors in the file.
+    """Reads (network, parameters), averaged ones if the file has them.
 
-    The averaged parameters if there are any. Raises FileNotFoundError if there is no such file,
-    ValueError if it is damaged or not of an RRDBNet that quadruples RGB images.
+    The tensors determine the size of the network. Raises FileNotFoundError if there is no such
+    file, ValueError if it is damaged or not of an RRDBNet that enlarges RGB images four times.
     """
     state = _state_dict(torch_reader.read(path), path)
     network = _network(state, path)
     images = jax.ShapeDtypeStruct((1, 1, 1, 3), np.float32)
     shapes = jax.eval_shape(network.init, jax.random.key(0), images)["params"]
-    places = jax.tree_util.tree_map_with_path(lambda key, _: _in_torch(key), shapes)
-    if unknown := state.keys() - set(jax.tree.leaves(places)):
-        raise ValueError(f"{path} has a {min(unknown)[:100]}, which RRDBNet has not; {EXPECTED}")
+    names = jax.tree_util.tree_map_with_path(lambda key, _: _in_torch(key), shapes)
+    if unknown := state.keys() - set(jax.tree.leaves(names)):
+        raise ValueError(
+            f"{path} has a {min(unknown)[:100]}, which RRDBNet does not have; {EXPECTED}"
+        )
 
     def convert(name: str, like: jax.ShapeDtypeStruct) -> np.ndarray:
         if name not in state:
@@ -51,7 +53,7 @@ def read(path: Path) -> tuple[RRDBNet, PyTree]:
             raise ValueError(f"{path}: {name} contains non-finite values")
         return np.ascontiguousarray(array.transpose(2, 3, 1, 0) if window else array)
 
-    return network, jax.tree.map(convert, places, shapes)
+    return network, jax.tree.map(convert, names, shapes)
 
 
 def _state_dict(saved: object, path: Path) -> Mapping[str, np.ndarray]:
@@ -60,12 +62,12 @@ def _state_dict(saved: object, path: Path) -> Mapping[str, np.ndarray]:
     if not isinstance(state, dict):
         raise ValueError(f"{path} has neither {AVERAGED} nor {RAW}; {EXPECTED}")
     if not all(isinstance(n, str) and isinstance(a, np.ndarray) for n, a in state.items()):
-        raise ValueError(f"{path} has parameters that are no tensors with names; {EXPECTED}")
+        raise ValueError(f"{path} has parameters without a name or tensor; {EXPECTED}")
     return state
 
 
 def _network(state: Mapping[str, np.ndarray], path: Path) -> RRDBNet:
-    """The network of this size; whether all tensors fit is not checked."""
+    """Returns the network whose size fits a few of the tensors."""
 
     def channels(name: str) -> int:
         shape = state[name].shape if name in state else ()
@@ -81,7 +83,7 @@ def _network(state: Mapping[str, np.ndarray], path: Path) -> RRDBNet:
 
 
 def _in_torch(key: tuple) -> str:
-    """PyTorch's name of a parameter: body_3/rdb1/conv2/kernel is body.3.rdb1.conv2.weight."""
+    """Returns PyTorch's name: body.3.rdb1.conv2.weight for body_3/rdb1/conv2/kernel."""
     *modules, array = (part.key for part in key)
     modules[0] = modules[0].replace("body_", "body.")
     return ".".join([*modules, ARRAYS[array]])

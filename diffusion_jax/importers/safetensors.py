@@ -1,8 +1,8 @@
-"""Writes the parameters of a run as a file of safetensors, and reads it again.
+"""Import and export of the parameters of a run as safetensors.
 
-Beside the file are config.json and, in a model with classes, classes.txt, as in a workdir. Tensors
-are named by their place among the parameters, "down_0.0_res.conv_0.kernel", and are in our layout:
-kernels are (height, width, in, out).
+The folder also has config.json and, for a model with classes, classes.txt, as a workdir has.
+Tensors have the names of the parameters, "down_0.0_res.conv_0.kernel", and Flax's layout: kernels
+are (height, width, in, out).
 """
 
 import re
@@ -15,16 +15,17 @@ from jaxtyping import PyTree
 from ml_collections import ConfigDict
 from safetensors import SafetensorError, numpy, safe_open
 
+from diffusion_jax.config.experiment import Experiment
 from diffusion_jax.files import atomic, limits
-from diffusion_jax.importers.imported import shapes_of
-from diffusion_jax.importers.imported_run import check_free
-from diffusion_jax.importers.tensors import Source, fill
+from diffusion_jax.importers.state_dicts import Source, fill
+from diffusion_jax.importers.workdirs import check_free
+from diffusion_jax.training.state import param_shapes
 from diffusion_jax.workdir.classes import save_classes
 from diffusion_jax.workdir.config import save_config
 from diffusion_jax.workdir.layout import CLASSES_FILE, CONFIG_FILE
 
 FILE = "model.safetensors"
-LONGEST_HEADER = 2**24  # bytes, which would be 100,000 tensors
+LONGEST_HEADER = 2**24  # bytes, enough for 100,000 tensors
 
 
 def write(
@@ -32,7 +33,7 @@ def write(
 ) -> list[Path]:
     """Writes model.safetensors, config.json and, with classes, classes.txt; returns their paths.
 
-    Raises ValueError if there is a file of that name, or a folder that is not empty.
+    Raises ValueError if the folder is not empty, or is a file.
     """
     check_free(folder, "out")
     path = folder / FILE
@@ -48,23 +49,23 @@ def write(
     )
 
 
-def read(path: Path, config: ConfigDict) -> tuple[int, PyTree]:
-    """(step, parameters of the config's network) from such a file.
+def read(path: Path, experiment: Experiment) -> tuple[int, PyTree]:
+    """Reads (step, parameters of the experiment's network).
 
     Raises FileNotFoundError if there is no such file, ValueError if it is damaged or does not fit.
     """
     step, tensors = tensors_of(path)
-    like = shapes_of(config, path)
-    return step, fill(like, tensors, lambda ours: Source(_name(ours)), path)
+    like = param_shapes(experiment.model, experiment.config.data.resolution)
+    return step, fill(like, tensors, lambda name: Source(_name(name)), path)
 
 
 def tensors_of(path: Path) -> tuple[int, dict[str, np.ndarray]]:
-    """(step, tensors by name) in a file. Raises FileNotFoundError, or ValueError if it is damaged.
+    """Reads (step, tensors by name). Raises FileNotFoundError, or ValueError if it is damaged.
 
-    Its header is at most LONGEST_HEADER bytes; the tensors cannot be longer than the file.
+    The header has at most LONGEST_HEADER bytes; the tensors are no longer than the file.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: there is no such file")
+        raise FileNotFoundError(f"{path} does not exist; give a file of safetensors")
     with path.open("rb") as file:
         header = int.from_bytes(file.read(8), "little")
     if header > min(LONGEST_HEADER, path.stat().st_size):

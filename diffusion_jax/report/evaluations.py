@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from diffusion_jax.evaluation.sweep_plot import shown
+from diffusion_jax.evaluation.sweep_plot import format_value
 from diffusion_jax.files import json_files
 from diffusion_jax.report.embedded_picture import EmbeddedPicture, embed_file
 
@@ -89,14 +89,14 @@ def as_table(results: Sequence[Evaluation]) -> tuple[list[str], list[list[str]]]
     rows = []
     for result in results:
         found = {**result.metrics, "note": result.note}
-        own = [shown(result.settings.get(name, "")) for name in varying]
-        rows.append(own + [shown(found.get(name, "")) for name in metrics])
+        own = [format_value(result.settings.get(name, "")) for name in varying]
+        rows.append(own + [format_value(found.get(name, "")) for name in metrics])
     return [*varying, *metrics], rows
 
 
 def in_common(results: Sequence[Evaluation]) -> dict[str, str]:
     """Returns the settings that all results share."""
-    values = {name: {shown(r.settings.get(name, "")) for r in results} for name in SETTINGS}
+    values = {name: {format_value(r.settings.get(name, "")) for r in results} for name in SETTINGS}
     return {name: found.pop() for name, found in values.items() if len(found) == 1 and any(found)}
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from diffusion_jax.evaluation.sweep_plot import shown
+from diffusion_jax.evaluation.sweep_plot import format_value
 from diffusion_jax.report import sections
 from diffusion_jax.report.config_fields import MISSING
 from diffusion_jax.report.curve_plot import Curve
@@ -150,7 +150,7 @@ def _thousands(text: str) -> str:
 
 
 def _short(row: Sequence[str]) -> list[str]:
-    """Shortens fractions as `shown` does."""
+    """Shortens fractions as `format_value` does."""
     cells = []
     for cell in row:
         try:
@@ -158,5 +158,5 @@ def _short(row: Sequence[str]) -> list[str]:
         except ValueError:
             cells.append(cell)
             continue
-        cells.append(shown(number) if "." in cell and np.isfinite(number) else cell)
+        cells.append(format_value(number) if "." in cell and np.isfinite(number) else cell)
     return cells

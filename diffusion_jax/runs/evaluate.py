@@ -89,12 +89,12 @@ def trained_on(workdir: Path) -> dict[str, Any]:
 
 
 def choose_labels(
-    asked: str, count: int, config: ConfigDict, seed: int, names: Sequence[str] = ()
+    choice: str, count: int, config: ConfigDict, seed: int, names: Sequence[str] = ()
 ) -> Int[np.ndarray, "count"]:
     """Returns one label for each image; 0 if there are no classes.
 
     Args:
-        asked: "random", uniformly; "all", each class in turn; "data", with the frequencies of the
+        choice: "random", uniformly; "all", each class in turn; "data", with the frequencies of the
             training data; "none", the null class; or a list, see `class_labels.parse_list`, each
             in turn.
         names: of the run's own classes.
@@ -106,7 +106,7 @@ def choose_labels(
     if not classes:
         return np.zeros(count, np.int32)
     generator = np.random.default_rng([seed, 2])
-    match asked:
+    match choice:
         case "random":
             return generator.integers(classes, size=count, dtype=np.int32)
         case "all":
@@ -115,5 +115,5 @@ def choose_labels(
             return generator.choice(open_source(config).labels, count)
         case "none":
             return np.full(count, classes, np.int32)
-    listed = np.array(parse_list(asked, classes, names), np.int32)
+    listed = np.array(parse_list(choice, classes, names), np.int32)
     return listed[np.arange(count) % len(listed)]

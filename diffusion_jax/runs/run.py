@@ -183,7 +183,7 @@ class Run:
             if not Path(file).expanduser().is_file():
                 raise FileNotFoundError(f"The reference {file} does not exist")
         extract = make_extractor(features, batch_size=batch_size)
-        evaluator = Evaluator.of_file(self.workdir / "evaluations", extract, str(reference))
+        evaluator = Evaluator.from_file(self.workdir / "evaluations", extract, str(reference))
         samples = evaluate.samples_of(
             self, experiment, count=count, labels=labels, seed=seed, batch_size=batch_size
         )

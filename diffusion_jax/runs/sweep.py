@@ -1,4 +1,4 @@
-"""Sweeps: runs evaluated at each combination of checkpoints, sampling settings and seeds."""
+"""Sweeps: evaluations of all combinations of checkpoints, sampling settings and seeds."""
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,16 +15,16 @@ from diffusion_jax.sampling import count_evaluations
 from diffusion_jax.workdir.config import load_config
 from diffusion_jax.workdir.parameters import find_steps
 
-# The sampling settings that a table shows, and its columns beside the metrics. evaluations: of the
-# network for an image. options: those of the solver without a column that are not its defaults.
+# Sampling settings in a table, and all columns that are not metrics. evaluations: of the network
+# per image. options: of the solver, if they have no column and are not defaults.
 SAMPLING = ("solver", "spacing", "steps", "stride", "eta", "guidance", "classifier_scale")
-OPTIONS = ("eta",)  # of these, what is the solver's own
+OPTIONS = ("eta",)  # settings that are options of the solver
 SETTINGS = ("workdir", "checkpoint", *SAMPLING, "options", "evaluations", "seed")
 
 
 @dataclass(frozen=True)
 class Point:
-    """One row of a sweep. sampling: changes to the run's config, see `overrides.change`."""
+    """Row of a sweep. sampling: changes to the run's config, see `overrides.change`."""
 
     workdir: Path
     checkpoint: int
@@ -34,11 +34,16 @@ class Point:
 
 @dataclass(frozen=True)
 class Protocol:
-    """What the images of all points have in common.
+    """Settings that the samples of all points share.
 
-    labels: see `evaluate.choose_labels`. truncate: see `images.to_uint8`. ema: averaged parameters,
-    or raw ones. sampling: settings that take precedence over those of the points. options: of the
-    solver or spacing. note: added to the provenance; "{features}" stands for the features in use.
+    Args:
+        count: samples per point.
+        labels: see `evaluate.choose_labels`.
+        truncate: see `images.to_uint8`.
+        ema: averaged parameters, or else raw ones.
+        sampling: settings that take precedence over those of the points.
+        options: of the solver or spacing.
+        note: added to the provenance; "{features}" is replaced by the features in use.
     """
 
     count: int = 50_000
@@ -48,6 +53,10 @@ class Protocol:
     sampling: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
     note: str = ""
+
+    def __post_init__(self) -> None:
+        if self.count < 2:
+            raise ValueError(f"count={self.count} must be at least 2")
 
 
 # As gmongaras/Diffusion_models_from_scratch samples for its FIDs.
@@ -67,12 +76,15 @@ def points(
     sampling: Mapping[str, Sequence[Any]],
     seeds: Sequence[int],
 ) -> list[Point]:
-    """All combinations, seeds varying fastest.
+    """Returns all combinations without duplicates, seeds varying fastest.
 
-    checkpoints: steps; none is the newest. sampling: the values of each setting; none keeps that of
-    the run's config. A value that is given twice counts once. Raises FileNotFoundError or
-    ValueError if a run or a checkpoint is missing, so that a mistake is found before hours are
-    spent on the other points.
+    Args:
+        checkpoints: steps; empty for the newest.
+        sampling: values of each setting; empty for the value in the run's config.
+
+    Raises:
+        FileNotFoundError, ValueError: if a run or a checkpoint is missing. This is checked before
+            hours are spent on the other points.
     """
     if not seeds or not all(0 <= seed < 2**32 for seed in seeds):
         raise ValueError(f"--seed={','.join(map(str, seeds))} must be in [0, 2^32)")
@@ -109,7 +121,7 @@ def evaluate(
             truncate=protocol.truncate,
         )
         if protocol.note:
-            features = evaluator.extract.about["features"]
+            features = evaluator.extractor.about["features"]
             samples.about["protocol"] = protocol.note.format(features=features)
         key = (point.workdir, experiment.config.sampling.to_json())
         if key not in counts:  # the same for all checkpoints and seeds

@@ -45,6 +45,11 @@ def init_params(model: Network, seed: int, resolution: int) -> PyTree:
     return variables["params"]
 
 
+def param_shapes(model: Network, resolution: int) -> PyTree:
+    """Returns shapes and types of the parameters; costs neither memory nor time."""
+    return jax.eval_shape(lambda: init_params(model, 0, resolution))
+
+
 def init_state(
     model: Network,
     optimizer: optax.GradientTransformation,

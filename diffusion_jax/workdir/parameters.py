@@ -12,7 +12,7 @@ from jaxtyping import PyTree
 from diffusion_jax import parallel
 from diffusion_jax.config.experiment import Experiment
 from diffusion_jax.training.checkpoints import Checkpoints
-from diffusion_jax.training.state import init_params
+from diffusion_jax.training.state import param_shapes
 from diffusion_jax.workdir import pretrained
 from diffusion_jax.workdir.layout import CHECKPOINTS, PRETRAINED, resolve_workdir
 
@@ -32,8 +32,7 @@ def load_params(
         FileNotFoundError: if there is no such checkpoint.
         ValueError: if it is of another model.
     """
-    resolution = experiment.config.data.resolution
-    like = jax.eval_shape(lambda: init_params(experiment.model, 0, resolution))
+    like = param_shapes(experiment.model, experiment.config.data.resolution)
     if _is_pretrained(workdir):
         if not ema:
             raise ValueError(

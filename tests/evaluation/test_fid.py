@@ -1,4 +1,4 @@
-"""The script: references, runs and files, stops, sweeps and mistakes."""
+"""scripts.fid: references, runs and files, interruptions, sweeps and mistakes."""
 
 import csv
 import json
@@ -19,7 +19,7 @@ from diffusion_jax.config.experiment import Experiment
 from diffusion_jax.evaluation import feature_shards
 from diffusion_jax.evaluation.evaluator import Evaluator
 from diffusion_jax.evaluation.features import make_extractor
-from diffusion_jax.evaluation.image_sets import ImageSet, of_files
+from diffusion_jax.evaluation.image_sets import ImageSet, from_files
 from diffusion_jax.evaluation.moments import frechet_distance
 from diffusion_jax.evaluation.references import Reference
 from diffusion_jax.files import lock
@@ -73,7 +73,7 @@ def result(folder):
     return json.loads(path.read_text())
 
 
-def test_a_reference_says_what_it_is_of(reference):
+def test_a_reference_records_its_dataset_and_features(reference):
     with np.load(reference) as arrays:
         about = json.loads(str(arrays["about"]))
         images = arrays["arr_0"]
@@ -87,7 +87,7 @@ def test_a_reference_says_what_it_is_of(reference):
     np.testing.assert_array_equal(images, digits)
 
 
-def test_the_reference_of_a_run_is_that_of_its_data(run, reference, tmp_path):
+def test_the_reference_of_a_run_equals_the_reference_of_its_dataset(run, reference, tmp_path):
     done = fid("reference", f"--workdir={run}", "--features=pixels", f"--out={tmp_path / 'a.npz'}")
     assert done.returncode == 0, done.stderr
     with np.load(reference) as one, np.load(tmp_path / "a.npz") as other:
@@ -96,17 +96,17 @@ def test_the_reference_of_a_run_is_that_of_its_data(run, reference, tmp_path):
 
 
 @pytest.mark.parametrize("text", ['{"name": "dig', '{"shape": "8x8"}', "[]", "[" * 100_000])
-def test_a_damaged_file_about_the_data_is_named(tmp_path, text):
+def test_a_damaged_dataset_json_is_named(tmp_path, text):
     (tmp_path / "dataset.json").write_text(text)
     with pytest.raises(ValueError, match=r"dataset\.json .*; delete it to evaluate without"):
         trained_on(tmp_path)
 
 
-def test_a_run_is_evaluated(run, reference, tmp_path):
+def test_evaluate_measures_the_samples_of_a_run(run, reference, tmp_path):
     done = evaluate(run, reference, tmp_path, "--num_samples=40", "--batch_size=16")
     assert done.returncode == 0, done.stderr
     found = result(tmp_path)
-    # The same images, by way of the sampler itself.
+    # The same images from the sampler itself.
     config = load_config(run)
     step, params = load_params(run, Experiment.from_config(config))
     labels = np.random.default_rng([0, 2]).integers(10, size=40, dtype=np.int32)
@@ -124,15 +124,15 @@ def test_a_run_is_evaluated(run, reference, tmp_path):
     assert len(found["reference"]["sha256"]) == 64
     assert found["reference"]["data"]["fingerprint"] == found["training_data"]["fingerprint"]
     assert f"FD  {found['metrics']['FD']:.6g}" in done.stdout
-    # A result that is there is not computed again; shards are gone.
-    assert len(list(tmp_path.glob("features-*"))) == 1  # those of the reference's own images
+    # A saved result is not computed again, and the shards are removed.
+    assert len(list(tmp_path.glob("features-*"))) == 1  # of the reference's images
     again = evaluate(run, reference, tmp_path, "--num_samples=40", "--batch_size=16")
     assert again.returncode == 0
     assert "shard" not in again.stderr
     assert again.stdout == done.stdout
 
 
-def test_a_sweep(run, reference, tmp_path):
+def test_a_sweep_has_a_row_for_each_combination(run, reference, tmp_path):
     more = ("--num_samples=20", "--checkpoint=3,6", "--eta=0,1", "--batch_size=20")
     more += ("--spacing=sections", "--option=sections=2,1")
     done = evaluate(run, reference, tmp_path, *more)
@@ -145,14 +145,14 @@ def test_a_sweep(run, reference, tmp_path):
         ("6", "0.0"),
         ("6", "1.0"),
     ]
-    assert {row["steps"] for row in rows} == {"3"}  # not those of the config, which are unused
+    assert {row["steps"] for row in rows} == {"3"}  # of the spacing, not of the config
     assert {row["options"] for row in rows} == {"sections=2,1"}
     assert len({row["FD"] for row in rows}) == 4
     assert (tmp_path / "FD.png").stat().st_size > 1000
     assert "| checkpoint |" in (tmp_path / "table.md").read_text()
 
 
-def test_a_sweep_over_solvers_goes_on_and_is_drawn_where_asked(run, reference, tmp_path):
+def test_a_larger_sweep_reuses_the_results_of_a_smaller_one(run, reference, tmp_path):
     more = ("--num_samples=20", "--batch_size=20", "--solver=ddim,heun")
     plot = f"--plot={tmp_path / 'fd.png'}"
     done = evaluate(run, reference, tmp_path, *more, "--steps=2")
@@ -173,21 +173,21 @@ def test_a_sweep_over_solvers_goes_on_and_is_drawn_where_asked(run, reference, t
         ("heun", "3", "5"),
     ]
     assert {row["options"] for row in rows} == {""}
-    # The two results that were there are those of the table, and were not made again.
+    # The two existing results are in the table and were not computed again.
     assert len(list(tmp_path.glob("result-*.json"))) == 4
     assert all(path.stat().st_mtime_ns == time for path, time in before.items())
 
 
 class Recorder(Evaluator):
-    """Says what the images would be, and measures nothing."""
+    """Evaluator that returns the provenance of the images without sampling them."""
 
     def __call__(self, images):
         return images.about
 
 
-def test_options_of_the_solver_that_are_not_its_defaults_are_shown(run, monkeypatch, tmp_path):
-    def lazy(*, eta: float = 0.0, order: int = 2, churn: float = 0.5):
-        """Evaluates once, and `order` times more except in the last step."""
+def test_a_sweep_shows_the_options_that_are_not_the_solvers_defaults(run, monkeypatch, tmp_path):
+    def repeating(*, eta: float = 0.0, order: int = 2, churn: float = 0.5):
+        """Solver with one evaluation per step, and `order` more except in the last step."""
 
         def step(denoiser, now, next, coefficients, x, noise):
             denoiser(x, now)
@@ -196,15 +196,22 @@ def test_options_of_the_solver_that_are_not_its_defaults_are_shown(run, monkeypa
 
         return memoryless(step)
 
-    monkeypatch.setitem(SOLVERS, "lazy", lazy)
-    judge = Recorder(tmp_path, make_extractor("pixels"), Reference({}), "none")
+    monkeypatch.setitem(SOLVERS, "repeating", repeating)
+    workdir = tmp_path / "run"
+    shutil.copytree(run, workdir)
+    config = json.loads((run / "config.json").read_text())
+    config["sampling"]["repeating"] = {"eta": 0.0, "order": 2, "churn": 0.5}
+    (workdir / "config.json").write_text(json.dumps(config))
+    evaluator = Recorder(tmp_path, make_extractor("pixels"), Reference({}), "none")
     tables = []
     for options in ({}, {"order": "3"}, {"order": 2, "churn": "0.25"}, {"order": 1, "churn": 1}):
-        points = sweep.points([run], [], {"solver": ["lazy"], "steps": [4], "eta": [0.5]}, [0])
+        points = sweep.points(
+            [workdir], [], {"solver": ["repeating"], "steps": [4], "eta": [0.5]}, [0]
+        )
         protocol = sweep.Protocol(options=options)
-        ((settings, about),) = sweep.evaluate(judge, points, protocol, batch_size=8)
+        ((settings, about),) = sweep.evaluate(evaluator, points, protocol, batch_size=8)
         assert settings.keys() == set(sweep.SETTINGS)
-        assert "evaluations" not in about["sampling"]  # or older results would be made again
+        assert "evaluations" not in about["sampling"]  # it is no input of a result
         tables.append((settings["eta"], settings["options"], settings["evaluations"]))
     assert tables == [
         (0.5, "", 4 + 3 * 2),
@@ -214,7 +221,7 @@ def test_options_of_the_solver_that_are_not_its_defaults_are_shown(run, monkeypa
     ]
 
 
-def test_the_original_protocol_is_one_flag(run, reference, tmp_path):
+def test_protocol_original_sets_labels_quantizer_and_solver(run, reference, tmp_path):
     more = ("--protocol=original", "--num_samples=8", "--batch_size=8")
     done = evaluate(run, reference, tmp_path, *more)
     assert done.returncode == 0, done.stderr
@@ -235,8 +242,8 @@ def pictures(tmp_path_factory):
     return folder
 
 
-def test_images_from_anywhere_with_the_network(pictures, tmp_path):
-    """Random weights; a folder and an npz of the same images are the same."""
+def test_evaluate_measures_a_folder_of_images_with_inception(pictures, tmp_path):
+    """With random weights. A folder and an npz of the same images are equal."""
     statistics = {"mu": np.zeros(2048), "sigma": np.eye(2048)}
     statistics |= {"mu_s": np.zeros(2023), "sigma_s": np.eye(2023)}
     with np.load(pictures.parent / "pictures.npz") as arrays:
@@ -253,50 +260,52 @@ def test_images_from_anywhere_with_the_network(pictures, tmp_path):
     found = result(tmp_path / "out")["metrics"]
     assert found.keys() == {"FD", "sFD", "IS", "IS_std", "precision", "recall"}
     assert found["precision"] == found["recall"] == 1
-    one, other = (of_files(path, None, 3) for path in (pictures, pictures.parent / "pictures.npz"))
+    one, other = (
+        from_files(path, None, 3) for path in (pictures, pictures.parent / "pictures.npz")
+    )
     np.testing.assert_array_equal(one.read(0, 12), other.read(0, 12))
 
 
-def test_two_evaluations_into_one_folder_are_refused(reference, tmp_path):
-    extract = make_extractor("pixels")
-    judge = Evaluator.of_file(tmp_path, extract, str(reference))
+def test_two_evaluations_at_once_into_one_folder_are_rejected(reference, tmp_path):
+    extractor = make_extractor("pixels")
+    evaluator = Evaluator.from_file(tmp_path, extractor, str(reference))
     pixels = np.random.default_rng(0).integers(0, 256, (70, 8, 8, 1), np.uint8)
     images = ImageSet(70, (8, 8, 1), lambda first, count: pixels[first : first + count], {}, {})
     with lock.only_one(tmp_path, "evaluated into"):
         with pytest.raises(ValueError, match="is being evaluated into by process"):
-            judge(images)
+            evaluator(images)
         assert not list(tmp_path.glob("features-*"))
-    found = judge(images)
+    found = evaluator(images)
     with lock.only_one(tmp_path, "evaluated into"):
-        assert judge(images) == found  # which is only read
+        assert evaluator(images) == found  # read, not computed
 
 
-def test_one_process_makes_a_reference(tmp_path, monkeypatch):
+def test_two_processes_cannot_make_one_reference_at_once(tmp_path, monkeypatch):
     def make():
-        made = make_reference(data, extract, str(tmp_path / "r.npz"), count=9, keep_images=0)
+        made = make_reference(data, extractor, str(tmp_path / "r.npz"), count=9, keep_images=0)
         assert made == 9
 
-    def asking_again(*arguments, **options):
+    def making_again(*arguments, **options):
         with pytest.raises(ValueError, match="is being filled by process"):
             make()
         return accumulate(*arguments, **options)
 
-    data, extract = datasets.of_name("digits", split="all", data_dir=""), make_extractor("pixels")
+    data, extractor = datasets.of_name("digits", split="all", data_dir=""), make_extractor("pixels")
     accumulate = feature_shards.accumulate
-    monkeypatch.setattr(feature_shards, "accumulate", asking_again)
+    monkeypatch.setattr(feature_shards, "accumulate", making_again)
     make()
     assert [path.name for path in tmp_path.iterdir()] == ["r.npz"]
 
 
-def test_images_of_several_sizes_are_refused(pictures, tmp_path):
+def test_a_folder_of_images_of_several_sizes_is_rejected(pictures, tmp_path):
     odd = tmp_path / "odd"
     shutil.copytree(pictures, odd)
     Image.new("RGB", (9, 16)).save(odd / "a.png")
     with pytest.raises(ValueError, match=r"several sizes: .*11\.png 16x16, .*a\.png 9x16"):
-        of_files(odd, None, 3).read(0, 13)
+        from_files(odd, None, 3).read(0, 13)
 
 
-def test_mistakes_get_one_line(run, reference, pictures, tmp_path):
+def test_mistakes_are_one_line_of_error(run, reference, pictures, tmp_path):
     out = f"--out={tmp_path / 'out'}"
     pixels = "--features=pixels"
     of_run = ["evaluate", f"--workdir={run}", f"--reference={reference}"]
@@ -335,7 +344,7 @@ def test_mistakes_get_one_line(run, reference, pictures, tmp_path):
         ([*of_run, "--weights=random"], "features: pixels; here it is: InceptionV3"),
         ([*of_run, pixels, "--eta=a"], "--eta=a"),
         ([*of_run, pixels, "--checkpoint=5"], "No checkpoint of step 5"),
-        ([*make, pixels, f"--out={reference}"], "is there already"),
+        ([*make, pixels, f"--out={reference}"], "already exists"),
         ([*make, "--weights=/nowhere", out + ".npz"], "/nowhere"),
         ([*files[:1], "--images=/nowhere", *files[2:]], "neither a folder nor an .npz file"),
     ]

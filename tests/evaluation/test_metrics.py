@@ -1,4 +1,4 @@
-"""Distances between features: exact values where they are known, plain definitions elsewhere."""
+"""Metrics against known values and plain definitions; references; sweep tables."""
 
 import json
 
@@ -11,6 +11,7 @@ from diffusion_jax.evaluation import (
     feature_metrics,
     feature_shards,
     metrics,
+    reference_checks,
     references,
     sweep_table,
 )
@@ -28,7 +29,7 @@ def features():
     return (generator.standard_normal((1000, 20)) @ mix + 100).astype(np.float32)
 
 
-def test_moments_are_those_of_all_vectors_together(features):
+def test_moments_of_parts_add_to_the_moments_of_all_vectors(features):
     values = features.astype(np.float64)
     for cuts in ([], [1], [7, 300, 301], list(range(10, 1000, 10))):
         parts = np.split(np.random.default_rng(1).permutation(features), cuts)
@@ -38,7 +39,7 @@ def test_moments_are_those_of_all_vectors_together(features):
         assert_allclose(moments.covariance, np.cov(values.T), rtol=1e-9, atol=1e-11)
 
 
-def test_moments_say_what_they_cannot_use(features):
+def test_moments_reject_non_finite_features_and_a_covariance_of_one_image(features):
     features[3, 5] = np.nan
     with pytest.raises(ValueError, match=r"image 3 \(of 1000\) are not all finite"):
         Moments.of(features)
@@ -51,7 +52,7 @@ def covariance(seed, size, rank=None):
     return root @ root.T / root.shape[1]
 
 
-def test_frechet_distance_where_it_is_known():
+def test_frechet_distance_has_its_closed_form_for_commuting_covariances():
     mean, other = np.zeros(4), np.array([1.0, 2, 0, 0])
     one, two = np.diag([1.0, 4, 9, 0]), np.diag([4.0, 4, 1, 0])
     # Commuting covariances: the squared distance of the means and of the standard deviations.
@@ -61,8 +62,8 @@ def test_frechet_distance_where_it_is_known():
 
 
 @pytest.mark.parametrize("rank", [None, 30])
-def test_frechet_distance_is_that_of_the_matrix_root(rank):
-    """Also of singular covariances, as of fewer images than features."""
+def test_frechet_distance_equals_its_definition_with_a_matrix_root(rank):
+    """Singular covariances, which fewer images than features have, included."""
     one, two = covariance(0, 40, rank), covariance(1, 40, rank)
     mean = np.linspace(0, 1, 40)
     found = frechet_distance(mean, one, np.zeros(40), two)
@@ -75,8 +76,8 @@ def test_frechet_distance_is_that_of_the_matrix_root(rank):
         assert_allclose(found, (mean**2).sum() + np.trace(one + two - 2 * root), rtol=1e-11)
 
 
-def test_frechet_distance_of_close_singular_covariances():
-    """Compares covariances of fewer images than features with singular values of the images."""
+def test_frechet_distance_is_precise_for_close_singular_covariances():
+    """Compared with the singular values of the images, which are fewer than the features."""
     generator = np.random.default_rng(0)
     one = generator.standard_normal((20, 60))
     two = one + 0.01 * generator.standard_normal((20, 60))
@@ -90,17 +91,17 @@ def test_frechet_distance_of_close_singular_covariances():
         frechet_distance(zeros, -np.eye(60), zeros, np.eye(60))
 
 
-def test_frechet_distance_says_what_does_not_fit():
+def test_frechet_distance_rejects_other_sizes_and_non_finite_statistics():
     with pytest.raises(ValueError, match="2 and 3 features"):
         frechet_distance(np.zeros(2), np.eye(2), np.zeros(3), np.eye(3))
     with pytest.raises(ValueError, match="not all finite"):
         frechet_distance(np.zeros(2), np.full((2, 2), np.inf), np.zeros(2), np.eye(2))
 
 
-def test_inception_score():
-    # Sure of a class each, all classes as often: the number of classes. Sure of nothing: 1.
-    sure = 1000 * np.eye(10)[np.arange(200) % 10]
-    assert feature_metrics.inception_score(sure, splits=4) == pytest.approx((10, 0))
+def test_inception_score_equals_its_definition():
+    # One-hot predictions, uniform over classes: the number of classes. Uniform predictions: 1.
+    one_hot = 1000 * np.eye(10)[np.arange(200) % 10]
+    assert feature_metrics.inception_score(one_hot, splits=4) == pytest.approx((10, 0))
     assert feature_metrics.inception_score(np.zeros((50, 7))) == pytest.approx((1, 0))
     logits = np.random.default_rng(0).standard_normal((60, 5)).astype(np.float32)
     p = np.exp(logits.astype(float)) / np.exp(logits.astype(float)).sum(1, keepdims=True)
@@ -114,7 +115,7 @@ def test_inception_score():
         feature_metrics.inception_score(logits[:3])
 
 
-def test_kernel_distance():
+def test_kernel_distance_equals_its_definition():
     generator = np.random.default_rng(0)
     x, y = generator.standard_normal((30, 4)), generator.standard_normal((30, 4)) + 0.5
 
@@ -134,7 +135,7 @@ def test_kernel_distance():
         feature_metrics.kernel_distance(x, y)
 
 
-def test_precision_and_recall(monkeypatch):
+def test_precision_and_recall_equal_their_definition(monkeypatch):
     monkeypatch.setattr(feature_metrics, "ROWS", 7)
     generator = np.random.default_rng(0)
     images = generator.standard_normal((40, 3)).astype(np.float32)
@@ -158,8 +159,8 @@ def test_precision_and_recall(monkeypatch):
         feature_metrics.precision_recall(images[:3], real)
 
 
-def test_an_image_as_far_as_the_third_neighbor_is_among_the_others():
-    """The third neighbor of 0 is 3, and that of 4 is 1: -3 and 7 are just near enough."""
+def test_an_image_on_the_sphere_of_a_ball_is_inside():
+    """The third neighbor of 0 is 3, and the third neighbor of 4 is 1: -3 and 7 are inside."""
     real = np.arange(5, dtype=np.float32)[:, None]
     images = np.array([[-3], [7], [-4], [8]], np.float32)
     assert feature_metrics.precision_recall(images, real)[0] == 0.5
@@ -175,7 +176,7 @@ def reference_files(folder):
     return mean, spread, images
 
 
-def test_references_of_all_forms(tmp_path):
+def test_references_of_all_file_formats_are_read(tmp_path):
     mean, spread, images = reference_files(tmp_path)
     pair = f"{tmp_path / 'mean.npy'},{tmp_path / 'cov.npy'}"
     for text in (str(tmp_path / "pytorch_fid.npz"), pair):
@@ -191,7 +192,7 @@ def test_references_of_all_forms(tmp_path):
     again = references.load(str(tmp_path / "ours.npz"), "pool")
     assert again.about == {"data": {"name": "x"}}
     assert_array_equal(again.statistics["spatial"][1], spread)
-    with pytest.raises(ValueError, match="is there already"):
+    with pytest.raises(ValueError, match="already exists"):
         again.save(str(tmp_path / "ours.npz"))
     again.save(f"{tmp_path / 'm.npy'},{tmp_path / 'c.npy'}")
     assert_array_equal(np.load(tmp_path / "c.npy"), spread)
@@ -210,14 +211,14 @@ def test_references_of_all_forms(tmp_path):
         ({"mu": np.zeros(1), "sigma": np.eye(1), "about": np.array("[1]")}, "not a JSON object"),
     ],
 )
-def test_bad_references(tmp_path, arrays, message):
+def test_a_damaged_reference_is_rejected_by_name(tmp_path, arrays, message):
     np.savez(tmp_path / "a.npz", **arrays)
     with pytest.raises(ValueError, match=message) as caught:
         references.load(str(tmp_path / "a.npz"), "pool")
     assert "a.npz" in str(caught.value)
 
 
-def test_other_bad_references(tmp_path):
+def test_a_missing_or_unknown_reference_file_is_rejected(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"The reference .*none.npz does not exist"):
         references.load(str(tmp_path / "none.npz"), "pool")
     (tmp_path / "a.npz").write_text("no zip")
@@ -228,23 +229,23 @@ def test_other_bad_references(tmp_path):
         references.load(str(tmp_path / "a.pkl"), "pool")
 
 
-def test_references_of_another_crop_are_refused(tmp_path):
+def test_references_of_another_crop_or_size_are_rejected(tmp_path):
     statistics = {"pool": (np.zeros(2), np.eye(2))}
     of = {"shape": [64, 64, 3], "origin": {"crop": "center-crop"}}
     reference = Reference(statistics, None, {"data": of, "features": "a", "resize": "tensorflow"})
-    references.check_same_data(reference, of, "the images")
-    references.check_same_data(reference, {}, "the images")  # nothing is known
+    reference_checks.check_same_data(reference, of, "the images")
+    reference_checks.check_same_data(reference, {}, "the images")  # nothing is known
     for other in ({"origin": {"crop": "stretch"}}, {"shape": [32, 32, 3]}):
         with pytest.raises(ValueError, match="--allow_mismatch"):
-            references.check_same_data(reference, other, "the images")
+            reference_checks.check_same_data(reference, other, "the images")
     with pytest.raises(ValueError, match="resize: tensorflow; here it is: clean"):
-        references.check_same_features(reference, {"features": "a", "resize": "clean"})
-    # A published file, whose name tells what it does not say itself.
+        reference_checks.check_same_features(reference, {"features": "a", "resize": "clean"})
+    # A published file, recognized by its name.
     path = tmp_path / "VIRTUAL_imagenet64_labeled.npz"
     np.savez(path, mu=np.zeros(2), sigma=np.eye(2))
     known = {"origin": {"crop": "as distributed"}}
     with pytest.raises(ValueError, match="crop of the reference is center-crop-dhariwal"):
-        references.check_same_data(references.load(str(path), "pool"), known, "the images")
+        reference_checks.check_same_data(references.load(str(path), "pool"), known, "the images")
 
 
 def images_of(first, count):
@@ -253,26 +254,26 @@ def images_of(first, count):
     ]
 
 
-def test_a_stopped_evaluation_goes_on(tmp_path, monkeypatch):
+def test_an_interrupted_computation_of_features_resumes(tmp_path, monkeypatch):
     monkeypatch.setattr(feature_shards, "SHARD", 30)
     monkeypatch.setattr(feature_shards, "SAVE_EVERY", 1)
     extract = make_extractor("pixels")
-    asked = []
+    reads = []
 
     def stopping(first, count):
-        if first == 60 and 60 not in asked:
-            asked.append(first)
+        if first == 60 and 60 not in reads:
+            reads.append(first)
             raise KeyboardInterrupt
-        asked.append(first)
+        reads.append(first)
         return images_of(first, count)
 
     for function in (feature_shards.gather, feature_shards.accumulate):
-        asked.clear()
+        reads.clear()
         folder = tmp_path / function.__name__
         with pytest.raises(KeyboardInterrupt):
             function(folder, 100, stopping, extract)
         found = function(folder, 100, stopping, extract)
-        assert asked == [0, 30, 60, 60, 90]
+        assert reads == [0, 30, 60, 60, 90]
         pixels = images_of(0, 100).reshape(100, 16) / 127.5 - 1
         if function is feature_shards.gather:
             assert_allclose(found["features"], pixels, atol=1e-6)
@@ -285,7 +286,7 @@ def test_a_stopped_evaluation_goes_on(tmp_path, monkeypatch):
         feature_shards.gather(tmp_path / "gather", 100, images_of, extract)
 
 
-def test_all_metrics_in_one_pass(features):
+def test_measure_returns_every_metric_that_the_features_allow(features):
     extract = make_extractor("pixels")
     real = features[::-1] + np.float32(0.01)
     mean, spread = real.mean(0, dtype=np.float64), np.cov(real.T.astype(np.float64))
@@ -301,7 +302,7 @@ def test_all_metrics_in_one_pass(features):
     assert alone.keys() == {"FD"}
 
 
-def test_labels_are_drawn_as_asked():
+def test_labels_follow_the_choice():
     config = tiny_config()
     balanced = choose_labels("all", 1000, config, 0)
     assert set(np.bincount(balanced)) == {100}
@@ -318,7 +319,7 @@ def test_labels_are_drawn_as_asked():
     assert set(choose_labels("random", 5, tiny_config(model__num_classes=0), 0)) == {0}
 
 
-def test_a_sweep_becomes_a_table_and_a_plot(tmp_path):
+def test_a_sweep_writes_a_table_and_a_plot(tmp_path):
     settings = ("checkpoint", "eta", "seed")
     rows = [
         {"checkpoint": step, "eta": eta, "seed": seed, "FD": 10 / step + eta + seed / 8}

@@ -1,4 +1,4 @@
-"""The picture of a sweep: what is on its axes, in its legend and in its error bars."""
+"""Plot of a sweep: its axes, legend and error bars."""
 
 import itertools
 from pathlib import Path
@@ -13,7 +13,7 @@ SETTINGS += ("evaluations", "seed")
 
 
 def solver_rows(**lists):
-    """Rows as of a sweep: DDIM, whose FD is 8 / steps + guidance + seed, and Heun of half that."""
+    """Rows of a sweep: DDIM with an FD of 8 / steps + guidance + seed, and Heun with half of it."""
     lists = {"solver": ["ddim"], "steps": [20], "guidance": [0.0], "seed": [0], **lists}
     rows = []
     for values in itertools.product(*lists.values()):
@@ -26,8 +26,8 @@ def solver_rows(**lists):
     return rows
 
 
-def drawn(rows, x=None):
-    """Returns the labels of the axes, and the points and error bars of each line."""
+def plotted(rows, x=None):
+    """Returns the axes of a plot, and the points and error bars of each line."""
     figure = sweep_plot.figure(rows, SETTINGS, "FD", x)
     (axes,) = figure.axes
     bars, labels = axes.get_legend_handles_labels()
@@ -40,10 +40,10 @@ def drawn(rows, x=None):
     return axes, lines
 
 
-def test_a_sweep_over_steps_is_drawn_against_network_evaluations():
-    """A line for each solver; seeds are an error bar from mean - deviation to mean + deviation."""
+def test_the_axis_of_a_sweep_over_steps_is_network_evaluations():
+    """Each solver is a line. Error bars go from mean - deviation to mean + deviation."""
     rows = solver_rows(solver=["ddim", "heun"], steps=[20, 10, 50], seed=[0, 1, 2])
-    axes, lines = drawn(rows)
+    axes, lines = plotted(rows)
     assert axes.get_xlabel() == "network evaluations per image"
     assert axes.get_ylabel() == "FD (mean and standard deviation of 3 seeds)"
     assert lines.keys() == {"solver ddim", "solver heun"}
@@ -58,8 +58,8 @@ def test_a_sweep_over_steps_is_drawn_against_network_evaluations():
     assert axes.get_xscale() == "log"
 
 
-def test_few_evaluations_have_an_even_axis_and_one_seed_no_error_bars():
-    axes, lines = drawn(solver_rows(steps=[10, 20, 50]))
+def test_few_evaluations_have_a_linear_axis_and_one_seed_no_error_bars():
+    axes, lines = plotted(solver_rows(steps=[10, 20, 50]))
     assert axes.get_xscale() == "linear"
     assert axes.get_ylabel() == "FD"
     assert lines == {"FD": ([[10, 20, 50], [0.8, 0.4, 0.16]], [])}
@@ -98,30 +98,32 @@ def test_few_evaluations_have_an_even_axis_and_one_seed_no_error_bars():
         ),
     ],
 )
-def test_the_axis_is_what_varies_and_the_legend_says_what_else_does(lists, x, label, names):
-    axes, lines = drawn(solver_rows(**lists), x)
+def test_the_axis_is_the_first_varying_setting_and_the_legend_has_the_others(
+    lists, x, label, names
+):
+    axes, lines = plotted(solver_rows(**lists), x)
     assert axes.get_xlabel() == label
     assert list(lines) == names
 
 
-def test_runs_with_settings_of_their_own_are_lines_though_these_differ():
-    """The newest checkpoints of two runs are no axis: no two rows differ in nothing else."""
+def test_runs_that_differ_in_several_settings_are_lines():
+    """The checkpoint is no axis, because no two rows differ in it alone."""
     one, other = solver_rows(guidance=[0.0, 1.0]), solver_rows(guidance=[0.0, 1.0], steps=[50])
     rows = one + [{**row, "checkpoint": 3000} for row in other]
-    axes, lines = drawn(rows)
+    axes, lines = plotted(rows)
     assert axes.get_xlabel() == "guidance"
     assert list(lines) == ["checkpoint 2000, steps 20", "checkpoint 3000, steps 50"]
 
 
-def test_solvers_alone_are_shown_side_by_side():
-    axes, lines = drawn(solver_rows(solver=["heun", "ddim"], seed=[0, 2]))
+def test_solvers_are_side_by_side():
+    axes, lines = plotted(solver_rows(solver=["heun", "ddim"], seed=[0, 2]))
     assert axes.get_xlabel() == "solver"
     assert [text.get_text() for text in axes.get_xticklabels()] == ["heun", "ddim"]
     (((places, means), _),) = lines.values()
     assert (places, means) == ([0, 1], [0.7, 1.4])
 
 
-def test_an_axis_or_a_picture_that_there_is_not():
+def test_an_unknown_axis_or_kind_of_picture_is_rejected():
     with pytest.raises(ValueError, match="--x=sampler must be one of checkpoint, evaluations, gui"):
         sweep_plot.check("sampler", None)
     with pytest.raises(ValueError, match=r"--plot=fd.jpg must end in one of \.png, \.pdf, \.svg"):
@@ -129,7 +131,7 @@ def test_an_axis_or_a_picture_that_there_is_not():
     sweep_plot.check("eta", Path("fd.svg"))
 
 
-def test_the_picture_goes_where_it_is_asked_for(tmp_path):
+def test_the_picture_is_written_to_the_given_path(tmp_path):
     picture = tmp_path / "new" / "fd.pdf"
     written = sweep_table.write(
         tmp_path, solver_rows(steps=[5, 9]), SETTINGS, "FD", picture=picture

@@ -73,7 +73,7 @@ def bomb(tmp_path_factory):
     "read",
     [
         npz.read,
-        lambda path: image_sets.of_files(path, None, 3),
+        lambda path: image_sets.from_files(path, None, 3),
         lambda path: references.load(str(path), "pool"),
     ],
 )
@@ -300,7 +300,7 @@ def test_enlargement_of_a_narrow_image_has_a_limit(tmp_path, crop):
 
 def test_evaluated_images_have_a_pixel_limit(tmp_path):
     png(tmp_path / "a.png", 2000, 1100)
-    refused(lambda: image_sets.of_files(tmp_path, None, 3), "2000x1100 pixels; images to be eval")
+    refused(lambda: image_sets.from_files(tmp_path, None, 3), "2000x1100 pixels; images to be eval")
 
 
 def test_links_out_of_a_folder_are_followed_once(tmp_path, capsys):

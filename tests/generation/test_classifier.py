@@ -1,7 +1,6 @@
 """Classifiers of noisy images: training, and guidance by a run."""
 
 import json
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -21,11 +20,11 @@ from diffusion_jax.diffusion import losses
 from diffusion_jax.generation import guidance_models
 from diffusion_jax.generation.prepared_denoiser import DiffusionModel
 from diffusion_jax.generation.sampler import Sampler
-from diffusion_jax.importers.imported import shapes_of, with_settings
+from diffusion_jax.importers.imported_model import with_settings
 from diffusion_jax.models import Network
 from diffusion_jax.training import objectives
 from diffusion_jax.training.logging import read_metrics
-from diffusion_jax.training.state import init_params
+from diffusion_jax.training.state import init_params, param_shapes
 from diffusion_jax.workdir.config import load_config
 
 LABELS = np.array([3, 4, 10, 0, 9, 3, 1, 7], np.int32)  # 10 is the null label
@@ -71,7 +70,7 @@ def test_parameter_counts_equal_the_published_classifiers():
     }
     for (side, blocks, multipliers), count in counts.items():
         fields = {"data.resolution": side, "model.blocks": blocks, "model.multipliers": multipliers}
-        shapes = shapes_of(with_settings(config, fields), Path("model.pt"))
+        shapes = param_shapes(make_model(with_settings(config, fields)), side)
         assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == count
 
 

@@ -16,12 +16,14 @@ from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 from tiny import tiny_transformer_config
 
-from diffusion_jax.config.experiment import make_model
+from diffusion_jax.config.experiment import Experiment
 from diffusion_jax.files import torch_reader, torch_writer
 from diffusion_jax.generation.upscaling import NetworkUpscaler, lanczos, make_upscaler, nearest
-from diffusion_jax.importers import imported_run, real_esrgan
+from diffusion_jax.importers import real_esrgan
+from diffusion_jax.importers.train_states import make_train_state
+from diffusion_jax.importers.workdirs import write_workdir
 from diffusion_jax.models.rrdbnet import PARAMETERS, RRDBNet
-from diffusion_jax.training.state import init_params
+from diffusion_jax.training.state import param_shapes
 
 ROOT = Path(__file__).parents[2]
 
@@ -237,11 +239,12 @@ def workdir(tmp_path_factory):
     """A run with random parameters."""
     path = tmp_path_factory.mktemp("runs") / "tiny"
     config = tiny_transformer_config()
-    model = make_model(config)
-    shapes = jax.eval_shape(lambda: init_params(model, config.seed, config.data.resolution))
+    experiment = Experiment.from_config(config)
+    shapes = param_shapes(experiment.model, config.data.resolution)
     draw = np.random.default_rng(0).normal
     params = jax.tree.map(lambda leaf: draw(scale=0.3, size=leaf.shape).astype("f4"), shapes)
-    imported_run.write_workdir(path, config, imported_run.imported_state(config, params, 0), {}, [])
+    state = make_train_state(experiment, params, 0)
+    write_workdir(path, config, state, {}, [])
     return path
 
 

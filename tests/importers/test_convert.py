@@ -1,4 +1,4 @@
-"""Checkpoints of the PyTorch original become runs, and runs its checkpoints."""
+"""Import and export of checkpoints of the PyTorch original."""
 
 import importlib
 import json
@@ -19,6 +19,7 @@ from original_golden import FOLDER
 from tiny import tiny_transformer_config
 
 from configs import original as original_config
+from diffusion_jax.config.experiment import Experiment
 from diffusion_jax.data import imagenet
 from diffusion_jax.files import torch_reader, torch_writer
 from diffusion_jax.importers import original
@@ -63,7 +64,7 @@ def imported(tmp_path_factory):
     return workdir
 
 
-def test_the_workdir_is_that_of_a_run(imported):
+def test_an_imported_workdir_has_the_config_of_the_checkpoint(imported):
     config = load_config(imported)
     assert config.model.blocks == "res,conv,clsAtn,chnAtn"
     assert config.model.time_embedding == "published"
@@ -74,7 +75,7 @@ def test_the_workdir_is_that_of_a_run(imported):
     assert not imported.with_name("run.importing").exists()
 
 
-def test_there_and_back_again(imported, tmp_path):
+def test_an_imported_and_exported_checkpoint_is_equal_bit_for_bit(imported, tmp_path):
     out = tmp_path / "exported"
     where = ["--to", "original", "--workdir", imported, "--out", out]
     printed = succeed("convert", *where, "--params", "raw")
@@ -98,14 +99,15 @@ def test_there_and_back_again(imported, tmp_path):
     assert "already exists" in again.stderr
 
 
-def test_blanks_between_the_blocks_are_no_part_of_their_names(tmp_path):
-    """`--config.model.blocks="res, conv"` trains; what is exported comes back bit for bit."""
+def test_blanks_between_block_names_are_not_exported(tmp_path):
+    """Files of a run with model.blocks="res, conv" equal the original's bit for bit."""
     checkpoint = original.read_checkpoint(FOLDER / "train_tiny.pkl", FOLDER / "train_tiny.json")
     adam, optimizer = original.read_optimizer(FOLDER / "train_tiny_optim.pkl", checkpoint)
     config = original_config.get_config()
     config.update_from_flattened_dict(checkpoint.settings | optimizer)
     config.model.blocks = "res, conv , clsAtn,  chnAtn"
-    original.write_checkpoint(tmp_path, config, checkpoint.params, epoch=1, step=1, adam=adam)
+    experiment = Experiment.from_config(config)
+    original.write_checkpoint(tmp_path, experiment, checkpoint.params, epoch=1, step=1, adam=adam)
     names = ("model_1e_1s.pkl", "train_tiny.pkl"), ("optim_1e_1s.pkl", "train_tiny_optim.pkl")
     for ours, theirs in names:
         written, read = torch_reader.read(tmp_path / ours), torch_reader.read(FOLDER / theirs)
@@ -114,7 +116,7 @@ def test_blanks_between_the_blocks_are_no_part_of_their_names(tmp_path):
     assert written == json.loads((FOLDER / "train_tiny.json").read_text())
 
 
-def test_averaged_weights_are_exported_without_the_optimizer(imported, tmp_path):
+def test_ema_parameters_are_exported_without_the_optimizer(imported, tmp_path):
     succeed("convert", "--to", "original", "--workdir", imported, "--out", tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         "model_1e_1s.pkl",
@@ -122,8 +124,8 @@ def test_averaged_weights_are_exported_without_the_optimizer(imported, tmp_path)
     ]
 
 
-def test_an_optimizer_that_was_not_imported_is_not_exported(tmp_path, capsys):
-    """AdamW's zeros of no update would be taken for its state."""
+def test_a_fresh_optimizer_is_not_exported(tmp_path, capsys):
+    """The original would take its zeros for the state of AdamW."""
     files = FOLDER / "train_tiny.pkl", FOLDER / "train_tiny.json", None
     settings = {"time_embedding": "published", "resolution": 64, "grad_acc_steps": 1}
     conversions.import_original(*files, tmp_path / "run", **settings)
@@ -146,16 +148,16 @@ def test_an_optimizer_that_was_not_imported_is_not_exported(tmp_path, capsys):
         ("landscape64", " --config.data.name=folder:PATH"),
     ],
 )
-def test_the_command_to_train_on_names_data_of_the_models_classes(config, needed):
+def test_the_training_command_names_data_with_the_classes_of_the_model(config, needed):
     config = importlib.import_module(f"configs.{config}").get_config()
-    text = conversions.data_to_name(config)
+    text = conversions.data_flag(config)
     assert text.startswith(needed)
     assert bool(text) == bool(needed)
     config.data.name, config.model.num_classes = "imagenet64", 47
-    assert "a folder with 47 sub-folders" in conversions.data_to_name(config)
+    assert "a folder with 47 sub-folders" in conversions.data_flag(config)
 
 
-def test_models_of_1000_classes_know_their_names(tmp_path):
+def test_models_of_1000_classes_get_the_class_names_of_imagenet(tmp_path):
     classes = imagenet.class_names()
     config = load_config(make_wide(tmp_path))
     assert config.model.num_classes == 1000
@@ -172,7 +174,7 @@ def make_wide(tmp_path):
     return tmp_path / "run"
 
 
-def test_both_samplers_draw_from_it(imported, tmp_path):
+def test_an_imported_run_is_sampled_with_ddim_and_with_the_originals_solver(imported, tmp_path):
     workdir = tmp_path / "run"
     shutil.copytree(imported, workdir)
     common = ["--workdir", workdir, "--count", 2, "--labels", "3", "--save", "npz"]
@@ -181,13 +183,15 @@ def test_both_samplers_draw_from_it(imported, tmp_path):
     succeed("sample", *common, *as_original, "--out", tmp_path / "original")
     settings = json.loads((tmp_path / "original" / "settings.json").read_text())
     assert (settings["eta"], settings["clip"], settings["guidance"]) == (2, False, 4)
-    drawn = [np.load(tmp_path / kind / "samples.npz")["arr_0"] for kind in ("default", "original")]
-    assert drawn[0].shape == drawn[1].shape == (2, 64, 64, 3)
-    assert (drawn[0] != drawn[1]).any()
+    samples = [
+        np.load(tmp_path / kind / "samples.npz")["arr_0"] for kind in ("default", "original")
+    ]
+    assert samples[0].shape == samples[1].shape == (2, 64, 64, 3)
+    assert (samples[0] != samples[1]).any()
 
 
-def test_training_goes_on(tmp_path):
-    """Without --config, and with a model without classes, which takes any images."""
+def test_an_imported_run_is_trained_and_exported(tmp_path):
+    """Without --config, and with a model without classes."""
     workdir = tmp_path / "run"
     model = FOLDER / "uncond_atn.pkl"
     done = convert(workdir, model, FOLDER / "uncond_atn.json", "--grad_acc_steps", 2)
@@ -204,10 +208,10 @@ def test_training_goes_on(tmp_path):
     printed = succeed("convert", "--to", "original", "--workdir", workdir, "--out", out)
     # One update of two micro-batches, which is what the original counts.
     assert "model_3s.pkl" in printed
-    assert "stood before 17 May 2024" in printed
+    assert "before 17 May 2024" in printed
 
 
-def test_the_config_of_the_workdir_takes_the_place_of_a_missing_one(imported):
+def test_the_config_of_the_workdir_replaces_a_missing_flag(imported):
     added = f"--config=of_workdir:{imported}"
     for given in (["--workdir", str(imported)], [f"-workdir={imported}"]):
         argv = ["train", *given, "--config.steps=3"]
@@ -221,9 +225,9 @@ def test_the_config_of_the_workdir_takes_the_place_of_a_missing_one(imported):
 
 
 @pytest.mark.parametrize(
-    ("time_embedding", "code"), [("head", "stands since"), ("sin", "stood before")]
+    ("time_embedding", "code"), [("head", "since 17 May"), ("sin", "before 17 May")]
 )
-def test_the_time_embedding_is_kept(tmp_path, time_embedding, code):
+def test_the_time_embedding_is_stored_in_the_config(tmp_path, time_embedding, code):
     workdir, out = tmp_path / "run", tmp_path / "out"
     model, params = FOLDER / "odd.pkl", FOLDER / "odd.json"
     done = convert(workdir, model, params, "--time_embedding", time_embedding)
@@ -233,7 +237,7 @@ def test_the_time_embedding_is_kept(tmp_path, time_embedding, code):
     assert code in printed
 
 
-def test_old_files_are_understood(tmp_path):
+def test_files_of_early_versions_of_the_original_are_read(tmp_path):
     values = json.loads((FOLDER / "train_tiny.json").read_text())
     for key in ("blk_types", "atn_resolution", "epoch", "step"):
         del values[key]
@@ -276,14 +280,14 @@ def other_json(tmp_path, **changes):
         ({"num_blocks": 10**9}, "num_blocks=1000000000"),
     ],
 )
-def test_a_json_of_another_model_is_refused(tmp_path, changes, message):
+def test_a_json_of_another_model_is_rejected(tmp_path, changes, message):
     with pytest.raises(ValueError, match=r"other\.json") as caught:
         original.read_checkpoint(FOLDER / "train_tiny.pkl", other_json(tmp_path, **changes))
     assert message in str(caught.value)
 
 
 @pytest.mark.parametrize("change", ["missing", "extra", "shape", "nan"])
-def test_weights_that_do_not_fit_are_refused(tmp_path, change):
+def test_weights_that_do_not_fit_are_rejected(tmp_path, change):
     state = torch_reader.read(FOLDER / "train_tiny.pkl")
     name = "unet.upBlocks.1.block.0.res_conv.weight"
     if change == "missing":
@@ -301,7 +305,7 @@ def test_weights_that_do_not_fit_are_refused(tmp_path, change):
 
 
 def damaged(tmp_path, kind):
-    """(model, json, more) of a call of scripts.convert that must fail."""
+    """Returns (model, json, more) of a call of scripts.convert that must fail."""
     model, params = FOLDER / "train_tiny.pkl", FOLDER / "train_tiny.json"
     bad = tmp_path / "bad.pkl"
     match kind:
@@ -338,7 +342,7 @@ def damaged(tmp_path, kind):
         ("resolution", "data.resolution=50 is not divisible"),
     ],
 )
-def test_a_bad_file_gives_one_line_and_writes_nothing(tmp_path, kind, message):
+def test_a_bad_file_is_one_line_of_error_and_writes_nothing(tmp_path, kind, message):
     model, params, more = damaged(tmp_path, kind)
     before = sorted(tmp_path.iterdir())
     done = convert(tmp_path / "run", model, params, *more)
@@ -356,7 +360,7 @@ def test_a_workdir_is_not_overwritten(imported):
     assert (imported / "config.json").read_bytes() == before
 
 
-def test_a_run_that_computes_otherwise_is_not_exported(imported, tmp_path):
+def test_a_run_that_the_original_computes_differently_is_not_exported(imported, tmp_path):
     config = load_config(imported)
     changed = config.copy_and_resolve_references()
     changed.original_quirks = False
@@ -370,7 +374,7 @@ def test_a_run_that_computes_otherwise_is_not_exported(imported, tmp_path):
         original.check_exportable(tiny_transformer_config())
 
 
-def test_saved_statistics_become_an_npz(tmp_path):
+def test_fid_statistics_are_converted_to_an_npz(tmp_path):
     features = np.random.default_rng(0).normal(size=(50, 8))
     mean, covariance = features.mean(0).astype(np.float16), np.cov(features, rowvar=False)
     np.save(tmp_path / "mean.npy", mean)

@@ -1,4 +1,4 @@
-"""Runs become files of safetensors and back."""
+"""Export of runs to safetensors, and import of them."""
 
 import json
 import struct
@@ -11,8 +11,10 @@ from numpy.testing import assert_array_equal
 from safetensors import safe_open
 from tiny import tiny_transformer_config
 
-from diffusion_jax.config.experiment import Experiment, make_model
-from diffusion_jax.importers import imported_run, safetensors
+from diffusion_jax.config.experiment import Experiment
+from diffusion_jax.importers import safetensors
+from diffusion_jax.importers.train_states import make_train_state
+from diffusion_jax.importers.workdirs import write_workdir
 from diffusion_jax.training.state import init_params
 from diffusion_jax.workdir.classes import load_classes
 from diffusion_jax.workdir.config import load_config, save_config
@@ -21,19 +23,20 @@ from diffusion_jax.workdir.parameters import load_params
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A run with classes, whose parameters and averages differ."""
+    """A run with classes, whose raw and EMA parameters differ."""
     workdir = tmp_path_factory.mktemp("safetensors") / "run"
     config = tiny_transformer_config()
-    model = make_model(config)
+    experiment = Experiment.from_config(config)
+    model = experiment.model
     params = jax.device_get(jax.jit(lambda: init_params(model, 0, config.data.resolution))())
     averaged = jax.tree.map(lambda x: x + 1, params)
-    state = imported_run.imported_state(config, params, 5, averaged=averaged)
+    state = make_train_state(experiment, params, 5, ema_params=averaged)
     names = [f"class {i}" for i in range(config.model.num_classes)]
-    imported_run.write_workdir(workdir, config, state, {}, names)
+    write_workdir(workdir, config, state, {}, names)
     return workdir
 
 
-def test_there_and_back_again(run, tmp_path):
+def test_an_exported_run_is_imported_with_equal_parameters_config_and_classes(run, tmp_path):
     cases = [
         ["--to=safetensors", f"--workdir={run}", f"--out={tmp_path / kind}", f"--params={kind}"]
         for kind in ("ema", "raw")
@@ -54,13 +57,13 @@ def test_there_and_back_again(run, tmp_path):
     assert load_classes(back) == load_classes(run) != []
     kept = json.loads((back / "config.json").read_text())
     assert kept == json.loads((run / "config.json").read_text())
-    # Names are the places among the parameters.
+    # Tensors have the names of the parameters.
     with safe_open(tmp_path / "raw" / safetensors.FILE, framework="numpy") as file:
         assert_array_equal(file.get_tensor("block_0.qkv.kernel"), raw["block_0"]["qkv"]["kernel"])
         assert file.metadata() == {"program": "diffusion_jax", "step": "5"}
 
 
-def test_mistakes_are_one_line_and_write_nothing(run, tmp_path):
+def test_mistakes_are_one_line_of_error_and_write_nothing(run, tmp_path):
     config = load_config(run)
     _, params = load_params(run, Experiment.from_config(config))
     params = jax.device_get(params)
@@ -112,10 +115,10 @@ def test_mistakes_are_one_line_and_write_nothing(run, tmp_path):
     assert (good / safetensors.FILE).read_bytes() == whole
 
 
-def test_values_that_are_not_finite_are_refused(run, tmp_path):
+def test_non_finite_values_are_rejected(run, tmp_path):
     config = load_config(run)
     _, params = load_params(run, Experiment.from_config(config))
     broken = jax.tree.map(lambda x: np.full_like(x, np.nan), jax.device_get(params))
     safetensors.write(tmp_path / "out", config, broken, step=3, class_names=[])
     with pytest.raises(ValueError, match="non-finite"):
-        safetensors.read(tmp_path / "out" / safetensors.FILE, config)
+        safetensors.read(tmp_path / "out" / safetensors.FILE, Experiment.from_config(config))

@@ -2,7 +2,6 @@
 
 import json
 import sys
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -25,10 +24,11 @@ from configs import (
 )
 from diffusion_jax.config.experiment import Experiment, make_model
 from diffusion_jax.files import torch_writer
-from diffusion_jax.importers.imported import shapes_of, with_settings
+from diffusion_jax.importers.imported_model import with_settings
 from diffusion_jax.importers.programs import PROGRAMS
 from diffusion_jax.models import ADM
 from diffusion_jax.models.layers.adm_blocks import split_heads
+from diffusion_jax.training.state import param_shapes
 from diffusion_jax.workdir.classes import load_classes
 
 sys.path.append("tests/golden")
@@ -50,12 +50,16 @@ NETWORKS = {
 
 
 def config_of(fields, module=adm64):
-    config = with_settings(module.get_config(), {"data.resolution": 16, "model.dropout": 0.0})
+    settings = {"data.resolution": 16, "model.dropout": 0.0}
+    if not fields.get("learn_variance", True):
+        settings["loss.kind"] = "simple"
+    config = with_settings(module.get_config(), settings)
     return with_settings(config, {f"model.{name}": value for name, value in fields.items()})
 
 
 def parameters(config):
-    return sum(leaf.size for leaf in jax.tree.leaves(shapes_of(config, Path("model.pt"))))
+    shapes = param_shapes(make_model(config), config.data.resolution)
+    return sum(leaf.size for leaf in jax.tree.leaves(shapes))
 
 
 def test_parameters_of_the_published_networks():

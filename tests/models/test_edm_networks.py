@@ -20,7 +20,7 @@ from diffusion_jax.diffusion.parameterizations import (
     to_prediction,
 )
 from diffusion_jax.files import torch_writer
-from diffusion_jax.importers.imported import with_settings
+from diffusion_jax.importers.imported_model import with_settings
 from diffusion_jax.importers.programs import PROGRAMS
 from diffusion_jax.models import EDM2, SongUNet
 from diffusion_jax.models.layers import magnitude_preserving

@@ -89,7 +89,7 @@ def test_unknown_features_and_ways():
     with pytest.raises(ValueError, match="known: inception, random, pixels, MODULE:FUNCTION"):
         make_extractor("dino")
     with pytest.raises(ValueError, match="known: tensorflow, pytorch-fid, clean"):
-        make_extractor("random", way="bicubic")
+        make_extractor("random", resize="bicubic")
     with pytest.raises(ValueError, match="No module named 'nowhere'"):
         make_extractor("nowhere:f")
     with pytest.raises(ValueError, match="has no attribute 'f'"):
@@ -161,7 +161,7 @@ def test_weights_from_a_file(tmp_path, monkeypatch, params):
 
 
 def test_missing_weights_are_refused():
-    with pytest.raises(FileNotFoundError, match="--weights takes published, random, or the path"):
+    with pytest.raises(FileNotFoundError, match="give published, random, or the path"):
         inception_weights.load("/nowhere.pth")
     state = inception_weights.random_state_dict()
     del state["Mixed_6d.branch1x1.conv.weight"]

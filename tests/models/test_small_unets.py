@@ -10,9 +10,9 @@ from PIL import Image
 from tiny import train
 
 from configs import cifar10_64, landscape64, oasis64, oasis128
-from diffusion_jax.config.experiment import Experiment, make_model
+from diffusion_jax.config.experiment import Experiment
 from diffusion_jax.files import torch_reader, torch_writer
-from diffusion_jax.importers.imported import with_settings
+from diffusion_jax.importers.imported_model import with_settings
 from diffusion_jax.importers.programs import PROGRAMS
 from diffusion_jax.models import AttentionUNet, PlainUNet
 from diffusion_jax.models.attention_unet import interpolation
@@ -47,7 +47,7 @@ def test_an_imported_network_equals_pytorch(golden, program):
     folder = golden / FOLDERS[program]
     config = CONFIGS[program].get_config()
     imported = PROGRAMS[program].read(folder / "tiny.pt", config)
-    model = make_model(with_settings(config, imported.settings))
+    model = imported.experiment.model
     with np.load(folder / "tiny.npz") as data:
         x, t, y = (jnp.asarray(data[name], jnp.float32) for name in ("x", "t", "y"))
         run = jax.jit(

@@ -13,8 +13,8 @@ from configs import original as original_config
 from diffusion_jax.config.experiment import Experiment
 from diffusion_jax.diffusion import losses, parameterizations, process, schedules
 from diffusion_jax.importers import original
-from diffusion_jax.importers.imported_run import imported_state
 from diffusion_jax.importers.original import names
+from diffusion_jax.importers.train_states import make_train_state
 from diffusion_jax.training.ema import constant
 from diffusion_jax.training.state import apply_gradients
 
@@ -70,7 +70,7 @@ def test_losses_match_the_original(step):
 
 def test_one_step_matches_the_saved_moments_of_the_original(imported, step):
     config = original_config.get_config()
-    state = imported_state(config, imported.params, 1)
+    state = make_train_state(Experiment.from_config(config), imported.params, 1)
     new = jax.jit(
         partial(
             apply_gradients,
@@ -103,7 +103,7 @@ def test_imported_moments_continue_adamw(imported, step):
     theirs, settings = adam_state(imported)
     config = original_config.get_config()
     config.update_from_flattened_dict(settings)
-    state = imported_state(config, imported.params, 2, theirs)
+    state = make_train_state(Experiment.from_config(config), imported.params, 2, theirs)
     optimizer = Experiment.from_config(config).training.optimizer
     new = jax.jit(partial(apply_gradients, optimizer=optimizer, average=AVERAGE))(state, step[2])
 

@@ -133,12 +133,12 @@ def test_the_average_script_and_its_errors(runs):
         ([given[0], "--sigma_rel=0.5", f"--out={runs / 'x'}"], "0.5"),
         (
             [given[0], "--sigma_rel=0.01", f"--out={runs / 'x'}"],
-            "cannot be combined to the width 0.01: the nearest combination is",
+            "cannot be combined to sigma_rel=0.01: the nearest combination is",
         ),
         ([*given, f"--out={runs / 'x'}", "--checkpoint=5"], "No checkpoint of step 5"),
         (
             [f"--workdir={runs / 'constant'}", "--sigma_rel=0.1", f"--out={runs / 'x'}"],
-            "are not of a power function since its first step",
+            "have no power function profile since the first step",
         ),
         (given, "--out is missing"),
     ]

@@ -1,6 +1,6 @@
-"""Reads and writes checkpoints of gmongaras/Diffusion_models_from_scratch, "the original".
+"""Importer and exporter of gmongaras/Diffusion_models_from_scratch, "the original".
 
-Such a checkpoint consists of a state dict (.pkl), hyper-parameters (.json) and, optionally, the
+A checkpoint consists of a state dict (.pkl), hyper-parameters (.json) and, optionally, the
 optimizer state (.pkl).
 """
 

@@ -1,4 +1,4 @@
-"""Exports runs as files that the original loads."""
+"""Export of runs to files that the original loads."""
 
 import json
 from pathlib import Path
@@ -7,17 +7,17 @@ from typing import Any
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
-from diffusion_jax.config.experiment import make_model
+from diffusion_jax.config.experiment import Experiment
 from diffusion_jax.files import atomic, torch_writer
-from diffusion_jax.importers.imported_run import AdamState
 from diffusion_jax.importers.original import hyperparameters
 from diffusion_jax.importers.original.names import entries, to_state_dict
 from diffusion_jax.importers.original.optimizer import to_optimizer_state
+from diffusion_jax.importers.train_states import AdamState
 from diffusion_jax.models.unet import UNet
 
 
 def check_exportable(config: ConfigDict) -> None:
-    """Raises ValueError for a run whose model the original would compute differently."""
+    """Raises ValueError for a model that the original computes differently, or lacks."""
     model = config.model
     if model.name != "unet":
         raise ValueError(
@@ -30,28 +30,31 @@ def check_exportable(config: ConfigDict) -> None:
             "weights; only runs with original_quirks=True can be exported to it"
         )
     if model.time_embedding == "standard":
-        raise ValueError("The original has no time_embedding=standard; the run cannot be exported")
+        raise ValueError(
+            "model.time_embedding=standard: the original has no such embedding, so the run cannot "
+            "be exported to it. --to safetensors takes any"
+        )
 
 
 def write_checkpoint(
     folder: Path,
-    config: ConfigDict,
+    experiment: Experiment,
     params: PyTree,
     *,
     epoch: int,
     step: int,
     adam: AdamState | None = None,
 ) -> list[Path]:
-    """Writes model…pkl, model_params…json and, with `adam`, optim…pkl, as the original names them.
+    """Writes model…pkl, model_params…json and, with `adam`, optim…pkl; returns their paths.
 
-    Returns their paths. Raises ValueError for a model that the original would compute differently,
-    and FileExistsError if a file already exists.
+    Raises ValueError for a model that the original computes differently, and FileExistsError if a
+    file already exists.
     """
+    config = experiment.config
     check_exportable(config)
-    model = make_model(config)
-    assert isinstance(model, UNet)  # by check_exportable
+    assert isinstance(experiment.model, UNet)  # by check_exportable
     suffix = (f"_{epoch}e" if epoch else "") + (f"_{step}s" if step else "")
-    layout = entries(model, params)
+    layout = entries(experiment.model, params)
     content: dict[Path, Any] = {
         folder / f"model{suffix}.pkl": to_state_dict(params, layout),
         folder / f"model_params{suffix}.json": hyperparameters.to_json(config, epoch, step),

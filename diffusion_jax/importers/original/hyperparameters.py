@@ -1,4 +1,4 @@
-"""Converts between the original's .json of hyper-parameters and config fields."""
+"""Conversion between the original's .json of hyper-parameters and config fields."""
 
 import re
 from collections.abc import Mapping
@@ -8,49 +8,53 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from diffusion_jax.files import json_files
-from diffusion_jax.importers.original.names import TELLTALES, StateDict
+from diffusion_jax.importers.original.names import IDENTIFYING, StateDict
 from diffusion_jax.models.layers.block_chain import parse_blocks
 
 MOST_BLOCKS = 32  # per level
 
 
 def read(json_path: Path, model_path: Path, state: StateDict) -> dict[str, Any]:
-    """The values of the .json; those that old files lack are inferred from the tensors.
+    """Reads the .json, and infers values that early versions of the original did not write.
 
-    Files from before March 2023 have num_res_blocks instead of blk_types, and neither epoch nor
-    step, which are taken from the model's file name. A missing atn_resolution is 16. Raises
-    ValueError if the file is not such a JSON object.
+    Files from before March 2023 have num_res_blocks instead of blk_types, which are inferred from
+    the tensors. They have neither epoch nor step, which are read from the model's file name. A
+    missing atn_resolution is 16. Raises ValueError if the file is not such a JSON object.
     """
     values = json_files.read_object(json_path, remedy="give the model's file of hyper-parameters")
     if "blk_types" not in values:
         if "num_res_blocks" not in values:
-            raise ValueError(f"{json_path} has neither blk_types nor (old files) num_res_blocks")
+            raise ValueError(
+                f"{json_path} has neither blk_types nor num_res_blocks; give model_params...json"
+            )
         values["blk_types"] = _blocks_of(state)
         values.setdefault("num_blocks", _levels_of(state))
     values.setdefault("atn_resolution", 16)
     for key, letter in (("epoch", "e"), ("step", "s")):
-        values.setdefault(key, _in_name(model_path, letter) or 0)
+        values.setdefault(key, _number_in_name(model_path, letter) or 0)
     return values
 
 
 def contradictions(values: Mapping[str, Any], model_path: Path) -> list[str]:
-    """Disagreements between the model's file name and the .json, such as "step 2 and 999"."""
-    said = {key: _in_name(model_path, letter) for key, letter in (("epoch", "e"), ("step", "s"))}
+    """Returns disagreements of the model's file name and the .json, such as "step 2 and 999"."""
+    in_name = {
+        key: _number_in_name(model_path, letter) for key, letter in (("epoch", "e"), ("step", "s"))
+    }
     return [
         f"{key} {number} and {values[key]}"
-        for key, number in said.items()
+        for key, number in in_name.items()
         if number is not None and number != values[key]
     ]
 
 
-def _in_name(path: Path, letter: str) -> int | None:
-    """The number before e or s in a name such as model_438e_550000s.pkl."""
+def _number_in_name(path: Path, letter: str) -> int | None:
+    """Returns the number before e or s in a name such as model_438e_550000s.pkl."""
     found = re.search(rf"_(\d{{1,9}}){letter}(?=[_.])", path.name)
     return int(found[1]) if found else None
 
 
 def settings(values: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """Config values by dotted name. Raises ValueError for invalid values in the .json."""
+    """Returns config fields by dotted name. Raises ValueError for invalid values."""
 
     def number(key: str, lowest: int, highest: int) -> int:
         if key not in values:
@@ -58,13 +62,13 @@ def settings(values: Mapping[str, Any], path: Path) -> dict[str, Any]:
         value = values[key]
         if type(value) is not int or not lowest <= value <= highest:
             raise ValueError(
-                f"{path}: {key}={_short(value)} is not an integer in {lowest}..{highest}"
+                f"{path}: {key}={_short(value)} must be an integer in {lowest}..{highest}"
             )
         return value
 
     blocks, schedule = _checked_blocks(values["blk_types"], path), values.get("beta_sched")
     if schedule not in ("cosine", "linear"):
-        raise ValueError(f"{path}: beta_sched={_short(schedule)} is neither 'cosine' nor 'linear'")
+        raise ValueError(f"{path}: beta_sched={_short(schedule)} must be 'cosine' or 'linear'")
     for key in ("epoch", "step"):
         if values[key] is not None:
             number(key, 0, 2**31 - 1)
@@ -86,7 +90,7 @@ def settings(values: Mapping[str, Any], path: Path) -> dict[str, Any]:
 
 
 def summary(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The config values that `told_by` can infer, under the original's names."""
+    """Returns the values that `inferred_summary` infers, by the original's names."""
     width, growth = settings["model.width"], settings["model.growth"]
     classes = settings["model.num_classes"]
     return {
@@ -101,8 +105,8 @@ def summary(settings: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def told_by(state: StateDict) -> dict[str, Any]:
-    """The same values as `summary`, inferred from the shapes of a few tensors."""
+def inferred_summary(state: StateDict) -> dict[str, Any]:
+    """Infers the values of `summary` from the shapes of a few tensors."""
 
     def side(name: str, axis: int) -> int | None:
         tensor = state.get(name)
@@ -121,7 +125,7 @@ def told_by(state: StateDict) -> dict[str, Any]:
 
 
 def to_json(config: ConfigDict, epoch: int, step: int) -> dict[str, Any]:
-    """The hyper-parameters that the original saves with a model of this config."""
+    """Returns the hyper-parameters that the original saves with a model of this config."""
     model = config.model
     return {
         "inCh": model.channels,
@@ -141,7 +145,7 @@ def to_json(config: ConfigDict, epoch: int, step: int) -> dict[str, Any]:
 
 
 def _checked_blocks(names: Any, path: Path) -> str:
-    """The list blk_types as the config's string. Raises ValueError for an invalid list."""
+    """Returns blk_types as the config's string. Raises ValueError for an invalid list."""
     is_list = isinstance(names, list) and 1 <= len(names) <= MOST_BLOCKS
     if not is_list or not all(isinstance(name, str) and len(name) < 100 for name in names):
         raise ValueError(
@@ -162,14 +166,15 @@ def _short(value: Any) -> str:
 
 
 def _blocks_of(state: StateDict) -> list[str]:
-    """The block types of a level, inferred from its tensors."""
+    """Infers the block types of a level from its tensors."""
     found = {}
     for name in state:
         match = re.fullmatch(r"unet\.intermediate\.0\.block\.(\d+)\.(.+)", name)
-        if match and match[2] in TELLTALES:
-            found[int(match[1])] = TELLTALES[match[2]]
+        if match and match[2] in IDENTIFYING:
+            found[int(match[1])] = IDENTIFYING[match[2]]
     return [found[index] for index in sorted(found)]
 
 
 def _levels_of(state: StateDict) -> int:
+    """Counts the levels of the network."""
     return sum(bool(re.fullmatch(r"unet\.downBlocks\.\d+\.weight", name)) for name in state)

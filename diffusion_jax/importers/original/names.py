@@ -1,6 +1,6 @@
-"""Maps each tensor of the original to a parameter of our model, and converts its layout.
+"""Map from the original's tensors to parameters of `UNet`, with conversions of their layout.
 
-The original uses NCHW and OIHW; our model uses NHWC and HWIO.
+The original uses NCHW and OIHW; `UNet` uses NHWC and HWIO.
 """
 
 from collections import OrderedDict
@@ -16,7 +16,7 @@ from diffusion_jax.models.layers.block_chain import parse_blocks
 
 StateDict = dict[str, np.ndarray]
 
-# For each block: the original's name -> (our name, kind), in the order of its state dict.
+# The original's name -> (name in `UNet`, kind), in the order of its state dict.
 Names = dict[str, tuple[str, str]]
 BLOCK_NAMES: dict[str, Names] = {
     "res": {
@@ -51,8 +51,8 @@ BLOCK_NAMES: dict[str, Names] = {
     },
     "chnAtn": {"conv": ("", "channels")},
 }
-# The tensor that identifies the type of a block.
-TELLTALES = {
+# Tensor that identifies the type of a block -> the type.
+IDENTIFYING = {
     "t_mlp.1.weight": "res",
     "timeProj.weight": "conv",
     "Q_emb.weight": "clsAtn",
@@ -69,15 +69,15 @@ def _flip(array: np.ndarray) -> np.ndarray:
     return array[::-1, ::-1]
 
 
-# Kind of module -> (our name of its weight, theirs to ours, ours to theirs). Views, not copies.
+# Kind of module -> (name of its weight, conversions from and to the original). Views, not copies.
 Convert = Callable[[np.ndarray], np.ndarray]
 KINDS: dict[str, tuple[str, Convert, Convert]] = {
     "dense": ("kernel", np.transpose, np.transpose),
     "embedding": ("table", np.transpose, np.transpose),
     "norm": ("scale", _same, _same),
-    # Output, input, height, width -> height, width, input, output.
+    # (out, in, height, width) and (height, width, in, out).
     "conv": ("kernel", lambda w: w.transpose(2, 3, 1, 0), lambda w: w.transpose(3, 2, 0, 1)),
-    # Input, output, height, width, of a transposed convolution.
+    # A transposed convolution, (in, out, height, width).
     "double": (
         "kernel",
         lambda w: _flip(w.transpose(2, 3, 0, 1)),
@@ -89,42 +89,42 @@ KINDS: dict[str, tuple[str, Convert, Convert]] = {
 
 @dataclass(frozen=True)
 class Entry:
-    """One tensor: the original's name, our path, and the layout conversions both ways."""
+    """Tensor: its name in the original, its path in `UNet`, and conversions of the layout."""
 
     name: str
     path: tuple[str, ...]
-    to_ours: Convert
-    to_theirs: Convert
+    from_original: Convert
+    to_original: Convert
 
 
 def entries(model: UNet, params: PyTree) -> list[Entry]:
-    """The entries of `params` (arrays or shapes), in the order of the original's state dict."""
-    there_are = {tuple(k.key for k in path) for path, _ in jax.tree.leaves_with_path(params)}
-    found = [entry for entry in _all_entries(model) if entry.path in there_are]
-    assert {entry.path for entry in found} == there_are
+    """Returns the entries of `params` (arrays or shapes), in the original's order."""
+    present = {tuple(k.key for k in path) for path, _ in jax.tree.leaves_with_path(params)}
+    found = [entry for entry in _all_entries(model) if entry.path in present]
+    assert {entry.path for entry in found} == present
     return found
 
 
 def _all_entries(model: UNet) -> Iterator[Entry]:
-    """All possible entries of such a model; not every model has shortcuts and label layers."""
+    """Yields all possible entries; not every model has shortcuts and label layers."""
 
-    def module(theirs: str, ours: str, kind: str) -> Iterator[Entry]:
-        weight, to_ours, to_theirs = KINDS[kind]
-        path = tuple(filter(None, ours.split("/")))
-        yield Entry(f"{theirs}.weight", (*path, weight), to_ours, to_theirs)
-        yield Entry(f"{theirs}.bias", (*path, "bias"), _same, _same)
+    def module(name: str, path: str, kind: str) -> Iterator[Entry]:
+        weight, from_original, to_original = KINDS[kind]
+        parts = tuple(filter(None, path.split("/")))
+        yield Entry(f"{name}.weight", (*parts, weight), from_original, to_original)
+        yield Entry(f"{name}.bias", (*parts, "bias"), _same, _same)
 
-    def named(theirs: str, ours: str, names: Names) -> Iterator[Entry]:
-        for name, (our_name, kind) in names.items():
-            yield from module(f"{theirs}.{name}", f"{ours}/{our_name}", kind)
+    def named(prefix: str, path: str, names: Names) -> Iterator[Entry]:
+        for name, (layer, kind) in names.items():
+            yield from module(f"{prefix}.{name}", f"{path}/{layer}", kind)
 
-    def level(theirs: str, ours: str) -> Iterator[Entry]:
+    def level(prefix: str, path: str) -> Iterator[Entry]:
         for index, block in enumerate(parse_blocks(model.blocks)):
             if block not in BLOCK_NAMES:
                 known = ", ".join(BLOCK_NAMES)
                 raise ValueError(f"The original has no block {block!r}; its blocks: {known}")
             names = BLOCK_NAMES[block]
-            yield from named(f"{theirs}.block.{index}", f"{ours}/{index}_{block}", names)
+            yield from named(f"{prefix}.block.{index}", f"{path}/{index}_{block}", names)
 
     yield from module("unet.inConv", "stem", "conv")
     for i in range(model.levels):
@@ -147,23 +147,23 @@ def _all_entries(model: UNet) -> Iterator[Entry]:
 
 
 def to_params(state: StateDict, layout: list[Entry]) -> dict:
-    """Converts the original's state dict to our parameters; views, not copies."""
+    """Converts the original's state dict to parameters; views, not copies."""
     params: dict = {}
     for entry in layout:
         *modules, leaf = entry.path
         node = params
         for name in modules:
             node = node.setdefault(name, {})
-        node[leaf] = entry.to_ours(state[entry.name])
+        node[leaf] = entry.from_original(state[entry.name])
     return params
 
 
 def to_state_dict(params: PyTree, layout: list[Entry]) -> OrderedDict[str, np.ndarray]:
-    """Converts our parameters to the original's state dict; views, not copies."""
+    """Converts parameters to the original's state dict; views, not copies."""
     state = OrderedDict()
     for entry in layout:
         value = params
         for name in entry.path:
             value = value[name]
-        state[entry.name] = entry.to_theirs(np.asarray(value))
+        state[entry.name] = entry.to_original(np.asarray(value))
     return state

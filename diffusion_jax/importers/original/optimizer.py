@@ -1,4 +1,4 @@
-"""Converts the AdamW state between the original and our runs."""
+"""Conversion of the AdamW state from and to the original."""
 
 import math
 from collections.abc import Mapping
@@ -9,15 +9,15 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from diffusion_jax.files import torch_reader
-from diffusion_jax.importers.imported_run import AdamState
 from diffusion_jax.importers.original.checkpoint import Checkpoint
 from diffusion_jax.importers.original.names import Entry, StateDict, to_params, to_state_dict
+from diffusion_jax.importers.train_states import AdamState
 
 
 def read_optimizer(path: Path, checkpoint: Checkpoint) -> tuple[AdamState, dict[str, Any]]:
-    """(AdamW state, optimizer settings for a config) that belong to the model of `checkpoint`.
+    """Reads (AdamW state, optimizer settings for a config) of the model of `checkpoint`.
 
-    The file has its tensors in the order of the state dict. Raises ValueError if it is damaged, or
+    The tensors are in the order of the state dict. Raises ValueError if the file is damaged, or
     belongs to another model or another optimizer.
     """
     saved = torch_reader.read(path)
@@ -25,21 +25,23 @@ def read_optimizer(path: Path, checkpoint: Checkpoint) -> tuple[AdamState, dict[
         case {"state": dict(state), "param_groups": [{"params": list(order)} as group]}:
             pass
         case _:
-            raise ValueError(f"{path} is not the state of an optimizer with one group")
+            raise ValueError(
+                f"{path} is not the state of an optimizer with one group; give optim...pkl"
+            )
     layout = checkpoint.layout
     if not all(type(index) is int for index in order) or order != list(range(len(layout))):
         raise ValueError(
             f"{path} is of another model: its {len(order)} parameters are not numbered as the "
             f"{len(layout)} of the model"
         )
-    ordinary = {"amsgrad": False, "maximize": False, "decoupled_weight_decay": True}
-    if any(group.get(name, usual) is not usual for name, usual in ordinary.items()):
+    required = {"amsgrad": False, "maximize": False, "decoupled_weight_decay": True}
+    if any(group.get(name, value) is not value for name, value in required.items()):
         raise ValueError(f"{path} is of another optimizer than the original's AdamW")
     if state.keys() != set(order) or not all(isinstance(part, dict) for part in state.values()):
         raise ValueError(f"{path} does not have the state of every parameter of the model")
-    theirs = to_state_dict(checkpoint.params, layout)
+    tensors_of_model = to_state_dict(checkpoint.params, layout)
     moments: dict[str, StateDict] = {"exp_avg": {}, "exp_avg_sq": {}}
-    for index, (name, tensor) in enumerate(theirs.items()):
+    for index, (name, tensor) in enumerate(tensors_of_model.items()):
         for moment, tensors in moments.items():
             tensors[name] = _moment(path, state[index], moment, name, tensor.shape)
     counts = {_count(path, part) for part in state.values()}
@@ -54,25 +56,26 @@ def read_optimizer(path: Path, checkpoint: Checkpoint) -> tuple[AdamState, dict[
 
 
 def _moment(path: Path, state: Mapping, moment: str, name: str, shape: tuple) -> np.ndarray:
+    """Returns a moment of a parameter."""
     tensor = state.get(moment)
     if not isinstance(tensor, np.ndarray) or tensor.shape != shape:
         found = getattr(tensor, "shape", "missing")
         raise ValueError(f"{path} is of another model: {moment} of {name} is {found}, not {shape}")
     if not np.isfinite(tensor).all() or (moment == "exp_avg_sq" and tensor.min(initial=0) < 0):
-        raise ValueError(
-            f"{path}: {moment} of {name} has values that are not finite, or are negative"
-        )
+        raise ValueError(f"{path} is damaged: {moment} of {name} has non-finite or negative values")
     return tensor
 
 
 def _count(path: Path, state: Mapping) -> int:
+    """Returns the number of updates of a parameter."""
     step = state.get("step")
     if not isinstance(step, int | float | np.ndarray) or np.ndim(step) or not 0 <= step < 2**31:
-        raise ValueError(f"{path} does not say how many updates were made")
+        raise ValueError(f"{path} is damaged: the number of updates is missing or invalid")
     return int(step)
 
 
 def _optimizer_settings(path: Path, group: Mapping) -> dict[str, Any]:
+    """Returns config fields of the optimizer."""
     match group:
         case {
             "lr": float(rate),
@@ -93,7 +96,7 @@ def _optimizer_settings(path: Path, group: Mapping) -> dict[str, Any]:
 
 
 def to_optimizer_state(config: ConfigDict, adam: AdamState, layout: list[Entry]) -> dict:
-    """The state in the format of `torch.optim.AdamW.state_dict()`, PyTorch 1.12 and later."""
+    """Returns the state as `torch.optim.AdamW.state_dict()` does, PyTorch 1.12 and later."""
     mu, nu = to_state_dict(adam.mu, layout), to_state_dict(adam.nu, layout)
     count = np.array(adam.count, np.float32)
     optimizer = config.optimizer

@@ -1,4 +1,4 @@
-"""Reads the FID statistics that the original saves: mean and covariance as .npy files."""
+"""FID statistics of the original: mean and covariance as .npy files."""
 
 from pathlib import Path
 
@@ -7,14 +7,14 @@ from jaxtyping import Float
 
 from diffusion_jax.files import npz
 
-# The features are from torchvision's Inception v3, not the network used for published FIDs.
+# Published FIDs use another network, see `evaluation.inception`.
 FEATURES = "torchvision Inception v3 (IMAGENET1K_V1), pooled"
 
 
 def read_statistics(
     mean_path: Path, covariance_path: Path
 ) -> tuple[Float[np.ndarray, "features"], Float[np.ndarray, "features features"]]:
-    """(mean, covariance) in float64; the original rounds the mean to float16.
+    """Reads (mean, covariance) in float64; the original rounds the mean to float16.
 
     Raises ValueError if the files are damaged, have other content, or do not belong together.
     """
@@ -22,7 +22,7 @@ def read_statistics(
     if mean.ndim != 1 or covariance.shape != (mean.size, mean.size):
         raise ValueError(
             f"{mean_path} and {covariance_path} have the shapes {mean.shape} and "
-            f"{covariance.shape}; (n,) and (n, n) were expected"
+            f"{covariance.shape}; (n,) and (n, n) are expected"
         )
     if mean.size == 0 or covariance.diagonal().min() < 0:
         raise ValueError(

@@ -1,0 +1,65 @@
+"""Checks that a reference and the evaluated images are comparable."""
+
+from typing import Any
+
+from diffusion_jax.evaluation.references import Reference
+
+
+def check_same_features(reference: Reference, about: dict[str, Any]) -> None:
+    """Raises ValueError if the reference is known to have features other than `about`."""
+    for name, value in about.items():
+        other = reference.about.get(name, value)
+        if other != value:
+            raise ValueError(
+                f"The reference has {name}: {other}; here it is: {value}. Their distance would be "
+                "meaningless; make a reference in the same way (python -m scripts.fid reference)"
+            )
+
+
+def check_same_data(reference: Reference, data: dict[str, Any], whose: str) -> None:
+    """Raises ValueError if the real images are known to differ in crop or size from the others.
+
+    Args:
+        data: `Description.provenance` of the other images.
+        whose: the name of the others in the message.
+    """
+    real = reference.about.get("data", {})
+    known_as = reference.about.get("known_as")
+    source = f" ({known_as})" if known_as else ""
+    pairs = {
+        "crop": (real.get("origin", {}).get("crop"), data.get("origin", {}).get("crop")),
+        "resolution": (_sides_of_reference(reference), _sides(data)),
+    }
+    for what, (there, here) in pairs.items():
+        if there is not None and here is not None and there != here:
+            raise ValueError(
+                f"The {what} of the reference is {there}{source}, that of {whose} {here}: their "
+                "distance would measure the resizing more than the model. Make a reference of the "
+                "same data (python -m scripts.fid reference), or accept it with --allow_mismatch"
+            )
+
+
+def warning_of_unknown_size(reference: Reference, shape: tuple[int, ...]) -> str:
+    """Returns a warning if the size of the real images is unknown, or else "".
+
+    shape: of the evaluated images. Features that exist for one size of image alone need no warning.
+    """
+    if _sides_of_reference(reference) is not None or "pool" not in reference.statistics:
+        return ""
+    return (
+        "The reference does not record the size and crop of its images. The distance is "
+        f"meaningful only if they were {shape[0]}x{shape[1]}, cropped as the others; python -m "
+        "scripts.fid reference records both"
+    )
+
+
+def _sides_of_reference(reference: Reference) -> tuple[int, ...] | None:
+    if reference.images is not None:
+        return reference.images.shape[1:3]
+    return _sides(reference.about.get("data", {}))
+
+
+def _sides(data: dict[str, Any]) -> tuple[int, ...] | None:
+    """Returns height and width; None if unknown, or if the images differ in size."""
+    sides = tuple(data.get("shape", ())[:2])
+    return sides if any(sides) else None
