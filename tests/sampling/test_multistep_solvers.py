@@ -55,7 +55,7 @@ def rows(sampling_schedule):
         return w.alpha, w.sigma, w.c_noise, np.log(w.alpha) - np.log(w.sigma)
 
 
-PATHS = [("cosine", "ends"), ("flow", "ends"), ("edm", "karras")]
+SAMPLING_SCHEDULES = [("cosine", "ends"), ("flow", "ends"), ("edm", "karras")]
 
 
 def case(name, spacing, steps):
@@ -63,7 +63,7 @@ def case(name, spacing, steps):
     return schedule, make_sampling_schedule(schedule, steps=steps, spacing=spacing)
 
 
-@pytest.mark.parametrize(("name", "spacing"), PATHS)
+@pytest.mark.parametrize(("name", "spacing"), SAMPLING_SCHEDULES)
 @pytest.mark.parametrize("eta", [1.0, 0.5])
 def test_dpmpp_sde_2m_is_k_diffusions(name, spacing, eta):
     """sample_dpmpp_2m_sde, "midpoint", which has sigma alone, is applied to x / alpha."""
@@ -88,7 +88,7 @@ def test_dpmpp_sde_2m_is_k_diffusions(name, spacing, eta):
     assert_allclose(ours, np.stack(states), rtol=2e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize(("name", "spacing"), PATHS)
+@pytest.mark.parametrize(("name", "spacing"), SAMPLING_SCHEDULES)
 def test_dpmpp_sde_2m_without_noise_is_dpmpp_2m(name, spacing):
     schedule, sampling_schedule = case(name, spacing, 9)
     for way in (sampling_schedule, sampling_schedule.climbing()):
@@ -97,7 +97,7 @@ def test_dpmpp_sde_2m_without_noise_is_dpmpp_2m(name, spacing):
         assert_allclose(states, wanted, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize(("name", "spacing"), PATHS)
+@pytest.mark.parametrize(("name", "spacing"), SAMPLING_SCHEDULES)
 @pytest.mark.parametrize("steps", [9, 17])
 def test_dpmpp_3m_against_its_algorithm_written_out(name, spacing, steps):
     """With differences divided by their distances, as DPM-Solver's program has it."""
@@ -131,7 +131,7 @@ def test_dpmpp_3m_against_its_algorithm_written_out(name, spacing, steps):
     assert_allclose(ours, np.stack(states), rtol=2e-5, atol=2e-5)
 
 
-@pytest.mark.parametrize(("name", "spacing"), PATHS)
+@pytest.mark.parametrize(("name", "spacing"), SAMPLING_SCHEDULES)
 @pytest.mark.parametrize("order", [1, 2, 3])
 @pytest.mark.parametrize("variant", ["bh1", "bh2"])
 def test_unipc_against_its_algorithm_written_out(name, spacing, order, variant):
