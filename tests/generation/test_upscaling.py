@@ -81,7 +81,10 @@ WRONG = {
     "a bare state dict": (lambda state: state, "neither params_ema nor params"),
     "a list": (lambda state: [state], "neither params_ema nor params"),
     "no dict": (lambda state: {"params_ema": 3}, "neither params_ema nor params"),
-    "no tensors": (lambda state: {"params_ema": {**state, "x": 3}}, "no tensors with names"),
+    "no tensors": (
+        lambda state: {"params_ema": {**state, "x": 3}},
+        "parameters without a name or tensor",
+    ),
     "nothing": (lambda state: {"params": {}}, r"has no convolution conv_first\.weight"),
     "no kernel": (
         lambda state: {"params": state | {"body.0.rdb1.conv1.weight": np.float32([1])}},
@@ -93,7 +96,7 @@ WRONG = {
     ),
     "one too many": (
         lambda state: {"params": state | {"body.7.conv.weight": state[LATER]}},
-        r"has a body\.7\.conv\.weight, which RRDBNet has not",
+        r"has a body\.7\.conv\.weight, which RRDBNet does not have",
     ),
     "a shape": (
         lambda state: {"params": state | {LATER: state[LATER][:, 1:]}},

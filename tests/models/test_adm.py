@@ -252,7 +252,7 @@ def test_mistakes_are_one_line_and_write_nothing(arrays, tmp_path):
         ),
         (
             ["--from=openai", *small, "--config.model.width=64", f"--model={tmp_path / 'good.pt'}"],
-            "model.width=64 was given, and",
+            "model.width=64 was given, but",
         ),
         (
             ["--from=nice-diffusion", *small, f"--model={tmp_path / 'good.pt'}"],

@@ -231,15 +231,18 @@ def test_mistakes_are_one_line_and_write_nothing(golden, tmp_path):
     write(tmp_path / "filter.pkl", "Precond", PRECOND | {"resample_filter": [1, 3]}, state)
     write(tmp_path / "edm.pkl", "EDMPrecond", SONG, state)
     odd_arguments = {
-        "text": ({"model_channels": "big"}, "model_channels=big of its network must be a whole"),
-        "part": ({"model_channels": 4.0}, "model_channels=4.0 of its network must be a whole"),
+        "text": ({"model_channels": "big"}, "model_channels=big of its network must be an int"),
+        "part": ({"model_channels": 4.0}, "model_channels=4.0 of its network must be an int"),
         "zero": ({"model_channels": 0}, "model.width=0 must be at least 1"),
         "side": ({"img_resolution": 7}, "data.resolution=7 is not divisible"),
         "sideless": ({"img_resolution": None}, "img_resolution=None of its network must be"),
         "flat": ({"channel_mult": 2}, "channel_mult=2 of its network must be a list"),
         "sigma": ({"sigma_data": "x"}, "sigma_data=x of its network must be a number"),
-        "endless": ({"num_blocks": 10**9}, "blocks are said to be in its"),
-        "latent": ({"img_channels": 4}, "It draws latents"),
+        "endless": (
+            {"num_blocks": 10**9},
+            "its network has 2000000000 blocks, and the file 63 tensors",
+        ),
+        "latent": ({"img_channels": 4}, "as latents do, which need a decoder"),
     }
     for name, (arguments, _) in odd_arguments.items():
         write(tmp_path / f"{name}_.pkl", "Precond", PRECOND | arguments, state)
@@ -254,7 +257,7 @@ def test_mistakes_are_one_line_and_write_nothing(golden, tmp_path):
         ("lost", "has no unet.out_gain"),
         ("wide", "does not fit"),
         ("odd", "unknown argument, teeth"),
-        ("filter", "resample_filter=[1, 3] is not supported"),
+        ("filter", "resample_filter=[1, 3] of its network must be [1, 1]"),
         ("edm", "of class EDMPrecond, not Precond"),
         ("none", "none.pkl"),
         ("nowhere", "has no img_resolution"),

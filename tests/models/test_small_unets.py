@@ -95,7 +95,7 @@ def test_mistakes_are_one_line_and_write_nothing(golden, tmp_path, program):
         ([f"--model={tmp_path / 'no.pt'}"], "no.pt"),
         (["--out=x"], "--out belongs to"),
         ([], "--model is missing"),
-        ([f"--model={good}", "--config.model.width=7"], "model.width=7 was given, and"),
+        ([f"--model={good}", "--config.model.width=7"], "model.width=7 was given, but"),
     ]
     before = sorted(tmp_path.iterdir())
     common = [f"--from={program}", f"--workdir={tmp_path / 'run'}"]
