@@ -67,7 +67,9 @@ def small(module: str, words: Sequence[str]) -> list[str]:
         if "config" in given:
             at = words.index("--config") + 2
             first, rest = rest[:at], rest[at:]
-        first += small_run(first[-1] if first else "configs/adm64.py")
+        reduced = small_run(first[-1] if first else "configs/adm64.py")
+        # A tuple that is given twice is joined.
+        first += [flag for flag in reduced if flag[2:].partition("=")[0] not in given]
         if "--config.data.name=imagenet64" in words:
             first.append("--config.data.resolution=64")  # prepared images have one size
     last = ADDED.get(" ".join([module, *words[: module != "scripts.train"]]), "").split()
