@@ -63,9 +63,8 @@ def get_config() -> ConfigDict:
     config.data.include = placeholder(str)  # patterns of images; None: all
     config.data.exclude = placeholder(str)  # patterns of images
     config.data.labels = "auto"  # or folders, parents, none
-    config.data.holdout = placeholder(
-        str
-    )  # images of split=heldout: a part such as 0.1, or patterns
+    # Images of split=heldout: a part such as 0.1, or patterns.
+    config.data.holdout = placeholder(str)
     config.data.convert = False  # transparent, CMYK, 16-bit and animated images; else an error
     config.data.upright = False  # rotate images by their EXIF orientation
     config.data.skip_broken = False  # leave out files that cannot be read; else an error
@@ -100,7 +99,7 @@ def get_config() -> ConfigDict:
     config.schedule.rescale_timesteps = False  # multiply c_noise by 1000 / num_steps
 
     config.timesteps = ConfigDict()
-    config.timesteps.name = "uniform"  # distribution of timesteps; or loss_second_moment
+    config.timesteps.name = "uniform"  # the schedule's own distribution; or loss_second_moment
 
     config.loss = ConfigDict()
     config.loss.kind = "hybrid"  # or simple, vlb, ...; see docs/choices.md
@@ -127,7 +126,8 @@ def get_config() -> ConfigDict:
     config.sampling.steps = 100  # of spacings without a number of their own (sections, list)
     config.sampling.stride = placeholder(int)  # in place of steps: every stride-th of the chain
     config.sampling.spacing = "ends"  # or karras, trailing, ...; see docs/choices.md
-    config.sampling.guidance = 1.0  # w in (1 + w) conditional - w unconditional
+    # w in (1 + w) conditional - w unconditional: the CFG scale - 1; 0 is no guidance.
+    config.sampling.guidance = 1.0
     # Guidance only where low < sigma / alpha <= high; elsewhere a single pass. None: no limit.
     config.sampling.guidance_low = 0.0
     config.sampling.guidance_high = placeholder(float)
@@ -146,7 +146,7 @@ def get_config() -> ConfigDict:
 
     config.log_every = 100  # steps: a line of metrics.jsonl
     config.sample_every = 10_000  # steps: a grid in samples/
-    # Minutes until a first grid in between (one process only).
+    # Minutes after which one extra grid is sampled (one process only).
     config.early_sample_minutes = placeholder(float)
     config.checkpoint_every = 10_000  # steps
     config.keep_latest = 3  # checkpoints

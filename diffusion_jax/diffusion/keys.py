@@ -14,7 +14,7 @@ from diffusion_jax.diffusion.types import Keys
 
 
 def derive(seed: int, purpose: str) -> Key[Array, ""]:
-    """Returns the key of `seed` for one purpose ("init", "train", "sample").
+    """Returns the key of `seed` for one purpose, such as "init", "train" or "sample".
 
     Raises ValueError unless the seed is a whole number in [0, 2^32).
     """

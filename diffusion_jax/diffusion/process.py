@@ -23,7 +23,7 @@ from diffusion_jax.diffusion.types import (
 
 
 def per_image(number: Leaf) -> PerImage:
-    """Returns a number of a level as float32, in a shape that multiplies a batch of images."""
+    """Casts to float32; (batch,) becomes (batch, 1, 1, 1), to broadcast over images."""
     number = jnp.asarray(number, jnp.float32)
     return number if number.ndim == 0 else number[:, None, None, None]
 

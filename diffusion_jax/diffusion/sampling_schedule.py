@@ -45,7 +45,7 @@ class SamplingSchedule:
     def start_std(self) -> Leaf:
         """The standard deviation of the initial noise.
 
-        1 where alpha vanishes as sigma grows, and sigma where alpha stays (EDM).
+        max(1, sigma) of the first level: 1 if variance-preserving or a flow, sigma_max for EDM.
         """
         return jnp.maximum(1.0, jnp.asarray(self.levels.sigma, jnp.float32)[0])
 

@@ -61,7 +61,7 @@ class Precomputed:
 class PreparedDenoiser:
     """A trained network with its parameters, for one batch of images.
 
-    Kernels are cast and standardized once, here. `c_noises` and `condition` add the activations
+    Kernels are cast and normalized once, here. `c_noises` and `condition` add the activations
     that depend on the level or the condition alone; `denoiser` uses them in the loop.
     """
 

@@ -157,13 +157,13 @@ class Sampler:
     ) -> tuple[HostImages, Film]:
         """Returns (images, film), with an image for each row of the condition.
 
-        Values are about in [-1, 1], unclipped. Image i depends on the seed, i + start and its own
-        row alone.
+        Values lie roughly in [-1, 1] and are not clipped. Image i depends on the
+        seed, i + start and its own row alone.
 
         Args:
             condition: labels (count,) in 0 .. num_classes (the null class), or another pytree of
-                rows, as the model takes it; a classifier takes labels. If neither uses them, only
-                their number counts.
+                rows, as the model takes it; a classifier takes labels. If neither network uses
+                labels, only the number of rows matters.
             seed: of the noise.
             start: number of the first image.
             guide_params: parameters of the guidance models, in place of the loaded ones.

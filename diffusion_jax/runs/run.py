@@ -34,7 +34,7 @@ from diffusion_jax.workdir.config import load_config
 from diffusion_jax.workdir.parameters import load_params
 
 LARGEST_BATCH = 64
-# Settings of sampling that a sampler takes at each call; the others are compiled into it.
+# Settings passed at each call, as the solver's numeric options are; others select the sampler.
 AT_EACH_CALL = ("guidance", "classifier_scale", "steps", "stride", "spacing")
 
 
@@ -43,11 +43,12 @@ class Run:
 
     Sampling settings come from the config. A call can replace them, by the names of
     `config.sampling` and of the options of solver and spacing: solver="heun", steps=20,
-    guidance=1.5, eta=0.3. A changed number does not recompile; another solver does.
+    guidance=1.5, eta=0.3. Another guidance scale or numeric option of the solver does not
+    recompile, unless it switches guidance on or off; another solver or number of steps does.
 
     Args:
         workdir: the folder of the run, or the name of a packaged model.
-        experiment: of the run's config; `run.config.sampling` may be changed afterwards.
+        experiment: of the run's config. Changes of `run.config.sampling` set new defaults.
         class_names: in the order of the labels.
         step: of the checkpoint.
         params: of the network.
@@ -88,11 +89,11 @@ class Run:
         """Samples uint8 images (count, height, width, channels), a grid in a notebook.
 
         Args:
-            labels: a list of class names or numbers, one for each image; or a text as in
+            labels: a list of class names or numbers, one for each image; or a string as in
                 `scripts.sample`: "random", "all", "none" or "3,tabby", with the count shared
                 evenly.
             count: number of images.
-            batch_size: images at a time, on all devices; None chooses.
+            batch_size: over all devices; None is a power of two up to 64.
             settings: see `Run`.
 
         Raises:
@@ -171,7 +172,7 @@ class Run:
         batch_size: int = 64,
         **settings: Any,
     ) -> dict[str, float]:
-        """Computes metrics, by name, of samples against a reference of `scripts.fid reference`.
+        """Computes metrics (FID, ...) of samples against a reference of `scripts.fid reference`.
 
         The result is saved in the run's evaluations; the same call loads it. Raises
         FileNotFoundError or ValueError if the reference cannot be read or does not fit.
@@ -209,7 +210,7 @@ class Run:
         if count is not None and count < 1:
             raise ValueError(f"count={count} must be at least 1")
         if not isinstance(labels, str | int | Sequence | np.ndarray):
-            raise ValueError(f"labels={labels!r} must be a list of names or numbers, or a text")
+            raise ValueError(f"labels={labels!r} must be a list of names or numbers, or a string")
         if isinstance(labels, str | int):
             return class_labels.parse_labels(str(labels), count, classes, names, seed)
         if not len(labels):
@@ -308,7 +309,7 @@ def at_each_call(experiment: Experiment) -> dict[str, Any]:
 def load(workdir: str | Path, *, checkpoint: int | None = None, ema: bool = True) -> Run:
     """Loads the run in a workdir, or a packaged model: load("digits").
 
-    Results of the latter, such as evaluations, are kept in a folder of its name.
+    Results of a packaged model, such as evaluations, go to a folder of its name.
 
     Args:
         checkpoint: its step; None is the newest.
@@ -330,19 +331,19 @@ def _load(
 
 
 def train(
-    experiment: ConfigDict | str | Path,
+    config: ConfigDict | str | Path,
     workdir: str | Path,
     changes: Mapping[str, Any] | None = None,
 ) -> Run:
     """Trains as `scripts.train` does, or resumes from the newest checkpoint; returns the run.
 
-    experiment: a config, or its name or path, see `named_configs.config`, with changes.
+    config: a config, or its name or path, see `named_configs.config`; changes are applied to it.
     """
-    if isinstance(experiment, str | Path):
-        config = named_config(experiment, changes)
+    if isinstance(config, str | Path):
+        config = named_config(config, changes)
     else:
-        config = changed(experiment.copy_and_resolve_references(), changes or {})
+        config = changed(config.copy_and_resolve_references(), changes or {})
     folder = Path(workdir).expanduser()
-    built = resolve_experiment(config)
-    training.train(built, folder)
-    return _load(folder, built)
+    experiment = resolve_experiment(config)
+    training.train(experiment, folder)
+    return _load(folder, experiment)

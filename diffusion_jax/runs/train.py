@@ -45,7 +45,7 @@ def train(experiment: Experiment, workdir: Path) -> TrainState:
 
     Raises:
         ValueError: if the batch does not fit the devices; if `workdir` holds a run of another
-            model, of another seed or with more steps than were requested; while another process
+            model, of another seed or with more steps than were requested, or if another process
             trains there.
         FloatingPointError: after config.max_nan_steps non-finite steps in a row.
         SaveFailed: if a checkpoint cannot be written.
@@ -56,7 +56,7 @@ def train(experiment: Experiment, workdir: Path) -> TrainState:
     changes = resume.changes_since(config, workdir)
     resume.check_steps(config, workdir)
     if config.init_from and not (workdir / CHECKPOINTS).is_dir():
-        _config_of(config.init_from)  # a resumed run does not need it
+        _config_of(config.init_from)  # raises early; a resumed run does not read it
     source = open_source(config)
     resume.check_classes(config, workdir, source)
     provenance = source.description.provenance()

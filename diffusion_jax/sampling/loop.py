@@ -65,7 +65,7 @@ def sample(
     if not 0 <= frames <= num_steps:
         raise ValueError(f"frames={frames} is not in 0..{num_steps}, the number of sampling steps")
     first = starting_noise(keys, shape) * sampling_schedule.start_std if x is None else x
-    # Down to 1: 0 belongs to the start.
+    # Keys num_steps .. 1; key 0 is the starting noise.
     counts = np.arange(num_steps, 0, -1)
     # One place for each frame; within a frame's stretch of steps the last state stays.
     places = np.arange(num_steps) * frames // num_steps

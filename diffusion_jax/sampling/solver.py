@@ -37,7 +37,7 @@ class Conventions:
 
 
 def gaussian_steps(sampling_schedule: SamplingSchedule, schedule: Schedule) -> StepCoefficients:
-    """Returns the Gaussian transitions of the steps: `prepare` of a solver that needs no more."""
+    """The default `prepare`: returns the sampling schedule's own StepCoefficients."""
     return sampling_schedule.steps
 
 
@@ -50,8 +50,8 @@ class Solver:
         x, and new in every step; a deterministic solver ignores it. The first call of the denoiser
         is made outside `jax.lax.cond`, so that it can be watched.
     prepare: (sampling schedule, schedule) -> coefficients, a pytree of rows (num_steps, ...).
-        Called once, on the host, in float64. `schedule` gives levels between those of the sampling
-        schedule.
+        Called on the host, in float64, before each run of the loop. `schedule`
+        gives levels between those of the sampling schedule.
     """
 
     init: Callable[[Images], State]

@@ -61,7 +61,7 @@ class Checkpoints:
     ):
         if keep_latest is not None and keep_latest < 1:
             raise ValueError(f"keep_latest={keep_latest} must be at least 1")
-        if keep_every is not None and keep_every < 0:
+        if keep_every is not None and keep_every < 1:
             raise ValueError(f"keep_every={keep_every} must be at least 1")
         self.folder = folder.resolve()
         self._keep_latest = keep_latest

@@ -26,7 +26,7 @@ class LoopSettings:
         micro_batches: parts in which a batch is computed.
         log_every: steps between lines of metrics.
         sample_every: steps between sample grids.
-        early_sample_minutes: minutes until a first grid in between; None for no such grid.
+        early_sample_minutes: minutes after which one extra grid is sampled; None for none.
         checkpoint_every: steps between checkpoints.
         keep_latest: number of checkpoints to keep.
         keep_every: checkpoints of multiples of this step are always kept; None for none.
@@ -85,7 +85,8 @@ class TrainingLoop:
         save: writes a checkpoint of (step, state); raises FloatingPointError unless it is finite.
         check_saved: raises an error if the last checkpoint could not be written.
         recover: called for a state that is not finite, and after settings.max_nan_steps skipped
-            steps in a row. Between those no checkpoint is written.
+            steps in a row. No checkpoint is written after a skipped step, except at the last step
+            or an interrupt.
         interrupted: () -> True once the run has to stop.
     """
 

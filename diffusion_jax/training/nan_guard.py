@@ -16,7 +16,7 @@ from diffusion_jax.training.restore import restore_newest
 from diffusion_jax.training.sharding import Sharding
 from diffusion_jax.training.state import TrainState
 
-# (step, state after it, reason, skipped steps in a row) -> the state to resume from. Raises
+# (step, newest state, reason, skipped steps in a row) -> the state to resume from. Raises
 # FloatingPointError if the run has to stop.
 Recover = Callable[[int, TrainState, str, int], TrainState]
 
@@ -86,7 +86,7 @@ class Recovery:
 
         Args:
             number: the step after which the run cannot continue.
-            state: after that step.
+            state: the newest, after `number` or the step after it; its step counter is kept.
             reason: the numbers that are not finite.
             in_a_row: count of consecutive skipped steps.
 

@@ -38,9 +38,9 @@ class NoisyBatch:
     keys: Keys
 
 
-# (parameters, batch, indices of its rows in the global batch, key, history of the losses) ->
-# (values of each example by name, of which "loss" is minimized; positions of the schedule). The
-# batch is {"image": uint8 (rows, height, width, channels), "label": int32 (rows,)}.
+# (parameters, batch, global indices of its examples, key, loss history) -> (per-example values by
+# name, of which "loss" is minimized; the NoisyBatch). The batch is {"image": uint8 (rows, height,
+# width, channels), "label": int32 (rows,)}.
 Objective = Callable[
     [PyTree, PyTree, Rows, Key[Array, ""], PyTree], tuple[dict[str, PerExample], NoisyBatch]
 ]

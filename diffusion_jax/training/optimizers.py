@@ -9,8 +9,8 @@ import optax
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
 DECAYS = ("constant", "cosine", "linear", "inverse_sqrt")
-# The warm-up, as a share of all steps, where no number is given.
-WARMUP_SHARE = 20
+# Without a number, warm-up is total_steps // 20.
+WARMUP_DIVISOR = 20
 
 
 def learning_rate_schedule(
@@ -48,7 +48,7 @@ def learning_rate_schedule(
     if decay == "inverse_sqrt" and decay_steps is None:
         raise ValueError("decay=inverse_sqrt needs decay_steps, where the decay begins")
     if warmup_steps is None:
-        warmup_steps = total_steps // WARMUP_SHARE
+        warmup_steps = total_steps // WARMUP_DIVISOR
     if decay_steps is None:
         decay_steps = total_steps
     if warmup_steps < 0:

@@ -90,7 +90,7 @@ def apply_gradients(
     Args:
         average: decay of the EMA.
         constrain: applied to the parameters after the update, see `Network.constrained`. The
-            averages are of the parameters before it.
+            EMAs average the parameters before it.
         second: decay of the second EMA; None if the state has none.
         norm: norm of all gradients, if `gradients` are a part of them.
     """

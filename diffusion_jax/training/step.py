@@ -55,7 +55,7 @@ def make_train_step(
     ) -> tuple[Array, tuple[dict[str, Array], PyTree]]:
         parts, noisy = objective(params, batch, examples, key, history)
         observed = {"position": noisy.position, "loss": parts[timesteps.part]}
-        # The means estimate means over uniform levels.
+        # Importance-weighted means estimate means under the schedule's own distribution.
         parts = {name: noisy.importance * values for name, values in parts.items()}
         return jnp.mean(parts["loss"]), (parts, observed)
 
@@ -82,7 +82,7 @@ def make_train_step(
         observed = parallel.gather(observed)
         history = timesteps.update(state.history, observed["position"], observed["loss"])
         new = replace(new, history=history)
-        # From numbers that are known before the update, so that it stays one pass over the state.
+        # `now` does not depend on the update, so that XLA can fuse the select with it.
         good = nan_guard.all_finite(now)
         new = nan_guard.select(good, new, replace(state, step=new.step))
         return new, now | {"skipped": metrics.single(1 - good)}

@@ -36,7 +36,8 @@ def load_params(
     if _is_pretrained(workdir):
         if not ema:
             raise ValueError(
-                f"{workdir} is a packaged model with EMA parameters alone; leave out the raw ones"
+                f"{workdir} is a packaged model with EMA parameters alone; use ema=True, or "
+                "--params ema"
             )
         step = find_steps(workdir, [] if checkpoint is None else [checkpoint])[0]
         params = pretrained.read_params(resolve_workdir(workdir), like)

@@ -142,7 +142,7 @@ def test_evaluation_is_that_of_the_script(run, tmp_path, monkeypatch):
             lambda run: diffusion_jax.load("digits", checkpoint=9),
             r"No checkpoint of step 9 in digits; there: 2000",
         ),
-        (lambda run: diffusion_jax.load("digits", ema=False), "leave out the raw ones"),
+        (lambda run: diffusion_jax.load("digits", ema=False), "use ema=True"),
         (
             lambda run: run.sample([1], seed=-1),
             r"seed=-1 must be a whole number in \[0, 2\^32\)",
