@@ -31,7 +31,7 @@ from diffusion_jax.diffusion.types import Images, Level, Prediction
 from diffusion_jax.images import normalize
 
 FOLDER = Path(__file__).resolve().parent / "concepts"
-GREY = {"cmap": "gray", "vmin": -1, "vmax": 1}
+GRAY = {"cmap": "gray", "vmin": -1, "vmax": 1}
 STYLE = {
     "font.size": 9,
     "axes.spines.top": False,
@@ -160,8 +160,8 @@ def guided() -> Figure:
         centers = means[:, None, None, None, :]
         off = x[None] - signal * centers
         likely = jax.nn.softmax(-jnp.sum(off**2, axis=(2, 3, 4), keepdims=True) / (2 * variance), 0)
-        told = jax.nn.one_hot(label, 3).T[:, :, None, None, None]
-        share = jnp.where((label == 3)[:, None, None, None], likely, told)
+        one_hot = jax.nn.one_hot(label, 3).T[:, :, None, None, None]
+        share = jnp.where((label == 3)[:, None, None, None], likely, one_hot)
         x0 = jnp.sum(share * (centers + signal * std**2 / variance * off), 0)
         return Prediction(x0, process.eps_from_x0(level, x, x0))
 
@@ -176,10 +176,10 @@ def guided() -> Figure:
     for axes, scale in zip(panels, (0.0, 0.5, 1.5, 5.0)):
         settings = guidance.Guidance(scale=scale or None, clip=False)
         label, null = jnp.full(count, 2), jnp.full(count, 3)
-        told = guidance.guide(settings, of_class, label, null)
+        denoiser = guidance.guide(settings, of_class, label, null)
         heun = sampling.SOLVERS["heun"]()
         rows = path, heun.prepare(path, schedule)
-        x, _ = sampling.sample(heun, told, *rows, image_keys, (1, 1, 2))
+        x, _ = sampling.sample(heun, denoiser, *rows, image_keys, (1, 1, 2))
         axes.scatter(*data.T, s=3, color="0.8", linewidths=0)
         axes.scatter(*np.asarray(x[:, 0, 0]).T, s=3, color="#4269d0", linewidths=0)
         axes.set(title=f"w = {scale:g}", xlim=(-1.6, 1.6), ylim=(-1.4, 1.9), xticks=(), yticks=())
@@ -259,7 +259,7 @@ def numbers(path: SamplingSchedule, place: int) -> Level:
 
 
 def show(axes: Axes, image: jax.Array, limit: float = 1.0) -> None:
-    axes.imshow(np.asarray(image)[..., 0], **{**GREY, "vmin": -limit, "vmax": limit})
+    axes.imshow(np.asarray(image)[..., 0], **{**GRAY, "vmin": -limit, "vmax": limit})
     axes.set(xticks=(), yticks=())
     for spine in axes.spines.values():
         spine.set_visible(False)

@@ -35,18 +35,16 @@ SAMPLING = SamplingFlags(lists=True)
 _CONFIG = config_flag.define("An experiment, for its training data.")
 _DATA = flags.DEFINE_string("data", None, "A dataset as in config.data.name, in its own size.")
 _SPLIT = flags.DEFINE_string("split", None, "Of --data; default: train.")
-_DATA_DIR = flags.DEFINE_string("data_dir", "", "Where --data is.")
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "Where --data is.")
 _WORKDIR = flags.DEFINE_list(
     "workdir", None, "Folder of a run, or a list of them; for a reference, its training data."
 )
-flags.DEFINE_alias("workdirs", "workdir")
 _IMAGES = flags.DEFINE_string("images", None, "A folder of images, or an npz with arr_0.")
 _REFERENCE = flags.DEFINE_string("reference", None, "An .npz, or mean.npy,covariance.npy.")
 _OUT = flags.DEFINE_string(
     "out", None, "The reference to write, or a folder for results; default: WORKDIR/evaluations."
 )
 _COUNT = flags.DEFINE_integer("count", None, "Images; default: 50,000 of a run, or all.", 2)
-flags.DEFINE_alias("num_samples", "count")
 _KEEP = flags.DEFINE_integer(
     "keep_images", 10_000, "Real images to store, for KID, precision and recall.", 0
 )
@@ -71,7 +69,6 @@ _LABELS = flags.DEFINE_string(
 _CHECKPOINT = flags.DEFINE(
     Steps(flags.IntegerParser(1)), "checkpoint", None, "Steps, or all; default: the newest."
 )
-flags.DEFINE_alias("checkpoints", "checkpoint")
 _PARAMS = flags.DEFINE_enum("params", "ema", ["ema", "raw"], "Averaged or raw parameters.")
 _SEED = flags.DEFINE(
     flag_values.List(flags.IntegerParser(0, 2**32 - 1)),

@@ -14,7 +14,6 @@ from absl import flags
 from scripts.cli import app
 
 _WORKDIR = flags.DEFINE_list("workdir", None, "Folder of a run, or a list of folders to compare.")
-flags.DEFINE_alias("workdirs", "workdir")
 _OUT = flags.DEFINE_string(
     "out", None, "File to write; default: WORKDIR/report.html. Required to compare runs."
 )

@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "data": {"files", "images"},
     "training": {"diffusion", "models", "files", "images", "parallel"},
     "evaluation": {"files", "images", "data", "parallel"},
-    "config": {"diffusion", "models", "sampling", "training", "data", "workdir"},
+    "config": {"diffusion", "models", "sampling", "training", "data"},
     "workdir": {
         "evaluation",
         "diffusion",
@@ -45,7 +45,7 @@ MAY_IMPORT = {
         "parallel",
         "config",
     },
-    "generation": BELOW_RUNS | {"runs"},
+    "generation": BELOW_RUNS,
     "runs": BELOW_RUNS | {"importers"},
     "report": {
         "config",
@@ -62,7 +62,7 @@ MAY_IMPORT = {
     },
     "playground": {"config", "generation", "images", "pictures", "runs", "sampling"},
     "command": {"config"},
-    "importers": {"diffusion", "models", "training", "config", "workdir", "runs", "files"},
+    "importers": {"diffusion", "models", "training", "config", "workdir", "files"},
 }
 # What the mathematics may import besides. Of the mathematics, networks import the types alone.
 MATHS = ("diffusion", "sampling")

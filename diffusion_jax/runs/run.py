@@ -143,8 +143,8 @@ class Run:
     ) -> tuple[Uint8Images, Film]:
         """Samples an image for each label: (pixels, intermediate states in [-1, 1]).
 
-        All sampling of a run uses this method. Image i depends on seed, start + i and its label
-        alone. Raises ValueError if the samples are not finite.
+        `sample`, the scripts and the evaluation use this method. Image i depends on seed,
+        start + i and its label alone. Raises ValueError if the samples are not finite.
 
         Args:
             experiment: has the settings of this call.

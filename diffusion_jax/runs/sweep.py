@@ -161,4 +161,4 @@ def _experiment_of(point: Point, protocol: Protocol) -> Experiment:
             raise ValueError(f"--{name} and --option {name}={value} were both given; choose one")
         options[name] = value
     overrides.change(config, settings, options)
-    return Experiment.from_config(config)
+    return Experiment.from_config(config, training=False)

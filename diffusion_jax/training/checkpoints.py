@@ -241,7 +241,7 @@ class Checkpoints:
         if self._keep_latest is None:
             return
         for step in self.steps()[: -self._keep_latest]:
-            if not self._keep_every or step % self._keep_every:
+            if self._keep_every is None or step % self._keep_every:
                 path = self.folder / f"{step}{PARTIAL}"
                 (self.folder / str(step)).rename(path)
                 shutil.rmtree(path)

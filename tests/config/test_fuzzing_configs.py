@@ -29,7 +29,7 @@ from diffusion_jax.training.state import init_state
 pytestmark = pytest.mark.usefixtures("ordinary_promotion")
 
 NAMES = {
-    "parameterization": [*PARAMETERIZATIONS],
+    "parameterization.name": [*PARAMETERIZATIONS],
     "schedule.name": [*SCHEDULES],
     "loss.kind": [*LOSSES],
     "loss.weight": [*WEIGHTS],
@@ -37,7 +37,7 @@ NAMES = {
     "timesteps.name": ["uniform", "loss_second_moment"],
     "sampling.solver": [*SOLVERS],
     "sampling.spacing": [*SPACINGS],
-    "average": ["constant", "half_life", "power"],
+    "ema.name": ["constant", "half_life", "power"],
     "original_quirks": [False, True],
 }
 # Sizes of what is computed: other numbers would only take long.

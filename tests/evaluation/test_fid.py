@@ -103,7 +103,7 @@ def test_a_damaged_dataset_json_is_named(tmp_path, text):
 
 
 def test_evaluate_measures_the_samples_of_a_run(run, reference, tmp_path):
-    done = evaluate(run, reference, tmp_path, "--num_samples=40", "--batch_size=16")
+    done = evaluate(run, reference, tmp_path, "--count=40", "--batch_size=16")
     assert done.returncode == 0, done.stderr
     found = result(tmp_path)
     # The same images from the sampler itself.
@@ -126,14 +126,14 @@ def test_evaluate_measures_the_samples_of_a_run(run, reference, tmp_path):
     assert f"FD  {found['metrics']['FD']:.6g}" in done.stdout
     # A saved result is not computed again, and the shards are removed.
     assert len(list(tmp_path.glob("features-*"))) == 1  # of the reference's images
-    again = evaluate(run, reference, tmp_path, "--num_samples=40", "--batch_size=16")
+    again = evaluate(run, reference, tmp_path, "--count=40", "--batch_size=16")
     assert again.returncode == 0
     assert "shard" not in again.stderr
     assert again.stdout == done.stdout
 
 
 def test_a_sweep_has_a_row_for_each_combination(run, reference, tmp_path):
-    more = ("--num_samples=20", "--checkpoint=3,6", "--eta=0,1", "--batch_size=20")
+    more = ("--count=20", "--checkpoint=3,6", "--eta=0,1", "--batch_size=20")
     more += ("--spacing=sections", "--option=sections=2,1")
     done = evaluate(run, reference, tmp_path, *more)
     assert done.returncode == 0, done.stderr
@@ -153,7 +153,7 @@ def test_a_sweep_has_a_row_for_each_combination(run, reference, tmp_path):
 
 
 def test_a_larger_sweep_reuses_the_results_of_a_smaller_one(run, reference, tmp_path):
-    more = ("--num_samples=20", "--batch_size=20", "--solver=ddim,heun")
+    more = ("--count=20", "--batch_size=20", "--solver=ddim,heun")
     plot = f"--plot={tmp_path / 'fd.png'}"
     done = evaluate(run, reference, tmp_path, *more, "--steps=2")
     assert done.returncode == 0, done.stderr
@@ -222,7 +222,7 @@ def test_a_sweep_shows_the_options_that_are_not_the_solvers_defaults(run, monkey
 
 
 def test_protocol_original_sets_labels_quantizer_and_solver(run, reference, tmp_path):
-    more = ("--protocol=original", "--num_samples=8", "--batch_size=8")
+    more = ("--protocol=original", "--count=8", "--batch_size=8")
     done = evaluate(run, reference, tmp_path, *more)
     assert done.returncode == 0, done.stderr
     images = result(tmp_path)["images"]
@@ -317,7 +317,7 @@ def test_mistakes_are_one_line_of_error(run, reference, pictures, tmp_path):
         ([*make, "--split=all"], "--split belongs to `reference --data`; `reference --config`"),
         ([*files, "--eta=1"], "; `evaluate --images` does not take it"),
         (
-            ["check", f"--workdirs={run}"],
+            ["check", f"--workdir={run}"],
             "--workdir belongs to `reference` and `evaluate`; `check`",
         ),
         (
@@ -340,7 +340,7 @@ def test_mistakes_are_one_line_of_error(run, reference, pictures, tmp_path):
         ([*files, "--plot=fd.png"], "; `evaluate --images` does not take it"),
         (["check", f"--reference={reference}"], "--images is missing"),
         (["reference", "--data=folder:/tmp", pixels, out + ".npz"], "A folder needs a size"),
-        ([*files, "--num_samples=100"], "has 12 images; --count=100"),
+        ([*files, "--count=100"], "has 12 images; --count=100"),
         ([*of_run, "--weights=random"], "features: pixels; here it is: InceptionV3"),
         ([*of_run, pixels, "--eta=a"], "--eta=a"),
         ([*of_run, pixels, "--checkpoint=5"], "No checkpoint of step 5"),
