@@ -75,9 +75,9 @@ def _find_averages(checkpoints: Checkpoints, last: int, workdir: Path) -> list[S
         raise FileNotFoundError(f"No checkpoint of step {last} in {workdir}; there: {known}")
     found = []
     for step in steps:
-        average = checkpoints.metadata(step).get("average", {}) if step <= last else {}
-        if average.get("since") == 0:  # the profile covers all steps
-            widths = average["of"]["sigma_rels"]
+        ema = checkpoints.metadata(step).get("ema", {}) if step <= last else {}
+        if ema.get("since") == 0:  # the profile covers all steps
+            widths = ema["of"]["sigma_rels"]
             found += [SavedAverage(step, width, bool(index)) for index, width in enumerate(widths)]
     if not found:
         raise ValueError(

@@ -94,7 +94,7 @@ def train(experiment: Experiment, workdir: Path) -> TrainState:
         seen = metadata.get("images_seen", start * config.batch_size)
         if config.data.drop_last:  # after another batch size, the next whole batch of this one
             seen = -(-seen // config.batch_size) * config.batch_size
-        average = _describe_ema(config, start, metadata.get("average", {}))
+        ema = _describe_ema(config, start, metadata.get("ema", {}))
 
         if jax.process_index() == 0 and start < config.steps:
             table = parameter_overview.get_parameter_overview(state.params, include_stats=False)
@@ -112,7 +112,7 @@ def train(experiment: Experiment, workdir: Path) -> TrainState:
             entries = {
                 "images_seen": seen + (step - start) * config.batch_size,
                 "data": provenance,
-                "average": average,
+                "ema": ema,
                 "since_line": since_line.saved(),
             }
             checkpoints.save(step, sharding.unshard(state), metadata=entries)
@@ -197,8 +197,8 @@ def make_step(
         training.timesteps,
         seed=experiment.config.seed,
         micro_batches=training.loop.micro_batches,
-        average=training.ema,
-        second_average=training.second_ema,
+        ema_decay=training.ema,
+        second_ema_decay=training.second_ema,
         constrain=experiment.model.constrained,
         sharding=sharding,
     )

@@ -78,7 +78,7 @@ def apply_gradients(
     state: TrainState,
     gradients: PyTree,
     optimizer: optax.GradientTransformation,
-    average: ema.Decay,
+    ema_decay: ema.Decay,
     constrain: Callable[[PyTree], PyTree] = lambda params: params,
     second: ema.Decay | None = None,
     norm: Array | None = None,
@@ -88,7 +88,7 @@ def apply_gradients(
     Parameters whose name begins with "fixed_" do not change.
 
     Args:
-        average: decay of the EMA.
+        ema_decay: decay of the EMA.
         constrain: applied to the parameters after the update, see `Network.constrained`. The
             EMAs average the parameters before it.
         second: decay of the second EMA; None if the state has none.
@@ -105,7 +105,7 @@ def apply_gradients(
     return TrainState(
         step=state.step + 1,
         params=constrain(params),
-        ema_params=ema.update(state.ema_params, params, average(state.step)),
+        ema_params=ema.update(state.ema_params, params, ema_decay(state.step)),
         opt_state=opt_state,
         history=state.history,
         second_ema_params=second_ema_params,
