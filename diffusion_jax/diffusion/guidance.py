@@ -177,10 +177,10 @@ class Guidance:
 
     scale: w of `classifier_free` or `autoguidance`; None for neither, at half the cost. interval:
     where to guide, see `within`; None is everywhere. rescale: phi of `rescaled`; None for none.
-    clip: whether the predicted x0 is clipped to [-1, 1]. quantile: see `dynamic_threshold`, which
+    clip: True clips the predicted x0 to [-1, 1]. quantile: see `dynamic_threshold`, which
     takes the place of clipping; None for none. classifier_scale: of `classifier_guidance`, on top
-    of the others; None for none. learned_variance: whether the network's learned
-    variance is used. clip_alone, guide_variance: as in the original, see `clip_x0_alone` and
+    of the others; None for none. learned_variance: True uses the network's
+    learned variance. clip_alone, guide_variance: as in the original, see `clip_x0_alone` and
     `classifier_free`.
     """
 
