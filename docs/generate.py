@@ -191,6 +191,8 @@ def api() -> dict[str, str]:
     import diffusion_jax
 
     found = [info.name for info in pkgutil.walk_packages(diffusion_jax.__path__, "diffusion_jax.")]
+    # The playground is an application, and needs Gradio.
+    found = [name for name in found if not name.startswith("diffusion_jax.playground.")]
     parts: dict[str, list[str]] = {"diffusion_jax": ["diffusion_jax"]}
     for name in found:
         package = ".".join(name.split(".")[:2])

@@ -53,7 +53,7 @@ def reaverage(
             no power function profile, or if no combination is near enough to the wanted one.
     """
     check_free(out, "out")
-    experiment = Experiment.from_config(load_config(workdir), training=False)
+    experiment = Experiment.from_config(load_config(workdir))
     like = param_shapes(experiment.model, experiment.config.data.resolution)
     with Checkpoints(workdir / CHECKPOINTS) as checkpoints:
         last = checkpoints.newest() if checkpoint is None else checkpoint
