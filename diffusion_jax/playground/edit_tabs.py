@@ -15,11 +15,11 @@ from diffusion_jax.runs.run import Run
 JUMP = 10  # steps between resamplings, as in RePaint
 
 
-def inpaint_tab(run: Run, settings: Components, drawn: gr.State) -> None:
-    """Samples the painted pixels again. drawn: the images of the tab Draw."""
+def inpaint_tab(run: Run, settings: Components, sampled: gr.State) -> None:
+    """Samples the painted pixels again. sampled: the images of the tab Draw."""
     with gr.Row():
         with gr.Column():
-            file = _picture_input(drawn)
+            file = _picture_input(sampled)
             resample = gr.Slider(1, 20, 1, step=1, label="Resample: more fits the rest better")
             original = components.picture("Original", height=300)
         with gr.Column():
@@ -50,7 +50,7 @@ def inpaint_tab(run: Run, settings: Components, drawn: gr.State) -> None:
 
     def inpaint(wanted: dict[str, Any], image: Any, painted: Any, times: int) -> Iterator[Any]:
         if image is None:
-            raise ValueError("The picture is missing; upload one, or use a drawn image")
+            raise ValueError("The picture is missing; upload one, or use a sampled image")
         mask = pictures.painted_mask(run, (painted or {}).get("layers") or [])
         jump = min(JUMP, max(1, wanted["steps"] - 1))
         arguments = _edit_arguments(run, wanted) | {"resample": int(times), "jump": jump}
@@ -64,18 +64,20 @@ def inpaint_tab(run: Run, settings: Components, drawn: gr.State) -> None:
 def edit_tab(
     run: Run,
     settings: Components,
-    drawn: gr.State | None,
+    sampled: gr.State | None,
     verb: str,
     edit: Callable[..., Gallery],
     **options: gr.Slider,
 ) -> None:
-    """Edits a picture with a method of `run.edit`. drawn: see `inpaint_tab`; None: files only.
+    """Edits a picture by a method of `run.edit`. sampled: see `inpaint_tab`; None: files only.
 
     options: inputs for further arguments of the method, not rendered yet.
     """
     with gr.Row():
         with gr.Column():
-            file = components.file_input("A picture") if drawn is None else _picture_input(drawn)
+            file = (
+                components.file_input("A picture") if sampled is None else _picture_input(sampled)
+            )
             for option in options.values():
                 option.render()
             button = gr.Button(verb, variant="primary", elem_id=verb.lower())
@@ -94,22 +96,22 @@ def edit_tab(
     on_click(button, call, inputs, outputs, settings=settings, progress=result)
 
 
-def _picture_input(drawn: gr.State) -> gr.Image:
-    """Returns an input for a picture: an image file, or one of the drawn images."""
+def _picture_input(sampled: gr.State) -> gr.Image:
+    """Returns an input for a picture: an image file, or one of the sampled images."""
     file = components.file_input("A picture")
     with gr.Row():
-        number = gr.Number(1, label="Drawn image", precision=0, minimum=1)
+        number = gr.Number(1, label="Sampled image", precision=0, minimum=1)
         button = gr.Button("Use it", elem_classes="take")
 
     @one_line_errors()
     def use(images: np.ndarray | None, number: int | None) -> Any:
         if images is None:
-            raise ValueError("There are no drawn images yet; draw some first")
+            raise ValueError("No images have been sampled yet; sample some first")
         if number is None or not 1 <= number <= len(images):
-            raise ValueError(f"Drawn image {number} does not exist; choose from 1 to {len(images)}")
+            raise ValueError(f"There is no image {number}; choose from 1 to {len(images)}")
         return to_pil(images[number - 1])  # not enlarged, so that its pixels come back exactly
 
-    button.click(use, [drawn, number], file, **components.LIGHT)
+    button.click(use, [sampled, number], file, **components.LIGHT)
     return file
 
 

@@ -78,16 +78,16 @@ def _tabs(run: Run, settings: components.Components) -> None:
     if sampling.enlarges(run):
         edit_tabs.edit_tab(run, settings, None, "Enlarge", run.edit.enlarge)
         return
-    drawn = gr.State(None)  # the images drawn last, as input of the other tabs
+    sampled = gr.State(None)  # the images sampled last, as input of the other tabs
     with gr.Tab("Draw"):
-        sample_tabs.draw_tab(run, settings, drawn)
+        sample_tabs.draw_tab(run, settings, sampled)
     with gr.Tab("Inpaint"):
-        edit_tabs.inpaint_tab(run, settings, drawn)
+        edit_tabs.inpaint_tab(run, settings, sampled)
     with gr.Tab("Image to image"):
         label = "Strength: with 1, almost nothing of the picture is left"
         strength = gr.Slider(0.05, 1, 0.6, step=0.05, label=label, render=False)
         edit = run.edit.image_to_image
-        edit_tabs.edit_tab(run, settings, drawn, "Change", edit, strength=strength)
+        edit_tabs.edit_tab(run, settings, sampled, "Change", edit, strength=strength)
     with gr.Tab("Interpolate"):
         sample_tabs.interpolate_tab(run, settings)
     with gr.Tab("Compare"):

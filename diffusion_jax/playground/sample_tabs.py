@@ -17,8 +17,8 @@ PAUSE = 0.06  # seconds that a frame is shown
 MOST_RESULTS = 24
 
 
-def draw_tab(run: Run, settings: Components, drawn: gr.State) -> None:
-    """Samples images and shows the denoising. drawn: receives the images."""
+def draw_tab(run: Run, settings: Components, sampled: gr.State) -> None:
+    """Samples images and shows the denoising. sampled: receives the images."""
     button = gr.Button("Draw", variant="primary", elem_id="draw")
     result = components.picture("Images", name="drawn")
     line = gr.Textbox(label="In Python", elem_id="python", buttons=["copy"], max_lines=1)
@@ -44,7 +44,7 @@ def draw_tab(run: Run, settings: Components, drawn: gr.State) -> None:
         results = [(picture, sampling.description(run, wanted)), *before][:MOST_RESULTS]
         yield picture, sampling.python_line(run, wanted), results, results, images
 
-    outputs = [result, line, gallery, earlier, drawn]
+    outputs = [result, line, gallery, earlier, sampled]
     on_click(button, draw, [earlier], outputs, settings=settings, progress=result)
 
 
