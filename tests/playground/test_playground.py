@@ -224,15 +224,17 @@ def click(page, name, *values):
 
 
 def test_a_sample_becomes_exactly_the_image_to_edit(page_of, run):
-    page, drawn = page_of(run), run.sample([1, 2], steps=2)
+    page, samples = page_of(run), run.sample([1, 2], steps=2)
     buttons = [block for block in page.blocks.values() if getattr(block, "value", "") == "Use it"]
     assert len(buttons) == 2  # inpaint, image to image
     for button in buttons:
         use = click_function(page, button)
-        assert_array_equal(use(drawn, 2), drawn[1, :, :, 0])
-        for images, number in ((drawn, 3), (drawn, 0), (drawn, None), (None, 1)):
-            with pytest.raises(Exception, match="rawn image"):
-                use(images, number)
+        assert_array_equal(use(samples, 2), samples[1, :, :, 0])
+        for number in (3, 0, None):
+            with pytest.raises(Exception, match=f"no image {number}; choose from 1 to 2"):
+                use(samples, number)
+        with pytest.raises(Exception, match="No images have been sampled yet"):
+            use(None, 1)
 
 
 SETTINGS = [["3"], 2, 5, "ddim", 3, 1.0]
