@@ -26,8 +26,8 @@ _JSON = flags.DEFINE_string("json", None, "File to write the figures to, too.")
 def main() -> None:
     from configs import digits_classifier, digits_unconditional
     from diffusion_jax.runs.train import train
-    from diffusion_jax.workdir.config import load_config
     from diffusion_jax.workdir.parameters import load_params
+    from diffusion_jax.workdir.run_files import load_config
 
     for module, workdir in (
         (digits_unconditional, _WORKDIR.value),

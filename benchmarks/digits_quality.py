@@ -36,8 +36,8 @@ SCHEDULES = {"velocity": "flow", "edm": "edm"}
 
 def main() -> None:
     from diffusion_jax.config import overrides
-    from diffusion_jax.workdir.config import load_config
     from diffusion_jax.workdir.parameters import load_params
+    from diffusion_jax.workdir.run_files import load_config
 
     parameterization = _PARAMETERIZATION.value
     default = f"runs/digits_{parameterization}" if parameterization else "runs/digits"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from diffusion_jax.workdir.config import load_config
+from diffusion_jax.workdir.run_files import load_config
 
 
 def get_config(workdir: str) -> ConfigDict:

@@ -79,7 +79,7 @@ def main(command: str) -> int:
     from diffusion_jax.runs.edit_folder import edit_into
     from diffusion_jax.runs.run import load
     from diffusion_jax.runs.run_edits import RunEdits
-    from diffusion_jax.workdir.config import load_config
+    from diffusion_jax.workdir.run_files import load_config
 
     if _WORKDIR.value is None:
         raise ValueError("--workdir is missing; for example: --workdir runs/digits")

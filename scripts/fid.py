@@ -124,7 +124,7 @@ def reference() -> int:
     from diffusion_jax.evaluation import references
     from diffusion_jax.runs import datasets
     from diffusion_jax.runs.reference import make_reference
-    from diffusion_jax.workdir.config import load_config
+    from diffusion_jax.workdir.run_files import load_config
 
     way = "data" if _DATA.value else "config"
     if way == "config" and _WORKDIR.value and not _CONFIG.present:
@@ -160,7 +160,7 @@ def evaluate() -> int:
     from diffusion_jax.evaluation import sweep_plot, sweep_table
     from diffusion_jax.evaluation.image_sets import from_files
     from diffusion_jax.runs import sweep
-    from diffusion_jax.workdir.config import load_config
+    from diffusion_jax.workdir.run_files import load_config
 
     if (_IMAGES.value is None) == (_WORKDIR.value is None):
         raise ValueError("Give either --workdir, for a run, or --images")

@@ -41,7 +41,7 @@ def main() -> int:
     from diffusion_jax import parallel
     from diffusion_jax.playground import server
     from diffusion_jax.runs.run import load
-    from diffusion_jax.workdir.config import load_config
+    from diffusion_jax.workdir.run_files import load_config
 
     try:
         # The port comes first: it is checked before the model is loaded, which takes longer.

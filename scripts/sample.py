@@ -73,7 +73,7 @@ def main() -> int:
     from diffusion_jax.importers import real_esrgan
     from diffusion_jax.runs.run import load
     from diffusion_jax.runs.sample_folder import sample_into
-    from diffusion_jax.workdir.config import load_config
+    from diffusion_jax.workdir.run_files import load_config
 
     if _WORKDIR.value is None:
         raise ValueError("--workdir is missing; for example: --workdir runs/digits")

@@ -32,8 +32,7 @@ from diffusion_jax.report import evaluations, training_data
 from diffusion_jax.training.checkpoints import Checkpoints
 from diffusion_jax.training.logging import read_metrics
 from diffusion_jax.workdir import environment
-from diffusion_jax.workdir.classes import load_classes, save_classes
-from diffusion_jax.workdir.config import load_config, save_config
+from diffusion_jax.workdir.run_files import load_classes, load_config, save_classes, save_config
 
 GOLDEN = Path(__file__).parent / "golden"
 EDM = {"img_resolution": 8, "img_channels": 3, "label_dim": 0, "model_type": "SongUNet"}

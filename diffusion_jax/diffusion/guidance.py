@@ -11,8 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from diffusion_jax.diffusion.classifier_guidance import LogProbability, classifier_guidance
-from diffusion_jax.diffusion.process import per_image
-from diffusion_jax.diffusion.thresholding import clip_x0, clip_x0_alone, dynamic_threshold
+from diffusion_jax.diffusion.process import clip_x0, clip_x0_alone, dynamic_threshold, per_image
 from diffusion_jax.diffusion.types import (
     Condition,
     ConditionalDenoiser,

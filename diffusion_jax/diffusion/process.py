@@ -4,6 +4,9 @@ Throughout, x0 and x are images (batch, height, width, channels) with x0 in [-1,
 coefficients of the step from the level of x to a less noisy one, `next`. "DDPM" is
 arXiv:2006.11239, "Improved DDPM" arXiv:2102.09672; their alpha-bar is alpha^2, and
 1 - alpha-bar is sigma^2.
+
+The last functions keep the predicted x0 in the range of images: large guidance scales push it out
+of [-1, 1], the range of the data.
 """
 
 from dataclasses import replace
@@ -12,6 +15,7 @@ import jax.numpy as jnp
 
 from diffusion_jax.diffusion.step_coefficients import StepCoefficients
 from diffusion_jax.diffusion.types import (
+    Denoiser,
     Gaussian,
     Images,
     Leaf,
@@ -19,6 +23,7 @@ from diffusion_jax.diffusion.types import (
     PerExample,
     PerImage,
     Prediction,
+    Scalar,
 )
 
 
@@ -112,3 +117,35 @@ def p_distribution(
 def clip_prediction(prediction: Prediction) -> Prediction:
     """Returns the prediction with x0 clipped to [-1, 1] and eps unchanged."""
     return replace(prediction, x0=jnp.clip(prediction.x0, -1, 1))
+
+
+def clip_x0(denoiser: Denoiser) -> Denoiser:
+    """Clips the predicted x0 to [-1, 1], and recomputes eps from it."""
+
+    def clipped(x: Images, level: Level) -> Prediction:
+        prediction = clip_prediction(denoiser(x, level))
+        return replace(prediction, eps=eps_from_x0(level, x, prediction.x0))
+
+    return clipped
+
+
+def clip_x0_alone(denoiser: Denoiser) -> Denoiser:
+    """Clips the predicted x0 to [-1, 1]; eps is unchanged, though it no longer fits x0."""
+    return lambda x, level: clip_prediction(denoiser(x, level))
+
+
+def dynamic_threshold(denoiser: Denoiser, quantile: Scalar) -> Denoiser:
+    """Clips x0 to [-s, s] and divides by s, with s the quantile of |x0|, but at least 1.
+
+    Imagen (arXiv:2205.11487), section 2.3. s is computed for each image. eps is recomputed from
+    the new x0. quantile: in (0, 1], such as 0.995.
+    """
+
+    def thresholded(x: Images, level: Level) -> Prediction:
+        prediction = denoiser(x, level)
+        s = jnp.quantile(jnp.abs(prediction.x0), quantile, axis=(1, 2, 3), keepdims=True)
+        s = jnp.maximum(s, 1.0)
+        x0 = jnp.clip(prediction.x0, -s, s) / s
+        return replace(prediction, x0=x0, eps=eps_from_x0(level, x, x0))
+
+    return thresholded

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from diffusion_jax.pictures import fonts
+from diffusion_jax.pictures.captions import drawable, to_ascii
 
 # Labels of images: a text for `parse_labels`, or a name or number for each image.
 LabelsLike = str | int | Sequence[str | int] | Int[np.ndarray, "count"]
@@ -96,7 +96,7 @@ def file_name(index: int, label: int, name: str) -> str:
 
     Letters outside ASCII are transliterated.
     """
-    words = re.findall("[A-Za-z0-9]+", fonts.to_ascii(name)) if name != str(label) else []
+    words = re.findall("[A-Za-z0-9]+", to_ascii(name)) if name != str(label) else []
     return "_".join([f"{index:06d}", f"label{label}", *words])[:80].rstrip("_") + ".png"
 
 
@@ -108,7 +108,7 @@ def captions(labels: Int[np.ndarray, "count"], num_classes: int, names: Sequence
     if not num_classes or (labels == num_classes).all():
         return []
     present = np.unique(labels).tolist()
-    names_by_label = {i: fonts.drawable(class_name(i, num_classes, names), str(i)) for i in present}
+    names_by_label = {i: drawable(class_name(i, num_classes, names), str(i)) for i in present}
     return [names_by_label[label] for label in labels.tolist()]
 
 

@@ -15,9 +15,8 @@ from diffusion_jax.diffusion.losses import log_probability
 from diffusion_jax.diffusion.parameterizations import network_inputs
 from diffusion_jax.diffusion.types import Images, Labels, Level, PerExample
 from diffusion_jax.generation.prepared_denoiser import DiffusionModel
-from diffusion_jax.workdir.classes import load_classes
-from diffusion_jax.workdir.config import load_config
 from diffusion_jax.workdir.parameters import digest, load_params
+from diffusion_jax.workdir.run_files import load_classes, load_config
 
 # Kinds of the runs named in config.sampling.
 NOUNS = {"autoguidance": "generative model", "classifier": "classifier of noisy images"}

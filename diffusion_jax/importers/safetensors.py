@@ -20,9 +20,7 @@ from diffusion_jax.files import atomic, limits
 from diffusion_jax.importers.state_dicts import Source, fill
 from diffusion_jax.importers.workdirs import check_free
 from diffusion_jax.training.state import param_shapes
-from diffusion_jax.workdir.classes import save_classes
-from diffusion_jax.workdir.config import save_config
-from diffusion_jax.workdir.layout import CLASSES_FILE, CONFIG_FILE
+from diffusion_jax.workdir.run_files import CLASSES_FILE, CONFIG_FILE, save_classes, save_config
 
 FILE = "model.safetensors"
 LONGEST_HEADER = 2**24  # bytes, enough for 100,000 tensors

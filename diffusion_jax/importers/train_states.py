@@ -12,7 +12,7 @@ from jaxtyping import PyTree
 from diffusion_jax.config.experiment import Experiment
 from diffusion_jax.training.checkpoints import Checkpoints
 from diffusion_jax.training.state import TrainState, init_state
-from diffusion_jax.workdir.layout import CHECKPOINTS
+from diffusion_jax.workdir.run_files import CHECKPOINTS
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,7 @@ from ml_collections import ConfigDict
 from diffusion_jax.files import json_files, write_access
 from diffusion_jax.training.checkpoints import Checkpoints
 from diffusion_jax.training.state import TrainState
-from diffusion_jax.workdir.classes import save_classes
-from diffusion_jax.workdir.config import save_config
-from diffusion_jax.workdir.layout import CHECKPOINTS
+from diffusion_jax.workdir.run_files import CHECKPOINTS, save_classes, save_config
 
 ORIGIN_FILE = "imported.json"
 

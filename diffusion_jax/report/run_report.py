@@ -12,9 +12,7 @@ from diffusion_jax.report import evaluations, metric_curves, sample_grids, train
 from diffusion_jax.report.config_fields import Fields, changed_from, fields_of
 from diffusion_jax.training.logging import SAMPLES
 from diffusion_jax.workdir import environment
-from diffusion_jax.workdir.classes import load_classes
-from diffusion_jax.workdir.config import load_config
-from diffusion_jax.workdir.layout import CHECKPOINTS
+from diffusion_jax.workdir.run_files import CHECKPOINTS, load_classes, load_config
 
 MOST_SAMPLES = 40
 # Limits of all sample grids, of all plots of evaluations, and of the picture of the data. Base64

@@ -14,9 +14,7 @@ from diffusion_jax.importers.workdirs import check_free, write_workdir
 from diffusion_jax.training import post_hoc_ema
 from diffusion_jax.training.checkpoints import Checkpoints
 from diffusion_jax.training.state import param_shapes
-from diffusion_jax.workdir.classes import load_classes
-from diffusion_jax.workdir.config import load_config
-from diffusion_jax.workdir.layout import CHECKPOINTS
+from diffusion_jax.workdir.run_files import CHECKPOINTS, load_classes, load_config
 
 # Largest relative distance of the combination from the wanted average, in L2 of the profiles.
 LARGEST_MISFIT = 0.25

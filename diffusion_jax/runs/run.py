@@ -20,18 +20,16 @@ from diffusion_jax.evaluation.evaluator import Evaluator
 from diffusion_jax.evaluation.features import make_extractor
 from diffusion_jax.generation import class_labels, guidance_models
 from diffusion_jax.generation.class_labels import LabelsLike
-from diffusion_jax.generation.pixels import Origin, finite_pixels
 from diffusion_jax.generation.sampler import Sampler
-from diffusion_jax.images import Uint8Images
+from diffusion_jax.images import Uint8Images, to_uint8
 from diffusion_jax.pictures.gallery import Gallery
 from diffusion_jax.runs import evaluate
 from diffusion_jax.runs import train as training
 from diffusion_jax.runs.datasets import resolve_experiment
 from diffusion_jax.runs.run_edits import RunEdits
 from diffusion_jax.sampling import Film
-from diffusion_jax.workdir.classes import load_classes
-from diffusion_jax.workdir.config import load_config
 from diffusion_jax.workdir.parameters import load_params
+from diffusion_jax.workdir.run_files import load_classes, load_config
 
 LARGEST_BATCH = 64
 # Settings passed at each call, as the solver's numeric options are; others select the sampler.
@@ -154,7 +152,7 @@ class Run:
         x, film = sampler(
             self.params, labels, seed=seed, start=start, **at_each_call(experiment), **options
         )
-        return finite_pixels(x, self._origin(experiment), truncate=truncate), film
+        return self._pixels(x, experiment, truncate=truncate), film
 
     @property
     def edit(self) -> RunEdits:
@@ -289,10 +287,18 @@ class Run:
 
     def gallery(self, samples: np.ndarray, experiment: Experiment) -> Gallery:
         """Converts images in [-1, 1] to pixels. Raises ValueError if they are not finite."""
-        return Gallery.of(finite_pixels(samples, self._origin(experiment)))
+        return Gallery.of(self._pixels(samples, experiment))
 
-    def _origin(self, experiment: Experiment) -> Origin:
-        return Origin(self.workdir, self.step, experiment.config.sampling.guidance)
+    def _pixels(
+        self, samples: np.ndarray, experiment: Experiment, *, truncate: bool = False
+    ) -> Uint8Images:
+        if not np.isfinite(samples).all():
+            guidance = experiment.config.sampling.guidance
+            raise ValueError(
+                f"The samples are not finite (checkpoint {self.step} of {self.workdir}, guidance "
+                f"{guidance})"
+            )
+        return to_uint8(samples, truncate=truncate)
 
 
 def at_each_call(experiment: Experiment) -> dict[str, Any]:

@@ -15,8 +15,8 @@ from diffusion_jax.generation import class_labels as class_labels
 from diffusion_jax.generation import guidance_models, outputs
 from diffusion_jax.generation.image_shards import Shards, check_free
 from diffusion_jax.runs.run import Run
-from diffusion_jax.workdir.layout import next_folder
 from diffusion_jax.workdir.parameters import digest
+from diffusion_jax.workdir.run_files import next_folder
 
 BATCH = 64  # images at a time, unless given
 

@@ -12,8 +12,8 @@ from diffusion_jax.evaluation.evaluator import Evaluator
 from diffusion_jax.runs.evaluate import samples_of
 from diffusion_jax.runs.run import Run, load
 from diffusion_jax.sampling import count_evaluations
-from diffusion_jax.workdir.config import load_config
 from diffusion_jax.workdir.parameters import find_steps
+from diffusion_jax.workdir.run_files import load_config
 
 # Sampling settings in a table, and all columns that are not metrics. evaluations: of the network
 # per image. options: of the solver, if they have no column and are not defaults.

@@ -18,7 +18,7 @@ from diffusion_jax.files import lock
 from diffusion_jax.runs.datasets import open_source, training_batches
 from diffusion_jax.runs.sample_grids import make_sample_grid
 from diffusion_jax.training import fine_tuning
-from diffusion_jax.training.checkpoint_errors import writing_into
+from diffusion_jax.training.checkpoint_integrity import writing_into
 from diffusion_jax.training.checkpoints import Checkpoints
 from diffusion_jax.training.logging import Reporter, read_metrics
 from diffusion_jax.training.loop import TrainingLoop
@@ -30,10 +30,8 @@ from diffusion_jax.training.sharding import Replicated, Sharded, Sharding, run_o
 from diffusion_jax.training.state import TrainState, init_state
 from diffusion_jax.training.step import make_train_step
 from diffusion_jax.workdir import environment, resume
-from diffusion_jax.workdir.classes import save_classes
-from diffusion_jax.workdir.config import load_config, save_config
-from diffusion_jax.workdir.layout import CHECKPOINTS
 from diffusion_jax.workdir.parameters import load_params
+from diffusion_jax.workdir.run_files import CHECKPOINTS, load_config, save_classes, save_config
 
 
 def train(experiment: Experiment, workdir: Path) -> TrainState:

@@ -16,11 +16,12 @@ from jaxtyping import PyTree
 from diffusion_jax import parallel
 from diffusion_jax.diffusion.types import Leaf
 from diffusion_jax.files import json_files
-from diffusion_jax.training.checkpoint_errors import (
+from diffusion_jax.training.checkpoint_integrity import (
     DamagedCheckpoint,
     SaveFailed,
+    verify_checksums,
+    write_checksums,
 )
-from diffusion_jax.training.checksums import verify_checksums, write_checksums
 from diffusion_jax.training.state import TrainState
 
 REQUIRED = frozenset({"params", "ema_params", "opt_state"})

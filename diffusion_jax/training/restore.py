@@ -5,7 +5,7 @@ import time
 from typing import Any
 
 from diffusion_jax import parallel
-from diffusion_jax.training.checkpoint_errors import DamagedCheckpoint
+from diffusion_jax.training.checkpoint_integrity import DamagedCheckpoint
 from diffusion_jax.training.checkpoints import Checkpoints
 from diffusion_jax.training.state import TrainState
 

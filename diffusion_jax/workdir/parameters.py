@@ -1,4 +1,4 @@
-"""Parameters of a trained network, from the checkpoints of a run."""
+"""Parameters of a trained network, from the checkpoints of a run or a packaged model."""
 
 import hashlib
 from collections.abc import Sequence
@@ -8,13 +8,24 @@ from typing import Any, Literal, cast
 import jax
 import numpy as np
 from jaxtyping import PyTree
+from ml_collections import ConfigDict
 
 from diffusion_jax import parallel
 from diffusion_jax.config.experiment import Experiment
+from diffusion_jax.files import npz
 from diffusion_jax.training.checkpoints import Checkpoints
 from diffusion_jax.training.state import param_shapes
-from diffusion_jax.workdir import pretrained
-from diffusion_jax.workdir.layout import CHECKPOINTS, PRETRAINED, resolve_workdir
+from diffusion_jax.workdir.run_files import (
+    CHECKPOINTS,
+    PRETRAINED,
+    resolve_workdir,
+    save_classes,
+    save_config,
+)
+
+# Of packaged models.
+PARAMS = "params.npz"  # the EMA parameters, in float16
+STEP = "step"  # an entry beside them
 
 
 def load_params(
@@ -40,7 +51,7 @@ def load_params(
                 "--params ema"
             )
         step = find_steps(workdir, [] if checkpoint is None else [checkpoint])[0]
-        params = pretrained.read_params(resolve_workdir(workdir), like)
+        params = read_params(resolve_workdir(workdir), like)
         return step, parallel.replicate(params)
     with Checkpoints(workdir / CHECKPOINTS) as checkpoints:
         step = checkpoints.newest() if checkpoint is None else checkpoint
@@ -53,7 +64,7 @@ def find_steps(workdir: Path, wanted: Sequence[int] | Literal["all"] = ()) -> li
     workdir: see `load_params`. Raises FileNotFoundError if one is missing.
     """
     if _is_pretrained(workdir):
-        steps = [pretrained.read_step(resolve_workdir(workdir))]
+        steps = [read_step(resolve_workdir(workdir))]
         newest = steps[0]
     else:
         with Checkpoints(workdir / CHECKPOINTS) as saved:
@@ -77,3 +88,32 @@ def digest(params: PyTree) -> str:
     for leaf in jax.tree.leaves(jax.device_get(params)):
         total.update(cast(Any, np.ascontiguousarray(leaf)))
     return total.hexdigest()
+
+
+def read_step(folder: Path) -> int:
+    """Reads the number of training steps of a packaged model."""
+    return int(npz.read(folder / PARAMS)[STEP])
+
+
+def read_params(folder: Path, like: PyTree) -> PyTree:
+    """Reads the parameters of a packaged model into host arrays of the types of `like`."""
+    arrays = npz.read(folder / PARAMS)
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: arrays[_name(path)].astype(leaf.dtype), like
+    )
+
+
+def write(
+    folder: Path, config: ConfigDict, class_names: list[str], step: int, params: PyTree
+) -> None:
+    """Writes the folder of a packaged model."""
+    folder.mkdir(parents=True, exist_ok=True)
+    save_config(config, folder)
+    save_classes(class_names, folder)
+    leaves = jax.tree_util.tree_leaves_with_path(jax.device_get(params))
+    arrays = {_name(path): np.asarray(leaf, np.float16) for path, leaf in leaves}
+    npz.write(folder / PARAMS, arrays | {STEP: np.array(step)})
+
+
+def _name(path: tuple) -> str:
+    return "/".join(part.key for part in path)

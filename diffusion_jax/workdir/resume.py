@@ -6,9 +6,13 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from diffusion_jax.data import Source
-from diffusion_jax.workdir.classes import load_classes
-from diffusion_jax.workdir.config import differences, load_config
-from diffusion_jax.workdir.layout import CHECKPOINTS, CONFIG_FILE
+from diffusion_jax.workdir.run_files import (
+    CHECKPOINTS,
+    CONFIG_FILE,
+    differences,
+    load_classes,
+    load_config,
+)
 
 # Fields that are fixed once a run has parameters.
 FIXED = ("original_quirks", "model.", "schedule.", "data.resolution", "parameterization")

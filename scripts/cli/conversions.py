@@ -17,9 +17,7 @@ from diffusion_jax.importers.programs import PROGRAMS
 from diffusion_jax.importers.train_states import make_train_state, read_weights
 from diffusion_jax.importers.workdirs import check_free, read_origin, write_workdir
 from diffusion_jax.training.state import TrainState
-from diffusion_jax.workdir.classes import load_classes
-from diffusion_jax.workdir.config import load_config
-from diffusion_jax.workdir.layout import CONFIG_FILE
+from diffusion_jax.workdir.run_files import CONFIG_FILE, load_classes, load_config
 
 CIFAR10 = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 # Resolution, channels and classes of datasets that configs name.

@@ -46,7 +46,7 @@ def results_folder(out: str | None, parent: Path) -> Path:
     Raises ValueError if --out exists already and is not empty, or if it cannot be written.
     """
     from diffusion_jax.files import write_access
-    from diffusion_jax.workdir.layout import next_folder
+    from diffusion_jax.workdir.run_files import next_folder
 
     folder = next_folder(parent) if out is None else Path(out)
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):

@@ -17,8 +17,13 @@ from diffusion_jax.diffusion import weights
 from diffusion_jax.runs import datasets
 from diffusion_jax.sampling import SOLVERS, SPACINGS
 from diffusion_jax.training.state import init_params
-from diffusion_jax.workdir.classes import load_classes, save_classes
-from diffusion_jax.workdir.config import differences, load_config, save_config
+from diffusion_jax.workdir.run_files import (
+    differences,
+    load_classes,
+    load_config,
+    save_classes,
+    save_config,
+)
 
 CONFIGS = Path(base.__file__).parent
 NAMES = sorted({path.stem for path in CONFIGS.glob("*.py")} - {"__init__", "of_workdir"})

@@ -20,7 +20,7 @@ from diffusion_jax.data.decoder import Decoder
 from diffusion_jax.data.folder import find_images, select_split
 from diffusion_jax.data.folder_options import FolderOptions
 from diffusion_jax.runs import datasets
-from diffusion_jax.workdir.classes import load_classes
+from diffusion_jax.workdir.run_files import load_classes
 
 ROOT = Path(__file__).parents[2]
 

@@ -18,7 +18,7 @@ from diffusion_jax.data.folder import find_images
 from diffusion_jax.data.folder_options import FolderOptions
 from diffusion_jax.data.image_warnings import ImageWarnings
 from diffusion_jax.files import npz
-from diffusion_jax.workdir.config import load_config
+from diffusion_jax.workdir.run_files import load_config
 
 ROOT = Path(__file__).parents[2]
 

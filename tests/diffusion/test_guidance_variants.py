@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from diffusion_jax.diffusion import guidance, keys, process, thresholding
+from diffusion_jax.diffusion import guidance, keys, process
 from diffusion_jax.diffusion.classifier_guidance import classifier_guidance
 from diffusion_jax.diffusion.schedules import make_schedule
 from diffusion_jax.diffusion.types import Level, Prediction
@@ -173,7 +173,7 @@ def test_rescaling_of_both_kinds_of_guidance(x):
 def test_dynamic_thresholding_against_its_definition(x, quantile):
     at = LEVELS[1]
     free = guided_by(6.0)(x, at)
-    result = thresholding.dynamic_threshold(guided_by(6.0), quantile)(x, at)
+    result = process.dynamic_threshold(guided_by(6.0), quantile)(x, at)
     for i in range(len(x)):
         x0 = np.array(free.x0[i], np.float64)
         s = max(np.quantile(np.abs(x0), quantile), 1.0)
@@ -187,7 +187,7 @@ def test_a_quantile_takes_the_place_of_clipping(x):
     at = LEVELS[1]
     settings = guidance.Guidance(clip=True, quantile=0.9)
     guided = guidance.guide(settings, lambda x, level, condition: guided_by(6.0)(x, level), None)
-    wanted = thresholding.dynamic_threshold(guided_by(6.0), 0.9)(x, at)
+    wanted = process.dynamic_threshold(guided_by(6.0), 0.9)(x, at)
     assert_array_equal(guided(x, at).x0, wanted.x0)
 
 

@@ -29,8 +29,8 @@ from diffusion_jax.runs import datasets, sweep
 from diffusion_jax.runs.evaluate import trained_on
 from diffusion_jax.runs.reference import make_reference
 from diffusion_jax.sampling import SOLVERS, memoryless
-from diffusion_jax.workdir.config import load_config
 from diffusion_jax.workdir.parameters import load_params
+from diffusion_jax.workdir.run_files import load_config
 
 ROOT = Path(__file__).parents[2]
 DIGITS = "--config=configs/digits.py"

@@ -26,7 +26,7 @@ from diffusion_jax.evaluation import image_sets, references
 from diffusion_jax.files import json_files, limits, npz, nvidia_pickle, torch_reader
 from diffusion_jax.importers import safetensors
 from diffusion_jax.training.logging import read_metrics
-from diffusion_jax.workdir.classes import load_classes
+from diffusion_jax.workdir.run_files import load_classes
 
 GB = 2**30
 

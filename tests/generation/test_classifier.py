@@ -25,7 +25,7 @@ from diffusion_jax.models import Network
 from diffusion_jax.training import objectives
 from diffusion_jax.training.logging import read_metrics
 from diffusion_jax.training.state import init_params, param_shapes
-from diffusion_jax.workdir.config import load_config
+from diffusion_jax.workdir.run_files import load_config
 
 LABELS = np.array([3, 4, 10, 0, 9, 3, 1, 7], np.int32)  # 10 is the null label
 

@@ -17,8 +17,8 @@ from diffusion_jax.generation.edit import Editor, for_inversion
 from diffusion_jax.generation.input_images import read_images, read_masks
 from diffusion_jax.generation.sampler import Sampler
 from diffusion_jax.runs.run_edits import to_float
-from diffusion_jax.workdir.config import load_config
 from diffusion_jax.workdir.parameters import load_params
+from diffusion_jax.workdir.run_files import load_config
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.usefixtures("ordinary_promotion")

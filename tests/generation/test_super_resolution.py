@@ -16,8 +16,8 @@ from diffusion_jax.generation.outputs import OutputOptions
 from diffusion_jax.generation.sampler import Sampler
 from diffusion_jax.runs.run import load
 from diffusion_jax.runs.sample_folder import sample_into
-from diffusion_jax.workdir.config import load_config
 from diffusion_jax.workdir.parameters import load_params
+from diffusion_jax.workdir.run_files import load_config
 
 
 @pytest.fixture(scope="module")

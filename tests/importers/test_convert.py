@@ -23,8 +23,7 @@ from diffusion_jax.config.experiment import Experiment
 from diffusion_jax.data import imagenet
 from diffusion_jax.files import torch_reader, torch_writer
 from diffusion_jax.importers import original
-from diffusion_jax.workdir.classes import load_classes
-from diffusion_jax.workdir.config import load_config
+from diffusion_jax.workdir.run_files import load_classes, load_config
 from scripts.cli import conversions
 from scripts.cli.config_flag import with_config_of_workdir
 

@@ -16,9 +16,8 @@ from diffusion_jax.importers import safetensors
 from diffusion_jax.importers.train_states import make_train_state
 from diffusion_jax.importers.workdirs import write_workdir
 from diffusion_jax.training.state import init_params
-from diffusion_jax.workdir.classes import load_classes
-from diffusion_jax.workdir.config import load_config, save_config
 from diffusion_jax.workdir.parameters import load_params
+from diffusion_jax.workdir.run_files import load_classes, load_config, save_config
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,7 @@ from diffusion_jax.importers.programs import PROGRAMS
 from diffusion_jax.models import ADM
 from diffusion_jax.models.layers.adm_blocks import split_heads
 from diffusion_jax.training.state import param_shapes
-from diffusion_jax.workdir.classes import load_classes
+from diffusion_jax.workdir.run_files import load_classes
 
 sys.path.append("tests/golden")
 from make_adm import NICE_LABELS, weights_of

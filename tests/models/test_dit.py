@@ -13,7 +13,7 @@ from diffusion_jax.config.schema import model_section
 from diffusion_jax.models import DiT
 from diffusion_jax.models.dit import position_embedding
 from diffusion_jax.training.logging import read_metrics
-from diffusion_jax.workdir.config import load_config
+from diffusion_jax.workdir.run_files import load_config
 
 SMALL = {"channels": 2, "num_classes": 5, "patch_size": 2, "width": 16, "depth": 2, "num_heads": 2}
 X = jax.random.normal(jax.random.key(0), (3, 8, 4, 2))

@@ -22,8 +22,8 @@ from diffusion_jax.runs.run import load
 from diffusion_jax.runs.train import init_experiment
 from diffusion_jax.training.checkpoints import Checkpoints
 from diffusion_jax.training.state import TrainState
-from diffusion_jax.workdir.config import save_config
 from diffusion_jax.workdir.parameters import load_params
+from diffusion_jax.workdir.run_files import save_config
 
 METADATA = {"images_seen": 12345, "data": {"count": 7}}
 STEP = 5

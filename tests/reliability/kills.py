@@ -15,8 +15,7 @@ import numpy as np
 from diffusion_jax.config.experiment import Experiment
 from diffusion_jax.runs.train import init_experiment
 from diffusion_jax.training.checkpoints import Checkpoints
-from diffusion_jax.workdir.config import load_config
-from diffusion_jax.workdir.layout import CHECKPOINTS
+from diffusion_jax.workdir.run_files import CHECKPOINTS, load_config
 from reliability.runs import Run, results_of
 
 CHANGES = {"checkpoint_every": 20, "sample_every": 30, "log_every": 7, "steps": 4000}

@@ -27,8 +27,7 @@ from diffusion_jax.report.environment import Environment
 from diffusion_jax.report.html import element
 from diffusion_jax.report.suggested_commands import commands_of
 from diffusion_jax.runs.run import load
-from diffusion_jax.workdir.classes import save_classes
-from diffusion_jax.workdir.config import save_config
+from diffusion_jax.workdir.run_files import save_classes, save_config
 
 HERE = Environment([("Python", "3.11.0"), ("host", "writer")], datetime(2026, 1, 2, tzinfo=UTC))
 DIGITS = [str(digit) for digit in range(10)]

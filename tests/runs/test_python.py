@@ -19,8 +19,7 @@ from diffusion_jax.pictures.gallery import Gallery
 from diffusion_jax.runs import datasets
 from diffusion_jax.runs.reference import make_reference
 from diffusion_jax.runs.sample_folder import sample_into
-from diffusion_jax.workdir.config import load_config
-from diffusion_jax.workdir.layout import pretrained_names
+from diffusion_jax.workdir.run_files import load_config, pretrained_names
 
 ROOT = Path(__file__).parents[2]
 

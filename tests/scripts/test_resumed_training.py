@@ -10,7 +10,7 @@ import pytest
 from tiny import tiny_transformer_config, train
 
 from diffusion_jax.config.experiment import Experiment
-from diffusion_jax.workdir.config import load_config
+from diffusion_jax.workdir.run_files import load_config
 
 ROOT = Path(__file__).parents[2]
 

@@ -18,7 +18,7 @@ from tiny import tiny_transformer_config, train
 from configs import base
 from diffusion_jax.config import schema
 from diffusion_jax.generation.class_labels import parse_labels
-from diffusion_jax.workdir.config import load_config
+from diffusion_jax.workdir.run_files import load_config
 
 ROOT = Path(__file__).parents[2]
 DIGITS = "--config=configs/digits.py"

@@ -25,7 +25,7 @@ from diffusion_jax.runs.train import init_experiment
 from diffusion_jax.training import checkpoints as checkpoints_module
 from diffusion_jax.training import nan_guard
 from diffusion_jax.training import restore as restore_module
-from diffusion_jax.training.checkpoint_errors import DamagedCheckpoint, SaveFailed
+from diffusion_jax.training.checkpoint_integrity import DamagedCheckpoint, SaveFailed
 from diffusion_jax.training.checkpoints import Checkpoints
 from diffusion_jax.training.logging import read_metrics
 from diffusion_jax.training.restore import restore_newest

@@ -19,7 +19,7 @@ from diffusion_jax.runs.datasets import resolve_num_classes
 from diffusion_jax.training import loop
 from diffusion_jax.training.loop import TrainingLoop
 from diffusion_jax.workdir import environment
-from diffusion_jax.workdir.config import load_config
+from diffusion_jax.workdir.run_files import load_config
 
 
 def pictures_in(path, *names):

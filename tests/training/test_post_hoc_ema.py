@@ -11,8 +11,8 @@ from diffusion_jax.config.experiment import Experiment
 from diffusion_jax.runs.average import reaverage
 from diffusion_jax.training import ema, post_hoc_ema
 from diffusion_jax.training.checkpoints import Checkpoints
-from diffusion_jax.workdir.config import load_config
 from diffusion_jax.workdir.parameters import load_params
+from diffusion_jax.workdir.run_files import load_config
 
 TIMES, WIDTHS = np.repeat([1, 2, 3, 4], 2), np.array([0.05, 0.1] * 4)
 

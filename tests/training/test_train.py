@@ -26,9 +26,8 @@ from diffusion_jax.training import ema as ema_module
 from diffusion_jax.training import logging, optimizers
 from diffusion_jax.training.checkpoints import Checkpoints
 from diffusion_jax.training.logging import Reporter, read_metrics
-from diffusion_jax.workdir.classes import load_classes
-from diffusion_jax.workdir.config import load_config
 from diffusion_jax.workdir.parameters import load_params
+from diffusion_jax.workdir.run_files import load_classes, load_config
 
 pytestmark = pytest.mark.usefixtures("ordinary_promotion")
 

@@ -3,8 +3,7 @@
 import pytest
 from tiny import tiny_transformer_config, train
 
-from diffusion_jax.workdir.classes import save_classes
-from diffusion_jax.workdir.config import save_config
+from diffusion_jax.workdir.run_files import save_classes, save_config
 
 
 @pytest.fixture
