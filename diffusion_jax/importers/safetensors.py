@@ -35,8 +35,11 @@ def write(
     """
     check_free(folder, "out")
     path = folder / FILE
-    leaves = jax.tree_util.tree_leaves_with_path(params)
-    tensors = {_name(tuple(k.key for k in key)): np.ascontiguousarray(x) for key, x in leaves}
+    tensors = {
+        # ascontiguousarray makes vectors of scalars, such as EDM2's gains.
+        _name(tuple(part.key for part in key)): np.require(leaf, requirements="C")
+        for key, leaf in jax.tree_util.tree_leaves_with_path(params)
+    }
     folder.mkdir(parents=True, exist_ok=True)
     save_config(config, folder)
     save_classes(class_names, folder)

@@ -8,12 +8,24 @@ from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 from diffusion_jax.config.experiment import Experiment
+from diffusion_jax.config.schema import flatten
 from diffusion_jax.files import atomic, torch_writer
 from diffusion_jax.importers.original import hyperparameters
 from diffusion_jax.importers.original.names import entries, to_state_dict
 from diffusion_jax.importers.original.optimizer import to_optimizer_state
 from diffusion_jax.importers.train_states import AdamState
 from diffusion_jax.models.unet import UNet
+
+# Values with which the original computes the same as a run, by field.
+COMPUTED: dict[str, tuple[Any, ...]] = {
+    "original_quirks": (True,),
+    "model.time_embedding": ("auto", "published", "head", "sin"),
+    "model.options.conv.expansion": (2,),
+    "parameterization.name": ("eps",),
+    "schedule.name": ("cosine", "linear"),
+    "schedule.first_timestep": (1,),
+    "schedule.rescale_timesteps": (False,),
+}
 
 
 def check_exportable(config: ConfigDict) -> None:
@@ -24,16 +36,15 @@ def check_exportable(config: ConfigDict) -> None:
             f"model.name={model.name}: the original has no such network; only runs of unet can be "
             "exported to it. --to safetensors takes any"
         )
-    if not config.original_quirks:
-        raise ValueError(
-            "original_quirks=False: the original computes a different result from the same "
-            "weights; only runs with original_quirks=True can be exported to it"
-        )
-    if model.time_embedding == "standard":
-        raise ValueError(
-            "model.time_embedding=standard: the original has no such embedding, so the run cannot "
-            "be exported to it. --to safetensors takes any"
-        )
+    fields = flatten(config)
+    for name, values in COMPUTED.items():
+        if fields[name] not in values:
+            allowed = " or ".join(map(str, values))
+            raise ValueError(
+                f"{name}={fields[name]}: the original computes a different result from the same "
+                f"weights; only runs with {name}={allowed} can be exported to it. --to safetensors "
+                "takes any"
+            )
 
 
 def write_checkpoint(
