@@ -48,6 +48,13 @@ FIELDS = {
     "logvar_channels": "uncertainty_dim",
 }
 LISTS = {"channel_mult": "multipliers", "attn_resolutions": "attention"}
+# Defaults of the constructor.
+DEFAULTS: dict[str, Any] = {
+    "model_channels": 192,
+    "channel_mult": [1, 2, 3, 4],
+    "num_blocks": 3,
+    "attn_resolutions": [16, 8],
+}
 UNUSED = {"img_resolution", "use_fp16"}  # have no effect on the network
 # Values that arguments must have.
 ONLY = {"channel_mult_noise": None, "channel_mult_emb": None, "resample_filter": [1, 1]}
@@ -69,6 +76,7 @@ def read(path: Path, config: ConfigDict) -> ImportedModel:
 def settings_of(arguments: dict[str, Any], path: Path) -> dict[str, Any]:
     """Converts constructor arguments to config settings."""
     nvidia_arguments.check(arguments, {*FIELDS, *LISTS, *UNUSED, "sigma_data"}, ONLY, path)
+    arguments = DEFAULTS | arguments
     return {"model.name": "edm2"} | nvidia_arguments.to_settings(arguments, FIELDS, LISTS)
 
 

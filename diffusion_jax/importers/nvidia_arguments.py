@@ -57,7 +57,11 @@ def check(
 def to_settings(
     arguments: Mapping[str, Any], fields: Mapping[str, str], lists: Mapping[str, str]
 ) -> dict[str, Any]:
-    """Returns config settings; `fields` and `lists` map arguments to fields of config.model."""
+    """Returns config settings; `fields` and `lists` map arguments to fields of config.model.
+
+    The arguments include channel_mult and attn_resolutions. Sides of the latter that are not of a
+    level have no effect in these programs, and are left out.
+    """
     settings = {
         "data.resolution": arguments["img_resolution"],
         "parameterization.sigma_data": float(arguments.get("sigma_data", 0.5)),
@@ -68,6 +72,9 @@ def to_settings(
     for name, field in lists.items():
         if name in arguments:
             settings[f"model.{field}"] = tuple(arguments[name])
+    sides = [arguments["img_resolution"] >> i for i in range(len(arguments["channel_mult"]))]
+    attended = set(arguments["attn_resolutions"])
+    settings["model.attention"] = tuple(side for side in sides if side in attended)
     return settings
 
 

@@ -1,6 +1,7 @@
 """The networks of EDM and EDM2, against PyTorch; their files."""
 
 from functools import partial
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +21,7 @@ from diffusion_jax.diffusion.parameterizations import (
     to_prediction,
 )
 from diffusion_jax.files import torch_writer
+from diffusion_jax.importers import edm, edm2
 from diffusion_jax.importers.imported_model import with_settings
 from diffusion_jax.importers.programs import PROGRAMS
 from diffusion_jax.models import EDM2, SongUNet
@@ -29,7 +31,8 @@ from diffusion_jax.training.state import TrainState, apply_gradients, init_param
 
 NCSN = {"embedding": "fourier", "noise_multiple": 2, "encoder": "residual", "taps": (1, 3, 3, 1)}
 SMALL = {"img_resolution": 8, "img_channels": 3, "label_dim": 5, "num_blocks": 1}
-SMALL |= {"channel_mult": [1, 2], "attn_resolutions": [4]}
+# The network has no maps of 16x16.
+SMALL |= {"channel_mult": [1, 2], "attn_resolutions": [16, 4]}
 PRECOND = SMALL | {"model_channels": 4, "channels_per_head": 4, "logvar_channels": 8}
 SONG = SMALL | {"model_channels": 8, "augment_dim": 9, "model_type": "SongUNet"}
 OF_NCSN = {"embedding_type": "fourier", "channel_mult_noise": 2, "encoder_type": "residual"}
@@ -72,7 +75,7 @@ def test_magnitude_preserving_operations():
 
 
 @pytest.fixture(scope="module")
-def edm2(tmp_path_factory):
+def golden_edm2(tmp_path_factory):
     """(golden arrays, config, parameters), of a file as EDM2 writes it."""
     arrays, state = golden_state("tests/golden/edm2/tiny.npz")
     path = tmp_path_factory.mktemp("edm2") / "tiny.pkl"
@@ -97,8 +100,8 @@ def denoised(config, params, arrays, labels, **changes):
     return run(jnp.asarray(arrays["x"]), labels)
 
 
-def test_edm2_equals_pytorch(edm2):
-    arrays, config, params = edm2
+def test_edm2_equals_pytorch(golden_edm2):
+    arrays, config, params = golden_edm2
     config = with_settings(config, {"model.dtype": "float32"})
     labels = jnp.asarray(arrays["labels"], jnp.int32)
     x0, uncertainty = denoised(config, params, arrays, labels)
@@ -111,9 +114,9 @@ def test_edm2_equals_pytorch(edm2):
     assert 0 < jnp.sqrt(jnp.mean((half - x0) ** 2) / jnp.mean(x0**2)) < 0.01
 
 
-def test_edm2_normalizes_kernels_and_keeps_fixed_parameters(edm2):
+def test_edm2_normalizes_kernels_and_keeps_fixed_parameters(golden_edm2):
     """Kernels keep a mean square of 1 for each output; the average is of those before that."""
-    _, config, raw = edm2
+    _, config, raw = golden_edm2
     model = make_model(config)
     config = with_settings(config, {"optimizer.weight_decay": 0.5, "optimizer.warmup_steps": 0})
     optimizer = Experiment.from_config(config).training.optimizer
@@ -210,6 +213,27 @@ def test_heun_on_an_imported_network_equals_edms_algorithm(golden, tmp_path, opt
         **numbers,
     )
     assert_allclose(ours, wanted, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("settings_of", "more"),
+    [
+        (edm.settings_of, {"model_type": "SongUNet"}),
+        (edm.settings_of, {"model_type": "DhariwalUNet"}),
+        (edm2.settings_of, {}),
+    ],
+)
+def test_attention_is_at_the_named_sides_that_a_level_has(settings_of, more):
+    def attention(**arguments):
+        return settings_of(more | arguments, Path("a.pkl"))["model.attention"]
+
+    three = {"channel_mult": [1, 2, 2]}
+    assert attention(img_resolution=32, attn_resolutions=[64, 16, 7], **three) == (16,)
+    assert attention(img_resolution=32, attn_resolutions=[], **three) == ()
+    assert attention(img_resolution=16, attn_resolutions=[4, 8, 16, 16], **three) == (16, 8, 4)
+    # The default sides of the programs, of which 64x64 images have only these with two levels.
+    wanted = (32,) if more.get("model_type") == "DhariwalUNet" else ()
+    assert attention(img_resolution=64, channel_mult=[1, 2]) == wanted
 
 
 def test_mistakes_are_one_line_and_write_nothing(golden, tmp_path):
