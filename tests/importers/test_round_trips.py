@@ -15,7 +15,7 @@ from diffusion_jax.importers.train_states import make_train_state, read_weights
 from diffusion_jax.importers.workdirs import write_workdir
 from diffusion_jax.models import MODELS
 from diffusion_jax.training.state import param_shapes
-from diffusion_jax.workdir import pretrained
+from diffusion_jax.workdir import parameters
 
 STEP = 7
 
@@ -64,10 +64,10 @@ def test_checkpoints(small, tmp_path):
 
 def test_packaged_models(small, tmp_path):
     experiment, params = small
-    pretrained.write(tmp_path, experiment.config, [], STEP, params)
-    assert pretrained.read_step(tmp_path) == STEP
+    parameters.write(tmp_path, experiment.config, [], STEP, params)
+    assert parameters.read_step(tmp_path) == STEP
     like = param_shapes(experiment.model, 8)
-    assert_same(pretrained.read_params(tmp_path, like), params)
+    assert_same(parameters.read_params(tmp_path, like), params)
 
 
 @pytest.mark.parametrize(
