@@ -21,7 +21,7 @@ def get_config() -> ConfigDict:
     config.model.width = 256
     config.model.multipliers = (1, 1, 2, 3, 4)
     config.model.blocks = 2
-    config.model.head_channels = 0
+    config.model.head_channels = None
     config.model.num_heads = 4
     config.model.qkv_order = "legacy"
     config.model.dropout = 0.0

@@ -129,9 +129,10 @@ def get_config() -> ConfigDict:
     # w in (1 + w) conditional - w unconditional: the CFG scale - 1; 0 is no guidance.
     config.sampling.guidance = 1.0
     # Guidance only where low < sigma / alpha <= high; elsewhere a single pass. None: no limit.
-    config.sampling.guidance_low = 0.0
+    config.sampling.guidance_low = placeholder(float)
     config.sampling.guidance_high = placeholder(float)
-    config.sampling.guidance_rescale = 0.0  # phi in [0, 1]: back to the unguided contrast
+    # phi in [0, 1]: how far to return to the unguided contrast.
+    config.sampling.guidance_rescale = placeholder(float)
     # Workdir of a weaker run to guide with, in place of the null class.
     config.sampling.autoguidance = placeholder(str)
     config.sampling.autoguidance_checkpoint = placeholder(int)  # its step; None: the newest

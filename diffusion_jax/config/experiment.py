@@ -1,8 +1,6 @@
 """Experiment: the objects that a config describes, built once. Building them is its validation."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -12,15 +10,14 @@ from diffusion_jax.config.building import accepted, one_line, section, shared_ar
 from diffusion_jax.config.named_configs import config as named_config
 from diffusion_jax.config.schema import choose, options_in
 from diffusion_jax.config.training import Training, make_training
-from diffusion_jax.diffusion import schedules
+from diffusion_jax.diffusion import keys, schedules
+from diffusion_jax.diffusion.checks import check_range
 from diffusion_jax.diffusion.guidance import Guidance
 from diffusion_jax.diffusion.losses import ERRORS, LOSSES, Loss
 from diffusion_jax.diffusion.parameterizations import PARAMETERIZATIONS, Parameterization
 from diffusion_jax.models import MODELS, Network
 from diffusion_jax.sampling import SOLVERS, SPACINGS, make_sampling_schedule
 from diffusion_jax.sampling.settings import SamplingSettings
-
-LARGEST_GUIDANCE = 1000.0
 
 
 @dataclass(frozen=True)
@@ -56,7 +53,7 @@ class Experiment:
         with one_line():
             config = config.copy_and_resolve_references()
             schema.check_fields(config, named_config("base"))
-            _check_values(config)
+            _check_numbers(config)
             model, schedule = make_model(config), _make_schedule(config)
             parameterization, loss = _make_parameterization(config), _make_loss(config)
             parts = (model, schedule, parameterization, loss)
@@ -85,7 +82,7 @@ class Experiment:
         with one_line(), config.unlocked():
             config.sampling = sampling
             schema.check_fields(config, named_config("base"))
-            _check_values(config)
+            _check_numbers(config)
             made = _make_sampling(config, self.schedule, self.loss)
             experiment = replace(self, config=config.lock(), sampling=made)
             _check_together(experiment)
@@ -152,71 +149,57 @@ def _make_sampling(
             to_clean_image=conventions.to_clean_image,
             **options_in(given, given.spacing),
         )
-    low, high = given.guidance_low, given.guidance_high
-    return SamplingSettings(
-        solver=solver,
-        options=options,
-        sampling_schedule=sampling_schedule,
-        guidance=Guidance(
+    with section("sampling"):
+        guidance = Guidance(
             scale=given.guidance,
-            interval=(low, np.inf if high is None else high) if low or high is not None else None,
+            interval=_guidance_interval(given),
             rescale=given.guidance_rescale,
             clip=given.clip,
             quantile=given.dynamic_threshold,
             classifier_scale=given.classifier_scale if given.classifier else None,
             learned_variance=loss.needs_bound,
-        ),
-    )
+        )
+    return SamplingSettings(solver, options, sampling_schedule, guidance)
 
 
-# (fields, test, what they must be): fields that no constructor takes as they are.
-RANGES: list[tuple[str, Callable[[Any], bool], str]] = [
-    ("seed", lambda v: 0 <= v < 2**32, "in [0, 2^32)"),
-    ("schedule.num_steps", lambda v: v >= 2, "at least 2"),
-    ("label_dropout", lambda v: 0 <= v < 1, "in [0, 1)"),
-    ("loss.vlb_weight", lambda v: v >= 0, "at least 0"),
-    (
-        "cpu_devices data.threads sampling.steps sampling.stride "
-        "sampling.grid_rows sampling.grid_columns sampling.autoguidance_checkpoint "
-        "sampling.classifier_checkpoint",
-        lambda v: v >= 1,
-        "at least 1",
-    ),
-    (
-        "sampling.guidance sampling.classifier_scale",
-        lambda v: 0 <= v <= LARGEST_GUIDANCE,
-        f"in [0, {LARGEST_GUIDANCE:g}]",
-    ),
-    ("sampling.guidance_rescale", lambda v: 0 <= v <= 1, "in [0, 1]"),
-    ("sampling.dynamic_threshold", lambda v: 0 < v <= 1, "in (0, 1], such as 0.995, or None"),
-]
+def _guidance_interval(sampling: ConfigDict) -> tuple[float, float] | None:
+    low, high = sampling.guidance_low, sampling.guidance_high
+    if low is None and high is None:
+        return None
+    return (0.0 if low is None else low, np.inf if high is None else high)
 
 
-def _check_values(config: ConfigDict) -> None:
+# Counts that no constructor below takes, each at least 1.
+COUNTS = (
+    "cpu_devices",
+    "data.threads",
+    "sampling.grid_rows",
+    "sampling.grid_columns",
+    "sampling.autoguidance_checkpoint",
+    "sampling.classifier_checkpoint",
+)
+
+
+def _check_numbers(config: ConfigDict) -> None:
+    keys.check_seed(config.seed)
     values = schema.flatten(config)
-    for names, test, wanted in RANGES:
-        for name in names.split():
-            if values[name] is not None and not test(values[name]):
-                raise ValueError(f"{name}={values[name]} must be {wanted}")
+    for name in COUNTS:
+        check_range(name, values[name], 1)
 
 
 def _check_together(experiment: Experiment) -> None:
     """Raises ValueError for parts that do not fit each other."""
     config, model = experiment.config, experiment.model
     sampling = config.sampling
-    low, high = sampling.guidance_low, sampling.guidance_high
-    if low < 0 or (high is not None and low >= high):
-        raise ValueError(
-            f"sampling.guidance_low={low} must be at least 0 and less than "
-            f"sampling.guidance_high={high} (None: no limit), both in sigma / alpha"
-        )
     smallest, largest = experiment.schedule.sigma_range
-    if low >= largest or (high is not None and high < smallest):
+    low, high = experiment.sampling.guidance.interval or (0, np.inf)
+    if low >= largest or high < smallest:
         raise ValueError(
-            f"sampling.guidance_low={low} and sampling.guidance_high={high} leave nothing to "
-            f"guide: sigma / alpha of this schedule is from {smallest:.3g} to {largest:.3g}"
+            f"sampling.guidance_low={sampling.guidance_low} and sampling.guidance_high="
+            f"{sampling.guidance_high} leave nothing to guide: sigma / alpha of this schedule is "
+            f"from {smallest:.3g} to {largest:.3g}"
         )
-    guided_by_null = sampling.guidance > 0 and not sampling.autoguidance
+    guided_by_null = sampling.guidance != 0 and not sampling.autoguidance
     if model.num_classes and guided_by_null and not config.label_dropout:
         raise ValueError(
             f"sampling.guidance={sampling.guidance} needs the null class, which label_dropout=0 "

@@ -11,17 +11,17 @@ from diffusion_jax.config.schema import options_in, options_of
 from diffusion_jax.sampling import SOLVERS, SPACINGS
 from diffusion_jax.sampling.spacing import fixes_num_steps
 
-# Settings that are off unless given, and their values then.
-OFF = {
-    "guidance_low": 0.0,
-    "guidance_high": None,
-    "guidance_rescale": 0.0,
-    "autoguidance": None,
-    "autoguidance_checkpoint": None,
-    "classifier": None,
-    "classifier_checkpoint": None,
-    "dynamic_threshold": None,
-}
+# Settings that are None unless in use.
+OPTIONAL = (
+    "guidance_low",
+    "guidance_high",
+    "guidance_rescale",
+    "autoguidance",
+    "autoguidance_checkpoint",
+    "classifier",
+    "classifier_checkpoint",
+    "dynamic_threshold",
+)
 
 
 def change(
@@ -134,7 +134,7 @@ def in_use(experiment: Experiment) -> dict[str, Any]:
     names = ("solver", "steps", "stride", "spacing", "guidance", "clip")
     chosen = {name: sampling[name] for name in names}
     chosen["steps"] = experiment.sampling.sampling_schedule.num_steps
-    chosen |= {name: sampling[name] for name, off in OFF.items() if sampling[name] != off}
+    chosen |= {name: sampling[name] for name in OPTIONAL if sampling[name] is not None}
     if sampling.classifier:
         chosen["classifier_scale"] = sampling.classifier_scale
     for name in _with_options(sampling):

@@ -159,12 +159,16 @@ def _parameters(function: Callable) -> dict[str, inspect.Parameter]:
 
 
 def _field(parameter: inspect.Parameter) -> Any:
-    """Returns the default of a parameter, or a placeholder of its type where that is None."""
-    if parameter.default is not None:
+    """Returns the default of a parameter, as a reference if the parameter may also be None."""
+    kinds = typing.get_args(parameter.annotation)
+    if types.NoneType not in kinds:
         return parameter.default
-    kinds = [kind for kind in typing.get_args(parameter.annotation) if kind is not types.NoneType]
-    kind = typing.get_origin(kinds[0]) or kinds[0]
-    return config_dict.placeholder(kind)
+    if parameter.default is not None:
+        return FieldReference(parameter.default)
+    kind = next(kind for kind in kinds if kind is not types.NoneType)
+    if typing.get_origin(kind) is typing.Annotated:
+        kind = typing.get_args(kind)[0]
+    return config_dict.placeholder(typing.get_origin(kind) or kind)
 
 
 def _fill(where: str, section: ConfigDict, values: Any) -> None:

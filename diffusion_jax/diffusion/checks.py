@@ -14,10 +14,9 @@ def check_range(
         return
     within = value < float("inf") if highest is None else value <= highest
     if not (lowest <= value and within):
-        wanted = (
-            f"at least {lowest}, and finite" if highest is None else f"in [{lowest}, {highest}]"
-        )
-        raise ValueError(f"{name}={value} must be {wanted}")
+        wanted = f"at least {lowest}" if highest is None else f"in [{lowest}, {highest}]"
+        finite = "" if abs(value) < float("inf") else ", and finite"
+        raise ValueError(f"{name}={value} must be {wanted}{finite}")
 
 
 def check_positive(**options: Any) -> None:

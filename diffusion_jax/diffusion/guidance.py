@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from diffusion_jax.diffusion.checks import check_positive, check_range
 from diffusion_jax.diffusion.classifier_guidance import LogProbability, classifier_guidance
 from diffusion_jax.diffusion.process import clip_x0, clip_x0_alone, dynamic_threshold, per_image
 from diffusion_jax.diffusion.types import (
@@ -25,6 +26,8 @@ from diffusion_jax.diffusion.types import (
     Prediction,
     Scalar,
 )
+
+LARGEST_SCALE = 1000
 
 
 def drop_labels(keys: Keys, labels: Labels, probability: Scalar, null_label: int) -> Labels:
@@ -172,15 +175,21 @@ def at_levels_of(
 
 @dataclass(frozen=True)
 class Guidance:
-    """Settings of guidance and clipping.
+    """Settings of guidance and clipping. None is off.
 
-    scale: w of `classifier_free` or `autoguidance`; None for neither, at half the cost. interval:
-    where to guide, see `within`; None is everywhere. rescale: phi of `rescaled`; None for none.
-    clip: True clips the predicted x0 to [-1, 1]. quantile: see `dynamic_threshold`, which
-    takes the place of clipping; None for none. classifier_scale: of `classifier_guidance`, on top
-    of the others; None for none. learned_variance: True uses the network's
-    learned variance. clip_alone, guide_variance: as in the original, see `clip_x0_alone` and
-    `classifier_free`.
+    Args:
+        scale: w of `classifier_free` or `autoguidance`, at least -1, which is the null class or the
+            weaker model alone. Without it a step takes half the time.
+        interval: where to guide, see `within`; None is everywhere.
+        rescale: phi of `rescaled`.
+        clip: True clips the predicted x0 to [-1, 1].
+        quantile: of `dynamic_threshold`, which takes the place of clipping.
+        classifier_scale: of `classifier_guidance`, on top of the others.
+        learned_variance: True uses the learned variance of the network.
+        clip_alone, guide_variance: as in the original, see `clip_x0_alone` and `classifier_free`.
+
+    Raises:
+        ValueError: in the names of `config.sampling`, for a number out of its range.
     """
 
     scale: Any = None
@@ -192,6 +201,18 @@ class Guidance:
     learned_variance: bool = True
     clip_alone: bool = False
     guide_variance: bool = False
+
+    def __post_init__(self) -> None:
+        check_range("guidance", self.scale, -1, LARGEST_SCALE)
+        check_range("classifier_scale", self.classifier_scale, 0, LARGEST_SCALE)
+        check_range("guidance_rescale", self.rescale, 0, 1)
+        check_positive(dynamic_threshold=self.quantile)
+        check_range("dynamic_threshold", self.quantile, 0, 1)
+        if self.interval is not None:
+            low, high = self.interval
+            check_range("guidance_low", low, 0)
+            if isinstance(low, int | float) and not low < high:  # traced under jit
+                raise ValueError(f"guidance_low={low} must be less than guidance_high={high}")
 
 
 def guide(

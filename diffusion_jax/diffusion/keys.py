@@ -14,13 +14,15 @@ from diffusion_jax.diffusion.types import Keys
 
 
 def derive(seed: int, purpose: str) -> Key[Array, ""]:
-    """Returns the key of `seed` for one purpose, such as "init", "train" or "sample".
+    """Returns the key of `seed` for one purpose, such as "init", "train" or "sample"."""
+    check_seed(seed)
+    return jax.random.fold_in(jax.random.key(seed), zlib.crc32(purpose.encode()))
 
-    Raises ValueError unless the seed is a whole number in [0, 2^32).
-    """
+
+def check_seed(seed: int) -> None:
+    """Raises ValueError unless the seed is a whole number in [0, 2^32)."""
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:
         raise ValueError(f"seed={seed!r} must be a whole number in [0, 2^32)")
-    return jax.random.fold_in(jax.random.key(seed), zlib.crc32(purpose.encode()))
 
 
 def per_example(key: Key[Array, ""], examples: Int[Array, "batch"]) -> Keys:

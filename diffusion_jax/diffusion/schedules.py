@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffusion_jax.diffusion import continuous_schedules, discrete_schedules, original
+from diffusion_jax.diffusion.checks import check_range
 from diffusion_jax.diffusion.sampling_schedule import Numbers, SamplingSchedule
 from diffusion_jax.diffusion.step_coefficients import StepCoefficients
 from diffusion_jax.diffusion.types import Keys, Leaf, Level
@@ -132,6 +133,7 @@ def make_schedule(
     """
     if name not in SCHEDULES:
         raise ValueError(f"Unknown schedule {name!r}; known schedules: {', '.join(SCHEDULES)}")
+    check_range("num_steps", num_steps, 2)
     shared = {
         "num_steps": num_steps,
         "original_quirks": original_quirks,

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from diffusion_jax.diffusion.types import Condition, Images, Labels, NetworkOutput
 from diffusion_jax.models.adm_encoder import ADMEncoder, ADMLayers
-from diffusion_jax.models.field_types import CountOrZero
+from diffusion_jax.models.field_types import Count
 from diffusion_jax.models.layers.adm_blocks import square_conv
 
 
@@ -27,13 +27,13 @@ class ADM(ADMEncoder):
         learn_variance: True for a second output, v of Improved DDPM.
         direct_variance: True if this output is log sigma^2 itself.
         low_resolution: side of the input images of a super-resolution model, whose condition is
-            {"label": labels or None, "image": images}; 0 for other models.
+            {"label": labels or None, "image": images}; None for other models.
     """
 
     learned_null: bool = False
     learn_variance: bool = True
     direct_variance: bool = False
-    low_resolution: CountOrZero = 0
+    low_resolution: Count | None = None
 
     @property
     def learns_variance(self) -> bool:
@@ -41,7 +41,7 @@ class ADM(ADMEncoder):
 
     @property
     def image_conditioned(self) -> bool:
-        return self.low_resolution > 0
+        return self.low_resolution is not None
 
     def check(self, resolution: int) -> None:
         super().check(resolution)
@@ -68,19 +68,19 @@ class ADM(ADMEncoder):
 
     def example_condition(self, rows: int) -> Condition:
         label = super().example_condition(rows)
-        if not self.low_resolution:
+        if self.low_resolution is None:
             return label
         side = self.low_resolution
         return {"label": label, "image": jnp.zeros((rows, side, side, self.channels))}
 
     def null_condition(self, condition: Condition) -> Condition:
-        if not self.low_resolution:
+        if self.low_resolution is None:
             return super().null_condition(condition)
         return condition | {"label": super().null_condition(condition["label"])}
 
     def training_condition(self, x0: Images, labels: Labels) -> Condition:
         label = super().training_condition(x0, labels)
-        if not self.low_resolution:
+        if self.low_resolution is None:
             return label
         return {"label": label, "image": shrunk(x0, self.low_resolution)}
 

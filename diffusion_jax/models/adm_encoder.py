@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, DTypeLike, Float, PyTree
 
 from diffusion_jax.diffusion.types import CNoise, Images, Labels
-from diffusion_jax.models.field_types import Count, CountOrZero
+from diffusion_jax.models.field_types import Count
 from diffusion_jax.models.layers.adm_blocks import (
     Embedding,
     Norm,
@@ -33,7 +33,7 @@ class ADMEncoder(MultiResolutionNetwork):
     """The fields that ADM's U-Net and the classifier of noisy images share, and their checks.
 
     Args:
-        num_heads: attention heads, if head_channels is 0.
+        num_heads: attention heads, if head_channels is None.
         head_channels: channels of an attention head.
         qkv_order: layout of the projection to queries, keys and values; see `split_heads`.
         scale_shift: see `ResidualBlock`.
@@ -43,7 +43,7 @@ class ADMEncoder(MultiResolutionNetwork):
     """
 
     num_heads: Count = 4
-    head_channels: CountOrZero = 0
+    head_channels: Count | None = None
     qkv_order: Literal["legacy", "new", "interleaved"] = "legacy"
     scale_shift: bool = True
     resample_blocks: bool = True

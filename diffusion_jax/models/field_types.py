@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Annotated, Any, Literal, get_args, get_origin
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,10 @@ def _excluded(annotation: Any, value: Any) -> str:
     Tuples hold positive finite numbers. Annotations of other kinds are not checked.
     """
     origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin in (UnionType, Union):  # with None
+        (kind,) = (kind for kind in arguments if kind is not NoneType)
+        wanted = "" if value is None else _excluded(kind, value)
+        return f"{wanted}, or None" if wanted else ""
     if origin is Literal:
         known = isinstance(value, str) and value in arguments
         shown = " or ".join(arguments) if len(arguments) == 2 else f"one of {', '.join(arguments)}"

@@ -13,7 +13,7 @@ import numpy as np
 
 from diffusion_jax.diffusion.types import Condition, Images
 from diffusion_jax.models.adm_encoder import ADMEncoder, ADMLayers
-from diffusion_jax.models.field_types import Count, CountOrZero, Sides
+from diffusion_jax.models.field_types import Count, Sides
 from diffusion_jax.models.layers.adm_blocks import split_heads
 from diffusion_jax.models.layers.attention import attention
 from diffusion_jax.models.layers.convolutions import TORCH_KERNEL
@@ -30,7 +30,7 @@ class NoisyClassifier(ADMEncoder):
 
     blocks: Count = 4
     attention: Sides = (32, 16, 8)
-    head_channels: CountOrZero = 64
+    head_channels: Count | None = 64
     pool: Literal["attention", "mean"] = "attention"
 
     @property

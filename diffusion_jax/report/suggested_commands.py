@@ -13,7 +13,7 @@ def commands_of(report: RunReport) -> dict[str, list[str]]:
     if fields.get("loss.kind") == "cross_entropy":  # a classifier
         guided = f"python -m scripts.sample --workdir ANOTHER_RUN --classifier {folder}"
         return commands | {"Guide another run:": [guided]}
-    if fields.get("model.low_resolution", "0") not in ("0", "None"):  # super-resolution
+    if fields.get("model.low_resolution", "None") != "None":  # super-resolution
         enlarge = f"python -m scripts.edit enlarge --workdir {folder} --images SMALL.png"
         return commands | {"Enlarge images:": [enlarge]}
     classes = _whole(fields.get("model.num_classes", ""))

@@ -247,7 +247,7 @@ class RunEdits:
 
     def _input_side(self, enlarging: bool) -> int:
         """Returns the side of input images. Raises ValueError if the model has another use."""
-        small = self.run.config.model.get("low_resolution", 0)
+        small = self.run.config.model.get("low_resolution")
         if small and not enlarging:
             raise ValueError(
                 f"The model of {self.run.workdir} enlarges images of {small}x{small}: use `enlarge`"

@@ -17,7 +17,7 @@ class SamplingSettings:
         solver: one of `SOLVERS`: options -> `Solver`.
         options: of the solver, by name.
         sampling_schedule: the levels to visit, in float64.
-        guidance: its numbers may be 0 for off.
+        guidance: a scale of 0 is no guidance.
     """
 
     solver: Callable[..., Solver]

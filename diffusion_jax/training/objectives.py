@@ -10,6 +10,7 @@ from jaxtyping import Array, Int, Key, PyTree
 
 from diffusion_jax import images
 from diffusion_jax.diffusion import guidance, keys, losses, parameterizations, process, weights
+from diffusion_jax.diffusion.checks import check_range
 from diffusion_jax.diffusion.parameterizations import Parameterization
 from diffusion_jax.diffusion.schedules import Schedule
 from diffusion_jax.diffusion.timestep_samplers import TimestepSampler
@@ -74,7 +75,16 @@ def denoising(
     vlb_weight: float,
     label_dropout: float,
 ) -> Objective:
-    """Returns the objective of a denoiser; see `losses.diffusion_loss`."""
+    """Returns the objective of a denoiser; see `losses.diffusion_loss`.
+
+    Raises ValueError for a negative vlb_weight, and a label_dropout outside [0, 1).
+    """
+    check_range("loss.vlb_weight", vlb_weight, 0)
+    check_range("label_dropout", label_dropout, 0, 1)
+    if label_dropout == 1:
+        raise ValueError(
+            f"label_dropout={label_dropout} must be less than 1, or no class is learned"
+        )
 
     def objective(
         params: PyTree, batch: PyTree, examples: Rows, key: Key[Array, ""], history: PyTree

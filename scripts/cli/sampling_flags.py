@@ -26,8 +26,8 @@ VARIED = {
         flags.FloatParser(0.0),
         "Fresh noise that a solver adds, if it can: 0 is none (DDIM), 1 as much as DDPM.",
     ),
-    "guidance": (flags.FloatParser(0.0), "w in (1+w) conditional - w unconditional."),
-    "cfg_scale": (flags.FloatParser(1.0), "Instead of --guidance: s = 1 + w."),
+    "guidance": (flags.FloatParser(-1.0), "w in (1+w) conditional - w unconditional."),
+    "cfg_scale": (flags.FloatParser(0.0), "Instead of --guidance: s = 1 + w."),
     "classifier_scale": (
         flags.FloatParser(0.0),
         "s: the weight of the gradient of --classifier.",

@@ -41,7 +41,7 @@ def classifier_config(**changes) -> ConfigDict:
         blocks=1,
         attention=(),
         num_heads=1,
-        head_channels=0,
+        head_channels=None,
     )
     with config.unlocked(), config.ignore_type():
         config.update_from_flattened_dict({k.replace("__", "."): v for k, v in changes.items()})

@@ -40,9 +40,9 @@ NETWORKS = {
     "new": SMALL | {"num_classes": 5, "qkv_order": "new"},
     "legacy": SMALL
     | {"blocks": 2, "attention": (16, 8), "multipliers": (1, 1), "learn_variance": False}
-    | {"head_channels": 0, "num_heads": 4, "num_classes": 0, "qkv_order": "legacy"},
+    | {"head_channels": None, "num_heads": 4, "num_classes": 0, "qkv_order": "legacy"},
     "improved": SMALL
-    | {"attention": (4,), "multipliers": (1, 2, 2), "head_channels": 0, "num_heads": 2}
+    | {"attention": (4,), "multipliers": (1, 2, 2), "head_channels": None, "num_heads": 2}
     | {"scale_shift": False, "resample_blocks": False, "num_classes": 0, "qkv_order": "legacy"},
     "super": SMALL
     | {"multipliers": (1, 1), "head_channels": 32, "num_classes": 5, "low_resolution": 8},

@@ -39,6 +39,7 @@ def test_only_settings_that_are_given_are_returned(given):
 
 
 def test_shorthands_are_converted(given):
+    assert given("--cfg_scale=0").settings() == {"guidance": -1.0}
     assert given("--cfg_scale=3", "--ddim_scale=0.25").settings() == {"guidance": 2.0, "eta": 0.5}
 
 

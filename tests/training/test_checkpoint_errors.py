@@ -272,7 +272,7 @@ def classifier_config(**changes):
     config = tiny_config(label_dropout=0.0, sampling__guidance=0.0, **changes)
     config.loss.kind = "cross_entropy"
     fields = {"channels": 1, "num_classes": 10, "width": 8, "multipliers": (1,), "blocks": 1}
-    fields |= {"attention": (), "num_heads": 1, "head_channels": 0}
+    fields |= {"attention": (), "num_heads": 1, "head_channels": None}
     config.model = model_section("noisy_classifier", **fields)
     return config
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from diffusion_jax.diffusion.checks import check_range
 from diffusion_jax.diffusion.discrete_schedules import steps_by_stride
 from diffusion_jax.diffusion.sampling_schedule import SamplingSchedule
 from diffusion_jax.diffusion.schedules import Schedule
@@ -57,11 +58,13 @@ def make_sampling_schedule(
         options: the spacing's own.
 
     Raises:
-        ValueError: another spacing, more steps than a chain has, or a stride or a spacing of chains
-            with a continuous schedule.
+        ValueError: another spacing, steps or a stride out of range, or a stride or a spacing of
+            chains with a continuous schedule.
     """
     if spacing not in SPACINGS:
         raise ValueError(f"Unknown spacing {spacing!r}; known spacings: {', '.join(SPACINGS)}")
+    check_range("steps", steps, 1)
+    check_range("stride", stride, 1)
     if to_clean_image:
         schedule = schedule.ending_clean()
     if stride is not None:
