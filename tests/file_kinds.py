@@ -284,16 +284,16 @@ def runs(folder):
         lambda f: evaluations.as_table(evaluations.read(f, 10**6).results),
     )
     settings = {"seed": 1, "steps": 4, "labels": [1, 2]}
-    drawn = folder / "drawn"
-    fill(Shards.begin(drawn, settings, 3, 3))
+    shards = folder / "shards"
+    fill(Shards.begin(shards, settings, 3, 3))
 
     def read_shards(folder):
         shards = Shards.begin(folder, settings, 3, 3)
         for rows in shards.blocks("images"):
             assert len(rows) == 3
 
-    for part in sorted(path.name for path in (drawn / "unfinished").iterdir()):
-        yield in_copy(drawn, f"unfinished/{part}", f"unfinished {part}", read_shards)
+    for part in sorted(path.name for path in (shards / "unfinished").iterdir()):
+        yield in_copy(shards, f"unfinished/{part}", f"unfinished {part}", read_shards)
 
 
 def checkpoints(folder):

@@ -1,4 +1,4 @@
-"""Integrity of checkpoints: CRC-32 checksums of their files, and errors in one line.
+"""Integrity of checkpoints: checksums, finite values, shapes, and errors in one line.
 
 A CRC-32 detects every flipped bit, and misses one in 2^32 of other changes.
 """
@@ -11,6 +11,11 @@ from collections.abc import Iterator, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import PyTree
 
 from diffusion_jax.files import json_files
 
@@ -115,3 +120,38 @@ def _first_line(reason: Exception | str) -> str:
         return os.strerror(errno.ENOSPC)
     lines = str(reason).splitlines() or [type(reason).__name__]
     return lines[0][:200]
+
+
+def first_not_finite(parts: dict[str, PyTree]) -> str | None:
+    """Returns the name of an array with a value that is not finite; None if there is none."""
+    arrays = _named(parts)
+    with ThreadPoolExecutor() as pool:
+        finite = pool.map(lambda array: bool(np.all(np.isfinite(array))), arrays.values())
+        return next((name for name, good in zip(arrays, finite) if not good), None)
+
+
+def check_same_shapes(path: Path, part: str, stored: PyTree, like: PyTree) -> None:
+    """Raises ValueError that names the first array in which checkpoint and model differ."""
+    there, here = (
+        {name: tuple(leaf.shape) for name, leaf in _named({part: tree}).items()}
+        for tree in (stored, like)
+    )
+    for name in sorted(there.keys() | here.keys()):
+        if there.get(name) != here.get(name):
+            raise ValueError(
+                f"The checkpoint {path} is of another model than the config: {name} has "
+                f"shape {there.get(name, 'none')} there and {here.get(name, 'none')} here"
+            )
+
+
+def _named(parts: dict[str, PyTree]) -> dict[str, Any]:
+    """Returns all leaves by name, such as "params/stem/kernel"."""
+    return {
+        "/".join([part, *map(_key, path)]): leaf
+        for part, tree in parts.items()
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
+
+
+def _key(entry: Any) -> str:
+    return str(getattr(entry, "key", getattr(entry, "idx", getattr(entry, "name", None))))

@@ -19,6 +19,8 @@ from diffusion_jax.files import json_files
 from diffusion_jax.training.checkpoint_integrity import (
     DamagedCheckpoint,
     SaveFailed,
+    check_same_shapes,
+    first_not_finite,
     verify_checksums,
     write_checksums,
 )
@@ -117,7 +119,7 @@ class Checkpoints:
             return
         names = [name for name in sorted(REQUIRED | OPTIONAL) if getattr(state, name) is not None]
         parts = {name: jax.device_get(getattr(state, name)) for name in names}
-        if bad := _first_not_finite(parts):
+        if bad := first_not_finite(parts):
             raise FloatingPointError(
                 f"{bad} is not finite after step {step}, which is not saved; the last good "
                 f"checkpoint in {self.folder} is {self._last()}"
@@ -193,7 +195,7 @@ class Checkpoints:
         for name in self._verify(step, like.keys() - optional, like.keys() & optional):
             with self._reading(step) as path:
                 stored = self._orbax.metadata(path / name).item_metadata.tree
-            _check_same_shapes(path, name, stored, like[name])
+            check_same_shapes(path, name, stored, like[name])
             as_numpy = jax.tree.map(
                 lambda x: ocp.RestoreArgs(restore_type=np.ndarray, dtype=x.dtype), like[name]
             )
@@ -284,38 +286,3 @@ def _make_orbax() -> ocp.Checkpointer:
 
 def _copy_of(array: Leaf, on_host: np.ndarray) -> np.ndarray:
     return array if isinstance(array, np.ndarray) else np.array(on_host)
-
-
-def _first_not_finite(parts: dict[str, PyTree]) -> str | None:
-    """Returns the name of an array with a value that is not finite; None if there is none."""
-    arrays = _named(parts)
-    with ThreadPoolExecutor() as pool:
-        finite = pool.map(lambda array: bool(np.all(np.isfinite(array))), arrays.values())
-        return next((name for name, good in zip(arrays, finite) if not good), None)
-
-
-def _check_same_shapes(path: Path, part: str, stored: PyTree, like: PyTree) -> None:
-    """Raises ValueError that names the first array in which checkpoint and model differ."""
-    there, here = (
-        {name: tuple(leaf.shape) for name, leaf in _named({part: tree}).items()}
-        for tree in (stored, like)
-    )
-    for name in sorted(there.keys() | here.keys()):
-        if there.get(name) != here.get(name):
-            raise ValueError(
-                f"The checkpoint {path} is of another model than the config: {name} has "
-                f"shape {there.get(name, 'none')} there and {here.get(name, 'none')} here"
-            )
-
-
-def _named(parts: dict[str, PyTree]) -> dict[str, Any]:
-    """Returns all leaves by name, such as "params/stem/kernel"."""
-    return {
-        "/".join([part, *map(_key, path)]): leaf
-        for part, tree in parts.items()
-        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-    }
-
-
-def _key(entry: Any) -> str:
-    return str(getattr(entry, "key", getattr(entry, "idx", getattr(entry, "name", None))))

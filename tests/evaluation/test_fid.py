@@ -111,8 +111,8 @@ def test_evaluate_measures_the_samples_of_a_run(run, reference, tmp_path):
     step, params = load_params(run, Experiment.from_config(config))
     labels = np.random.default_rng([0, 2]).integers(10, size=40, dtype=np.int32)
     generator = Sampler.from_experiment(Experiment.from_config(config), batch_size=8)
-    drawn, _ = generator(params, labels, seed=0)
-    pixels = to_uint8(drawn).reshape(40, 64) / 127.5 - 1
+    sampled, _ = generator(params, labels, seed=0)
+    pixels = to_uint8(sampled).reshape(40, 64) / 127.5 - 1
     with np.load(reference) as arrays:
         expected = frechet_distance(pixels.mean(0), np.cov(pixels.T), arrays["mu"], arrays["sigma"])
     assert found["metrics"]["FD"] == pytest.approx(expected, rel=1e-4)

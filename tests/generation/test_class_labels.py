@@ -41,13 +41,13 @@ def test_errors_suggest_the_nearest_name(text, message):
 
 
 def test_captions_and_descriptions_of_labels():
-    drawn = np.array([1, 6, 1], np.int32)
-    assert class_labels.captions(drawn, 6, NAMES) == ["crane", "none", "crane"]
-    assert class_labels.captions(drawn, 6, []) == ["1", "none", "1"]
+    labels = np.array([1, 6, 1], np.int32)
+    assert class_labels.captions(labels, 6, NAMES) == ["crane", "none", "crane"]
+    assert class_labels.captions(labels, 6, []) == ["1", "none", "1"]
     assert class_labels.captions(np.array([6, 6]), 6, NAMES) == []
     assert class_labels.captions(np.array([0, 0]), 0, []) == []
     about = {"count": 3, "labels": [1, 6, 1], "names": {"1": "crane", "6": "none"}}
-    assert class_labels.label_settings(drawn, 6, NAMES) == about
+    assert class_labels.label_settings(labels, 6, NAMES) == about
     assert class_labels.label_settings(np.zeros(3, np.int32), 0, []) == {"count": 3}
 
 

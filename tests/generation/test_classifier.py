@@ -116,12 +116,12 @@ def test_a_classifier_is_trained_on_noisy_images_and_their_c_noise(schedule):
     logits = jax.random.normal(jax.random.key(1), (512, 10))
     batch = {"image": jnp.full((512, 8, 8, 1), 255, jnp.uint8)}  # x0 = 1 everywhere
     batch["label"] = jnp.arange(512) % 10
-    parts, drawn = objective(logits, batch, jnp.arange(512), jax.random.key(0), None)
+    parts, noisy = objective(logits, batch, jnp.arange(512), jax.random.key(0), None)
     odds = np.exp(np.float64(logits))
     wanted = -np.log(odds[np.arange(512), batch["label"]] / odds.sum(1))
     assert_allclose(parts["loss"], wanted, atol=1e-5)
     assert_array_equal(parts["accuracy"], logits.argmax(1) == batch["label"])
-    level = schedule.level(drawn.position)
+    level = schedule.level(noisy.position)
     assert_allclose(HEARD["c_noise"], level.c_noise)
     signal, noise = np.float64(level.alpha), np.float64(level.sigma)
     if parameterization == "edm":  # c_in of EDM, table 1
@@ -148,7 +148,7 @@ def test_guided_samples_equal_algorithm_2(other):
             classifier=DiffusionModel.from_experiment(Experiment.from_config(classifier_settings))
         ),
     )
-    drawn, _ = sampler(
+    sampled, _ = sampler(
         parallel.replicate(params),
         LABELS,
         seed=1,
@@ -186,7 +186,7 @@ def test_guided_samples_equal_algorithm_2(other):
         eps = eps - 2 * s * gradient
         x = b * (x - s * eps) / a + t * eps
     assert moved > 0.01
-    assert_allclose(drawn, x, atol=1e-4 * float(jnp.abs(x).max()))
+    assert_allclose(sampled, x, atol=1e-4 * float(jnp.abs(x).max()))
 
 
 def test_another_scale_does_not_recompile_and_0_is_off():
@@ -252,7 +252,7 @@ def test_a_flag_names_the_classifier(runs):
     config = load_config(runs / "plain")
     config.sampling.classifier = str(runs / "classifier")
     assert guidance_models.classes_of(config, []) == (10, [str(i) for i in range(10)])
-    out = runs / "drawn"
+    out = runs / "samples"
     (done,) = run_each(
         "sample",
         [

@@ -109,11 +109,11 @@ def test_results_differ_more_with_more_strength(editor, images):
         for s in (0.13, 0.5, 1.0)
     ]
     assert far[0] < far[1] < far[2]
-    drawn, varied = editor.vary(LABELS, strength=0.13, count=2, seed=0)
+    sampled, varied = editor.vary(LABELS, strength=0.13, count=2, seed=0)
     assert varied.shape == (4, 8, 8, 1)
     assert np.abs(varied[0] - varied[1]).max() > 1e-3
-    near = np.abs(varied[:2] - np.clip(drawn[:1], -1, 1)).mean()
-    assert near < np.abs(varied[:2] - np.clip(drawn[1:], -1, 1)).mean()
+    near = np.abs(varied[:2] - np.clip(sampled[:1], -1, 1)).mean()
+    assert near < np.abs(varied[:2] - np.clip(sampled[1:], -1, 1)).mean()
 
 
 def test_reconstruction_reverses_inversion(inverter, images):
@@ -127,11 +127,11 @@ def test_reconstruction_reverses_inversion(inverter, images):
 
 def test_interpolation_begins_and_ends_at_its_noises(editor):
     noises = editor.initial_noise(2, seed=5)
-    drawn = editor.interpolate(noises, LABELS, count=4, seed=5, inverted=False)
+    sampled = editor.interpolate(noises, LABELS, count=4, seed=5, inverted=False)
     # Images 0 and 1 of a seed start at its noises 0 and 1.
     plain, _ = editor.sampler(editor.params, LABELS, seed=5)
-    assert_allclose(drawn[[0, 3]], plain, atol=1e-4 * np.abs(plain).max())
-    assert np.abs(drawn[1] - drawn[0]).max() > 1e-3
+    assert_allclose(sampled[[0, 3]], plain, atol=1e-4 * np.abs(plain).max())
+    assert np.abs(sampled[1] - sampled[0]).max() > 1e-3
 
 
 def test_images_of_another_size_are_cropped_and_resized(files):
@@ -175,7 +175,7 @@ def test_errors_are_one_line(run, files, tmp_path):
             ["invert", "--images={f}/a.png", "--inverter=ddpm"],
             "Unknown inverter 'ddpm'; known inverters: ddim",
         ),
-        (["vary", "--guidance=1e38"], "sampling.guidance=1e+38 must be in [0, 1000]"),
+        (["vary", "--guidance=1e38"], "sampling: guidance=1e+38 must be in [-1, 1000]"),
         (["vary", "--guidance=1", "--cfg_scale=2"], "--guidance and --cfg_scale were both given"),
         (["invert", "--images={f}/a.png", "--guidance=2"], "--guidance belongs to `image` and"),
         (["vary", "--guidance_interval=5,1"], "--guidance_interval=5,1: must be LOW,HIGH"),

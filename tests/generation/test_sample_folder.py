@@ -168,14 +168,14 @@ def test_every_kind_of_file_has_the_same_images(workdir, tmp_path):
     names += ["denoising.webp", "denoising_x0.webp", "strip.png", "strip_x0.png"]
     assert list(written) == [out / name for name in names]
     assert sorted(path.name for path in out.iterdir()) == sorted([*names, "settings.json"])
-    drawn = np.load(out / "samples.npz")["arr_0"][..., 0]
+    sampled = np.load(out / "samples.npz")["arr_0"][..., 0]
     strips = {}
     for name in ("strip", "strip_x0"):
         with Image.open(out / f"{name}.png") as strip:
             strips[name] = np.asarray(strip)
             assert strip.size == (3 * 9 + 1, 4 * 9 + 1)
         for row in range(4):
-            assert np.array_equal(strips[name][1 + 9 * row :, 19:][:8, :8], drawn[row])
+            assert np.array_equal(strips[name][1 + 9 * row :, 19:][:8, :8], sampled[row])
     assert not np.array_equal(strips["strip"], strips["strip_x0"])
     settings = json.loads((out / "settings.json").read_text())
     assert settings["labels"] == [3, 3, 7, 7]
@@ -185,7 +185,7 @@ def test_every_kind_of_file_has_the_same_images(workdir, tmp_path):
     assert pngs == [f"{i:06d}_label{label}.png" for i, label in enumerate(settings["labels"])]
     for row, name in enumerate(pngs):
         with Image.open(out / "png" / name) as png:
-            assert np.array_equal(np.asarray(png), drawn[row])
+            assert np.array_equal(np.asarray(png), sampled[row])
 
 
 def test_image_files_have_the_class_names_of_the_run(workdir, tmp_path):
@@ -221,9 +221,9 @@ def test_a_large_grid_shows_the_first_images(monkeypatch, tmp_path):
             served.append(first)
             yield pixels[first : first + 4]
 
-    drawn = outputs.Samples(blocks, np.arange(12), [])
+    sampled = outputs.Samples(blocks, np.arange(12), [])
     options = outputs.OutputOptions(columns=7)
-    outputs.writers(options)["grid.png"](tmp_path / "grid.png", drawn)
+    outputs.writers(options)["grid.png"](tmp_path / "grid.png", sampled)
     with Image.open(tmp_path / "grid.png") as grid:
         assert grid.size == (7 * 5 + 1, 6)
         assert np.array_equal(np.asarray(grid)[1:5, 31:35], pixels[6])

@@ -52,15 +52,15 @@ def test_enlarged_images_differ_by_row_and_column(run, tmp_path):
         ],
     )
     assert done.returncode == 0, done.stderr
-    drawn = {
+    sampled = {
         (row, name): np.asarray(Image.open(tmp_path / "out" / f"{row:03d}_{name}.png"))
         for row in (0, 1)
         for name in ("1", "2")
     }
-    assert all(image.shape == (8, 8) for image in drawn.values())
+    assert all(image.shape == (8, 8) for image in sampled.values())
     # Both rows of the same seed differ, and so do the columns of a row.
-    assert np.any(drawn[0, "1"] != drawn[0, "2"])
-    assert np.any(drawn[0, "1"] != drawn[1, "1"])
+    assert np.any(sampled[0, "1"] != sampled[0, "2"])
+    assert np.any(sampled[0, "1"] != sampled[1, "1"])
     messages = ("--images is missing", "enlarges images of 4x4: use `enlarge`")
     for message, failed in zip(messages, wrong):
         assert failed.returncode == 1

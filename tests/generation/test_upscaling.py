@@ -274,10 +274,10 @@ def test_every_image_file_is_enlarged_and_the_npz_is_not(workdir, tmp_path, weig
     settings.append("--captions=none")  # so that the grid holds images alone
     result = sample(f"--workdir={workdir}", f"--out={tmp_path / 'out'}", *settings, *flags)
     assert result.returncode == 0, result.stderr
-    drawn = np.load(tmp_path / "out" / "samples.npz")["arr_0"]
-    assert drawn.shape == (3, 8, 8, 1)
-    assert len(np.unique(drawn)) > 20
-    expected = upscale(drawn)[..., 0].astype(int)
+    sampled = np.load(tmp_path / "out" / "samples.npz")["arr_0"]
+    assert sampled.shape == (3, 8, 8, 1)
+    assert len(np.unique(sampled)) > 20
+    expected = upscale(sampled)[..., 0].astype(int)
     side = 8 * factor
     pictures = sorted((tmp_path / "out" / "png").iterdir())
     grid = np.asarray(Image.open(tmp_path / "out" / "grid.png"), int)

@@ -346,9 +346,9 @@ def test_decoded_data_is_found_by_its_fingerprint(tmp_path):
     assert (np.asarray(Image.open(io.BytesIO(picture)))[1:33, 1:33] == 200).all()
 
 
-def path_of(drawn, color):
+def path_of(plotted, color):
     """Returns the points of the curve with this color."""
-    found = [a for tag, a, _ in drawn.elements if f"stroke: {color}" in (a.get("style") or "")]
+    found = [a for tag, a, _ in plotted.elements if f"stroke: {color}" in (a.get("style") or "")]
     numbers = re.findall(r"[ML] ([\d.]+) ([\d.]+)", found[0]["d"])
     return np.array(numbers, float).T
 
@@ -385,7 +385,7 @@ def test_the_parts_of_the_loss_share_a_plot(page):
 
 
 @pytest.mark.parametrize(
-    ("lines", "text", "drawn"),
+    ("lines", "text", "plotted"),
     [
         ("", "There are no metrics yet.", 0),
         ('{"step": 1, "loss": 2}\n{"step": 2, "lo', "1 line of metrics.jsonl cannot be read", 1),
@@ -393,12 +393,12 @@ def test_the_parts_of_the_loss_share_a_plot(page):
         ('{"step": 1, "loss": NaN, "words": "a", "big": 1e999}\n', "nan at step 1", 2),
     ],
 )
-def test_unreadable_lines_of_metrics_are_left_out_and_counted(tmp_path, lines, text, drawn):
+def test_unreadable_lines_of_metrics_are_left_out_and_counted(tmp_path, lines, text, plotted):
     workdir = write_run(tmp_path / "run")
     (workdir / "metrics.jsonl").write_text(lines)
     page = page_of(workdir)
     assert text in page.text
-    assert [tag for tag, _, _ in page.elements].count("svg") == drawn
+    assert [tag for tag, _, _ in page.elements].count("svg") == plotted
 
 
 def test_unreadable_files_are_named_and_the_others_are_shown(tmp_path):

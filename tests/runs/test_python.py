@@ -48,12 +48,12 @@ def test_images_are_those_of_the_script(run, tmp_path):
     )
     (path,) = written
     with np.load(path) as expected:
-        drawn = run.sample("7,3", count=4, seed=5, steps=3, guidance=0.5, solver="heun")
-        assert_array_equal(drawn, expected["arr_0"])
+        sampled = run.sample("7,3", count=4, seed=5, steps=3, guidance=0.5, solver="heun")
+        assert_array_equal(sampled, expected["arr_0"])
         as_list = run.sample(["7", 7, "3", 3], seed=5, steps=3, guidance=0.5, solver="heun")
         assert_array_equal(as_list, expected["arr_0"])
-    assert drawn.dtype == np.uint8
-    assert isinstance(drawn, Gallery)
+    assert sampled.dtype == np.uint8
+    assert isinstance(sampled, Gallery)
 
 
 def test_settings_change_the_samples_and_numbers_do_not_recompile(run):

@@ -115,10 +115,12 @@ def test_initial_noise_has_the_deviation_of_the_first_level():
         make_sampling_schedule(make_schedule("edm"), steps=1),
     )
     image_keys = keys.per_example(jax.random.key(0), jnp.arange(3))
-    drawn, _ = sample(solver, exact, sampling_schedule, sampling_schedule.steps, image_keys, SHAPE)
+    sampled, _ = sample(
+        solver, exact, sampling_schedule, sampling_schedule.steps, image_keys, SHAPE
+    )
     noise = keys.normal(keys.at_step(image_keys, 0), SHAPE)
     gain = STD**2 / (STD**2 + 80.0**2)
-    assert_allclose(drawn, MEAN + gain * (80 * noise - MEAN), rtol=1e-5)
+    assert_allclose(sampled, MEAN + gain * (80 * noise - MEAN), rtol=1e-5)
 
 
 def test_heun_is_edms_algorithm_at_edms_levels():

@@ -156,9 +156,9 @@ class Poisoned:
             of_config = objective(*parts)
 
             def poisoned(params, batch, *rest):
-                parts, drawn = of_config(params, batch, *rest)
+                parts, noisy = of_config(params, batch, *rest)
                 poison = jnp.where(batch["bad"], jnp.float32(np.inf), 0)
-                return {name: values + poison for name, values in parts.items()}, drawn
+                return {name: values + poison for name, values in parts.items()}, noisy
 
             return poisoned
 
