@@ -14,16 +14,18 @@ def inception_score(
 ) -> tuple[float, float]:
     """Returns (mean, standard deviation) over splits of exp(E KL(p(y|x) || p(y))).
 
-    Salimans et al. (arXiv:1606.03498), section 4. Splits are contiguous; their sizes differ by at
-    most one image. Raises ValueError if there are fewer images than splits.
+    Salimans et al. (arXiv:1606.03498), section 4. Split i is from i N / splits, rounded down, up to
+    the start of the next, as in their program and torch-fidelity. Raises ValueError if there are
+    fewer images than splits.
     """
     if not 1 <= splits <= len(logits):
         raise ValueError(f"{len(logits)} images cannot be split into {splits} parts")
     logits = logits.astype(np.float64)
     log_p = logits - logits.max(1, keepdims=True)
     log_p -= np.log(np.exp(log_p).sum(1, keepdims=True))
+    starts = np.arange(1, splits) * len(log_p) // splits
     scores = []
-    for part in np.array_split(log_p, splits):
+    for part in np.split(log_p, starts):
         p = np.exp(part)
         divergence = (p * (part - np.log(p.mean(0, keepdims=True)))).sum(1)
         scores.append(np.exp(divergence.mean()))
@@ -141,8 +143,8 @@ METRICS = {
         names=("IS", "IS_std"),
         score=lambda logits, seed: inception_score(logits, splits=10),
         fewest=10,
-        definition="10 equal parts in order, softmax without bias",
-        version=1,
+        definition="10 parts in order, from i N / 10 rounded down, softmax without bias",
+        version=2,
         of_logits=True,
     ),
     "KID": Metric(

@@ -115,6 +115,21 @@ def test_inception_score_equals_its_definition():
         feature_metrics.inception_score(logits[:3])
 
 
+@pytest.mark.parametrize(("images", "splits"), [(33, 10), (57, 10), (19, 10), (64, 7)])
+def test_inception_score_splits_any_count_as_torch_fidelity(images, splits):
+    """By the slices in its program, without its permutation of the images."""
+    logits = 3 * np.random.default_rng(1).standard_normal((images, 5))
+    p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    scores = []
+    for i in range(splits):
+        chunk = p[(i * images // splits) : ((i + 1) * images // splits)]
+        divergence = chunk * (np.log(chunk) - np.log(chunk.mean(0, keepdims=True)))
+        scores.append(np.exp(divergence.sum(1).mean()))
+    expected = np.mean(scores), np.std(scores)
+    found = feature_metrics.inception_score(logits, splits=splits)
+    assert found == pytest.approx(expected, rel=1e-12)
+
+
 def test_kernel_distance_equals_its_definition():
     generator = np.random.default_rng(0)
     x, y = generator.standard_normal((30, 4)), generator.standard_normal((30, 4)) + 0.5
