@@ -26,6 +26,8 @@ class ADM(ADMEncoder):
         learned_null: True if the null class has an embedding of its own, False if it is 0.
         learn_variance: True for a second output, v of Improved DDPM.
         direct_variance: True if this output is log sigma^2 itself.
+        num_heads_upsample: attention heads on the way up, if head_channels is None; None for
+            num_heads.
         low_resolution: side of the input images of a super-resolution model, whose condition is
             {"label": labels or None, "image": images}; None for other models.
     """
@@ -33,6 +35,7 @@ class ADM(ADMEncoder):
     learned_null: bool = False
     learn_variance: bool = True
     direct_variance: bool = False
+    num_heads_upsample: Count | None = None
     low_resolution: Count | None = None
 
     @property
@@ -48,11 +51,27 @@ class ADM(ADMEncoder):
         self.check_groups(low + high for low, high in itertools.pairwise(self.widths()))
         if self.direct_variance and not self.learn_variance:
             raise ValueError("model.direct_variance=True needs model.learn_variance=True")
+        self._check_num_heads_upsample(resolution)
         if self.low_resolution and resolution % self.low_resolution:
             raise ValueError(
                 f"data.resolution={resolution} is not divisible by "
                 f"model.low_resolution={self.low_resolution}"
             )
+
+    def _check_num_heads_upsample(self, resolution: int) -> None:
+        heads = self.num_heads_upsample
+        if heads and self.head_channels:
+            raise ValueError(
+                f"model.num_heads_upsample={heads} has no effect with "
+                f"model.head_channels={self.head_channels}; set one of them to None"
+            )
+        sides = self.channels_by_side(resolution)
+        for side in self.attention if heads else ():
+            if sides[side] % heads:
+                raise ValueError(
+                    f"model.num_heads_upsample={heads} does not divide the {sides[side]} channels "
+                    "of a level with attention"
+                )
 
     def check_condition(self, condition: Condition) -> None:
         """Raises ValueError for a condition of another kind."""
@@ -99,7 +118,8 @@ class ADM(ADMEncoder):
                 x = jnp.concatenate([x, skips.pop()], axis=-1)
                 x = layers.residual(x, features, f"up_{level}_{index}_res")
                 if x.shape[1] in self.attention:
-                    x = layers.attend(x, f"up_{level}_{index}_attention")
+                    heads = self.num_heads_upsample or self.num_heads
+                    x = layers.attend(x, f"up_{level}_{index}_attention", heads)
             if level:
                 x = layers.resampled(x, "up", f"up_{level}_grow")
 

@@ -123,7 +123,7 @@ class ADMLayers:
             for index in range(network.blocks):
                 x = self.residual(x, features, f"down_{level}_{index}_res")
                 if x.shape[1] in network.attention:
-                    x = self.attend(x, f"down_{level}_{index}_attention")
+                    x = self.attend(x, f"down_{level}_{index}_attention", network.num_heads)
                 skips.append(x)
             if level < len(widths) - 1:
                 x = self.resampled(x, "down", f"down_{level}_shrink")
@@ -133,7 +133,7 @@ class ADMLayers:
     def middle(self, x: Images) -> Maps:
         """Applies the middle: two residual blocks around self-attention."""
         x = self.residual(x, x.shape[-1], "middle_0_res")
-        x = self.attend(x, "middle_1_attention")
+        x = self.attend(x, "middle_1_attention", self.network.num_heads)
         return self.residual(x, x.shape[-1], "middle_2_res")
 
     def residual(self, x: Images, features: int, name: str, resample: str = "none") -> Maps:
@@ -144,10 +144,9 @@ class ADMLayers:
             ResidualBlock(features, *options, name=name), x, self.cond, self.examples
         )
 
-    def attend(self, x: Images, name: str) -> Maps:
-        """Applies self-attention."""
+    def attend(self, x: Images, name: str, heads: int) -> Maps:
+        """Applies self-attention; heads: unless the network has `head_channels`."""
         network, channels = self.network, x.shape[-1]
-        heads = network.num_heads
         if network.head_channels:
             heads = channels // network.head_channels
         options = (self.norm, network.qkv_order, self.dtype)

@@ -3,6 +3,7 @@
 import json
 import sys
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -27,7 +28,7 @@ from diffusion_jax.files import torch_writer
 from diffusion_jax.importers.imported_model import with_settings
 from diffusion_jax.importers.programs import PROGRAMS
 from diffusion_jax.models import ADM
-from diffusion_jax.models.layers.adm_blocks import split_heads
+from diffusion_jax.models.layers.adm_blocks import SelfAttention, split_heads
 from diffusion_jax.training.state import param_shapes
 from diffusion_jax.workdir.run_files import load_classes
 
@@ -108,6 +109,37 @@ def test_an_imported_network_equals_openai_s(arrays, tmp_path, name):
     assert_allclose(output.estimate, arrays[f"{name}_y"][..., :3], atol=2e-5)
     if model.learn_variance:
         assert_allclose(2 * output.variance_fraction - 1, arrays[f"{name}_y"][..., 3:], atol=2e-5)
+
+
+def heads_of(model):
+    """Attention heads of the blocks, by name."""
+    found = {}
+
+    def watch(call, arguments, options, context):
+        if isinstance(context.module, SelfAttention):
+            found[context.module.name] = context.module.heads
+        return call(*arguments, **options)
+
+    with nn.intercept_methods(watch):
+        param_shapes(model, 16)
+    return found
+
+
+def test_heads_on_the_way_up_may_differ():
+    """num_heads_upsample of guided-diffusion; the parameters are the same."""
+    fields = SMALL | {"head_channels": None, "num_heads": 4, "attention": (16, 8)}
+    names = {"down_0_0": 4, "down_1_0": 4, "middle_1": 4}
+    up = dict.fromkeys(["up_1_0", "up_1_1", "up_0_0", "up_0_1"])
+    for given, heads in ((None, 4), (2, 2), (8, 8)):
+        model = make_model(config_of(fields | {"num_heads_upsample": given}))
+        wanted = names | dict.fromkeys(up, heads)
+        assert heads_of(model) == {f"{name}_attention": n for name, n in wanted.items()}
+    for changes, message in (
+        ({"num_heads_upsample": 5}, "model.num_heads_upsample=5 does not divide the 32"),
+        ({"num_heads_upsample": 2, "head_channels": 16}, "no effect with model.head_channels=16"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Experiment.from_config(config_of(fields | changes))
 
 
 @pytest.mark.parametrize(("pool", "multipliers"), [("attention", (1, 2)), ("adaptive", (1, 1))])
