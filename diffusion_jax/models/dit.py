@@ -125,9 +125,8 @@ def normalized(
     x: Tokens, shift: Float[Array, "batch 1 width"], scale: Float[Array, "batch 1 width"]
 ) -> Tokens:
     """Applies layer norm without parameters, in float32, then scales and shifts."""
-    mean = jnp.mean(x, axis=-1, keepdims=True)
-    variance = jnp.var(x, axis=-1, keepdims=True)
-    return (x - mean) * jax.lax.rsqrt(variance + 1e-6) * (1 + scale) + shift
+    norm = nn.LayerNorm(epsilon=1e-6, use_bias=False, use_scale=False, dtype=jnp.float32)
+    return norm(x) * (1 + scale) + shift
 
 
 def position_embedding(down: int, across: int, width: int) -> Float[np.ndarray, "tokens width"]:
