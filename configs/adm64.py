@@ -38,6 +38,7 @@ def get_config() -> ConfigDict:
     config.optimizer.weight_decay = 0.0
 
     config.sampling.solver = "ddpm"
+    config.sampling.ddpm.classifier_rule = "mean"  # published weights of classifiers assume it
     config.sampling.spacing = "sections"
     config.sampling.sections.sections = (250,)
     config.sampling.guidance = 0.0

@@ -11,7 +11,11 @@ import jax
 import jax.numpy as jnp
 
 from diffusion_jax.diffusion.checks import check_positive, check_range
-from diffusion_jax.diffusion.classifier_guidance import LogProbability, classifier_guidance
+from diffusion_jax.diffusion.classifier_guidance import (
+    LogProbability,
+    classifier_guidance,
+    shifted_mean,
+)
 from diffusion_jax.diffusion.process import clip_x0, clip_x0_alone, dynamic_threshold, per_image
 from diffusion_jax.diffusion.types import (
     Condition,
@@ -186,6 +190,7 @@ class Guidance:
         quantile: of `dynamic_threshold`, which takes the place of clipping.
         classifier_scale: of `classifier_guidance`, on top of the others.
         learned_variance: True uses the learned variance of the network.
+        shift_mean: True for `shifted_mean` in place of `classifier_guidance`.
         clip_alone, guide_variance: as in the original, see `clip_x0_alone` and `classifier_free`.
 
     Raises:
@@ -199,6 +204,7 @@ class Guidance:
     quantile: Any = None
     classifier_scale: Any = None
     learned_variance: bool = True
+    shift_mean: bool = False
     clip_alone: bool = False
     guide_variance: bool = False
 
@@ -249,7 +255,8 @@ def guide(
         if settings.interval is not None:
             guided = within(settings.interval, guided, unguided)
     if settings.classifier_scale is not None and log_probability is not None:
-        guided = classifier_guidance(guided, log_probability, settings.classifier_scale)
+        by_classifier = shifted_mean if settings.shift_mean else classifier_guidance
+        guided = by_classifier(guided, log_probability, settings.classifier_scale)
     if not settings.learned_variance:
         guided = fixed_variance(guided)
     if settings.quantile is not None:

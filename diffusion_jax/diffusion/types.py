@@ -64,12 +64,16 @@ class Prediction:
 
     Both are kept, so that a wrapper can change one of them alone (clip x0, for example). A learned
     variance is as in `NetworkOutput`.
+
+    mean_gradient: g for a solver that adds its variance times g to the mean of its step, see
+        `classifier_guidance.shifted_mean`; None for nothing to add.
     """
 
     x0: Leaf
     eps: Leaf
     variance_fraction: Leaf = None
     log_variance: Leaf = None
+    mean_gradient: Leaf = None
 
 
 @jax.tree_util.register_dataclass

@@ -269,6 +269,7 @@ class Sampler:
         settings = replace(
             self.settings,
             **dict.fromkeys((*NUMBERS, "interval")) | numbers["guidance"],
+            shift_mean=solver.conventions.shift_mean,
             clip_alone=solver.conventions.clip_alone,
             guide_variance=solver.conventions.guide_variance,
         )

@@ -77,6 +77,91 @@ def test_an_exact_classifier_makes_the_conditional_denoiser(x, at, y):
     assert_allclose(twice.x0, 2 * wanted.x0 - of_all(x, at).x0, atol=5e-5)
 
 
+def openai_samples(betas, noises, x, variance, fraction, scale):
+    """States of p_sample with condition_mean in guided-diffusion, in float64, for this model.
+
+    eps = sin(x) / 2 + t / 10, clipped x0, log p(y | x) = -|x - 0.3|^2; v of the learned variance
+    is `fraction`.
+    """
+    kept = np.cumprod(1 - betas)
+    before = np.append(1.0, kept[:-1])
+    posterior = betas * (1 - before) / (1 - kept)
+    clipped = np.append(posterior[1], posterior[1:])
+    variances = {
+        "small": posterior,
+        "large": np.append(posterior[1], betas[1:]),
+        "learned": np.exp(fraction * np.log(betas) + (1 - fraction) * np.log(clipped)),
+    }[variance]
+    states = []
+    for t in reversed(range(len(betas))):
+        eps = np.sin(x) / 2 + (t + 1) / 10
+        x0 = np.clip(np.sqrt(1 / kept[t]) * x - np.sqrt(1 / kept[t] - 1) * eps, -1, 1)
+        mean = np.sqrt(before[t]) * betas[t] / (1 - kept[t]) * x0
+        mean += np.sqrt(1 - betas[t]) * (1 - before[t]) / (1 - kept[t]) * x
+        mean += variances[t] * scale * -2 * (x - 0.3)
+        x = mean + (t > 0) * np.sqrt(variances[t]) * noises[t]
+        states.append(x)
+    return np.array(states)
+
+
+@pytest.mark.parametrize("variance", ["small", "large", "learned"])
+def test_ddpm_shifts_its_mean_as_openai_s_condition_mean(x, variance):
+    steps, scale, fraction = 6, 1.5, 0.3
+    schedule = make_schedule("linear", num_steps=steps, rescale=False)
+    betas = np.linspace(1e-4, 0.02, steps)
+    solver = SOLVERS["ddpm"](variance=variance, classifier_rule="mean")
+    settings = guidance.Guidance(
+        classifier_scale=scale, shift_mean=solver.conventions.shift_mean, clip=True
+    )
+
+    def model(x, level, condition):
+        a, s = process.per_image(level.alpha), process.per_image(level.sigma)
+        eps = jnp.sin(x) / 2 + process.per_image(level.c_noise) / 10
+        v = jnp.full_like(x, fraction) if variance == "learned" else None
+        return Prediction((x - s * eps) / a, eps, variance_fraction=v)
+
+    def log_probability(x, level):
+        return -jnp.sum((x - 0.3) ** 2, axis=(1, 2, 3))
+
+    denoiser = guidance.guide(settings, model, None, log_probability=log_probability)
+    path = make_sampling_schedule(schedule, steps=steps)
+    coefficients = solver.prepare(path, schedule)
+    noises = np.random.default_rng(0).standard_normal((steps, *x.shape))
+    wanted = openai_samples(betas, noises, np.asarray(x, np.float64), variance, fraction, scale)
+    state, rows = x, jax.tree.map(jnp.float32, (*path.pairs(), coefficients))
+    for index in range(steps):
+        row = jax.tree.map(lambda leaf: leaf[index], rows)  # noqa: B023
+        state, _ = solver.step(denoiser, *row, state, jnp.float32(noises[steps - 1 - index]), ())
+        assert_allclose(state, wanted[index], rtol=1e-5, atol=1e-5)
+
+
+def test_the_rules_of_a_classifier_agree_for_small_steps_and_differ_for_large_ones(x):
+    """The ratio of the shifts is beta-tilde over beta / sqrt(1 - beta)."""
+    schedule = make_schedule("linear")
+
+    def shift(rule, steps):
+        solver = SOLVERS["ddpm"](variance="small", classifier_rule=rule)
+        path = make_sampling_schedule(schedule, steps=steps)
+        rows = jax.tree.map(jnp.float32, (*path.pairs(), solver.prepare(path, schedule)))
+        row = jax.tree.map(lambda leaf: leaf[steps // 2], rows)
+
+        def after(scale):
+            settings = guidance.Guidance(
+                classifier_scale=scale, shift_mean=solver.conventions.shift_mean, clip=False
+            )
+            model = lambda x, level, _: of_all(x, level)  # noqa: E731
+            logits = lambda x, level: log_likelihood(x, level, 1)  # noqa: E731
+            denoiser = guidance.guide(settings, model, None, log_probability=logits)
+            return solver.step(denoiser, *row, x, jnp.zeros_like(x), ())[0]
+
+        return np.asarray(after(1.0) - after(0.0))
+
+    assert_allclose(shift("mean", 1000), shift("score", 1000), rtol=0.02)
+    assert np.abs(shift("mean", 5)).sum() < 0.6 * np.abs(shift("score", 5)).sum()
+    with pytest.raises(ValueError, match="classifier_rule 'sum'; known rules: score, mean"):
+        SOLVERS["ddpm"](classifier_rule="sum")
+
+
 def conditional(x, level):
     return of_class(x, level, 1)
 

@@ -221,6 +221,28 @@ def test_another_scale_does_not_recompile_and_0_is_off():
         sampler(params, LABELS, seed=1)
 
 
+def test_the_classifier_rule_of_ddpm_is_a_setting_of_sampling():
+    settings = classifier_config()
+    loaded = guidance_models.GuidanceModels(
+        classifier=DiffusionModel.from_experiment(Experiment.from_config(settings))
+    )
+    found = []
+    for rule in ("score", "mean"):
+        config = tiny_transformer_config(
+            model__num_classes=0, sampling__guidance=0.0, sampling__solver="ddpm"
+        )
+        config.sampling.ddpm.classifier_rule = rule
+        sampler = Sampler.from_experiment(
+            Experiment.from_config(config), batch_size=8, guides=loaded
+        )
+        params, of_classifier = (parallel.replicate(params_of(c)) for c in (config, settings))
+        given = {"guide_params": {"classifier": of_classifier}, "classifier_scale": 3.0}
+        found.append(sampler(params, LABELS, seed=1, **given)[0])
+    score, mean = found
+    assert np.abs(score[LABELS < 10] - mean[LABELS < 10]).max() > 1e-3
+    assert_allclose(score[LABELS == 10], mean[LABELS == 10], atol=1e-5)  # without a class
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory, ordinary_promotion):
     """A folder with a classifier and an unconditional model."""
