@@ -20,7 +20,7 @@ from diffusion_jax.diffusion.types import Level
 from diffusion_jax.diffusion.weights import WEIGHTS, Weight
 from diffusion_jax.models import Network
 from diffusion_jax.training import objectives
-from diffusion_jax.training.ema import AVERAGES, Decay
+from diffusion_jax.training.ema import AVERAGES, EMAWeight
 from diffusion_jax.training.loop import LoopSettings
 from diffusion_jax.training.optimizers import adamw, learning_rate_schedule
 
@@ -34,7 +34,7 @@ class Training:
         timesteps: the timestep sampler.
         objective: the loss of a batch, a function of the parameters.
         optimizer: a function of the gradient; learning_rate is its schedule.
-        ema, second_ema: decays of the averages of the parameters; the second may be None.
+        ema, second_ema: weights of new parameters in their averages; the second may be None.
         loop: the numbers of the training loop.
     """
 
@@ -43,8 +43,8 @@ class Training:
     objective: objectives.Objective
     optimizer: optax.GradientTransformation
     learning_rate: optax.Schedule
-    ema: Decay
-    second_ema: Decay | None
+    ema: EMAWeight
+    second_ema: EMAWeight | None
     loop: LoopSettings
 
 
@@ -131,7 +131,7 @@ def _make_objective(
     )
 
 
-def _make_ema(config: ConfigDict) -> tuple[Decay, Decay | None]:
+def _make_ema(config: ConfigDict) -> tuple[EMAWeight, EMAWeight | None]:
     averages = config.ema
     make = choose(AVERAGES, averages.name, "ema.name")
     shared = {"decay": averages.decay, "start": averages.start, "batch_size": config.batch_size}

@@ -195,8 +195,8 @@ def make_step(
         training.timesteps,
         seed=experiment.config.seed,
         micro_batches=training.loop.micro_batches,
-        ema_decay=training.ema,
-        second_ema_decay=training.second_ema,
+        ema_weight=training.ema,
+        second_ema_weight=training.second_ema,
         constrain=experiment.model.constrained,
         sharding=sharding,
     )

@@ -1,7 +1,8 @@
 """Exponential moving averages (EMA) of the parameters, with which images are sampled.
 
-ema <- d ema + (1 - d) params after each update. An entry of AVERAGES returns d as a function of the
-number of updates made before.
+ema <- ema + w (params - ema) after each update. An entry of AVERAGES returns the weight w, which is
+1 - d for the decay d, as a function of the number of updates made before. Near 1 a float32 holds d
+to a few digits of w only.
 """
 
 from collections.abc import Callable
@@ -11,21 +12,21 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
-# The number of updates made before -> d.
-Decay = Callable[[Int[Array, ""]], Float[Array, ""]]
+# The number of updates made before -> w.
+EMAWeight = Callable[[Int[Array, ""]], Float[Array, ""]]
 
 
-def update(ema_params: PyTree, params: PyTree, decay: Float[Array, ""]) -> PyTree:
-    """Returns decay ema + (1 - decay) params."""
-    return jax.tree.map(lambda ema, new: ema + (1 - decay) * (new - ema), ema_params, params)
+def update(ema_params: PyTree, params: PyTree, weight: Float[Array, ""]) -> PyTree:
+    """Returns ema + weight (params - ema)."""
+    return jax.tree.map(lambda ema, new: ema + weight * (new - ema), ema_params, params)
 
 
-def constant(decay: float, start: int = 0) -> Decay:
-    """Returns d = min(decay, (1 + step) / (10 + step)), with a short memory at the start.
+def constant(decay: float, start: int = 0) -> EMAWeight:
+    """Returns w = max(1 - decay, 9 / (10 + step)), with a short memory at the start.
 
     Args:
         decay: in [0, 1).
-        start: number of first updates that copy the parameters (d = 0), at least 0.
+        start: number of first updates that copy the parameters (w = 1), at least 0.
 
     Raises:
         ValueError: for an argument out of its range.
@@ -35,15 +36,15 @@ def constant(decay: float, start: int = 0) -> Decay:
     if start < 0:
         raise ValueError(f"start={start} must be at least 0")
 
-    def decay_at(step: Int[Array, ""]) -> Float[Array, ""]:
-        short = (1 + step.astype(jnp.float32)) / (10 + step.astype(jnp.float32))
-        return jnp.where(step < start, 0.0, jnp.minimum(decay, short))
+    def weight_at(step: Int[Array, ""]) -> Float[Array, ""]:
+        short = 9 / (10 + step.astype(jnp.float32))
+        return jnp.where(step < start, 1.0, jnp.maximum(1 - decay, short))
 
-    return decay_at
+    return weight_at
 
 
-def half_life(batch_size: int, *, images: float = 50e6, rampup: float = 0.05) -> Decay:
-    """Returns d = 0.5^(B / h), a half-life of h images. EDM (arXiv:2206.00364), appendix F.
+def half_life(batch_size: int, *, images: float = 50e6, rampup: float = 0.05) -> EMAWeight:
+    """Returns w = 1 - 0.5^(B / h), a half-life of h images. EDM (arXiv:2206.00364), appendix F.
 
     h = min(images, rampup n), where n = B step is the number of images seen before. Raises
     ValueError unless images and rampup are positive.
@@ -51,15 +52,16 @@ def half_life(batch_size: int, *, images: float = 50e6, rampup: float = 0.05) ->
     if images <= 0 or rampup <= 0:
         raise ValueError(f"images={images} and rampup={rampup} must be positive")
 
-    def decay_at(step: Int[Array, ""]) -> Float[Array, ""]:
+    def weight_at(step: Int[Array, ""]) -> Float[Array, ""]:
         seen = step.astype(jnp.float32) * batch_size
-        return jnp.exp2(-batch_size / jnp.maximum(jnp.minimum(images, rampup * seen), 1e-8))
+        half = jnp.maximum(jnp.minimum(images, rampup * seen), 1e-8)
+        return -jnp.expm1(-np.log(2) * batch_size / half)
 
-    return decay_at
+    return weight_at
 
 
-def power(*, sigma_rel: float = 0.05, second_sigma_rel: float | None = None) -> Decay:
-    """Returns d = (1 - 1 / t)^(gamma + 1), t counting this update: update s has weight s^gamma.
+def power(*, sigma_rel: float = 0.05, second_sigma_rel: float | None = None) -> EMAWeight:
+    """Returns w = 1 - (1 - 1 / t)^(gamma + 1), t counting this update: update s counts s^gamma.
 
     EDM2 (arXiv:2312.02696), section 3.1.
 
@@ -77,10 +79,10 @@ def power(*, sigma_rel: float = 0.05, second_sigma_rel: float | None = None) -> 
             raise ValueError(f"second_sigma_rel={second_sigma_rel} must differ from sigma_rel")
     exponent = gamma_of(sigma_rel) + 1
 
-    def decay_at(step: Int[Array, ""]) -> Float[Array, ""]:
-        return (1 - 1 / (step.astype(jnp.float32) + 1)) ** exponent
+    def weight_at(step: Int[Array, ""]) -> Float[Array, ""]:
+        return -jnp.expm1(exponent * jnp.log1p(-1 / (step.astype(jnp.float32) + 1)))
 
-    return decay_at
+    return weight_at
 
 
 def gamma_of(sigma_rel: float) -> float:
@@ -92,7 +94,7 @@ def gamma_of(sigma_rel: float) -> float:
 
 
 # By `config.ema.name`. Options are keyword arguments, and a section of the config.
-AVERAGES: dict[str, Callable[..., Decay]] = {
+AVERAGES: dict[str, Callable[..., EMAWeight]] = {
     "constant": constant,
     "half_life": half_life,
     "power": power,

@@ -78,9 +78,9 @@ def apply_gradients(
     state: TrainState,
     gradients: PyTree,
     optimizer: optax.GradientTransformation,
-    ema_decay: ema.Decay,
+    ema_weight: ema.EMAWeight,
     constrain: Callable[[PyTree], PyTree] = lambda params: params,
-    second: ema.Decay | None = None,
+    second: ema.EMAWeight | None = None,
     norm: Array | None = None,
 ) -> TrainState:
     """Updates the parameters and their averages.
@@ -88,10 +88,10 @@ def apply_gradients(
     Parameters whose name begins with "fixed_" do not change.
 
     Args:
-        ema_decay: decay of the EMA.
+        ema_weight: of the new parameters in the EMA.
         constrain: applied to the parameters after the update, see `Network.constrained`. The
             EMAs average the parameters before it.
-        second: decay of the second EMA; None if the state has none.
+        second: weight in the second EMA; None if the state has none.
         norm: norm of all gradients, if `gradients` are a part of them.
     """
     optimizer = optax.with_extra_args_support(optimizer)
@@ -105,7 +105,7 @@ def apply_gradients(
     return TrainState(
         step=state.step + 1,
         params=constrain(params),
-        ema_params=ema.update(state.ema_params, params, ema_decay(state.step)),
+        ema_params=ema.update(state.ema_params, params, ema_weight(state.step)),
         opt_state=opt_state,
         history=state.history,
         second_ema_params=second_ema_params,

@@ -26,8 +26,8 @@ def make_train_step(
     *,
     seed: int,
     micro_batches: int,
-    ema_decay: ema.Decay,
-    second_ema_decay: ema.Decay | None,
+    ema_weight: ema.EMAWeight,
+    second_ema_weight: ema.EMAWeight | None,
     constrain: Callable[[PyTree], PyTree],
     sharding: Sharding,
 ) -> Callable[[TrainState, PyTree], tuple[TrainState, Metrics]]:
@@ -41,7 +41,7 @@ def make_train_step(
         seed: of the run.
         micro_batches: equal parts in which the rows are computed, one after the other. Their
             gradients are averaged, so that a step is one update in any case.
-        second_ema_decay, constrain: see `apply_gradients`.
+        second_ema_weight, constrain: see `apply_gradients`.
         sharding: of the train state.
     """
     root = keys.derive(seed, "train")
@@ -74,9 +74,9 @@ def make_train_step(
             sharding.local_shard(state),
             gradients,
             optimizer,
-            ema_decay,
+            ema_weight,
             constrain=lambda params: constrain(sharding.gather(params, state.params)),
-            second=second_ema_decay,
+            second=second_ema_weight,
             norm=norm,
         )
         observed = parallel.gather(observed)

@@ -126,8 +126,8 @@ def test_edm2_normalizes_kernels_and_keeps_fixed_parameters(golden_edm2):
         params = model.constrained(jax.tree.map(jnp.asarray, raw))
         state = TrainState(jnp.zeros((), jnp.int32), params, params, optimizer.init(params))
         gradients = jax.tree.map(jnp.ones_like, params)
-        never = lambda step: jnp.zeros(())  # noqa: E731
-        new = apply_gradients(state, gradients, optimizer, never, constrain=model.constrained)
+        copied = lambda step: jnp.ones(())  # noqa: E731
+        new = apply_gradients(state, gradients, optimizer, copied, constrain=model.constrained)
         return state, new
 
     with jax.numpy_dtype_promotion("standard"):

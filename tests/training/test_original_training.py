@@ -75,7 +75,7 @@ def test_one_step_matches_the_saved_moments_of_the_original(imported, step):
         partial(
             apply_gradients,
             optimizer=Experiment.from_config(config).training.optimizer,
-            ema_decay=AVERAGE,
+            ema_weight=AVERAGE,
         )
     )(state, step[2])
     theirs, _ = adam_state(imported)
@@ -105,7 +105,7 @@ def test_imported_moments_continue_adamw(imported, step):
     config.update_from_flattened_dict(settings)
     state = make_train_state(Experiment.from_config(config), imported.params, 2, theirs)
     optimizer = Experiment.from_config(config).training.optimizer
-    new = jax.jit(partial(apply_gradients, optimizer=optimizer, ema_decay=AVERAGE))(state, step[2])
+    new = jax.jit(partial(apply_gradients, optimizer=optimizer, ema_weight=AVERAGE))(state, step[2])
 
     def by_hand(p, mu, nu, gradient):
         p, mu, nu, gradient = (np.asarray(a, np.float64) for a in (p, mu, nu, gradient))

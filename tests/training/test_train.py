@@ -1,6 +1,7 @@
 """The whole training program, on eight devices."""
 
 import json
+import math
 import os
 import resource
 import shutil
@@ -312,43 +313,59 @@ def test_imagenet_from_zip_files(tmp_path):
 
 
 def test_constant_ema():
-    decay = ema_module.constant(0.99)
-    assert_allclose(decay(jnp.int32(0)), 0.1)
-    assert_allclose(decay(jnp.int32(90)), 0.91)
-    assert_allclose(decay(jnp.int32(10_000)), 0.99)
+    weight = ema_module.constant(0.99)
+    assert_allclose(1 - weight(jnp.int32(0)), 0.1, rtol=1e-6)
+    assert_allclose(1 - weight(jnp.int32(90)), 0.91, rtol=1e-6)
+    assert_allclose(1 - weight(jnp.int32(10_000)), 0.99, rtol=1e-6)
     ema, params = {"a": np.float32(1)}, {"a": np.float32(2)}
-    assert_allclose(ema_module.update(ema, params, decay(jnp.int32(0)))["a"], 1.9)
+    assert_allclose(ema_module.update(ema, params, weight(jnp.int32(0)))["a"], 1.9)
 
 
 def test_ema_start_copies_the_parameters():
     """MyDiffusionModel copies for 2,000 updates; then the decay is its 0.995."""
-    decay = ema_module.constant(0.995, 2000)
-    assert_allclose([decay(jnp.int32(n)) for n in (0, 1999, 2000)], [0, 0, 0.995], rtol=1e-6)
+    weight = ema_module.constant(0.995, 2000)
+    assert_allclose([1 - weight(jnp.int32(n)) for n in (0, 1999, 2000)], [0, 0, 0.995], rtol=1e-6)
 
 
 def test_half_life_ema():
     """After the ramp-up, the weight halves every h images."""
-    decay = ema_module.half_life(100, images=1000.0, rampup=0.05)
-    assert_allclose(decay(jnp.int32(10_000)) ** 10, 0.5, rtol=1e-5)
+    weight = ema_module.half_life(100, images=1000.0, rampup=0.05)
+    assert_allclose((1 - weight(jnp.int32(10_000))) ** 10, 0.5, rtol=1e-5)
     # 2,000 images seen: a half-life of 100 images, one batch. At first there is nothing to keep.
-    assert_allclose([decay(jnp.int32(n)) for n in (0, 20)], [0, 0.5], rtol=1e-5)
+    assert_allclose([1 - weight(jnp.int32(n)) for n in (0, 20)], [0, 0.5], rtol=1e-5)
 
 
 def test_power_function_ema_matches_published_decays():
     """Published numbers: gamma, and the decay with batches of 2,048 after n images."""
     assert_allclose(ema_module.gamma_of(0.05), 16.972199, rtol=1e-7)
     assert_allclose(ema_module.gamma_of(0.1), 6.937204, rtol=1e-6)
-    decay = ema_module.power(sigma_rel=0.05)
+    weight = ema_module.power(sigma_rel=0.05)
     for images, expected in ((2048, 0), (4096, 3.888921e-6), (2**20, 0.965473838)):
-        assert_allclose(decay(jnp.int32(images // 2048 - 1)), expected, rtol=2e-5)
+        step = jnp.int32(images // 2048 - 1)
+        assert_allclose(weight(step), 1 - expected, rtol=2e-7)
     # It is the mean of all parameters so far, weighed by s^gamma, up to the discretization.
     gamma = ema_module.gamma_of(0.1)
-    decay, mean = ema_module.power(sigma_rel=0.1), 0.0
+    weight, mean = ema_module.power(sigma_rel=0.1), 0.0
     for step in range(400):
-        d = float(decay(jnp.int32(step)))
-        mean = d * mean + (1 - d) * (step + 1)
+        mean += float(weight(jnp.int32(step))) * (step + 1 - mean)
     s = np.arange(1, 401.0)
     assert_allclose(mean, np.sum(s**gamma * s) / np.sum(s**gamma), rtol=2e-3)
+
+
+@pytest.mark.parametrize("updates", [1, 2, 1000, 524_288, 10**8])
+def test_weights_of_emas_are_exact_after_any_number_of_updates(updates):
+    """Against float64; in float32 the decay of half a million updates has two digits of 1 - d."""
+    step = jnp.int32(updates - 1)
+    for width in (0.05, 0.1, 0.25):
+        exponent = ema_module.gamma_of(width) + 1
+        wanted = -math.expm1(exponent * math.log1p(-1 / updates)) if updates > 1 else 1
+        found = ema_module.power(sigma_rel=width)(step)
+        assert_allclose(found, wanted, rtol=1e-6)
+    wanted = max(1 - 0.9999, 9 / (9 + updates))
+    assert_allclose(ema_module.constant(0.9999)(step), wanted, rtol=1e-6)
+    half = min(50e6, 0.05 * 32 * (updates - 1))
+    wanted = -math.expm1(-math.log(2) * 32 / half) if half else 1
+    assert_allclose(ema_module.half_life(32)(step), wanted, rtol=1e-6)
 
 
 def test_cosine_learning_rate():

@@ -228,8 +228,8 @@ def made(timesteps_of, devices, micro_batches):
         sampler,
         seed=SEED,
         micro_batches=micro_batches,
-        ema_decay=ema.constant(0.9),
-        second_ema_decay=ema.half_life(ROWS, images=40.0, rampup=0.5),
+        ema_weight=ema.constant(0.9),
+        second_ema_weight=ema.half_life(ROWS, images=40.0, rampup=0.5),
         constrain=lambda params: params,
         sharding=Replicated(),
     )
