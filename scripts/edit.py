@@ -19,6 +19,7 @@ from pathlib import Path
 from absl import flags
 
 from scripts.cli import app, flag_values
+from scripts.cli.class_flag import CLASSES, print_classes
 from scripts.cli.sampling_flags import SamplingFlags
 
 SAMPLING = SamplingFlags()
@@ -40,7 +41,8 @@ _COUNT = flags.DEFINE_integer(
 _LABELS = flags.DEFINE_string(
     "labels",
     "none",
-    "none (the null class), or numbers and class names: one for all images, or one for each.",
+    "none (the null class), or class names and indices (tabby,#4): one for all images, or one for "
+    "each.",
 )
 _RESAMPLE = flags.DEFINE_integer(
     "resample", 1, "Passes over each --jump steps; more fit the kept pixels better. RePaint: 10.", 1
@@ -84,6 +86,8 @@ def main(command: str) -> int:
     if _WORKDIR.value is None:
         raise ValueError("--workdir is missing; for example: --workdir runs/digits")
     workdir = Path(_WORKDIR.value)
+    if CLASSES.value:
+        return print_classes(workdir)
     files = image_files(command)
     if command == "inpaint" and not _MASK.value:
         raise ValueError("--mask is missing; for example: --mask mask.png")

@@ -21,6 +21,7 @@ from typing import Any
 from absl import flags
 
 from scripts.cli import app, config_flag, flag_values
+from scripts.cli.class_flag import CLASSES, print_classes
 from scripts.cli.sampling_flags import SamplingFlags
 
 
@@ -64,7 +65,7 @@ _LABELS = flags.DEFINE_string(
     "labels",
     "random",
     "random, all (the same number of each), none (the null class), data (as frequent as in the "
-    "training data), or a list of numbers and class names, as many of each.",
+    "training data), or a list of class names and indices (tench,#4), as many of each.",
 )
 _CHECKPOINT = flags.DEFINE(
     Steps(flags.IntegerParser(1)), "checkpoint", None, "Steps, or all; default: the newest."
@@ -169,6 +170,8 @@ def evaluate() -> int:
     picture = Path(_PLOT.value).expanduser() if _PLOT.value else None
     sweep_plot.check(_X.value, picture)
     if _WORKDIR.value:
+        if CLASSES.value:
+            return print_classes(Path(_WORKDIR.value[0]))
         config = load_config(Path(_WORKDIR.value[0]))
         parallel.count_cpu_as(config.cpu_devices)
     evaluator = make_evaluator(allow_mismatch=_ALLOW.value, bootstrap=_BOOTSTRAP.value)

@@ -10,6 +10,7 @@ from pathlib import Path
 from absl import flags
 
 from scripts.cli import app
+from scripts.cli.class_flag import CLASSES, print_classes
 from scripts.cli.sampling_flags import SamplingFlags
 
 SAMPLING = SamplingFlags()
@@ -25,8 +26,8 @@ _OUT = flags.DEFINE_string(
 _LABELS = flags.DEFINE_string(
     "labels",
     "random",
-    "random, all, none (the null class), or a list of numbers and class names: 3,tench,4. A name "
-    "may have commas of its own.",
+    "random, all, none (the null class), or a list of class names and indices: #3,tench,#4. A name "
+    "may have commas of its own. Without #, 3 is an index, too, unless names are numbers.",
 )
 _COUNT = flags.DEFINE_integer(
     "count", None, "Images, divided evenly among the labels; default: 64, or one of each label.", 1
@@ -80,6 +81,8 @@ def main() -> int:
     if (_FILM_OF.present or _FRAMES.present) and not set(FILMED) & set(_SAVE.value):
         raise ValueError("--film_of and --frames are of films; add gif, webp or strip to --save")
     workdir = Path(_WORKDIR.value)
+    if CLASSES.value:
+        return print_classes(workdir)
     config = load_config(workdir)
     parallel.count_cpu_as(config.cpu_devices, _BATCH_SIZE.value or 0)
     upscale = make_upscaler(

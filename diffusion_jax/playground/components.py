@@ -9,6 +9,7 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
+from diffusion_jax.generation import class_labels
 from diffusion_jax.playground import sampling
 from diffusion_jax.runs.run import Run
 from diffusion_jax.sampling import SOLVERS
@@ -57,14 +58,15 @@ def seed_input(label: str, value: int = 0) -> gr.Number:
 def classes_input(run: Run, label: str) -> gr.Dropdown:
     """Returns a list of classes to choose from; other labels can be typed. Hidden without classes.
 
-    A name that two classes share is shown with its number.
+    A name that does not identify its class is shown with its index.
     """
     number, names = sampling.classes(run)
-    names = names or [str(i) for i in range(number)]
-    values = [name if names.count(name) == 1 else str(i) for i, name in enumerate(names)]
-    shown = [name if name == value else f"{name} ({value})" for name, value in zip(names, values)]
+    labels = range(number + 1)  # the last is the null class
+    values = [class_labels.label_text(label, number, names) for label in labels]
+    texts = [class_labels.class_name(label, number, names) for label in labels]
+    shown = [text if text == value else f"{text} ({value})" for text, value in zip(texts, values)]
     return gr.Dropdown(
-        [*zip(shown, values), ("none", "none")],
+        list(zip(shown, values)),
         value=[],
         multiselect=True,
         allow_custom_value=True,

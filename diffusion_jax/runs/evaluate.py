@@ -13,7 +13,7 @@ from diffusion_jax.config.experiment import Experiment
 from diffusion_jax.evaluation.image_sets import ImageSet
 from diffusion_jax.files import json_files
 from diffusion_jax.generation import guidance_models
-from diffusion_jax.generation.class_labels import parse_list
+from diffusion_jax.generation.class_labels import check_classes, parse_list, parse_word
 from diffusion_jax.images import Uint8Images
 from diffusion_jax.runs.datasets import open_source
 from diffusion_jax.workdir.parameters import digest
@@ -100,13 +100,15 @@ def choose_labels(
         names: of the run's own classes.
 
     Raises:
-        ValueError: for an unknown class.
+        ValueError: for an unknown class, and for labels of a model without classes.
     """
     classes, names = guidance_models.classes_of(config, list(names))
+    word = parse_word(choice, names)
+    check_classes(choice, word, classes)
     if not classes:
         return np.zeros(count, np.int32)
     generator = np.random.default_rng([seed, 2])
-    match choice:
+    match word:
         case "random":
             return generator.integers(classes, size=count, dtype=np.int32)
         case "all":

@@ -87,9 +87,9 @@ class Run:
         """Samples uint8 images (count, height, width, channels), a grid in a notebook.
 
         Args:
-            labels: a list of class names or numbers, one for each image; or a string as in
-                `scripts.sample`: "random", "all", "none" or "3,tabby", with the count shared
-                evenly.
+            labels: a list of class names and indices, one for each image: texts are names, and
+                integers are indices, as is "#4". Or a string as in `scripts.sample`: "random",
+                "all", "none" or "#3,tabby", with the count shared evenly.
             count: number of images.
             batch_size: over all devices; None is a power of two up to 64.
             settings: see `Run`.
@@ -207,17 +207,20 @@ class Run:
         classes, names = guidance_models.classes_of(self.config, self.class_names)
         if count is not None and count < 1:
             raise ValueError(f"count={count} must be at least 1")
-        if not isinstance(labels, str | int | Sequence | np.ndarray):
-            raise ValueError(f"labels={labels!r} must be a list of names or numbers, or a string")
-        if isinstance(labels, str | int):
-            return class_labels.parse_labels(str(labels), count, classes, names, seed)
+        if isinstance(labels, str):
+            return class_labels.parse_labels(labels, count, classes, names, seed)
+        if isinstance(labels, int | np.integer) and not isinstance(labels, bool):
+            text = f"{class_labels.INDEX}{labels}"
+            return class_labels.parse_labels(text, count, classes, names, seed)
+        if not isinstance(labels, Sequence) and getattr(labels, "ndim", 0) != 1:
+            raise ValueError(f"labels={labels!r} must be a list of names or indices, or a string")
         if not len(labels):
             raise ValueError("No labels were given; give some, or count=")
         if count not in (None, len(labels)):
             raise ValueError(f"count={count} was given with {len(labels)} labels; leave it out")
         if not classes:
             raise ValueError("The model has no classes; give count= in place of labels")
-        chosen = [self._label(label, classes, names) for label in labels]
+        chosen = [class_labels.parse_one(label, classes, names) for label in labels]
         return np.array(chosen, np.int32)
 
     def sampler(
@@ -270,20 +273,6 @@ class Run:
                 experiment, batch_size=batch_size, frames=frames, watched=watched
             )
         return self._samplers[key]
-
-    def _label(self, label: str | int, classes: int, names: Sequence[str]) -> int:
-        if label == class_labels.NO_CLASS:
-            return classes
-        if not isinstance(label, str):
-            if isinstance(label, int | np.integer) and 0 <= label <= classes:
-                return int(label)
-            raise ValueError(
-                f"Unknown label {label}; known: 0 to {classes - 1}, and {classes}: none"
-            )
-        found = class_labels.parse_list(label, classes, names)
-        if len(found) != 1:
-            raise ValueError(f"{label!r} names {len(found)} classes; give a list of single ones")
-        return found[0]
 
     def gallery(self, samples: np.ndarray, experiment: Experiment) -> Gallery:
         """Converts images in [-1, 1] to pixels. Raises ValueError if they are not finite."""

@@ -10,7 +10,8 @@ from jaxtyping import Bool, Float, Int, PyTree
 from ml_collections import ConfigDict
 
 from diffusion_jax.config.experiment import Experiment
-from diffusion_jax.generation.class_labels import LabelsLike
+from diffusion_jax.generation import guidance_models
+from diffusion_jax.generation.class_labels import LabelsLike, parse_word
 from diffusion_jax.generation.edit import Editor, for_inversion
 from diffusion_jax.generation.input_images import Array, Files, read_images, read_masks
 from diffusion_jax.generation.sampler import HostImages, Sampler
@@ -26,6 +27,7 @@ class EditableRun(Protocol):
 
     workdir: Path
     config: ConfigDict
+    class_names: list[str]
     params: PyTree
     step: int
     ema: bool
@@ -215,7 +217,7 @@ class RunEdits:
             rows: The number of images; None for one row for each label, or `VARIED` rows of
                 "none" or "random".
         """
-        if isinstance(labels, str) and labels in ("none", "random"):
+        if isinstance(labels, str) and self._word(labels) in ("none", "random"):
             return self.run.labels(labels, rows or VARIED, seed=seed)
         chosen = self.run.labels(labels, seed=seed)
         if rows is None or len(chosen) == rows:
@@ -225,6 +227,10 @@ class RunEdits:
                 f"{len(chosen)} labels for {rows} images; give one for all, or one for each"
             )
         return chosen.repeat(rows)
+
+    def _word(self, labels: str) -> str | None:
+        _, names = guidance_models.classes_of(self.run.config, self.run.class_names)
+        return parse_word(labels, names)
 
     def editor(
         self,

@@ -367,14 +367,14 @@ def test_a_model_of_the_package_is_sampled_by_its_name(tmp_path):
     assert load_config(tmp_path / "digits").model.name == "dit"
 
 
-def test_labels_are_names_numbers_all_none_or_random():
+def test_labels_are_names_indices_all_none_or_random():
     names = ["cat", "dog", "7"]
 
     def parse(text, count=None, classes=3):
         return parse_labels(text, count, classes, names, seed=0).tolist()
 
-    assert parse("dog,0") == [1, 0]
-    assert parse("7") == [2]  # a name comes first
+    assert parse("dog,#0") == [1, 0]
+    assert parse("7") == parse("=7") == [2]
     assert parse("all") == [0, 1, 2]
     assert parse("all", 6) == [0, 0, 1, 1, 2, 2]
     assert parse("none", 2) == [3, 3]
@@ -382,6 +382,6 @@ def test_labels_are_names_numbers_all_none_or_random():
     assert parse("random", 5, classes=0) == [0] * 5
     with pytest.raises(ValueError, match="no classes"):
         parse("0", classes=0)
-    for text in ("0,none", "random,1"):
+    for text in ("#0,none", "random,#1"):
         with pytest.raises(ValueError, match=r"labels: '(none|random)' stands alone, not in a l"):
             parse(text)
