@@ -62,11 +62,13 @@ def get_config() -> ConfigDict:
     # For folders. Patterns of paths within the folder are separated by commas: "*seg*,*_old/*".
     config.data.include = placeholder(str)  # patterns of images; None: all
     config.data.exclude = placeholder(str)  # patterns of images
-    config.data.labels = "auto"  # or folders, parents, none
+    config.data.labels = "auto"  # or folders, parents, file, file:COLUMN, prefix, none
     # Images of split=heldout: a part such as 0.1, or patterns.
     config.data.holdout = placeholder(str)
     config.data.convert = False  # transparent, CMYK, 16-bit and animated images; else an error
     config.data.upright = False  # rotate images by their EXIF orientation
+    config.data.srgb = False  # convert colors by their profiles to sRGB
+    config.data.bits = 16  # used bits of 16-bit gray images; 12: the level 4095 is white
     config.data.skip_broken = False  # leave out files that cannot be read; else an error
 
     config.model = ConfigDict()

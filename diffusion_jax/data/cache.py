@@ -21,7 +21,7 @@ from diffusion_jax.files import json_files
 IMAGES, LABELS, SIZES, DESCRIPTION = "images.bin", "labels.bin", "sizes.bin", "dataset.json"
 HASHED_IMAGES = 1000
 # Fields of a description that a run records.
-PROVENANCE = ("name", "split", "count", "shape", "origin", "fingerprint")
+PROVENANCE = ("name", "split", "count", "shape", "origin", "notes", "fingerprint")
 
 # {"image": uint8 (batch, height, width, channels), "label": int32 (batch,)}, on the host. Images
 # of different sizes are held in an object array of shape (batch,).
@@ -34,6 +34,7 @@ class Description:
 
     shape: height, width, channels; 0, 0, channels if the images differ in size. origin: source
     files and cropping, for provenance. skipped: files that could not be read and were left out.
+    notes: lines on conversions that change the meaning of pixels; see `pixel_notes`.
     fingerprint: SHA-256 of the content: shape, classes, crop, labels and 1,000 evenly spaced
     images. The names of the dataset and its files are not part of it.
     """
@@ -44,12 +45,13 @@ class Description:
     class_names: Sequence[str]
     origin: dict[str, str] = field(default_factory=dict)
     skipped: Sequence[str] = ()
+    notes: Sequence[str] = ()
     count: int = 0
     fingerprint: str = ""
 
     def provenance(self) -> dict[str, Any]:
         """Returns the fields that a run records about its data."""
-        recorded = asdict(self) | {"shape": list(self.shape), "origin": dict(self.origin)}
+        recorded = asdict(self) | {"shape": list(self.shape), "notes": list(self.notes)}
         return {name: recorded[name] for name in PROVENANCE}
 
     @classmethod
@@ -59,14 +61,17 @@ class Description:
         if not isinstance(values, dict) or values.keys() != names:
             raise ValueError(f"a description has the fields {', '.join(sorted(names))}")
         match values:
-            case {"shape": [_, _, _], "class_names": list(), "skipped": list(), "origin": dict()}:
+            case {"shape": [_, _, _], "class_names": list(), "skipped": list(), "notes": list()}:
                 pass
             case _:
-                raise ValueError("its shape, class_names, skipped or origin are of a wrong type")
+                raise ValueError("its shape, class_names, skipped or notes are no lists")
+        if not isinstance(values["origin"], dict):
+            raise ValueError("its origin is no object")
         if not all(type(n) is int and 0 <= n < 2**40 for n in (*values["shape"], values["count"])):
             raise ValueError("its shape or count are not numbers of pixels and images")
         texts = [values["name"], values["split"], values["fingerprint"]]
-        texts += [*values["class_names"], *values["skipped"], *values["origin"].values()]
+        texts += [*values["class_names"], *values["skipped"], *values["notes"]]
+        texts += values["origin"].values()
         if not all(isinstance(text, str) for text in texts):
             raise ValueError("its names, origin or fingerprint are not texts")
         values["shape"] = tuple(values["shape"])

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
+from diffusion_jax.data import pixel_notes
 from diffusion_jax.data.cache import (
     DESCRIPTION,
     IMAGES,
@@ -25,6 +26,7 @@ from diffusion_jax.data.cache import (
     Description,
     with_fingerprint,
 )
+from diffusion_jax.data.pixel_notes import Counts
 from diffusion_jax.files import atomic, json_files
 
 PROGRESS = "progress.json"
@@ -58,7 +60,8 @@ class CacheWriter:
         self.folder, self.description, self.parts = folder, description, parts
         self.partial = partial or folder.with_name(folder.name + ".partial")
         names = (IMAGES, LABELS) if description.shape[0] else (IMAGES, LABELS, SIZES)
-        # For each complete part: the lengths of the files after it, and the skipped images.
+        # For each complete part: the lengths of the files after it, the skipped images, and the
+        # counts of conversions.
         self.done: dict[str, dict[str, Any]] = {}
         self._resume(names, reuse_skipped)
         written = sum((self.partial / name).stat().st_size for name in names)
@@ -105,11 +108,13 @@ class CacheWriter:
         """Number of images in complete parts."""
         return next(reversed(self.done.values()))[LABELS] // 4 if self.done else 0
 
-    def write(self, part: str, batches: Pairs, skipped: Sequence[str] = ()) -> None:
+    def write(
+        self, part: str, batches: Pairs, skipped: Sequence[str] = (), counts: Counts | None = None
+    ) -> None:
         """Appends the next part, completely or not at all.
 
         batches: images and labels. skipped: names of images that could not be read; the batches may
-        append to it. Raises ValueError for labels outside the classes.
+        append to it. counts: of conversions. Raises ValueError for labels outside the classes.
         """
         assert part == self.parts[len(self.done)], part
         classes = max(1, len(self.description.class_names))
@@ -125,7 +130,7 @@ class CacheWriter:
             file.flush()
             os.fsync(file.fileno())
         lengths = {name: file.tell() for name, file in self._files.items()}
-        self.done[part] = {**lengths, "skipped": list(skipped)}
+        self.done[part] = {**lengths, "skipped": list(skipped), "conversions": counts or {}}
         progress = {"description": asdict(self.description), "done": self.done}
         atomic.write_text(self.partial / PROGRESS, json.dumps(progress))
 
@@ -158,7 +163,9 @@ class CacheWriter:
             raise ValueError(
                 f"{self.description.name} ({self.description.split}) has no images{why}"
             )
-        known = replace(self.description, count=self.rows, skipped=skipped)
+        counts = pixel_notes.merged(part["conversions"] for part in self.done.values())
+        notes = pixel_notes.lines(counts, self.rows)
+        known = replace(self.description, count=self.rows, skipped=skipped, notes=notes)
         known = with_fingerprint(known, CachedSource.described(self.partial, known))
         text = json.dumps(asdict(known), indent=2) + "\n"
         atomic.write_text(self.partial / DESCRIPTION, text)

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from diffusion_jax.data.crops import Crop
 from diffusion_jax.data.decoder import ALPHA, open_image
+from diffusion_jax.data.file_tree import FileTree, FolderTree
 from diffusion_jax.data.image_warnings import ImageWarnings
 
 SAMPLE = 200  # files whose headers are read
@@ -16,11 +16,10 @@ NAMED = 10  # classes that are listed
 _PRINTED: set[tuple[str, ...]] = set()
 
 
-def print_once(root: Path, *listing: Sequence, **options: Any) -> None:
-    """Prints the summary, once for each folder and process. Takes the arguments of `lines`."""
-    summary = lines(root, *listing, **options)
+def print_once(root: Path, summary: Sequence[str]) -> None:
+    """Prints lines about a folder, once for each folder and process."""
     key = (str(root.resolve()), *summary)
-    if key not in _PRINTED:
+    if summary and key not in _PRINTED:
         print(*summary, sep="\n")
     _PRINTED.add(key)
 
@@ -34,21 +33,29 @@ def lines(
     empty: Sequence[str] = (),
     crop: Crop | None = None,
     note: str = "",
+    label_source: str = "",
+    tree: FileTree | None = None,
 ) -> list[str]:
     """Returns lines on the classes with their counts, and on sizes and transparency of the files.
 
     empty: sub-folders that would name a class if they had images. crop: for warnings about images
-    that it changes much. note: a further line.
+    that it changes much. note: further lines. label_source: the file with the labels, or "". tree:
+    of the files; None for a folder.
     """
     counts = np.bincount(labels, minlength=len(class_names))
     shown = [f"{name} ({count:,})" for name, count in zip(class_names, counts)]
     more = f", ... {len(shown) - NAMED} more" if len(shown) > NAMED else ""
-    classes = f"{len(shown)} classes: {', '.join(shown[:NAMED])}{more}" if shown else _none(files)
+    of = f"classes of {label_source}" if label_source else "classes"
+    classes = f"{len(shown)} {of}: {', '.join(shown[:NAMED])}{more}" if shown else _none(files)
     chosen = [files[int(i)] for i in np.unique(np.linspace(0, len(files) - 1, SAMPLE).astype(int))]
     found = [f"Found {len(files):,} images; {classes}"]
     if empty:
         found.append(_empty(empty))
-    return [*found, *_sizes(root, chosen, len(files), crop), *filter(None, [note])]
+    return [
+        *found,
+        *_sizes(tree or FolderTree(root), chosen, len(files), crop),
+        *filter(None, [note]),
+    ]
 
 
 def _empty(folders: Sequence[str]) -> str:
@@ -75,21 +82,23 @@ def _none(files: Sequence[str]) -> str:
     )
 
 
-def _sizes(root: Path, files: Sequence[str], total: int, crop: Crop | None) -> list[str]:
+def _sizes(tree: FileTree, files: Sequence[str], total: int, crop: Crop | None) -> list[str]:
     """Returns lines on the headers of some files, without those that cannot be read."""
     sizes, transparent = [], 0
     image_warnings = ImageWarnings(crop) if crop else None
-    for file in files:
-        if not (root / file).is_file():  # a pipe would be waited for
-            continue
-        try:
-            with open_image(root / file) as image:
-                sizes.append(image.size)
-                if image_warnings:
-                    image_warnings.add(file, image.size)
-                transparent += image.mode in ALPHA or "transparency" in image.info
-        except Exception:  # Pillow raises almost anything
-            continue
+    with tree.reader() as open_file:
+        for file in files:
+            try:
+                content = open_file(file)
+                if isinstance(content, Path) and not content.is_file():
+                    continue  # a pipe would be waited for
+                with open_image(content) as image:
+                    sizes.append(image.size)
+                    if image_warnings:
+                        image_warnings.add(file, image.size)
+                    transparent += image.mode in ALPHA or "transparency" in image.info
+            except Exception:  # Pillow raises almost anything
+                continue
     if not sizes:
         return []
     (least, most) = (end(sizes, key=lambda size: size[0] * size[1]) for end in (min, max))

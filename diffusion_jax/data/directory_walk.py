@@ -1,9 +1,13 @@
 """Files below a folder, also through links, which may lead out of it but not in circles."""
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+
+# Thumbnails, attributes and deleted files of other systems: Synology, macOS, Windows, Linux.
+IGNORED_FOLDERS = {"@eaDir", "__MACOSX", "#recycle", "$RECYCLE.BIN", "lost+found"}
 
 
 @dataclass
@@ -11,14 +15,16 @@ class Walk:
     """Iterator over the files below `root` as relative POSIX paths; hidden ones are left out.
 
     Links to files and folders are followed, to each folder once, but not links to a parent of
-    `root`. After the iteration, `outside` is the number of files outside `root`, `example` the
-    first of them, and `folders` has the relative paths of the folders.
+    `root`. Nothing below `IGNORED_FOLDERS` is yielded. After the iteration, `outside` is the number
+    of files outside `root`, `example` the first of them, `folders` has the relative paths of the
+    folders, and `ignored` the files below `IGNORED_FOLDERS`.
     """
 
     root: Path
     outside: int = 0
     example: str = ""
     folders: list[str] = field(default_factory=list)
+    ignored: list[str] = field(default_factory=list)
     _seen: set[str] = field(default_factory=set)
 
     def __iter__(self) -> Iterator[str]:
@@ -26,25 +32,27 @@ class Walk:
         self._home = os.path.realpath(self.root)
         yield from self._below(str(self.root), "")
 
-    def note(self) -> str:
-        """Returns a line about the files outside `root`; "" if there are none."""
-        if not self.outside:
-            return ""
-        real = os.path.realpath(self.root / self.example)
-        return (
-            f"Links lead out of {self.root} to {self.outside:,} of its files, such as "
-            f"{self.example} ({real}); they are used like the others"
-        )
+    def notes(self) -> list[str]:
+        """Returns lines about files outside `root` and files left out, if there are any."""
+        notes = left_out_note(self.root, self.ignored)
+        if self.outside:
+            real = os.path.realpath(self.root / self.example)
+            notes.append(
+                f"Links lead out of {self.root} to {self.outside:,} of its files, such as "
+                f"{self.example} ({real}); they are used like the others"
+            )
+        return notes
 
     def _below(self, folder: str, relative: str) -> Iterator[str]:
         todo = [(folder, relative)]
         while todo:
             folder, relative = todo.pop()
+            system = IGNORED_FOLDERS.intersection(relative.split("/"))
             real = os.path.realpath(folder)
             if real in self._seen or (real != self._home and _is_in(self._home, real)):
                 continue
             self._seen.add(real)
-            if relative:
+            if relative and not system:
                 self.folders.append(relative.removesuffix("/"))
             out = not _is_in(real, self._home)
             folders = []
@@ -56,6 +64,9 @@ class Walk:
                         folders.append(entry.name)
                         continue
                     path = f"{relative}{entry.name}"
+                    if system:
+                        self.ignored.append(path)
+                        continue
                     if out or (entry.is_symlink() and self._leads_out(entry.path)):
                         self.outside += 1
                         self.example = min(self.example or path, path)
@@ -65,6 +76,18 @@ class Walk:
 
     def _leads_out(self, path: str) -> bool:
         return not _is_in(os.path.realpath(path), self._home)
+
+
+def left_out_note(root: Path, ignored: list[str]) -> list[str]:
+    """Returns a line about the files below `IGNORED_FOLDERS`; none if there are none."""
+    if not ignored:
+        return []
+    counts = Counter(
+        next(part for part in PurePosixPath(path).parts if part in IGNORED_FOLDERS)
+        for path in ignored
+    )
+    named = ", ".join(f"{count:,} files of {name}" for name, count in sorted(counts.items()))
+    return [f"Left out of {root}: {named}"]
 
 
 def _is_folder(entry: os.DirEntry) -> bool:

@@ -13,10 +13,12 @@ from PIL import Image
 from diffusion_jax.data import dataset_summary
 from diffusion_jax.data.cache import CachedSource, Description
 from diffusion_jax.data.crops import Crop
-from diffusion_jax.data.decoder import Decoder, formats
-from diffusion_jax.data.directory_walk import Walk
+from diffusion_jax.data.decoder import DEEP_BITS, Decoder, formats
+from diffusion_jax.data.file_tree import FileTree, open_tree
+from diffusion_jax.data.folder_labels import label_images
 from diffusion_jax.data.folder_options import DEFAULT_OPTIONS, FolderOptions
 from diffusion_jax.data.image_warnings import ImageWarnings
+from diffusion_jax.data.pixel_notes import PixelNotes
 from diffusion_jax.data.preparation import open_or_decode
 
 SPLITS = ("train", "heldout", "all")
@@ -25,47 +27,48 @@ SPLIT_NAMES = {"train", "training", "test", "testing", "val", "valid", "validate
 
 @dataclass(frozen=True)
 class Listing:
-    """Sorted files of a dataset, as paths relative to its folder, and their labels.
+    """Sorted images of a dataset, as paths relative to its folder or archive, and their labels.
 
     ignored: files without the extension of an image format. empty: sub-folders that would name a
-    class if they had images. note: a line about links that lead out of the folder, or "".
+    class if they had images. label_source: the file that the labels come from, or "". note: lines
+    about links that lead out of the folder, files left out and labels, or "".
     """
 
-    root: Path
+    tree: FileTree
     files: list[str]
     labels: list[int]
     class_names: list[str]
     ignored: list[str]
     empty: Sequence[str] = ()
+    label_source: str = ""
     note: str = ""
 
+    @property
+    def root(self) -> Path:
+        """The folder or archive."""
+        return self.tree.root
+
     def state(self, indices: range) -> str:
-        """Returns a digest of the names, labels, sizes and modification times of some files."""
+        """Returns a digest of the names, labels and states (`FileTree.state`) of some files."""
         digest = hashlib.sha256()
         for index in indices:
-            try:
-                found = (self.root / self.files[index]).stat()
-                about = f"{found.st_size} {found.st_mtime_ns}"
-            except OSError as error:  # a broken link; the decoder reports it
-                about = str(error.errno)
-            digest.update(os.fsencode(f"{self.files[index]}\0{self.labels[index]} {about}\n"))
+            file, label = self.files[index], self.labels[index]
+            digest.update(os.fsencode(f"{file}\0{label} {self.tree.state(file)}\n"))
         return digest.hexdigest()[:16]
 
 
 def find_images(root: Path, options: FolderOptions = DEFAULT_OPTIONS) -> Listing:
-    """Lists the images in a folder and its sub-folders; hidden files and folders are ignored.
+    """Lists the images in a folder and its sub-folders, or in a zip archive, and their labels.
 
-    Raises FileNotFoundError if the folder does not exist, and ValueError if it has no images or a
-    pattern matches no file.
+    Hidden files and folders are ignored. Raises FileNotFoundError if the folder does not exist,
+    and ValueError if it has no images, if a pattern matches no file, or if the labels cannot be
+    read.
     """
-    include, exclude, labels = options.include, options.exclude, options.labels
-    if not root.is_dir():
-        raise FileNotFoundError(f"The folder {root} (data.name) does not exist")
-    walk = Walk(root)
-    known, found, note = _extensions(), sorted(walk), walk.note()
-    chosen = found
-    if include:
-        chosen = _matching(found, include, "data.include")
+    include, exclude = options.include, options.exclude
+    tree = open_tree(root)
+    known, found = _extensions(), tree.names
+    left_out: set[str] = set()
+    chosen = _matching(found, include, "data.include") if include else found
     if exclude:
         left_out = set(_matching(found, exclude, "data.exclude"))
         chosen = [path for path in chosen if path not in left_out]
@@ -77,32 +80,26 @@ def find_images(root: Path, options: FolderOptions = DEFAULT_OPTIONS) -> Listing
         words = [f"{name}={','.join(patterns)}" for name, patterns in chosen_by.items() if patterns]
         given = f" ({', '.join(words)})" if words else ""
         raise ValueError(f"{root} has no images{given}{more}")
-    loose = [file for file in files if "/" not in file]
-    if labels == "auto":
-        labels = "none" if loose else "folders"
-    if labels == "none":
-        return Listing(root, files, [0] * len(files), [], ignored, note=note)
-    if loose:
-        raise ValueError(
-            f"{root / loose[0]} is in no sub-folder that could name its class; move it, or set "
-            "data.labels=none"
-        )
-    level = 0 if labels == "folders" else -2
-    named = [file.split("/")[level] for file in files]
-    class_names = sorted(set(named))
-    for name in class_names:
-        if not name.isprintable():
-            raise ValueError(f"{root} has a sub-folder {name!a}, which cannot name a class")
-    index = {name: number for number, name in enumerate(class_names)}
     full = [path for path in found if PurePosixPath(path).suffix.lower() in known]
-    empty = _empty(walk.folders, full, "folders" if level == 0 else "parents")
-    numbers = [index[name] for name in named]
-    return Listing(root, files, numbers, class_names, ignored, empty, note)
+    # Patterns that select images do not select the files with their labels.
+    others = sorted(set(found) - set(full) - left_out)
+    labels = label_images(tree, files, others, options.labels)
+    empty = [] if labels.source else _empty(tree.folders, full, options.labels)
+    return Listing(
+        tree,
+        files,
+        labels.numbers,
+        labels.class_names,
+        sorted(set(ignored) - set(labels.read)),
+        empty if labels.class_names else [],
+        labels.source,
+        "\n".join([*tree.notes, *labels.notes]),
+    )
 
 
 def _empty(folders: Sequence[str], files: Sequence[str], labels: str) -> list[str]:
     """Returns the folders that would name a class, but contain none of the files."""
-    if labels == "folders":
+    if labels != "parents":
         full = {file.split("/")[0] for file in files}
         return sorted(path for path in folders if "/" not in path and path not in full)
     full = {file.rpartition("/")[0] for file in files}
@@ -199,17 +196,32 @@ def read_folder(
     if listing.ignored:
         print(f"Ignored, not an image by its extension: {_first_of(listing.ignored)}")
     origin = {"files": f"folder {listing.root.resolve().name}", **crop.origin()}
-    settings = {"convert": decoder.convert, "upright": decoder.upright}
+    if listing.label_source:
+        origin["labels"] = listing.label_source
+    settings = {"convert": decoder.convert, "upright": decoder.upright, "srgb": decoder.srgb}
+    origin |= {name: "yes" for name, is_on in settings.items() if is_on}
+    if decoder.bits != DEEP_BITS:
+        origin["bits"] = str(decoder.bits)
     description = Description(
         name=f"folder:{listing.root.resolve().name}",
         split=split,
         shape=crop.shape(decoder.channels),
         class_names=listing.class_names,
-        origin=origin | {name: "yes" for name, is_on in settings.items() if is_on},
+        origin=origin,
     )
 
-    found = (listing.root, listing.files, listing.labels, listing.class_names)
-    dataset_summary.print_once(*found, empty=listing.empty, crop=crop, note=listing.note)
+    summary = dataset_summary.lines(
+        listing.root,
+        listing.files,
+        listing.labels,
+        listing.class_names,
+        empty=listing.empty,
+        crop=crop,
+        note=listing.note,
+        label_source=listing.label_source,
+        tree=listing.tree,
+    )
+    dataset_summary.print_once(listing.root, summary)
     description.require_classes(num_classes)
     if listing.class_names and {name.lower() for name in listing.class_names} <= SPLIT_NAMES:
         names = ", ".join(listing.class_names)
@@ -218,36 +230,37 @@ def read_folder(
             "none, and data.holdout"
         )
 
-    image_warnings = ImageWarnings(crop)
+    image_warnings, notes = ImageWarnings(crop), PixelNotes(listing.root)
+    with listing.tree.reader() as open_file:
 
-    def load(index: int) -> tuple[np.ndarray, int]:
-        file = listing.files[index]
+        def load(index: int) -> tuple[np.ndarray, int]:
+            file = listing.files[index]
 
-        def check_and_crop(image: Image.Image) -> Image.Image:
-            image_warnings.add(file, image.size)
-            return crop(image)
+            def check_and_crop(image: Image.Image) -> Image.Image:
+                image_warnings.add(file, image.size)
+                return crop(image)
 
-        image = np.asarray(replace(decoder, then=check_and_crop)(listing.root / file))
-        return image.reshape(*image.shape[:2], decoder.channels), listing.labels[index]
+            decode = replace(decoder, then=check_and_crop, notes=notes)
+            content = open_file(file)
+            member = () if isinstance(content, Path) else (content,)
+            image = np.asarray(decode(listing.root / file, *member))
+            return image.reshape(*image.shape[:2], decoder.channels), listing.labels[index]
 
-    source = open_or_decode(
-        cache_dir,
-        description,
-        len(listing.files),
-        load,
-        image_bytes=crop.image_bytes(decoder.channels),
-        state_of=listing.state,
-        name_of=listing.files.__getitem__,
-        skip_broken=skip_broken,
-    )
+        source = open_or_decode(
+            cache_dir,
+            description,
+            len(listing.files),
+            load,
+            image_bytes=crop.image_bytes(decoder.channels),
+            state_of=listing.state,
+            name_of=listing.files.__getitem__,
+            skip_broken=skip_broken,
+            notes=notes,
+        )
     if len(listing.files) > dataset_summary.SAMPLE:  # the summary covers only some of them
         for line in image_warnings.lines("the images decoded now"):
             print(line)
-    if decoder.rotated and not decoder.upright:
-        print(
-            f"Used as stored, ignoring the EXIF orientation: {_first_of(decoder.rotated)}; "
-            "data.upright=True applies it"
-        )
+    dataset_summary.print_once(listing.root, source.description.notes)
     return source
 
 

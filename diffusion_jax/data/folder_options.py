@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
-LABELS = ("auto", "folders", "parents", "none")
+LABELS = ("auto", "folders", "parents", "none", "prefix", "file", "file:COLUMN")
 
 # Patterns such as "*.png" or "*seg*" for the path relative to the folder; `*` also matches slashes.
 # A text has them separated by commas.
@@ -20,11 +20,14 @@ class FolderOptions:
         include, exclude: patterns of files; None includes all and excludes none. Texts become
             tuples of patterns.
         labels: "folders" labels files by the top-level sub-folder, "parents" by the folder that
-            directly contains them, "none" has no labels, and "auto" is "folders" if all files are
-            in sub-folders, otherwise "none".
+            directly contains them, "prefix" by their names up to the first underscore, as
+            guided-diffusion does, "file" by a file with labels, see `label_files`, and
+            "file:COLUMN" by that column of it; "none" has no labels. "auto" is "file" if there is
+            such a file, otherwise "folders" if all files are in sub-folders, otherwise "none". It
+            refuses sub-folders that may not be classes.
         holdout: the files of the split "heldout", which "train" lacks: a fraction between 0 and 1,
             also as text, or patterns; None holds nothing out.
-        convert, upright: see `decoder.Decoder`.
+        convert, upright, srgb, bits: see `decoder.Decoder`.
         skip_broken: leave out files that cannot be read; otherwise the first is an error.
     """
 
@@ -34,11 +37,16 @@ class FolderOptions:
     holdout: float | Patterns = None
     convert: bool = False
     upright: bool = False
+    srgb: bool = False
+    bits: int = 16
     skip_broken: bool = False
 
     def __post_init__(self) -> None:
-        if self.labels not in LABELS:
+        column = isinstance(self.labels, str) and self.labels.startswith("file:")
+        if self.labels not in LABELS and not (column and self.labels != "file:"):
             raise ValueError(f"data.labels={self.labels!r} must be one of {', '.join(LABELS)}")
+        if not 1 <= self.bits <= 16:
+            raise ValueError(f"data.bits={self.bits} must be in 1 ... 16")
         object.__setattr__(self, "include", parse_patterns(self.include))
         object.__setattr__(self, "exclude", parse_patterns(self.exclude))
         object.__setattr__(self, "holdout", _parse_holdout(self.holdout))

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from diffusion_jax.data.cache import DESCRIPTION, CachedSource, Description
 from diffusion_jax.data.cache_writer import CacheWriter, locked
+from diffusion_jax.data.pixel_notes import PixelNotes
 
 PART_BYTES = 2**25
 
@@ -29,6 +30,7 @@ def open_or_decode(
     state_of: Callable[[range], str],
     name_of: Callable[[int], str],
     skip_broken: bool = False,
+    notes: PixelNotes | None = None,
 ) -> CachedSource:
     """Opens the dataset in `cache_dir`; decodes it first if it is not there yet.
 
@@ -41,6 +43,7 @@ def open_or_decode(
         name_of: returns the name of the image with an index.
         skip_broken: leave out unusable images, and record their names; otherwise the first one
             raises ValueError.
+        notes: counts of conversions, which `load` adds to.
     """
     rows = int(np.clip(PART_BYTES // image_bytes, 16, 1024))
     parts = [range(first, min(first + rows, count)) for first in range(0, count, rows)]
@@ -61,7 +64,7 @@ def open_or_decode(
                     reuse_skipped=skip_broken,
                     needed=count * image_bytes,
                 ) as writer:
-                    _write(writer, names, load, name_of, skip_broken)
+                    _write(writer, names, load, name_of, skip_broken, notes or PixelNotes())
                     done = writer.finish()
                 if done.skipped:
                     print(f"Left out: {len(done.skipped)} of {count}; see {folder / DESCRIPTION}")
@@ -78,6 +81,7 @@ def _write(
     load: Callable[[int], tuple[np.ndarray, int]],
     name_of: Callable[[int], str],
     skip_broken: bool,
+    notes: PixelNotes,
 ) -> None:
     one_size = bool(writer.description.shape[0])
 
@@ -105,7 +109,7 @@ def _write(
                             f"{result}. Decoded images are kept: repair or remove the file and "
                             "start again, or set data.skip_broken=True to leave such files out"
                         )
-                writer.write(name, _stacked(pairs, one_size), skipped)
+                writer.write(name, _stacked(pairs, one_size), skipped, notes.take())
             bar.update(len(part))
 
 

@@ -66,7 +66,8 @@ def make_source(
             "imagenet64" (splits "train" and "validation") and "mnist" ("train" and "test"), as
             prepared by `scripts.data`;
             "tfds:NAME", any tfds dataset with an `image` feature, prepared as array_record;
-            "folder:PATH", a folder of image files (splits "train", "heldout" and "all");
+            "folder:PATH", a folder of image files, or a zip archive of them, as EDM has it (splits
+            "train", "heldout" and "all");
             "prepared:PATH", a decoded dataset, which may be a copy from another machine.
         data_dir: folder of the datasets; None is `default_data_dir`, or tfds's own default.
         cache_dir: folder where tfds datasets and folders are decoded on first use; None is "cache"
@@ -87,6 +88,8 @@ def make_source(
     kind, _, rest = name.partition(":")
     if "/" in name and ":" not in name and Path(name).expanduser().is_dir():
         raise ValueError(f"data.name={name} is a folder; write folder:{name}")
+    if ":" not in name and name.lower().endswith(".zip"):
+        raise ValueError(f"data.name={name} is an archive; write folder:{name}")
     if kind != "folder" and (changed := options.changed()):
         raise ValueError(f"data.{changed[0]} is for folders of images; data.name is {name!r}")
     if kind not in ("folder", "tfds") and crop == crops.RANDOM:
@@ -115,7 +118,13 @@ def make_source(
         source = read_folder(
             select_split(listing, split, cast("float | tuple[str, ...]", options.holdout)),
             split=split,
-            decoder=Decoder(channels or 3, convert=options.convert, upright=options.upright),
+            decoder=Decoder(
+                channels or 3,
+                convert=options.convert,
+                upright=options.upright,
+                srgb=options.srgb,
+                bits=options.bits,
+            ),
             crop=stored,
             cache_dir=cache,
             num_classes=num_classes,

@@ -24,6 +24,9 @@ MESSAGE_LENGTH = 200  # characters quoted from another error
 ZIP_GROWTH = 20  # members unpack to at most this many times the archive's length,
 ZIP_ALLOWANCE = 2**28  # or to this many bytes, whichever is more
 ZIP_DIRECTORY_BYTES = 2**24  # of the list of members, enough for about 200,000
+DATASET_ZIP_BYTES = 2**27  # the same for images, about 1,600,000 with 0.6 kB of memory each
+ZIP_IMAGE_BYTES = 2**28  # of an image in an archive
+LABELS_BYTES = 2**26  # of a file with labels, about 2,000,000
 ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 NPY_HEADER_BYTES = 10_000  # NumPy's own default; Python's parser crashes on far longer ones
@@ -73,18 +76,21 @@ def check_text(text: str | bytes) -> None:
 
 
 @contextmanager
-def open_zip(file: Path | BufferedIOBase) -> Iterator[zipfile.ZipFile]:
+def open_zip(
+    file: Path | BufferedIOBase, directory_bytes: int = ZIP_DIRECTORY_BYTES
+) -> Iterator[zipfile.ZipFile]:
     """Opens a zip archive, unless its list of members is too long; see also `check_members`.
 
-    Raises ValueError or zipfile.BadZipFile if it is damaged, OSError if it cannot be opened.
+    directory_bytes: most bytes of that list. Raises ValueError or zipfile.BadZipFile if it is
+    damaged, OSError if it cannot be opened.
     """
     if isinstance(file, Path):
-        with file.open("rb") as stream, open_zip(stream) as archive:
+        with file.open("rb") as stream, open_zip(stream, directory_bytes) as archive:
             yield archive
         return
 
     def read(count: int = -1) -> bytes:
-        if count > ZIP_DIRECTORY_BYTES:
+        if count > directory_bytes:
             raise zipfile.BadZipFile(f"its list of members has {count:,} bytes")
         return file.read(count)
 

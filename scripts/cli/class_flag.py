@@ -13,8 +13,7 @@ def print_classes(workdir: Path) -> int:
     """Prints a line for each class, such as "#4 goldfish", and returns the exit code."""
     from diffusion_jax.generation.class_labels import class_list
     from diffusion_jax.generation.guidance_models import classes_of
-    from diffusion_jax.workdir.classes import load_classes
-    from diffusion_jax.workdir.config import load_config
+    from diffusion_jax.workdir.run_files import load_classes, load_config
 
     number, names = classes_of(load_config(workdir), load_classes(workdir))
     print("\n".join(class_list(number, names)) or "The model has no classes")

@@ -1,0 +1,164 @@
+"""Files below a folder or in a zip archive, by relative path."""
+
+import io
+import os
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+from diffusion_jax.data.directory_walk import IGNORED_FOLDERS, Walk, left_out_note
+from diffusion_jax.files import limits
+
+
+@dataclass
+class FolderTree:
+    """Files below a folder; see `Walk`.
+
+    names: sorted relative POSIX paths, without hidden files. folders: relative paths. notes: lines
+    about files that are left out, or lie elsewhere.
+    """
+
+    root: Path
+    names: list[str] = field(default_factory=list)
+    folders: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @classmethod
+    def walk(cls, root: Path) -> "FolderTree":
+        """Lists the files. Raises OSError for a folder that cannot be read."""
+        walk = Walk(root)
+        names = sorted(walk)
+        return cls(root, names, walk.folders, walk.notes())
+
+    def state(self, name: str) -> str:
+        """Returns size and modification time."""
+        try:
+            found = (self.root / name).stat()
+        except OSError as error:  # a broken link; the decoder reports it
+            return str(error.errno)
+        return f"{found.st_size} {found.st_mtime_ns}"
+
+    @contextmanager
+    def reader(self) -> Iterator[Callable[[str], Path | BinaryIO]]:
+        """Yields the function that returns a file's path."""
+        yield self.root.joinpath
+
+
+@dataclass
+class ZipTree:
+    """Files in a zip archive, as `FolderTree` has them.
+
+    Nothing is unpacked to disk: the names of members lead nowhere, and one member at a time is
+    read into memory by each thread, within the limits of `files.limits`.
+    """
+
+    root: Path
+    names: list[str]
+    folders: list[str]
+    notes: list[str]
+    _members: dict[str, zipfile.ZipInfo]
+
+    @classmethod
+    def open(cls, root: Path) -> "ZipTree":
+        """Lists the members. Raises ValueError if the archive is damaged or exceeds the limits."""
+        members: dict[str, zipfile.ZipInfo] = {}
+        ignored = []
+        with _one_line(root), _open(root) as archive:
+            for info in archive.infolist():
+                name = info.filename.replace("\\", "/")
+                if name.endswith("/"):
+                    continue
+                parts = PurePosixPath(name.lstrip("/")).parts
+                if any(part in IGNORED_FOLDERS for part in parts[:-1]):
+                    ignored.append(name)
+                elif not any(part.startswith(".") for part in parts):
+                    name = "/".join(parts)
+                    if name in members:
+                        raise ValueError(f"it has two members {name[:50]!r}")
+                    members[name] = info
+        folders = {str(parent) for name in members for parent in PurePosixPath(name).parents}
+        notes = left_out_note(root, ignored)
+        return cls(root, sorted(members), sorted(folders - {"."}), notes, members)
+
+    def state(self, name: str) -> str:
+        """Returns size and checksum."""
+        return f"{self._members[name].file_size} {self._members[name].CRC:08x}"
+
+    @contextmanager
+    def reader(self) -> Iterator[Callable[[str], Path | BinaryIO]]:
+        """Yields the function that reads a file into memory and verifies its checksum."""
+        with ExitStack() as stack:
+            with _one_line(self.root):
+                archive = stack.enter_context(_open(self.root))
+            yield lambda name: io.BytesIO(self._read(archive, name))
+
+    def _read(self, archive: zipfile.ZipFile, name: str) -> bytes:
+        info = self._members[name]
+        if info.file_size > limits.ZIP_IMAGE_BYTES:
+            raise ValueError(
+                f"{self.root / name} has {info.file_size:,} bytes; at most "
+                f"{limits.ZIP_IMAGE_BYTES:,} are read from an archive"
+            )
+        with _one_line(self.root / name), archive.open(info) as member:
+            return member.read()
+
+
+FileTree = FolderTree | ZipTree
+
+
+def open_tree(root: Path) -> FileTree:
+    """Opens a folder or a zip archive.
+
+    Raises FileNotFoundError if there is neither, and ValueError if the archive is damaged.
+    """
+    if root.is_dir():
+        return FolderTree.walk(root)
+    if root.is_file() and root.suffix.lower() == ".zip":
+        return ZipTree.open(root)
+    if root.exists():
+        raise ValueError(f"{root} (data.name) is a file; folder: takes a folder or a .zip archive")
+    raise FileNotFoundError(f"The folder {root} (data.name) does not exist")
+
+
+def read_text(tree: FileTree, name: str) -> str:
+    """Reads a text of at most `limits.LABELS_BYTES`. Raises ValueError, which names it, if not."""
+    with tree.reader() as open_file:
+        opened = open_file(name)
+        try:
+            if isinstance(opened, Path):
+                if not opened.is_file():  # a pipe would be waited for
+                    raise ValueError("it is not a file")
+                with opened.open("rb") as file:
+                    content = file.read(limits.LABELS_BYTES + 1)
+            else:
+                content = opened.read(limits.LABELS_BYTES + 1)
+            if len(content) > limits.LABELS_BYTES:
+                raise ValueError(f"it is longer than {limits.LABELS_BYTES:,} bytes")
+            return content.decode("utf-8-sig")
+        except ValueError as error:
+            reason = limits.one_line(error)
+            raise ValueError(f"{tree.root / name} is not readable as text: {reason}") from None
+
+
+@contextmanager
+def _open(root: Path) -> Iterator[zipfile.ZipFile]:
+    with limits.open_zip(root, limits.DATASET_ZIP_BYTES) as archive:
+        limits.check_members(archive.infolist(), os.path.getsize(root))
+        yield archive
+
+
+@contextmanager
+def _one_line(path: Path) -> Iterator[None]:
+    """Turns the errors of zipfile and zlib into ValueErrors that name the file."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:  # zipfile and zlib raise almost anything for damaged files
+        if str(path) in str(error):
+            raise
+        reason = limits.one_line(error)
+        raise ValueError(f"{path} is damaged, or not a zip archive: {reason}") from None
