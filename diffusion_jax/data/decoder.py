@@ -56,12 +56,12 @@ class AmbiguousImage(ValueError):
 
 @dataclass(frozen=True)
 class Decoder:
-    """Decoder of image files to a fixed number of channels: 1 is grayscale, 3 is RGB.
+    """Decoder of image files to a fixed number of channels: 1 is grayscale, 3 is RGB, 4 is RGBA.
 
     Grayscale and RGB are converted into each other (ITU-R 601 luma), and palettes are expanded.
     Ambiguous images are refused unless `convert` is set: then transparency is composited on white,
-    CMYK and other color spaces are converted to RGB, 16-bit values are scaled to 8 bits, and the
-    first frame of an animation is used.
+    or kept in RGBA, CMYK and other color spaces are converted to RGB, 16-bit values are scaled to 8
+    bits, and the first frame of an animation is used.
 
     Attributes:
         upright: rotate images according to their EXIF orientation; otherwise it is ignored, as in
@@ -147,6 +147,10 @@ class Decoder:
         if is_deep:
             image = self._eight_bits(image, kinds)
         image = self._colored(image.convert("RGB") if image.mode == "P" else image, info, kinds)
+        if self.channels == 4:
+            image = image.convert("RGB")
+            image.putalpha(alpha or 255)
+            return image
         if alpha and alpha.getextrema() != (255, 255):
             self._require_convert(path, "has transparent parts", "them composited on white")
             kinds.append("transparent")

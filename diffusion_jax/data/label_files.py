@@ -167,6 +167,8 @@ def _json_rows(tree: FileTree, name: str) -> Iterator[dict[str, Any]]:
 
 
 def _parsed(tree: FileTree, name: str, text: str) -> Any:
+    if sum(map(text.count, "[{,")) > limits.LABELS_VALUES:
+        raise ValueError(f"{tree.root / name} holds more than {limits.LABELS_VALUES:,} values")
     try:
         return json.loads(text)
     except RecursionError:

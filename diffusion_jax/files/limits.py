@@ -27,6 +27,7 @@ ZIP_DIRECTORY_BYTES = 2**24  # of the list of members, enough for about 200,000
 DATASET_ZIP_BYTES = 2**27  # the same for images, about 1,600,000 with 0.6 kB of memory each
 ZIP_IMAGE_BYTES = 2**28  # of an image in an archive
 LABELS_BYTES = 2**26  # of a file with labels, about 2,000,000
+LABELS_VALUES = 2**23  # in such a file, of 60 bytes of memory each
 ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 NPY_HEADER_BYTES = 10_000  # NumPy's own default; Python's parser crashes on far longer ones

@@ -95,8 +95,8 @@ class Editor:
         schedule = self.sampler.sampling_schedule
         if resample > 1:
             schedule = resampled(schedule, jump=jump, times=resample)
-        kept = (~masks)[..., None].astype(np.float32)
-        inputs = {"known": images.repeat(count, axis=0), "mask": kept.repeat(count, axis=0)}
+        replaced = masks[..., None].astype(np.float32)
+        inputs = {"known": images.repeat(count, axis=0), "mask": replaced.repeat(count, axis=0)}
         return self._sample(labels.repeat(count), seed, sampling_schedule=schedule, inputs=inputs)
 
     def enlarge(

@@ -13,7 +13,8 @@ from diffusion_jax.config.experiment import Experiment
 from diffusion_jax.generation import guidance_models
 from diffusion_jax.generation.class_labels import LabelsLike, parse_word
 from diffusion_jax.generation.edit import Editor, for_inversion
-from diffusion_jax.generation.input_images import Array, Files, read_images, read_masks
+from diffusion_jax.generation.input_images import Array, Files, read_images
+from diffusion_jax.generation.masks import read_masks
 from diffusion_jax.generation.sampler import HostImages, Sampler
 from diffusion_jax.images import Uint8Images
 from diffusion_jax.pictures.gallery import Gallery

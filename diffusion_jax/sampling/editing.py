@@ -41,8 +41,8 @@ def edit(
     Args:
         x: the state at the first level of the schedule.
         image: a clean image, which is noised to the first level.
-        known: the clean image whose pixels are kept where the mask is 1.
-        mask: (batch, height, width, 1), 1 for pixels to keep, 0 for pixels to sample.
+        known: the clean image whose pixels are kept where the mask is 0.
+        mask: (batch, height, width, 1), 1 for pixels to sample, 0 for pixels to keep.
 
     Raises:
         ValueError: both x and image, or one of known and mask without the other.

@@ -15,7 +15,7 @@ from diffusion_jax.sampling.solver import Coefficients, Solver, State
 def inpainting(solver: Solver, known: Images, mask: Images) -> Solver:
     """Returns the solver that puts the known pixels in their place after every step.
 
-    known: clean images. mask: (batch, height, width, 1), 1 for pixels to keep, 0 for the others.
+    known: clean images. mask: (batch, height, width, 1), 1 for pixels to sample, 0 for known ones.
 
     At each level the known pixels are the known images with fresh noise, so that they are exact at
     the clean image. Score-based models (arXiv:2011.13456), appendix I.2; RePaint
@@ -33,7 +33,7 @@ def inpainting(solver: Solver, known: Images, mask: Images) -> Solver:
     ) -> tuple[Images, State]:
         x, state = solver.step(denoiser, now, next, coefficients, x, noise, state)
         # No pixel uses the noise twice: where it is used here, the result of the step is not.
-        return jnp.where(mask > 0, q_sample(next, known, noise), x), state
+        return jnp.where(mask > 0, x, q_sample(next, known, noise)), state
 
     return replace(solver, step=step)
 

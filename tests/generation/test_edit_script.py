@@ -14,7 +14,8 @@ from tiny import tiny_transformer_config, train
 
 from diffusion_jax.config.experiment import Experiment
 from diffusion_jax.generation.edit import Editor, for_inversion
-from diffusion_jax.generation.input_images import read_images, read_masks
+from diffusion_jax.generation.input_images import read_images
+from diffusion_jax.generation.masks import read_masks
 from diffusion_jax.generation.sampler import Sampler
 from diffusion_jax.runs.run_edits import to_float
 from diffusion_jax.workdir.parameters import load_params

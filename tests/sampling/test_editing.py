@@ -54,8 +54,8 @@ def images_of(count):
 
 
 def half_mask(count):
-    """1, to be kept, in the left half."""
-    return jnp.zeros((count, *SHAPE)).at[:, :, :2].set(1)
+    """1, to be sampled, in the right half."""
+    return jnp.zeros((count, *SHAPE)).at[:, :, 2:].set(1)
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
@@ -90,7 +90,7 @@ def test_unknown_pixels_follow_the_known_one():
     count = 256
     values = jax.random.normal(jax.random.key(5), (count, 1, 1, 1))
     known = jnp.broadcast_to(values, (count, *SHAPE))
-    mask = jnp.zeros((count, *SHAPE)).at[:, 0, 0].set(1)
+    mask = jnp.ones((count, *SHAPE)).at[:, 0, 0].set(0)
     gaps = {}
     for times in (1, 10):
         sampling_schedule = resampled(
