@@ -143,8 +143,10 @@ def check() -> int:
     if out.suffix != ".png":
         raise ValueError(f"--out={out} must end with .png")
     write_access.check(out, "--out")
+    notes: list[str] = []
     if _CONFIG.present:
-        dataset = datasets.of_config(config_flag.value("folder"))
+        config = config_flag.value("folder")
+        dataset, notes = datasets.of_config(config), datasets.mirror_note(config)
     else:
         name = _NAME.value or "imagenet64"
         dataset = datasets.of_name(name, split=_SPLIT.value, data_dir=_DATA_DIR.value)
@@ -157,7 +159,10 @@ def check() -> int:
     parts = [part for part in np.array_split(sample, 100) if len(part)]
     mean, std = pixel_statistics(dataset.read(part) for part in parts)
     print(f"In [-1, 1]: mean {np.round(mean, 4).tolist()}, std {np.round(std, 4).tolist()}")
-    print(json.dumps({"fingerprint": description.fingerprint, **description.origin}, indent=2))
+    for line in notes:
+        print(line)
+    about = {**description.origin, "notes": list(description.notes)}
+    print(json.dumps({"fingerprint": description.fingerprint, **about}, indent=2))
     if description.skipped:
         print(f"Skipped {len(description.skipped)} files, such as {description.skipped[0]}")
     out.parent.mkdir(parents=True, exist_ok=True)

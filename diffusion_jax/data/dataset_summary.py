@@ -16,9 +16,9 @@ NAMED = 10  # classes that are listed
 _PRINTED: set[tuple[str, ...]] = set()
 
 
-def print_once(root: Path, summary: Sequence[str]) -> None:
-    """Prints lines about a folder, once for each folder and process."""
-    key = (str(root.resolve()), *summary)
+def print_once(name: str, summary: Sequence[str]) -> None:
+    """Prints lines about a dataset, once for each dataset and process."""
+    key = (name, *summary)
     if summary and key not in _PRINTED:
         print(*summary, sep="\n")
     _PRINTED.add(key)

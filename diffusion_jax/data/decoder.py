@@ -1,5 +1,6 @@
 """Decoding of image files to 8-bit grayscale or RGB, without ambiguous conversions."""
 
+import io
 import threading
 import warnings
 from collections.abc import Callable, Mapping
@@ -7,7 +8,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
@@ -30,7 +31,7 @@ def formats() -> list[str]:
     return [name for name in Image.OPEN if name not in NOT_OPENED]
 
 
-def open_image(file: Path | BinaryIO) -> Image.Image:
+def open_image(file: Path | io.BytesIO) -> Image.Image:
     """Opens an image file and reads its header.
 
     Raises DecompressionBombError for images with more than `limits.IMAGE_PIXELS`, and almost any
@@ -81,7 +82,7 @@ class Decoder:
     then: Callable[[Image.Image], Image.Image] | None = None
     notes: PixelNotes = field(default_factory=PixelNotes)
 
-    def __call__(self, path: Path, content: BinaryIO | None = None) -> Image.Image:
+    def __call__(self, path: Path, content: io.BytesIO | None = None) -> Image.Image:
         """Decodes one file. Raises ValueError, which names the file, if it cannot be used.
 
         Large images are decoded, and cropped, by one thread at a time.

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
 
 from diffusion_jax.data.directory_walk import IGNORED_FOLDERS, Walk, left_out_note
 from diffusion_jax.files import limits
@@ -42,7 +41,7 @@ class FolderTree:
         return f"{found.st_size} {found.st_mtime_ns}"
 
     @contextmanager
-    def reader(self) -> Iterator[Callable[[str], Path | BinaryIO]]:
+    def reader(self) -> Iterator[Callable[[str], Path | io.BytesIO]]:
         """Yields the function that returns a file's path."""
         yield self.root.joinpath
 
@@ -72,9 +71,11 @@ class ZipTree:
                 if name.endswith("/"):
                     continue
                 parts = PurePosixPath(name.lstrip("/")).parts
+                if any(part.startswith(".") for part in parts):
+                    continue
                 if any(part in IGNORED_FOLDERS for part in parts[:-1]):
                     ignored.append(name)
-                elif not any(part.startswith(".") for part in parts):
+                else:
                     name = "/".join(parts)
                     if name in members:
                         raise ValueError(f"it has two members {name[:50]!r}")
@@ -88,7 +89,7 @@ class ZipTree:
         return f"{self._members[name].file_size} {self._members[name].CRC:08x}"
 
     @contextmanager
-    def reader(self) -> Iterator[Callable[[str], Path | BinaryIO]]:
+    def reader(self) -> Iterator[Callable[[str], Path | io.BytesIO]]:
         """Yields the function that reads a file into memory and verifies its checksum."""
         with ExitStack() as stack:
             with _one_line(self.root):

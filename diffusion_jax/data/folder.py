@@ -221,7 +221,7 @@ def read_folder(
         label_source=listing.label_source,
         tree=listing.tree,
     )
-    dataset_summary.print_once(listing.root, summary)
+    dataset_summary.print_once(str(listing.root.resolve()), summary)
     description.require_classes(num_classes)
     if listing.class_names and {name.lower() for name in listing.class_names} <= SPLIT_NAMES:
         names = ", ".join(listing.class_names)
@@ -260,7 +260,6 @@ def read_folder(
     if len(listing.files) > dataset_summary.SAMPLE:  # the summary covers only some of them
         for line in image_warnings.lines("the images decoded now"):
             print(line)
-    dataset_summary.print_once(listing.root, source.description.notes)
     return source
 
 

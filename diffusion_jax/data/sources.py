@@ -7,7 +7,7 @@ from typing import Any, Protocol, cast, runtime_checkable
 import numpy as np
 from jaxtyping import Int
 
-from diffusion_jax.data import crops, imagenet, mnist
+from diffusion_jax.data import crops, dataset_summary, imagenet, mnist
 from diffusion_jax.data.cache import ArraySource, Batch, CachedSource, Description, in_memory
 from diffusion_jax.data.crops import Crop
 from diffusion_jax.data.decoder import Decoder
@@ -133,6 +133,7 @@ def make_source(
     else:
         raise ValueError(f"Unknown data.name {name!r}; known names: {NAMES}")
     source.description.require_classes(num_classes)
+    dataset_summary.print_once(name, source.description.notes)
     return in_memory(source) if load_into_memory and name != "digits" else source
 
 

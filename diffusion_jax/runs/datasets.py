@@ -65,6 +65,16 @@ def resolve_experiment(config: ConfigDict) -> Experiment:
     return Experiment.from_config(resolve_num_classes(config))
 
 
+def mirror_note(config: ConfigDict) -> list[str]:
+    """Returns a line if training mirrors images, which is wrong for some."""
+    if not config.data.flip:
+        return []
+    return [
+        "Training mirrors half of the images (data.flip=True); set data.flip=False for text, flags "
+        "and others whose mirror images are wrong"
+    ]
+
+
 def training_batches(config: ConfigDict, source: Source, start: int = 0) -> Iterator[Batch]:
     """Returns this process's part of the batches, from the image at position `start` on."""
     data, crop = config.data, None

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from diffusion_jax import parallel
 from diffusion_jax.config.experiment import Experiment
 from diffusion_jax.files import lock
-from diffusion_jax.runs.datasets import open_source, training_batches
+from diffusion_jax.runs.datasets import mirror_note, open_source, training_batches
 from diffusion_jax.runs.sample_grids import make_sample_grid
 from diffusion_jax.training import fine_tuning
 from diffusion_jax.training.checkpoint_integrity import writing_into
@@ -58,6 +58,7 @@ def train(experiment: Experiment, workdir: Path) -> TrainState:
     source = open_source(config)
     resume.check_classes(config, workdir, source)
     provenance = source.description.provenance()
+    provenance["notes"] += mirror_note(config)
 
     new_state = partial(init_experiment, experiment)
     shapes = partial(jax.eval_shape, new_state)
@@ -125,6 +126,8 @@ def train(experiment: Experiment, workdir: Path) -> TrainState:
         ) as reporter:
             changes += resume.changes_of_data(metadata, provenance)
             reporter.log(f"Data: {source.description.summary()}")
+            for line in mirror_note(config):
+                reporter.log(line)
             for line in notes + [f"Changed since the last start: {change}" for change in changes]:
                 reporter.log(line)
             if start == config.steps:
