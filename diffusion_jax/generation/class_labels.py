@@ -8,12 +8,12 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Int, Shaped
 
 from diffusion_jax.pictures.captions import drawable, to_ascii
 
 # Labels of images: a text for `parse_labels`, or a name or number for each image.
-LabelsLike = str | int | np.integer | Sequence[str | int] | Int[np.ndarray, "count"]
+LabelsLike = str | int | np.integer | Sequence[str | int] | Shaped[np.ndarray, "..."]
 
 NO_CLASS = "none"  # the name of the null class
 DEFAULT_COUNT = 64

@@ -1,5 +1,6 @@
 """Folders of image files: selection, labels, splits, pixels, crops and broken files."""
 
+import json
 import os
 import signal
 import subprocess
@@ -422,6 +423,7 @@ def test_check_command_describes_a_folder(classes, tmp_path):
     command = prepare(classes, tmp_path)
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
+    assert "Training mirrors half of the images" in done.stdout
     assert "6 images of 16x16x3, classes: 2" in done.stdout
     assert "cat: 3, dog: 3" in done.stdout
     assert '"crop": "center-crop"' in done.stdout
@@ -556,10 +558,14 @@ def test_checkpoint_records_the_fingerprint_of_the_data(classes, tmp_path, capsy
     )
     train(config, tmp_path / "run")
     source = datasets.open_source(config)
-    assert f"fingerprint {source.description.fingerprint[:16]}" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert f"fingerprint {source.description.fingerprint[:16]}" in out
+    assert "Training mirrors half of the images (data.flip=True)" in out
     about = Path(tmp_path / "run" / "checkpoints" / "2" / "metadata.json").read_text()
     assert source.description.fingerprint in about
     assert load_classes(tmp_path / "run") == ["cat", "dog"]
+    record = json.loads((tmp_path / "run" / "dataset.json").read_text())
+    assert any("Training mirrors half of the images" in note for note in record["notes"])
     # Another folder's worth of files under the same name does not go unnoticed.
     save(classes / "dog" / "new.png")
     config.steps = 3

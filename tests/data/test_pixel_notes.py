@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image, ImageCms, PngImagePlugin
+from tiny import tiny_config
 
 from diffusion_jax.data import dataset_summary, make_source, preparation
 from diffusion_jax.data.decoder import Decoder
 from diffusion_jax.generation.input_images import read_images
+from diffusion_jax.runs.datasets import mirror_note, open_source
 
 ORIENTATION = 0x0112
 
@@ -255,6 +257,33 @@ def test_edited_images_are_upright_and_in_srgb(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "Rotated by the EXIF orientation: 1 of 1" in said
     assert "Converted to sRGB" in said
+
+
+def test_fields_of_the_config_change_pixels_and_labels(tmp_path):
+    """data.srgb, data.bits and data.labels reach the source; without data.flip nothing is said."""
+    save(tmp_path / "f" / "cat_1.png", picture(), icc_profile=EXCHANGED)
+    save(tmp_path / "f" / "dog_2.png", Image.fromarray(np.full((8, 8), 4095, np.uint16)))
+    common = {
+        "data__name": f"folder:{tmp_path / 'f'}",
+        "data__split": "train",
+        "data__cache_dir": str(tmp_path / "cache"),
+        "data__convert": True,
+        "model__channels": 3,
+        "batch_size": 2,
+    }
+
+    def opened_with(**changes):
+        classes = 2 if "data__labels" in changes else 0
+        config = tiny_config(**common, **changes, model__num_classes=classes)
+        assert mirror_note(config) == []
+        return open_source(config)
+
+    plain = opened_with()
+    converted = opened_with(data__srgb=True)
+    scaled = opened_with(data__bits=12)
+    assert np.abs(first_image(plain).astype(int) - first_image(converted)).max() > 50
+    assert [source.read(np.array([1]))["image"].max() for source in (plain, scaled)] == [16, 255]
+    assert opened_with(data__labels="prefix").class_names == ["cat", "dog"]
 
 
 def test_profile_of_the_tests_is_read_as_meant():

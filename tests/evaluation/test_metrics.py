@@ -331,7 +331,16 @@ def test_labels_follow_the_choice():
     assert listed.tolist() == [3, 7, 3, 7, 3]
     with pytest.raises(ValueError, match=r"Unknown label 'uniform'; known: 0 to 9"):
         choose_labels("uniform", 5, config, 0)
-    assert set(choose_labels("random", 5, tiny_config(model__num_classes=0), 0)) == {0}
+    numbered = [str(number) for number in range(10, 20)]
+    assert choose_labels("12,#2", 2, config, 0, numbered).tolist() == [2, 2]
+    with pytest.raises(ValueError, match="#2 is an index"):
+        choose_labels("2", 2, config, 0, numbered)
+    with pytest.raises(ValueError, match="#data for the word, #9 for the class"):
+        choose_labels("data", 2, config, 0, [*numbered[:9], "data"])
+    unconditional = tiny_config(model__num_classes=0)
+    assert set(choose_labels("random", 5, unconditional, 0)) == {0}
+    with pytest.raises(ValueError, match="labels=all was given, but the model has no classes"):
+        choose_labels("all", 5, unconditional, 0)
 
 
 def test_a_sweep_writes_a_table_and_a_plot(tmp_path):

@@ -101,6 +101,25 @@ def test_edits_of_a_run_change_images(run, tmp_path):
     assert run.edit.reconstruct(noise, "1,2", steps=4).shape == (2, 8, 8, 1)
 
 
+def test_integers_are_indices_and_texts_are_names(run, monkeypatch):
+    monkeypatch.setattr(run, "class_names", [str(number) for number in range(10, 20)])
+    assert run.labels(4).tolist() == run.labels([4]).tolist() == run.labels("14").tolist() == [4]
+    assert run.labels(np.int64(4), 2).tolist() == run.labels("#4", 2).tolist() == [4, 4]
+    assert run.labels(np.array([4, 10])).tolist() == [4, 10]
+    assert run.labels(["14", 4, "none"]).tolist() == [4, 4, 10]
+    for labels in ("4", ["4"], [True], True, 10, -1):
+        with pytest.raises(ValueError, match="label"):
+            run.labels(labels)
+    with pytest.raises(ValueError, match="must be a list of names or indices"):
+        run.labels(np.zeros((2, 2), int))
+    monkeypatch.setattr(run, "class_names", ["none", *map(str, range(1, 10))])
+    images = np.zeros((1, 8, 8, 1), np.uint8)
+    with pytest.raises(ValueError, match="#none for the word, #0 for the class"):
+        run.edit.image_to_image(images, steps=2)
+    assert run.edit.labels("#none", 2).tolist() == [10, 10]
+    assert run.edit.labels("=none", 2).tolist() == [0, 0]
+
+
 def test_evaluation_is_that_of_the_script(run, tmp_path, monkeypatch):
     reference = tmp_path / "digits.npz"
     make_reference(
