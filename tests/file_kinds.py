@@ -23,6 +23,8 @@ from diffusion_jax.data.cache import CachedSource, Description
 from diffusion_jax.data.cache_writer import CacheWriter
 from diffusion_jax.data.crops import Crop
 from diffusion_jax.data.decoder import Decoder
+from diffusion_jax.data.folder import find_images
+from diffusion_jax.data.folder_options import FolderOptions
 from diffusion_jax.evaluation import feature_shards, image_sets, reference_checks, references
 from diffusion_jax.files import limits, npz, nvidia_pickle, torch_reader, torch_writer
 from diffusion_jax.generation.image_shards import Shards
@@ -58,7 +60,7 @@ class Kind:
 def make(folder):
     """Returns all kinds. folder: an empty folder, for files that are needed to make them."""
     folder.mkdir(parents=True, exist_ok=True)
-    makers = (arrays, imagenets, tensors, pictures, datasets, runs, checkpoints)
+    makers = (arrays, imagenets, tensors, pictures, labels, datasets, runs, checkpoints)
     return [kind for maker in makers for kind in maker(folder)]
 
 
@@ -219,6 +221,51 @@ def pictures(folder):
         kind = {"jpg": "JPEG", "tif": "TIFF", "jp2": "JPEG2000"}.get(name, name.upper())
         saved.save(buffer, kind, **options)
         yield file(name.upper(), buffer.getvalue(), f"a.{name}", decode, most=most)
+
+
+def labels(folder):
+    """Files with labels beside images, and a zip archive of both."""
+    image = Image.new("RGB", (4, 4))
+    names = ["a/1.png", "a/2.png", "b/3.png"]
+    contents = {
+        "dataset.json": json.dumps({"labels": [[name, i % 2] for i, name in enumerate(names)]}),
+        "metadata.csv": "file_name,label\n" + "".join(f"{name},x{name[2]}\n" for name in names),
+        "metadata.jsonl": "".join(
+            json.dumps({"file_name": name, "label": i}) + "\n" for i, name in enumerate(names)
+        ),
+    }
+    png = io.BytesIO()
+    image.save(png, "PNG")
+
+    def put_beside(name):
+        def put(folder, content):
+            for image_name in names:
+                (folder / image_name).parent.mkdir(exist_ok=True)
+                (folder / image_name).write_bytes(png.getvalue())
+            (folder / name).write_bytes(content)
+
+        return put
+
+    def read_listing(folder):
+        return find_images(folder, FolderOptions(labels="file"))
+
+    for name, content in contents.items():
+        yield Kind(f"labels in {name}", content.encode(), put_beside(name), read_listing)
+
+    def read_zip(path):
+        listing = find_images(path)
+        decode = Decoder(3, convert=True)
+        with listing.tree.reader() as open_file:
+            for name in listing.files:
+                decode(path / name, open_file(name))
+
+    with zipfile.ZipFile(folder / "images.zip", "w") as archive:
+        for name in names:
+            archive.writestr(name, png.getvalue())
+        archive.writestr("dataset.json", contents["dataset.json"])
+    most = 16 * limits.IMAGE_PIXELS
+    content = (folder / "images.zip").read_bytes()
+    yield file("zip of images", content, "a.zip", read_zip, most=most)
 
 
 def datasets(folder):

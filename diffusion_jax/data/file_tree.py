@@ -11,6 +11,8 @@ from pathlib import Path, PurePosixPath
 from diffusion_jax.data.directory_walk import IGNORED_FOLDERS, Walk, left_out_note
 from diffusion_jax.files import limits
 
+LONGEST_NAME = 1000  # letters, of a member of an archive
+
 
 @dataclass
 class FolderTree:
@@ -71,6 +73,8 @@ class ZipTree:
                 if name.endswith("/"):
                     continue
                 parts = PurePosixPath(name.lstrip("/")).parts
+                if not name.isprintable() or len(name) > LONGEST_NAME:
+                    raise ValueError(f"its member {limits.shortened(name)} has no usual name")
                 if any(part.startswith(".") for part in parts):
                     continue
                 if any(part in IGNORED_FOLDERS for part in parts[:-1]):

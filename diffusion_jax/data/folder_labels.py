@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 from diffusion_jax.data import label_files
 from diffusion_jax.data.file_tree import FileTree
 from diffusion_jax.data.label_files import LabelFile, NoLabels
+from diffusion_jax.files import limits
 
 PREFIX_END = "_"  # guided-diffusion's: tench_0001.png is of the class tench
 SHARD_DIGITS = 4  # least length of the names of folders that hold parts of a dataset
@@ -135,7 +136,8 @@ def _numbered(tree: FileTree, files: Sequence[str], found: Sequence[LabelFile]) 
     absent = sorted(labeled.labels.keys() - set(tree.names))
     notes = []
     if absent:
-        notes = [f"{labeled.name} names {len(absent):,} missing files, such as {absent[0]}"]
+        example = limits.shortened(absent[0])
+        notes = [f"{labeled.name} names {len(absent):,} missing files, such as {example}"]
     return Labels(numbers, names, labeled.name, notes, [file.name for file in found])
 
 

@@ -8,7 +8,6 @@ of images are relative to the folder of the file.
 import csv
 import io
 import json
-import reprlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -68,7 +67,8 @@ def merged(tree: FileTree, files: Sequence[LabelFile]) -> LabelFile:
     for file in files:
         for path, label in file.labels.items():
             if labels.setdefault(path, label) != label:
-                raise ValueError(f"{tree.root}: {path} has the labels {labels[path]} and {label}")
+                two = f"{limits.shortened(labels[path])} and {limits.shortened(label)}"
+                raise ValueError(f"{tree.root}: {limits.shortened(path)} has the labels {two}")
     more = f" and {len(files) - 1} more" if len(files) > 1 else ""
     return LabelFile(f"{files[0].name}{more}", labels, files[0].numbered)
 
@@ -92,8 +92,9 @@ def _by_path(
     for file, label in pairs:
         path = str(folder / file.replace("\\", "/"))
         if labels.setdefault(path, label) != label:
+            two = f"{limits.shortened(labels[path])} and {limits.shortened(label)}"
             raise ValueError(
-                f"{tree.root / name} has two labels of {file}: {labels[path]} and {label}"
+                f"{tree.root / name} has two labels of {limits.shortened(file)}: {two}"
             )
     if not labels:
         raise NoLabels("it has no rows")
@@ -117,13 +118,13 @@ def _edm_pairs(tree: FileTree, name: str) -> list[tuple[str, int]] | None:
             case [str() as file, int() as label] if type(label) is int:
                 if not 0 <= label < MOST_CLASSES:
                     raise ValueError(
-                        f"{tree.root / name}: the label {label} of {file} must be in "
-                        f"0 ... {MOST_CLASSES - 1:,}"
+                        f"{tree.root / name}: the label {label} of {limits.shortened(file)} must "
+                        f"be in 0 ... {MOST_CLASSES - 1:,}"
                     )
                 pairs.append((file, label))
             case _:
                 raise ValueError(
-                    f"{tree.root / name}: {reprlib.repr(entry)} must be [file, number]; labels "
+                    f"{tree.root / name}: {limits.shortened(entry)} must be [file, number]; labels "
                     "of several numbers are not read"
                 )
     return pairs
@@ -134,7 +135,7 @@ def _table_pairs(tree: FileTree, name: str, column: str) -> Iterator[tuple[str, 
     for number, row in enumerate(rows(tree, name)):
         missing = [key for key in (FILE_NAME, column) if key not in row]
         if missing and number == 0:
-            known = ", ".join(str(key) for key in row)[: limits.MESSAGE_LENGTH]
+            known = ", ".join(limits.shortened(key) for key in row)[: limits.MESSAGE_LENGTH]
             raise NoLabels(f"it has no column {missing[0]} (its columns: {known})")
         file, label = row.get(FILE_NAME), row.get(column)
         if not isinstance(file, str) or not file:
@@ -144,8 +145,9 @@ def _table_pairs(tree: FileTree, name: str, column: str) -> Iterator[tuple[str, 
         usable = isinstance(label, str | int) and not isinstance(label, bool)
         if not usable or not 0 < len(str(label)) <= limits.MESSAGE_LENGTH:
             raise ValueError(
-                f"{tree.root / name}: the {column} of {file} is {reprlib.repr(label)}; it must "
-                f"be a text of at most {limits.MESSAGE_LENGTH} letters, or a whole number"
+                f"{tree.root / name}: the {column} of {limits.shortened(file)} is "
+                f"{limits.shortened(label)}; it must be a text of at most {limits.MESSAGE_LENGTH} "
+                "letters, or a whole number"
             )
         yield file, label
 
@@ -162,7 +164,9 @@ def _json_rows(tree: FileTree, name: str) -> Iterator[dict[str, Any]]:
         if line.strip():
             row = _parsed(tree, name, line)
             if not isinstance(row, dict):
-                raise ValueError(f"{tree.root / name}: a line is {reprlib.repr(row)}, no object")
+                raise ValueError(
+                    f"{tree.root / name}: a line is {limits.shortened(row)}, no object"
+                )
             yield row
 
 

@@ -6,6 +6,7 @@ name of the file, which their callers add; docs/reliability.md lists the limits.
 
 import math
 import os
+import reprlib
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -52,6 +53,13 @@ def one_line(error: Exception) -> str:
     """Returns the first line of an error's message, shortened; zipfile quotes damaged bytes."""
     line = next(iter(str(error).splitlines()), "") or type(error).__name__
     return line if len(line) <= MESSAGE_LENGTH else f"{line[:MESSAGE_LENGTH]}..."
+
+
+def shortened(value: Any) -> str:
+    """Returns one line about a value from a file, of at most MESSAGE_LENGTH characters."""
+    shown = reprlib.Repr()
+    shown.maxstring = shown.maxlong = MESSAGE_LENGTH // 2
+    return shown.repr(value)[:MESSAGE_LENGTH]
 
 
 def file_length(file: BufferedIOBase) -> int:

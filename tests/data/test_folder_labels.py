@@ -114,6 +114,9 @@ def broken_zip(edm, kind):
         case "bomb":
             with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
                 archive.writestr("bomb.png", bytes(300_000_000))
+        case "line break":
+            with zipfile.ZipFile(path, "a") as archive:
+                archive.writestr("a\nb.png", b"")
         case "bzip2":
             zipped(edm, path, zipfile.ZIP_BZIP2)
     return path
@@ -126,6 +129,7 @@ def broken_zip(edm, kind):
         ("text", "is damaged, or not a zip archive"),
         ("twice", "two members '00000/img00000000.png'"),
         ("bomb", "unpacks to 300"),
+        ("line break", r"'a\\nb\.png' has no usual name"),
         ("bzip2", "compressed with method 12"),
     ],
 )
@@ -224,7 +228,7 @@ def test_several_tables_are_read_together(tmp_path):
     found = listing(tmp_path)
     assert (found.files, found.class_names) == (["test/a.png", "train/a.png"], ["e", "r"])
     (tmp_path / "metadata.csv").write_text("file_name,label\ntest/a.png,other\n")
-    with pytest.raises(ValueError, match=r"test/a\.png has the labels other and e"):
+    with pytest.raises(ValueError, match=r"test/a\.png' has the labels 'other' and 'e'"):
         listing(tmp_path)
     (tmp_path / "dataset.json").write_text('{"labels": [["test/a.png", 0]]}')
     with pytest.raises(ValueError, match=r"has labels in dataset\.json and in metadata.csv"):
@@ -313,14 +317,17 @@ WRONG = {
     "huge": ({"dataset.json": '{"labels": [["a/1.png", 1e9]]}'}, "must be .file, number."),
     "large": ({"dataset.json": '{"labels": [["a/1.png", 999999999]]}'}, "must be in 0 ... 131,071"),
     "object": ({"dataset.json": '{"labels": {"a/1.png": 0}}'}, "are not a list"),
-    "two": ({"dataset.json": '{"labels": [["a/1.png", 0], ["a/1.png", 1]]}'}, "two labels of a/1"),
-    "empty cell": ({"m.csv": "file_name,label\na/1.png,\nb/1.png,x"}, "label of a/1.png is ''"),
-    "short row": ({"m.csv": "file_name,label\na/1.png\nb/1.png,x"}, "label of a/1.png is None"),
+    "two": ({"dataset.json": '{"labels": [["a/1.png", 0], ["a/1.png", 1]]}'}, "two labels of .a/1"),
+    "empty cell": ({"m.csv": "file_name,label\na/1.png,\nb/1.png,x"}, "label of .a/1.png. is ''"),
+    "short row": ({"m.csv": "file_name,label\na/1.png\nb/1.png,x"}, "label of .a/1.png. is None"),
     "no file": ({"m.csv": "file_name,label\n,x\nb/1.png,x"}, "row 1 has no file_name"),
     "line break": ({"m.csv": 'file_name,label\na/1.png,"a\nb"\nb/1.png,x'}, "which cannot name"),
     "long": ({"m.csv": f"file_name,label\na/1.png,{'x' * 999}\nb/1.png,x"}, "most 200 letters"),
-    "list": ({"m.jsonl": '{"file_name": "a/1.png", "label": ["x"]}'}, "label of a/1.png is"),
-    "bool": ({"m.jsonl": '{"file_name": "a/1.png", "label": true}'}, "label of a/1.png is True"),
+    "list": ({"m.jsonl": '{"file_name": "a/1.png", "label": ["x"]}'}, "label of .a/1.png. is"),
+    "bool": ({"m.jsonl": '{"file_name": "a/1.png", "label": true}'}, "label of .a/1.png. is True"),
+    "long name": ({"m.csv": f"file_name,label\n{'x' * 999},\nb/1.png,x"}, "label of 'xxx"),
+    "line break in a column": ({"m.csv": "file_na\x0cme,label\na/1.png,x"}, "no column file_name"),
+    "line break in a name": ({"m.csv": 'file_name,label\n"a\nb",'}, "label of 'a.*nb'"),
     "no object": ({"m.jsonl": "[1]"}, "no object"),
     "no JSON": ({"m.jsonl": '{"file_name": "a/1.png", "label": 1}\n{'}, "not readable as JSON"),
     "no text": ({"m.csv": b"file_name,label\n\xff\xfe"}, "not readable as text"),
@@ -346,4 +353,6 @@ def test_unusable_labels_are_an_error_of_one_line(tmp_path, files, message):
 
 def test_labels_of_missing_files_are_reported(edm):
     (edm / "00001" / "img00000005.png").unlink()
-    assert "dataset.json names 1 missing files, such as 00001/img00000005.png" in listing(edm).note
+    assert (
+        "dataset.json names 1 missing files, such as '00001/img00000005.png'" in listing(edm).note
+    )
