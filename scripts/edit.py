@@ -2,7 +2,7 @@
 
 python -m scripts.edit image --workdir runs/digits --images a.png --labels 7 --strength 0.6
 python -m scripts.edit inpaint --workdir runs/digits --images a.png --mask mask.png --labels 7
-python -m scripts.edit interpolate --workdir runs/digits --images a.png,b.png --labels 3,8
+python -m scripts.edit interpolate --workdir runs/digits --images a.png --images b.png --labels 3,8
 python -m scripts.edit vary --workdir runs/digits --labels 1,2,3 --strength 0.5 --count 6
 python -m scripts.edit invert --workdir runs/digits --images a.png --labels 7
 python -m scripts.edit enlarge --workdir runs/adm_128_512 --images small.png --labels tabby
@@ -18,19 +18,20 @@ from pathlib import Path
 
 from absl import flags
 
-from scripts.cli import app, flag_values
+from scripts.cli import app, flag_values, path_flags
 from scripts.cli.class_flag import CLASSES, print_classes
 from scripts.cli.sampling_flags import SamplingFlags
 
 SAMPLING = SamplingFlags()
-_WORKDIR = flags.DEFINE_string(
+_WORKDIR = path_flags.define(
     "workdir", None, "Folder of the run, or the name of a model that comes with the package."
 )
-_IMAGES = flags.DEFINE_list(
-    "images", None, "Image files; other sizes are cropped to the central square and resized."
+_IMAGES = path_flags.define_several(
+    "images",
+    "Image file, repeated for several; other sizes are cropped to the central square and resized.",
 )
-_MASK = flags.DEFINE_list(
-    "mask", None, "One mask for all images, or one for each: white is replaced, black is kept."
+_MASK = path_flags.define_several(
+    "mask", "One mask for all images, or repeated for each: white is replaced, black is kept."
 )
 _STRENGTH = flags.DEFINE_float(
     "strength", 0.6, "Fraction of the sampling steps for which images are noised.", 0.0, 1.0
@@ -51,7 +52,7 @@ _JUMP = flags.DEFINE_integer("jump", 10, "Steps that --resample repeats at a tim
 _INVERTER = flags.DEFINE_string(
     "inverter", "ddim", "The solver of the inversion: ddim, heun or dpmpp_2m."
 )
-_OUT = flags.DEFINE_string("out", None, "Folder for the results; default: WORKDIR/edited/NUMBER.")
+_OUT = path_flags.define("out", None, "Folder for the results; default: WORKDIR/edited/NUMBER.")
 _SEED = flags.DEFINE_integer("seed", 0, "The same seed gives the same images.", 0, 2**32 - 1)
 _PARAMS = flags.DEFINE_enum("params", "ema", ["ema", "raw"], "Averaged or raw parameters.")
 _CHECKPOINT = flags.DEFINE_integer("checkpoint", None, "Its step; default: the newest.")
@@ -85,7 +86,7 @@ def main(command: str) -> int:
 
     if _WORKDIR.value is None:
         raise ValueError("--workdir is missing; for example: --workdir runs/digits")
-    workdir = Path(_WORKDIR.value)
+    workdir = _WORKDIR.value
     if CLASSES.value:
         return print_classes(workdir)
     files = image_files(command)
@@ -103,7 +104,7 @@ def main(command: str) -> int:
         RunEdits(run, batch_size=_BATCH_SIZE.value, progress=progress),
         command,
         files=files,
-        masks=[Path(name) for name in _MASK.value or []],
+        masks=_MASK.value or [],
         labels=_LABELS.value,
         sampling=SAMPLING.settings(),
         options=options,
@@ -116,9 +117,9 @@ def main(command: str) -> int:
 
 def image_files(command: str) -> list[Path]:
     """Returns the image files. Raises ValueError if their number does not fit the command."""
-    files = [Path(name) for name in _IMAGES.value or []]
+    files = _IMAGES.value or []
     if not files and command not in ("vary", "interpolate"):
-        raise ValueError("--images is missing; for example: --images a.png,b.png")
+        raise ValueError("--images is missing; for example: --images a.png --images b.png")
     if command == "interpolate" and len(files) not in (0, 2):
         raise ValueError(
             f"--images names {len(files)} files; give two to interpolate between, or none for "

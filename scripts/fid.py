@@ -15,12 +15,11 @@ check: compares the metrics of ADM's published images with the published metrics
 
 import dataclasses
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from absl import flags
 
-from scripts.cli import app, config_flag, flag_values
+from scripts.cli import app, config_flag, flag_values, path_flags
 from scripts.cli.class_flag import CLASSES, print_classes
 from scripts.cli.sampling_flags import SamplingFlags
 
@@ -36,11 +35,11 @@ SAMPLING = SamplingFlags(lists=True)
 _CONFIG = config_flag.define("An experiment, for its training data.")
 _DATA = flags.DEFINE_string("data", None, "A dataset as in config.data.name, in its own size.")
 _SPLIT = flags.DEFINE_string("split", None, "Of --data; default: train.")
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "Where --data is.")
-_WORKDIR = flags.DEFINE_list(
-    "workdir", None, "Folder of a run, or a list of them; for a reference, its training data."
+_DATA_DIR = path_flags.define("data_dir", None, "Where --data is.")
+_WORKDIR = path_flags.define_several(
+    "workdir", "Folder of a run, repeated for several; for a reference, its training data."
 )
-_IMAGES = flags.DEFINE_string("images", None, "A folder of images, or an npz with arr_0.")
+_IMAGES = path_flags.define("images", None, "A folder of images, or an npz with arr_0.")
 _REFERENCE = flags.DEFINE_string("reference", None, "An .npz, or mean.npy,covariance.npy.")
 _OUT = flags.DEFINE_string(
     "out", None, "The reference to write, or a folder for results; default: WORKDIR/evaluations."
@@ -87,7 +86,7 @@ _PROTOCOL = flags.DEFINE_enum(
     ["original"],
     "original: as gmongaras/Diffusion_models_from_scratch samples, 10,000 unconditional images.",
 )
-_PLOT = flags.DEFINE_string("plot", None, "The picture of a sweep; default: METRIC.png in --out.")
+_PLOT = path_flags.define("plot", None, "The picture of a sweep; default: METRIC.png in --out.")
 _X = flags.DEFINE_string(
     "x", None, "Of the plot, such as evaluations, steps or guidance; default: what varies."
 )
@@ -136,8 +135,8 @@ def reference() -> int:
         dataset = datasets.of_name(_DATA.value, split=_SPLIT.value, data_dir=_DATA_DIR.value)
     elif way == "workdir" and _WORKDIR.value:
         if len(_WORKDIR.value) > 1:
-            raise ValueError(f"--workdir={','.join(_WORKDIR.value)}: a reference takes only one")
-        dataset = datasets.of_config(load_config(Path(_WORKDIR.value[0])))
+            raise ValueError("--workdir was given several times, and a reference takes only one")
+        dataset = datasets.of_config(load_config(_WORKDIR.value[0]))
     else:
         dataset = datasets.of_config(config_flag.value("digits"))
     count = make_reference(
@@ -167,17 +166,17 @@ def evaluate() -> int:
         raise ValueError("Give either --workdir, for a run, or --images")
     way = "workdir" if _PROTOCOL.value is None else "protocol"
     app.check_flags(f"evaluate --{way if _IMAGES.value is None else 'images'}", COMMANDS)
-    picture = Path(_PLOT.value).expanduser() if _PLOT.value else None
+    picture = _PLOT.value
     sweep_plot.check(_X.value, picture)
     if _WORKDIR.value:
         if CLASSES.value:
-            return print_classes(Path(_WORKDIR.value[0]))
-        config = load_config(Path(_WORKDIR.value[0]))
+            return print_classes(_WORKDIR.value[0])
+        config = load_config(_WORKDIR.value[0])
         parallel.count_cpu_as(config.cpu_devices)
     evaluator = make_evaluator(allow_mismatch=_ALLOW.value, bootstrap=_BOOTSTRAP.value)
     if _IMAGES.value is None:
         points = sweep.points(
-            [Path(workdir) for workdir in _WORKDIR.value or ()],
+            _WORKDIR.value or [],
             _CHECKPOINT.value or [],
             SAMPLING.lists(),
             _SEED.value,
@@ -187,7 +186,7 @@ def evaluate() -> int:
         evaluated = sweep.evaluate(evaluator, points, protocol(), batch_size=_BATCH_SIZE.value)
     else:
         channels = evaluator.reference.channels
-        images = from_files(Path(_IMAGES.value).expanduser(), _COUNT.value, channels)
+        images = from_files(_IMAGES.value, _COUNT.value, channels)
         evaluated = iter([({}, evaluator(images))])
     rows = []
     for settings, result in evaluated:
@@ -213,7 +212,7 @@ def check() -> int:
 
     if _IMAGES.value is None:
         raise ValueError("--images is missing; for example: --images admnet_imagenet64.npz")
-    compared = adm_check.compare(make_evaluator(), Path(_IMAGES.value).expanduser())
+    compared = adm_check.compare(make_evaluator(), _IMAGES.value)
     for metric in compared:
         verdict = "as published" if metric.agrees else "NOT as published"
         expected = "" if metric.published is None else f", {verdict} ({metric.published})"
@@ -237,13 +236,14 @@ def protocol():
 def make_evaluator(**options: Any):
     """Returns the evaluator of the flags --reference and --out."""
     from diffusion_jax.evaluation.evaluator import Evaluator
+    from diffusion_jax.files.paths import local_path
 
     if _REFERENCE.value is None:
         raise ValueError("--reference is missing; for example: --reference digits.npz")
     if _OUT.value:
-        folder = Path(_OUT.value)
+        folder = local_path(_OUT.value)
     elif _WORKDIR.value:
-        folder = Path(_WORKDIR.value[0]) / "evaluations"
+        folder = _WORKDIR.value[0] / "evaluations"
     else:
         raise ValueError("--out is missing, the folder for the results; for example: --out results")
     progress = partial(app.progress, unit="shard")

@@ -10,13 +10,12 @@ internet and nothing is sent there.
 import importlib.util
 import os
 import sys
-from pathlib import Path
 
 from absl import flags
 
-from scripts.cli import app
+from scripts.cli import app, path_flags
 
-_WORKDIR = flags.DEFINE_string(
+_WORKDIR = path_flags.define(
     "workdir", "digits", "Folder of the run, or name of a model that comes with the package."
 )
 _PARAMS = flags.DEFINE_enum("params", "ema", ["ema", "raw"], "Parameters to use: EMA or raw.")
@@ -46,7 +45,7 @@ def main() -> int:
     try:
         # The port comes first: it is checked before the model is loaded, which takes longer.
         with server.listening(_HOST.value, _PORT.value) as socket, server.offline():
-            config = load_config(Path(_WORKDIR.value).expanduser())
+            config = load_config(_WORKDIR.value)
             parallel.count_cpu_as(config.cpu_devices)
             run = load(_WORKDIR.value, checkpoint=_CHECKPOINT.value, ema=_PARAMS.value == "ema")
             server.serve(run, socket, open_browser=_OPEN.value)

@@ -1,7 +1,7 @@
 """Writes a report of a run as one self-contained HTML file.
 
 python -m scripts.report --workdir runs/digits
-python -m scripts.report --workdir runs/a,runs/b --out comparison.html
+python -m scripts.report --workdir runs/a --workdir runs/b --out comparison.html
 
 Several runs are compared: their settings, curves, last samples and evaluations, and samples from
 equal noise.
@@ -11,10 +11,10 @@ from pathlib import Path
 
 from absl import flags
 
-from scripts.cli import app
+from scripts.cli import app, path_flags
 
-_WORKDIR = flags.DEFINE_list("workdir", None, "Folder of a run, or a list of folders to compare.")
-_OUT = flags.DEFINE_string(
+_WORKDIR = path_flags.define_several("workdir", "Folder of a run; repeated, the runs are compared.")
+_OUT = path_flags.define(
     "out", None, "File to write; default: WORKDIR/report.html. Required to compare runs."
 )
 _DRAW = flags.DEFINE_integer(
@@ -29,7 +29,7 @@ def main() -> int:
     from diffusion_jax import report
     from diffusion_jax.files import atomic
 
-    workdirs, out = [Path(path).expanduser() for path in _WORKDIR.value or []], out_of_flags()
+    workdirs, out = _WORKDIR.value or [], out_of_flags()
     defaults = base.get_config()
     if len(workdirs) == 1:
         text = report.run_page(report.read_run(workdirs[0], defaults), report.here())
@@ -55,16 +55,16 @@ def out_of_flags() -> Path:
     """Returns the file to write. Raises ValueError if flags are missing or it cannot be written."""
     from diffusion_jax.files import write_access
 
-    workdirs = [path for path in _WORKDIR.value or [] if path]
+    workdirs = _WORKDIR.value or []
     if not workdirs:
         raise ValueError("--workdir is missing; for example: --workdir runs/digits")
-    if len({Path(path).resolve() for path in workdirs}) < len(workdirs):
-        raise ValueError(f"--workdir={','.join(workdirs)} names a run twice")
+    if len({path.resolve() for path in workdirs}) < len(workdirs):
+        raise ValueError(f"--workdir={', '.join(map(str, workdirs))} names a run twice")
     if _OUT.value is None and len(workdirs) > 1:
         raise ValueError(
             "--out is missing, which a comparison requires; for example: --out ab.html"
         )
-    out = Path(_OUT.value or Path(workdirs[0]) / "report.html").expanduser()
+    out = _OUT.value or workdirs[0] / "report.html"
     if out.is_dir():
         raise ValueError(
             f"--out={out} is a folder; give the name of a file, such as {out / 'report.html'}"

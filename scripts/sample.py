@@ -5,19 +5,18 @@ python -m scripts.sample --workdir runs/digits --count 50000 --save npz --out sa
 """
 
 from functools import partial
-from pathlib import Path
 
 from absl import flags
 
-from scripts.cli import app
+from scripts.cli import app, path_flags
 from scripts.cli.class_flag import CLASSES, print_classes
 from scripts.cli.sampling_flags import SamplingFlags
 
 SAMPLING = SamplingFlags()
-_WORKDIR = flags.DEFINE_string(
+_WORKDIR = path_flags.define(
     "workdir", None, "Folder of the run, or the name of a model that comes with the package."
 )
-_OUT = flags.DEFINE_string(
+_OUT = path_flags.define(
     "out",
     None,
     "Folder for the results; default: WORKDIR/generated/NUMBER. The same command resumes there "
@@ -80,7 +79,7 @@ def main() -> int:
         raise ValueError("--workdir is missing; for example: --workdir runs/digits")
     if (_FILM_OF.present or _FRAMES.present) and not set(FILMED) & set(_SAVE.value):
         raise ValueError("--film_of and --frames are of films; add gif, webp or strip to --save")
-    workdir = Path(_WORKDIR.value)
+    workdir = _WORKDIR.value
     if CLASSES.value:
         return print_classes(workdir)
     config = load_config(workdir)
@@ -95,7 +94,7 @@ def main() -> int:
     written = sample_into(
         run,
         run.configured(SAMPLING.settings()),
-        Path(_OUT.value) if _OUT.value else None,
+        _OUT.value,
         OutputOptions(
             kinds=_SAVE.value,
             film_of=_FILM_OF.value,

@@ -9,7 +9,6 @@ it after a checkpoint, with exit code 75.
 import os
 import signal
 import sys
-from pathlib import Path
 from typing import Any
 
 from scripts.cli import early_signals
@@ -19,12 +18,12 @@ if __name__ == "__main__":
 
 from absl import flags
 
-from scripts.cli import app, config_flag
+from scripts.cli import app, config_flag, path_flags
 
 config_flag.define(
     "Name or path of the experiment, such as res_res; --config.FIELD=VALUE changes a field."
 )
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; made if it does not exist.")
+_WORKDIR = path_flags.define("workdir", None, "Folder of the run; made if it does not exist.")
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print config and parameter count, and stop.")
 
 
@@ -46,7 +45,7 @@ def main() -> int:
     if _WORKDIR.value is None:
         raise ValueError("--workdir is missing; for example: --workdir runs/my_run")
 
-    workdir = Path(_WORKDIR.value)
+    workdir = _WORKDIR.value
     parallel.count_cpu_as(config.cpu_devices, config.batch_size // config.micro_batches)
     try:
         step = int(train(experiment, workdir).step)

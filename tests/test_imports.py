@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "data": {"files", "images"},
     "training": {"diffusion", "models", "files", "images", "parallel"},
     "evaluation": {"files", "images", "data", "parallel"},
-    "config": {"diffusion", "models", "sampling", "training", "data"},
+    "config": {"diffusion", "models", "sampling", "training", "data", "files"},
     "workdir": {
         "evaluation",
         "diffusion",

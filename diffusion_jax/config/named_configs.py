@@ -14,6 +14,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from diffusion_jax.config.schema import flatten
+from diffusion_jax.files.paths import local_path
 
 PACKAGE = Path(__file__).parent.parent
 # The folder that holds `configs` and `scripts`: in an installed package, or in a checkout.
@@ -70,7 +71,7 @@ def path_of(name: str) -> Path:
     A path such as configs/digits.py that does not exist here is looked up among those that come
     along. Raises FileNotFoundError.
     """
-    path = Path(name).expanduser()
+    path = local_path(name)
     if path.is_file():
         return path
     known = ROOT / "configs" / f"{path.stem}.py"

@@ -14,6 +14,7 @@ from diffusion_jax.data.decoder import Decoder
 from diffusion_jax.data.folder import find_images, read_folder, select_split
 from diffusion_jax.data.folder_options import FolderOptions
 from diffusion_jax.data.tfds_source import read_tfds
+from diffusion_jax.files.paths import local_path
 
 NAMES = "digits, mnist, imagenet64, tfds:NAME, folder:PATH, prepared:PATH"
 
@@ -86,7 +87,7 @@ def make_source(
     options = FolderOptions(**folder_options)
     stored = Crop(crop, resolution, shorter_side)
     kind, _, rest = name.partition(":")
-    if "/" in name and ":" not in name and Path(name).expanduser().is_dir():
+    if "/" in name and ":" not in name and local_path(name).is_dir():
         raise ValueError(f"data.name={name} is a folder; write folder:{name}")
     if ":" not in name and name.lower().endswith(".zip"):
         raise ValueError(f"data.name={name} is an archive; write folder:{name}")
@@ -94,13 +95,13 @@ def make_source(
         raise ValueError(f"data.{changed[0]} is for folders of images; data.name is {name!r}")
     if kind not in ("folder", "tfds") and crop == crops.RANDOM:
         raise ValueError(f"data.crop={crop} is for folders and tfds; data.name is {name!r}")
-    cache = Path(cache_dir or Path(data_dir or default_data_dir()) / "cache").expanduser()
+    cache = local_path(cache_dir or Path(data_dir or default_data_dir()) / "cache")
     if name == "digits":
         source = _digits(split)
     elif name in PREPARED:
         source = _prepared(name, split, data_dir)
     elif kind == "prepared" and rest:
-        source = CachedSource(Path(rest).expanduser())
+        source = CachedSource(local_path(rest))
         if split != source.description.split:
             raise ValueError(f"{rest} is the split {source.description.split} (data.split)")
     elif kind == "tfds" and rest:
@@ -114,7 +115,7 @@ def make_source(
             crop=stored,
         )
     elif kind == "folder" and rest:
-        listing = find_images(Path(rest).expanduser(), options)
+        listing = find_images(local_path(rest), options)
         source = read_folder(
             select_split(listing, split, cast("float | tuple[str, ...]", options.holdout)),
             split=split,
@@ -147,7 +148,7 @@ def _prepared(name: str, split: str, data_dir: str | None) -> CachedSource:
     if split not in splits:
         known = ", ".join(splits)
         raise ValueError(f"{name} has no split {split!r} (data.split); it has: {known}")
-    folder = Path(data_dir or default_data_dir()).expanduser() / name / split
+    folder = local_path(data_dir or default_data_dir()) / name / split
     try:
         return CachedSource(folder)
     except FileNotFoundError:

@@ -15,6 +15,7 @@ from jaxtyping import PyTree
 
 from diffusion_jax.evaluation.inception import InceptionV3
 from diffusion_jax.files import download, npz, torch_reader
+from diffusion_jax.files.paths import local_path
 
 NAME = "pt_inception-2015-12-05-6726825d.pth"
 ADDRESS = f"https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/{NAME}"
@@ -46,7 +47,7 @@ def load(weights: str, *, cache_dir: Path | None = None) -> tuple[PyTree, str]:
         if not converted.is_file():
             _convert(_downloaded(cache), converted)
     else:
-        path = Path(weights).expanduser()
+        path = local_path(weights)
         if not path.is_file():
             raise FileNotFoundError(
                 f"--weights={path} does not exist; give published, random, or the path of {NAME}"

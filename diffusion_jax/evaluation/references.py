@@ -7,6 +7,7 @@ these. A reference written here also has `about`, a JSON text with the provenanc
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 
 from diffusion_jax.evaluation import image_sets, published_references
 from diffusion_jax.files import atomic, json_files, npz, write_access
+from diffusion_jax.files.paths import local_path
 
 # Names of the arrays that hold mean and covariance, by the name of the features.
 KEYS = {"pool": ("mu", "sigma"), "features": ("mu", "sigma"), "spatial": ("mu_s", "sigma_s")}
@@ -63,13 +65,18 @@ class Reference:
         npz.write(path, arrays)
 
 
+def paths_of(text: str) -> list[Path]:
+    """Returns the .npz file, or both of "mean.npy,covariance.npy"; names may have commas, too."""
+    return [local_path(part) for part in re.split(r"(?<=\.npy),", text)]
+
+
 def out_paths(text: str) -> list[Path]:
     """Returns the files that `Reference.save` writes.
 
     text: "reference.npz" or "mean.npy,covariance.npy". Raises ValueError for other names, for files
     that exist, and where nothing can be written.
     """
-    paths = [Path(part).expanduser() for part in text.split(",")]
+    paths = paths_of(text)
     if [path.suffix for path in paths] not in ([".npz"], [".npy", ".npy"]):
         raise ValueError(f"--out={text} must name an .npz, or mean.npy,covariance.npy")
     for path in paths:
@@ -85,7 +92,7 @@ def load(text: str, main: str) -> Reference:
     main: the name of the features behind mu and sigma. Raises FileNotFoundError or ValueError,
     which name the file.
     """
-    paths = [Path(part).expanduser() for part in text.split(",")]
+    paths = paths_of(text)
     for path in paths:
         if not path.is_file():
             raise FileNotFoundError(f"The reference {path} does not exist")
@@ -116,8 +123,8 @@ def load(text: str, main: str) -> Reference:
 def digest(text: str) -> str:
     """Returns the SHA-256 of a reference's files."""
     total = hashlib.sha256()
-    for part in text.split(","):
-        with Path(part).expanduser().open("rb") as file:
+    for path in paths_of(text):
+        with path.open("rb") as file:
             total.update(hashlib.file_digest(file, "sha256").digest())
     return total.hexdigest()
 

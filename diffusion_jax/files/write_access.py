@@ -5,6 +5,8 @@ import os
 import tempfile
 from pathlib import Path
 
+from diffusion_jax.files.paths import local_path
+
 REMEDIES = {
     errno.EACCES: "choose another place, or change its permissions (chmod)",
     errno.EPERM: "choose another place, or change its permissions (chmod)",
@@ -25,7 +27,7 @@ def check(path: Path, flag: str, *, folder: bool = False) -> None:
     Missing parent folders are allowed, since writing creates them. flag: the flag that names the
     path, such as "--out". folder: True if the output is a folder, False if it is a file.
     """
-    path = path.expanduser()
+    path = local_path(path)
     try:
         if path.is_dir() and not folder:
             raise IsADirectoryError(errno.EISDIR, "it is a folder, and a file was expected")

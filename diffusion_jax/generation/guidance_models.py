@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, fields
 from functools import partial
-from pathlib import Path
 from typing import cast
 
 import jax.numpy as jnp
@@ -14,6 +13,7 @@ from diffusion_jax.diffusion.classifier_guidance import LogProbability
 from diffusion_jax.diffusion.losses import log_probability
 from diffusion_jax.diffusion.parameterizations import network_inputs
 from diffusion_jax.diffusion.types import Images, Labels, Level, PerExample
+from diffusion_jax.files.paths import local_path
 from diffusion_jax.generation.prepared_denoiser import DiffusionModel
 from diffusion_jax.workdir.parameters import digest, load_params
 from diffusion_jax.workdir.run_files import load_classes, load_config
@@ -76,7 +76,7 @@ def classes_of(config: ConfigDict, names: list[str]) -> tuple[int, list[str]]:
     field = config.sampling.classifier
     if not field:
         return config.model.num_classes, names
-    workdir = Path(field).expanduser()
+    workdir = local_path(field)
     try:
         count, others = load_config(workdir).model.num_classes, load_classes(workdir)
     except (FileNotFoundError, ValueError) as error:
@@ -110,7 +110,7 @@ def log_probability_of(
 def _load(config: ConfigDict, field: str) -> tuple[Experiment, PyTree]:
     """Loads (experiment, EMA parameters) of the run named in sampling.`field`."""
     name = config.sampling[field]
-    workdir = Path(name).expanduser()
+    workdir = local_path(name)
     try:
         experiment = Experiment.from_config(load_config(workdir), training=False)
         guide = experiment.config

@@ -12,6 +12,7 @@ from jaxtyping import Array, PyTree, UInt8
 from PIL import Image
 
 from diffusion_jax import parallel
+from diffusion_jax.files.paths import local_path
 from diffusion_jax.images import to_pil
 from diffusion_jax.models.rrdbnet import FACTOR, RRDBNet
 
@@ -52,7 +53,7 @@ def make_upscaler(
         if factor == 1:
             raise ValueError("--upscaler=lanczos needs a factor; for example: --upscale 4")
         return partial(lanczos, factor=factor)
-    path = Path(name).expanduser()
+    path = local_path(name)
     if not path.is_file():
         raise ValueError(
             f"--upscaler={name} is neither nearest nor lanczos, nor the path of a file like "

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from diffusion_jax.data.cache import DESCRIPTION, CachedSource
 from diffusion_jax.data.sources import default_data_dir
 from diffusion_jax.files import json_files
+from diffusion_jax.files.paths import local_path
 from diffusion_jax.report.embedded_picture import EmbeddedPicture, embed_picture
 from diffusion_jax.runs import datasets
 
@@ -67,7 +68,7 @@ def _open(config: ConfigDict, fingerprint: str) -> datasets.Dataset:
     cache = Path(
         config.data.cache_dir or Path(config.data.data_dir or default_data_dir()) / "cache"
     )
-    for path in sorted(cache.expanduser().glob(f"*/{DESCRIPTION}")):
+    for path in sorted(local_path(cache).glob(f"*/{DESCRIPTION}")):
         if json_files.read_object(path, remedy="delete it").get("fingerprint") == fingerprint:
             source = CachedSource(path.parent)
             squares = partial(datasets.read_squares, config, source)

@@ -16,8 +16,10 @@ from diffusion_jax.config import overrides
 from diffusion_jax.config.experiment import Experiment
 from diffusion_jax.config.named_configs import changed
 from diffusion_jax.config.named_configs import config as named_config
+from diffusion_jax.evaluation import references
 from diffusion_jax.evaluation.evaluator import Evaluator
 from diffusion_jax.evaluation.features import make_extractor
+from diffusion_jax.files.paths import local_path
 from diffusion_jax.generation import class_labels, guidance_models
 from diffusion_jax.generation.class_labels import LabelsLike
 from diffusion_jax.generation.sampler import Sampler
@@ -178,8 +180,8 @@ class Run:
         features, labels: see `make_extractor` and `evaluate.choose_labels`.
         """
         experiment = self.configured(settings)
-        for file in str(reference).split(","):
-            if not Path(file).expanduser().is_file():
+        for file in references.paths_of(str(reference)):
+            if not file.is_file():
                 raise FileNotFoundError(f"The reference {file} does not exist")
         extract = make_extractor(features, batch_size=batch_size)
         evaluator = Evaluator.from_file(self.workdir / "evaluations", extract, str(reference))
@@ -313,7 +315,7 @@ def load(workdir: str | Path, *, checkpoint: int | None = None, ema: bool = True
     Raises:
         FileNotFoundError, ValueError: if there is no such run or checkpoint, or it is unreadable.
     """
-    folder = Path(workdir).expanduser()
+    folder = local_path(workdir)
     experiment = Experiment.from_config(load_config(folder), training=False)
     return _load(folder, experiment, checkpoint=checkpoint, ema=ema)
 
@@ -338,7 +340,7 @@ def train(
         config = named_config(config, changes)
     else:
         config = changed(config.copy_and_resolve_references(), changes or {})
-    folder = Path(workdir).expanduser()
+    folder = local_path(workdir)
     experiment = resolve_experiment(config)
     training.train(experiment, folder)
     return _load(folder, experiment)

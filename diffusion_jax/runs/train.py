@@ -14,7 +14,9 @@ from ml_collections import ConfigDict
 
 from diffusion_jax import parallel
 from diffusion_jax.config.experiment import Experiment
+from diffusion_jax.evaluation.provenance import devices
 from diffusion_jax.files import lock
+from diffusion_jax.files.paths import local_path
 from diffusion_jax.runs.datasets import mirror_note, open_source, training_batches
 from diffusion_jax.runs.sample_grids import make_sample_grid
 from diffusion_jax.training import fine_tuning
@@ -125,6 +127,7 @@ def train(experiment: Experiment, workdir: Path) -> TrainState:
             write=jax.process_index() == 0,
         ) as reporter:
             changes += resume.changes_of_data(metadata, provenance)
+            reporter.log(f"Devices: {_describe_devices()}")
             reporter.log(f"Data: {source.description.summary()}")
             for line in mirror_note(config):
                 reporter.log(line)
@@ -210,7 +213,7 @@ def _fine_tune(state: TrainState, init_from: str) -> tuple[TrainState, list[str]
 
     Raises ValueError that names `init_from`.
     """
-    workdir = Path(init_from).expanduser()
+    workdir = local_path(init_from)
     try:
         other = Experiment.from_config(_config_of(init_from), training=False)
         step, params = load_params(workdir, other)
@@ -223,9 +226,15 @@ def _fine_tune(state: TrainState, init_from: str) -> tuple[TrainState, list[str]
 def _config_of(init_from: str) -> ConfigDict:
     """Returns the config of the run `init_from`. Raises ValueError that names it."""
     try:
-        return load_config(Path(init_from).expanduser())
+        return load_config(local_path(init_from))
     except (ValueError, FileNotFoundError) as error:
         raise ValueError(f"init_from={init_from}: {error}") from None
+
+
+def _describe_devices() -> str:
+    """Describes the devices in use, such as "16 x NVIDIA H100 in 2 processes"."""
+    count = jax.process_count()
+    return devices() + (f" in {count} processes" if count > 1 else "")
 
 
 def _describe_ema(config: ConfigDict, start: int, before: dict[str, Any]) -> dict[str, Any]:

@@ -105,7 +105,7 @@ class TrainingLoop:
         """Returns the state after the last step.
 
         A grid of state.step that is due and missing is sampled first. A run that is interrupted
-        ends with a grid, too, once its checkpoint is saved.
+        ends with a grid, too, once its checkpoint is saved; a second Ctrl-C skips the grid.
         """
         settings = self.settings
         first = int(state.step) + 1
@@ -113,6 +113,7 @@ class TrainingLoop:
         skipped = SkippedInARow()
         pending: tuple[int, Metrics] | None = None
         keep = False
+        hurried = False  # by a second Ctrl-C
         rolled_back = False  # to a checkpoint, which is not saved again before a good step
 
         def read_metrics(number: int, metrics: Metrics) -> None:
@@ -159,8 +160,14 @@ class TrainingLoop:
                     state = self.recover(number, state, str(error).partition(";")[0], 0)
                     rolled_back = True
                 keep = False
-            if sample:
-                self._sample(number, state)
+            if sample and not hurried:
+                try:
+                    self._sample(number, state)
+                except KeyboardInterrupt:  # a second Ctrl-C
+                    if jax.process_count() > 1:  # the others wait for this one in the sampler
+                        raise
+                    hurried = True
+                    self.reporter.log(f"The samples of step {number} are skipped")
                 self.reporter.restart_timer()
             if stop:
                 break

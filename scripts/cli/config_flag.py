@@ -38,8 +38,8 @@ def value(example: str) -> ConfigDict:
 
 def with_config_of_workdir(argv: list[str]) -> list[str]:
     """Adds the config of the run in --workdir to the arguments if --config is missing."""
-    workdir = value_of("workdir", argv)
-    if value_of("config", argv) is None and workdir and (Path(workdir) / "config.json").is_file():
+    workdir = Path(value_of("workdir", argv) or "").expanduser()
+    if value_of("config", argv) is None and (workdir / "config.json").is_file():
         return [argv[0], f"--config=of_workdir:{workdir}", *argv[1:]]
     return argv
 

@@ -40,7 +40,7 @@ def options(
     return found
 
 
-def results_folder(out: str | None, parent: Path) -> Path:
+def results_folder(out: Path | None, parent: Path) -> Path:
     """Returns the folder that --out names, or the next of parent/0001, 0002, ...
 
     Raises ValueError if --out exists already and is not empty, or if it cannot be written.
@@ -48,7 +48,7 @@ def results_folder(out: str | None, parent: Path) -> Path:
     from diffusion_jax.files import write_access
     from diffusion_jax.workdir.run_files import next_folder
 
-    folder = next_folder(parent) if out is None else Path(out)
+    folder = next_folder(parent) if out is None else out
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise ValueError(f"--out={out} exists already; choose another folder, or delete it")
     write_access.check(folder, "--out", folder=True)

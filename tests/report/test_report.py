@@ -562,12 +562,15 @@ def test_the_script_writes_reports_and_reports_errors_in_one_line(pair, tmp_path
         (f"--workdir={tmp_path / 'empty'}",): "is not the workdir of a run: it has no config.json",
         (f"--workdir={damaged}",): "config.json is not readable as JSON",
         (): "--workdir is missing; for example: --workdir runs/digits",
-        (f"--workdir={a},{b}",): "--out is missing",
-        (f"--workdir={a},{a}/", "--out=x"): "names a run twice",
+        (f"--workdir={a}", f"--workdir={b}"): "--out is missing",
+        (f"--workdir={a}", f"--workdir={a}/", "--out=x"): "names a run twice",
         (f"--workdir={a}", f"--out={tmp_path}"): f"--out={tmp_path} is a folder; give the name",
         (f"--workdir={a}", f"--out={tmp_path / 'file' / 'x'}"): "file",
     }
-    good = [[f"--workdir={a}"], [f"--workdir={a},{b}", f"--out={tmp_path / 'new' / 'ab.html'}"]]
+    good = [
+        [f"--workdir={a}"],
+        [f"--workdir={a}", f"--workdir={b}", f"--out={tmp_path / 'new' / 'ab.html'}"],
+    ]
     *wrong, one, two = run_each("report", [*errors, *good])
     for expected, done in zip(errors.values(), wrong):
         assert done.returncode == 1, done.args

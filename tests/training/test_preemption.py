@@ -58,6 +58,34 @@ def test_only_a_second_ctrl_c_raises():
             send(signal.SIGINT)
 
 
+@pytest.mark.usefixtures("ctrl_c")
+def test_a_second_ctrl_c_skips_the_samples_and_saves(tmp_path, monkeypatch, capfd):
+    shard = parallel.shard
+    monkeypatch.setattr(loop.parallel, "shard", lambda rows: send(signal.SIGINT) or shard(rows))
+    monkeypatch.setattr(loop.TrainingLoop, "_sample", lambda *_: send(signal.SIGINT))
+    assert int(train(tiny_config(steps=50), tmp_path).step) == 1
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        assert checkpoints.steps() == [1]
+    printed = "".join(capfd.readouterr())
+    assert printed.count("Stopping after this step") == 1
+    assert "The samples of step 1 are skipped" in printed
+
+
+@pytest.mark.usefixtures("ctrl_c")
+def test_ctrl_c_twice_during_samples_saves_at_the_next_step(tmp_path, monkeypatch):
+    called = []
+
+    def sample(*_):
+        called.append(1)
+        send(signal.SIGINT, signal.SIGINT)
+
+    monkeypatch.setattr(loop.TrainingLoop, "_sample", sample)
+    assert int(train(tiny_config(steps=50, sample_every=3), tmp_path).step) == 4
+    assert called == [1]
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        assert checkpoints.steps()[-1] == 4
+
+
 def test_a_second_signal_during_the_last_write_loses_nothing(tmp_path, monkeypatch):
     leave = Checkpoints.__exit__
 
