@@ -58,15 +58,15 @@ def measure_host(per_device: int, steps: int) -> dict[str, float]:
 
     from configs import digits_dit
     from diffusion_jax import parallel
-    from diffusion_jax.runs.train import compile_step, init_experiment, make_sharding
+    from diffusion_jax.runs.train import init_train_state, make_sharding, parallel_step
 
     config = digits_dit.get_config()
     config.model.width, config.model.depth, config.model.num_heads = 8, 1, 2
     config.batch_size = per_device * jax.device_count()
     experiment = Experiment.from_config(config)
     sharding = make_sharding(experiment)
-    state = sharding.init(lambda: init_experiment(experiment))
-    step = compile_step(experiment, sharding)
+    state = sharding.init(lambda: init_train_state(experiment))
+    step = parallel_step(experiment, sharding)
     images = np.zeros((config.batch_size, 8, 8, 1), np.uint8)
     batch = {"image": images, "label": np.zeros(config.batch_size, np.int32)}
     times: dict[str, list[float]] = {"shard": [], "dispatch": [], "host": [], "step": []}

@@ -30,7 +30,7 @@ def config_from_flags() -> ConfigDict:
     config = config_flag.value("res_res")
     config.batch_size = BATCH.value
     config.model.dtype = DTYPE.value
-    parallel.count_cpu_as(config.cpu_devices, config.batch_size)
+    parallel.split_cpu(config.cpu_devices, config.batch_size)
     return config
 
 

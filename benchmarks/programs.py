@@ -11,7 +11,7 @@ from benchmarks.flops import count_flops, forward_flops
 from diffusion_jax import parallel
 from diffusion_jax.config.experiment import Experiment
 from diffusion_jax.generation.sampler import Sampler
-from diffusion_jax.runs.train import compile_step, init_experiment, make_sharding
+from diffusion_jax.runs.train import init_train_state, make_sharding, parallel_step
 from diffusion_jax.training.state import init_params
 
 
@@ -35,12 +35,12 @@ def training(config: ConfigDict, devices: list[jax.Device]) -> Program:
     rows = config.batch_size // count
     experiment = Experiment.from_config(config)
     sharding = make_sharding(experiment)
-    state = jax.eval_shape(lambda: init_experiment(experiment))
+    state = jax.eval_shape(lambda: init_train_state(experiment))
     batch = {
         "image": jax.ShapeDtypeStruct((count, rows, side, side, config.model.channels), np.uint8),
         "label": jax.ShapeDtypeStruct((count, rows), np.int32),
     }
-    step = compile_step(experiment, sharding, devices)
+    step = parallel_step(experiment, sharding, devices)
     return Program(
         step.lower(sharding.shapes_on(state, count), batch),
         frozenset({rows, rows // config.micro_batches}),
@@ -65,7 +65,7 @@ def sampling(config: ConfigDict, devices: list[jax.Device]) -> Program:
     params, sample = (own, guide_params), partial(sampler._sample, fixed)
     sharded = jax.tree.map(lambda x: jax.ShapeDtypeStruct((1, *x.shape), x.dtype), batch)
     return Program(
-        parallel.spread_program(sample, devices).lower(params, numbers, sharded),
+        parallel.map_batch_program(sample, devices).lower(params, numbers, sharded),
         frozenset({rows, 2 * rows}),
         [leaf.shape for leaf in jax.tree.leaves(params)],
         count_flops(sample, params, numbers, batch, unused=False),

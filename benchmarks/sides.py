@@ -91,13 +91,13 @@ class Jax:
 
         from diffusion_jax import parallel
         from diffusion_jax.config.experiment import Experiment
-        from diffusion_jax.runs.train import init_experiment, make_sharding
+        from diffusion_jax.runs.train import init_train_state, make_sharding
 
-        parallel.count_cpu_as(config.cpu_devices, config.batch_size)
+        parallel.split_cpu(config.cpu_devices, config.batch_size)
         self.config, self.jax, self.parallel = config, jax, parallel
         self.experiment = Experiment.from_config(config)
         self.sharding = make_sharding(self.experiment)
-        self.state = self.sharding.init(lambda: init_experiment(self.experiment))
+        self.state = self.sharding.init(lambda: init_train_state(self.experiment))
 
     def about(self) -> dict[str, Any]:
         device = self.jax.devices()[0].device_kind
@@ -126,13 +126,13 @@ class Jax:
         images, labels = _batch(self.config)
         c_noise = np.arange(1, len(images) + 1, dtype=np.float32)
         batch = self.parallel.shard((images / np.float32(127.5) - 1, c_noise, labels))
-        program = self.parallel.spread_program(apply)
+        program = self.parallel.map_batch_program(apply)
         return lambda: program(params, None, batch)
 
     def _step(self) -> Callable[[], Any]:
-        from diffusion_jax.runs.train import compile_step
+        from diffusion_jax.runs.train import parallel_step
 
-        step = compile_step(self.experiment, self.sharding)
+        step = parallel_step(self.experiment, self.sharding)
         images, labels = _batch(self.config)
         batch = self.parallel.shard({"image": images, "label": labels})
 

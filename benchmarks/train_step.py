@@ -13,15 +13,15 @@ from scripts.cli import app
 
 def main() -> None:
     from diffusion_jax import parallel
-    from diffusion_jax.runs.train import compile_step, init_experiment, make_sharding
+    from diffusion_jax.runs.train import init_train_state, make_sharding, parallel_step
 
     config = measure.config_from_flags()
     experiment = Experiment.from_config(config)
     parallel.check_batch_size(config.batch_size, config.micro_batches)
     side, channels = config.data.resolution, config.model.channels
     sharding = make_sharding(experiment)
-    state = sharding.init(lambda: init_experiment(experiment))
-    step = compile_step(experiment, sharding)
+    state = sharding.init(lambda: init_train_state(experiment))
+    step = parallel_step(experiment, sharding)
 
     rng = np.random.default_rng(0)
     classes = config.model.num_classes or 1

@@ -31,16 +31,16 @@ def check_batch_size(batch_size: int, micro_batches: int = 1) -> None:
         raise ValueError(f"batch_size={batch_size} is not divisible by {parts}")
 
 
-def count_cpu_as(devices: int, rows: int = 0) -> None:
-    """Splits JAX's CPU into a number of devices, at most one per core.
+def split_cpu(devices: int, rows: int = 0) -> None:
+    """Splits the CPU into a number of JAX devices, at most one per core.
 
     Small operations are faster on one core each than on all cores one after another. Has no effect
     once JAX has computed anything, if the environment sets the number (JAX_NUM_CPU_DEVICES or
     XLA_FLAGS), with several processes, or on GPUs and TPUs.
 
     Args:
-        devices: the number.
-        rows: of a batch that the number must divide; 0 for any.
+        devices: largest number of devices.
+        rows: rows of a batch, which the number must divide; 0 for no such limit.
     """
     given = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
     if given or "JAX_NUM_CPU_DEVICES" in os.environ or jax.distributed.is_initialized():
@@ -81,18 +81,18 @@ def replicate(tree: PyTree) -> PyTree:
 
 
 def split_over_devices(tree: PyTree) -> PyTree:
-    """Places host arrays, equal in all processes, as `split` divides them."""
+    """Copies host arrays, equal in all processes, to the devices, each its part of `split`."""
     sharding = _sharding(0)
 
     def place(leaf: Array | np.ndarray) -> Array:
-        rows = local_rows(_rows(np, np.asarray(leaf), jax.device_count()))
+        rows = local_rows(_padded_rows(np, np.asarray(leaf), jax.device_count()))
         return jax.make_array_from_callback(rows.shape, sharding, lambda index: rows[index])
 
     return jax.tree.map(place, tree)
 
 
 def split_shapes(tree: PyTree, devices: int) -> PyTree:
-    """Computes the shapes of `split_over_devices` on a number of devices of one process."""
+    """Returns the shapes of `split_over_devices` with a number of devices in one process."""
 
     def of(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
         shape = (devices, -(-leaf.size // devices))
@@ -108,13 +108,16 @@ def join_on_host(parts: PyTree, like: PyTree) -> PyTree:
         rows = np.array(part)  # a copy: on a CPU, a view would share a buffer that may be donated
         if jax.process_count() > 1:
             rows = multihost_utils.process_allgather(rows, tiled=True)
-        return np.asarray(_without_end(rows, whole.shape))
+        return np.asarray(_unpad(rows, whole.shape))
 
     return jax.tree.map(joined, parts, like)
 
 
-def on_all(function: Callable[[], PyTree], out_axes: PyTree) -> PyTree:
-    """Computes function() on each device. out_axes: None where the results are equal, else 0."""
+def on_all_devices(function: Callable[[], PyTree], out_axes: PyTree) -> PyTree:
+    """Computes function() on each device.
+
+    out_axes: a prefix of the result's tree: None where all devices return the same, else 0.
+    """
     rows = np.zeros(jax.local_device_count(), np.float32)
     return jax.pmap(lambda _: function(), axis_name=AXIS, out_axes=out_axes)(rows)
 
@@ -124,14 +127,14 @@ def data_parallel(
     devices: Sequence[jax.Device] | None = None,  # pyright: ignore[reportInvalidTypeForm]
     state_axes: PyTree = None,
 ) -> Callable:
-    """Runs step(state, batch) -> (state, metrics) on all devices in parallel.
+    """Returns step(state, batch) -> (state, metrics) as a `pmap` over all devices.
 
     The state's buffers are donated.
 
     Args:
-        step: must return equal values on all devices, so it reduces gradients with `mean`, and
-            metrics with `gather` or `mean`.
-        devices: to compile for, if the program does not run here.
+        step: returns equal values on all devices: it reduces gradients with `mean`, and metrics
+            with `gather` or `mean`.
+        devices: devices to compile for, if they are not those of this process.
         state_axes: 0 for the parts of the state that are split over the devices, else None.
     """
     return jax.pmap(
@@ -144,30 +147,30 @@ def data_parallel(
     )
 
 
-def spread(function: Callable[[PyTree, PyTree, PyTree], PyTree]) -> Callable:
-    """Runs function(params, numbers, batch) -> rows with the batch sharded over all devices.
+def map_batch(function: Callable[[PyTree, PyTree, PyTree], PyTree]) -> Callable:
+    """Returns function(params, shared, batch) -> rows, with the batch sharded over all devices.
 
-    Each process passes its own rows of the batch; all get the rows of the global batch, in order,
-    on the host.
+    params and shared are replicated. Each process passes its own rows of the batch and gets the
+    rows of the global batch, in order, on the host.
     """
-    program = spread_program(function)
+    program = map_batch_program(function)
 
-    def run(params: PyTree, numbers: PyTree, batch: PyTree) -> PyTree:
-        return jax.device_get(program(params, numbers, shard(batch)))
+    def run(params: PyTree, shared: PyTree, batch: PyTree) -> PyTree:
+        return jax.device_get(program(params, shared, shard(batch)))
 
     return run
 
 
-def spread_program(
+def map_batch_program(
     function: Callable[[PyTree, PyTree, PyTree], PyTree],
     devices: Sequence[jax.Device] | None = None,  # pyright: ignore[reportInvalidTypeForm]
 ) -> Callable:
-    """Compiles the program of `spread`: a sharded batch in, rows on the devices out.
+    """Returns the `pmap` of `map_batch`: a sharded batch in, rows on the devices out.
 
-    devices: to compile for, if the program does not run here.
+    devices: devices to compile for, if they are not those of this process.
     """
     return jax.pmap(
-        lambda params, numbers, batch: gather(function(params, numbers, batch)),
+        lambda params, shared, batch: gather(function(params, shared, batch)),
         axis_name=AXIS,
         in_axes=(None, None, 0),
         out_axes=None,
@@ -185,16 +188,16 @@ def local_rows(batch: PyTree) -> PyTree:
     return jax.tree.map(rows, batch)
 
 
-def from_first(array: np.ndarray) -> np.ndarray:
-    """Broadcasts process 0's array, so that processes agree on, say, which files exist."""
+def broadcast(array: np.ndarray) -> np.ndarray:
+    """Returns process 0's array in all processes, to agree on which files exist, for example."""
     if jax.process_count() == 1:
         return array
     return np.asarray(multihost_utils.broadcast_one_to_all(array))
 
 
-def decided_by_first(answer: bool) -> bool:
-    """Broadcasts process 0's answer."""
-    return bool(from_first(np.array(answer, np.int32)))
+def broadcast_flag(flag: bool) -> bool:
+    """Returns process 0's flag in all processes."""
+    return bool(broadcast(np.array(flag, np.int32)))
 
 
 def wait_for_all(name: str) -> None:
@@ -204,7 +207,7 @@ def wait_for_all(name: str) -> None:
 
 
 @contextmanager
-def entered_by_first(context: AbstractContextManager) -> Iterator[None]:
+def entered_on_process_0(context: AbstractContextManager) -> Iterator[None]:
     """Enters the context in process 0 only. A ValueError there is raised in all processes."""
     refused = None
     with ExitStack() as stack:
@@ -213,13 +216,13 @@ def entered_by_first(context: AbstractContextManager) -> Iterator[None]:
                 stack.enter_context(context)
             except ValueError as error:
                 refused = error
-        if from_first(np.array(refused is not None)):
+        if broadcast(np.array(refused is not None)):
             raise refused or ValueError("Process 0 was refused; see its output for the reason")
         yield
 
 
-def in_any_process() -> Callable[[bool], bool]:
-    """Makes a function that maps this process's flag to True if any process has set its flag.
+def any_process() -> Callable[[bool], bool]:
+    """Returns a function that maps this process's flag to True if any process has set its flag.
 
     All processes call it once a step. With several processes it returns the result of the previous
     call: the flags are reduced on the devices after the step and read one step later, so that no
@@ -251,25 +254,25 @@ def mean(tree: PyTree) -> PyTree:
 def split(tree: PyTree) -> PyTree:
     """Returns this device's part of each array, flat and zero-padded; inside `data_parallel`."""
     devices, here = jax.lax.axis_size(AXIS), jax.lax.axis_index(AXIS)
-    return jax.tree.map(lambda x: _rows(jnp, x, devices)[here], tree)
+    return jax.tree.map(lambda x: _padded_rows(jnp, x, devices)[here], tree)
 
 
 def join(parts: PyTree, like: PyTree) -> PyTree:
-    """Gathers split arrays, in the shapes of `like`; inside `data_parallel`."""
-    return jax.tree.map(lambda part, whole: _without_end(stack(part), whole.shape), parts, like)
+    """Inverts `split`: gathers all parts, in the shapes of `like`; inside `data_parallel`."""
+    return jax.tree.map(lambda part, whole: _unpad(stack(part), whole.shape), parts, like)
 
 
-def split_mean(tree: PyTree) -> PyTree:
+def reduce_scatter_mean(tree: PyTree) -> PyTree:
     """Computes split(mean(tree)) with a reduce-scatter; inside `data_parallel`."""
     devices = jax.lax.axis_size(AXIS)
 
     def of(x: Array) -> Array:
-        return jax.lax.psum_scatter(_rows(jnp, x, devices), AXIS) / devices
+        return jax.lax.psum_scatter(_padded_rows(jnp, x, devices), AXIS) / devices
 
     return jax.tree.map(of, tree)
 
 
-def total(x: Array) -> Array:
+def psum(x: Array) -> Array:
     """Sums over the devices; inside `data_parallel`."""
     return jax.lax.psum(x, AXIS)
 
@@ -280,7 +283,7 @@ def stack(tree: PyTree) -> PyTree:
 
 
 def gather(tree: PyTree) -> PyTree:
-    """Concatenates the rows of all devices, in order; inside `data_parallel` or `spread`."""
+    """Concatenates the rows of all devices, in order; inside `data_parallel` or `map_batch`."""
     return jax.lax.all_gather(tree, AXIS, tiled=True)
 
 
@@ -291,11 +294,11 @@ def _sharding(axis: int | None) -> jax.sharding.Sharding:
     return identity(np.zeros((jax.local_device_count(), 1), np.float32)).sharding
 
 
-def _rows(library: Any, x: Array | np.ndarray, devices: int) -> Array | np.ndarray:
+def _padded_rows(library: Any, x: Array | np.ndarray, devices: int) -> Array | np.ndarray:
     """Reshapes to (devices, elements per device), zero-padded at the end."""
     flat = x.reshape(-1)
     return library.pad(flat, (0, -flat.size % devices)).reshape(devices, -1)
 
 
-def _without_end(rows: Array | np.ndarray, shape: tuple[int, ...]) -> Array | np.ndarray:
+def _unpad(rows: Array | np.ndarray, shape: tuple[int, ...]) -> Array | np.ndarray:
     return rows.reshape(-1)[: math.prod(shape)].reshape(shape)

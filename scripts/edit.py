@@ -96,7 +96,7 @@ def main(command: str) -> int:
     if options.get("count", 0) is None:
         options["count"] = 8 if command == "interpolate" else 4
     config = load_config(workdir)
-    parallel.count_cpu_as(config.cpu_devices, _BATCH_SIZE.value or 0)
+    parallel.split_cpu(config.cpu_devices, _BATCH_SIZE.value or 0)
     run = load(workdir, checkpoint=_CHECKPOINT.value, ema=_PARAMS.value == "ema")
     progress = partial(app.progress, unit="batch")
     written = edit_into(

@@ -172,7 +172,7 @@ def evaluate() -> int:
         if CLASSES.value:
             return print_classes(_WORKDIR.value[0])
         config = load_config(_WORKDIR.value[0])
-        parallel.count_cpu_as(config.cpu_devices)
+        parallel.split_cpu(config.cpu_devices)
     evaluator = make_evaluator(allow_mismatch=_ALLOW.value, bootstrap=_BOOTSTRAP.value)
     if _IMAGES.value is None:
         points = sweep.points(

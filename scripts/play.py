@@ -46,7 +46,7 @@ def main() -> int:
         # The port comes first: it is checked before the model is loaded, which takes longer.
         with server.listening(_HOST.value, _PORT.value) as socket, server.offline():
             config = load_config(_WORKDIR.value)
-            parallel.count_cpu_as(config.cpu_devices)
+            parallel.split_cpu(config.cpu_devices)
             run = load(_WORKDIR.value, checkpoint=_CHECKPOINT.value, ema=_PARAMS.value == "ema")
             server.serve(run, socket, open_browser=_OPEN.value)
     except KeyboardInterrupt:

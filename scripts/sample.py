@@ -83,7 +83,7 @@ def main() -> int:
     if CLASSES.value:
         return print_classes(workdir)
     config = load_config(workdir)
-    parallel.count_cpu_as(config.cpu_devices, _BATCH_SIZE.value or 0)
+    parallel.split_cpu(config.cpu_devices, _BATCH_SIZE.value or 0)
     upscale = make_upscaler(
         _UPSCALER.value,
         _UPSCALE.value,

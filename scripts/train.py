@@ -46,7 +46,7 @@ def main() -> int:
         raise ValueError("--workdir is missing; for example: --workdir runs/my_run")
 
     workdir = _WORKDIR.value
-    parallel.count_cpu_as(config.cpu_devices, config.batch_size // config.micro_batches)
+    parallel.split_cpu(config.cpu_devices, config.batch_size // config.micro_batches)
     try:
         step = int(train(experiment, workdir).step)
     except KeyboardInterrupt:

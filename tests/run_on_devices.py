@@ -30,7 +30,7 @@ from diffusion_jax.config.experiment import Experiment
 from diffusion_jax.data import batches
 from diffusion_jax.generation.sampler import Sampler
 from diffusion_jax.runs import datasets
-from diffusion_jax.runs.train import compile_step, init_experiment, make_sharding
+from diffusion_jax.runs.train import init_train_state, make_sharding, parallel_step
 from diffusion_jax.training import metrics as step_metrics
 
 
@@ -51,11 +51,11 @@ def run_case(micro_batches: int, shard_state: bool) -> dict[str, np.ndarray]:
         sampling__ddim__eta=1.0,
     )
     sharding = make_sharding(Experiment.from_config(config))
-    state = sharding.init(lambda: init_experiment(Experiment.from_config(config)))
+    state = sharding.init(lambda: init_train_state(Experiment.from_config(config)))
     # Before training, from parameters that are the same to the last bit.
     sampler = Sampler.from_experiment(Experiment.from_config(config), batch_size=8)
     images, _ = sampler(sharding.ema_params(state), np.arange(16, dtype=np.int32) % 11, seed=3)
-    step = compile_step(Experiment.from_config(config), sharding)
+    step = parallel_step(Experiment.from_config(config), sharding)
     data = batches(
         datasets.open_source(config),
         batch_size=config.batch_size,

@@ -1,4 +1,4 @@
-"""Helpers that build objects from sections of a config, with errors in the config's words."""
+"""Arguments of constructors from a config, and errors that name the field."""
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
@@ -7,43 +7,46 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-LONGEST = 900  # characters of an error
+LONGEST_ERROR = 900  # characters
 
 
 def accepted(function: Callable, given: Mapping[str, Any] | ConfigDict) -> dict[str, Any]:
-    """Returns the values that the function has arguments for."""
+    """Returns those of the given values whose names are parameters of the function."""
     return {name: given[name] for name in inspect.signature(function).parameters if name in given}
 
 
-def shared_arguments(config: ConfigDict, function: Callable) -> dict[str, Any]:
-    """Returns the fields that several entries of a table share, as far as this one takes them."""
+def sigma_data_argument(config: ConfigDict, function: Callable) -> dict[str, Any]:
+    """Returns {"sigma_data": ...} if the function has that parameter, else {}.
+
+    The parameterization and the loss weight share this field of the config.
+    """
     return accepted(function, {"sigma_data": config.parameterization.sigma_data})
 
 
 @contextmanager
-def section(name: str) -> Iterator[None]:
-    """Puts the name of the field or section in front of errors."""
+def naming(field: str) -> Iterator[None]:
+    """Prefixes errors with the name of a field or section of the config."""
     try:
         yield
     except ValueError as error:
-        raise ValueError(f"{name}: {error}") from None
+        raise ValueError(f"{field}: {error}") from None
     except TypeError as error:  # a text where a number belongs
-        raise ValueError(f"{name} has an option of a wrong type: {error}") from None
+        raise ValueError(f"{field} has an option of a wrong type: {error}") from None
 
 
 @contextmanager
-def one_line() -> Iterator[None]:
-    """Makes errors ValueErrors of one line."""
+def one_line_errors() -> Iterator[None]:
+    """Turns errors into ValueErrors of one line."""
     try:
         yield
     except ValueError as error:
         line = " ".join(str(error).split())
-        if line == str(error) and len(line) <= LONGEST:
+        if line == str(error) and len(line) <= LONGEST_ERROR:
             raise
-        raise ValueError(line[:LONGEST]) from None
+        raise ValueError(line[:LONGEST_ERROR]) from None
     # A stored config may hold a section in place of a number, for example.
     except (TypeError, AttributeError, KeyError, OverflowError) as error:
-        reason = " ".join(str(error).split())[:LONGEST]
+        reason = " ".join(str(error).split())[:LONGEST_ERROR]
         raise ValueError(
             f"The config has a value of a wrong kind ({type(error).__name__}: {reason}); start "
             "from configs/base.py"

@@ -6,7 +6,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from diffusion_jax.config import schema
-from diffusion_jax.config.building import accepted, one_line, section, shared_arguments
+from diffusion_jax.config.building import accepted, naming, one_line_errors, sigma_data_argument
 from diffusion_jax.config.named_configs import config as named_config
 from diffusion_jax.config.schema import choose, options_in
 from diffusion_jax.config.training import Training, make_training
@@ -25,13 +25,13 @@ class Experiment:
     """The objects that a config describes.
 
     Args:
-        config: the config, resolved; it is what is recorded of a run.
-        model: the network.
-        schedule: noise levels.
-        parameterization: the target of the network.
-        loss: of training; sampling depends on its use of a learned variance.
-        sampling: solver, levels and guidance.
-        training: objective, optimizer, averages and loop; None if not needed.
+        config: the config, with references resolved and locked; a run records it.
+        model: network, without parameters.
+        schedule: noise schedule of training.
+        parameterization: target of the network, such as eps or v.
+        loss: training loss. A sampler uses a learned variance only if the loss trains it.
+        sampling: solver, sampling schedule and guidance.
+        training: objective, optimizer, EMA weights and loop settings; None for sampling alone.
     """
 
     config: ConfigDict
@@ -46,11 +46,11 @@ class Experiment:
     def from_config(cls, config: ConfigDict, *, training: bool = True) -> "Experiment":
         """Builds the experiment.
 
-        training: False leaves the training side out, and its fields unchecked.
+        training: False leaves out the training side, and does not check its fields.
 
         Raises ValueError, in one line, for the first mistake.
         """
-        with one_line():
+        with one_line_errors():
             config = config.copy_and_resolve_references()
             schema.check_fields(config, named_config("base"))
             _check_numbers(config)
@@ -68,7 +68,7 @@ class Experiment:
             return experiment
 
     def require_training(self) -> Training:
-        """Returns the training side. Raises ValueError if `from_config` left it out."""
+        """Returns `training`. Raises ValueError if `from_config` left it out."""
         if self.training is None:
             raise ValueError("The experiment was built with training=False; leave that out")
         return self.training
@@ -79,7 +79,7 @@ class Experiment:
         Raises ValueError, in one line, for a mistake in it.
         """
         config = self.config.copy_and_resolve_references()
-        with one_line(), config.unlocked():
+        with one_line_errors(), config.unlocked():
             config.sampling = sampling
             schema.check_fields(config, named_config("base"))
             _check_numbers(config)
@@ -103,61 +103,60 @@ def make_model(config: ConfigDict) -> Network:
 
 
 def _make_schedule(config: ConfigDict) -> schedules.Schedule:
-    given = config.schedule
-    choose(schedules.SCHEDULES, given.name, "schedule.name")
-    with section(f"schedule.{given.name}"):
+    section = config.schedule
+    choose(schedules.SCHEDULES, section.name, "schedule.name")
+    with naming(f"schedule.{section.name}"):
         return schedules.make_schedule(
-            given.name,
-            num_steps=given.num_steps,
-            first_timestep=given.first_timestep,
-            rescale_timesteps=given.rescale_timesteps,
+            section.name,
+            num_steps=section.num_steps,
+            first_timestep=section.first_timestep,
+            rescale_timesteps=section.rescale_timesteps,
             original_quirks=config.original_quirks,
-            **options_in(given, given.name),
+            **options_in(section, section.name),
         )
 
 
 def _make_parameterization(config: ConfigDict) -> Parameterization:
-    given = config.parameterization
-    make = choose(PARAMETERIZATIONS, given.name, "parameterization.name")
-    with section("parameterization"):
-        return make(**shared_arguments(config, make), **options_in(given, given.name))
+    section = config.parameterization
+    make = choose(PARAMETERIZATIONS, section.name, "parameterization.name")
+    with naming("parameterization"):
+        return make(**sigma_data_argument(config, make), **options_in(section, section.name))
 
 
 def _make_loss(config: ConfigDict) -> Loss:
-    given = config.loss
-    make = choose(LOSSES, given.kind, "loss.kind")
-    with section(f"loss.{given.kind}"):
-        loss = make(**options_in(given, given.kind))
-    return replace(loss, error=choose(ERRORS, given.error, "loss.error"))
+    section = config.loss
+    make = choose(LOSSES, section.kind, "loss.kind")
+    with naming(f"loss.{section.kind}"):
+        loss = make(**options_in(section, section.kind))
+    return replace(loss, error=choose(ERRORS, section.error, "loss.error"))
 
 
 def _make_sampling(
     config: ConfigDict, schedule: schedules.Schedule, loss: Loss
 ) -> SamplingSettings:
-    given = config.sampling
-    solver = choose(SOLVERS, given.solver, "sampling.solver")
-    options = options_in(given, given.solver)
-    with section(f"sampling.{given.solver}"):
+    section = config.sampling
+    solver = choose(SOLVERS, section.solver, "sampling.solver")
+    options = options_in(section, section.solver)
+    with naming(f"sampling.{section.solver}"):
         conventions = solver(**options).conventions
-    choose(SPACINGS, given.spacing, "sampling.spacing")
-    with section("sampling"):
+    choose(SPACINGS, section.spacing, "sampling.spacing")
+    with naming("sampling"):
         sampling_schedule = make_sampling_schedule(
             schedule,
-            steps=given.steps,
-            stride=given.stride,
-            spacing=given.spacing,
+            steps=section.steps,
+            stride=section.stride,
+            spacing=section.spacing,
             to_clean_image=conventions.to_clean_image,
-            **options_in(given, given.spacing),
+            **options_in(section, section.spacing),
         )
-    with section("sampling"):
         guidance = Guidance(
-            scale=given.guidance,
-            interval=_guidance_interval(given),
-            rescale=given.guidance_rescale,
-            clip=given.clip,
-            quantile=given.dynamic_threshold,
-            classifier_scale=given.classifier_scale if given.classifier else None,
-            learned_variance=loss.needs_bound,
+            scale=section.guidance,
+            interval=_guidance_interval(section),
+            rescale=section.guidance_rescale,
+            clip=section.clip,
+            quantile=section.dynamic_threshold,
+            classifier_scale=section.classifier_scale if section.classifier else None,
+            learned_variance=loss.needs_bound,  # only the bound trains it
         )
     return SamplingSettings(solver, options, sampling_schedule, guidance)
 

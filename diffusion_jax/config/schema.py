@@ -18,19 +18,19 @@ from ml_collections import ConfigDict, FieldReference, config_dict
 from diffusion_jax.diffusion.losses import LOSSES
 from diffusion_jax.diffusion.parameterizations import PARAMETERIZATIONS
 from diffusion_jax.diffusion.schedules import SCHEDULES
-from diffusion_jax.diffusion.timestep_samplers import TIMESTEPS
+from diffusion_jax.diffusion.timestep_samplers import TIMESTEP_SAMPLERS
 from diffusion_jax.diffusion.weights import WEIGHTS
 from diffusion_jax.models import MODELS
 from diffusion_jax.sampling import SOLVERS, SPACINGS
-from diffusion_jax.training.ema import AVERAGES
+from diffusion_jax.training.ema import EMA_WEIGHTS
 
 # Sections with options, and the tables that these follow from.
 TABLES: dict[str, tuple[Mapping[str, Callable], ...]] = {
     "parameterization": (PARAMETERIZATIONS,),
     "schedule": (SCHEDULES,),
     "loss": (WEIGHTS, LOSSES),
-    "timesteps": (TIMESTEPS,),
-    "ema": (AVERAGES,),
+    "timesteps": (TIMESTEP_SAMPLERS,),
+    "ema": (EMA_WEIGHTS,),
     "sampling": (SOLVERS, SPACINGS),
 }
 # Arguments of constructors that are fields of their own, which several entries of a table share.

@@ -8,43 +8,45 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from diffusion_jax.config.building import accepted, section, shared_arguments
+from diffusion_jax.config.building import accepted, naming, sigma_data_argument
 from diffusion_jax.config.schema import choose, options_in
 from diffusion_jax.data import FolderOptions
 from diffusion_jax.data.crops import Crop, RandomResizedCrop
 from diffusion_jax.diffusion.losses import Loss
 from diffusion_jax.diffusion.parameterizations import Parameterization
 from diffusion_jax.diffusion.schedules import Schedule
-from diffusion_jax.diffusion.timestep_samplers import TIMESTEPS, TimestepSampler
+from diffusion_jax.diffusion.timestep_samplers import TIMESTEP_SAMPLERS, TimestepSampler
 from diffusion_jax.diffusion.types import Level
 from diffusion_jax.diffusion.weights import WEIGHTS, Weight
 from diffusion_jax.models import Network
 from diffusion_jax.training import objectives
-from diffusion_jax.training.ema import AVERAGES, EMAWeight
+from diffusion_jax.training.ema import EMA_WEIGHTS, EMAWeight
 from diffusion_jax.training.loop import LoopSettings
 from diffusion_jax.training.optimizers import adamw, learning_rate_schedule
 
 
 @dataclass(frozen=True)
 class Training:
-    """Loss, optimizer, EMA and loop of an experiment.
+    """Objective, optimizer, EMA weights and loop settings of an experiment.
 
     Args:
-        weight: of the error in the loss, a function of the level.
-        timesteps: the timestep sampler.
-        objective: the loss of a batch, a function of the parameters.
-        optimizer: a function of the gradient; learning_rate is its schedule.
-        ema, second_ema: weights of new parameters in their averages; the second may be None.
-        loop: the numbers of the training loop.
+        weight: (level, gain) -> weight of the squared error.
+        timestep_sampler: distribution of the levels.
+        objective: (parameters, batch, ...) -> losses; see `objectives.Objective`.
+        optimizer: AdamW with the learning rate below.
+        learning_rate: number of updates -> learning rate.
+        ema_weight, second_ema_weight: number of updates -> weight of the new parameters in the EMA;
+            None for no second EMA.
+        loop: numbers of the training loop.
     """
 
     weight: Weight
-    timesteps: TimestepSampler
+    timestep_sampler: TimestepSampler
     objective: objectives.Objective
     optimizer: optax.GradientTransformation
     learning_rate: optax.Schedule
-    ema: EMAWeight
-    second_ema: EMAWeight | None
+    ema_weight: EMAWeight
+    second_ema_weight: EMAWeight | None
     loop: LoopSettings
 
 
@@ -55,29 +57,29 @@ def make_training(
     parameterization: Parameterization,
     loss: Loss,
 ) -> Training:
-    """Builds the training side. Raises ValueError for the first mistake."""
+    """Builds the training side of an experiment. Raises ValueError for the first mistake."""
     _check_data(config.data)
-    weight, timesteps = _make_weight(config), _make_timesteps(config, schedule)
-    if timesteps.part == "vlb" and not (loss.needs_bound or model.learns_variance):
+    weight, timestep_sampler = _make_weight(config), _make_timestep_sampler(config, schedule)
+    if timestep_sampler.part == "vlb" and not (loss.needs_bound or model.learns_variance):
         raise ValueError(
             f"timesteps.{config.timesteps.name}.part=vlb needs a bound, which "
             f"loss.kind={config.loss.kind} does not have with this model. Set part=loss"
         )
-    ema, second_ema = _make_ema(config)
+    ema_weight, second_ema_weight = _make_ema_weights(config)
     arguments = {"total_steps": config.steps} | config.optimizer.to_dict()
-    with section("optimizer"):
+    with naming("optimizer"):
         optimizer = adamw(**arguments)
         rate = learning_rate_schedule(**accepted(learning_rate_schedule, arguments))
     return Training(
         weight=weight,
-        timesteps=timesteps,
+        timestep_sampler=timestep_sampler,
         objective=_make_objective(
-            config, model, schedule, parameterization, timesteps, loss, weight
+            config, model, schedule, parameterization, timestep_sampler, loss, weight
         ),
         optimizer=optimizer,
         learning_rate=rate,
-        ema=ema,
-        second_ema=second_ema,
+        ema_weight=ema_weight,
+        second_ema_weight=second_ema_weight,
         loop=LoopSettings(**accepted(LoopSettings, config)),
     )
 
@@ -89,24 +91,24 @@ def _check_data(data: ConfigDict) -> None:
 
 
 def _make_weight(config: ConfigDict) -> Weight:
-    """Returns the weight with its options, once a trace without a device has checked these."""
+    """Returns the weight with its options, checked by a trace without computation."""
     name = config.loss.weight
     function = choose(WEIGHTS, name, "loss.weight")
-    shared, options = shared_arguments(config, function), options_in(config.loss, name)
+    options = sigma_data_argument(config, function) | options_in(config.loss, name)
 
     def weight(level: Level, gain: Any) -> Any:
-        return function(level, gain, **shared, **options)
+        return function(level, gain, **options)
 
-    number = jax.ShapeDtypeStruct((1,), np.float32)
-    with section(f"loss.{name}"):
-        jax.eval_shape(weight, Level(number, number, number), number)
+    one_example = jax.ShapeDtypeStruct((1,), np.float32)
+    with naming(f"loss.{name}"):
+        jax.eval_shape(weight, Level(one_example, one_example, one_example), one_example)
     return weight
 
 
-def _make_timesteps(config: ConfigDict, schedule: Schedule) -> TimestepSampler:
+def _make_timestep_sampler(config: ConfigDict, schedule: Schedule) -> TimestepSampler:
     name = config.timesteps.name
-    make = choose(TIMESTEPS, name, "timesteps.name")
-    with section(f"timesteps.{name}"):
+    make = choose(TIMESTEP_SAMPLERS, name, "timesteps.name")
+    with naming(f"timesteps.{name}"):
         return make(schedule, **options_in(config.timesteps, name))
 
 
@@ -115,11 +117,11 @@ def _make_objective(
     model: Network,
     schedule: Schedule,
     parameterization: Parameterization,
-    timesteps: TimestepSampler,
+    timestep_sampler: TimestepSampler,
     loss: Loss,
     weight: Weight,
 ) -> objectives.Objective:
-    parts = (model, schedule, parameterization, timesteps)
+    parts = (model, schedule, parameterization, timestep_sampler)
     if model.classifies:
         return objectives.classification(*parts)
     return objectives.denoising(
@@ -131,12 +133,12 @@ def _make_objective(
     )
 
 
-def _make_ema(config: ConfigDict) -> tuple[EMAWeight, EMAWeight | None]:
-    averages = config.ema
-    make = choose(AVERAGES, averages.name, "ema.name")
-    shared = {"decay": averages.decay, "start": averages.start, "batch_size": config.batch_size}
-    options = options_in(averages, averages.name)
-    with section(f"ema.{averages.name}" if options else "ema"):
-        ema = make(**accepted(make, shared), **options)
-        width = options.get("second_sigma_rel")
-        return ema, None if width is None else make(sigma_rel=width)
+def _make_ema_weights(config: ConfigDict) -> tuple[EMAWeight, EMAWeight | None]:
+    name = config.ema.name
+    make = choose(EMA_WEIGHTS, name, "ema.name")
+    shared = {"decay": config.ema.decay, "start": config.ema.start, "batch_size": config.batch_size}
+    options = options_in(config.ema, name)
+    with naming(f"ema.{name}" if options else "ema"):
+        weight = make(**accepted(make, shared), **options)
+        second_width = options.get("second_sigma_rel")
+        return weight, None if second_width is None else make(sigma_rel=second_width)

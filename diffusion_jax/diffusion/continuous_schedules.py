@@ -37,7 +37,7 @@ class ContinuousSchedule:
         first, last = self.time_range
         return jax.vmap(lambda key: jax.random.uniform(key, (), minval=first, maxval=last))(keys)
 
-    def after(self, position: Leaf) -> None:
+    def steps_from(self, position: Leaf) -> None:
         """Returns None: there is no next level, and hence no variational bound."""
 
     def visit(self, positions: Float[np.ndarray, "num_steps"]) -> SamplingSchedule:

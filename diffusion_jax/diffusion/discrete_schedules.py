@@ -64,7 +64,7 @@ class DiscreteSchedule:
         dtype = jnp.float32 if xp is jnp else np.float64
         return jax.tree.map(lambda table: xp.asarray(table, dtype)[t], self._levels())
 
-    def after(self, t: Steps) -> StepCoefficients:
+    def steps_from(self, t: Steps) -> StepCoefficients:
         """Returns the coefficients of the steps from t to t - 1, (batch,)."""
         steps = on_device(self.sampling_schedule().steps)
         return jax.tree.map(lambda row: jnp.asarray(row[::-1])[t - 1], steps)

@@ -45,7 +45,7 @@ class Schedule(Protocol):
         """Returns the levels at these positions, in float64 (xp = numpy) or under jit."""
         ...
 
-    def after(self, position: Leaf) -> StepCoefficients | None:
+    def steps_from(self, position: Leaf) -> StepCoefficients | None:
         """Returns the coefficients of the chain's steps from there; None if there is no chain."""
         ...
 

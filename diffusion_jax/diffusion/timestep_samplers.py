@@ -95,7 +95,7 @@ def loss_second_moment(
 
 
 # The choices of `config.timesteps.name`. Options are keyword arguments, and a config section.
-TIMESTEPS: dict[str, Callable[..., TimestepSampler]] = {
+TIMESTEP_SAMPLERS: dict[str, Callable[..., TimestepSampler]] = {
     "uniform": uniform,
     "loss_second_moment": loss_second_moment,
 }

@@ -87,9 +87,9 @@ class Evaluator:
         inputs = self._inputs(images)
         path = result_cache.result_path(self.folder, inputs)
         first = jax.process_index() == 0
-        if parallel.from_first(np.array(path.is_file())):
+        if parallel.broadcast(np.array(path.is_file())):
             return self._read(path) if first else {"metrics": {}, **inputs}
-        with parallel.entered_by_first(lock.only_one(self.folder, "evaluated into")):
+        with parallel.entered_on_process_0(lock.only_one(self.folder, "evaluated into")):
             return self._compute(images, inputs, path)
 
     def _inputs(self, images: ImageSet) -> dict[str, Any]:

@@ -50,7 +50,7 @@ def gather(
     _check_count(count)
     firsts = range(0, count, SHARD)
     paths = [folder / f"{first:08d}.npz" for first in firsts]
-    exists = parallel.from_first(np.array([path.is_file() for path in paths]))
+    exists = parallel.broadcast(np.array([path.is_file() for path in paths]))
     missing = [first for first, found in zip(firsts, exists) if not found]
     if write:
         folder.mkdir(parents=True, exist_ok=True)
@@ -90,7 +90,7 @@ def accumulate(
     _check_count(count)
     path = folder / "moments.npz"
     total, seen = _saved_moments(path) if write and path.is_file() else ({}, 0)
-    seen = int(parallel.from_first(np.array(seen)))
+    seen = int(parallel.broadcast(np.array(seen)))
     for first in progress(range(seen, count, SHARD)):
         features = extractor(read(first, min(SHARD, count - first)))
         for name in KEYS.keys() & features.keys() if write else ():

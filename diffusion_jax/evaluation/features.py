@@ -103,7 +103,7 @@ def _inception(weights: str, resize: str, batch_size: int) -> Extractor:
         outputs = InceptionV3().apply({"params": params}, on_device(batch["images"]))
         return cast(Any, outputs)._asdict()
 
-    run = parallel.spread(network)
+    run = parallel.map_batch(network)
 
     def extract(images: Uint8Images) -> Features:
         if images.shape[-1] not in (1, 3):

@@ -79,7 +79,7 @@ class Shards:
     def missing(self) -> list[int]:
         """Returns the first image of each missing shard, the same in all processes."""
         there = np.array([self.path(first).is_file() for first in self.firsts])
-        return [first for first, found in zip(self.firsts, parallel.from_first(there)) if not found]
+        return [first for first, found in zip(self.firsts, parallel.broadcast(there)) if not found]
 
     def images_in(self, first: int) -> int:
         return min(self.size, self.count - first)

@@ -252,7 +252,7 @@ class Sampler:
         """
         key = tuple(sorted(fixed.items()))
         if key not in self._programs:
-            self._programs[key] = parallel.spread(partial(self._sample, fixed))
+            self._programs[key] = parallel.map_batch(partial(self._sample, fixed))
         return self._programs[key]
 
     def _call_watch(self, examples: jax.Array, frame: jax.Array, x0: jax.Array) -> None:

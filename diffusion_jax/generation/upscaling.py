@@ -115,7 +115,7 @@ class NetworkUpscaler:
         self._batch_size = batch_size or parallel.round_up(8)
         parallel.check_batch_size(self._batch_size)
         self._params, self._progress = parallel.replicate(params), progress
-        self._run = parallel.spread(partial(_enlarged, network))
+        self._run = parallel.map_batch(partial(_enlarged, network))
 
     def __call__(
         self, images: UInt8[np.ndarray, "*batch height width channels"]

@@ -56,8 +56,8 @@ class Network(nn.Module):
             c_noise: noise conditioning, (batch,); see `Level`.
             condition: labels (batch,), or None for a network without classes.
             train: True turns dropout on.
-            examples: indices in the global batch, (batch,), the seeds of dropout. The default, 0,
-                1, ..., is for a single device.
+            examples: global index of each example of the batch, (batch,), which seeds its dropout
+                mask. The default, 0, 1, ..., is for a single device.
 
         Raises:
             ValueError: the condition does not fit the network.
@@ -91,7 +91,7 @@ class Network(nn.Module):
 
     @property
     def image_conditioned(self) -> bool:
-        """True if the condition contains images, so that labels alone do not make one."""
+        """True if the condition contains images besides labels, as in super-resolution."""
         return False
 
     @property
@@ -128,5 +128,8 @@ class Network(nn.Module):
         return labels if self.num_classes else None
 
     def constrained(self, params: PyTree) -> PyTree:
-        """Applies the constraints of training to the parameters, initially and after updates."""
+        """Projects the parameters, at initialization and after each update; the default does not.
+
+        EDM2 normalizes its kernels here (forced weight normalization).
+        """
         return params

@@ -47,7 +47,7 @@ def make_reference(
     chosen = np.linspace(0, size - 1, count).astype(int)
     first = jax.process_index() == 0
     folder = feature_shards.shard_folder(path.parent, about)
-    with parallel.entered_by_first(lock.only_one(folder, "filled")):
+    with parallel.entered_on_process_0(lock.only_one(folder, "filled")):
         statistics = feature_shards.accumulate(
             folder,
             count,

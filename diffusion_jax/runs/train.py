@@ -2,7 +2,8 @@
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,11 +25,11 @@ from diffusion_jax.training.checkpoint_integrity import writing_into
 from diffusion_jax.training.checkpoints import Checkpoints
 from diffusion_jax.training.logging import Reporter, read_metrics
 from diffusion_jax.training.loop import TrainingLoop
-from diffusion_jax.training.metrics import Metrics, Running
+from diffusion_jax.training.metrics import Metrics, RunningMeans
 from diffusion_jax.training.nan_guard import Recovery
 from diffusion_jax.training.preemption import interruptible
 from diffusion_jax.training.restore import restore_newest
-from diffusion_jax.training.sharding import Replicated, Sharded, Sharding, run_once
+from diffusion_jax.training.sharding import Replicated, Sharded, Sharding, jit_once
 from diffusion_jax.training.state import TrainState, init_state
 from diffusion_jax.training.step import make_train_step
 from diffusion_jax.workdir import environment, resume
@@ -39,14 +40,16 @@ from diffusion_jax.workdir.run_files import CHECKPOINTS, load_config, save_class
 def train(experiment: Experiment, workdir: Path) -> TrainState:
     """Trains until config.steps, from the newest checkpoint in `workdir` if there is one.
 
-    A resumed run takes the same steps, bit for bit, as one that was never stopped. SIGTERM, SIGUSR1
-    or Ctrl-C ends the run after the current step, with a checkpoint; the returned state then has
-    fewer steps.
+    A resumed run takes the same steps as an uninterrupted one, bit for bit. SIGTERM, SIGUSR1 or
+    Ctrl-C ends the run after the current step, with a checkpoint.
+
+    Returns:
+        The full state after the last step taken, which is before config.steps if interrupted.
 
     Raises:
-        ValueError: if the batch does not fit the devices; if `workdir` holds a run of another
-            model, of another seed or with more steps than were requested, or if another process
-            trains there.
+        ValueError: if the batch size is not divisible by the number of devices; if `workdir` holds
+            a run of another model or seed, or with more steps than config.steps; or if another
+            process trains there.
         FloatingPointError: after config.max_nan_steps non-finite steps in a row.
         SaveFailed: if a checkpoint cannot be written.
     """
@@ -56,18 +59,18 @@ def train(experiment: Experiment, workdir: Path) -> TrainState:
     changes = resume.changes_since(config, workdir)
     resume.check_steps(config, workdir)
     if config.init_from and not (workdir / CHECKPOINTS).is_dir():
-        _config_of(config.init_from)  # raises early; a resumed run does not read it
+        _load_init_from(config.init_from)  # raises early; a resumed run does not read it
     source = open_source(config)
     resume.check_classes(config, workdir, source)
     provenance = source.description.provenance()
     provenance["notes"] += mirror_note(config)
 
-    new_state = partial(init_experiment, experiment)
+    new_state = partial(init_train_state, experiment)
     shapes = partial(jax.eval_shape, new_state)
     sharding = make_sharding(experiment)
     with (
         interruptible() as interrupted,
-        parallel.entered_by_first(lock.only_one(workdir, "trained")),
+        parallel.entered_on_process_0(lock.only_one(workdir, "trained")),
         Checkpoints(
             workdir / CHECKPOINTS,
             keep_latest=config.keep_latest,
@@ -75,13 +78,12 @@ def train(experiment: Experiment, workdir: Path) -> TrainState:
             create=True,
         ) as checkpoints,
     ):
-        # The state, and the metadata of the checkpoint that it comes from.
-        metadata, notes = {}, []
+        metadata, notes = {}, []  # of the restored checkpoint; lines to log
         if checkpoints.steps():
             state, metadata, notes = restore_newest(checkpoints, shapes())
             state = sharding.place(state)
         elif config.init_from:
-            state, notes = _fine_tune(run_once(new_state), config.init_from)
+            state, notes = _fine_tune(jit_once(new_state), config.init_from)
             state = sharding.place(state)
         else:
             state = sharding.init(new_state)
@@ -91,10 +93,10 @@ def train(experiment: Experiment, workdir: Path) -> TrainState:
                 "beginning, and its metrics replace the ones there"
             )
         start = int(state.step)
-        # Images seen so far: the position in the stream of examples.
-        seen = metadata.get("images_seen", start * config.batch_size)
-        if config.data.drop_last:  # after another batch size, the next whole batch of this one
-            seen = -(-seen // config.batch_size) * config.batch_size
+        # Position in the stream of examples.
+        images_seen = metadata.get("images_seen", start * config.batch_size)
+        if config.data.drop_last:  # the batch size may have changed: skip to a whole batch
+            images_seen = -(-images_seen // config.batch_size) * config.batch_size
         ema = _describe_ema(config, start, metadata.get("ema", {}))
 
         if jax.process_index() == 0 and start < config.steps:
@@ -106,15 +108,15 @@ def train(experiment: Experiment, workdir: Path) -> TrainState:
                 (workdir / "dataset.json").write_text(json.dumps(provenance, indent=2) + "\n")
                 environment.record(workdir, start)
 
-        since_line = Running(metadata.get("since_line"))
+        running_metrics = RunningMeans(metadata.get("running_metrics"))
         sample_grid = make_sample_grid(experiment, source)
 
         def save(step: int, state: TrainState) -> None:
             entries = {
-                "images_seen": seen + (step - start) * config.batch_size,
+                "images_seen": images_seen + (step - start) * config.batch_size,
                 "data": provenance,
                 "ema": ema,
-                "since_line": since_line.saved(),
+                "running_metrics": running_metrics.saved(),
             }
             checkpoints.save(step, sharding.unshard(state), metadata=entries)
 
@@ -140,10 +142,10 @@ def train(experiment: Experiment, workdir: Path) -> TrainState:
             training = experiment.require_training()
             loop = TrainingLoop(
                 training.loop,
-                step=compile_step(experiment, sharding),
-                batches=training_batches(config, source, seen),
+                step=parallel_step(experiment, sharding),
+                batches=training_batches(config, source, images_seen),
                 reporter=reporter,
-                since_line=since_line,
+                running_metrics=running_metrics,
                 sample_grid=lambda state: sample_grid(sharding.ema_params(state)),
                 save=save,
                 check_saved=checkpoints.check,
@@ -160,37 +162,37 @@ def train(experiment: Experiment, workdir: Path) -> TrainState:
             return sharding.unshard(loop.run(state))
 
 
-def init_experiment(experiment: Experiment) -> TrainState:
-    """Returns the state before the first step; under jax.eval_shape, its shapes."""
+def init_train_state(experiment: Experiment) -> TrainState:
+    """Returns the train state before the first step."""
     training = experiment.require_training()
     return init_state(
         experiment.model,
         training.optimizer,
         experiment.config.seed,
         experiment.config.data.resolution,
-        training.timesteps.init(),
-        second=training.second_ema is not None,
+        training.timestep_sampler.init(),
+        second_ema=training.second_ema_weight is not None,
     )
 
 
 def make_sharding(experiment: Experiment) -> Sharding:
-    """Returns the sharding of the train state."""
+    """Returns the sharding of the train state: ZeRO-1 with config.shard_state, or replicated."""
     if not experiment.config.shard_state:
         return Replicated()
-    shapes = jax.eval_shape(partial(init_experiment, experiment))
+    shapes = jax.eval_shape(partial(init_train_state, experiment))
     return Sharded(experiment.require_training().optimizer, shapes)
 
 
-def compile_step(
+def parallel_step(
     experiment: Experiment,
     sharding: Sharding,
     devices: Sequence[jax.Device] | None = None,  # pyright: ignore[reportInvalidTypeForm]
 ) -> Callable:
-    """Returns the training step on all devices, see `parallel.data_parallel`."""
-    return parallel.data_parallel(make_step(experiment, sharding), devices, sharding.axes())
+    """Returns the training step as a `pmap` over all devices; see `parallel.data_parallel`."""
+    return parallel.data_parallel(device_step(experiment, sharding), devices, sharding.axes())
 
 
-def make_step(
+def device_step(
     experiment: Experiment, sharding: Sharding
 ) -> Callable[[TrainState, PyTree], tuple[TrainState, Metrics]]:
     """Returns the per-device training step."""
@@ -198,35 +200,40 @@ def make_step(
     return make_train_step(
         training.objective,
         training.optimizer,
-        training.timesteps,
+        training.timestep_sampler,
         seed=experiment.config.seed,
         micro_batches=training.loop.micro_batches,
-        ema_weight=training.ema,
-        second_ema_weight=training.second_ema,
+        ema_weight=training.ema_weight,
+        second_ema_weight=training.second_ema_weight,
         constrain=experiment.model.constrained,
         sharding=sharding,
     )
 
 
 def _fine_tune(state: TrainState, init_from: str) -> tuple[TrainState, list[str]]:
-    """Returns the state with the EMA parameters of another run, and lines to report.
+    """Returns the state with the EMA parameters of another run, and lines to log.
 
     Raises ValueError that names `init_from`.
     """
     workdir = local_path(init_from)
-    try:
-        other = Experiment.from_config(_config_of(init_from), training=False)
+    other = _load_init_from(init_from)
+    with _naming_init_from(init_from):
         step, params = load_params(workdir, other)
         state, transferred = fine_tuning.transfer(state, params)
-    except (ValueError, FileNotFoundError) as error:
-        raise ValueError(f"init_from={init_from}: {error}") from None
     return state, [f"Starting from step {step} of {workdir}", *transferred.lines()]
 
 
-def _config_of(init_from: str) -> ConfigDict:
-    """Returns the config of the run `init_from`. Raises ValueError that names it."""
+def _load_init_from(init_from: str) -> Experiment:
+    """Builds the experiment of the run `init_from`. Raises ValueError that names it."""
+    with _naming_init_from(init_from):
+        config = load_config(local_path(init_from))
+        return Experiment.from_config(config, training=False)
+
+
+@contextmanager
+def _naming_init_from(init_from: str) -> Iterator[None]:
     try:
-        return load_config(local_path(init_from))
+        yield
     except (ValueError, FileNotFoundError) as error:
         raise ValueError(f"init_from={init_from}: {error}") from None
 
@@ -238,12 +245,13 @@ def _describe_devices() -> str:
 
 
 def _describe_ema(config: ConfigDict, start: int, before: dict[str, Any]) -> dict[str, Any]:
-    """Returns the EMA's entry in the metadata of checkpoints.
+    """Returns the entry "ema" of checkpoint metadata: {"of": name and widths, "since": step}.
 
-    before: the entry in the checkpoint of step `start`. "since" is the first step of an EMA of
-    this kind.
+    "since" is the step from which the EMA has had this name and these widths.
+
+    before: the entry in the checkpoint of step `start`, or {}.
     """
     options = config.ema.get(config.ema.name, {})
     widths = [options.get("sigma_rel"), options.get("second_sigma_rel")]
-    of = {"name": config.ema.name, "sigma_rels": [width for width in widths if width is not None]}
-    return {"of": of, "since": before["since"] if before.get("of") == of else start}
+    kind = {"name": config.ema.name, "sigma_rels": [width for width in widths if width is not None]}
+    return {"of": kind, "since": before["since"] if before.get("of") == kind else start}

@@ -115,7 +115,7 @@ class Checkpoints:
         this one has failed.
         """
         self.wait()
-        if parallel.decided_by_first(step in self.steps()):
+        if parallel.broadcast_flag(step in self.steps()):
             return
         names = [name for name in sorted(REQUIRED | OPTIONAL) if getattr(state, name) is not None]
         parts = {name: jax.device_get(getattr(state, name)) for name in names}
@@ -261,7 +261,7 @@ class Checkpoints:
     def _check_space(self, step: int, size: int) -> None:
         """Raises SaveFailed if the disk, as process 0 sees it, has less than `size` bytes free."""
         free = shutil.disk_usage(self.folder).free
-        if not parallel.decided_by_first(free >= size + OVERHEAD):
+        if not parallel.broadcast_flag(free >= size + OVERHEAD):
             needed = (size + OVERHEAD) / 1e6
             reason = f"it takes up to {needed:,.1f} MB, and {free / 1e6:,.1f} MB are free"
             raise SaveFailed(self.folder / str(step), reason, self._last())

@@ -1,8 +1,8 @@
 """Exponential moving averages (EMA) of the parameters, with which images are sampled.
 
-ema <- ema + w (params - ema) after each update. An entry of AVERAGES returns the weight w, which is
-1 - d for the decay d, as a function of the number of updates made before. Near 1 a float32 holds d
-to a few digits of w only.
+ema <- ema + w (params - ema) after each update. An entry of EMA_WEIGHTS returns the weight w = 1 - d
+for the decay d, as a function of the number of updates before. In float32, w keeps the digits that
+d loses close to 1.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ def update(ema_params: PyTree, params: PyTree, weight: Float[Array, ""]) -> PyTr
 
 
 def constant(decay: float, start: int = 0) -> EMAWeight:
-    """Returns w = max(1 - decay, 9 / (10 + step)), with a short memory at the start.
+    """Returns w = max(1 - decay, 9 / (10 + step)), the warm-up of TensorFlow's EMA.
 
     Args:
         decay: in [0, 1).
@@ -94,7 +94,7 @@ def gamma_of(sigma_rel: float) -> float:
 
 
 # By `config.ema.name`. Options are keyword arguments, and a section of the config.
-AVERAGES: dict[str, Callable[..., EMAWeight]] = {
+EMA_WEIGHTS: dict[str, Callable[..., EMAWeight]] = {
     "constant": constant,
     "half_life": half_life,
     "power": power,

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from diffusion_jax import images, parallel
 from diffusion_jax.files import atomic, json_files
-from diffusion_jax.training.tensorboard import Board
+from diffusion_jax.training.tensorboard import EventFile
 
 METRICS_FILE = "metrics.jsonl"
 LONGEST_LINE = 2**20  # bytes; longer lines are damage
@@ -53,7 +53,7 @@ class Reporter:
         self._steps_since = 0
         self._logged_time_left = False
         self._failed: set[str] = set()
-        self._board: Board | None = None
+        self._event_file: EventFile | None = None
         self._started = False
         self._begun = begun
         self._since = time.monotonic()
@@ -63,7 +63,7 @@ class Reporter:
             with self._warning("metrics"):
                 _drop_after(workdir, start_step)
             with self._warning("TensorBoard's file"):
-                self._board = Board(workdir / "tensorboard", start_step=start_step + 1)
+                self._event_file = EventFile(workdir / "tensorboard", start_step=start_step + 1)
 
     def __enter__(self) -> "Reporter":
         return self
@@ -72,8 +72,8 @@ class Reporter:
         self._bar.close()
         if self.write:
             with self._warning("TensorBoard's file"):
-                if self._board:
-                    self._board.close()
+                if self._event_file:
+                    self._event_file.close()
             self._plot_loss_curve()
 
     def advance(self, loss: float) -> None:
@@ -106,7 +106,7 @@ class Reporter:
         self._since = time.monotonic()
         self._steps_since, self._waited = 0, 0.0
 
-    def scalars(self, step: int, values: dict[str, float]) -> None:
+    def write_metrics(self, step: int, values: dict[str, float]) -> None:
         """Writes a line of metrics, with the speed and the share of time spent waiting for data."""
         if not self.write:
             return
@@ -117,9 +117,9 @@ class Reporter:
             self._log_time_left(step, values["images_per_second"])
         self.restart_timer()
         with self._warning("TensorBoard's file"):
-            if self._board:
+            if self._event_file:
                 for name, value in values.items():
-                    self._board.scalar(name, value, step)
+                    self._event_file.scalar(name, value, step)
         with self._warning("metrics"):
             line = json.dumps({"step": step, **values}) + "\n"
             _append(self.workdir / METRICS_FILE, line.encode())
@@ -134,18 +134,18 @@ class Reporter:
             with atomic.replacing(path) as partial:
                 images.save_png(partial, grid)
         with self._warning("TensorBoard's file"):
-            if self._board:
-                self._board.image("samples", grid, step)
-                self._board.flush()
+            if self._event_file:
+                self._event_file.image("samples", grid, step)
+                self._event_file.flush()
         self._plot_loss_curve()
 
     def _plot_loss_curve(self) -> None:
         with self._warning("the loss curve"):
             plot_loss_curve(self.workdir)
 
-    def lacks_sample_grid(self, step: int) -> bool:
+    def sample_grid_missing(self, step: int) -> bool:
         """True if the sample grid of this step is missing, as process 0 sees it."""
-        return parallel.decided_by_first(not self._sample_grid_file(step).exists())
+        return parallel.broadcast_flag(not self._sample_grid_file(step).exists())
 
     def _sample_grid_file(self, step: int) -> Path:
         return self.workdir / SAMPLES / f"step_{step:07d}.png"

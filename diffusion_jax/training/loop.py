@@ -11,27 +11,27 @@ from jaxtyping import PyTree
 from diffusion_jax import parallel
 from diffusion_jax.training import metrics as step_metrics
 from diffusion_jax.training.logging import Reporter
-from diffusion_jax.training.metrics import Metrics, Running
-from diffusion_jax.training.nan_guard import Recover, SkippedInARow, describe
+from diffusion_jax.training.metrics import Metrics, RunningMeans
+from diffusion_jax.training.nan_guard import ConsecutiveSkips, Recover, describe
 from diffusion_jax.training.state import TrainState
 
 
 @dataclass(frozen=True)
 class LoopSettings:
-    """Numbers of the training loop, named as in the config. Raises ValueError out of range.
+    """Numbers of the training loop, named as in the config. Raises ValueError if out of range.
 
     Args:
-        steps: updates of the whole run.
-        batch_size: images of an update, on all devices.
-        micro_batches: parts in which a batch is computed.
+        steps: number of updates of the whole run.
+        batch_size: images per update, over all devices.
+        micro_batches: parts of a batch for gradient accumulation.
         log_every: steps between lines of metrics.
         sample_every: steps between sample grids.
-        early_sample_minutes: minutes after which one extra grid is sampled; None for none.
+        early_sample_minutes: minutes until one extra sample grid; None for no extra grid.
         checkpoint_every: steps between checkpoints.
-        keep_latest: number of checkpoints to keep.
-        keep_every: checkpoints of multiples of this step are always kept; None for none.
-        max_nan_steps: non-finite steps in a row after which the run stops or rolls back.
-        roll_back: True to continue from the newest checkpoint then.
+        keep_latest: number of newest checkpoints to keep.
+        keep_every: keeps every checkpoint whose step is a multiple of this; None for none.
+        max_nan_steps: consecutive non-finite steps after which the run stops or rolls back.
+        roll_back: True to roll back to the newest checkpoint, False to stop.
     """
 
     steps: int
@@ -76,25 +76,27 @@ class TrainingLoop:
     """Trains until settings.steps, or until interrupted.
 
     Args:
-        settings: the numbers of the loop.
-        step: as `parallel.data_parallel` returns it.
-        batches: of this process.
-        reporter: progress bar and metrics.
-        since_line: the metrics since their last line.
-        sample_grid: state -> image; None if what its EMA samples is not finite.
-        save: writes a checkpoint of (step, state); raises FloatingPointError unless it is finite.
+        settings: numbers of the loop.
+        step: the training step on all devices, a result of `parallel.data_parallel`.
+        batches: this process's rows of the batches.
+        reporter: progress bar, metrics file and sample grid files.
+        running_metrics: means since the last line of metrics.
+        sample_grid: state -> uint8 image of EMA samples; None if they are not finite.
+        save: (step, state) -> None, writes a checkpoint; raises FloatingPointError unless the state
+            is finite.
         check_saved: raises an error if the last checkpoint could not be written.
-        recover: called for a state that is not finite, and after settings.max_nan_steps skipped
-            steps in a row. No checkpoint is written after a skipped step, except at the last step
-            or an interrupt.
-        interrupted: () -> True once the run has to stop.
+        recover: called for a state that is not finite, and after settings.max_nan_steps consecutive
+            skipped steps.
+        interrupted: () -> True if the run has to stop.
+
+    No checkpoint is written after a skipped step, except at the last step or an interrupt.
     """
 
     settings: LoopSettings
     step: Callable[[TrainState, PyTree], tuple[TrainState, Metrics]]
     batches: Iterator[PyTree]
     reporter: Reporter
-    since_line: Running
+    running_metrics: RunningMeans
     sample_grid: Callable[[TrainState], np.ndarray | None]
     save: Callable[[int, TrainState], None]
     check_saved: Callable[[], None]
@@ -102,65 +104,67 @@ class TrainingLoop:
     interrupted: Callable[[], bool]
 
     def run(self, state: TrainState) -> TrainState:
-        """Returns the state after the last step.
+        """Trains, and returns the state after the last step.
 
-        A grid of state.step that is due and missing is sampled first. A run that is interrupted
-        ends with a grid, too, once its checkpoint is saved; a second Ctrl-C skips the grid.
+        A resumed run first samples the grid of its checkpoint's step if it is due and missing. An
+        interrupted run saves a checkpoint, then samples a grid; a second Ctrl-C skips the grid.
         """
         settings = self.settings
         first = int(state.step) + 1
-        early = _after(settings.early_sample_minutes if first == 1 else None)
-        skipped = SkippedInARow()
+        early_sample_due = _true_once_after(settings.early_sample_minutes if first == 1 else None)
+        skipped = ConsecutiveSkips()
         pending: tuple[int, Metrics] | None = None
-        keep = False
-        hurried = False  # by a second Ctrl-C
-        rolled_back = False  # to a checkpoint, which is not saved again before a good step
+        checkpoint_due = False
+        hurried = False  # True after a second Ctrl-C
+        rolled_back = False  # True until a finite step: the checkpoint is not saved again
 
-        def read_metrics(number: int, metrics: Metrics) -> None:
+        def process_metrics(number: int, metrics: Metrics) -> None:
+            """Logs the metrics of a step, and rolls back if there are too many skipped steps."""
             nonlocal state, rolled_back
             metrics = jax.device_get(metrics)
             loss = step_metrics.means(metrics)["loss"]
             skipped.add(metrics)
             if skipped.count:
-                wrong = describe(metrics)
-                self.reporter.log(f"Not finite at step {number}, which is skipped: {wrong}")
+                reason = describe(metrics)
+                self.reporter.log(f"Not finite at step {number}, which is skipped: {reason}")
                 metrics = step_metrics.without_losses(metrics)
             if skipped.count >= settings.max_nan_steps:
-                state = self.recover(number, state, wrong, skipped.count)
+                state = self.recover(number, state, reason, skipped.count)
                 skipped.count, rolled_back = 0, True
             elif not skipped.count:
                 rolled_back = False
             self.reporter.advance(loss)
-            self.since_line.add(metrics)
+            self.running_metrics.add(metrics)
             if number % settings.log_every == 0 or number == settings.steps:
-                self.reporter.scalars(number, self.since_line.take())
+                self.reporter.write_metrics(number, self.running_metrics.take())
 
-        if first > 1 and self._samples_at(first - 1) and self.reporter.lacks_sample_grid(first - 1):
-            self._sample(first - 1, state)
+        resumed = first - 1
+        if resumed and self._samples_at(resumed) and self.reporter.sample_grid_missing(resumed):
+            self._sample(resumed, state)
 
         for number in range(first, settings.steps + 1):
             batch = parallel.shard(self.reporter.next_batch(self.batches))
             state, metrics = self.step(state, batch)
-            # The metrics of the step before are read while the device computes this one.
+            # While the device computes this step, the host reads the metrics of the one before.
             if pending:
-                read_metrics(*pending)
+                process_metrics(*pending)
             pending = number, metrics
 
             self.check_saved()
             stop, last = self.interrupted(), number == settings.steps
-            keep |= stop or last or number % settings.checkpoint_every == 0
-            sample = stop or self._samples_at(number) or early()
-            if keep or sample:
-                read_metrics(*pending)
+            checkpoint_due |= stop or last or number % settings.checkpoint_every == 0
+            sample_due = stop or self._samples_at(number) or early_sample_due()
+            if checkpoint_due or sample_due:
+                process_metrics(*pending)
                 pending = None
-            if keep and not rolled_back and (not skipped.count or stop or last):
+            if checkpoint_due and not rolled_back and (not skipped.count or stop or last):
                 try:
                     self.save(number, state)
                 except FloatingPointError as error:
                     state = self.recover(number, state, str(error).partition(";")[0], 0)
                     rolled_back = True
-                keep = False
-            if sample and not hurried:
+                checkpoint_due = False
+            if sample_due and not hurried:
                 try:
                     self._sample(number, state)
                 except KeyboardInterrupt:  # a second Ctrl-C
@@ -184,10 +188,11 @@ class TrainingLoop:
             self.reporter.sample_grid(number, grid)
 
 
-def _after(minutes: float | None) -> Callable[[], bool]:
-    """Returns a function that is True once, when this time has passed since its first call.
+def _true_once_after(minutes: float | None) -> Callable[[], bool]:
+    """Returns a function that returns True once, when this time has passed since its first call.
 
-    With several processes it never is: their timers differ, and all must sample at the same step.
+    With several processes it returns False, since their timers differ and all have to sample at
+    the same step.
     """
     since = None
     done = minutes is None or jax.process_count() > 1

@@ -14,7 +14,10 @@ Metrics = dict[str, Average]
 
 
 def gather(parts: dict[str, Array]) -> Metrics:
-    """Computes averages over the rows of all devices; use inside `parallel.data_parallel`."""
+    """Averages values, one per row or one per device, over all devices.
+
+    For use inside `parallel.data_parallel`.
+    """
     averages = {name: Average.from_model_output(values) for name, values in parts.items()}
     return {name: average.reduce() for name, average in parallel.stack(averages).items()}
 
@@ -36,10 +39,10 @@ def means(metrics: Metrics) -> dict[str, float]:
     return {name: float(average.compute()) for name, average in averages if average.count}
 
 
-class Running:
-    """Running means on the host.
+class RunningMeans:
+    """Running means of metrics on the host.
 
-    saved: the initial sums, as `saved` returns them.
+    saved: initial sums, a result of the method `saved`; None to start from nothing.
     """
 
     def __init__(self, saved: Mapping[str, Sequence[float | int]] | None = None):
@@ -49,7 +52,7 @@ class Running:
         }
 
     def add(self, metrics: Metrics) -> None:
-        """Adds the metrics of one step; starts over if their names have changed."""
+        """Adds the metrics of one step; resets the means if their names have changed."""
         if self._total.keys() == metrics.keys():
             metrics = {name: self._total[name].merge(more) for name, more in metrics.items()}
         self._total = metrics

@@ -16,7 +16,7 @@ from diffusion_jax.training.restore import restore_newest
 from diffusion_jax.training.sharding import Sharding
 from diffusion_jax.training.state import TrainState
 
-# (step, newest state, reason, skipped steps in a row) -> the state to resume from. Raises
+# (step, newest state, reason, consecutive skipped steps) -> the state to resume from. Raises
 # FloatingPointError if the run has to stop.
 Recover = Callable[[int, TrainState, str, int], TrainState]
 
@@ -31,8 +31,8 @@ def select(good: Bool[Array, ""], new: PyTree, old: PyTree) -> PyTree:
     return jax.tree.map(lambda a, b: jnp.where(good, a, b), new, old)
 
 
-class SkippedInARow:
-    """Count of consecutive skipped steps up to the last step."""
+class ConsecutiveSkips:
+    """Number of consecutive skipped steps before now."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -55,11 +55,11 @@ class Recovery:
     failed steps. Each checkpoint serves one rollback.
 
     Args:
-        checkpoints: of the run.
+        checkpoints: checkpoints of the run.
         roll_back: False raises FloatingPointError at once.
-        learning_rate: a function of the number of updates, for the message of the error.
-        shapes: returns the shapes of the full state.
-        sharding: of the state.
+        learning_rate: number of updates -> learning rate, for the error.
+        shapes: () -> shapes of the full state.
+        sharding: sharding of the state.
         log: prints a line.
     """
 
@@ -81,23 +81,23 @@ class Recovery:
         self._log = log
         self._used: set[int] = set()
 
-    def __call__(self, number: int, state: TrainState, reason: str, in_a_row: int) -> TrainState:
+    def __call__(self, number: int, state: TrainState, reason: str, consecutive: int) -> TrainState:
         """Returns the restored state, at the step of `state`.
 
         Args:
             number: the step after which the run cannot continue.
-            state: the newest, after `number` or the step after it; its step counter is kept.
-            reason: the numbers that are not finite.
-            in_a_row: count of consecutive skipped steps.
+            state: the newest state, after `number` or the next step; its step counter is kept.
+            reason: names and values of the metrics that are not finite.
+            consecutive: number of consecutive skipped steps, 0 if the state itself is not finite.
 
         Raises FloatingPointError if the run has to stop.
         """
         self._checkpoints.wait()
         newest = max(self._checkpoints.steps(), default=None)
         if not self._roll_back or newest is None or newest in self._used:
-            consecutive = f", {in_a_row} in a row by now" if in_a_row else ""
+            in_a_row = f", {consecutive} in a row" if consecutive else ""
             raise FloatingPointError(
-                f"Not finite at step {number}{consecutive}: {reason}; {self._remedy(newest, state)}"
+                f"Not finite at step {number}{in_a_row}: {reason}; {self._remedy(newest, state)}"
             )
         restored, _, lines = restore_newest(self._checkpoints, self._shapes())
         self._used |= {newest, int(restored.step)}

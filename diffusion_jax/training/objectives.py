@@ -25,9 +25,9 @@ class NoisyBatch:
     """A batch of noisy images x = alpha x0 + sigma eps, at levels from a `TimestepSampler`.
 
     Args:
-        position: positions of the levels in the schedule.
-        importance: weight of each image's losses; see `TimestepSampler`.
-        keys: one for each example, for further random numbers.
+        position: positions of the levels in the schedule, such as timesteps t.
+        importance: importance weight of each image's losses; see `TimestepSampler`.
+        keys: one unused key for each image, for further random numbers.
     """
 
     x0: Images
@@ -39,9 +39,9 @@ class NoisyBatch:
     keys: Keys
 
 
-# (parameters, batch, global indices of its examples, key, loss history) -> (per-example values by
-# name, of which "loss" is minimized; the NoisyBatch). The batch is {"image": uint8 (rows, height,
-# width, channels), "label": int32 (rows,)}.
+# (parameters, batch, global indices of its examples, key of the step, loss history) -> (losses and
+# other values by name, (rows,) each; the NoisyBatch). "loss" is minimized. The batch is
+# {"image": uint8 (rows, height, width, channels), "label": int32 (rows,)}.
 Objective = Callable[
     [PyTree, PyTree, Rows, Key[Array, ""], PyTree], tuple[dict[str, PerExample], NoisyBatch]
 ]
@@ -49,26 +49,26 @@ Objective = Callable[
 
 def noisy_batch(
     schedule: Schedule,
-    timesteps: TimestepSampler,
+    timestep_sampler: TimestepSampler,
     pixels: PyTree,
-    own_keys: Keys,
+    image_keys: Keys,
     history: PyTree,
 ) -> NoisyBatch:
     """Adds noise to uint8 images, each with its own key."""
-    for_level, for_noise, rest = keys.split(own_keys, 3)
+    level_keys, noise_keys, other_keys = keys.split(image_keys, 3)
     x0 = images.normalize(pixels)
-    position, importance = timesteps.draw(for_level, history)
+    position, importance = timestep_sampler.draw(level_keys, history)
     level = schedule.level(position)
-    eps = keys.normal(for_noise, x0.shape[1:])
+    eps = keys.normal(noise_keys, x0.shape[1:])
     x = process.q_sample(level, x0, eps)
-    return NoisyBatch(x0, eps, x, level, position, importance, rest)
+    return NoisyBatch(x0, eps, x, level, position, importance, other_keys)
 
 
 def denoising(
     model: Network,
     schedule: Schedule,
     parameterization: Parameterization,
-    timesteps: TimestepSampler,
+    timestep_sampler: TimestepSampler,
     *,
     loss: losses.Loss,
     weight: weights.Weight,
@@ -89,19 +89,19 @@ def denoising(
     def objective(
         params: PyTree, batch: PyTree, examples: Rows, key: Key[Array, ""], history: PyTree
     ) -> tuple[dict[str, PerExample], NoisyBatch]:
-        for_examples, for_dropout = jax.random.split(key)
-        own_keys = keys.per_example(for_examples, examples)
-        noisy = noisy_batch(schedule, timesteps, batch["image"], own_keys, history)
+        examples_key, dropout_key = jax.random.split(key)
+        image_keys = keys.per_example(examples_key, examples)
+        noisy = noisy_batch(schedule, timestep_sampler, batch["image"], image_keys, history)
         level, x0, x = noisy.level, noisy.x0, noisy.x
         labels = guidance.drop_labels(noisy.keys, batch["label"], label_dropout, model.num_classes)
         condition = model.training_condition(x0, labels)
-        network = bind_network(model, params, examples, for_dropout)
+        network = bind_network(model, params, examples, dropout_key)
         output = parameterizations.apply_network(network, parameterization, x, level, condition)
         error = loss.error(parameterization.target(level, x0, noisy.eps), output.estimate)
         error *= weight(level, weights.gain(parameterization, level))
         prediction = parameterizations.to_prediction(parameterization, x, level, output)
-        next = schedule.after(noisy.position)
-        parts = losses.diffusion_loss(loss, error, next, x0, x, prediction, vlb_weight=vlb_weight)
+        step = schedule.steps_from(noisy.position)
+        parts = losses.diffusion_loss(loss, error, step, x0, x, prediction, vlb_weight=vlb_weight)
         if output.uncertainty is not None:
             parts["loss"] = losses.with_uncertainty(parts["loss"], output.uncertainty)
         return parts, noisy
@@ -113,7 +113,7 @@ def classification(
     model: Network,
     schedule: Schedule,
     parameterization: Parameterization,
-    timesteps: TimestepSampler,
+    timestep_sampler: TimestepSampler,
 ) -> Objective:
     """Returns the objective of a classifier: cross-entropy on noisy images.
 
@@ -123,10 +123,10 @@ def classification(
     def objective(
         params: PyTree, batch: PyTree, examples: Rows, key: Key[Array, ""], history: PyTree
     ) -> tuple[dict[str, PerExample], NoisyBatch]:
-        for_examples, for_dropout = jax.random.split(key)
-        own_keys = keys.per_example(for_examples, examples)
-        noisy = noisy_batch(schedule, timesteps, batch["image"], own_keys, history)
-        network = bind_network(model, params, examples, for_dropout)
+        examples_key, dropout_key = jax.random.split(key)
+        image_keys = keys.per_example(examples_key, examples)
+        noisy = noisy_batch(schedule, timestep_sampler, batch["image"], image_keys, history)
+        network = bind_network(model, params, examples, dropout_key)
         logits = network(*parameterizations.network_inputs(parameterization, noisy.x, noisy.level))
         return losses.classification_loss(logits, batch["label"]), noisy
 
@@ -134,7 +134,7 @@ def classification(
 
 
 def bind_network(
-    model: Network, params: PyTree, examples: Rows, for_dropout: Key[Array, ""]
+    model: Network, params: PyTree, examples: Rows, dropout_key: Key[Array, ""]
 ) -> Callable[..., Any]:
     """Returns the network in training mode: (x, c_noise, condition) -> output."""
     return partial(
@@ -142,5 +142,5 @@ def bind_network(
         {"params": params},
         train=True,
         examples=examples,
-        rngs={"dropout": for_dropout},
+        rngs={"dropout": dropout_key},
     )

@@ -37,7 +37,7 @@ def interruptible() -> Iterator[Callable[[], bool]]:
         received.append(number)
 
     before: dict[int, Any] = {number: signal.signal(number, remember) for number in SIGNALS}
-    agreed = parallel.in_any_process()
+    agreed = parallel.any_process()
     try:
         yield lambda: agreed(bool(received))
     finally:

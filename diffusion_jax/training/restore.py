@@ -53,14 +53,14 @@ def _read(checkpoints: Checkpoints, step: int, like: TrainState) -> Found | Dama
     error = DamagedCheckpoint(checkpoints.folder / str(step), "by process 0")
     for attempt, pause in enumerate(PAUSES):
         # All processes read as often as process 0.
-        if attempt > 1 and not parallel.decided_by_first(error.errno in TRANSIENT):
+        if attempt > 1 and not parallel.broadcast_flag(error.errno in TRANSIENT):
             break
         time.sleep(pause)
         try:
             found = checkpoints.restore(step, like), checkpoints.metadata(step)
         except DamagedCheckpoint as damage:
             found, error = None, damage
-        if parallel.decided_by_first(found is not None):
+        if parallel.broadcast_flag(found is not None):
             if found is None:
                 raise error
             return found

@@ -24,8 +24,8 @@ from diffusion_jax.training.state import TrainState
 class Sharding(Protocol):
     """Interface of a sharding. Methods up to `axes` run on the host, the rest in the step."""
 
-    def init(self, fresh: Callable[[], TrainState]) -> TrainState:
-        """Computes fresh() on the devices."""
+    def init(self, make_state: Callable[[], TrainState]) -> TrainState:
+        """Computes the initial state make_state() on the devices."""
         ...
 
     def place(self, state: TrainState) -> TrainState:
@@ -45,7 +45,7 @@ class Sharding(Protocol):
         ...
 
     def shapes_on(self, state: TrainState, devices: int) -> TrainState:
-        """Returns the shapes of `place(state)` on a number of devices, from shapes."""
+        """Returns the shapes of `place(state)` on a number of devices. state: shapes."""
         ...
 
     def mean(self, gradients: PyTree) -> PyTree:
@@ -68,8 +68,8 @@ class Sharding(Protocol):
 class Replicated:
     """The full state on each device."""
 
-    def init(self, fresh: Callable[[], TrainState]) -> TrainState:
-        return self.place(run_once(fresh))
+    def init(self, make_state: Callable[[], TrainState]) -> TrainState:
+        return self.place(jit_once(make_state))
 
     def place(self, state: TrainState) -> TrainState:
         return parallel.replicate(state)
@@ -110,11 +110,11 @@ class Sharded:
     optimizer: optax.GradientTransformation
     shapes: TrainState
 
-    def init(self, fresh: Callable[[], TrainState]) -> TrainState:
+    def init(self, make_state: Callable[[], TrainState]) -> TrainState:
         def split() -> TrainState:
-            return self._map(fresh(), of_others=lambda x: x, of_params=parallel.split)
+            return self._map(make_state(), map_rest=lambda x: x, map_params=parallel.split)
 
-        return parallel.on_all(split, self.axes())
+        return parallel.on_all_devices(split, self.axes())
 
     def place(self, state: TrainState) -> TrainState:
         return self._map(state, parallel.replicate, parallel.split_over_devices)
@@ -126,16 +126,16 @@ class Sharded:
         return parallel.replicate(parallel.join_on_host(state.ema_params, self.shapes.params))
 
     def axes(self) -> PyTree:
-        return self._map(self.shapes, of_others=lambda _: None, of_params=lambda _: 0)
+        return self._map(self.shapes, map_rest=lambda _: None, map_params=lambda _: 0)
 
     def shapes_on(self, state: TrainState, devices: int) -> TrainState:
         return self._map(state, lambda x: x, partial(parallel.split_shapes, devices=devices))
 
     def mean(self, gradients: PyTree) -> PyTree:
-        return parallel.split_mean(gradients)
+        return parallel.reduce_scatter_mean(gradients)
 
     def norm(self, gradients: PyTree) -> Array:
-        return jnp.sqrt(parallel.total(optax.tree.norm(gradients, squared=True)))
+        return jnp.sqrt(parallel.psum(optax.tree.norm(gradients, squared=True)))
 
     def local_shard(self, state: TrainState) -> TrainState:
         return replace(state, params=parallel.split(state.params))
@@ -144,32 +144,32 @@ class Sharded:
         return parallel.join(params, like)
 
     def _map(
-        self, state: TrainState, of_others: Callable, of_params: Callable, *like: PyTree
+        self, state: TrainState, map_rest: Callable, map_params: Callable, *like: PyTree
     ) -> TrainState:
-        """Applies of_params to each split tree of the state, and of_others to the rest.
+        """Applies map_params to the EMAs and the optimizer's moments, and map_rest to the rest.
 
-        like: one more argument of of_params, the parameters.
+        like: nothing, or the parameters as a second argument of map_params.
         """
-        of_optimizer = optax.tree.map_params(
-            *(self.optimizer, of_params, state.opt_state, *like),
-            transform_non_params=of_others,
+        opt_state = optax.tree.map_params(
+            *(self.optimizer, map_params, state.opt_state, *like),
+            transform_non_params=map_rest,
             is_leaf=lambda _: True,
         )
         second = state.second_ema_params
         return TrainState(
-            step=of_others(state.step),
-            params=of_others(state.params),
-            ema_params=of_params(state.ema_params, *like),
-            opt_state=of_optimizer,
-            history=of_others(state.history),
-            second_ema_params=None if second is None else of_params(second, *like),
+            step=map_rest(state.step),
+            params=map_rest(state.params),
+            ema_params=map_params(state.ema_params, *like),
+            opt_state=opt_state,
+            history=map_rest(state.history),
+            second_ema_params=None if second is None else map_params(second, *like),
         )
 
 
-def run_once(function: Callable[[], PyTree]) -> PyTree:
-    """Computes function() as a program that compiles faster than `jax.jit`'s and may run slower.
+def jit_once(function: Callable[[], PyTree]) -> PyTree:
+    """Returns jax.jit(function)(), compiled at XLA's optimization level 1 to save compile time.
 
-    An optimization level in XLA_FLAGS takes precedence.
+    A level in XLA_FLAGS takes precedence.
     """
     level = "xla_backend_optimization_level"
     given = level in os.environ.get("XLA_FLAGS", "")

@@ -25,7 +25,7 @@ class TrainState:
         params: parameters, float32.
         ema_params: their EMA, float32.
         opt_state: state of the optax optimizer.
-        history: history of the losses for the `TimestepSampler`; None if it needs none.
+        history: loss history of the `TimestepSampler`; None if it keeps none.
         second_ema_params: a second EMA of another width, or None.
     """
 
@@ -46,7 +46,7 @@ def init_params(model: Network, seed: int, resolution: int) -> PyTree:
 
 
 def param_shapes(model: Network, resolution: int) -> PyTree:
-    """Returns shapes and types of the parameters; costs neither memory nor time."""
+    """Returns the shapes and dtypes of the parameters, without computing them."""
     return jax.eval_shape(lambda: init_params(model, 0, resolution))
 
 
@@ -57,11 +57,11 @@ def init_state(
     resolution: int,
     history: PyTree = None,
     *,
-    second: bool = False,
+    second_ema: bool = False,
 ) -> TrainState:
     """Initializes the state before the first step; each EMA is a copy of the parameters.
 
-    second: True for a second EMA.
+    history: initial loss history, `TimestepSampler.init()`. second_ema: True for a second EMA.
     """
     params = model.constrained(init_params(model, seed, resolution))
     return TrainState(
@@ -70,7 +70,7 @@ def init_state(
         ema_params=jax.tree.map(jnp.copy, params),
         opt_state=optimizer.init(params),
         history=history,
-        second_ema_params=jax.tree.map(jnp.copy, params) if second else None,
+        second_ema_params=jax.tree.map(jnp.copy, params) if second_ema else None,
     )
 
 
@@ -78,30 +78,31 @@ def apply_gradients(
     state: TrainState,
     gradients: PyTree,
     optimizer: optax.GradientTransformation,
+    *,
     ema_weight: ema.EMAWeight,
+    second_ema_weight: ema.EMAWeight | None = None,
     constrain: Callable[[PyTree], PyTree] = lambda params: params,
-    second: ema.EMAWeight | None = None,
     norm: Array | None = None,
 ) -> TrainState:
-    """Updates the parameters and their averages.
+    """Updates the parameters and their EMAs.
 
     Parameters whose name begins with "fixed_" do not change.
 
     Args:
-        ema_weight: of the new parameters in the EMA.
+        ema_weight, second_ema_weight: number of updates -> weight of the new parameters in the EMA;
+            None if the state has no second EMA.
         constrain: applied to the parameters after the update, see `Network.constrained`. The
             EMAs average the parameters before it.
-        second: weight in the second EMA; None if the state has none.
-        norm: norm of all gradients, if `gradients` are a part of them.
+        norm: global norm of the gradients; required if `gradients` is one device's shard of them.
     """
     optimizer = optax.with_extra_args_support(optimizer)
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params, norm=norm)
     updates = jax.tree_util.tree_map_with_path(_unless_fixed, updates)
     params = optax.apply_updates(state.params, updates)
     second_ema_params = None
-    if second is not None:
-        before = state.second_ema_params
-        second_ema_params = ema.update(before, params, second(state.step))
+    if second_ema_weight is not None:
+        weight = second_ema_weight(state.step)
+        second_ema_params = ema.update(state.second_ema_params, params, weight)
     return TrainState(
         step=state.step + 1,
         params=constrain(params),

@@ -22,7 +22,7 @@ from diffusion_jax.training.state import TrainState, apply_gradients
 def make_train_step(
     objective: Objective,
     optimizer: optax.GradientTransformation,
-    timesteps: TimestepSampler,
+    timestep_sampler: TimestepSampler,
     *,
     seed: int,
     micro_batches: int,
@@ -33,16 +33,18 @@ def make_train_step(
 ) -> Callable[[TrainState, PyTree], tuple[TrainState, Metrics]]:
     """Returns the training step that `parallel.data_parallel` runs on every device.
 
-    Each device gets its rows of the batch; see `Objective`. If a loss or the norm of the gradient
-    is not finite, the step is skipped: only the step counter changes, and the metric "skipped" is
-    1.
+    Each device gets its rows of the batch, {"image": uint8, "label": int32}. A step with a loss or
+    a gradient norm that is not finite is skipped: only the step counter changes, and the metric
+    "skipped" is 1.
 
     Args:
-        seed: of the run.
-        micro_batches: equal parts in which the rows are computed, one after the other. Their
-            gradients are averaged, so that a step is one update in any case.
-        second_ema_weight, constrain: see `apply_gradients`.
-        sharding: of the train state.
+        objective: the losses of a batch.
+        timestep_sampler: its `update` gets the losses of the global batch.
+        seed: seed of the run.
+        micro_batches: number of equal parts of a device's rows, computed one after the other. The
+            update uses the mean of their gradients.
+        ema_weight, second_ema_weight, constrain: see `apply_gradients`.
+        sharding: sharding of the train state.
     """
     root = keys.derive(seed, "train")
 
@@ -54,7 +56,7 @@ def make_train_step(
         history: PyTree,
     ) -> tuple[Array, tuple[dict[str, Array], PyTree]]:
         parts, noisy = objective(params, batch, examples, key, history)
-        observed = {"position": noisy.position, "loss": parts[timesteps.part]}
+        observed = {"position": noisy.position, "loss": parts[timestep_sampler.part]}
         # Importance-weighted means estimate means under the schedule's own distribution.
         parts = {name: noisy.importance * values for name, values in parts.items()}
         return jnp.mean(parts["loss"]), (parts, observed)
@@ -69,23 +71,23 @@ def make_train_step(
         )
         gradients = sharding.mean(gradients)
         norm = sharding.norm(gradients)
-        now = metrics.gather({**parts, "gradient_norm": norm})
-        new = apply_gradients(
+        step_metrics = metrics.gather({**parts, "gradient_norm": norm})
+        updated = apply_gradients(
             sharding.local_shard(state),
             gradients,
             optimizer,
-            ema_weight,
+            ema_weight=ema_weight,
             constrain=lambda params: constrain(sharding.gather(params, state.params)),
-            second=second_ema_weight,
+            second_ema_weight=second_ema_weight,
             norm=norm,
         )
         observed = parallel.gather(observed)
-        history = timesteps.update(state.history, observed["position"], observed["loss"])
-        new = replace(new, history=history)
-        # `now` does not depend on the update, so that XLA can fuse the select with it.
-        good = nan_guard.all_finite(now)
-        new = nan_guard.select(good, new, replace(state, step=new.step))
-        return new, now | {"skipped": metrics.single(1 - good)}
+        history = timestep_sampler.update(state.history, observed["position"], observed["loss"])
+        updated = replace(updated, history=history)
+        # `finite` does not depend on the update, so that XLA can fuse the select with it.
+        finite = nan_guard.all_finite(step_metrics)
+        updated = nan_guard.select(finite, updated, replace(state, step=updated.step))
+        return updated, step_metrics | {"skipped": metrics.single(1 - finite)}
 
     return step
 

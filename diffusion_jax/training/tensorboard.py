@@ -10,8 +10,8 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 
-class Board:
-    """One event file in `folder`. Hides steps of an earlier run from `start_step` on.
+class EventFile:
+    """An event file in `folder`; TensorBoard hides earlier events of steps from `start_step` on.
 
     All methods raise OSError if the file cannot be written.
     """

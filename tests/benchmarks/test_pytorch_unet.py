@@ -81,7 +81,7 @@ def test_the_losses_are_the_same(config, network, ordinary_promotion):
     wanted = losses.diffusion_loss(
         losses.hybrid(),
         error,
-        schedule.after(t),
+        schedule.steps_from(t),
         x0,
         x,
         prediction,

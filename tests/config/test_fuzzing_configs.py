@@ -21,7 +21,7 @@ from diffusion_jax.generation.sampler import Sampler
 from diffusion_jax.models.layers.block_chain import BLOCKS
 from diffusion_jax.runs import datasets
 from diffusion_jax.runs.datasets import resolve_num_classes
-from diffusion_jax.runs.train import compile_step, make_sharding
+from diffusion_jax.runs.train import make_sharding, parallel_step
 from diffusion_jax.sampling import SOLVERS, SPACINGS
 from diffusion_jax.training.metrics import means
 from diffusion_jax.training.state import init_state
@@ -215,10 +215,12 @@ def batch_of(config) -> dict[str, np.ndarray]:
 
 
 def fresh(config):
-    history = Experiment.from_config(config).training.timesteps.init()
-    second = Experiment.from_config(config).training.second_ema is not None
+    history = Experiment.from_config(config).training.timestep_sampler.init()
+    second = Experiment.from_config(config).training.second_ema_weight is not None
     model, optimizer = make_model(config), Experiment.from_config(config).training.optimizer
-    return init_state(model, optimizer, config.seed, config.data.resolution, history, second=second)
+    return init_state(
+        model, optimizer, config.seed, config.data.resolution, history, second_ema=second
+    )
 
 
 # Without a search for the smallest of those that fail: each takes seconds.
@@ -232,7 +234,7 @@ def test_a_config_is_refused_in_a_line_or_has_a_step(config):
     if refused(config):
         return
     state = jax.eval_shape(lambda: fresh(config))
-    step = compile_step(
+    step = parallel_step(
         Experiment.from_config(config), make_sharding(Experiment.from_config(config))
     )
     new, metrics = jax.eval_shape(step, state, batch_of(config))
@@ -247,7 +249,7 @@ def test_a_config_is_refused_in_a_line_or_its_step_and_its_images_are_finite(con
     if refused(config):
         return
     state = parallel.replicate(jax.jit(lambda: fresh(config))())
-    step = compile_step(
+    step = parallel_step(
         Experiment.from_config(config), make_sharding(Experiment.from_config(config))
     )
     state, metrics = step(state, batch_of(config))

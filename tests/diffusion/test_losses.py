@@ -65,7 +65,7 @@ def test_a_perfect_prediction_costs_nothing_but_the_decoder(example):
     x0, x_t, t, noise, _, fraction = example
     prediction = Prediction(x0, noise, jnp.zeros_like(fraction))
     assert_allclose(losses.squared_error(noise, prediction.eps), 0)
-    terms = losses.vlb(SCHEDULE.after(t), x0, x_t, prediction)
+    terms = losses.vlb(SCHEDULE.steps_from(t), x0, x_t, prediction)
     assert_allclose(terms[1:], 0, atol=1e-6)
     assert terms[0] > 0
 
@@ -73,9 +73,9 @@ def test_a_perfect_prediction_costs_nothing_but_the_decoder(example):
 def test_the_bound_is_kl_and_at_the_first_step_the_decoder(example):
     x0, x_t, t, _, guess, fraction = example
     prediction = predict(x_t, t, guess, fraction)
-    terms = losses.vlb(SCHEDULE.after(t), x0, x_t, prediction)
-    p = process.p_distribution(SCHEDULE.after(t), prediction, x_t)
-    q = process.q_posterior(SCHEDULE.after(t), x0, x_t)
+    terms = losses.vlb(SCHEDULE.steps_from(t), x0, x_t, prediction)
+    p = process.p_distribution(SCHEDULE.steps_from(t), prediction, x_t)
+    q = process.q_posterior(SCHEDULE.steps_from(t), x0, x_t)
     assert_allclose(terms[1:], losses.kl_divergence(q, p).mean((1, 2, 3))[1:], rtol=1e-6)
     assert_allclose(terms[0], losses.decoder_nll(x0, p).mean((1, 2, 3))[0], rtol=1e-6)
 
@@ -85,7 +85,7 @@ def test_the_bound_with_a_fixed_variance_in_float64(kind, example):
     """KL of two normals whose variances are beta-tilde and beta-tilde or beta; DDPM eq. 5 to 7."""
     x0, x_t, t, noise, guess, _ = example
     prediction = replace(predict(x_t, t, guess, None), variance_fraction=None)
-    terms = losses.LOSSES["vlb"](variance=kind).bound(SCHEDULE.after(t), x0, x_t, prediction)
+    terms = losses.LOSSES["vlb"](variance=kind).bound(SCHEDULE.steps_from(t), x0, x_t, prediction)
     signal = np.cos((np.arange(1001) / 1000 + 0.008) / 1.008 * np.pi / 2) ** 2
     beta = np.minimum(1 - signal[1:] / signal[:-1], 0.999)
     left = np.concatenate([[1.0], np.cumprod(1 - beta)])
@@ -109,7 +109,7 @@ def test_the_decoder_has_the_same_variance_with_small_and_large(example):
     """OpenAI's programs: the likelihood of the last step is better with the small one."""
     x0, x_t, t, _, guess, _ = example
     prediction = replace(predict(x_t, t, guess, None), variance_fraction=None)
-    next = SCHEDULE.after(t)
+    next = SCHEDULE.steps_from(t)
     small, large = (
         losses.vlb(next, x0, x_t, prediction, fixed=kind) for kind in ("small", "large")
     )
@@ -126,7 +126,7 @@ def test_a_variance_learned_directly_is_trained(example):
         parts = losses.diffusion_loss(
             losses.hybrid(),
             losses.squared_error(noise, guess),
-            SCHEDULE.after(t),
+            SCHEDULE.steps_from(t),
             x0,
             x_t,
             prediction,
@@ -137,8 +137,8 @@ def test_a_variance_learned_directly_is_trained(example):
     # d KL / d log variance = (1 - (var_q + distance^2) / var_p) / 2, averaged over the image.
     log_variance = jnp.full(x0.shape, -3.0)
     slope = jax.grad(total)(log_variance)
-    q = process.q_posterior(SCHEDULE.after(t), x0, x_t)
-    mean = process.posterior_mean(SCHEDULE.after(t), plain.x0, x_t)
+    q = process.q_posterior(SCHEDULE.steps_from(t), x0, x_t)
+    mean = process.posterior_mean(SCHEDULE.steps_from(t), plain.x0, x_t)
     spread = jnp.exp(q.log_variance) + jnp.square(q.mean - mean)
     expected = 0.5 * (1 - spread * np.exp(3.0)) / x0[0].size
     assert_allclose(slope[1:], expected[1:], rtol=1e-4, atol=1e-7)
@@ -149,7 +149,7 @@ def total_loss(kind, example, guess, fraction, weight=0.1):
     parts = losses.diffusion_loss(
         losses.LOSSES[kind](),
         losses.squared_error(noise, guess),
-        SCHEDULE.after(t),
+        SCHEDULE.steps_from(t),
         x0,
         x_t,
         predict(x_t, t, guess, fraction),

@@ -61,7 +61,7 @@ def test_posterior_is_bayes(schedule, t, x0, noise):
     """q(x_{t-1} | x_t, x_0) from q(x_t | x_{t-1}) and q(x_{t-1} | x_0), in float64."""
     t = t[1:]  # at t = 1 the prior has no variance
     x0, x_t = x0[1:], noise[1:]
-    post = process.q_posterior(schedule.after(t), x0, x_t)
+    post = process.q_posterior(schedule.steps_from(t), x0, x_t)
 
     def at(table):
         return table[:, None, None, None]
@@ -73,13 +73,13 @@ def test_posterior_is_bayes(schedule, t, x0, noise):
         mean = (np.sqrt(a) / b * x_t + np.sqrt(before) / (1 - before) * x0) / precision
         assert_allclose(post.mean, mean, rtol=1e-5, atol=1e-6)
         assert_allclose(jnp.exp(post.log_variance), 1 / precision, rtol=1e-5)
-    variance = schedule.after(t).posterior_variance[:, None, None, None]
+    variance = schedule.steps_from(t).posterior_variance[:, None, None, None]
     assert_allclose(variance, jnp.exp(post.log_variance), rtol=1e-5)
 
 
 def test_posterior_of_the_first_step_is_the_image(x0, noise):
     schedule = make_schedule("cosine", 1000)
-    next = schedule.after(jnp.ones(5, jnp.int32))
+    next = schedule.steps_from(jnp.ones(5, jnp.int32))
     assert_allclose(process.posterior_mean(next, x0, noise), x0, atol=1e-6)
     assert jnp.all(next.posterior_variance == 0)
     assert jnp.all(next.last)
@@ -90,7 +90,7 @@ def test_learned_variance_lies_between_its_bounds(schedule, t):
 
     def learned(fraction):
         prediction = Prediction(zeros, zeros, variance_fraction=fraction)
-        return process.learned_log_variance(schedule.after(t), prediction)
+        return process.learned_log_variance(schedule.steps_from(t), prediction)
 
     lower = learned(zeros)
     assert_allclose(lower[:, 0, 0, 0], schedule.log_posterior_variance[t], rtol=1e-5, atol=1e-6)
@@ -101,26 +101,26 @@ def test_learned_variance_lies_between_its_bounds(schedule, t):
 def test_a_variance_learned_directly_is_unchanged(schedule, t, x0, noise):
     log_variance = jnp.linspace(-9, 2, x0.size).reshape(x0.shape)
     prediction = Prediction(x0, noise, log_variance=log_variance)
-    p = process.p_distribution(schedule.after(t), prediction, noise)
+    p = process.p_distribution(schedule.steps_from(t), prediction, noise)
     assert_array_equal(p.log_variance, log_variance)
-    assert process.learned_log_variance(schedule.after(t), Prediction(x0, noise)) is None
+    assert process.learned_log_variance(schedule.steps_from(t), Prediction(x0, noise)) is None
 
 
 def test_a_learned_variance_stays_where_exp_is_finite(schedule, t, x0, noise):
-    next = schedule.after(t)
+    next = schedule.steps_from(t)
     for far, bound in ((-1e3, -30), (1e3, 30)):
         prediction = Prediction(x0, noise, log_variance=jnp.full_like(x0, far))
         assert jnp.all(process.learned_log_variance(next, prediction) == bound)
 
 
 def test_the_variance_is_the_small_one_where_none_is_learned(schedule, t, x0, noise):
-    next = schedule.after(t)
+    next = schedule.steps_from(t)
     p = process.p_distribution(next, Prediction(x0, noise), noise)
     assert_array_equal(p.log_variance[:, 0, 0, 0], next.log_posterior_variance)
 
 
 def test_a_perfect_network_makes_p_the_posterior(schedule, t, x0, noise):
-    x_t, next = process.q_sample(schedule.level(t), x0, noise), schedule.after(t)
+    x_t, next = process.q_sample(schedule.level(t), x0, noise), schedule.steps_from(t)
     prediction = Prediction(x0=x0, eps=noise, variance_fraction=jnp.zeros_like(x0))
     p = process.p_distribution(next, prediction, x_t)
     q = process.q_posterior(next, x0, x_t)

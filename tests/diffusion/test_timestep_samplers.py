@@ -12,13 +12,13 @@ from tiny import tiny_transformer_config, train
 
 from diffusion_jax.config.experiment import Experiment
 from diffusion_jax.diffusion.schedules import make_schedule
-from diffusion_jax.diffusion.timestep_samplers import TIMESTEPS
+from diffusion_jax.diffusion.timestep_samplers import TIMESTEP_SAMPLERS
 from diffusion_jax.training.checkpoints import Checkpoints
 from diffusion_jax.training.logging import read_metrics
 from diffusion_jax.training.state import TrainState
 
 SCHEDULE = make_schedule("linear", 5)
-SAMPLER = TIMESTEPS["loss_second_moment"](SCHEDULE, memory=3, uniform_part=0.1)
+SAMPLER = TIMESTEP_SAMPLERS["loss_second_moment"](SCHEDULE, memory=3, uniform_part=0.1)
 
 
 def test_the_last_losses_of_each_step_are_remembered():
@@ -52,7 +52,9 @@ def test_step_probabilities_follow_the_root_mean_squared_loss():
     assert_allclose(np.bincount(t, minlength=6)[1:] / 4000, p, atol=0.03)
     # The weighted mean of anything over t is its uniform mean.
     assert_allclose(weights, 1 / (5 * p[np.asarray(t) - 1]), rtol=1e-5)
-    plain = TIMESTEPS["loss_second_moment"](SCHEDULE, uniform_part=0.1, memory=3, reweight=False)
+    plain = TIMESTEP_SAMPLERS["loss_second_moment"](
+        SCHEDULE, uniform_part=0.1, memory=3, reweight=False
+    )
     same, weights = jax.jit(plain.draw)(keys, history)
     assert_array_equal(same, t)
     assert_array_equal(weights, 1)
@@ -61,7 +63,7 @@ def test_step_probabilities_follow_the_root_mean_squared_loss():
 
 
 def test_options_out_of_range_are_refused():
-    make = TIMESTEPS["loss_second_moment"]
+    make = TIMESTEP_SAMPLERS["loss_second_moment"]
     with pytest.raises(ValueError, match="the schedule has none"):
         make(make_schedule("edm"))
     with pytest.raises(ValueError, match="memory=0 must be at least 1"):

@@ -111,7 +111,7 @@ def test_a_classifier_is_trained_on_noisy_images_and_their_c_noise(schedule):
         listener,
         schedule,
         Experiment.from_config(config).parameterization,
-        Experiment.from_config(config).training.timesteps,
+        Experiment.from_config(config).training.timestep_sampler,
     )
     logits = jax.random.normal(jax.random.key(1), (512, 10))
     batch = {"image": jnp.full((512, 8, 8, 1), 255, jnp.uint8)}  # x0 = 1 everywhere

@@ -127,7 +127,9 @@ def test_edm2_normalizes_kernels_and_keeps_fixed_parameters(golden_edm2):
         state = TrainState(jnp.zeros((), jnp.int32), params, params, optimizer.init(params))
         gradients = jax.tree.map(jnp.ones_like, params)
         copied = lambda step: jnp.ones(())  # noqa: E731
-        new = apply_gradients(state, gradients, optimizer, copied, constrain=model.constrained)
+        new = apply_gradients(
+            state, gradients, optimizer, ema_weight=copied, constrain=model.constrained
+        )
         return state, new
 
     with jax.numpy_dtype_promotion("standard"):

@@ -19,7 +19,7 @@ from tiny import tiny_transformer_config
 from diffusion_jax.config.experiment import Experiment
 from diffusion_jax.runs import evaluate
 from diffusion_jax.runs.run import load
-from diffusion_jax.runs.train import init_experiment
+from diffusion_jax.runs.train import init_train_state
 from diffusion_jax.training.checkpoints import Checkpoints
 from diffusion_jax.training.state import TrainState
 from diffusion_jax.workdir.parameters import load_params
@@ -113,7 +113,7 @@ def state_of(config: ConfigDict) -> TrainState:
         return np.asarray(5 * generator.normal(size=leaf.shape)).astype(leaf.dtype)
 
     state = jax.tree.map(
-        filled, jax.eval_shape(lambda: init_experiment(Experiment.from_config(config)))
+        filled, jax.eval_shape(lambda: init_train_state(Experiment.from_config(config)))
     )
     return replace(state, step=np.array(STEP, np.int32))
 

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from diffusion_jax.config.experiment import Experiment
-from diffusion_jax.runs.train import init_experiment
+from diffusion_jax.runs.train import init_train_state
 from diffusion_jax.training.checkpoints import Checkpoints
 from diffusion_jax.workdir.run_files import CHECKPOINTS, load_config
 from reliability.runs import Run, results_of
@@ -58,7 +58,7 @@ def _differences(one: Path, other: Path) -> int:
 def _last_state(workdir: Path) -> list[np.ndarray]:
     config = load_config(workdir)
     with Checkpoints(workdir / CHECKPOINTS) as checkpoints:
-        shapes = jax.eval_shape(lambda: init_experiment(Experiment.from_config(config)))
+        shapes = jax.eval_shape(lambda: init_train_state(Experiment.from_config(config)))
         return jax.tree.leaves(checkpoints.restore(checkpoints.newest(), shapes))
 
 

@@ -101,7 +101,7 @@ def test_eta_one_is_the_posterior_step():
     x_t = jax.random.normal(jax.random.key(0), (4, *SHAPE))
     fresh = jax.random.normal(jax.random.key(1), x_t.shape)
     t = jnp.array([1, 2, 10, 20])
-    denoiser, now, steps = exact_denoiser(), schedule.level(t), schedule.after(t)
+    denoiser, now, steps = exact_denoiser(), schedule.level(t), schedule.steps_from(t)
     after = ddim_step(denoiser, now, schedule.level(t - 1), steps, x_t, fresh, eta=1.0)
     mean = process.posterior_mean(steps, denoiser(x_t, now).x0, x_t)
     std = jnp.sqrt(process.per_image(steps.posterior_variance))
@@ -114,7 +114,7 @@ def test_a_learned_variance_takes_the_place_of_beta_tilde(fraction):
     x_t = jnp.zeros((3, *SHAPE))
     t = jnp.array([1, 2, 20])
     levels = schedule.level(t), schedule.level(t - 1)
-    step = partial(ddim_step, exact_denoiser(fraction), *levels, schedule.after(t), x_t)
+    step = partial(ddim_step, exact_denoiser(fraction), *levels, schedule.steps_from(t), x_t)
     noisy = step(jnp.ones_like(x_t), eta=1.0)
     quiet = step(jnp.zeros_like(x_t), eta=1.0)
     log_beta, log_beta_tilde = np.log(schedule.betas[t]), schedule.log_posterior_variance[t]

@@ -21,7 +21,7 @@ from tiny import train
 from diffusion_jax.config import training
 from diffusion_jax.config.experiment import Experiment
 from diffusion_jax.config.schema import model_section
-from diffusion_jax.runs.train import init_experiment
+from diffusion_jax.runs.train import init_train_state
 from diffusion_jax.training import checkpoints as checkpoints_module
 from diffusion_jax.training import nan_guard
 from diffusion_jax.training import restore as restore_module
@@ -29,7 +29,7 @@ from diffusion_jax.training.checkpoint_integrity import DamagedCheckpoint, SaveF
 from diffusion_jax.training.checkpoints import Checkpoints
 from diffusion_jax.training.logging import read_metrics
 from diffusion_jax.training.restore import restore_newest
-from diffusion_jax.training.sharding import run_once
+from diffusion_jax.training.sharding import jit_once
 from diffusion_jax.workdir.parameters import load_params
 
 pytestmark = pytest.mark.usefixtures("ordinary_promotion")
@@ -192,7 +192,7 @@ def test_a_skipped_step_changes_only_the_step_number(tmp_path, monkeypatch):
     Poisoned(monkeypatch, steps={1})
     config = tiny_config(steps=1)
     state = jax.device_get(train(config, tmp_path))
-    fresh = jax.device_get(run_once(lambda: init_experiment(Experiment.from_config(config))))
+    fresh = jax.device_get(jit_once(lambda: init_train_state(Experiment.from_config(config))))
     assert int(state.step) == 1
     for name in ("params", "ema_params", "opt_state"):
         assert equal(getattr(state, name), getattr(fresh, name))
@@ -204,7 +204,7 @@ def test_max_nan_steps_in_a_row_stop_the_run(tmp_path, monkeypatch):
     config.optimizer.learning_rate = 0.002
     with pytest.raises(
         FloatingPointError,
-        match=r"step 6, 3 in a row by now: .*loss inf.*rate is 0\.002, .* is of step 3",
+        match=r"step 6, 3 in a row: .*loss inf.*rate is 0\.002, .* is of step 3",
     ):
         train(config, tmp_path)
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
@@ -225,7 +225,7 @@ def test_roll_back_past_a_damaged_checkpoint_uses_the_previous_one(tmp_path, mon
         nan_guard, "restore_newest", lambda *given: spoil(tmp_path) or restore(*given)
     )
     config = tiny_config(steps=15, roll_back=True, checkpoint_every=3)
-    with pytest.raises(FloatingPointError, match=r"step 12, 3 in a row by now: .* is of step 3"):
+    with pytest.raises(FloatingPointError, match=r"step 12, 3 in a row: .* is of step 3"):
         train(config, tmp_path)
     said = capsys.readouterr().out
     assert "6 is damaged" in said
@@ -235,7 +235,7 @@ def test_roll_back_past_a_damaged_checkpoint_uses_the_previous_one(tmp_path, mon
 def test_roll_back_uses_each_checkpoint_once(tmp_path, monkeypatch):
     Poisoned(monkeypatch, steps={4, 5, 6, 7, 8, 9})
     config = tiny_config(steps=12, roll_back=True, checkpoint_every=3)
-    with pytest.raises(FloatingPointError, match=r"step 9, 3 in a row by now: .* is of step 3"):
+    with pytest.raises(FloatingPointError, match=r"step 9, 3 in a row: .* is of step 3"):
         train(config, tmp_path)
 
 

@@ -45,7 +45,7 @@ def step(imported):
         error = losses.squared_error(noise, output.estimate)
         prediction = parameterizations.to_prediction(parameterization, x_t, level, output)
         parts = losses.diffusion_loss(
-            losses.original(), error, SCHEDULE.after(t), x0, x_t, prediction, vlb_weight=0.001
+            losses.original(), error, SCHEDULE.steps_from(t), x0, x_t, prediction, vlb_weight=0.001
         )
         return jnp.mean(parts["loss"]), parts
 

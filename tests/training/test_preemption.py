@@ -18,7 +18,7 @@ from diffusion_jax import parallel
 from diffusion_jax.files import lock
 from diffusion_jax.training import loop
 from diffusion_jax.training.checkpoints import Checkpoints
-from diffusion_jax.training.metrics import Running
+from diffusion_jax.training.metrics import RunningMeans
 from diffusion_jax.training.preemption import SIGNALS, interruptible
 
 pytestmark = pytest.mark.usefixtures("ordinary_promotion")
@@ -121,7 +121,7 @@ def test_a_killed_run_leaves_the_same_files(tmp_path, monkeypatch):
             train(config, tmp_path / "run")
     with Checkpoints(tmp_path / "run" / "checkpoints") as checkpoints:
         assert checkpoints.newest() == 3
-        _, count = checkpoints.metadata(3)["since_line"]["loss"]
+        _, count = checkpoints.metadata(3)["running_metrics"]["loss"]
         assert count == 16  # of step 3 alone, since the line of step 2
     with monkeypatch.context() as patch:
         patch.setattr("diffusion_jax.runs.train.make_sample_grid", lambda *_: lambda _: sys.exit())
@@ -134,10 +134,10 @@ def test_a_killed_run_leaves_the_same_files(tmp_path, monkeypatch):
 
 def test_running_means_resume_exactly():
     third, tenth = ({"loss": Average(total=np.float32(1 / x), count=np.int32(x))} for x in (3, 10))
-    whole, before = Running(), Running()
+    whole, before = RunningMeans(), RunningMeans()
     for running in (whole, before):
         running.add(third)
-    after = Running(json.loads(json.dumps(before.saved())))
+    after = RunningMeans(json.loads(json.dumps(before.saved())))
     for running in (whole, after):
         running.add(tenth)
     assert after.saved() == whole.saved() == {"loss": (float(np.float32(1 / 3 + 1 / 10)), 13)}

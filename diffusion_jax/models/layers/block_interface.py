@@ -19,7 +19,7 @@ class Conditioning:
     Attributes:
         time: the timestep embedding, (batch, time_dim).
         label: the label embedding, (batch, label_dim), or None for a model without classes.
-        examples: indices in the global batch, (batch,), the seeds of dropout.
+        examples: global index of each example, (batch,), which seeds its dropout mask.
     """
 
     time: Leaf
