@@ -1,6 +1,6 @@
 """Exponential moving averages (EMA) of the parameters, with which images are sampled.
 
-ema <- ema + w (params - ema) after each update. An entry of EMA_WEIGHTS returns the weight w = 1 - d
+ema <- ema + w (params - ema) after each update. Entries of EMA_WEIGHTS return the weight w = 1 - d
 for the decay d, as a function of the number of updates before. In float32, w keeps the digits that
 d loses close to 1.
 """
