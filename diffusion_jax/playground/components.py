@@ -20,7 +20,7 @@ LARGEST_SEED = 2**32 - 1
 
 Components = Sequence[Component]
 # Options of events that do not use the model and need not wait for it.
-LIGHT = {"concurrency_limit": None, "api_visibility": "private", "show_progress": "hidden"}
+LIGHT = {"concurrency_limit": 4, "api_visibility": "private", "show_progress": "hidden"}
 
 
 def solver_inputs(run: Run, *, steps: int | None = None) -> list[Component]:

@@ -13,6 +13,7 @@ from diffusion_jax.playground.components import Components, on_click, one_line_e
 from diffusion_jax.runs.run import Run
 
 JUMP = 10  # steps between resamplings, as in RePaint
+MOST_WORK = components.LARGEST_COUNT * components.MOST_STEPS  # steps of all images of a request
 
 
 def inpaint_tab(run: Run, settings: Components, sampled: gr.State) -> None:
@@ -36,6 +37,10 @@ def inpaint_tab(run: Run, settings: Components, sampled: gr.State) -> None:
                 elem_id="editor",
                 height=560,
             )
+            # Gradio would decode layers of any size; `pictures.painted_mask` checks the size.
+            editor.preprocess = lambda payload: (
+                [layer.path for layer in payload.layers] if payload else []
+            )
             button = gr.Button("Inpaint", variant="primary", elem_id="inpaint")
     result = components.picture("Results", name="inpainted")
     image = gr.State(None)
@@ -48,10 +53,15 @@ def inpaint_tab(run: Run, settings: Components, sampled: gr.State) -> None:
         shown = pictures.enlarged(square[0]).convert("RGB")
         return shown, {"background": shown, "layers": [], "composite": None}, square
 
-    def inpaint(wanted: dict[str, Any], image: Any, painted: Any, times: int) -> Iterator[Any]:
+    def inpaint(wanted: dict[str, Any], image: Any, layers: list[str], times: int) -> Iterator[Any]:
         if image is None:
             raise ValueError("The picture is missing; upload one, or use a sampled image")
-        mask = pictures.painted_mask(run, (painted or {}).get("layers") or [])
+        work = wanted["count"] * wanted["steps"] * int(times)
+        if work > MOST_WORK:
+            raise ValueError(
+                f"Images x steps x resample is {work:,}; at most {MOST_WORK:,} are allowed"
+            )
+        mask = pictures.painted_mask(run, layers)
         jump = min(JUMP, max(1, wanted["steps"] - 1))
         arguments = _edit_arguments(run, wanted) | {"resample": int(times), "jump": jump}
         yield _result(run, run.edit.inpaint(image, mask, **arguments), wanted)

@@ -1,8 +1,6 @@
 """The playground's page: the settings column, the tabs and the style."""
 
 import random
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -11,8 +9,12 @@ from gradio.themes import Default
 from gradio.utils import get_upload_folder
 
 from diffusion_jax.playground import components, edit_tabs, sample_tabs, sampling
+from diffusion_jax.playground.inputs import checked
+from diffusion_jax.playground.uploads import Uploads
 from diffusion_jax.runs.run import Run
 
+MOST_WAITING = 32  # requests
+MOST_SESSIONS = 100  # whose sampled images are kept
 # Pixels stay squares, and small images fill the available width.
 CSS = """
 .pixels img { image-rendering: pixelated; object-fit: contain; width: 100%; height: 100%; }
@@ -21,18 +23,21 @@ footer { display: none !important; }
 """
 
 
-class UploadsOnly(gr.Blocks):
-    """Blocks that accept a file as input only if it was uploaded.
+class CheckedBlocks(gr.Blocks):
+    """Blocks that check the types and files of a request's values.
 
     A request can name any path or URL. Gradio would copy that file to its cache and serve it: its
     own check runs for a page that `launch` serves, not for one that is mounted in an application.
     """
 
     async def preprocess_data(self, block_fn: Any, inputs: list[Any], *rest: Any, **more: Any):
-        uploads = Path(get_upload_folder()).resolve()
-        for path in _paths(inputs):
-            if "\0" in path or not Path(path).resolve().is_relative_to(uploads):
-                raise gr.Error("The file was not uploaded; upload it", print_exception=False)
+        uploads = Uploads(get_upload_folder())
+        try:
+            if len(inputs) != len(block_fn.inputs):
+                raise ValueError(f"{len(inputs)} values for {len(block_fn.inputs)} inputs")
+            inputs = [checked(*pair, uploads) for pair in zip(block_fn.inputs, inputs)]
+        except ValueError as error:
+            raise gr.Error(str(error), print_exception=False) from None
         try:
             return await super().preprocess_data(block_fn, inputs, *rest, **more)
         except gr.Error as error:  # a number out of its range: on the page, not in the terminal
@@ -47,11 +52,10 @@ def page(run: Run) -> gr.Blocks:
     number, _ = sampling.classes(run)
     about = [f"{side} x {side} pixels", model.name, f"step {run.step:,}"]
     about[1:1] = [f"{number} classes"] if number else []
-    with UploadsOnly(
+    with CheckedBlocks(
         title=f"{run.workdir.name}: playground",
         analytics_enabled=False,
         fill_width=True,
-        delete_cache=(3600, 24 * 3600),  # seconds: every hour, pictures of the day before
     ) as blocks:
         gr.Markdown(f"**{run.workdir.name}**: {', '.join(about)}")
         with gr.Row():
@@ -59,6 +63,8 @@ def page(run: Run) -> gr.Blocks:
                 settings = _settings(run)
             with gr.Column(scale=3):
                 _tabs(run, settings)
+    blocks.queue(max_size=MOST_WAITING, api_open=False)
+    blocks.state_session_capacity = MOST_SESSIONS
     return blocks
 
 
@@ -101,16 +107,3 @@ def theme() -> gr.Theme:
         font=["system-ui", "sans-serif"],
         font_mono=["ui-monospace", "monospace"],
     )
-
-
-def _paths(data: Any) -> Iterator[str]:
-    """Yields the paths of all files in a request, at any depth."""
-    children: Any = ()
-    if isinstance(data, dict):
-        if isinstance(data.get("path"), str):
-            yield data["path"]
-        children = data.values()
-    elif isinstance(data, list):
-        children = data
-    for child in children:
-        yield from _paths(child)

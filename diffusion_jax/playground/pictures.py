@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool
 from PIL import Image
 
 from diffusion_jax import images
@@ -17,6 +17,9 @@ from diffusion_jax.runs.run import Run
 
 WIDTH = 640  # pixels, about, of a picture on the page
 LONGEST_SIDE = 4096  # pixels, of an uploaded file
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+# Of a progressive JPEG; ordinary ones have about ten. Each takes the time of a whole picture.
+MOST_SCANS = 100
 
 
 def grid(pixels: np.ndarray, captions: Sequence[str] = ()) -> Image.Image:
@@ -39,15 +42,7 @@ def read_square(run: Run, file: str | Path) -> Uint8Images:
     Raises ValueError, without the file's folder, if it is too large or cannot be read.
     """
     path = Path(file)
-    try:
-        with Image.open(path) as opened:
-            width, height = opened.size
-    except Exception:  # Pillow's decoders raise almost anything
-        raise ValueError(f"{path.name} cannot be read as an image") from None
-    if max(width, height) > LONGEST_SIDE:
-        raise ValueError(
-            f"{path.name} has {width} x {height} pixels; at most {LONGEST_SIDE} a side are allowed"
-        )
+    _check(path, FORMATS)
     model = run.config.model
     side = model.low_resolution if sampling.enlarges(run) else run.config.data.resolution
     try:
@@ -56,18 +51,38 @@ def read_square(run: Run, file: str | Path) -> Uint8Images:
         raise ValueError(str(error).replace(f"{path.parent}/", "")) from None
 
 
-def painted_mask(
-    run: Run, layers: Sequence[UInt8[np.ndarray, "height width 4"]]
-) -> Bool[np.ndarray, "side side"]:
+def painted_mask(run: Run, layers: Sequence[str | Path]) -> Bool[np.ndarray, "side side"]:
     """Returns True for pixels of the model that RGBA layers cover by at least half.
 
-    Raises ValueError if there are none.
+    Raises ValueError if there are none, or if a layer is no PNG file or is too large.
     """
     side = run.config.data.resolution
     painted = np.zeros((side, side), bool)
     for layer in layers:
-        opaque = Image.fromarray(np.ascontiguousarray(layer[..., 3]))
+        _check(Path(layer), ["PNG"])
+        with Image.open(layer, formats=["PNG"]) as opened:
+            opaque = opened.convert("RGBA").getchannel("A")
         painted |= np.asarray(opaque.resize((side, side), Image.Resampling.BOX)) >= 128
     if not painted.any():
         raise ValueError("Nothing is painted; paint over the pixels to sample again")
     return painted
+
+
+def _check(path: Path, formats: Sequence[str]) -> None:
+    """Raises ValueError, without the file's folder, if decoding could take too much."""
+    try:
+        scans = path.read_bytes().count(b"\xff\xda")
+        with Image.open(path, formats=formats) as opened:
+            width, height = opened.size
+    except Exception:  # Pillow's decoders raise almost anything
+        raise ValueError(
+            f"{path.name} cannot be read as an image; supported formats: {', '.join(formats)}"
+        ) from None
+    if max(width, height) > LONGEST_SIDE:
+        raise ValueError(
+            f"{path.name} has {width} x {height} pixels; at most {LONGEST_SIDE} a side are allowed"
+        )
+    if scans > MOST_SCANS:
+        raise ValueError(
+            f"{path.name} is a JPEG of {scans} scans; at most {MOST_SCANS} are allowed"
+        )

@@ -1,25 +1,23 @@
 """Serves the playground's page on this machine, with nothing loaded from the internet."""
 
 import errno
+import ipaddress
+import logging
 import os
 import signal
 import socket
 import tempfile
 import threading
 import webbrowser
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
 
+from diffusion_jax.playground.request_filter import UPLOAD, Application, RequestFilter
+from diffusion_jax.playground.uploads import LARGEST_FILE, Uploads
 from diffusion_jax.runs.run import Run
 
-LARGEST_FILE = "5mb"  # of an upload
-# Browsers load from this server only.
-POLICY = (
-    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' "
-    "'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' data: "
-    "blob:; worker-src 'self' blob:; frame-ancestors 'self'"
-)
+SHORTEST_PASSWORD = 8  # characters
 # Network access of Gradio and its libraries.
 SWITCHED_OFF = {
     "GRADIO_ANALYTICS_ENABLED": "False",
@@ -48,6 +46,37 @@ def listening(host: str, port: int) -> Iterator[socket.socket]:
         yield listener
 
 
+def read_password(
+    listener: socket.socket, file: str | Path | None, *, no_password: bool = False
+) -> str | None:
+    """Returns the password of the page: the first line of a file, or None for none.
+
+    Raises ValueError if the socket is open to other machines and there is neither a file nor
+    `no_password`, or if the file has no usable password.
+    """
+    if file is None:
+        host = listener.getsockname()[0]
+        if not no_password and not ipaddress.ip_address(host.partition("%")[0]).is_loopback:
+            raise ValueError(
+                f"--host={host} opens the page to other machines; give a file with a password, "
+                "--password_file=FILE, or --no_password to let everyone in"
+            )
+        return None
+    if no_password:
+        raise ValueError("--password_file and --no_password contradict each other; give one")
+    try:
+        password = Path(file).expanduser().read_text().partition("\n")[0].strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not text"
+        raise ValueError(f"--password_file={file} cannot be read: {reason}") from None
+    if len(password) < SHORTEST_PASSWORD:
+        raise ValueError(
+            f"The password in the first line of --password_file={file} has {len(password)} "
+            f"characters; at least {SHORTEST_PASSWORD} are needed"
+        )
+    return password
+
+
 @contextmanager
 def offline() -> Iterator[None]:
     """Switches off Gradio's network access, and keeps its files in a temporary folder.
@@ -56,21 +85,33 @@ def offline() -> Iterator[None]:
     """
     folder = tempfile.TemporaryDirectory(prefix="diffusion_jax_play_", ignore_cleanup_errors=True)
     with folder as path:
-        os.environ |= {**SWITCHED_OFF, "GRADIO_TEMP_DIR": path}
+        os.environ |= {**SWITCHED_OFF, "GRADIO_TEMP_DIR": os.path.realpath(path)}
         yield
 
 
-def serve(run: Run, listener: socket.socket, *, open_browser: bool = False) -> None:
+def serve(
+    run: Run,
+    listener: socket.socket,
+    *,
+    password: str | None = None,
+    open_browser: bool = False,
+) -> None:
     """Serves the page of a run until KeyboardInterrupt. To be called inside `offline`.
 
     The server's thread still runs when the exception is raised.
+
+    password: see `RequestFilter`.
     """
     import uvicorn
 
+    from diffusion_jax.playground.connections import TimedConnection
+
     host, port = listener.getsockname()[:2]
+    app = application(run, password=password)
     server = uvicorn.Server(
-        uvicorn.Config(application(run, host), log_level="warning", access_log=False)
+        uvicorn.Config(app, http=TimedConnection, log_level="error", access_log=False)
     )
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # warns of wrong requests
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     print(f"{url} shows the playground; Ctrl-C ends it.", flush=True)
     if open_browser:
@@ -81,17 +122,23 @@ def serve(run: Run, listener: socket.socket, *, open_browser: bool = False) -> N
     thread.join()
 
 
-def application(run: Run, host: str) -> Any:
-    """Returns the page as a FastAPI application. host: the address that it listens on."""
+def application(run: Run, *, password: str | None = None) -> Application:
+    """Returns the page as an ASGI application. To be called inside `offline`.
+
+    password: see `RequestFilter`.
+    """
     import gradio
     from fastapi import FastAPI
-    from starlette.middleware.trustedhost import TrustedHostMiddleware
+    from gradio.utils import get_upload_folder
 
     from diffusion_jax.playground import page
 
-    app = gradio.mount_gradio_app(
-        FastAPI(openapi_url=None),
-        page.page(run),
+    uploads, blocks = Uploads(get_upload_folder()), page.page(run)
+    app = FastAPI(openapi_url=None)
+    app.add_route(UPLOAD, uploads.receive, methods=["POST"])
+    gradio.mount_gradio_app(
+        app,
+        blocks,
         path="/",
         footer_links=[],
         run_history=False,
@@ -102,13 +149,4 @@ def application(run: Run, host: str) -> Any:
         theme=page.theme(),
         css=page.CSS,
     )
-    if host == "127.0.0.1":  # a foreign page could point its own host name at this machine
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=[host, "localhost"])
-
-    @app.middleware("http")
-    async def add_policy(request: Any, call_next: Callable[..., Awaitable[Any]]) -> Any:
-        response = await call_next(request)
-        response.headers["content-security-policy"] = POLICY
-        return response
-
-    return app
+    return RequestFilter(app, events=blocks.fns, uploads=uploads, password=password)

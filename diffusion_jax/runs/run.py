@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from jaxtyping import Int, PyTree
 from ml_collections import ConfigDict
@@ -34,6 +35,8 @@ from diffusion_jax.workdir.parameters import load_params
 from diffusion_jax.workdir.run_files import load_classes, load_config
 
 LARGEST_BATCH = 64
+# Compiled programs use hundreds of memory maps each; Linux ends a process that has 65,530.
+MOST_PROGRAMS = 16
 # Settings passed at each call, as the solver's numeric options are; others select the sampler.
 AT_EACH_CALL = ("guidance", "classifier_scale", "steps", "stride", "spacing")
 
@@ -71,6 +74,7 @@ class Run:
         self.params = params
         self.ema = ema
         self._samplers: dict[tuple, Sampler] = {}
+        self._programs: set[tuple] = set()  # compiled: (key of the sampler, steps)
 
     def __repr__(self) -> str:
         side, model = self.config.data.resolution, self.config.model
@@ -270,6 +274,12 @@ class Run:
         wanted = batch_size or min(LARGEST_BATCH, 2 ** max(0, count - 1).bit_length())
         batch_size = parallel.round_up(wanted)
         key = (batch_size, frames, watched, settings)
+        steps = experiment.sampling.sampling_schedule.num_steps
+        if (key, steps) not in self._programs and len(self._programs) >= MOST_PROGRAMS:
+            self._samplers.clear()
+            self._programs.clear()
+            jax.clear_caches()  # keeps the programs of deleted samplers
+        self._programs.add((key, steps))
         if key not in self._samplers:
             self._samplers[key] = Sampler.from_experiment(
                 experiment, batch_size=batch_size, frames=frames, watched=watched

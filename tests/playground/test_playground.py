@@ -15,6 +15,7 @@ from diffusion_jax.config.experiment import Experiment
 from diffusion_jax.config.schema import model_section
 from diffusion_jax.generation.class_labels import captions
 from diffusion_jax.playground import pictures, sampling
+from diffusion_jax.runs import run as runs
 from diffusion_jax.runs.run import Run
 from diffusion_jax.training.state import init_params
 
@@ -103,6 +104,19 @@ def test_the_line_of_python_samples_the_same_images(run, wanted):
     assert "guidance" not in short
 
 
+def test_compiled_programs_do_not_pile_up(run, monkeypatch):
+    cleared = []
+    monkeypatch.setattr(runs, "MOST_PROGRAMS", 2)
+    monkeypatch.setattr(runs.jax, "clear_caches", lambda: cleared.append(run))
+    fresh = Run(run.workdir, run.experiment, run.class_names, 0, run.params)
+    expected = {steps: fresh.sample("3", steps=steps) for steps in (1, 2)}
+    assert_array_equal(fresh.sample("3", steps=1), expected[1])
+    assert not cleared
+    fresh.sample("3", steps=3)
+    assert len(cleared) == 1
+    assert_array_equal(fresh.sample("3", steps=2), expected[2])
+
+
 def test_closing_the_live_frames_waits_for_the_model(run):
     live = sampling.sample_live(run, "random", count=2, seed=0, steps=30)
     next(live)
@@ -164,13 +178,13 @@ def test_unreadable_files_are_named_without_their_folder(run, tmp_path):
         pictures.read_square(run, tmp_path / "c.png")
 
 
-def test_a_pixel_is_painted_if_half_of_it_is(run):
+def test_a_pixel_is_painted_if_half_of_it_is(run, tmp_path):
     layer = np.zeros((80, 80, 4), np.uint8)
     layer[:26, :34, 3] = 255  # six of ten rows of a pixel, and four of ten columns
-    mask = pictures.painted_mask(run, [layer])
+    mask = pictures.painted_mask(run, [png(tmp_path, layer)])
     assert_array_equal(np.argwhere(mask).max(axis=0), [2, 2])
     with pytest.raises(ValueError, match="Nothing is painted"):
-        pictures.painted_mask(run, [np.zeros_like(layer)])
+        pictures.painted_mask(run, [png(tmp_path, np.zeros_like(layer))])
 
 
 def test_grids_have_few_empty_cells_and_square_pixels():
@@ -246,7 +260,7 @@ def test_the_tabs_edit_as_python_does(page_of, run, tmp_path):
     file, layer = png(tmp_path, image[0, :, :, 0]), np.zeros((80, 80, 4), np.uint8)
     layer[:30, :30, 3] = 255
     mask = np.pad(np.ones((3, 3), bool), ((0, 5), (0, 5)))
-    painted = {"layers": [layer]}
+    painted = [str(png(tmp_path, layer, "layer.png"))]
     inpainted = click(page, "inpaint", *SETTINGS, image, painted, 2)
     expected = run.edit.inpaint(image, mask, "3", resample=2, jump=2, **EXPECTED)
     assert_array_equal(inpainted["value"], pictures.grid(expected))

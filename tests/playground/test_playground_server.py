@@ -2,52 +2,37 @@
 
 import io
 import json
-import os
-import re
 import shutil
-import signal
-import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import Mock
 from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
+from absl import flags
+from absl.testing import flagsaver
 from numpy.testing import assert_array_equal
 from PIL import Image
+from playground_server import running
 
 import diffusion_jax
+from diffusion_jax import parallel
 from diffusion_jax.generation.class_labels import captions
 from diffusion_jax.playground import pictures, sampling
+from diffusion_jax.playground import server as server_module
 from diffusion_jax.playground.server import listening
+from diffusion_jax.runs.run import Run
 from scripts import play
 
 ROOT = Path(__file__).parents[2]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
 DRIVER = shutil.which("chromedriver")
 CLASSES = "#settings input[aria-label^='Classes']"
-# Runs in the server's process and records each host that it looks up or connects to.
-WATCHER = """
-import os, sys
-def note(host):
-    with open(os.environ["HOSTS"], "a") as file:
-        file.write(f"{host}\\n")
-def watch(event, arguments):
-    if event in ("socket.getaddrinfo", "socket.connect"):
-        address = arguments[1] if event == "socket.connect" else arguments
-        note(address[0] if isinstance(address, tuple) else address)
-sys.addaudithook(watch)
-note("watching")
-"""
-
-
-def png(path, value):
-    Image.fromarray(np.full((8, 8), value, np.uint8)).save(path)
-    return path
 
 
 def test_without_gradio_the_error_has_the_command(monkeypatch):
@@ -69,133 +54,96 @@ def test_a_used_port_is_named():
 
 
 @pytest.fixture
+def play_with(monkeypatch):
+    """A function of flags that returns what the command does with them."""
+    pytest.importorskip("gradio", reason="the command needs Gradio")
+
+    def call(**given):
+        result = {"opened": [], "loaded": None}
+
+        def load(workdir, **options):
+            result["loaded"] = {"workdir": workdir, **options}
+            return Mock(spec=Run)
+
+        class Server:
+            def __init__(self, config):
+                result["password"] = config.app
+
+            def run(self, sockets):
+                result["address"] = sockets[0].getsockname()
+
+        for name in (*server_module.SWITCHED_OFF, "GRADIO_TEMP_DIR"):
+            monkeypatch.setenv(name, "")  # to be restored
+        monkeypatch.setattr("diffusion_jax.runs.run.load", load)
+        monkeypatch.setattr(server_module, "application", lambda run, *, password: password)
+        monkeypatch.setattr("uvicorn.Config", lambda app, **options: SimpleNamespace(app=app))
+        monkeypatch.setattr("uvicorn.Server", Server)
+        monkeypatch.setattr(server_module.webbrowser, "open", result["opened"].append)
+        monkeypatch.setattr(server_module.signal, "signal", lambda *arguments: None)
+        monkeypatch.setattr(parallel, "count_cpu_as", lambda count: None)
+        with flagsaver.flagsaver(**{"port": 0} | given):
+            assert play.main() == 0
+        return result
+
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()
+    return call
+
+
+def test_each_flag_has_its_effect(play_with, tmp_path, capsys):
+    plain = play_with()
+    assert plain["loaded"] == {"workdir": "digits", "checkpoint": None, "ema": True}
+    assert plain["address"][0] == "127.0.0.1"
+    assert plain["password"] is None
+    assert not plain["opened"]
+    assert play_with(workdir="mnist")["loaded"]["workdir"] == "mnist"
+    assert play_with(checkpoint=3)["loaded"]["checkpoint"] == 3
+    assert not play_with(params="raw")["loaded"]["ema"]
+    assert play_with(host="::1")["address"][0] == "::1"
+    with listening("127.0.0.1", 0) as free:
+        port = free.getsockname()[1]
+    capsys.readouterr()
+    opened = play_with(open=True, port=port)
+    assert opened["address"][1] == port
+    url = f"http://127.0.0.1:{port}"
+    assert url in capsys.readouterr().out
+    until(lambda: opened["opened"] == [url])
+    (tmp_path / "password").write_text("  correct horse \nrest")
+    assert play_with(password_file=str(tmp_path / "password"))["password"] == "correct horse"
+    everyone = play_with(host="0.0.0.0", no_password=True)
+    assert (everyone["address"][0], everyone["password"]) == ("0.0.0.0", None)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", ""])
+def test_other_addresses_need_a_password_or_a_flag(play_with, host):
+    with pytest.raises(ValueError, match=r"--password_file=FILE.* --no_password"):
+        play_with(host=host)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "cannot be read: No such file"),
+        (b"", "has 0 characters; at least 8"),
+        (b"short\n", "has 5 characters; at least 8"),
+        (b"\xff\xfe" * 9, "cannot be read: it is not text"),
+    ],
+)
+def test_unusable_passwords_are_errors(play_with, tmp_path, content, message):
+    file = tmp_path / "password"
+    if content is not None:
+        file.write_bytes(content)
+    for host in ("0.0.0.0", "127.0.0.1"):
+        with pytest.raises(ValueError, match=message):
+            play_with(host=host, password_file=str(file))
+    with pytest.raises(ValueError, match="contradict"):
+        play_with(password_file=str(file), no_password=True)
+
+
+@pytest.fixture
 def server(tmp_path):
-    """(URL of the page, file with the hosts that its server connects to)."""
-    pytest.importorskip("gradio", reason="the page is made with Gradio")
-    (tmp_path / "sitecustomize.py").write_text(WATCHER)
-    hosts = tmp_path / "hosts.txt"
-    paths = [tmp_path, ROOT]
-    environment = os.environ | {"PYTHONPATH": ":".join(map(str, paths)), "HOSTS": str(hosts)}
-    environment["TMPDIR"] = str(tmp_path)
-    command = [sys.executable, "-m", "scripts.play", "--workdir=digits", "--port=0"]
-    with (tmp_path / "errors.txt").open("w+") as errors:
-        process = subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True
-        )
-        try:
-            found = re.search(r"http://127.0.0.1:\d+", process.stdout.readline())
-            errors.seek(0)
-            assert found, errors.read()
-            yield found[0], hosts
-            process.send_signal(signal.SIGINT)
-            assert process.wait(20) == 130
-            errors.seek(0)
-            assert errors.read().strip() == "Interrupted."
-            assert not list(tmp_path.glob("diffusion_jax_play_*"))
-        finally:
-            process.kill()
-            process.stdout.close()
-
-
-class Requests:
-    """HTTP requests as a browser makes them."""
-
-    def __init__(self, url):
-        self.url = url
-        self.config = json.loads(self.get("/config"))
-
-    def get(self, path):
-        with urllib.request.urlopen(self.url + path, timeout=60) as answer:
-            return answer.read().decode()
-
-    def post(self, path, data, kind="application/json"):
-        request = urllib.request.Request(self.url + path, data, {"Content-Type": kind})
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return json.loads(answer.read())
-
-    def upload(self, content):
-        part = 'Content-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n'
-        body = b"--x\r\n" + part.encode() + content + b"\r\n--x--\r\n"
-        return self.post("/gradio_api/upload", body, "multipart/form-data; boundary=x")[0]
-
-    def event(self, number, *values):
-        """Runs the event with this number; returns (True if it succeeded, its output)."""
-        session = f"session{number}{time.monotonic()}"
-        data = {"data": values, "fn_index": number, "session_hash": session}
-        self.post("/gradio_api/queue/join", json.dumps(data).encode())
-        for line in self.get(f"/gradio_api/queue/data?session_hash={session}").splitlines():
-            message = json.loads(line.removeprefix("data: ")) if line else {}
-            if message.get("msg") == "process_completed":
-                return message["success"], message["output"]
-        raise AssertionError("the event did not complete")
-
-    def event_of(self, target, inputs):
-        """Returns the number of the event with this trigger and number of inputs."""
-        events = self.config["dependencies"]
-        return next(
-            event["id"]
-            for event in events
-            if any(name == target for _, name in event["targets"])
-            and len(event["inputs"]) == inputs
-        )
-
-
-def test_requests_can_use_uploaded_files_only(server, tmp_path):
-    url, hosts = server
-    requests = Requests(url)
-    secret = png(tmp_path / "secret.png", 77)
-    link = tmp_path / "link.png"
-    link.symlink_to(secret)
-    prepare = requests.event_of("change", 1)  # reads a picture and shows it in the editor
-    uploaded = requests.upload(png(tmp_path / "a.png", 9).read_bytes())
-
-    def file(path):
-        return {"path": str(path), "meta": {"_type": "gradio.FileData"}}
-
-    inside = Path(uploaded).parent / ".." / ".." / ".." / "secret.png"
-    others = [secret, link, inside, "/etc/passwd", "/dev/zero", "http://203.0.113.1/a.png", "a\0b"]
-    for path in others:
-        for given in (file(path), {"path": str(path)}):
-            succeeded, output = requests.event(prepare, given)
-            assert not succeeded, path
-            assert "data" not in output
-    # All other inputs are checked, too.
-    draw = requests.event_of("click", 7)
-    for place in range(7):
-        values = [[], 1, 0, "ddim", 2, 1.0, None]
-        values[place] = [file(secret)]
-        assert not requests.event(draw, *values)[0]
-    caches = [path for path in tmp_path.rglob("*") if path.is_file() and path.parent != tmp_path]
-    assert not any(path.name in ("passwd", "zero") for path in caches)
-    assert not any(path.read_bytes() == secret.read_bytes() for path in caches)
-    assert "203.0.113.1" not in hosts.read_text().split()
-    succeeded, output = requests.event(prepare, file(uploaded))
-    assert succeeded
-    with urllib.request.urlopen(output["data"][0]["url"]) as answer:
-        picture = np.asarray(Image.open(io.BytesIO(answer.read())))
-    assert (picture == 9).all()
-
-
-def test_requests_over_the_limits_are_refused(server):
-    requests = Requests(server[0])
-    draw = requests.event_of("click", 7)
-    good = [["3"], 1, 0, "ddim", 2, 1.0, None]
-    assert requests.event(draw, *good)[0]
-    for place, value in (
-        (1, 65),
-        (1, 0),
-        (4, 1001),
-        (2, -1),
-        (2, 2**32),
-        (3, "dim"),
-        (0, ["zebra"]),
-    ):
-        values = list(good)
-        values[place] = value
-        succeeded, output = requests.event(draw, *values)
-        assert not succeeded, value
-        assert output["error"]
-        assert "\n" not in output["error"]
+    with running(tmp_path) as found:
+        yield found
 
 
 @pytest.fixture
@@ -223,7 +171,7 @@ def until(true, seconds=60):
 
 
 def test_the_page_in_a_browser(browser, server):
-    url, hosts = server
+    url, hosts, _ = server
     by_css = partial(browser.find_elements, "css selector")
 
     def type_classes(*names):
