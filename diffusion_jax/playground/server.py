@@ -47,7 +47,7 @@ def listening(host: str, port: int) -> Iterator[socket.socket]:
 
 
 def read_password(
-    listener: socket.socket, file: str | Path | None, *, no_password: bool = False
+    listener: socket.socket, file: Path | None, *, no_password: bool = False
 ) -> str | None:
     """Returns the password of the page: the first line of a file, or None for none.
 
@@ -65,7 +65,7 @@ def read_password(
     if no_password:
         raise ValueError("--password_file and --no_password contradict each other; give one")
     try:
-        password = Path(file).expanduser().read_text().partition("\n")[0].strip()
+        password = file.read_text().partition("\n")[0].strip()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not text"
         raise ValueError(f"--password_file={file} cannot be read: {reason}") from None

@@ -62,7 +62,7 @@ def play_with(monkeypatch):
         result = {"opened": [], "loaded": None}
 
         def load(workdir, **options):
-            result["loaded"] = {"workdir": workdir, **options}
+            result["loaded"] = {"workdir": str(workdir), **options}
             return Mock(spec=Run)
 
         class Server:
@@ -109,7 +109,7 @@ def test_each_flag_has_its_effect(play_with, tmp_path, capsys):
     assert url in capsys.readouterr().out
     until(lambda: opened["opened"] == [url])
     (tmp_path / "password").write_text("  correct horse \nrest")
-    assert play_with(password_file=str(tmp_path / "password"))["password"] == "correct horse"
+    assert play_with(password_file=tmp_path / "password")["password"] == "correct horse"
     everyone = play_with(host="0.0.0.0", no_password=True)
     assert (everyone["address"][0], everyone["password"]) == ("0.0.0.0", None)
 
@@ -135,9 +135,9 @@ def test_unusable_passwords_are_errors(play_with, tmp_path, content, message):
         file.write_bytes(content)
     for host in ("0.0.0.0", "127.0.0.1"):
         with pytest.raises(ValueError, match=message):
-            play_with(host=host, password_file=str(file))
+            play_with(host=host, password_file=file)
     with pytest.raises(ValueError, match="contradict"):
-        play_with(password_file=str(file), no_password=True)
+        play_with(password_file=file, no_password=True)
 
 
 @pytest.fixture
