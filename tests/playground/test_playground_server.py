@@ -96,7 +96,7 @@ def test_each_flag_has_its_effect(play_with, tmp_path, capsys):
     assert plain["address"][0] == "127.0.0.1"
     assert plain["password"] is None
     assert not plain["opened"]
-    assert play_with(workdir="mnist")["loaded"]["workdir"] == "mnist"
+    assert play_with(workdir=Path("mnist"))["loaded"]["workdir"] == "mnist"
     assert play_with(checkpoint=3)["loaded"]["checkpoint"] == 3
     assert not play_with(params="raw")["loaded"]["ema"]
     assert play_with(host="::1")["address"][0] == "::1"
