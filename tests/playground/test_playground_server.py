@@ -80,7 +80,7 @@ def play_with(monkeypatch):
         monkeypatch.setattr("uvicorn.Server", Server)
         monkeypatch.setattr(server_module.webbrowser, "open", result["opened"].append)
         monkeypatch.setattr(server_module.signal, "signal", lambda *arguments: None)
-        monkeypatch.setattr(parallel, "count_cpu_as", lambda count: None)
+        monkeypatch.setattr(parallel, "split_cpu", lambda count: None)
         with flagsaver.flagsaver(**{"port": 0} | given):
             assert play.main() == 0
         return result
