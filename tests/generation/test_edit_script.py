@@ -79,7 +79,8 @@ def test_inpainting_keeps_the_pixels_outside_the_mask(run, files, tmp_path):
     done = edit(
         "inpaint",
         f"--workdir={run}",
-        f"--images={files / 'a.png'},{files / 'b.png'}",
+        f"--images={files / 'a.png'}",
+        f"--images={files / 'b.png'}",
         f"--mask={files / 'mask.png'}",
         "--labels=3,8",
         "--count=2",
@@ -150,8 +151,8 @@ def test_a_mask_has_a_pixel_to_replace(files):
 
 @pytest.mark.parametrize("command", ["image", "interpolate", "vary", "invert"])
 def test_other_edits_write_a_grid(run, files, tmp_path, command):
-    both = f"--images={files / 'a.png'},{files / 'b.png'}"
-    given = [] if command == "vary" else [both]
+    both = [f"--images={files / name}" for name in ("a.png", "b.png")]
+    given = [] if command == "vary" else both
     count = [] if command == "invert" else ["--count=2"]
     out = tmp_path / "out"
     done = edit(command, f"--workdir={run}", *given, *count, "--labels=3,8", f"--out={out}")

@@ -41,14 +41,14 @@ def test_training_writes_a_grid_of_enlarged_images(run):
 def test_enlarged_images_differ_by_row_and_column(run, tmp_path):
     for name, gray in (("black", 0), ("white", 255)):
         Image.new("L", (4, 4), gray).save(tmp_path / f"{name}.png")
-    files = f"--images={tmp_path / 'black.png'},{tmp_path / 'white.png'}"
+    files = [f"--images={tmp_path / name}" for name in ("black.png", "white.png")]
     common = ["enlarge", f"--workdir={run}", "--labels=3", "--count=2"]
     (done, *wrong) = run_each(
         "edit",
         [
-            [*common, files, f"--out={tmp_path / 'out'}"],
+            [*common, *files, f"--out={tmp_path / 'out'}"],
             [*common, f"--out={tmp_path / 'none'}"],
-            ["image", f"--workdir={run}", files, f"--out={tmp_path / 'none'}"],
+            ["image", f"--workdir={run}", *files, f"--out={tmp_path / 'none'}"],
         ],
     )
     assert done.returncode == 0, done.stderr
