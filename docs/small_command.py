@@ -84,6 +84,8 @@ def small_run(config: str) -> list[str]:
     path, _, argument = config.partition(":")
     module = importlib.import_module(f"configs.{Path(path).stem}")
     made = module.get_config(*filter(None, [argument]))
+    if made.model.name not in MODELS:
+        raise ValueError(f"{config} has the network {made.model.name}; add a small one to MODELS")
     fields = RUN | {f"model.{name}": value for name, value in MODELS[made.model.name].items()}
     fields["data.resolution"] = min(RESOLUTION, made.data.resolution)
     return [f"--config.{name}={value}" for name, value in fields.items()]

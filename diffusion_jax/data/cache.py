@@ -8,7 +8,7 @@ after the other.
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -200,6 +200,23 @@ class ArraySource:
     def read(self, indices: Int[np.ndarray, "batch"]) -> Batch:
         """Returns the examples with these indices."""
         return {"image": self.images[indices], "label": self.labels[indices]}
+
+
+def require_split(name: str, split: str, known: Collection[str]) -> None:
+    """Raises ValueError for a split that the dataset `name` does not have."""
+    if split not in known:
+        raise ValueError(f"{name} has no split {split!r} (data.split); it has: {', '.join(known)}")
+
+
+def open_prepared(name: str, split: str, data_dir: Path, command: str) -> CachedSource:
+    """Opens a decoded dataset; FileNotFoundError names the command that prepares it."""
+    try:
+        return CachedSource(data_dir / name / split)
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"The split {split} of {name} is not prepared in {data_dir}; run python -m {command}, "
+            "or set data.data_dir"
+        ) from None
 
 
 def in_memory(source: CachedSource | ArraySource) -> ArraySource:

@@ -1,6 +1,6 @@
 """Image datasets by the name that `config.data.name` has."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, cast, runtime_checkable
 
@@ -8,15 +8,21 @@ import numpy as np
 from jaxtyping import Int
 
 from diffusion_jax.data import crops, dataset_summary, imagenet, mnist
-from diffusion_jax.data.cache import ArraySource, Batch, CachedSource, Description, in_memory
+from diffusion_jax.data.cache import (
+    ArraySource,
+    Batch,
+    CachedSource,
+    Description,
+    in_memory,
+    open_prepared,
+    require_split,
+)
 from diffusion_jax.data.crops import Crop
 from diffusion_jax.data.decoder import Decoder
 from diffusion_jax.data.folder import find_images, read_folder, select_split
 from diffusion_jax.data.folder_options import FolderOptions
 from diffusion_jax.data.tfds_source import read_tfds
 from diffusion_jax.files.paths import local_path
-
-NAMES = "digits, mnist, imagenet64, tfds:NAME, folder:PATH, prepared:PATH"
 
 
 @runtime_checkable
@@ -38,10 +44,39 @@ class Source(Protocol):
         ...
 
 
-# Datasets that scripts.data prepares: their splits, and further flags of the command.
-PREPARED = {
-    "imagenet64": (tuple(imagenet.COUNTS), " --source FOLDER_OF_THE_ZIPS"),
-    "mnist": (tuple(mnist.COUNTS), ""),
+def read_digits(split: str, data_dir: Path) -> ArraySource:
+    """Returns the handwritten digits of scikit-learn, which have the split "all" alone."""
+    require_split("digits", split, ["all"])
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    # Gray levels 0 ... 16, scaled to 0 ... 255.
+    images = np.rint(digits.images * (255 / 16)).astype(np.uint8)[..., None]
+    names = [str(i) for i in range(10)]
+    origin = {"files": "sklearn.datasets.load_digits", "crop": "as distributed"}
+    return ArraySource(
+        Description("digits", split, (8, 8, 1), names, origin), images, digits.target
+    )
+
+
+def read_mnist(split: str, data_dir: Path) -> CachedSource:
+    """Opens MNIST as prepared by `scripts.data mnist`."""
+    require_split("mnist", split, mnist.COUNTS)
+    return open_prepared("mnist", split, data_dir, "scripts.data mnist")
+
+
+def read_imagenet64(split: str, data_dir: Path) -> CachedSource:
+    """Opens ImageNet 64x64 as prepared by `scripts.data imagenet64`."""
+    require_split("imagenet64", split, imagenet.COUNTS)
+    command = "scripts.data imagenet64 --source FOLDER_OF_THE_ZIPS"
+    return open_prepared("imagenet64", split, data_dir, command)
+
+
+# Datasets with a name of their own: (split, data_dir) -> source.
+DATASETS: dict[str, Callable[[str, Path], ArraySource | CachedSource]] = {
+    "digits": read_digits,
+    "mnist": read_mnist,
+    "imagenet64": read_imagenet64,
 }
 
 
@@ -62,10 +97,7 @@ def make_source(
     """Opens a dataset; the arguments are the fields of `config.data`, besides the model's.
 
     Args:
-        name: one of
-            "digits", 1,797 handwritten digits of 8x8 pixels from scikit-learn (split "all");
-            "imagenet64" (splits "train" and "validation") and "mnist" ("train" and "test"), as
-            prepared by `scripts.data`;
+        name: one of DATASETS, such as "digits", or
             "tfds:NAME", any tfds dataset with an `image` feature, prepared as array_record;
             "folder:PATH", a folder of image files, or a zip archive of them, as EDM has it (splits
             "train", "heldout" and "all");
@@ -95,11 +127,10 @@ def make_source(
         raise ValueError(f"data.{changed[0]} is for folders of images; data.name is {name!r}")
     if kind not in ("folder", "tfds") and crop == crops.RANDOM:
         raise ValueError(f"data.crop={crop} is for folders and tfds; data.name is {name!r}")
-    cache = local_path(cache_dir or Path(data_dir or default_data_dir()) / "cache")
-    if name == "digits":
-        source = _digits(split)
-    elif name in PREPARED:
-        source = _prepared(name, split, data_dir)
+    datasets = local_path(data_dir or default_data_dir())
+    cache = local_path(cache_dir or datasets / "cache")
+    if name in DATASETS:
+        source = DATASETS[name](split, datasets)
     elif kind == "prepared" and rest:
         source = CachedSource(local_path(rest))
         if split != source.description.split:
@@ -132,42 +163,15 @@ def make_source(
             skip_broken=options.skip_broken,
         )
     else:
-        raise ValueError(f"Unknown data.name {name!r}; known names: {NAMES}")
+        known = ", ".join([*DATASETS, "tfds:NAME", "folder:PATH", "prepared:PATH"])
+        raise ValueError(f"Unknown data.name {name!r}; known names: {known}")
     source.description.require_classes(num_classes)
     dataset_summary.print_once(name, source.description.notes)
-    return in_memory(source) if load_into_memory and name != "digits" else source
+    if load_into_memory and isinstance(source, CachedSource):
+        return in_memory(source)
+    return source
 
 
 def default_data_dir() -> Path:
     """Returns the default folder of prepared datasets: ~/diffusion_jax_data."""
     return Path.home() / "diffusion_jax_data"
-
-
-def _prepared(name: str, split: str, data_dir: str | None) -> CachedSource:
-    splits, flags = PREPARED[name]
-    if split not in splits:
-        known = ", ".join(splits)
-        raise ValueError(f"{name} has no split {split!r} (data.split); it has: {known}")
-    folder = local_path(data_dir or default_data_dir()) / name / split
-    try:
-        return CachedSource(folder)
-    except FileNotFoundError:
-        raise FileNotFoundError(
-            f"The split {split} of {name} is not prepared in {folder.parent.parent}; run "
-            f"python -m scripts.data {name}{flags}, or set data.data_dir"
-        ) from None
-
-
-def _digits(split: str) -> ArraySource:
-    if split != "all":
-        raise ValueError(f"The digits have one split, 'all'; data.split={split!r} was given")
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    # Gray levels 0 ... 16, scaled to 0 ... 255.
-    images = np.rint(digits.images * (255 / 16)).astype(np.uint8)[..., None]
-    names = [str(i) for i in range(10)]
-    origin = {"files": "sklearn.datasets.load_digits", "crop": "as distributed"}
-    return ArraySource(
-        Description("digits", split, (8, 8, 1), names, origin), images, digits.target
-    )

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, note, settings
 from hypothesis import strategies as st
 from PIL import Image
-from small_networks import SMALL_NETWORKS
+from table_cases import SMALL_NETWORKS
 from tiny import tiny_config, train
 
 from diffusion_jax import parallel

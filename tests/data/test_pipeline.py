@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 from PIL import Image
+from table_cases import DATASETS
 
 from diffusion_jax.data import ArraySource, Description, batches, make_source
 from diffusion_jax.data.cache_writer import CacheWriter
@@ -46,6 +47,23 @@ def test_digits_are_those_of_scikit_learn():
         180,
     ]
     assert source.class_names == list("0123456789")
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_a_dataset_has_its_images_classes_and_splits(name):
+    split, count, shape, classes = DATASETS[name]
+    source = make_source(name, split=split)
+    batch = source.read(np.arange(count))
+    assert len(source) == len(source.labels) == source.description.count == count
+    assert batch["image"].shape == (count, *shape)
+    assert batch["image"].dtype == np.uint8
+    assert source.description.shape == shape
+    assert_array_equal(batch["label"], source.labels)
+    assert len(source.class_names) == classes
+    assert sorted({*source.labels.tolist()}) == list(range(classes))
+    assert make_source(name, split=split).description.fingerprint == source.description.fingerprint
+    with pytest.raises(ValueError, match=f"{name} has no split 'nowhere'.*it has: .*{split}"):
+        make_source(name, split="nowhere")
 
 
 def test_imagenet_of_tfds_is_read(golden, tmp_path):

@@ -5,7 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
+from table_cases import OF_X0
 
+from diffusion_jax.config.schema import choose
 from diffusion_jax.diffusion import parameterizations, process, weights
 from diffusion_jax.diffusion.parameterizations import PARAMETERIZATIONS
 from diffusion_jax.diffusion.types import Level, NetworkOutput
@@ -119,14 +121,6 @@ def test_gain_is_the_error_of_x0_by_the_error_of_the_target(name, kind, pair):
     assert_allclose(difference[:, 0, 0, 0], gain, atol=1e-6 * scale)
 
 
-# The weights of the error of x0, as the papers write them, at SNR = (a / s)^2.
-OF_X0 = {
-    "min_snr": lambda snr: np.minimum(snr, 5),
-    "sigmoid": lambda snr: snr / (1 + np.exp(np.log(snr) - 2)),
-    "edm": lambda snr: (1 / snr + 0.25) / (0.25 / snr),
-}
-
-
 @pytest.mark.parametrize("weight", OF_X0)
 @pytest.mark.parametrize("name", PARAMETERIZATIONS)
 @pytest.mark.parametrize("kind", LEVELS)
@@ -134,7 +128,7 @@ def test_weights_are_those_of_the_papers_whatever_the_target(weight, name, kind)
     """weight x (error of the target)^2 = published weight x (error of x0)^2."""
     level = level_of(kind)
     gain = weights.gain(PARAMETERIZATIONS[name](), level)
-    of_target = weights.WEIGHTS[weight](level, gain)
+    of_target = choose(weights.WEIGHTS, weight, "loss.weight")(level, gain)
     a, s = (np.array(row, np.float64) for row in LEVELS[kind])
     assert_allclose(of_target / gain**2, OF_X0[weight](a**2 / s**2), rtol=2e-5)
 

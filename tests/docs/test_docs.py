@@ -222,61 +222,8 @@ EXAMPLE_FIELDS = {
 }
 
 
-def test_readme_counts_what_there_is():
-    from diffusion_jax.diffusion.parameterizations import PARAMETERIZATIONS
-    from diffusion_jax.diffusion.schedules import SCHEDULES
-    from diffusion_jax.diffusion.weights import WEIGHTS
-    from diffusion_jax.models import MODELS
-    from diffusion_jax.sampling import SOLVERS, SPACINGS
-    from diffusion_jax.training.ema import EMA_WEIGHTS
-
-    text = (ROOT / "README.md").read_text()
-    drawing = [name for name in MODELS if name != "noisy_classifier"]
-    for table, noun in (
-        (SOLVERS, "solvers"),
-        (SPACINGS, "spacings"),
-        (SCHEDULES, "schedules"),
-        (PARAMETERIZATIONS, "parameterizations"),
-        (WEIGHTS, "weights"),
-        (drawing, "networks"),
-        (EMA_WEIGHTS, "kinds of EMA"),
-    ):
-        assert f"{len(table)} {noun}" in " ".join(text.split()), f"{len(table)} {noun}"
-    assert len(text.splitlines()) <= 130
-
-
-def test_docs_have_a_row_for_every_choice():
-    from diffusion_jax.diffusion.losses import LOSSES
-    from diffusion_jax.diffusion.parameterizations import PARAMETERIZATIONS
-    from diffusion_jax.diffusion.schedules import SCHEDULES
-    from diffusion_jax.diffusion.timestep_samplers import TIMESTEP_SAMPLERS
-    from diffusion_jax.diffusion.weights import WEIGHTS
-    from diffusion_jax.evaluation.feature_metrics import METRICS
-    from diffusion_jax.sampling import SOLVERS, SPACINGS
-    from diffusion_jax.training.ema import EMA_WEIGHTS
-
-    tables = (
-        SOLVERS,
-        SPACINGS,
-        SCHEDULES,
-        PARAMETERIZATIONS,
-        WEIGHTS,
-        LOSSES,
-        TIMESTEP_SAMPLERS,
-        EMA_WEIGHTS,
-    )
-    for page, names in (
-        ("choices.md", [f"`{name}`" for table in tables for name in table]),
-        ("guides/evaluating.md", [*METRICS]),
-    ):
-        firsts = [
-            line.split("|")[1]
-            for line in (ROOT / "docs" / page).read_text().splitlines()
-            if line.startswith("|")
-        ]
-        for name in names:
-            if name != "`cross_entropy`":  # of classifiers, chosen by their config
-                assert any(name in first for first in firsts), f"add a row {name} to docs/{page}"
+def test_readme_is_short():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 130
 
 
 # The pages that are made.

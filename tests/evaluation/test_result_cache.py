@@ -132,32 +132,3 @@ def test_features_record_their_version_or_the_digest_of_their_code(monkeypatch):
     monkeypatch.setitem(features.VERSIONS, "inception", 7)
     assert make_extractor("random").about["features_version"] == 7
     assert len(make_extractor("tests.tiny:tiny_config").about["code_sha256"]) == 64
-
-
-# (version, numbers) for two sets of normal vectors.
-PINNED = {
-    "FID": (1, 0.3344548840),
-    "IS": (2, 1.5106505865, 0.0209277598),
-    "KID": (1, 0.0091992792, 0.0012724105),
-    "precision, recall": (1, 0.8991666667, 0.6372727273),
-}
-
-
-def test_numbers_change_only_with_their_version():
-    """If this fails after a change that is right, raise the version beside the code."""
-    rows = np.random.default_rng(1).normal(size=(1200, 16))
-    real = np.random.default_rng(2).normal(size=(1100, 16)) * 1.1
-    one, other = moments.Moments.of(rows), moments.Moments.of(real)
-    found = {
-        "FID": [
-            moments.frechet_distance(one.mean, one.covariance, other.mean, other.covariance),
-        ]
-    }
-    for name, metric in feature_metrics.METRICS.items():
-        found[name] = metric.score(*([rows] if metric.of_logits else [rows, real]), 0)
-    for name, numbers in found.items():
-        version, *pinned = PINNED[name]
-        assert metrics.versions()[name] == version
-        assert list(numbers) == pytest.approx(pinned, rel=1e-5), name
-    pixels = make_extractor("pixels")(np.array([[[[0]], [[255]]]], np.uint8))["features"]
-    assert pixels.tolist() == [[-1, 1]]

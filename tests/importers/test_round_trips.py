@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
-from small_networks import SMALL_NETWORKS
+from table_cases import SMALL_NETWORKS
 
 from configs import base
 from configs import original as original_config
@@ -13,14 +13,13 @@ from diffusion_jax.config.schema import flatten, model_section
 from diffusion_jax.importers import original, safetensors
 from diffusion_jax.importers.train_states import make_train_state, read_weights
 from diffusion_jax.importers.workdirs import write_workdir
-from diffusion_jax.models import MODELS
 from diffusion_jax.training.state import param_shapes
 from diffusion_jax.workdir import parameters
 
 STEP = 7
 
 
-@pytest.fixture(params=MODELS)
+@pytest.fixture(params=SMALL_NETWORKS)
 def small(request):
     """(experiment, random parameters) of a network; float16 holds the parameters exactly."""
     config, name = base.get_config(), request.param

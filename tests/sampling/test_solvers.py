@@ -5,7 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
+from table_cases import ORDERS
 
+from diffusion_jax.config.schema import choose
 from diffusion_jax.diffusion import keys, process
 from diffusion_jax.diffusion.sampling_schedule import from_levels
 from diffusion_jax.diffusion.schedules import make_schedule
@@ -20,8 +22,6 @@ from diffusion_jax.sampling import (
 
 MEAN, STD = 0.3, 0.5
 SHAPE = (4, 4, 1)
-ORDERS = {"ddim": 1, "heun": 2, "dpmpp_2m": 2, "euler": 1, "dpmpp_2s": 2}
-ORDERS |= {"dpmpp_3m": 2, "unipc": 2, "pndm": 2}
 # At these steps their errors still fall as if the order were higher.
 FASTER = {"dpmpp_3m", "unipc"}
 
@@ -45,7 +45,7 @@ def ends(sampling_schedule):
 
 
 def follow(solver, schedule, sampling_schedule, x, **options):
-    made = SOLVERS[solver](**options)
+    made = choose(SOLVERS, solver, "sampling.solver")(**options)
     coefficients = made.prepare(sampling_schedule, schedule)
     image_keys = keys.per_example(jax.random.key(0), jnp.arange(len(x)))
     run = jax.jit(lambda x, *rows: sample(made, exact, *rows, image_keys, SHAPE, x=x)[0])

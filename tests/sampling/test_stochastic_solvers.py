@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from edm_sampler import CHURN, algorithm_2, walk
 from numpy.testing import assert_allclose, assert_array_equal
+from table_cases import STOCHASTIC, STOCHASTIC_WITH_STATE
 
+from diffusion_jax.config.schema import choose
 from diffusion_jax.diffusion import keys
 from diffusion_jax.diffusion.process import per_image
 from diffusion_jax.diffusion.sampling_schedule import on_device
@@ -215,15 +217,8 @@ def test_ddpm_falls_back_to_the_small_variance():
     assert np.abs(draw("large") - draw("small")).max() > 0.01
 
 
-# Every solver that adds noise: its options, and its order.
-STOCHASTIC = {
-    "euler_ancestral": ("euler_ancestral", {}, 1),
-    "ddpm small": ("ddpm", {"variance": "small"}, 1),
-    "ddpm large": ("ddpm", {"variance": "large"}, 1),
-    "euler churned": ("euler", {"s_churn": 10.0}, 1),
-    "heun churned": ("heun", {"s_churn": 10.0}, 2),
-    "dpmpp_2s ancestral": ("dpmpp_2s", {"eta": 1.0}, 2),
-}
+def made(solver, options):
+    return choose(SOLVERS, solver, "sampling.solver")(**options)
 
 
 def moments(solver, sampling_schedule, schedule):
@@ -259,7 +254,7 @@ def test_gaussian_data_are_reproduced(name, kind):
 
     def errors(steps):
         sampling_schedule = make_sampling_schedule(schedule, steps=steps, spacing="karras")
-        mean, std = moments(SOLVERS[solver](**options), sampling_schedule, schedule)
+        mean, std = moments(made(solver, options), sampling_schedule, schedule)
         return abs(mean / MEAN - 1), abs(std / STD - 1)
 
     (_, coarse), (mean, fine) = errors(50), errors(200)
@@ -272,7 +267,7 @@ def test_gaussian_data_are_reproduced(name, kind):
 def test_samples_have_the_propagated_moments(name):
     """4,096 values: the mean is known to 0.008 and the standard deviation to 1.1 %."""
     solver, options, _ = STOCHASTIC[name]
-    solver, schedule = SOLVERS[solver](**options), make_schedule("cosine")
+    solver, schedule = made(solver, options), make_schedule("cosine")
     sampling_schedule = make_sampling_schedule(schedule, steps=12)
     mean, std = moments(solver, sampling_schedule, schedule)
     image_keys = keys.per_example(jax.random.key(0), jnp.arange(1024))
@@ -284,11 +279,7 @@ def test_samples_have_the_propagated_moments(name):
     assert_allclose(images.std(), std, rtol=0.035)
 
 
-# Those that remember an earlier step, too, and DDIM's own way to add noise.
-DRAWN = STOCHASTIC | {
-    "ddim": ("ddim", {"eta": 1.0}, 1),
-    "dpmpp_sde_2m": ("dpmpp_sde_2m", {}, 2),
-}
+DRAWN = STOCHASTIC | STOCHASTIC_WITH_STATE
 
 
 @pytest.mark.parametrize("name", DRAWN)
@@ -305,7 +296,7 @@ def test_mean_and_covariance_are_reproduced(name):
         return Prediction(x0, (x - a * x0) / s)
 
     solver, options, order = DRAWN[name]
-    solver, schedule = SOLVERS[solver](**options), make_schedule("cosine")
+    solver, schedule = made(solver, options), make_schedule("cosine")
     steps = 60 if order == 2 else 400
     sampling_schedule = make_sampling_schedule(schedule, steps=steps, spacing="karras")
     rows = sampling_schedule, solver.prepare(sampling_schedule, schedule)

@@ -1,0 +1,45 @@
+"""Facts about every network."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+from table_cases import SMALL_NETWORKS
+
+from diffusion_jax.config.schema import choose
+from diffusion_jax.models import MODELS
+
+SIDE, CHANNELS, CLASSES = 8, 3, 5
+
+
+def randomized(model, *inputs):
+    """Returns parameters without zeros, which hide what an output depends on."""
+    shapes = jax.eval_shape(model.init, jax.random.key(0), *inputs)
+    draw = np.random.default_rng(0).standard_normal
+    return jax.tree.map(lambda leaf: jnp.asarray(0.2 * draw(leaf.shape), jnp.float32), shapes)
+
+
+@pytest.mark.parametrize("name", SMALL_NETWORKS)
+def test_the_output_depends_on_image_time_and_class(name):
+    """Rows of one batch: the same inputs twice, then another image, another time, another class."""
+    model = choose(MODELS, name, "model.name")(CHANNELS, CLASSES, **SMALL_NETWORKS[name])
+    model.check(SIDE)
+    x = jnp.tile(jax.random.normal(jax.random.key(0), (1, SIDE, SIDE, CHANNELS)), (5, 1, 1, 1))
+    x = x.at[2].add(0.1)
+    c_noise = jnp.array([0.3, 0.3, 0.3, 1.3, 0.3])
+    labels = None if model.classifies else jnp.array([1, 1, 1, 1, 3])
+    params = randomized(model, x, c_noise, labels)
+    output = jax.jit(model.apply)(params, x, c_noise, labels)
+    if model.classifies:
+        parts = [output]
+        assert output.shape == (5, CLASSES)
+    else:
+        assert (output.variance_fraction is not None) == model.learns_variance
+        parts = [output.estimate, *([output.variance_fraction] if model.learns_variance else [])]
+        assert all(part.shape == x.shape for part in parts)
+    for part in parts:
+        assert part.dtype == jnp.float32
+        assert_allclose(part[1], part[0], rtol=1e-4, atol=1e-5 * jnp.abs(part).max())
+        for row in (2, 3) if model.classifies else (2, 3, 4):
+            assert jnp.abs(part[row] - part[0]).max() > 1e-3 * jnp.abs(part[0]).max()
