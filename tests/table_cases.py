@@ -51,6 +51,22 @@ SMALL_NETWORKS = {
     "song": {"width": 8, "multipliers": (1, 2), "blocks": 1, "attention": (4,)},
 }
 
+# Schedules of a chain of steps, and those of continuous time.
+DISCRETE, CONTINUOUS = ("linear", "cosine"), ("continuous_cosine", "flow", "edm")
+
+# Targets of the network, as the papers write them, for x = a x0 + s eps.
+TARGETS = {
+    "eps": lambda a, s, x0, eps: eps,
+    "x0": lambda a, s, x0, eps: x0,
+    "v": lambda a, s, x0, eps: a * eps - s * x0,
+    "velocity": lambda a, s, x0, eps: eps - x0,
+    # (x0 - c_skip (x0 + sigma eps)) / c_out with sigma_data = 0.5.
+    "edm": lambda a, s, x0, eps: (
+        (x0 - 0.25 / ((s / a) ** 2 + 0.25) * (x0 + s / a * eps))
+        / (0.5 * s / a / np.sqrt((s / a) ** 2 + 0.25))
+    ),
+}
+
 # Weights of the error of x0 with default options, as the papers write them, at SNR = (a / s)^2.
 OF_X0 = {
     "min_snr": lambda snr: np.minimum(snr, 5),

@@ -78,12 +78,16 @@ TABLES = [
         "SCHEDULES in diffusion_jax/diffusion/schedules.py",
         CHOICES,
         "`config.schedule.name`",
+        tested=[*cases.DISCRETE, *cases.CONTINUOUS],
+        cases="DISCRETE or CONTINUOUS",
     ),
     Table(
         PARAMETERIZATIONS,
         "PARAMETERIZATIONS in diffusion_jax/diffusion/parameterizations.py",
         CHOICES,
         "`config.parameterization.name`",
+        tested=cases.TARGETS,
+        cases="TARGETS",
     ),
     Table(
         LOSSES,
@@ -107,7 +111,9 @@ TABLES = [
         CHOICES,
         "`config.timesteps.name`",
     ),
-    Table(EMA_WEIGHTS, "EMA_WEIGHTS in diffusion_jax/training/ema.py", CHOICES, "`config.ema.name`"),
+    Table(
+        EMA_WEIGHTS, "EMA_WEIGHTS in diffusion_jax/training/ema.py", CHOICES, "`config.ema.name`"
+    ),
     Table(
         MODELS,
         "MODELS in diffusion_jax/models/__init__.py",

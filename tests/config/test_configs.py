@@ -103,7 +103,7 @@ def test_parameterization_and_weight_have_one_sigma_data():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model__blocks": "res,rse"}, "Unknown block 'rse'.*known blocks: res, conv"),
+        ({"model__blocks": "res,rse"}, "Unknown block 'rse'.*known blocks: .*conv"),
         ({"model__levels": 4}, r"resolution=8 is not divisible by 2\^model.levels = 16"),
         (
             {"model__num_classes": 0, "model__blocks": "res,clsAtn"},
@@ -172,7 +172,7 @@ def test_parameterization_and_weight_have_one_sigma_data():
         ({"init_from": 3}, "init_from=3 must be of type str or None"),
         ({"model__options__conv__expansion": 0}, "model.options.conv.expansion=0 must be at least"),
         ({"model__options__conv__width": 2}, "model.options.conv.width; known keys: expansion"),
-        ({"model__name": "resnet"}, "model.name=resnet must be one of unet, dit"),
+        ({"model__name": "resnet"}, "model.name=resnet must be one of .*dit"),
         ({"model__name": "dit"}, "config.model.*known keys: .*patch_size"),
         ({"batch_size": 0}, "batch_size=0 must be at least 1"),
         ({"batch_size": 10, "micro_batches": 3}, "not divisible by micro_batches=3"),
@@ -245,7 +245,7 @@ def test_a_stored_config_must_have_todays_fields_but_for_options(tmp_path):
     [
         ({"steps": 5, "stride": 5}, {}, "steps and stride were both given"),
         ({"spacing": "karras", "stride": 5}, {}, "spacing and stride were both given"),
-        ({"solver": "rk4"}, {}, "Unknown solver 'rk4'; known solvers: ddim, heun"),
+        ({"solver": "rk4"}, {}, "Unknown solver 'rk4'; known solvers: .*heun"),
         ({"solver": "dpmpp_2m"}, {"eta": 0.5}, "solver dpmpp_2m does not have; its options: none"),
         ({"solver": "heun"}, {"eta": 0.5}, "its options: s_churn, s_noise, s_tmax, s_tmin"),
         ({}, {"eta": "much"}, "option eta=much must be of type float"),
@@ -359,7 +359,7 @@ def test_a_folder_without_a_run_is_refused(tmp_path):
     [
         ({"model__num_classes": 7}, "num_classes=7, but digits has 10 classes"),
         ({"data__resolution": 16}, r"\(8, 8, 1\).*\(16, 16, 1\)"),
-        ({"data__name": "svhn"}, "known names: digits, mnist, imagenet64, .*tfds:NAME"),
+        ({"data__name": "svhn"}, "known names: .*digits.*tfds:NAME"),
         ({"data__split": "train"}, "digits has no split 'train'.*it has: all"),
         ({"data__name": "tfds:no_such_set"}, "no dataset 'no_such_set'"),
         ({"data__name": "tfds:mnist", "data__data_dir": "/nowhere"}, "not prepared in /nowhere"),

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
-from table_cases import OF_X0
+from table_cases import OF_X0, TARGETS
 
 from diffusion_jax.config.schema import choose
 from diffusion_jax.diffusion import parameterizations, process, weights
@@ -53,30 +53,14 @@ def test_any_answer_gives_two_halves_of_x(name, kind, pair):
     assert_allclose(process.q_sample(level, x0, noise), x, atol=1e-6 * size)
 
 
-def by_hand(name, a, s, x0, noise):
-    """Targets as the papers write them."""
-    sigma, data = s / a, 0.5
-    match name:
-        case "eps":
-            return noise
-        case "x0":
-            return x0
-        case "v":
-            return a * noise - s * x0
-        case "velocity":
-            return noise - x0
-    c_skip = data**2 / (sigma**2 + data**2)
-    c_out = sigma * data / np.sqrt(sigma**2 + data**2)
-    return (x0 - c_skip * (x0 + sigma * noise)) / c_out
-
-
-@pytest.mark.parametrize("name", PARAMETERIZATIONS)
+@pytest.mark.parametrize("name", TARGETS)
 @pytest.mark.parametrize("kind", LEVELS)
 def test_targets_are_those_of_the_papers(name, kind, pair):
     x0, noise = (np.asarray(part, np.float64) for part in pair)
     a, s = (np.array(row, np.float64)[:, None, None, None] for row in LEVELS[kind])
-    target = PARAMETERIZATIONS[name]().target(level_of(kind), *pair)
-    assert_allclose(target, by_hand(name, a, s, x0, noise), rtol=2e-5, atol=2e-5)
+    made = choose(PARAMETERIZATIONS, name, "parameterization.name")()
+    wanted = TARGETS[name](a, s, x0, noise)
+    assert_allclose(made.target(level_of(kind), *pair), wanted, rtol=2e-5, atol=2e-5)
 
 
 def test_input_scaling():

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
+from table_cases import CONTINUOUS, DISCRETE
 
 from diffusion_jax.diffusion import keys
 from diffusion_jax.diffusion.discrete_schedules import respace, steps_by_count
@@ -13,7 +14,6 @@ from diffusion_jax.diffusion.schedules import make_schedule
 from diffusion_jax.diffusion.types import Level
 from diffusion_jax.sampling import make_sampling_schedule
 
-DISCRETE, CONTINUOUS = ("linear", "cosine"), ("continuous_cosine", "flow", "edm")
 STEP = ("beta", "posterior_variance", "log_posterior_variance", "posterior_x0", "posterior_x")
 
 

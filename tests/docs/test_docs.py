@@ -98,7 +98,8 @@ def test_paths_exist(page):
 EXAMPLES = {
     "sampler": ("diffusion_jax/sampling/solvers/renoise.py",),
     "block": ("diffusion_jax/models/layers/squeeze_excitation.py",),
-    "network": ("diffusion_jax/models/stack.py", "tests/models/test_stack.py"),
+    "network": ("diffusion_jax/models/stack.py",),
+    "dataset": ("diffusion_jax/data/discs.py",),
 }
 
 

@@ -17,7 +17,12 @@ def randomized(model, *inputs):
     """Returns parameters without zeros, which hide what an output depends on."""
     shapes = jax.eval_shape(model.init, jax.random.key(0), *inputs)
     draw = np.random.default_rng(0).standard_normal
-    return jax.tree.map(lambda leaf: jnp.asarray(0.2 * draw(leaf.shape), jnp.float32), shapes)
+
+    def fill(path, leaf):
+        noise = 0.3 * draw(leaf.shape, np.float32)
+        return jnp.asarray(noise + (path[-1].key == "scale"))
+
+    return jax.tree_util.tree_map_with_path(fill, shapes)
 
 
 @pytest.mark.parametrize("name", SMALL_NETWORKS)
@@ -25,9 +30,9 @@ def test_the_output_depends_on_image_time_and_class(name):
     """Rows of one batch: the same inputs twice, then another image, another time, another class."""
     model = choose(MODELS, name, "model.name")(CHANNELS, CLASSES, **SMALL_NETWORKS[name])
     model.check(SIDE)
-    x = jnp.tile(jax.random.normal(jax.random.key(0), (1, SIDE, SIDE, CHANNELS)), (5, 1, 1, 1))
-    x = x.at[2].add(0.1)
-    c_noise = jnp.array([0.3, 0.3, 0.3, 1.3, 0.3])
+    x = jax.random.normal(jax.random.key(0), (5, SIDE, SIDE, CHANNELS))
+    x = x[jnp.array([0, 0, 1, 0, 0])]
+    c_noise = jnp.array([1.0, 1.0, 1.0, 500.0, 1.0])
     labels = None if model.classifies else jnp.array([1, 1, 1, 1, 3])
     params = randomized(model, x, c_noise, labels)
     output = jax.jit(model.apply)(params, x, c_noise, labels)

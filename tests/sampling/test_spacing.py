@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
+from table_cases import CONTINUOUS, DISCRETE
 
 from diffusion_jax.config.schema import options_of
 from diffusion_jax.diffusion.continuous_schedules import ContinuousSchedule
@@ -14,7 +15,7 @@ from diffusion_jax.diffusion.types import Level
 from diffusion_jax.sampling import SPACINGS, make_sampling_schedule
 from diffusion_jax.sampling.spacing import fixes_num_steps
 
-SCHEDULES = ("linear", "cosine", "continuous_cosine", "flow", "edm")
+SCHEDULES = (*DISCRETE, *CONTINUOUS)
 TIMED = ("continuous_cosine", "flow")
 OF_CHAINS = ("centered", "sections")
 OF_TIME = ("leading", "trailing", "linspace", "quadratic")

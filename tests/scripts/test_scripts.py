@@ -57,7 +57,7 @@ MISTAKES = {
     "unknown nested key": (["scripts.train", DIGITS, "--config.batchsize=8"], "batchsize"),
     "unknown block": (
         ["scripts.train", DIGITS, "--config.model.blocks=res,rse"],
-        "known blocks: res, conv, clsAtn, atn, chnAtn",
+        "Unknown block 'rse' in blocks='res,rse'; known blocks: ",
     ),
     "wrong type": (["scripts.train", DIGITS, "--config.batch_size=many"], "batch_size"),
     "None for a field that is always on": (
