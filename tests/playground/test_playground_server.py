@@ -203,9 +203,8 @@ def test_the_page_in_a_browser(browser, server):
     type_classes("zebra")
     draw()
     said = until(lambda: [found.text for found in by_css(".toast-body") if found.text])
-    assert [text for text in said[0].splitlines() if "zebra" in text] == [
-        "Unknown label 'zebra'; known: 0 to 9, or names such as 0, 9"
-    ]
+    (text,) = [text for text in said[0].splitlines() if "zebra" in text]
+    assert text.startswith("Unknown label 'zebra'")
     assert "Traceback" not in browser.page_source
     by_css(".toast-close")[0].click()
     until(lambda: not by_css(".toast-body"))
