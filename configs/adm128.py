@@ -1,8 +1,8 @@
 """ADM on ImageNet 128x128, 421,529,606 parameters: OpenAI's 128x128_diffusion.pt.
 
-As `adm64.py`, with a linear chain. Published FID: 5.91 with 250 steps, and 2.97 with a classifier.
-A folder or tfds dataset of ImageNet is needed to train it. FID and time of this implementation: not
-measured yet. The published model:
+As `adm64.py`, with a linear chain. Published FID of that model: 5.91 with 250 steps, and 2.97 with
+128x128_classifier.pt. A folder or tfds dataset of ImageNet is needed to train it. FID and time of
+this implementation: not measured yet. The published model:
 
     python -m scripts.convert --from openai --config configs/adm128.py \
         --model 128x128_diffusion.pt --workdir runs/adm128

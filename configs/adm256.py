@@ -1,8 +1,9 @@
 """ADM on ImageNet 256x256 without classes, 552,814,086 parameters: 256x256_diffusion_uncond.pt.
 
 As `adm128.py`. With --config.model.num_classes=1000, the 553,838,086 parameters of
-256x256_diffusion.pt. Published FID: 26.21 without classes, 10.94 with them, 4.59 with a classifier.
-FID and time of this implementation: not measured yet. The published model:
+256x256_diffusion.pt. Published FID of the model without classes: 26.21; of the other: 10.94, and
+4.59 with 256x256_classifier.pt. FID and time of this implementation: not measured yet. The
+published model:
 
     python -m scripts.convert --from openai --config configs/adm256.py \
         --model 256x256_diffusion_uncond.pt --workdir runs/adm256

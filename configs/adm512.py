@@ -1,7 +1,8 @@
 """ADM on ImageNet 512x512, 558,997,638 parameters: OpenAI's 512x512_diffusion.pt.
 
-As `adm256.py`, with classes, and half the channels at 512x512. Published FID: 23.24 with 250 steps,
-7.72 with a classifier. FID and time of this implementation: not measured yet. The published model:
+As `adm256.py`, with classes, and half the channels at 512x512. Published FID of that model: 23.24
+with 250 steps, 7.72 with 512x512_classifier.pt. FID and time of this implementation: not measured
+yet. The published model:
 
     python -m scripts.convert --from openai --config configs/adm512.py \
         --model 512x512_diffusion.pt --workdir runs/adm512

@@ -1,8 +1,8 @@
 """ADM on ImageNet 64x64, 295,904,454 parameters. Diffusion Models Beat GANs (arXiv:2105.05233).
 
 The network, chain and loss of OpenAI's 64x64_diffusion.pt, which has no null class and hence is
-sampled without guidance. Published FID: 2.07 with 250 steps. FID and time of this implementation:
-not measured yet. The published model:
+sampled without guidance. Published FID of that model, "ADM (dropout)" in the paper: 2.07 with 250
+steps. FID and time of this implementation: not measured yet. The published model:
 
     python -m scripts.convert --from openai --model 64x64_diffusion.pt --workdir runs/adm64
     python -m scripts.train --config configs/adm64.py --workdir runs/adm64

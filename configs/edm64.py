@@ -2,8 +2,8 @@
 
 Elucidating the Design Space of Diffusion-Based Generative Models (arXiv:2206.00364), with its
 published settings: batches of 4,096, 2,500 million images, an EMA with a half-life of 50
-million, and Heun's method with churn. Published FID: 1.36 with 256 steps, as below. FID and time of
-this implementation: not measured yet. The published model:
+million, and Heun's method with churn. Published FID of edm-imagenet-64x64-cond-adm.pkl: 1.36 with
+256 steps. FID and time of this implementation: not measured yet. The published model:
 
     python -m scripts.convert --from edm --workdir runs/edm64 \
         --model edm-imagenet-64x64-cond-adm.pkl

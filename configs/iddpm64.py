@@ -2,8 +2,8 @@
 
 Improved Denoising Diffusion Probabilistic Models (arXiv:2102.09672): a chain of 4,000 steps, the
 cosine schedule, a learned variance and the hybrid loss, as in imagenet64_uncond_100M_1500K.pt of
-OpenAI. Published FID: 19.2 after 1.5 million steps. FID and time of this implementation: not
-measured yet. The published model:
+OpenAI. Published FID of that model: 19.2, after 1.5 million steps. FID and time of this
+implementation: not measured yet. The published model:
 
     python -m scripts.convert --from openai --config configs/iddpm64.py \
         --model imagenet64_uncond_100M_1500K.pt --workdir runs/iddpm64

@@ -66,4 +66,5 @@ def write_published(folder: Path, rng: np.random.Generator) -> None:
     shutil.copy(GOLDEN / "rrdbnet" / "tiny.pth", folder / "RealESRGAN_x4plus.pth")
     pixels = rng.uniform(0, 255, (100, 16 * 16 * 3))
     statistics = {"mu": pixels.mean(0), "sigma": np.cov(pixels, rowvar=False)}
-    np.savez(folder / "VIRTUAL_imagenet64_labeled.npz", **statistics)
+    about = np.array(json.dumps({"features": "pixels"}))
+    np.savez(folder / "VIRTUAL_imagenet64_labeled.npz", about=about, **statistics)

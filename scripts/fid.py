@@ -3,14 +3,15 @@
 python -m scripts.fid reference --config configs/digits.py --features pixels --out digits.npz
 python -m scripts.fid evaluate --workdir runs/digits --reference digits.npz --features pixels
 python -m scripts.fid evaluate --images samples.npz --reference VIRTUAL_imagenet64_labeled.npz
-python -m scripts.fid check --images admnet_imagenet64.npz --reference VIRTUAL.npz
+python -m scripts.fid check --images admnet_imagenet64.npz --reference REFERENCE
 
 reference: writes the statistics of a dataset as an npz: of --config, of a run's --workdir, or of
 --data.
 evaluate: measures images sampled from a run, which are not saved, or images of a folder or an npz.
 The same command resumes after an interruption. Lists (--solver ddim,heun --steps 10,20,50 --seed
 0,1,2) make a sweep, with a table and a plot.
-check: compares the metrics of ADM's published images with the published metrics.
+check: compares the metrics of ADM's published images, against its published reference
+VIRTUAL_imagenet64_labeled.npz, with the published metrics.
 """
 
 import dataclasses
@@ -57,7 +58,9 @@ _WEIGHTS = flags.DEFINE_string(
 )
 _RESIZE = flags.DEFINE_string("resize", "tensorflow", "tensorflow, pytorch-fid, or clean.")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "Images at a time, on all devices.", 1, 1024)
-_ALLOW = flags.DEFINE_bool("allow_mismatch", False, "Accept a reference of another crop or size.")
+_ALLOW = flags.DEFINE_bool(
+    "allow_mismatch", False, "Accept a reference of unknown features, or of another crop or size."
+)
 _BOOTSTRAP = flags.DEFINE_integer("bootstrap", 0, "Resamples for the deviation of FID.", 0)
 
 _LABELS = flags.DEFINE_string(
@@ -157,7 +160,7 @@ def evaluate() -> int:
     import jax
 
     from diffusion_jax import parallel
-    from diffusion_jax.evaluation import sweep_plot, sweep_table
+    from diffusion_jax.evaluation import provenance, sweep_plot, sweep_table
     from diffusion_jax.evaluation.image_sets import from_files
     from diffusion_jax.runs import sweep
     from diffusion_jax.workdir.run_files import load_config
@@ -187,11 +190,14 @@ def evaluate() -> int:
     else:
         channels = evaluator.reference.channels
         images = from_files(_IMAGES.value, _COUNT.value, channels)
+        provenance.log(f"{_IMAGES.value}: {images.count:,} of {images.about['found']:,} images")
         evaluated = iter([({}, evaluator(images))])
-    rows = []
+    rows, noted = [], set()
     for settings, result in evaluated:
-        if "note" in result:
-            print(f"Note: {result['note']}")
+        note = result.get("note", "")
+        if note and note not in noted:
+            print(f"Note: {note}")
+        noted.add(note)
         rows.append({**settings, **result["metrics"]})
     if jax.process_index() > 0:
         return 0
@@ -212,7 +218,9 @@ def check() -> int:
 
     if _IMAGES.value is None:
         raise ValueError("--images is missing; for example: --images admnet_imagenet64.npz")
-    compared = adm_check.compare(make_evaluator(), _IMAGES.value)
+    compared = adm_check.compare(make_evaluator(allow_mismatch=True), _IMAGES.value)
+    if compared:
+        print(f"Published: {adm_check.SAMPLES} against {adm_check.REFERENCE}, row ADM of the paper")
     for metric in compared:
         verdict = "as published" if metric.agrees else "NOT as published"
         expected = "" if metric.published is None else f", {verdict} ({metric.published})"

@@ -8,7 +8,7 @@ after the other.
 
 import hashlib
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from diffusion_jax.files import json_files
 IMAGES, LABELS, SIZES, DESCRIPTION = "images.bin", "labels.bin", "sizes.bin", "dataset.json"
 HASHED_IMAGES = 1000
 # Fields of a description that a run records.
-PROVENANCE = ("name", "split", "count", "shape", "origin", "notes", "fingerprint")
+PROVENANCE = ("name", "split", "count", "shape", "origin", "left_out", "notes", "fingerprint")
 
 # {"image": uint8 (batch, height, width, channels), "label": int32 (batch,)}, on the host. Images
 # of different sizes are held in an object array of shape (batch,).
@@ -35,6 +35,7 @@ class Description:
     shape: height, width, channels; 0, 0, channels if the images differ in size. origin: source
     files and cropping, for provenance. skipped: files that could not be read and were left out.
     notes: lines on conversions that change the meaning of pixels; see `pixel_notes`.
+    left_out: numbers of files of a folder that are no part of it, by the reason.
     fingerprint: SHA-256 of the content: shape, classes, crop, labels and 1,000 evenly spaced
     images. The names of the dataset and its files are not part of it.
     """
@@ -46,13 +47,23 @@ class Description:
     origin: dict[str, str] = field(default_factory=dict)
     skipped: Sequence[str] = ()
     notes: Sequence[str] = ()
+    left_out: Mapping[str, int] = field(default_factory=dict)
     count: int = 0
     fingerprint: str = ""
 
     def provenance(self) -> dict[str, Any]:
         """Returns the fields that a run records about its data."""
         recorded = asdict(self) | {"shape": list(self.shape), "notes": list(self.notes)}
+        recorded["left_out"] = self._all_left_out()
         return {name: recorded[name] for name in PROVENANCE}
+
+    def identity(self) -> dict[str, Any]:
+        """Returns the fields that identify a decoded dataset: all but the files left out."""
+        return {name: value for name, value in asdict(self).items() if name != "left_out"}
+
+    def _all_left_out(self) -> dict[str, int]:
+        """Returns the numbers of files by the reason, with those that could not be read."""
+        return dict(self.left_out) | ({"unreadable": len(self.skipped)} if self.skipped else {})
 
     @classmethod
     def from_json(cls, values: Any) -> "Description":
@@ -61,12 +72,19 @@ class Description:
         if not isinstance(values, dict) or values.keys() != names:
             raise ValueError(f"a description has the fields {', '.join(sorted(names))}")
         match values:
-            case {"shape": [_, _, _], "class_names": list(), "skipped": list(), "notes": list()}:
+            case {
+                "shape": [_, _, _],
+                "class_names": list(),
+                "skipped": list(),
+                "notes": list(),
+                "origin": dict(),
+                "left_out": dict(),
+            }:
                 pass
             case _:
-                raise ValueError("its shape, class_names, skipped or notes are no lists")
-        if not isinstance(values["origin"], dict):
-            raise ValueError("its origin is no object")
+                raise ValueError(
+                    "its shape, class_names, skipped, notes, origin or left_out have a wrong type"
+                )
         if not all(type(n) is int and 0 <= n < 2**40 for n in (*values["shape"], values["count"])):
             raise ValueError("its shape or count are not numbers of pixels and images")
         texts = [values["name"], values["split"], values["fingerprint"]]
@@ -81,9 +99,11 @@ class Description:
         """Returns a one-line summary for printing."""
         height, width, channels = self.shape
         size = f"{height}x{width}x{channels}" if height else f"various sizes, x{channels}"
+        files = sum(self._all_left_out().values())
+        without = f", {files:,} files left out" if files else ""
         return (
             f"{self.name}, {self.split}: {self.count:,} images of {size}, classes: "
-            f"{len(self.class_names) or 'none'}, fingerprint {self.fingerprint[:16]}"
+            f"{len(self.class_names) or 'none'}{without}, fingerprint {self.fingerprint[:16]}"
         )
 
     def require_classes(self, count: int | None) -> None:

@@ -71,7 +71,7 @@ class CacheWriter:
     def _resume(self, names: Sequence[str], reuse_skipped: bool) -> None:
         """Truncates the files to the end of the last reusable part, or starts over."""
         progress = self._read_progress()
-        if progress.get("description") == json.loads(json.dumps(asdict(self.description))):
+        if progress.get("description") == json.loads(json.dumps(self.description.identity())):
             for name, (known, lengths) in zip(self.parts, progress["done"].items()):
                 if name != known or (lengths["skipped"] and not reuse_skipped):
                     break
@@ -131,7 +131,7 @@ class CacheWriter:
             os.fsync(file.fileno())
         lengths = {name: file.tell() for name, file in self._files.items()}
         self.done[part] = {**lengths, "skipped": list(skipped), "conversions": counts or {}}
-        progress = {"description": asdict(self.description), "done": self.done}
+        progress = {"description": self.description.identity(), "done": self.done}
         atomic.write_text(self.partial / PROGRESS, json.dumps(progress))
 
     def _write_images(self, images: np.ndarray | Sequence[np.ndarray]) -> None:

@@ -1,13 +1,13 @@
 """Files below a folder, also through links, which may lead out of it but not in circles."""
 
 import os
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 # Thumbnails, attributes and deleted files of other systems: Synology, macOS, Windows, Linux.
 IGNORED_FOLDERS = {"@eaDir", "__MACOSX", "#recycle", "$RECYCLE.BIN", "lost+found"}
+IGNORED_FOLDERS |= {"@Recycle", "@tmp", "#snapshot", "System Volume Information"}
 
 
 @dataclass
@@ -17,7 +17,7 @@ class Walk:
     Links to files and folders are followed, to each folder once, but not links to a parent of
     `root`. Nothing below `IGNORED_FOLDERS` is yielded. After the iteration, `outside` is the number
     of files outside `root`, `example` the first of them, `folders` has the relative paths of the
-    folders, and `ignored` the files below `IGNORED_FOLDERS`.
+    folders, `ignored` the files below `IGNORED_FOLDERS`, and `hidden` the hidden files and folders.
     """
 
     root: Path
@@ -25,6 +25,7 @@ class Walk:
     example: str = ""
     folders: list[str] = field(default_factory=list)
     ignored: list[str] = field(default_factory=list)
+    hidden: list[str] = field(default_factory=list)
     _seen: set[str] = field(default_factory=set)
 
     def __iter__(self) -> Iterator[str]:
@@ -33,15 +34,14 @@ class Walk:
         yield from self._below(str(self.root), "")
 
     def notes(self) -> list[str]:
-        """Returns lines about files outside `root` and files left out, if there are any."""
-        notes = left_out_note(self.root, self.ignored)
-        if self.outside:
-            real = os.path.realpath(self.root / self.example)
-            notes.append(
-                f"Links lead out of {self.root} to {self.outside:,} of its files, such as "
-                f"{self.example} ({real}); they are used like the others"
-            )
-        return notes
+        """Returns a line about the files outside `root`, if there are any."""
+        if not self.outside:
+            return []
+        real = os.path.realpath(self.root / self.example)
+        return [
+            f"Links lead out of {self.root} to {self.outside:,} of its files, such as "
+            f"{self.example} ({real}); they are used like the others"
+        ]
 
     def _below(self, folder: str, relative: str) -> Iterator[str]:
         todo = [(folder, relative)]
@@ -59,6 +59,7 @@ class Walk:
             with os.scandir(folder) as entries:
                 for entry in entries:
                     if entry.name.startswith("."):
+                        self.hidden.append(f"{relative}{entry.name}")
                         continue
                     if _is_folder(entry):
                         folders.append(entry.name)
@@ -76,18 +77,6 @@ class Walk:
 
     def _leads_out(self, path: str) -> bool:
         return not _is_in(os.path.realpath(path), self._home)
-
-
-def left_out_note(root: Path, ignored: list[str]) -> list[str]:
-    """Returns a line about the files below `IGNORED_FOLDERS`; none if there are none."""
-    if not ignored:
-        return []
-    counts = Counter(
-        next(part for part in PurePosixPath(path).parts if part in IGNORED_FOLDERS)
-        for path in ignored
-    )
-    named = ", ".join(f"{count:,} files of {name}" for name, count in sorted(counts.items()))
-    return [f"Left out of {root}: {named}"]
 
 
 def _is_folder(entry: os.DirEntry) -> bool:

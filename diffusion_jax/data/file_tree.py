@@ -8,7 +8,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from diffusion_jax.data.directory_walk import IGNORED_FOLDERS, Walk, left_out_note
+from diffusion_jax.data import left_out
+from diffusion_jax.data.directory_walk import IGNORED_FOLDERS, Walk
+from diffusion_jax.data.left_out import LeftOut
 from diffusion_jax.files import limits
 
 LONGEST_NAME = 1000  # letters, of a member of an archive
@@ -19,20 +21,21 @@ class FolderTree:
     """Files below a folder; see `Walk`.
 
     names: sorted relative POSIX paths, without hidden files. folders: relative paths. notes: lines
-    about files that are left out, or lie elsewhere.
+    about files that lie elsewhere. left_out: paths by the reason.
     """
 
     root: Path
     names: list[str] = field(default_factory=list)
     folders: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    left_out: LeftOut = field(default_factory=dict)
 
     @classmethod
     def walk(cls, root: Path) -> "FolderTree":
         """Lists the files. Raises OSError for a folder that cannot be read."""
         walk = Walk(root)
         names = sorted(walk)
-        return cls(root, names, walk.folders, walk.notes())
+        return cls(root, names, walk.folders, walk.notes(), _left_out(walk.hidden, walk.ignored))
 
     def state(self, name: str) -> str:
         """Returns size and modification time."""
@@ -60,13 +63,14 @@ class ZipTree:
     names: list[str]
     folders: list[str]
     notes: list[str]
+    left_out: LeftOut
     _members: dict[str, zipfile.ZipInfo]
 
     @classmethod
     def open(cls, root: Path) -> "ZipTree":
         """Lists the members. Raises ValueError if the archive is damaged or exceeds the limits."""
         members: dict[str, zipfile.ZipInfo] = {}
-        ignored = []
+        ignored, hidden = [], []
         with _one_line(root), _open(root) as archive:
             for info in archive.infolist():
                 name = info.filename.replace("\\", "/")
@@ -76,8 +80,8 @@ class ZipTree:
                 if not name.isprintable() or len(name) > LONGEST_NAME:
                     raise ValueError(f"its member {limits.shortened(name)} has no usual name")
                 if any(part.startswith(".") for part in parts):
-                    continue
-                if any(part in IGNORED_FOLDERS for part in parts[:-1]):
+                    hidden.append(name)
+                elif any(part in IGNORED_FOLDERS for part in parts[:-1]):
                     ignored.append(name)
                 else:
                     name = "/".join(parts)
@@ -85,8 +89,8 @@ class ZipTree:
                         raise ValueError(f"it has two members {name[:50]!r}")
                     members[name] = info
         folders = {str(parent) for name in members for parent in PurePosixPath(name).parents}
-        notes = left_out_note(root, ignored)
-        return cls(root, sorted(members), sorted(folders - {"."}), notes, members)
+        left_out = _left_out(hidden, ignored)
+        return cls(root, sorted(members), sorted(folders - {"."}), [], left_out, members)
 
     def state(self, name: str) -> str:
         """Returns size and checksum."""
@@ -112,6 +116,10 @@ class ZipTree:
 
 
 FileTree = FolderTree | ZipTree
+
+
+def _left_out(hidden: list[str], ignored: list[str]) -> LeftOut:
+    return {left_out.HIDDEN: sorted(hidden), left_out.SYSTEM: sorted(ignored)}
 
 
 def open_tree(root: Path) -> FileTree:

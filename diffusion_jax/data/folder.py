@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from diffusion_jax.data import dataset_summary
+from diffusion_jax.data import left_out as left_out_files
 from diffusion_jax.data.cache import CachedSource, Description
 from diffusion_jax.data.crops import Crop
 from diffusion_jax.data.decoder import DEEP_BITS, Decoder, formats
@@ -18,6 +19,7 @@ from diffusion_jax.data.file_tree import FileTree, open_tree
 from diffusion_jax.data.folder_labels import label_images
 from diffusion_jax.data.folder_options import DEFAULT_OPTIONS, FolderOptions
 from diffusion_jax.data.image_warnings import ImageWarnings
+from diffusion_jax.data.left_out import LeftOut
 from diffusion_jax.data.pixel_notes import PixelNotes
 from diffusion_jax.data.preparation import open_or_decode
 
@@ -29,16 +31,16 @@ SPLIT_NAMES = {"train", "training", "test", "testing", "val", "valid", "validate
 class Listing:
     """Sorted images of a dataset, as paths relative to its folder or archive, and their labels.
 
-    ignored: files without the extension of an image format. empty: sub-folders that would name a
-    class if they had images. label_source: the file that the labels come from, or "". note: lines
-    about links that lead out of the folder, files left out and labels, or "".
+    left_out: paths by the reason why they are no part of the dataset. empty: sub-folders that would
+    name a class if they had images. label_source: the file that the labels come from, or "". note:
+    lines about links that lead out of the folder and about labels, or "".
     """
 
     tree: FileTree
     files: list[str]
     labels: list[int]
     class_names: list[str]
-    ignored: list[str]
+    left_out: LeftOut
     empty: Sequence[str] = ()
     label_source: str = ""
     note: str = ""
@@ -67,11 +69,9 @@ def find_images(root: Path, options: FolderOptions = DEFAULT_OPTIONS) -> Listing
     include, exclude = options.include, options.exclude
     tree = open_tree(root)
     known, found = _extensions(), tree.names
-    left_out: set[str] = set()
-    chosen = _matching(found, include, "data.include") if include else found
-    if exclude:
-        left_out = set(_matching(found, exclude, "data.exclude"))
-        chosen = [path for path in chosen if path not in left_out]
+    included = _matching(found, include, "data.include") if include else found
+    excluded = set(_matching(found, exclude, "data.exclude")) if exclude else set()
+    chosen = [path for path in included if path not in excluded]
     files = [path for path in chosen if PurePosixPath(path).suffix.lower() in known]
     ignored = [path for path in chosen if PurePosixPath(path).suffix.lower() not in known]
     if not files:
@@ -82,15 +82,21 @@ def find_images(root: Path, options: FolderOptions = DEFAULT_OPTIONS) -> Listing
         raise ValueError(f"{root} has no images{given}{more}")
     full = [path for path in found if PurePosixPath(path).suffix.lower() in known]
     # Patterns that select images do not select the files with their labels.
-    others = sorted(set(found) - set(full) - left_out)
+    others = sorted(set(found) - set(full) - excluded)
     labels = label_images(tree, files, others, options.labels)
+    left_out = {
+        **tree.left_out,
+        left_out_files.INCLUDE: sorted(set(found) - set(included) - set(labels.read)),
+        left_out_files.EXCLUDE: sorted(excluded & set(included)),
+        **left_out_files.by_extension(sorted(set(ignored) - set(labels.read))),
+    }
     empty = [] if labels.source else _empty(tree.folders, full, options.labels)
     return Listing(
         tree,
         files,
         labels.numbers,
         labels.class_names,
-        sorted(set(ignored) - set(labels.read)),
+        left_out,
         empty if labels.class_names else [],
         labels.source,
         "\n".join([*tree.notes, *labels.notes]),
@@ -193,8 +199,8 @@ def read_folder(
             f"model.channels={decoder.channels}: images of a folder are read as gray (1) or RGB "
             "(3); set model.channels=3, and data.convert=True to composite transparency on white"
         )
-    if listing.ignored:
-        print(f"Ignored, not an image by its extension: {_first_of(listing.ignored)}")
+    if line := left_out_files.line(listing.left_out):
+        print(line)
     origin = {"files": f"folder {listing.root.resolve().name}", **crop.origin()}
     if listing.label_source:
         origin["labels"] = listing.label_source
@@ -208,6 +214,7 @@ def read_folder(
         shape=crop.shape(decoder.channels),
         class_names=listing.class_names,
         origin=origin,
+        left_out=left_out_files.counts(listing.left_out),
     )
 
     summary = dataset_summary.lines(
@@ -257,11 +264,9 @@ def read_folder(
             skip_broken=skip_broken,
             notes=notes,
         )
+    # As the folder is now, which may differ from the time of decoding.
+    source.description = replace(source.description, left_out=description.left_out)
     if len(listing.files) > dataset_summary.SAMPLE:  # the summary covers only some of them
         for line in image_warnings.lines("the images decoded now"):
             print(line)
     return source
-
-
-def _first_of(files: Sequence[str | Path]) -> str:
-    return f"{files[0]}" + (f" and {len(files) - 1} more" if len(files) > 1 else "")

@@ -6,7 +6,6 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +49,8 @@ def open_or_decode(
     names = {f"{part.start} {state_of(part)}": part for part in parts}
     words = re.sub(r"[^\w.]+", "-", f"{description.name}-{description.split}").strip("-.")
     # Independent of the files' state, so that an incomplete dataset is found after files changed.
-    partial = cache_dir / f"{words}-{_digest(asdict(description))}.partial"
-    folder = cache_dir / f"{words}-{_digest([asdict(description), list(names), skip_broken])}"
+    partial = cache_dir / f"{words}-{_digest(description.identity())}.partial"
+    folder = cache_dir / f"{words}-{_digest([description.identity(), list(names), skip_broken])}"
     if not folder.exists():
         with locked(partial):
             if not folder.exists():

@@ -40,7 +40,8 @@ class Evaluator:
         reference: statistics of real images.
         reference_file: where the reference was read from, for provenance.
         progress: wraps the loop over shards.
-        allow_mismatch: accept a reference known to be cropped or resized differently.
+        allow_mismatch: accept a reference of unknown features, or known to be cropped or resized
+            differently.
         bootstrap: resamples for the standard deviation of the distance; 0 for none.
         log: receives one line for a result that was read, and for a warning.
     """
@@ -62,16 +63,23 @@ class Evaluator:
 
     @classmethod
     def from_file(
-        cls, folder: Path, extractor: Extractor, file: str, **options: Any
+        cls,
+        folder: Path,
+        extractor: Extractor,
+        file: str,
+        *,
+        allow_mismatch: bool = False,
+        **options: Any,
     ) -> "Evaluator":
         """Returns an evaluator against the reference in `file`, see `references.load`.
 
-        Raises FileNotFoundError or ValueError if it cannot be read, or has other features.
+        Raises FileNotFoundError or ValueError if it cannot be read, or has other features; also if
+        its features are unknown, unless `allow_mismatch` is set.
         """
         reference = references.load(file, extractor.main)
         about = extractor.about | {moments.NAME: moments.VERSION}
-        reference_checks.check_same_features(reference, about)
-        return cls(folder, extractor, reference, file, **options)
+        reference_checks.check_same_features(reference, about, allow_unknown=allow_mismatch)
+        return cls(folder, extractor, reference, file, allow_mismatch=allow_mismatch, **options)
 
     def __call__(self, images: ImageSet) -> dict[str, Any]:
         """Returns {"metrics": {...}, ...} with the inputs that the metrics depend on.
@@ -103,6 +111,7 @@ class Evaluator:
             "reference": {
                 "file": self.reference_file,
                 "sha256": references.digest(self.reference_file),
+                "features": "not recorded",
                 **self.reference.about,
             },
             "bootstrap": self.bootstrap,
@@ -118,9 +127,12 @@ class Evaluator:
         """Computes the result and writes it to `path`."""
         first = jax.process_index() == 0
         self._check_sizes(images.shape)
-        unknown_size = reference_checks.warning_of_unknown_size(self.reference, images.shape)
-        if first and unknown_size:  # before hours are spent
-            self.log(unknown_size)
+        unknown = [
+            reference_checks.warning_of_unknown_features(self.reference, self.extractor.about),
+            reference_checks.warning_of_unknown_size(self.reference, images.shape),
+        ]
+        for line in filter(None, [images.note, *unknown]) if first else ():
+            self.log(line)  # before hours are spent
         settings = {name: inputs[name] for name in ("num_samples", "images", "features")}
         features = self._features(settings, images.count, images.read)
         real = self._features_of_reference()
@@ -132,14 +144,9 @@ class Evaluator:
         )
         result = {"metrics": values, **inputs, "definitions": metrics.definitions()}
         result["made"] = provenance.current()
-        size = features[self.extractor.main].shape[1]
-        too_few = (
-            f"{images.count} images for {size} features: the covariance is singular, and the "
-            "distance far above the distance of more images"
-        )
-        notes = [too_few if images.count <= size else "", unknown_size]
-        if any(notes):
-            result["note"] = ". ".join(filter(None, notes))
+        notes = metrics.notes(features, self.extractor, self.reference, real)
+        if notes := list(filter(None, [*notes, images.note, *unknown])):
+            result["note"] = ". ".join(notes)
         atomic.write_text(path, json.dumps(result, indent=2, allow_nan=False) + "\n")
         shutil.rmtree(feature_shards.shard_folder(self.folder, settings), ignore_errors=True)
         return result

@@ -117,6 +117,7 @@ class Metric:
         score: (logits, seed) -> numbers if `of_logits`, else (features, features of real images,
             seed) -> numbers.
         fewest: images that `score` needs, and as many real ones.
+        meaningful: images below which a result has the note `caution`, a sentence about its bias.
         definition: for provenance.
         version: increased with every change to the numbers, so that saved results are not reused.
         of_logits: needs no real images.
@@ -128,11 +129,13 @@ class Metric:
     definition: str
     version: int = 1
     of_logits: bool = False
+    meaningful: int = 1
+    caution: str = ""
 
     def __post_init__(self) -> None:
         if not self.names:
             raise ValueError("names is empty; a metric has at least one number")
-        for name in ("fewest", "version"):
+        for name in ("fewest", "version", "meaningful"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
 
@@ -146,6 +149,8 @@ METRICS = {
         definition="10 parts in order, from i N / 10 rounded down, softmax without bias",
         version=2,
         of_logits=True,
+        meaningful=5000,
+        caution="the score of each of its 10 parts is at most the number of images in the part",
     ),
     "KID": Metric(
         names=("KID", "KID_std"),
@@ -162,5 +167,7 @@ METRICS = {
         fewest=4,
         definition="k = 3, all images against all images of the reference",
         version=1,
+        meaningful=1000,
+        caution="the balls around few images are large",
     ),
 }

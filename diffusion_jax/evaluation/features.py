@@ -121,7 +121,7 @@ def _inception(weights: str, resize: str, batch_size: int) -> Extractor:
         return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
 
     known: dict[str, Any] = {
-        "features": "InceptionV3 of 2015-12-05",
+        "features": inception_weights.NETWORK,
         "weights": about,
         "resize": resize,
     }

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from diffusion_jax.data import left_out
 from diffusion_jax.data.decoder import Decoder
 from diffusion_jax.data.folder import find_images
 from diffusion_jax.data.folder_options import FolderOptions
@@ -27,6 +28,7 @@ class ImageSet:
         read: (first, count) -> images.
         about: provenance of the images.
         data: `Description.provenance` of the model's training data, where known.
+        note: a warning about them, or "".
     """
 
     count: int
@@ -34,6 +36,7 @@ class ImageSet:
     read: Callable[[int, int], Uint8Images]
     about: dict[str, Any]
     data: dict[str, Any]
+    note: str = ""
 
     def __post_init__(self) -> None:
         if self.count < 1:
@@ -54,6 +57,7 @@ def from_files(path: Path, count: int | None, channels: int) -> ImageSet:
         FileNotFoundError: if there is no such file or folder.
     """
     about: dict[str, Any] = {"images": str(path.resolve())}
+    note = ""
     if path.suffix == ".npz" and path.is_file():
         rows = read_npz(path)
         found, read = len(rows), lambda first, number: rows[first : first + number]
@@ -61,17 +65,18 @@ def from_files(path: Path, count: int | None, channels: int) -> ImageSet:
     elif path.is_dir():
         listing = find_images(path, FolderOptions(labels="none"))
         files = [path / file for file in listing.files]
-        if listing.note:
-            print(listing.note)
+        note = ". ".join(filter(None, [left_out.line(listing.left_out), listing.note]))
         found = len(files)
         read = lambda first, number: _decoded(files[first : first + number], channels)  # noqa: E731
         about |= {"state": listing.state(range(found)), "channels": channels}
+        about["left_out"] = left_out.counts(listing.left_out)
     else:
         raise FileNotFoundError(f"--images={path} is neither a folder nor an .npz file")
     if count is not None and count > found:
         raise ValueError(f"{path} has {found} images; --count={count} must be at most that")
+    about["found"] = found
     shape = read(0, 1).shape[1:]
-    return ImageSet(count or found, shape, read, about, {"shape": list(shape)})
+    return ImageSet(count or found, shape, read, about, {"shape": list(shape)}, note)
 
 
 def read_npz(path: Path) -> Uint8Images:

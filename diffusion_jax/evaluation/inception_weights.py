@@ -22,6 +22,10 @@ ADDRESS = f"https://github.com/mseitzer/pytorch-fid/releases/download/fid_weight
 SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 RANDOM_SEED = 0
 
+# For provenance: the network, and its published weights.
+NETWORK = "InceptionV3 of 2015-12-05"
+PUBLISHED = f"{NAME}, sha256 {SHA256}"
+
 # Flax's names of the arrays of a layer -> PyTorch's.
 NORM = {"scale": "bn.weight", "bias": "bn.bias", "mean": "bn.running_mean"}
 NORM |= {"variance": "bn.running_var"}
@@ -55,7 +59,7 @@ def load(weights: str, *, cache_dir: Path | None = None) -> tuple[PyTree, str]:
         _check(path)
         if not converted.is_file():
             _convert(path, converted)
-    return from_state_dict(npz.read(converted, remedy="delete it")), f"{NAME}, sha256 {SHA256}"
+    return from_state_dict(npz.read(converted, remedy="delete it")), PUBLISHED
 
 
 def _convert(path: Path, converted: Path) -> None:
@@ -128,7 +132,7 @@ def _check(path: Path) -> None:
     if found != SHA256:
         raise ValueError(
             f"{path} is not {NAME}: its sha256 is {found}, {SHA256} is expected. FIDs with other "
-            "weights are not comparable; download it from {ADDRESS}"
+            f"weights are not comparable; download it from {ADDRESS}"
         )
 
 

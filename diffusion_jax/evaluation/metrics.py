@@ -12,6 +12,7 @@ from diffusion_jax.evaluation.moments import Moments, frechet_distance, sum_of
 from diffusion_jax.evaluation.references import Reference
 
 ROWS = 8192  # features converted to float64 at a time
+ENOUGH = 10  # images for each feature, below which the bias of the distance is noted
 
 
 def definitions() -> dict[str, str]:
@@ -46,7 +47,7 @@ def measure(
     if bootstrap < 0 or bootstrap == 1:
         raise ValueError(f"bootstrap={bootstrap} must be 0, or at least 2 for a deviation")
     main = features[extractor.main]
-    name = "FID" if extractor.is_fid else "FD"
+    name = "FID" if extractor.is_fid and reference.has_known_features else "FD"
     result: dict[str, Any] = {name: _distance(main, reference, extractor.main)}
     if bootstrap:
         generator = np.random.default_rng([seed, 1])
@@ -67,6 +68,46 @@ def measure(
         if given and min(map(len, given)) >= metric.fewest:
             result.update(zip(metric.names, metric.score(*given, seed)))
     return result
+
+
+def notes(
+    features: Features, extractor: Extractor, reference: Reference, real: Features | None
+) -> list[str]:
+    """Returns sentences on the metrics that `measure` leaves out, or computes from few images."""
+    count, size = features[extractor.main].shape
+    found, of_images = [], []
+    if count <= size:
+        found.append(
+            f"{count} images for {size} features: the covariance is singular, and the distance far "
+            "above the distance of more images"
+        )
+    elif count < ENOUGH * size:
+        found.append(
+            f"{count:,} images for {size:,} features: the distance is above the distance of more "
+            "images; compare it with distances of as many"
+        )
+    if "spatial" in features and "spatial" not in reference.statistics:
+        found.append("sFID is missing: the reference has no mu_s and sigma_s")
+    for name, metric in METRICS.items():
+        if metric.of_logits and "logits" not in features:
+            continue
+        if not metric.of_logits and real is None:
+            of_images.append(name)
+            continue
+        counts = {"images": count}
+        if not metric.of_logits and real is not None:
+            counts["real images"] = len(real[extractor.main])
+        given = " and ".join(f"{number:,} {what}" for what, number in counts.items())
+        if min(counts.values()) < metric.fewest:
+            found.append(f"{name} missing: at least {metric.fewest:,} are needed, given {given}")
+        elif min(counts.values()) < metric.meaningful:
+            found.append(
+                f"{name} not meaningful below {metric.meaningful:,} images, since "
+                f"{metric.caution}; given {given}"
+            )
+    if of_images:
+        found.append(f"{', '.join(of_images)} missing: the reference has no images (arr_0)")
+    return found
 
 
 def _distance(rows: np.ndarray, reference: Reference, name: str) -> float:

@@ -65,8 +65,8 @@ def frechet_distance(
 
     Heusel et al. (arXiv:1706.08500), eq. 6. With S = R R^T, the trace of (S1 S2)^(1/2) is the sum
     of the singular values of R1^T R2. This stays real and precise for singular covariances, which
-    fewer images than features have. Raises ValueError if the sizes differ, a number is not finite,
-    or a covariance has a negative eigenvalue.
+    fewer images than features have. A distance below 0 by rounding is 0. Raises ValueError if the
+    sizes differ, a number is not finite, or a covariance has a negative eigenvalue.
     """
     if mean.shape != other_mean.shape:
         raise ValueError(
@@ -79,7 +79,8 @@ def frechet_distance(
     mean, covariance, other_mean, other_covariance = (np.asarray(a, np.float64) for a in arrays)
     trace = np.linalg.svd(_root(covariance).T @ _root(other_covariance), compute_uv=False).sum()
     apart = ((mean - other_mean) ** 2).sum()
-    return float(apart + np.trace(covariance) + np.trace(other_covariance) - 2 * trace)
+    distance = apart + np.trace(covariance) + np.trace(other_covariance) - 2 * trace
+    return max(0.0, float(distance))
 
 
 def _root(covariance: np.ndarray) -> np.ndarray:

@@ -5,8 +5,20 @@ from typing import Any
 from diffusion_jax.evaluation.references import Reference
 
 
-def check_same_features(reference: Reference, about: dict[str, Any]) -> None:
-    """Raises ValueError if the reference is known to have features other than `about`."""
+def check_same_features(
+    reference: Reference, about: dict[str, Any], *, allow_unknown: bool = False
+) -> None:
+    """Raises ValueError if the reference has features other than `about`, or unknown ones.
+
+    allow_unknown: accept a reference that does not record its features.
+    """
+    if not reference.has_known_features and not allow_unknown:
+        raise ValueError(
+            f"The reference does not record its features, and its name is of no published file. "
+            f"Its distance to {about['features']} may be meaningless. Make a reference of the real "
+            "images (python -m scripts.fid reference), give a published file its own name, or "
+            "accept it with --allow_mismatch (allow_mismatch=True in Python)"
+        )
     for name, value in about.items():
         other = reference.about.get(name, value)
         if other != value:
@@ -35,8 +47,22 @@ def check_same_data(reference: Reference, data: dict[str, Any], whose: str) -> N
             raise ValueError(
                 f"The {what} of the reference is {there}{source}, that of {whose} {here}: their "
                 "distance would measure the resizing more than the model. Make a reference of the "
-                "same data (python -m scripts.fid reference), or accept it with --allow_mismatch"
+                "same data (python -m scripts.fid reference), or accept it with --allow_mismatch "
+                "(allow_mismatch=True in Python)"
             )
+
+
+def warning_of_unknown_features(reference: Reference, about: dict[str, Any]) -> str:
+    """Returns a warning if the reference does not record its features, or else "".
+
+    about: `Extractor.about` of the images.
+    """
+    if reference.has_known_features:
+        return ""
+    return (
+        f"The reference does not record its features. The distance is meaningful only if they are "
+        f"{about['features']}, and is named FD, not FID"
+    )
 
 
 def warning_of_unknown_size(reference: Reference, shape: tuple[int, ...]) -> str:

@@ -37,6 +37,11 @@ class Reference:
     about: dict[str, Any] = field(default_factory=dict)
 
     @property
+    def has_known_features(self) -> bool:
+        """True if the features of the statistics are recorded."""
+        return "features" in self.about
+
+    @property
     def channels(self) -> int:
         """Channels of the images; 3 if unknown."""
         if self.images is not None:

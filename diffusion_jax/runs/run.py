@@ -17,7 +17,7 @@ from diffusion_jax.config import overrides
 from diffusion_jax.config.experiment import Experiment
 from diffusion_jax.config.named_configs import changed
 from diffusion_jax.config.named_configs import config as named_config
-from diffusion_jax.evaluation import references
+from diffusion_jax.evaluation import provenance, references
 from diffusion_jax.evaluation.evaluator import Evaluator
 from diffusion_jax.evaluation.features import make_extractor
 from diffusion_jax.files.paths import local_path
@@ -174,6 +174,7 @@ class Run:
         labels: str = "random",
         seed: int = 0,
         batch_size: int = 64,
+        allow_mismatch: bool = False,
         **settings: Any,
     ) -> dict[str, float]:
         """Computes metrics (FID, ...) of samples against a reference of `scripts.fid reference`.
@@ -181,18 +182,27 @@ class Run:
         The result is saved in the run's evaluations; the same call loads it. Raises
         FileNotFoundError or ValueError if the reference cannot be read or does not fit.
 
-        features, labels: see `make_extractor` and `evaluate.choose_labels`.
+        features, labels: see `make_extractor` and `evaluate.choose_labels`. allow_mismatch: see
+        `Evaluator`. Warnings are printed to stderr.
         """
         experiment = self.configured(settings)
         for file in references.paths_of(str(reference)):
             if not file.is_file():
                 raise FileNotFoundError(f"The reference {file} does not exist")
         extract = make_extractor(features, batch_size=batch_size)
-        evaluator = Evaluator.from_file(self.workdir / "evaluations", extract, str(reference))
+        evaluator = Evaluator.from_file(
+            self.workdir / "evaluations",
+            extract,
+            str(reference),
+            allow_mismatch=allow_mismatch,
+        )
         samples = evaluate.samples_of(
             self, experiment, count=count, labels=labels, seed=seed, batch_size=batch_size
         )
-        return evaluator(samples)["metrics"]
+        result = evaluator(samples)
+        if "note" in result:
+            provenance.log(f"Note: {result['note']}")
+        return result["metrics"]
 
     def configured(self, settings: Mapping[str, Any]) -> Experiment:
         """Returns the experiment with these sampling settings.

@@ -1,5 +1,6 @@
 """Commands of `scripts.convert`: imports into workdirs, and exports from them."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -133,7 +134,8 @@ def import_statistics(mean: Path, covariance: Path, out: Path) -> None:
     write_access.check(out, "--out")
     mu, sigma = original.read_statistics(mean, covariance)
     out.parent.mkdir(parents=True, exist_ok=True)
-    npz.write(out, {"mu": mu, "sigma": sigma, "features": np.array(FEATURES)})
+    about = np.array(json.dumps({"features": FEATURES}))  # as `evaluation.references` reads it
+    npz.write(out, {"mu": mu, "sigma": sigma, "about": about})
     print(f"{out}: mu {mu.shape}, sigma {sigma.shape}, of {FEATURES}.")
 
 

@@ -64,7 +64,7 @@ def test_labels_are_the_names_of_the_sub_folders(classes, tmp_path):
     ]
     assert listing.class_names == ["cat", "dog"]
     assert listing.labels == [0, 0, 0, 1, 1, 1]
-    assert listing.ignored == ["cat/notes.txt"]
+    assert listing.left_out[".txt, not an image format"] == ["cat/notes.txt"]
     assert find_images(classes, FolderOptions(labels="parents")).class_names == ["dog", "old"]
     unlabeled = find_images(classes, FolderOptions(labels="none"))
     assert (unlabeled.class_names, unlabeled.labels) == ([], [0] * 6)
@@ -427,7 +427,9 @@ def test_check_command_describes_a_folder(classes, tmp_path):
     assert "6 images of 16x16x3, classes: 2" in done.stdout
     assert "cat: 3, dog: 3" in done.stdout
     assert '"crop": "center-crop"' in done.stdout
-    assert "Ignored, not an image by its extension: cat/notes.txt" in done.stdout
+    assert "1 .txt, not an image format (such as cat/notes.txt)" in done.stdout
+    assert "2 hidden (such as .hidden)" in done.stdout
+    assert "3 files left out" in done.stdout
     with Image.open(tmp_path / "check.png") as image:
         assert image.mode == "RGB"
     for wrong, message in [("nowhere", "does not exist"), (".hidden", "has no images")]:

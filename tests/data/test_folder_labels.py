@@ -13,6 +13,7 @@ from diffusion_jax.data import make_source
 from diffusion_jax.data.file_tree import ZipTree
 from diffusion_jax.data.folder import find_images
 from diffusion_jax.data.folder_options import FolderOptions
+from diffusion_jax.data.left_out import counts
 from diffusion_jax.files import limits
 
 EDM_LABELS = [2, 0, 2, 0, 0, 2]
@@ -89,14 +90,15 @@ def test_zip_of_class_folders_leaves_out_what_folders_leave_out(tmp_path, capsys
         save(tmp_path / "f" / name)
     found = listing(zipped(tmp_path / "f"))
     assert (found.files, found.class_names) == (["cat/1.png", "dog/1.png"], ["cat", "dog"])
-    assert "1 files of __MACOSX" in found.note
+    assert counts(found.left_out) == {"hidden": 1, "in a system folder": 1}
     save(tmp_path / "f" / "@eaDir" / "dog" / "1.png" / "THUMB.jpg")
     save(tmp_path / "f" / "dog" / "@eaDir" / "1.png" / "THUMB.jpg")
     found = listing(tmp_path / "f")
     assert (found.files, found.class_names) == (["cat/1.png", "dog/1.png"], ["cat", "dog"])
-    assert "2 files of @eaDir, 1 files of __MACOSX" in found.note
-    opened(tmp_path / "f", tmp_path)
-    assert found.note in capsys.readouterr().out
+    assert counts(found.left_out) == {"hidden": 1, "in a system folder": 3}
+    source = opened(tmp_path / "f", tmp_path)
+    assert "3 in a system folder (such as @eaDir/" in capsys.readouterr().out
+    assert source.description.provenance()["left_out"] == counts(found.left_out)
     assert not found.empty
 
 
@@ -201,7 +203,7 @@ def test_labels_of_a_table(tmp_path, name, folder, archive):
     found = listing(root)
     assert (found.labels, found.class_names) == ([1, 0, 1], ["cat", "wolf"])
     assert found.label_source == folder + name
-    assert not found.ignored
+    assert not counts(found.left_out)
 
 
 def test_numbers_of_a_table_are_sorted_as_numbers(tmp_path):

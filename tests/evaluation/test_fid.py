@@ -246,6 +246,7 @@ def pictures(tmp_path_factory):
 def test_evaluate_measures_a_folder_of_images_with_inception(pictures, tmp_path):
     """With random weights. A folder and an npz of the same images are equal."""
     statistics = {"mu": np.zeros(2048), "sigma": np.eye(2048)}
+    statistics["about"] = np.array(json.dumps({"features": "InceptionV3 of 2015-12-05"}))
     statistics |= {"mu_s": np.zeros(2023), "sigma_s": np.eye(2023)}
     with np.load(pictures.parent / "pictures.npz") as arrays:
         np.savez(tmp_path / "ref.npz", arr_0=arrays["arr_0"], **statistics)
@@ -264,6 +265,11 @@ def test_evaluate_measures_a_folder_of_images_with_inception(pictures, tmp_path)
     assert {"IS", "IS_std", "precision", "recall"} <= names
     assert found.keys() == {"FD", "sFD"} | names
     assert found["precision"] == found["recall"] == 1
+    note = result(tmp_path / "out")["note"]
+    for words in ("KID missing: at least 1,000", "IS not meaningful", "precision, recall not"):
+        assert words in note
+    assert f"Note: {note}" in done.stdout
+    assert f"{pictures}: 12 of 12 images" in done.stderr
     one, other = (
         from_files(path, None, 3) for path in (pictures, pictures.parent / "pictures.npz")
     )
@@ -307,6 +313,41 @@ def test_a_folder_of_images_of_several_sizes_is_rejected(pictures, tmp_path):
     Image.new("RGB", (9, 16)).save(odd / "a.png")
     with pytest.raises(ValueError, match=r"several sizes: .*11\.png 16x16, .*a\.png 9x16"):
         from_files(odd, None, 3).read(0, 13)
+
+
+def test_files_that_are_no_images_are_counted_and_named(pictures, tmp_path):
+    """HEIC and NPY files, a NAS's thumbnails, and what macOS and Windows leave behind."""
+    folder = tmp_path / "half"
+    shutil.copytree(pictures, folder)
+    for number in range(20):
+        (folder / f"{number}.heic").write_bytes(b"heic")
+        np.save(folder / f"{number}.npy", np.zeros(3))
+    (folder / ".DS_Store").write_bytes(b"")
+    for system in ("@eaDir", "__MACOSX", "#recycle"):
+        (folder / system / "00.png").mkdir(parents=True)
+        shutil.copy(pictures / "00.png", folder / system / "00.png" / "THUMB_M.png")
+    images = from_files(folder, 10, 3)
+    assert (images.count, images.about["found"]) == (10, 12)
+    assert images.about["left_out"] == {
+        "hidden": 1,
+        "in a system folder": 3,
+        ".heic, not an image format": 20,
+        ".npy, not an image format": 20,
+    }
+    arrays = {
+        "mu": np.zeros(768),
+        "sigma": np.eye(768),
+        "about": json.dumps({"features": "pixels"}),
+    }
+    np.savez(tmp_path / "ref.npz", **arrays)
+    logged = []
+    evaluator = Evaluator.from_file(
+        tmp_path / "out", make_extractor("pixels"), str(tmp_path / "ref.npz"), log=logged.append
+    )
+    found = evaluator(images)
+    assert found["images"]["left_out"] == images.about["left_out"]
+    assert "20 .heic, not an image format (such as 0.heic)" in logged[0]
+    assert logged[0] in found["note"]
 
 
 def test_mistakes_are_one_line_of_error(run, reference, pictures, tmp_path):

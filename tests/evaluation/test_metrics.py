@@ -16,7 +16,7 @@ from diffusion_jax.evaluation import (
     references,
     sweep_table,
 )
-from diffusion_jax.evaluation.features import make_extractor
+from diffusion_jax.evaluation.features import Extractor, make_extractor
 from diffusion_jax.evaluation.moments import Moments, frechet_distance, sum_of
 from diffusion_jax.evaluation.references import Reference
 from diffusion_jax.runs.evaluate import choose_labels
@@ -263,7 +263,7 @@ def test_a_missing_or_unknown_reference_file_is_rejected(tmp_path):
         references.load(str(tmp_path / "a.pkl"), "pool")
 
 
-def test_references_of_another_crop_or_size_are_rejected(tmp_path):
+def test_references_of_another_crop_or_size_are_rejected():
     statistics = {"pool": (np.zeros(2), np.eye(2))}
     of = {"shape": [64, 64, 3], "origin": {"crop": "center-crop"}}
     reference = Reference(statistics, None, {"data": of, "features": "a", "resize": "tensorflow"})
@@ -274,12 +274,18 @@ def test_references_of_another_crop_or_size_are_rejected(tmp_path):
             reference_checks.check_same_data(reference, other, "the images")
     with pytest.raises(ValueError, match="resize: tensorflow; here it is: clean"):
         reference_checks.check_same_features(reference, {"features": "a", "resize": "clean"})
-    # A published file, recognized by its name.
-    path = tmp_path / "VIRTUAL_imagenet64_labeled.npz"
-    np.savez(path, mu=np.zeros(2), sigma=np.eye(2))
-    known = {"origin": {"crop": "as distributed"}}
-    with pytest.raises(ValueError, match="crop of the reference is center-crop-dhariwal"):
-        reference_checks.check_same_data(references.load(str(path), "pool"), known, "the images")
+
+
+def test_a_distance_below_zero_by_rounding_is_zero():
+    """Of equal statistics, in which the rounding has either sign."""
+    found = []
+    for seed in range(20):
+        rows = np.random.default_rng(seed).standard_normal((50, 20)) * 100
+        moments = Moments.of(rows)
+        equal = moments.mean, moments.covariance
+        found.append(frechet_distance(*equal, *equal))
+    assert min(found) == 0
+    assert max(found) < 1e-8
 
 
 def images_of(first, count):
@@ -337,6 +343,41 @@ def test_measure_returns_every_metric_that_the_features_allow(features):
     json.dumps(found)
     alone = metrics.measure({"features": features[:50]}, extract, reference, None)
     assert alone.keys() == {"FD"}
+
+
+def noted(images, real, *, logits=False, spatial=False):
+    """The notes for these numbers of images and real images, by their first words."""
+    rows = np.zeros((2000, 3))
+    features = {"pool": rows[:images]}
+    features |= {"logits": rows[:images]} if logits else {}
+    features |= {"spatial": rows[:images]} if spatial else {}
+    extract = Extractor(lambda images: features, {}, is_fid=True, main="pool")
+    others = None if real is None else {"pool": rows[:real]}
+    reference = Reference({"pool": (np.zeros(3), np.eye(3))})
+    return metrics.notes(features, extract, reference, others)
+
+
+def test_metrics_that_are_missing_or_not_meaningful_are_noted():
+    assert noted(2000, 2000) == []
+    starts = {line.partition(":")[0].partition(",")[0] for line in noted(16, 16, logits=True)}
+    assert starts == {
+        "16 images for 3 features",
+        "IS not meaningful below 5",
+        "KID missing",
+        "precision",
+    }
+    few = "\n".join(noted(3, 3, logits=True))
+    assert "covariance is singular" in few
+    assert "IS missing: at least 10" in few
+    assert "precision, recall missing: at least 4" in few
+    (real_are_few,) = noted(2000, 12)[:1]
+    assert real_are_few.startswith("KID missing: at least 1,000 are needed, given 2,000 images and")
+    assert "12 real images" in real_are_few
+    (without,) = noted(2000, None)
+    assert without.startswith("KID, precision, recall missing: the reference has no images")
+    assert noted(2000, 2000, spatial=True) == [
+        "sFID is missing: the reference has no mu_s and sigma_s"
+    ]
 
 
 def test_labels_follow_the_choice():

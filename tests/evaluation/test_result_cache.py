@@ -29,7 +29,8 @@ def logged():
 @pytest.fixture
 def make_evaluator(tmp_path, logged):
     """A function that makes an evaluator, with a reference that has images."""
-    reference = Reference({"features": (np.zeros(64), np.eye(64))}, PIXELS[:20])
+    about = {"features": "pixels"}
+    reference = Reference({"features": (np.zeros(64), np.eye(64))}, PIXELS[:20], about)
     reference.save(str(tmp_path / "reference.npz"))
 
     def make():
@@ -96,7 +97,7 @@ def test_a_reference_with_features_or_moments_of_another_version_is_rejected(
     monkeypatch.setitem(features.VERSIONS, "pixels", 2)
     with pytest.raises(ValueError, match="has features_version: 1; here it is: 2"):
         Evaluator.from_file(tmp_path, make_extractor("pixels"), path)
-    make_evaluator()  # nothing is known of its reference, as of a published one
+    make_evaluator()  # the version is unknown, as of a published reference
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,8 @@ from tiny import tiny_transformer_config
 from configs import original as original_config
 from diffusion_jax.config.experiment import Experiment
 from diffusion_jax.data import imagenet
+from diffusion_jax.evaluation.evaluator import Evaluator
+from diffusion_jax.evaluation.features import make_extractor
 from diffusion_jax.files import torch_reader, torch_writer
 from diffusion_jax.importers import original
 from diffusion_jax.importers.imported_model import with_settings
@@ -389,7 +391,8 @@ def test_fid_statistics_are_converted_to_an_npz(tmp_path):
         assert statistics["mu"].dtype == statistics["sigma"].dtype == np.float64
         assert_array_equal(statistics["mu"], mean)
         assert_allclose(statistics["sigma"], covariance)
-        assert "torchvision" in str(statistics["features"])
+    with pytest.raises(ValueError, match="reference has features: torchvision"):
+        Evaluator.from_file(tmp_path, make_extractor("random"), str(tmp_path / "ref.npz"))
     np.save(tmp_path / "cov.npy", covariance[:, :-1])
     with pytest.raises(ValueError, match=r"\(8, 7\)"):
         original.read_statistics(tmp_path / "mean.npy", tmp_path / "cov.npy")
