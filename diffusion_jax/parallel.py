@@ -221,6 +221,18 @@ def entered_on_process_0(context: AbstractContextManager) -> Iterator[None]:
         yield
 
 
+def memory_per_device() -> int | None:
+    """Returns the bytes of a device of this process; of a CPU, its share of the host's memory.
+
+    None if the device does not tell.
+    """
+    device = jax.local_devices()[0]
+    if device.platform == "cpu":
+        host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        return host // jax.local_device_count()
+    return (device.memory_stats() or {}).get("bytes_limit")
+
+
 def any_process() -> Callable[[bool], bool]:
     """Returns a function that maps this process's flag to True if any process has set its flag.
 

@@ -1,6 +1,5 @@
 """Configs by name or path."""
 
-import difflib
 import functools
 import importlib
 import importlib.util
@@ -13,6 +12,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from diffusion_jax.config.other_names import guess
 from diffusion_jax.config.schema import flatten
 from diffusion_jax.files.paths import local_path
 
@@ -46,9 +46,7 @@ def changed(config: ConfigDict, changes: Mapping[str, Any]) -> ConfigDict:
     for given, value in changes.items():
         name = given.removeprefix("config.")
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            guess = f"; did you mean {near[0]}?" if near else ""
-            raise ValueError(f"There is no field {name}{guess}")
+            raise ValueError(f"There is no field {name}{guess(name, known)}")
         try:
             config.update_from_flattened_dict({name: value})
         except (TypeError, ValueError):

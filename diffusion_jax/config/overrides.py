@@ -1,6 +1,7 @@
 """Overrides of the sampling settings of a config, from flags or calls."""
 
 import ast
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,6 +23,33 @@ OPTIONAL = (
     "classifier_checkpoint",
     "dynamic_threshold",
 )
+
+
+# Settings in other words -> the field or option that they set.
+SHORTHANDS = {"cfg_scale": "guidance", "ddim_scale": "eta"}
+
+
+def with_field_names(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Converts cfg_scale = 1 + w to guidance, and ddim_scale = eta^2 to eta.
+
+    Raises ValueError for both of a pair, and for a value that is not a number in its range.
+    """
+    settings = dict(settings)
+    for name, field in SHORTHANDS.items():
+        if name not in settings:
+            continue
+        if settings.get(field) is not None:
+            raise ValueError(f"--{field} and --{name} were both given; choose one")
+        value = settings.pop(name)
+        if not isinstance(value, int | float) or value < 0:
+            raise ValueError(f"{name}={value!r} must be a number of at least 0")
+        settings[field] = value - 1 if name == "cfg_scale" else math.sqrt(value)
+    return settings
+
+
+def option_names() -> set[str]:
+    """Returns the names of the options of all solvers and spacings."""
+    return {name for each in (SOLVERS | SPACINGS).values() for name in options_of(each)}
 
 
 def change(

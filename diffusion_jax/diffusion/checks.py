@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+
 
 def check_range(
     name: str, value: Any, lowest: int | float, highest: int | float | None = None
@@ -17,6 +19,14 @@ def check_range(
         wanted = f"at least {lowest}" if highest is None else f"in [{lowest}, {highest}]"
         finite = "" if abs(value) < float("inf") else ", and finite"
         raise ValueError(f"{name}={value} must be {wanted}{finite}")
+
+
+def check_count(name: str, value: Any, highest: int | None = None) -> None:
+    """Raises ValueError unless the value is a whole number from 1 to `highest`."""
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not whole or value < 1 or (highest is not None and value > highest):
+        wanted = "at least 1" if highest is None else f"from 1 to {highest:,}"
+        raise ValueError(f"{name}={value} must be a whole number, {wanted}")
 
 
 def check_positive(**options: Any) -> None:

@@ -148,6 +148,12 @@ def _from_module(kind: str, batch_size: int) -> Extractor:
         return {"features": np.concatenate(rows)}
 
     about = {"features": kind}
-    if source := inspect.getsourcefile(function):
+    try:
+        source = inspect.getsourcefile(function)
+    except TypeError:
+        raise ValueError(
+            f"features={kind} must name a function or class in Python; this one is not"
+        ) from None
+    if source:
         about["code_sha256"] = hashlib.sha256(Path(source).read_bytes()).hexdigest()
     return Extractor(extract, about, is_fid=False, main="features")

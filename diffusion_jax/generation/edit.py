@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, PyTree
 
 from diffusion_jax.config.experiment import Experiment
+from diffusion_jax.diffusion.checks import check_count
 from diffusion_jax.diffusion.sampling_schedule import SamplingSchedule
 from diffusion_jax.generation.sampler import HostImages, Sampler
 from diffusion_jax.sampling.editing import part_of, slerp
@@ -92,6 +93,7 @@ class Editor:
         Raises:
             ValueError: The jump is not shorter than the sampling schedule.
         """
+        check_count("resample", resample)
         schedule = self.sampler.sampling_schedule
         if resample > 1:
             schedule = resampled(schedule, jump=jump, times=resample)

@@ -3,7 +3,7 @@
 The scripts of the same names call it with flags; equal settings and seeds give equal images.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +11,19 @@ import jax
 import numpy as np
 from jaxtyping import Int, PyTree
 from ml_collections import ConfigDict
+from tqdm import tqdm
 
 from diffusion_jax import parallel
 from diffusion_jax.config import overrides
 from diffusion_jax.config.experiment import Experiment
 from diffusion_jax.config.named_configs import changed
 from diffusion_jax.config.named_configs import config as named_config
+from diffusion_jax.config.other_names import guess
+from diffusion_jax.diffusion.checks import check_count
 from diffusion_jax.evaluation import provenance, references
 from diffusion_jax.evaluation.evaluator import Evaluator
 from diffusion_jax.evaluation.features import make_extractor
+from diffusion_jax.files import compilation_cache
 from diffusion_jax.files.paths import local_path
 from diffusion_jax.generation import class_labels, guidance_models
 from diffusion_jax.generation.class_labels import LabelsLike
@@ -35,6 +39,7 @@ from diffusion_jax.workdir.parameters import load_params
 from diffusion_jax.workdir.run_files import load_classes, load_config
 
 LARGEST_BATCH = 64
+MOST_SAMPLES = 100_000_000
 # Compiled programs use hundreds of memory maps each; Linux ends a process that has 65,530.
 MOST_PROGRAMS = 16
 # Settings passed at each call, as the solver's numeric options are; others select the sampler.
@@ -88,6 +93,7 @@ class Run:
         count: int | None = None,
         seed: int = 0,
         batch_size: int | None = None,
+        progress: bool = True,
         **settings: Any,
     ) -> Gallery:
         """Samples uint8 images (count, height, width, channels), a grid in a notebook.
@@ -98,6 +104,7 @@ class Run:
                 "all", "none" or "#3,tabby", with the count shared evenly.
             count: number of images.
             batch_size: over all devices; None is a power of two up to 64.
+            progress: True shows a progress bar if it takes more than a few seconds.
             settings: see `Run`.
 
         Raises:
@@ -107,7 +114,8 @@ class Run:
         experiment = self.configured(settings)
         chosen = self.labels(labels, count, seed=seed)
         sampler = self.sampler(experiment, len(chosen), batch_size=batch_size)
-        pixels, _ = self.sample_with(sampler, experiment, chosen, seed=seed)
+        bar = progress_bar if progress else iter
+        pixels, _ = self.sample_with(sampler, experiment, chosen, seed=seed, progress=bar)
         return Gallery.of(pixels)
 
     def denoising(
@@ -126,6 +134,7 @@ class Run:
         """
         if of not in ("x", "x0"):
             raise ValueError(f"of={of!r} must be 'x', the states, or 'x0', the predicted images")
+        check_count("frames", frames)
         experiment = self.configured(settings)
         chosen = self.labels(labels, count, seed=seed)
         sampler = self.sampler(experiment, len(chosen), frames=frames)
@@ -163,7 +172,7 @@ class Run:
     @property
     def edit(self) -> RunEdits:
         """Image edits, as in run.edit.inpaint(...)."""
-        return RunEdits(self)
+        return RunEdits(self, progress=progress_bar)
 
     def evaluate(
         self,
@@ -209,10 +218,16 @@ class Run:
 
         Raises ValueError for unknown settings and for values that do not fit.
         """
+        settings = overrides.with_field_names(settings)
         config = self.config.copy_and_resolve_references()
         known = {n for n, value in config.sampling.items() if not isinstance(value, ConfigDict)}
         fields = {name: value for name, value in settings.items() if name in known}
         options = {name: value for name, value in settings.items() if name not in known}
+        for name in options.keys() - (possible := overrides.option_names()):
+            names = sorted({*known, *overrides.SHORTHANDS, *possible})
+            raise ValueError(
+                f"Unknown setting {name}{guess(name, names)} The settings are {', '.join(names)}"
+            )
         overrides.change(config, fields, options)
         return self.experiment.with_sampling(config.sampling)
 
@@ -221,8 +236,8 @@ class Run:
     ) -> Int[np.ndarray, "count"]:
         """Returns a label for each image, see `sample`."""
         classes, names = guidance_models.classes_of(self.config, self.class_names)
-        if count is not None and count < 1:
-            raise ValueError(f"count={count} must be at least 1")
+        if count is not None:
+            check_count("count", count, MOST_SAMPLES)
         if isinstance(labels, str):
             return class_labels.parse_labels(labels, count, classes, names, seed)
         if isinstance(labels, int | np.integer) and not isinstance(labels, bool):
@@ -278,8 +293,8 @@ class Run:
         frames: int = 0,
         watched: bool = False,
     ) -> Sampler:
-        if batch_size is not None and batch_size < 1:
-            raise ValueError(f"batch_size={batch_size} must be at least 1")
+        if batch_size is not None:
+            check_count("batch_size", batch_size)
         # A few sizes only, since each is compiled once.
         wanted = batch_size or min(LARGEST_BATCH, 2 ** max(0, count - 1).bit_length())
         batch_size = parallel.round_up(wanted)
@@ -312,6 +327,11 @@ class Run:
         return to_uint8(samples, truncate=truncate)
 
 
+def progress_bar(batches: Iterable) -> Iterable:
+    """Wraps batches in a progress bar that appears after a few seconds."""
+    return tqdm(batches, unit="batch", delay=2, disable=jax.process_index() > 0)
+
+
 def at_each_call(experiment: Experiment) -> dict[str, Any]:
     """Returns the arguments of a sampler's call: scales, levels, and options of the solver."""
     settings = experiment.sampling
@@ -326,7 +346,8 @@ def at_each_call(experiment: Experiment) -> dict[str, Any]:
 def load(workdir: str | Path, *, checkpoint: int | None = None, ema: bool = True) -> Run:
     """Loads the run in a workdir, or a packaged model: load("digits").
 
-    Results of a packaged model, such as evaluations, go to a folder of its name.
+    Results of a packaged model, such as evaluations, go to a folder of its name. Compiled programs
+    are kept on disk; see `compilation_cache.enable`.
 
     Args:
         checkpoint: its step; None is the newest.
@@ -335,6 +356,7 @@ def load(workdir: str | Path, *, checkpoint: int | None = None, ema: bool = True
     Raises:
         FileNotFoundError, ValueError: if there is no such run or checkpoint, or it is unreadable.
     """
+    compilation_cache.enable()
     folder = local_path(workdir)
     experiment = Experiment.from_config(load_config(folder), training=False)
     return _load(folder, experiment, checkpoint=checkpoint, ema=ema)
@@ -360,6 +382,7 @@ def train(
         config = named_config(config, changes)
     else:
         config = changed(config.copy_and_resolve_references(), changes or {})
+    compilation_cache.enable()
     folder = local_path(workdir)
     experiment = resolve_experiment(config)
     training.train(experiment, folder)

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int, PyTree
 from ml_collections import ConfigDict
 
 from diffusion_jax.config.experiment import Experiment
+from diffusion_jax.diffusion.checks import check_count
 from diffusion_jax.generation import guidance_models
 from diffusion_jax.generation.class_labels import LabelsLike, parse_word
 from diffusion_jax.generation.edit import Editor, for_inversion
@@ -77,6 +78,7 @@ class RunEdits:
         """Adds noise to images and denoises them; see `Editor.image_to_image`."""
         x0 = to_float(self.images(images))
         labels = self.labels(labels, len(x0), seed=seed)
+        check_count("count", count)
         editor = self.editor(len(x0) * count, settings)
         results = editor.image_to_image(x0, labels, strength=strength, count=count, seed=seed)
         return self._gallery(results, settings)
@@ -97,6 +99,7 @@ class RunEdits:
         x0 = to_float(self.images(images))
         masks = self.masks(masks, images, len(x0))
         labels = self.labels(labels, len(x0), seed=seed)
+        check_count("count", count)
         editor = self.editor(len(x0) * count, settings)
         results = editor.inpaint(
             x0, masks, labels, resample=resample, jump=jump, count=count, seed=seed
@@ -124,6 +127,7 @@ class RunEdits:
             seeds: Seeds whose first noises are the ends; None for the first two noises of `seed`.
             inverter: The solver of the inversion; see `for_inversion`.
         """
+        check_count("count", count)
         labels = self.labels(labels, 2, seed=seed)
         editor = self.editor(count, settings)
         if first is not None and second is not None:
@@ -152,6 +156,7 @@ class RunEdits:
     ) -> Gallery:
         """Samples an image for each label, followed by `count` variations of it."""
         labels = self.labels(labels, seed=seed)
+        check_count("count", count)
         editor = self.editor(len(labels) * count, settings)
         samples, variations = editor.vary(labels, strength=strength, count=count, seed=seed)
         groups = [samples[:, None], variations.reshape(len(samples), count, *samples.shape[1:])]
@@ -169,6 +174,7 @@ class RunEdits:
         """Samples large images for small ones, with a super-resolution model."""
         x0 = to_float(self.images(images, enlarging=True))
         labels = self.labels(labels, len(x0), seed=seed)
+        check_count("count", count)
         editor = self.editor(len(x0) * count, settings, enlarging=True)
         return self._gallery(editor.enlarge(x0, labels, count=count, seed=seed), settings)
 

@@ -29,7 +29,7 @@ from diffusion_jax.training.metrics import Metrics, RunningMeans
 from diffusion_jax.training.nan_guard import Recovery
 from diffusion_jax.training.preemption import interruptible
 from diffusion_jax.training.restore import restore_newest
-from diffusion_jax.training.sharding import Replicated, Sharded, Sharding, jit_once
+from diffusion_jax.training.sharding import Replicated, Sharded, Sharding, check_memory, jit_once
 from diffusion_jax.training.state import TrainState, init_state
 from diffusion_jax.training.step import make_train_step
 from diffusion_jax.workdir import environment, resume
@@ -68,6 +68,7 @@ def train(experiment: Experiment, workdir: Path) -> TrainState:
     new_state = partial(init_train_state, experiment)
     shapes = partial(jax.eval_shape, new_state)
     sharding = make_sharding(experiment)
+    check_memory(sharding.bytes_per_device(shapes(), jax.device_count()))
     with (
         interruptible() as interrupted,
         parallel.entered_on_process_0(lock.only_one(workdir, "trained")),

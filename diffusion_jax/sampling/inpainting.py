@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from diffusion_jax.diffusion.checks import check_count
 from diffusion_jax.diffusion.process import q_sample
 from diffusion_jax.diffusion.sampling_schedule import SamplingSchedule
 from diffusion_jax.diffusion.types import Denoiser, Images, Level
@@ -52,10 +53,10 @@ def resampled(
     Raises ValueError for a jump outside 1 .. N - 1, and for times below 1.
     """
     total = sampling_schedule.num_steps
-    if not 1 <= jump < max(total, 2):
+    check_count("resample", times)
+    check_count("jump", jump)
+    if not jump < max(total, 2):
         raise ValueError(f"jump={jump} is not in 1..{total - 1}, for sampling in {total} steps")
-    if times < 1:
-        raise ValueError(f"times={times} must be at least 1")
     left = {total - 1 - jump * k: times - 1 for k in range((total - 1) // jump)}
     visited = [0]
     while visited[-1] < total:

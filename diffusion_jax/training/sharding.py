@@ -48,6 +48,10 @@ class Sharding(Protocol):
         """Returns the shapes of `place(state)` on a number of devices. state: shapes."""
         ...
 
+    def bytes_per_device(self, state: TrainState, devices: int) -> int:
+        """Returns the memory that a state takes on each of a number of devices. state: shapes."""
+        ...
+
     def mean(self, gradients: PyTree) -> PyTree:
         """Averages gradients over the devices; returns this device's shard of the mean."""
         ...
@@ -85,6 +89,9 @@ class Replicated:
 
     def shapes_on(self, state: TrainState, devices: int) -> TrainState:
         return state
+
+    def bytes_per_device(self, state: TrainState, devices: int) -> int:
+        return _bytes(state)
 
     def mean(self, gradients: PyTree) -> PyTree:
         return parallel.mean(gradients)
@@ -131,6 +138,10 @@ class Sharded:
     def shapes_on(self, state: TrainState, devices: int) -> TrainState:
         return self._map(state, lambda x: x, partial(parallel.split_shapes, devices=devices))
 
+    def bytes_per_device(self, state: TrainState, devices: int) -> int:
+        replicated = _bytes(state.params)
+        return replicated + (_bytes(state) - replicated) // devices
+
     def mean(self, gradients: PyTree) -> PyTree:
         return parallel.reduce_scatter_mean(gradients)
 
@@ -164,6 +175,21 @@ class Sharded:
             history=map_rest(state.history),
             second_ema_params=None if second is None else map_params(second, *like),
         )
+
+
+def check_memory(state_bytes: int) -> None:
+    """Raises ValueError if a device, or the host of CPU devices, cannot hold the train state."""
+    available = parallel.memory_per_device()
+    if available is not None and state_bytes > available:
+        raise ValueError(
+            f"The train state (parameters, averages and optimizer) takes {state_bytes / 1e9:,.1f} "
+            f"GB on each device, which has {available / 1e9:,.1f} GB; lower model.width, or, with "
+            "several devices, set shard_state=True"
+        )
+
+
+def _bytes(tree: PyTree) -> int:
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 def jit_once(function: Callable[[], PyTree]) -> PyTree:

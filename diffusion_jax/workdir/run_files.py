@@ -52,11 +52,7 @@ def load_config(workdir: Path) -> ConfigDict:
     """
     path = resolve_workdir(workdir) / CONFIG_FILE
     if not path.is_file():
-        found = "it has no config.json" if workdir.is_dir() else "there is no such folder"
-        raise FileNotFoundError(
-            f"{workdir} is not the workdir of a run: {found}. Nor is it a model that comes with "
-            f"the package: {', '.join(pretrained_names())}"
-        )
+        raise FileNotFoundError(f"{workdir} is not the workdir of a run: {_reason(workdir)}")
     values = json_files.read_object(path, remedy="restore it from a copy")
     try:
         return schema.from_values(values, named_config("base")).lock()
@@ -65,6 +61,23 @@ def load_config(workdir: Path) -> ConfigDict:
         raise ValueError(
             f"{path} is not the config of a run: {reason}; restore it from a copy"
         ) from None
+
+
+def _reason(workdir: Path) -> str:
+    """Returns why there is no run in `workdir`, and what to give in its place."""
+    packaged = f"the models that come with the package are {', '.join(pretrained_names())}"
+    for run in list(workdir.parents)[:2]:
+        if (run / CONFIG_FILE).is_file():
+            step = f" with checkpoint={workdir.name}" if workdir.name.isdecimal() else ""
+            return f"it is a part of the run {run}; give {run}{step}"
+    if workdir.is_file():
+        return (
+            "it is a file, and a folder was expected; scripts.convert makes a run of another "
+            "program's checkpoint"
+        )
+    if workdir.is_dir():
+        return f"it has no {CONFIG_FILE}; {packaged}"
+    return f"there is no such folder; {packaged}"
 
 
 def differences(old: ConfigDict, new: ConfigDict) -> list[str]:

@@ -9,7 +9,6 @@ import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from absl import app, flags
@@ -119,14 +118,16 @@ def _parse(argv: list[str], commands: Commands) -> list[str]:
         if names:
             check_flags(rest[1], commands)
     except (flags.Error, ValueError, OSError) as error:
-        errors.fail(errors.with_config_field(error))
+        errors.fail(errors.with_known_flag(error))
     return rest
 
 
 def _call(main: Callable[[], int | None]) -> int:
     _hide_log_messages()
     try:
-        _use_compilation_cache()
+        from diffusion_jax.files import compilation_cache
+
+        compilation_cache.enable()
         processes.connect()
         return main() or 0
     except KeyboardInterrupt as interrupt:
@@ -153,11 +154,3 @@ def _hide_log_messages() -> None:
 
     absl_logging.get_absl_handler().addFilter(wanted)
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # abandoned tasks of Orbax
-
-
-def _use_compilation_cache() -> None:
-    import jax
-
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        jax.config.update("jax_compilation_cache_dir", str(base / "diffusion_jax" / "compiled"))

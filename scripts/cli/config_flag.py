@@ -1,6 +1,5 @@
 """The flag --config, a config by name or path, and --config.FIELD=VALUE for its fields."""
 
-import difflib
 import re
 import sys
 import traceback
@@ -108,14 +107,14 @@ def _line_of(error: Exception, path: Path) -> str:
 
 def _check_fields(config: ConfigDict) -> None:
     """Raises ValueError for --config.FIELD if the config has no such field."""
+    from diffusion_jax.config.other_names import guess
     from diffusion_jax.config.schema import flatten
 
     known = flatten(config)
     for argument in sys.argv:
         given = re.match(r"--?(?:no)?config\.([^=]+)", argument)
         if given and given[1] not in known:
-            near = difflib.get_close_matches(given[1], known, n=1)
-            guess = f"did you mean config.{near[0]}? " if near else ""
+            hint = guess(given[1], [f"config.{name}" for name in known]) or ";"
             raise ValueError(
-                f"there is no config.{given[1]}; {guess}--dry_run shows the fields of this config"
+                f"there is no config.{given[1]}{hint} --dry_run shows the fields of this config"
             )

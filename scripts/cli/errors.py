@@ -30,19 +30,25 @@ def fail(error: Exception) -> NoReturn:
     sys.exit(1)
 
 
-def with_config_field(error: Exception) -> Exception:
-    """Names the config's field in place of an unknown flag: --config.steps for --steps."""
-    if not isinstance(error, flags.UnrecognizedFlagError) or "config" not in flags.FLAGS:
+def with_known_flag(error: Exception) -> Exception:
+    """Names the flag or the config's field that an unknown flag is: --config.steps for --steps."""
+    if not isinstance(error, flags.UnrecognizedFlagError):
         return error
     from configs import base
+    from diffusion_jax.config.other_names import OTHER_NAMES
     from diffusion_jax.config.schema import flatten
 
-    fields = [name for name in flatten(base.get_config()) if name.endswith(f".{error.flagname}")]
-    if error.flagname in base.get_config():
-        fields.insert(0, error.flagname)
+    name = OTHER_NAMES.get(error.flagname, error.flagname)
+    if name != error.flagname and name in flags.FLAGS:
+        return ValueError(f"Unknown flag --{error.flagname}; did you mean --{name}?")
+    if "config" not in flags.FLAGS:
+        return error
+    fields = [each for each in flatten(base.get_config()) if each.endswith(f".{name}")]
+    if name in base.get_config():
+        fields.insert(0, name)
     if not fields:
         return error
-    typed = " or ".join(f"--config.{name}=VALUE" for name in fields)
+    typed = " or ".join(f"--config.{each}=VALUE" for each in fields)
     return ValueError(f"Unknown flag --{error.flagname}; to change a field of the config: {typed}")
 
 

@@ -145,16 +145,15 @@ class SamplingFlags:
         return flag_values.options(self._flags["option"].value)
 
     def _given(self) -> dict[str, Any]:
+        from diffusion_jax.config.overrides import with_field_names
+
         values = {name: flag.value for name, flag in self._flags.items() if name != "option"}
         given = {name: value for name, value in values.items() if value is not None}
-        for name, other in (("cfg_scale", "guidance"), ("ddim_scale", "eta")):
-            if name in given and other in given:
-                raise ValueError(f"--{other} and --{name} were both given; choose one")
-        if "cfg_scale" in given:
-            scale = given.pop("cfg_scale")
-            given["guidance"] = [s - 1 for s in scale] if self._lists else scale - 1
-        if "ddim_scale" in given:
-            given["eta"] = math.sqrt(given.pop("ddim_scale"))
+        if self._lists and "cfg_scale" in given:
+            if "guidance" in given:
+                raise ValueError("--guidance and --cfg_scale were both given; choose one")
+            given["guidance"] = [scale - 1 for scale in given.pop("cfg_scale")]
+        given = with_field_names(given)
         if "guidance_interval" in given:
             low, high = given.pop("guidance_interval")
             given |= {"guidance_low": low, "guidance_high": high}

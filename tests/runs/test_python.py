@@ -1,6 +1,9 @@
 """The Python face: the same results as the scripts, by the same names."""
 
 import io
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -17,6 +20,7 @@ from diffusion_jax.evaluation.features import make_extractor
 from diffusion_jax.generation.outputs import OutputOptions
 from diffusion_jax.pictures.gallery import Gallery
 from diffusion_jax.runs import datasets
+from diffusion_jax.runs import run as runs
 from diffusion_jax.runs.reference import make_reference
 from diffusion_jax.runs.sample_folder import sample_into
 from diffusion_jax.workdir.run_files import load_config, pretrained_names
@@ -39,6 +43,32 @@ def test_training_returns_the_run_and_resumes(run, tmp_path):
     first = diffusion_jax.train(tiny_transformer_config(), tmp_path / "run", {"steps": 1})
     again = diffusion_jax.train(load_config(first.workdir), first.workdir, {"steps": 2})
     assert (first.step, again.step) == (1, 2)
+
+
+def test_the_usual_names_of_scales_are_converted(run):
+    assert run.configured({"cfg_scale": 2.5}).config.sampling.guidance == 1.5
+    assert run.configured({"ddim_scale": 0.25}).config.sampling.ddim.eta == 0.5
+
+
+def test_compiled_programs_are_kept_on_disk(tmp_path):
+    """In a process of its own, which has compiled a program before the run is loaded."""
+    code = (
+        "import jax; jax.jit(lambda x: x + 1)(0); import diffusion_jax; "
+        "diffusion_jax.load('digits').sample('7', count=2, steps=2)"
+    )
+    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    environment.pop("JAX_COMPILATION_CACHE_DIR", None)
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment, cwd=tmp_path)
+    assert len(list((tmp_path / "diffusion_jax" / "compiled").iterdir())) > 0
+
+
+def test_the_progress_bar_can_be_left_out(run, monkeypatch):
+    shown = []
+    monkeypatch.setattr(runs, "progress_bar", lambda batches: shown.append(1) or batches)
+    run.sample([1], steps=2)
+    assert shown == [1]
+    run.sample([1], steps=2, progress=False)
+    assert shown == [1]
 
 
 def test_images_are_those_of_the_script(run, tmp_path):
@@ -67,7 +97,7 @@ def test_settings_change_the_samples_and_numbers_do_not_recompile(run):
         other = run.sample(["1"] * 4, **({"guidance": 0.5, "eta": 0.5} | settings | changed))
         assert np.any(other != plain), changed
     assert not lowered
-    run.sample(["1"] * 4, **(settings | {"steps": 2}))
+    run.sample(["1"] * 4, **(settings | {"steps": 6}))
     assert lowered  # for another number of steps
 
 
@@ -150,7 +180,10 @@ def test_evaluation_is_that_of_the_script(run, tmp_path, monkeypatch):
     [
         (lambda run: run.sample(["10"]), "Unknown label '10'"),
         (lambda run: run.sample([]), "No labels were given"),
-        (lambda run: run.sample("7", count=0), "count=0 must be at least 1"),
+        (
+            lambda run: run.sample("7", count=0),
+            "count=0 must be a whole number, from 1 to",
+        ),
         (lambda run: run.edit.interpolate(np.zeros((1, 8, 8, 1), np.uint8)), "give a second one"),
         (
             lambda run: run.edit.inpaint(np.zeros((1, 8, 8, 1), np.uint8), np.ones((4, 8))),
@@ -176,11 +209,49 @@ def test_evaluation_is_that_of_the_script(run, tmp_path, monkeypatch):
         ),
         (lambda run: run.evaluate("nothing.npz"), "The reference nothing.npz does not exist"),
         (lambda run: run.sample([11]), "Unknown label 11; known: 0 to 9, and 10: none"),
-        (lambda run: run.sample([1], batch_size=0), "batch_size=0 must be at least 1"),
+        (
+            lambda run: run.sample([1], batch_size=0),
+            "batch_size=0 must be a whole number",
+        ),
         (lambda run: run.sample(["1,2"]), "'1,2' names 2 classes"),
         (lambda run: run.sample([1, 2], count=3), "count=3 was given with 2 labels"),
         (lambda run: run.sample([1], solver="dim"), "Unknown solver 'dim'"),
-        (lambda run: run.sample([1], churn=1), "churn=1 was given, which the solver ddim"),
+        (lambda run: run.sample([1], churn=1), "Unknown setting churn; did you mean s_churn"),
+        (lambda run: run.sample([1], s_churn=1), "s_churn=1 was given, which the solver ddim"),
+        (lambda run: run.sample([1], sampler="heun"), "Unknown setting sampler; did you mean so"),
+        (lambda run: run.sample([1], cfg_scale=2, guidance=1), "--guidance and --cfg_scale were"),
+        (lambda run: run.sample([1], cfg_scale=-1), "cfg_scale=-1 must be a number of at least 0"),
+        (lambda run: run.sample("random", count=10**11), "count=100000000000 must be"),
+        (lambda run: run.sample(np.ones((2, 2), int)), "must be a list of names or indices"),
+        (lambda run: run.denoising([1], frames=0), "frames=0 must be a whole number"),
+        (lambda run: run.edit.vary([1], count=0), "count=0 must be a whole number"),
+        (lambda run: run.edit.interpolate(count=0), "count=0 must be a whole number"),
+        (
+            lambda run: run.edit.image_to_image(np.zeros((1, 8, 8, 1), np.uint8), count=0),
+            "count=0 must be a whole number",
+        ),
+        (
+            lambda run: run.edit.inpaint(
+                np.zeros((1, 8, 8, 1), np.uint8), np.ones((8, 8), bool), resample=0
+            ),
+            "resample=0 must be a whole number",
+        ),
+        (
+            lambda run: run.edit.inpaint(
+                np.zeros((1, 8, 8, 1), np.uint8), np.ones((8, 8), bool), resample=2, jump=0
+            ),
+            "jump=0 must be a whole number",
+        ),
+        (lambda run: diffusion_jax.config("digits", {"lr": 1}), "mean optimizer.learning_rate?"),
+        (lambda run: diffusion_jax.load(__file__), "it is a file, and a folder was expected"),
+        (
+            lambda run: diffusion_jax.load(run.workdir / "checkpoints" / "2"),
+            r"it is a part of the run .*/run; give .*/run with checkpoint=2",
+        ),
+        (
+            lambda run: diffusion_jax.load(run.workdir / "samples"),
+            r"it is a part of the run .*/run; give .*/run$",
+        ),
         (lambda run: run.denoising([1], of="y"), "of='y' must be 'x'"),
         (
             lambda run: run.edit.enlarge(np.zeros((1, 4, 4, 1), np.uint8)),
@@ -247,6 +318,6 @@ def test_a_model_is_packaged():
     apart = ((images[:, None].astype(float) - means) ** 2).sum(axis=(2, 3, 4))
     assert np.mean(apart.argmin(axis=1) == np.arange(10)) >= 0.8
     with pytest.raises(
-        FileNotFoundError, match="Nor is it a model that comes with the package: digits, mnist"
+        FileNotFoundError, match="the models that come with the package are digits, mnist"
     ):
         diffusion_jax.load("digit")

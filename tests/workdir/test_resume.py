@@ -17,6 +17,13 @@ def begun(tmp_path):
     return tmp_path
 
 
+def test_a_state_that_no_device_can_hold_is_refused_before_it_is_allocated(tmp_path):
+    config = tiny_transformer_config(steps=1, model__width=2_000_000)
+    with pytest.raises(ValueError, match=r"takes [\d,]{9,}\.\d GB on each device, which has \d"):
+        train(config, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 def test_fewer_steps_than_already_taken_are_refused(begun):
     with pytest.raises(
         ValueError, match=r"has taken 6 steps already, more than steps=5; .* steps=6 or m"
