@@ -57,7 +57,7 @@ def main() -> None:
         )
     for solver in _SOLVERS.value if parameterization else ():
         steps = affordable_steps(config, solver)
-        overrides.change(config, {"solver": solver, "steps": steps})
+        overrides.change_sampling(config, {"solver": solver, "steps": steps})
         print(f"{parameterization}, {solver}, {steps} steps:")
         results[solver] = digit_classifier.recognized(
             config, params, model, per_digit=_PER_DIGIT.value, seeds=map(int, _SEEDS.value)
@@ -85,7 +85,7 @@ def affordable_steps(config, solver: str) -> int:
     from diffusion_jax.sampling import count_evaluations
 
     for steps in range(_EVALUATIONS.value, 0, -1):
-        overrides.change(config, {"solver": solver, "steps": steps})
+        overrides.change_sampling(config, {"solver": solver, "steps": steps})
         experiment = Experiment.from_config(config)
         settings = experiment.sampling
         made = settings.solver(**settings.options)

@@ -37,14 +37,14 @@ def sampling_program(config: ConfigDict, batch_size: int, without_passes: str = 
     batch_size: global. without_passes: comma-separated names of compiler passes to leave out.
     """
     sampler = Sampler.from_experiment(Experiment.from_config(config), batch_size=batch_size)
-    fixed, numbers = sampler._numbers(
-        sampler.settings, sampler.options, sampler.sampling_schedule, 0
+    static, traced = sampler._split_arguments(
+        sampler.guidance, sampler.options, sampler.sampling_schedule, 0
     )
     labels = jax.ShapeDtypeStruct((batch_size // jax.device_count(),), np.int32)
     model = make_model(config)
     params = jax.eval_shape(lambda: init_params(model, 0, config.data.resolution))
     batch = {"condition": labels, "inputs": {}, "index": labels}
-    lowered = jax.jit(partial(sampler._sample, fixed)).lower((params, None), numbers, batch)
+    lowered = jax.jit(partial(sampler._sample, static)).lower((params, None), traced, batch)
     options = {"xla_disable_hlo_passes": without_passes} if without_passes else None
     return lowered.compile(options).as_text()
 

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from scipy.special import ndtr
 
 from diffusion_jax.diffusion.process import eps_from_x0, per_image
-from diffusion_jax.diffusion.sampling_schedule import SamplingSchedule, on_device
+from diffusion_jax.diffusion.sampling_schedule import SamplingSchedule, to_float32
 from diffusion_jax.diffusion.schedules import Schedule
 from diffusion_jax.diffusion.types import Images, Level, Prediction
 from diffusion_jax.sampling.solver import Coefficients, Solver, State
@@ -70,7 +70,7 @@ def sample(
     solver: Solver, sampling_schedule: SamplingSchedule, schedule: Schedule, x: Images
 ) -> Images:
     """Returns the state at the last level, from x. A step is compiled once, for all lengths."""
-    sampling_schedule, coefficients = on_device(
+    sampling_schedule, coefficients = to_float32(
         (sampling_schedule, solver.prepare(sampling_schedule, schedule))
     )
     state, rng = solver.init(x), np.random.default_rng(1)

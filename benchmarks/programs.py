@@ -53,20 +53,20 @@ def sampling(config: ConfigDict, devices: list[jax.Device]) -> Program:
     """Lowers the sampling of a batch, as in `Sampler`, for one device."""
     rows = config.batch_size
     sampler = Sampler.from_experiment(Experiment.from_config(config), batch_size=rows)
-    model, settings = sampler.model, sampler.settings
+    model, settings = sampler.model, sampler.guidance
     own = jax.eval_shape(lambda: init_params(model, config.seed, config.data.resolution))
     labels = jax.ShapeDtypeStruct((rows,), np.int32)
     condition = jax.eval_shape(lambda: model.example_condition(rows))
     batch = {"condition": labels if condition is None else condition, "inputs": {}, "index": labels}
-    fixed, numbers = sampler._numbers(
+    static, traced = sampler._split_arguments(
         settings, sampler.options, sampler.sampling_schedule, config.seed
     )
-    numbers, guide_params = jax.eval_shape(lambda: (numbers, sampler.guide_params))
-    params, sample = (own, guide_params), partial(sampler._sample, fixed)
+    traced, guide_params = jax.eval_shape(lambda: (traced, sampler.guide_params))
+    params, sample = (own, guide_params), partial(sampler._sample, static)
     sharded = jax.tree.map(lambda x: jax.ShapeDtypeStruct((1, *x.shape), x.dtype), batch)
     return Program(
-        parallel.map_batch_program(sample, devices).lower(params, numbers, sharded),
+        parallel.map_batch_program(sample, devices).lower(params, traced, sharded),
         frozenset({rows, 2 * rows}),
         [leaf.shape for leaf in jax.tree.leaves(params)],
-        count_flops(sample, params, numbers, batch, unused=False),
+        count_flops(sample, params, traced, batch, unused=False),
     )

@@ -25,7 +25,7 @@ from benchmarks import mixture
 from diffusion_jax import guidance, keys, losses, make_schedule, process, sampling
 from diffusion_jax.data import make_source
 from diffusion_jax.diffusion.parameterizations import PARAMETERIZATIONS
-from diffusion_jax.diffusion.sampling_schedule import SamplingSchedule, on_device
+from diffusion_jax.diffusion.sampling_schedule import SamplingSchedule, to_float32
 from diffusion_jax.diffusion.step_coefficients import StepCoefficients
 from diffusion_jax.diffusion.types import Images, Level, Prediction
 from diffusion_jax.images import normalize
@@ -201,7 +201,7 @@ def bound() -> Figure:
     x0 = data[::18]
     exact = exact_denoiser(data)
     steps = 100
-    path = on_device(sampling.make_sampling_schedule(schedule, steps=steps))
+    path = to_float32(sampling.make_sampling_schedule(schedule, steps=steps))
     now, _ = path.pairs()
     noise = jax.random.normal(jax.random.key(3), x0.shape)
 

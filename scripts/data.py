@@ -146,10 +146,10 @@ def check() -> int:
     notes: list[str] = []
     if _CONFIG.present:
         config = config_flag.value("folder")
-        dataset, notes = datasets.of_config(config), datasets.mirror_note(config)
+        dataset, notes = datasets.from_config(config), datasets.mirror_note(config)
     else:
         name = _NAME.value or "imagenet64"
-        dataset = datasets.of_name(name, split=_SPLIT.value, data_dir=_DATA_DIR.value)
+        dataset = datasets.from_name(name, split=_SPLIT.value, data_dir=_DATA_DIR.value)
     source, description = dataset.source, dataset.source.description
     names = list(source.class_names)
     print(description.summary())

@@ -135,13 +135,13 @@ def reference() -> int:
     app.check_flags(f"reference --{way}", COMMANDS)
     out = references.out_paths(_OUT.value or "")[0]
     if _DATA.value:
-        dataset = datasets.of_name(_DATA.value, split=_SPLIT.value, data_dir=_DATA_DIR.value)
+        dataset = datasets.from_name(_DATA.value, split=_SPLIT.value, data_dir=_DATA_DIR.value)
     elif way == "workdir" and _WORKDIR.value:
         if len(_WORKDIR.value) > 1:
             raise ValueError("--workdir was given several times, and a reference takes only one")
-        dataset = datasets.of_config(load_config(_WORKDIR.value[0]))
+        dataset = datasets.from_config(load_config(_WORKDIR.value[0]))
     else:
-        dataset = datasets.of_config(config_flag.value("digits"))
+        dataset = datasets.from_config(config_flag.value("digits"))
     count = make_reference(
         dataset,
         extractor(),

@@ -93,7 +93,7 @@ def main() -> int:
     run = load(workdir, checkpoint=_CHECKPOINT.value, ema=_PARAMS.value == "ema")
     written = sample_into(
         run,
-        run.configured(SAMPLING.settings()),
+        run.experiment_with(SAMPLING.settings()),
         _OUT.value,
         OutputOptions(
             kinds=_SAVE.value,

@@ -3,14 +3,14 @@
 import jax
 import numpy as np
 
-from diffusion_jax.diffusion.sampling_schedule import on_device
+from diffusion_jax.diffusion.sampling_schedule import to_float32
 
 CHURN = {"s_churn": 5.0, "s_tmin": 0.05, "s_tmax": 50.0, "s_noise": 1.003}
 
 
 def walk(solver, path, schedule, denoiser, x, noises):
     """Returns the state at the last level, with given noises, one for each step."""
-    path, coefficients = on_device((path, solver.prepare(path, schedule)))
+    path, coefficients = to_float32((path, solver.prepare(path, schedule)))
     history = solver.init(x)
     step = jax.jit(lambda *args: solver.step(denoiser, *args))
     for i in range(path.num_steps):

@@ -15,7 +15,7 @@ import numpy as np
 
 from diffusion_jax.diffusion.discrete_schedules import from_alphas_bar
 from diffusion_jax.diffusion.process import per_image
-from diffusion_jax.diffusion.sampling_schedule import from_levels, on_device
+from diffusion_jax.diffusion.sampling_schedule import from_levels, to_float32
 from diffusion_jax.diffusion.schedules import make_schedule
 from diffusion_jax.diffusion.types import Level, Prediction
 
@@ -94,7 +94,7 @@ def denoiser(schedule, learned=False):
 
 def follow(solver, denoiser, sampling_schedule, schedule, golden):
     """Returns x at each level, (levels, *SHAPE), with the golden's start and noises."""
-    sampling_schedule, coefficients = on_device(
+    sampling_schedule, coefficients = to_float32(
         (sampling_schedule, solver.prepare(sampling_schedule, schedule))
     )
     x = jnp.asarray(golden.states[0], jnp.float32)

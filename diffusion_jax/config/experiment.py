@@ -154,9 +154,9 @@ def _make_sampling(
             interval=_guidance_interval(section),
             rescale=section.guidance_rescale,
             clip=section.clip,
-            quantile=section.dynamic_threshold,
+            dynamic_threshold=section.dynamic_threshold,
             classifier_scale=section.classifier_scale if section.classifier else None,
-            learned_variance=loss.needs_bound,  # only the bound trains it
+            learned_variance=loss.needs_vlb,  # only the bound trains it
         )
     return SamplingSettings(solver, options, sampling_schedule, guidance)
 
@@ -232,7 +232,7 @@ def _check_loss(experiment: Experiment) -> None:
             f"loss.weight={weight} is derived for the squared error, and loss.error={error} was "
             "given. Set loss.weight=uniform"
         )
-    if loss.needs_bound and experiment.schedule.num_steps is None:
+    if loss.needs_vlb and experiment.schedule.num_steps is None:
         raise ValueError(
             f"loss.kind={kind} has a variational bound, which needs a chain of steps; "
             f"schedule.name={config.schedule.name} is continuous. Set loss.kind=simple"
@@ -242,7 +242,7 @@ def _check_loss(experiment: Experiment) -> None:
             f"loss.vlb.variance={config.loss.vlb.variance} is for models without a learned "
             "variance, and this model has one. Set loss.vlb.variance=small"
         )
-    if loss.of_classes != model.classifies:
+    if loss.is_classification != model.classifies:
         needed = "cross_entropy" if model.classifies else "simple"
         raise ValueError(
             f"model.name={config.model.name} {'is' if model.classifies else 'is not'} a "

@@ -52,7 +52,7 @@ def option_names() -> set[str]:
     return {name for each in (SOLVERS | SPACINGS).values() for name in options_of(each)}
 
 
-def change(
+def change_sampling(
     config: ConfigDict, given: Mapping[str, Any], options: Mapping[str, Any] | None = None
 ) -> None:
     """Changes the fields of config.sampling that are given, that is, not None.
@@ -130,11 +130,11 @@ def _set_options(sampling: ConfigDict, options: Mapping[str, Any]) -> None:
                 f"{name}={value} was given, which the solver {solver}"
                 + "".join(f", and which the spacing {text}" for text in spacing)
             )
-        sampling[place][name] = like(known[place][name], name, value)
+        sampling[place][name] = convert_option(known[place][name], name, value)
 
 
-def like(default: Any, name: str, value: Any) -> Any:
-    """Converts the value to the type of the option's default, from a text if need be.
+def convert_option(default: Any, name: str, value: Any) -> Any:
+    """Converts a value, or its text, to the type of the option's default.
 
     An option whose default is None takes a number. Raises ValueError if there is no such value.
     """
@@ -153,7 +153,7 @@ def like(default: Any, name: str, value: Any) -> Any:
         raise ValueError(f"The option {name}={value} must be {wanted}") from None
 
 
-def in_use(experiment: Experiment) -> dict[str, Any]:
+def settings_in_use(experiment: Experiment) -> dict[str, Any]:
     """Returns the settings that decide how images are sampled, and the options in use, flat.
 
     steps: of the sampling schedule, also where a stride or the spacing decides.

@@ -48,7 +48,7 @@ class ContinuousSchedule:
         """Returns the schedule of `steps` steps, evenly spaced in u, to the clean image."""
         return self.visit(np.linspace(self.time_range[1], 0, steps + 1)[-2::-1])
 
-    def ending_clean(self) -> "ContinuousSchedule":
+    def with_clean_end(self) -> "ContinuousSchedule":
         """Returns the schedule itself, which ends at the clean image."""
         return self
 

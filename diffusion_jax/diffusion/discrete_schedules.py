@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int, Num
 
-from diffusion_jax.diffusion.sampling_schedule import SamplingSchedule, from_levels, on_device
+from diffusion_jax.diffusion.sampling_schedule import SamplingSchedule, from_levels, to_float32
 from diffusion_jax.diffusion.step_coefficients import StepCoefficients
 from diffusion_jax.diffusion.types import Keys, Leaf, Level, Steps
 
@@ -66,7 +66,7 @@ class DiscreteSchedule:
 
     def steps_from(self, t: Steps) -> StepCoefficients:
         """Returns the coefficients of the steps from t to t - 1, (batch,)."""
-        steps = on_device(self.sampling_schedule().steps)
+        steps = to_float32(self.sampling_schedule().steps)
         return jax.tree.map(lambda row: jnp.asarray(row[::-1])[t - 1], steps)
 
     def at_sigma(self, sigma: Leaf, xp: ModuleType = np) -> Level:
@@ -94,7 +94,7 @@ class DiscreteSchedule:
         levels = jax.tree.map(lambda table: table[::-1], self._levels())
         return from_levels(levels, betas=self.betas[:0:-1])
 
-    def ending_clean(self) -> "DiscreteSchedule":
+    def with_clean_end(self) -> "DiscreteSchedule":
         """Returns the chain in float64, with alpha-bar_0 = 1; changes only the original's."""
         alphas_bar = np.array(self.alphas_bar, np.float64)
         alphas_bar[0] = 1
@@ -164,7 +164,7 @@ def from_alphas_bar(
     )
 
 
-def counted_from(
+def with_timesteps(
     schedule: DiscreteSchedule, first_timestep: int, rescale: bool = False
 ) -> DiscreteSchedule:
     """Returns the same chain with the timesteps first_timestep, first_timestep + 1, ...

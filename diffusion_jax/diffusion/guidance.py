@@ -16,7 +16,7 @@ from diffusion_jax.diffusion.classifier_guidance import (
     classifier_guidance,
     shifted_mean,
 )
-from diffusion_jax.diffusion.process import clip_x0, clip_x0_alone, dynamic_threshold, per_image
+from diffusion_jax.diffusion.process import clip_x0, clip_x0_only, dynamic_threshold, per_image
 from diffusion_jax.diffusion.types import (
     Condition,
     ConditionalDenoiser,
@@ -76,14 +76,16 @@ def classifier_free(
 ) -> Denoiser:
     """Returns the denoiser with classifier-free guidance. arXiv:2207.12598, eq. 6.
 
-    Both passes are one call of the network on twice the rows. It is vmapped over the two, so that
-    every row has the same place in its batch as in a pass of its own.
+    Both passes are one call of the network, vmapped over the two conditions, so that an image has
+    the same row in both.
 
-    null: the null condition, in the shape of `condition`. guidance_scale: w in
-    eps = (1 + w) conditional - w unconditional. 0 is no guidance; the other convention,
-    unconditional + s (conditional - unconditional), has s = 1 + w. guide_variance: extrapolate the
-    learned variance, too, as the original does; otherwise the variance is the conditional pass's
-    own. rescale: phi of `rescaled`, or None.
+    Args:
+        null: the null condition, in the shape of `condition`.
+        guidance_scale: w in eps = (1 + w) conditional - w unconditional; 0 is no guidance. In the
+            other convention, unconditional + s (conditional - unconditional), s = 1 + w.
+        guide_variance: True extrapolates the learned variance, too, as the original does; False
+            takes the conditional one.
+        rescale: phi of `rescale_std`, or None.
     """
 
     passes = jax.tree.map(lambda *rows: jnp.stack(rows), condition, null)
@@ -94,7 +96,9 @@ def classifier_free(
         prediction = extrapolate(
             conditional, unconditional, guidance_scale, guide_variance=guide_variance
         )
-        return prediction if rescale is None else rescaled(prediction, conditional, level, rescale)
+        return (
+            prediction if rescale is None else rescale_std(prediction, conditional, level, rescale)
+        )
 
     return guided
 
@@ -104,24 +108,22 @@ def autoguidance(
 ) -> Denoiser:
     """Returns the denoiser D + w (D - D_weak), guided by a weaker model. arXiv:2406.02507, eq. 3.
 
-    guidance_scale: w; their own scale is 1 + w. rescale: phi of `rescaled`, or None.
+    guidance_scale: w; their own scale is 1 + w. rescale: phi of `rescale_std`, or None.
     """
 
     def guided(x: Images, level: Level) -> Prediction:
         good = denoiser(x, level)
         prediction = extrapolate(good, weak(x, level), guidance_scale)
-        return prediction if rescale is None else rescaled(prediction, good, level, rescale)
+        return prediction if rescale is None else rescale_std(prediction, good, level, rescale)
 
     return guided
 
 
-def within(interval: tuple[Scalar, Scalar], guided: Denoiser, unguided: Denoiser) -> Denoiser:
-    """Returns the denoiser that is guided where low < sigma / alpha <= high.
+def in_interval(interval: tuple[Scalar, Scalar], guided: Denoiser, unguided: Denoiser) -> Denoiser:
+    """Returns the denoiser `guided` where low < sigma / alpha <= high, `unguided` elsewhere.
 
-    Elsewhere the second pass is not computed.
-
-    Guidance in a limited interval (arXiv:2404.07724), eq. 5. interval: (low, high). The level must
-    be one for the whole batch, as when sampling.
+    Guidance in a limited interval (arXiv:2404.07724), eq. 5. Only the chosen one is computed, so
+    the level must be a scalar. interval: (low, high).
     """
     low, high = interval
 
@@ -132,8 +134,10 @@ def within(interval: tuple[Scalar, Scalar], guided: Denoiser, unguided: Denoiser
     return chosen
 
 
-def rescaled(guided: Prediction, conditional: Prediction, level: Level, phi: Scalar) -> Prediction:
-    """Rescales the guided prediction to the contrast of the conditional one.
+def rescale_std(
+    guided: Prediction, conditional: Prediction, level: Level, phi: Scalar
+) -> Prediction:
+    """Rescales the guided prediction to the standard deviation of the conditional one.
 
     v_rescaled = v_guided std(v_conditional) / std(v_guided), for each image, and the result is
     phi v_rescaled + (1 - phi) v_guided. arXiv:2305.08891, eq. 15 and 16, with
@@ -149,32 +153,32 @@ def rescaled(guided: Prediction, conditional: Prediction, level: Level, phi: Sca
         return jnp.std(images, axis=(1, 2, 3), keepdims=True)
 
     v = v_of(guided)
-    # An image without contrast stays as it is.
+    # The maximum keeps a constant image unchanged.
     factor = std(v_of(conditional)) / jnp.maximum(std(v), 1e-12)
     change = phi * (factor - 1) * v / size
     return replace(guided, x0=guided.x0 - s * change, eps=guided.eps + a * change)
 
 
-def fixed_variance(denoiser: Denoiser) -> Denoiser:
-    """Drops the learned variance, which a loss without L_vlb does not train."""
+def drop_learned_variance(denoiser: Denoiser) -> Denoiser:
+    """Removes the learned variance, which a loss without L_vlb does not train."""
     return lambda x, level: replace(denoiser(x, level), variance_fraction=None, log_variance=None)
 
 
-def at_levels_of(
+def at_own_levels(
     denoiser: ConditionalDenoiser, level_of: Callable[[Leaf], Level]
 ) -> ConditionalDenoiser:
-    """Returns the denoiser, evaluated at the level of its own schedule with the same sigma / alpha.
+    """Returns a denoiser that takes levels of any schedule, for a model with a schedule of its own.
 
-    A model of another schedule takes x at another scale and another c_noise; x0 and eps are the
-    same for both. level_of: maps sigma / alpha to its own level.
+    x is rescaled to the model's own level with the same sigma / alpha; x0 and eps are the same at
+    both. level_of: sigma / alpha -> level of the model's schedule.
     """
 
-    def rescaled(x: Images, level: Level, condition: Condition) -> Prediction:
+    def at_own_level(x: Images, level: Level, condition: Condition) -> Prediction:
         noise = jnp.asarray(level.sigma, jnp.float32)
         own = level_of(noise / jnp.asarray(level.alpha, jnp.float32))
         return denoiser(x * (own.sigma / noise), own, condition)
 
-    return rescaled
+    return at_own_level
 
 
 @dataclass(frozen=True)
@@ -183,15 +187,15 @@ class Guidance:
 
     Args:
         scale: w of `classifier_free` or `autoguidance`, at least -1, which is the null class or the
-            weaker model alone. Without it a step takes half the time.
-        interval: where to guide, see `within`; None is everywhere.
-        rescale: phi of `rescaled`.
+            weaker model alone. None saves the second pass of the network.
+        interval: where to guide, see `in_interval`; None is everywhere.
+        rescale: phi of `rescale_std`.
         clip: True clips the predicted x0 to [-1, 1].
-        quantile: of `dynamic_threshold`, which takes the place of clipping.
+        dynamic_threshold: quantile of `dynamic_threshold`, in place of clipping.
         classifier_scale: of `classifier_guidance`, on top of the others.
         learned_variance: True uses the learned variance of the network.
         shift_mean: True for `shifted_mean` in place of `classifier_guidance`.
-        clip_alone, guide_variance: as in the original, see `clip_x0_alone` and `classifier_free`.
+        clip_x0_only, guide_variance: as in the original, see `clip_x0_only` and `classifier_free`.
 
     Raises:
         ValueError: in the names of `config.sampling`, for a number out of its range.
@@ -201,19 +205,19 @@ class Guidance:
     interval: tuple[Any, Any] | None = None
     rescale: Any = None
     clip: bool = True
-    quantile: Any = None
+    dynamic_threshold: Any = None
     classifier_scale: Any = None
     learned_variance: bool = True
     shift_mean: bool = False
-    clip_alone: bool = False
+    clip_x0_only: bool = False
     guide_variance: bool = False
 
     def __post_init__(self) -> None:
         check_range("guidance", self.scale, -1, LARGEST_SCALE)
         check_range("classifier_scale", self.classifier_scale, 0, LARGEST_SCALE)
         check_range("guidance_rescale", self.rescale, 0, 1)
-        check_positive(dynamic_threshold=self.quantile)
-        check_range("dynamic_threshold", self.quantile, 0, 1)
+        check_positive(dynamic_threshold=self.dynamic_threshold)
+        check_range("dynamic_threshold", self.dynamic_threshold, 0, 1)
         if self.interval is not None:
             low, high = self.interval
             check_range("guidance_low", low, 0)
@@ -229,11 +233,12 @@ def guide(
     weak: ConditionalDenoiser | None = None,
     log_probability: LogProbability | None = None,
 ) -> Denoiser:
-    """Returns the denoiser for a solver.
+    """Returns the guided and clipped denoiser that a solver calls.
 
-    null: the null condition, for classifier-free guidance; None if the model has none. weak: a
-    weaker model to guide with in place of the null condition. log_probability: of the wanted
-    class, by a classifier of noisy images. With none of them, nothing is guided.
+    Args:
+        null: null condition for classifier-free guidance; None if the model has none.
+        weak: weaker model for autoguidance, which takes the place of the null condition.
+        log_probability: log p(y | x) of the wanted class, by a classifier of noisy images.
     """
     unguided = with_condition(denoiser, condition)
     if settings.scale is None or (weak is None and null is None):
@@ -253,14 +258,14 @@ def guide(
                 rescale=settings.rescale,
             )
         if settings.interval is not None:
-            guided = within(settings.interval, guided, unguided)
+            guided = in_interval(settings.interval, guided, unguided)
     if settings.classifier_scale is not None and log_probability is not None:
         by_classifier = shifted_mean if settings.shift_mean else classifier_guidance
         guided = by_classifier(guided, log_probability, settings.classifier_scale)
     if not settings.learned_variance:
-        guided = fixed_variance(guided)
-    if settings.quantile is not None:
-        return dynamic_threshold(guided, settings.quantile)
+        guided = drop_learned_variance(guided)
+    if settings.dynamic_threshold is not None:
+        return dynamic_threshold(guided, settings.dynamic_threshold)
     if settings.clip:
-        return clip_x0_alone(guided) if settings.clip_alone else clip_x0(guided)
+        return clip_x0_only(guided) if settings.clip_x0_only else clip_x0(guided)
     return guided

@@ -78,50 +78,49 @@ def vlb(
 
 
 def stop_mean(prediction: Prediction) -> Prediction:
-    """Returns the same prediction, through which a gradient reaches the variance only."""
+    """Returns the prediction with gradients through the learned variance only."""
     stop = jax.lax.stop_gradient
     return replace(prediction, x0=stop(prediction.x0), eps=stop(prediction.eps))
 
 
 @dataclass(frozen=True)
 class Loss:
-    """error_weight * error + bound_weight * bound.
+    """error_weight * error + vlb_weight * vlb; with neither term, `classification_loss`.
 
-    error: distance of the estimate from its target. It is weighed by the level first.
-    error_weight: a number; 0 for a loss without the error.
-    bound: (coefficients of the step, x0, x, prediction) -> term of the variational bound, which
-        takes a chain; None for a loss without the bound.
-    bound_weight: a number; None is the run's vlb_weight.
-    bound_trains_mean: True if the bound's gradient reaches the mean, too; False if it trains the
-        learned variance alone.
-
-    A loss with neither is `classification_loss`.
+    Args:
+        error: (target, estimate) -> distance, (batch,), which `config.loss.weight` multiplies.
+        error_weight: 0 for a loss without this term.
+        vlb: (coefficients of the step, x0, x, prediction) -> term of the variational bound,
+            (batch,), in mean nats. It needs a discrete schedule. None for a loss without it.
+        vlb_weight: None for `config.loss.vlb_weight`.
+        vlb_trains_mean: False if the gradient of this term reaches the learned variance alone.
     """
 
     error: Callable[[Images, Images], PerExample] = squared_error
     error_weight: float = 1.0
-    bound: Callable[[StepCoefficients, Images, Images, Prediction], PerExample] | None = None
-    bound_weight: float | None = None
-    bound_trains_mean: bool = False
+    vlb: Callable[[StepCoefficients, Images, Images, Prediction], PerExample] | None = None
+    vlb_weight: float | None = None
+    vlb_trains_mean: bool = False
 
     @property
     def uses_error(self) -> bool:
+        """True if it has the weighted error of the target."""
         return self.error_weight != 0
 
     @property
-    def needs_bound(self) -> bool:
-        """True if it takes a discrete schedule."""
-        return self.bound is not None
+    def needs_vlb(self) -> bool:
+        """True if it has a term of the variational bound, hence needs a discrete schedule."""
+        return self.vlb is not None
 
     @property
     def needs_variance(self) -> bool:
-        """True if it takes a network that learns the variance."""
-        return self.needs_bound and not self.bound_trains_mean
+        """True if it needs a network that learns the variance."""
+        return self.needs_vlb and not self.vlb_trains_mean
 
     @property
-    def of_classes(self) -> bool:
-        """True if it takes a classifier."""
-        return not self.uses_error and not self.needs_bound
+    def is_classification(self) -> bool:
+        """True if it trains a classifier."""
+        return not self.uses_error and not self.needs_vlb
 
 
 def simple() -> Loss:
@@ -129,18 +128,22 @@ def simple() -> Loss:
     return Loss()
 
 
-def bound_alone(*, scale: float = 1.0, variance: str = "small") -> Loss:
-    """scale * L_vlb: the term of the variational bound of the example's level.
+def vlb_only(*, scale: float = 1.0, variance: str = "small") -> Loss:
+    """scale * L_vlb: the term of the variational bound at the example's timestep.
 
-    scale: T makes the mean over t an estimate of the whole bound, in mean nats ("rescaled").
-    variance: where the network learns none, one of `FIXED_VARIANCES`. Raises ValueError for
-    another, or a scale that is not positive.
+    Args:
+        scale: with T, the mean over t estimates the whole bound, in mean nats, as Improved DDPM's
+            "rescaled" loss.
+        variance: variance of p if the network learns none, one of `FIXED_VARIANCES`.
+
+    Raises:
+        ValueError: another variance, or a scale that is not positive.
     """
     check_positive(scale=scale)
     if variance not in FIXED_VARIANCES:
         raise ValueError(f"variance={variance} must be {' or '.join(FIXED_VARIANCES)}")
-    bound = partial(vlb, fixed=variance)
-    return Loss(error_weight=0.0, bound=bound, bound_weight=scale, bound_trains_mean=True)
+    term = partial(vlb, fixed=variance)
+    return Loss(error_weight=0.0, vlb=term, vlb_weight=scale, vlb_trains_mean=True)
 
 
 def hybrid() -> Loss:
@@ -148,12 +151,12 @@ def hybrid() -> Loss:
 
     Improved DDPM, eq. 16 and section 3.1.
     """
-    return Loss(bound=vlb)
+    return Loss(vlb=vlb)
 
 
 def original() -> Loss:
     """`hybrid` with the bound of gmongaras/Diffusion_models_from_scratch."""
-    return Loss(bound=original_vlb)
+    return Loss(vlb=original_vlb)
 
 
 def cross_entropy() -> Loss:
@@ -164,7 +167,7 @@ def cross_entropy() -> Loss:
 # The choices of `config.loss.kind`. Options are keyword arguments, and a config section.
 LOSSES: dict[str, Callable[..., Loss]] = {
     "simple": simple,
-    "vlb": bound_alone,
+    "vlb": vlb_only,
     "hybrid": hybrid,
     "original": original,
     "cross_entropy": cross_entropy,
@@ -186,9 +189,10 @@ def classification_loss(
 
 
 def with_uncertainty(loss: PerExample, uncertainty: PerExample) -> PerExample:
-    """loss / e^u + u, least where u = log loss: levels of all noise then count the same.
+    """loss / e^u + u. EDM2 (arXiv:2312.02696), eq. 14 and 21.
 
-    EDM2 (arXiv:2312.02696), eq. 14 and 21. uncertainty: u, estimated by the network.
+    It is least at u = log loss, which equalizes the losses of all levels. uncertainty: u, estimated
+    by the network.
     """
     return loss * jnp.exp(-uncertainty) + uncertainty
 
@@ -210,22 +214,23 @@ def diffusion_loss(
     *,
     vlb_weight: Scalar,
 ) -> dict[str, PerExample]:
-    """Computes the loss and its parts, by name; "loss" is the one to minimize.
+    """Computes {"loss": to minimize, "simple": error, "vlb": bound}, (batch,) each.
+
+    "vlb" is computed if the loss has it, or for the metrics if a variance is learned.
 
     Args:
-        error: the weighted error of the target, which is "simple" in the result.
-        step: from the level of x; None with a continuous schedule, which has no bound. "vlb" is in
-            the result if the loss has a bound, or a variance is learned.
-        vlb_weight: of mean nats of one step. Improved DDPM's 0.001 * T * bits is 1.4427 here at
-            T = 1000, the original's Lambda is 0.001.
+        error: the weighted error of the target.
+        step: the step from the level of x; None with a continuous schedule, which has no bound.
+        vlb_weight: weight of the bound's term in mean nats. Improved DDPM's 0.001 * T * bits is
+            1.4427 here at T = 1000, the original's Lambda is 0.001.
     """
     parts = {"simple": error}
     learned = step is not None and learned_log_variance(step, prediction) is not None
-    if step is not None and (loss.needs_bound or learned):
-        through = prediction if loss.bound_trains_mean else stop_mean(prediction)
-        parts["vlb"] = (loss.bound or vlb)(step, x0, x, through)
+    if step is not None and (loss.needs_vlb or learned):
+        through = prediction if loss.vlb_trains_mean else stop_mean(prediction)
+        parts["vlb"] = (loss.vlb or vlb)(step, x0, x, through)
     terms = [loss.error_weight * error] if loss.uses_error else []
-    if loss.needs_bound:
-        weight = vlb_weight if loss.bound_weight is None else loss.bound_weight
+    if loss.needs_vlb:
+        weight = vlb_weight if loss.vlb_weight is None else loss.vlb_weight
         terms.append(weight * parts["vlb"])
     return {"loss": cast(Array, sum(terms)), **parts}

@@ -129,7 +129,7 @@ def clip_x0(denoiser: Denoiser) -> Denoiser:
     return clipped
 
 
-def clip_x0_alone(denoiser: Denoiser) -> Denoiser:
+def clip_x0_only(denoiser: Denoiser) -> Denoiser:
     """Clips the predicted x0 to [-1, 1]; eps is unchanged, though it no longer fits x0."""
     return lambda x, level: clip_prediction(denoiser(x, level))
 

@@ -18,14 +18,15 @@ Numbers = Float[np.ndarray, "num_levels"]
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class SamplingSchedule:
-    """num_steps + 1 levels, in the order of the visits, and the steps between them.
+    """The num_steps + 1 levels that a solver visits, in order, and the steps between them.
 
-    The levels may go down to the clean image, stop before it, or climb (inversion).
+    The noise may decrease to the clean image, stop before it, or increase (inversion).
 
-    levels: arrays (num_steps + 1,).
-    steps: arrays (num_steps,).
-    noised: True for each step in which the forward process adds noise of variance beta, in place of
-        the solver, (num_steps,). None if there are no such steps.
+    Args:
+        levels: arrays (num_steps + 1,).
+        steps: arrays (num_steps,).
+        noised: (num_steps,), True for a step in which the forward process adds noise of variance
+            beta in place of the solver (RePaint); None without such steps.
     """
 
     levels: Level
@@ -38,11 +39,11 @@ class SamplingSchedule:
 
     @property
     def start(self) -> Level:
-        """The first level, one number for the whole batch."""
+        """The first level, with scalars for the whole batch."""
         return jax.tree.map(lambda row: jnp.asarray(row[0], jnp.float32), self.levels)
 
     @property
-    def start_std(self) -> Leaf:
+    def init_noise_std(self) -> Leaf:
         """The standard deviation of the initial noise.
 
         max(1, sigma) of the first level: 1 if variance-preserving or a flow, sigma_max for EDM.
@@ -56,8 +57,8 @@ class SamplingSchedule:
             jax.tree.map(lambda row: row[1:], self.levels),
         )
 
-    def since(self, first: int) -> "SamplingSchedule":
-        """Returns the rest of the schedule from level number `first` on (image-to-image).
+    def from_level(self, first: int) -> "SamplingSchedule":
+        """Returns the schedule from level number `first` on, for image-to-image.
 
         Raises ValueError unless at least one step remains.
         """
@@ -65,12 +66,11 @@ class SamplingSchedule:
             raise ValueError(f"first={first} is not in 0..{self.num_steps - 1}")
         return jax.tree.map(lambda row: np.asarray(row)[first:], self)
 
-    def climbing(self) -> "SamplingSchedule":
-        """Returns the levels in reverse, from the least noisy one with noise.
+    def reversed(self) -> "SamplingSchedule":
+        """Returns the levels in reverse, for inversion. DDIM (arXiv:2010.02502), section 4.3.
 
-        A clean image has no noise to estimate. A schedule that ends there is reversed from the
-        level before, at which the image is placed. DDIM (arXiv:2010.02502), section 4.3. Levels
-        that equal the one before, which the original's cosine has, are visited once.
+        The clean image has no noise to estimate: it is left out, and the image takes its place at
+        the least noisy level. Equal neighbors, which the original's cosine has, are visited once.
         """
         sigma = np.asarray(self.levels.sigma)
         ratio = np.asarray(self.levels.alpha) / np.maximum(sigma, np.finfo(sigma.dtype).tiny)
@@ -91,7 +91,7 @@ def from_levels(levels: Level, betas: PerStep | None = None) -> SamplingSchedule
 
 
 def to_clean_image(levels: Level) -> SamplingSchedule:
-    """Returns the schedule of these levels and the clean image: one step from each of them."""
+    """Returns the schedule that visits these levels, then the clean image."""
     return from_levels(
         Level(
             alpha=np.append(levels.alpha, 1.0),
@@ -101,8 +101,8 @@ def to_clean_image(levels: Level) -> SamplingSchedule:
     )
 
 
-def on_device(rows: PyTree) -> PyTree:
-    """Converts float64 rows to float32, which jitted code reads; the result is still NumPy's."""
+def to_float32(rows: PyTree) -> PyTree:
+    """Converts float64 arrays to float32 NumPy arrays; bool arrays stay."""
 
     def narrow(row: Leaf) -> np.ndarray:
         row = np.asarray(row)
@@ -111,8 +111,8 @@ def on_device(rows: PyTree) -> PyTree:
     return jax.tree.map(narrow, rows)
 
 
-def with_c_noises(tree: PyTree, convert: Callable[[CNoise], PyTree]) -> PyTree:
-    """Replaces the c_noise of every level in a pytree by convert(c_noise)."""
+def map_c_noises(tree: PyTree, convert: Callable[[CNoise], PyTree]) -> PyTree:
+    """Replaces c_noise by convert(c_noise) in every `Level` of a pytree."""
 
     def is_level(part: Any) -> bool:
         return isinstance(part, Level)

@@ -61,7 +61,7 @@ class Schedule(Protocol):
         """Returns `steps` steps to the clean end, evenly spaced in the schedule's own time."""
         ...
 
-    def ending_clean(self) -> "Schedule":
+    def with_clean_end(self) -> "Schedule":
         """Returns the schedule with the clean image at its end."""
         ...
 
@@ -82,7 +82,7 @@ def linear(
     if 0.02 * scale >= 1:
         raise ValueError(f"rescale=True needs more than 20 steps, not num_steps={num_steps}")
     schedule = discrete_schedules.from_betas(scale * discrete_schedules.linear_betas(num_steps))
-    return discrete_schedules.counted_from(schedule, first_timestep, rescale_timesteps)
+    return discrete_schedules.with_timesteps(schedule, first_timestep, rescale_timesteps)
 
 
 def cosine(
@@ -99,7 +99,7 @@ def cosine(
         schedule = original.original_cosine(num_steps)
     else:
         schedule = discrete_schedules.from_betas(discrete_schedules.cosine_betas(num_steps))
-    return discrete_schedules.counted_from(schedule, first_timestep, rescale_timesteps)
+    return discrete_schedules.with_timesteps(schedule, first_timestep, rescale_timesteps)
 
 
 # The choices of `config.schedule.name`. Options are keyword arguments, and a config section.
@@ -125,7 +125,7 @@ def make_schedule(
     Args:
         num_steps, original_quirks: of discrete schedules, see `cosine`.
         first_timestep, rescale_timesteps: the timesteps of discrete schedules, see
-            `discrete_schedules.counted_from`.
+            `discrete_schedules.with_timesteps`.
         options: the schedule's own.
 
     Raises:

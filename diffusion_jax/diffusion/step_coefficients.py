@@ -19,21 +19,22 @@ PerLevel = Float[np.ndarray, "num_levels"]
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class StepCoefficients:
-    """Numbers of a step from the level `now` to the less noisy level `next`.
+    """Coefficients of a step from the level `now` to the less noisy level `next`.
 
-    Each field is one number for the whole batch (when sampling), or (batch,) (when training).
+    Fields are scalars in sampling and (batch,) in training; a sampling schedule has (num_steps,).
 
-    beta: variance of the forward transition q(x_now | x_next), which is
-        sigma_now^2 - (alpha_now / alpha_next)^2 sigma_next^2. Where x is noised again, the variance
-        that is added to x_now.
-    posterior_variance: beta-tilde, the variance of q(x_next | x_now, x0).
-    log_posterior_variance: its logarithm. At the clean image, where the variance is 0, the
-        logarithm of the step before (Improved DDPM, arXiv:2102.09672, section 3.1).
-    variance_left: sigma_next^2 - beta-tilde, the variance that an ancestral step leaves to eps.
-    posterior_x0, posterior_x: weights of x0 and x_now in the mean of q(x_next | x_now, x0).
-    log_snr_step: the increase of log(alpha / sigma). Infinite from pure noise, to a clean image,
-        and where x is noised again.
-    last: True in the last step.
+    Args:
+        beta: variance of the forward transition q(x_now | x_next),
+            sigma_now^2 - (alpha_now / alpha_next)^2 sigma_next^2. In a step that adds noise
+            (RePaint), the variance added to x_now.
+        posterior_variance: beta-tilde, the variance of q(x_next | x_now, x0).
+        log_posterior_variance: its logarithm. At the clean image, where the variance is 0, the
+            logarithm of the step before (Improved DDPM, arXiv:2102.09672, section 3.1).
+        variance_left: sigma_next^2 - beta-tilde, the variance of eps in an ancestral step.
+        posterior_x0, posterior_x: weights of x0 and x_now in the mean of q(x_next | x_now, x0).
+        log_snr_step: increase of log(alpha / sigma), half the log SNR. Infinite from pure noise, to
+            the clean image, and in a step that adds noise.
+        last: True in the last step.
     """
 
     beta: Leaf

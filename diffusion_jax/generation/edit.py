@@ -119,7 +119,7 @@ class Editor:
 
         The sampler must come from `for_inversion`. DDIM (arXiv:2010.02502), section 4.3.
         """
-        schedule = invertible(self.sampler.sampling_schedule).climbing()
+        schedule = invertible(self.sampler.sampling_schedule).reversed()
         return self._sample(labels, 0, sampling_schedule=schedule, inputs={"x": images})
 
     def reconstruct(self, noise: Rows, labels: Labels) -> Rows:
@@ -175,7 +175,7 @@ def invertible(schedule: SamplingSchedule) -> SamplingSchedule:
             f"Fewer than two of {schedule.num_steps} sampling steps have sigma / alpha in "
             f"(0, {LARGEST_SIGMA:.0f}], and an inversion needs two; use more steps"
         )
-    return schedule.since(int(np.flatnonzero(sigma <= LARGEST_SIGMA)[0]))
+    return schedule.from_level(int(np.flatnonzero(sigma <= LARGEST_SIGMA)[0]))
 
 
 def for_inversion(experiment: Experiment, inverter: str) -> Experiment:

@@ -27,7 +27,7 @@ from diffusion_jax.models.layers.precompute import (
     OF_CONDITION,
     OF_LEVEL,
     OF_PARAMS,
-    computed,
+    compute_collection,
 )
 
 
@@ -54,15 +54,16 @@ class DiffusionModel:
 class Precomputed:
     """A c_noise or a condition, with the activations that depend on it alone."""
 
-    plain: Leaf
+    value: Leaf
     activations: Leaf
 
 
 class PreparedDenoiser:
     """A trained network with its parameters, for one batch of images.
 
-    Kernels are cast and normalized once, here. `c_noises` and `condition` add the activations
-    that depend on the level or the condition alone; `denoiser` uses them in the loop.
+    The constructor casts and normalizes kernels once. `prepare_c_noises` and `prepare_condition`
+    compute the activations that depend on the level or the condition alone; `denoiser` uses them in
+    the sampling loop.
     """
 
     def __init__(
@@ -76,61 +77,65 @@ class PreparedDenoiser:
         self._model, self._examples, self._shape = model, examples, shape
         self._variables = {"params": params}
         one = jnp.ones((1,)), model.model.example_condition(1), examples[:1]
-        self._variables |= self._computed(OF_PARAMS, *one)
+        self._variables |= self._compute(OF_PARAMS, *one)
         # Jitted, so that repeated calls trace the network once.
-        self.c_noises, self.condition = jax.jit(self._c_noises), jax.jit(self._condition)
+        self.prepare_c_noises = jax.jit(self._prepare_c_noises)
+        self.prepare_condition = jax.jit(self._prepare_condition)
 
     def denoiser(self, x: Images, level: Level, condition: Condition) -> Prediction:
         """Applies the network as a denoiser.
 
-        condition: from `condition`. level: its c_noise is a number, or comes from `c_noises`.
+        level: c_noise is a scalar, or a row of `prepare_c_noises`. condition: a result of
+        `prepare_condition`.
         """
         variables = self._variables
         if isinstance(level.c_noise, Precomputed):
             variables = variables | jax.tree.map(self._rows, level.c_noise.activations)
-            level = replace(level, c_noise=level.c_noise.plain)
+            level = replace(level, c_noise=level.c_noise.value)
         if condition is not None:
             variables = variables | condition.activations
-            condition = condition.plain
+            condition = condition.value
         network = partial(self._model.model.apply, variables, examples=self._examples)
         denoiser = denoiser_from_network(
             cast(NetworkFunction, network), self._model.parameterization
         )
         return denoiser(x, level, condition)
 
-    def weak(self, condition: Condition) -> ConditionalDenoiser:
-        """Returns the denoiser for `guidance.autoguidance`, at levels of another schedule.
+    def as_weak(self, condition: Condition) -> ConditionalDenoiser:
+        """Returns the denoiser as the weak model of `guidance.autoguidance`.
 
-        The condition that it is called with is ignored.
+        It takes levels of any schedule, and ignores the condition of a call.
         """
-        prepared = self.condition(condition)
-        return guidance.at_levels_of(
+        prepared = self.prepare_condition(condition)
+        return guidance.at_own_levels(
             lambda x, level, _: self.denoiser(x, level, prepared),
             partial(self._model.schedule.at_sigma, xp=jnp),
         )
 
-    def _c_noises(self, c_noises: CNoise) -> Precomputed:
-        """Returns the prepared c_noises of levels, for `sampling_schedule.with_c_noises`."""
+    def _prepare_c_noises(self, c_noises: CNoise) -> Precomputed:
+        """Precomputes for the c_noise of each level; see `sampling_schedule.map_c_noises`."""
         model = self._model.model
-        turns = jnp.arange(model.embedding_period)
+        rows = jnp.arange(model.embedding_period)
         condition = model.example_condition(model.embedding_period)
 
         def of_level(c_noise: Float[Array, ""]) -> PyTree:
-            return self._computed(OF_LEVEL, jnp.full(turns.shape, c_noise), condition, turns)
+            return self._compute(OF_LEVEL, jnp.full(rows.shape, c_noise), condition, rows)
 
         return Precomputed(c_noises, jax.vmap(of_level)(c_noises))
 
-    def _condition(self, condition: Condition) -> Precomputed | None:
+    def _prepare_condition(self, condition: Condition) -> Precomputed | None:
         """Precomputes for a condition; returns None for a model without one."""
         if not self._model.is_conditional:
             return None
         c_noise = jnp.ones(self._examples.shape)
         return Precomputed(
-            condition, self._computed(OF_CONDITION, c_noise, condition, self._examples)
+            condition, self._compute(OF_CONDITION, c_noise, condition, self._examples)
         )
 
-    def _computed(self, collection: str, *inputs: PyTree) -> PyTree:
-        return computed(self._model.model, collection, self._variables, self._shape, *inputs)
+    def _compute(self, collection: str, *inputs: PyTree) -> PyTree:
+        return compute_collection(
+            self._model.model, collection, self._variables, self._shape, *inputs
+        )
 
     def _rows(self, of_level: Leaf) -> Leaf:
         """Expands the rows of one embedding period to a row for each image."""

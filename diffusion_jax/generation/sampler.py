@@ -12,12 +12,12 @@ from jaxtyping import Array, Float, Int, PyTree, Shaped
 
 from diffusion_jax import parallel
 from diffusion_jax.config.experiment import Experiment
-from diffusion_jax.config.overrides import like
+from diffusion_jax.config.overrides import convert_option
 from diffusion_jax.diffusion import guidance, keys
 from diffusion_jax.diffusion.sampling_schedule import (
     SamplingSchedule,
-    on_device,
-    with_c_noises,
+    map_c_noises,
+    to_float32,
 )
 from diffusion_jax.generation.guidance_models import (
     GuidanceModels,
@@ -26,8 +26,8 @@ from diffusion_jax.generation.guidance_models import (
 )
 from diffusion_jax.generation.prepared_denoiser import DiffusionModel, PreparedDenoiser
 from diffusion_jax.models import Network
-from diffusion_jax.sampling import Film
-from diffusion_jax.sampling.editing import edit
+from diffusion_jax.sampling import Trajectory
+from diffusion_jax.sampling.editing import sample_with_inputs
 from diffusion_jax.sampling.loop import starting_noise
 from diffusion_jax.sampling.settings import SamplingSettings
 
@@ -37,8 +37,8 @@ Rows = Shaped[Array, "count ..."] | Shaped[np.ndarray, "count ..."]
 # Called with (indices of a device's images, number of the frame, their predicted x0).
 Watch = Callable[[Int[np.ndarray, "rows"], int, Float[np.ndarray, "rows ..."]], None]
 
-# Numbers of `Guidance` that a call can change; 0 is off.
-NUMBERS = ("scale", "rescale", "quantile", "classifier_scale")
+# Fields of `Guidance` that are traced; 0 is off.
+TRACED = ("scale", "rescale", "dynamic_threshold", "classifier_scale")
 NO_GUIDANCE_MODELS = GuidanceModels()
 
 
@@ -51,7 +51,7 @@ class Sampler:
 
     Args:
         model: network, schedule and parameterization.
-        settings: solver, levels and guidance, whose numbers may be 0 or None for off.
+        settings: solver, sampling schedule and guidance; a scale of 0 or None is off.
         shape: (height, width, channels) of an image.
         batch_size: images at a time, divisible by the number of devices.
         frames: number of intermediate states to return.
@@ -74,7 +74,7 @@ class Sampler:
     ):
         parallel.check_batch_size(batch_size)
         self.batch_size = batch_size
-        self.settings = settings.guidance
+        self.guidance = settings.guidance
         self.options = dict(settings.options)
         self._sampling_schedule = settings.sampling_schedule
         self._diffusion_model, self._guides, self._solver = model, guides, settings.solver
@@ -154,11 +154,10 @@ class Sampler:
         sampling_schedule: SamplingSchedule | None = None,
         inputs: Mapping[str, Rows] | None = None,
         **options: Any,
-    ) -> tuple[HostImages, Film]:
-        """Returns (images, film), with an image for each row of the condition.
+    ) -> tuple[HostImages, Trajectory]:
+        """Samples (images, trajectory), one image for each row of the condition.
 
-        Values lie roughly in [-1, 1] and are not clipped. Image i depends on the
-        seed, i + start and its own row alone.
+        Image i depends on the seed, i + start and its own row alone.
 
         Args:
             condition: labels (count,) in 0 .. num_classes (the null class), or another pytree of
@@ -169,18 +168,19 @@ class Sampler:
             guide_params: parameters of the guidance models, in place of the loaded ones.
             progress: wrapper of the iteration over batches, such as tqdm.
             watch: called with each frame, if the sampler is watched.
-            guidance_scale, classifier_scale, sampling_schedule, options: replacements of the
-                sampler's settings.
-            inputs: rows to start from or to keep, see `editing.edit`.
+            guidance_scale, classifier_scale, sampling_schedule, options: replace those of the
+                sampler.
+            inputs: images or noise to start from, or images and masks to keep; see
+                `editing.sample_with_inputs`.
 
         Returns:
-            Images (count, height, width, channels), and a film of arrays (count, frames, height,
-            width, channels).
+            Images (count, height, width, channels), roughly in [-1, 1] and not clipped, and a
+            trajectory of arrays (count, frames, height, width, channels).
 
         Raises:
             ValueError: for an option that the solver does not have.
         """
-        settings = self.settings
+        settings = self.guidance
         if guidance_scale is not None:
             settings = replace(settings, scale=guidance_scale)
         if classifier_scale is not None:
@@ -191,29 +191,29 @@ class Sampler:
             wanted = ", ".join(sorted(self._guides.names())) or "nothing"
             raise ValueError(f"guide_params of this sampler must be of {wanted}")
         schedule = sampling_schedule or self._sampling_schedule
-        fixed, numbers = self._numbers(settings, options, schedule, seed)
-        sample = self._program(fixed)
+        static, traced = self._split_arguments(settings, options, schedule, seed)
+        sample = self._program(static)
         count = len(jax.tree.leaves(condition)[0])
         rows = {"condition": condition, "inputs": dict(inputs or {})}
-        images, films = [], []
+        images, trajectories = [], []
         for first in progress(range(0, count, self.batch_size)):
             # The last batch is filled up with repeats, so that all have one shape.
             index = np.arange(first, first + self.batch_size, dtype=np.int32)
             batch = jax.tree.map(lambda row: row[np.minimum(index, count - 1)], rows)  # noqa: B023
             batch["index"] = index + start
             self._watch = watch
-            x, film = sample((params, guide_params), numbers, parallel.local_rows(batch))
+            x, trajectory = sample((params, guide_params), traced, parallel.local_rows(batch))
             if watch is not None:
                 jax.effects_barrier()
             images.append(x)
-            films.append(film)
-        film = jax.tree.map(lambda *parts: np.concatenate(parts)[:count], *films)
-        return np.concatenate(images)[:count], film
+            trajectories.append(trajectory)
+        trajectory = jax.tree.map(lambda *parts: np.concatenate(parts)[:count], *trajectories)
+        return np.concatenate(images)[:count], trajectory
 
     def initial_noise(self, count: int, *, seed: int) -> HostImages:
         """Returns the initial noise of images 0 .. count - 1 of this seed."""
         image_keys = keys.per_example(keys.derive(seed, "sample"), jnp.arange(count))
-        start = starting_noise(image_keys, self._shape) * self._sampling_schedule.start_std
+        start = starting_noise(image_keys, self._shape) * self._sampling_schedule.init_noise_std
         return np.asarray(start)
 
     def _all_options(self, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -221,38 +221,40 @@ class Sampler:
         if unknown := given.keys() - self.options.keys():
             known = ", ".join(self.options) or "none"
             raise ValueError(f"The solver has no option {min(unknown)}; its options: {known}")
-        given = {name: like(self.options[name], name, value) for name, value in given.items()}
+        given = {
+            name: convert_option(self.options[name], name, value) for name, value in given.items()
+        }
         options = self.options | given
         self._solver(**options)  # checks them
         return options
 
-    def _numbers(
+    def _split_arguments(
         self,
         settings: guidance.Guidance,
         options: dict[str, Any],
         sampling_schedule: SamplingSchedule,
         seed: int,
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Returns (options that are not numbers, numeric arguments of the compiled program)."""
+        """Returns (static options of the solver, traced arguments of the compiled program)."""
         coefficients = self._solver(**options).prepare(
             sampling_schedule, self._diffusion_model.schedule
         )
-        numbers = {
-            "guidance": numbers_of(settings),
+        traced = {
+            "guidance": traced_guidance(settings),
             "options": {n: np.float32(v) for n, v in options.items() if isinstance(v, float)},
             "key": keys.derive(seed, "sample"),
-            "levels": on_device((sampling_schedule, coefficients)),
+            "levels": to_float32((sampling_schedule, coefficients)),
         }
-        return {n: v for n, v in options.items() if not isinstance(v, float)}, numbers
+        return {n: v for n, v in options.items() if not isinstance(v, float)}, traced
 
-    def _program(self, fixed: dict[str, Any]) -> Callable:
-        """Returns the program with these options that are not numbers, compiled at its first call.
+    def _program(self, static: dict[str, Any]) -> Callable:
+        """Returns the program with these static options, compiled at its first call.
 
-        JAX recompiles it for another structure of the arguments, such as other kinds of guidance.
+        JAX recompiles it if the structure of the traced arguments changes, as with guidance off.
         """
-        key = tuple(sorted(fixed.items()))
+        key = tuple(sorted(static.items()))
         if key not in self._programs:
-            self._programs[key] = parallel.map_batch(partial(self._sample, fixed))
+            self._programs[key] = parallel.map_batch(partial(self._sample, static))
         return self._programs[key]
 
     def _call_watch(self, examples: jax.Array, frame: jax.Array, x0: jax.Array) -> None:
@@ -261,16 +263,16 @@ class Sampler:
             self._watch(np.asarray(examples), int(frame), np.asarray(x0))
 
     def _sample(
-        self, fixed: dict[str, Any], params: PyTree, numbers: PyTree, batch: PyTree
-    ) -> tuple[jax.Array, Film]:
-        """Returns (images, film) of the rows of a device; compiled."""
+        self, static: dict[str, Any], params: PyTree, traced: PyTree, batch: PyTree
+    ) -> tuple[jax.Array, Trajectory]:
+        """Returns (images, trajectory) of a device's rows, (rows, ...); compiled."""
         examples, condition = batch["index"], batch["condition"]
-        solver = self._solver(**numbers["options"], **fixed)
+        solver = self._solver(**traced["options"], **static)
         settings = replace(
-            self.settings,
-            **dict.fromkeys((*NUMBERS, "interval")) | numbers["guidance"],
+            self.guidance,
+            **dict.fromkeys((*TRACED, "interval")) | traced["guidance"],
             shift_mean=solver.conventions.shift_mean,
-            clip_alone=solver.conventions.clip_alone,
+            clip_x0_only=solver.conventions.clip_x0_only,
             guide_variance=solver.conventions.guide_variance,
         )
         own, guide_params = params
@@ -278,21 +280,21 @@ class Sampler:
         weak, classifier = self._guides.weak, self._guides.classifier
         if weak is not None:
             weak = PreparedDenoiser(weak, guide_params["weak"], examples, self._shape)
-            weak = weak.weak(condition)
+            weak = weak.as_weak(condition)
         if classifier is not None:
             classifier = log_probability_of(classifier, guide_params["classifier"], condition)
         denoiser = guidance.guide(
             settings,
             network.denoiser,
-            network.condition(condition),
-            network.condition(self._diffusion_model.model.null_condition(condition)),
+            network.prepare_condition(condition),
+            network.prepare_condition(self._diffusion_model.model.null_condition(condition)),
             weak,
             classifier,
         )
-        image_keys = keys.per_example(numbers["key"], examples)
-        sampling_schedule, coefficients = with_c_noises(numbers["levels"], network.c_noises)
+        image_keys = keys.per_example(traced["key"], examples)
+        sampling_schedule, coefficients = map_c_noises(traced["levels"], network.prepare_c_noises)
         watch = partial(jax.debug.callback, self._call_watch, examples)
-        x, film = edit(
+        x, trajectory = sample_with_inputs(
             solver,
             denoiser,
             sampling_schedule,
@@ -303,15 +305,15 @@ class Sampler:
             watch=watch if self._watched else None,
             **batch["inputs"],
         )
-        return x, jax.tree.map(lambda frames: jnp.moveaxis(frames, 0, 1), film)
+        return x, jax.tree.map(lambda frames: jnp.moveaxis(frames, 0, 1), trajectory)
 
 
-def numbers_of(settings: guidance.Guidance) -> dict[str, Any]:
-    """Returns the numbers of guidance that are in use, as arguments of a compiled program."""
-    numbers = {name: getattr(settings, name) for name in NUMBERS}
-    numbers: dict[str, Any] = {n: np.float32(value) for n, value in numbers.items() if value}
-    if "scale" not in numbers:
-        numbers.pop("rescale", None)
+def traced_guidance(settings: guidance.Guidance) -> dict[str, Any]:
+    """Returns the fields of guidance in use, as float32 arguments of the compiled program."""
+    fields = {name: getattr(settings, name) for name in TRACED}
+    traced: dict[str, Any] = {name: np.float32(value) for name, value in fields.items() if value}
+    if "scale" not in traced:
+        traced.pop("rescale", None)
     elif settings.interval is not None:
-        numbers["interval"] = tuple(map(np.float32, settings.interval))
-    return numbers
+        traced["interval"] = tuple(map(np.float32, settings.interval))
+    return traced

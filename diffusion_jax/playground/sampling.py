@@ -28,7 +28,7 @@ def run_settings(run: Run) -> Settings:
             f"{run.workdir} is a classifier (model.name={run.config.model.name}), which cannot be "
             "sampled; it guides another run"
         )
-    used = overrides.in_use(run.experiment)
+    used = overrides.settings_in_use(run.experiment)
     return {name: used[name] for name in ("solver", "steps", "guidance")}
 
 
@@ -78,7 +78,7 @@ def sample_live(
     The model runs in a daemon thread. Closing the iterator waits for that thread, so that two
     requests never use the model at the same time.
     """
-    experiment = run.configured(settings)
+    experiment = run.experiment_with(settings)
     chosen = run.labels(labels, count, seed=seed)
     shape = (count, *experiment.shape)
     steps = experiment.sampling.sampling_schedule.num_steps

@@ -64,13 +64,13 @@ def _open(config: ConfigDict, fingerprint: str) -> datasets.Dataset:
     if kind not in DECODED:
         with config.unlocked():
             config.data.load_into_memory = False  # a few images are enough
-        return datasets.of_config(config)
+        return datasets.from_config(config)
     cache = Path(
         config.data.cache_dir or Path(config.data.data_dir or default_data_dir()) / "cache"
     )
     for path in sorted(local_path(cache).glob(f"*/{DESCRIPTION}")):
         if json_files.read_object(path, remedy="delete it").get("fingerprint") == fingerprint:
             source = CachedSource(path.parent)
-            squares = partial(datasets.read_squares, config, source)
+            squares = partial(datasets.read_images, config, source)
             return datasets.Dataset(source, squares, source.description.provenance())
     raise FileNotFoundError(f"they have not been decoded to {cache}")

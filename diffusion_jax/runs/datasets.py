@@ -94,7 +94,7 @@ def training_batches(config: ConfigDict, source: Source, start: int = 0) -> Iter
     )
 
 
-def read_squares(config: ConfigDict, source: Source, indices: np.ndarray) -> np.ndarray:
+def read_images(config: ConfigDict, source: Source, indices: np.ndarray) -> np.ndarray:
     """Reads the images with these indices; random crops are the same at each call."""
     pixels = source.read(indices)["image"]
     if source.description.shape[0]:
@@ -112,19 +112,19 @@ class Dataset:
     provenance: dict[str, Any]
 
 
-def of_config(config: ConfigDict) -> Dataset:
+def from_config(config: ConfigDict) -> Dataset:
     """Returns the training data of a config; random crops are the same at each read."""
     config = resolve_experiment(config).config
     source = open_source(config)
     provenance = source.description.provenance()
-    if not source.description.shape[0]:  # cropped at random, see read_squares
+    if not source.description.shape[0]:  # cropped at random, see read_images
         side = config.data.resolution
         provenance["shape"] = [side, side, config.model.channels]
         provenance["origin"] |= {"smallest_crop": config.data.smallest_crop, "seed": config.seed}
-    return Dataset(source, partial(read_squares, config, source), provenance)
+    return Dataset(source, partial(read_images, config, source), provenance)
 
 
-def of_name(name: str, *, split: str | None, data_dir: str | None) -> Dataset:
+def from_name(name: str, *, split: str | None, data_dir: str | None) -> Dataset:
     """Returns the dataset `name`, as in config.data.name, in its own size.
 
     split: None is the training split. Raises ValueError for folders, whose images have any size.

@@ -64,13 +64,13 @@ def edit_into(
     Raises:
         ValueError: The inputs do not fit the run, or a result is not finite.
     """
-    experiment = edits.run.configured(sampling)
+    experiment = edits.run.experiment_with(sampling)
     if name == "invert":
         experiment = for_inversion(experiment, options["inverter"])
     comparison = compare(edits, name, files, masks, labels, sampling, options)
     rows = {"vary": None, "interpolate": 2}.get(name, len(files))
     settings = {
-        **overrides.in_use(experiment),
+        **overrides.settings_in_use(experiment),
         **options,
         "edit": name,
         "images": [str(file) for file in files],
@@ -127,14 +127,14 @@ def _inversion(
     edits: RunEdits, pixels: Uint8Images, labels: str, sampling: Mapping[str, Any], *, inverter: str
 ) -> Comparison:
     """Compares images with their noise and with the images that it leads back to."""
-    x0, experiment = to_float(pixels), edits.run.configured(sampling)
+    x0, experiment = to_float(pixels), edits.run.experiment_with(sampling)
     of_images = edits.labels(labels, len(x0))
     editor = edits.editor(len(x0), sampling, inverter=inverter)
     noise = editor.invert(x0, of_images)
     reconstructed = editor.reconstruct(noise, of_images)
     error = np.sqrt(np.mean((reconstructed - x0) ** 2, axis=(1, 2, 3)))
     # Black and white are three standard deviations.
-    visible = noise / np.float32(3 * editor.sampler.sampling_schedule.start_std)
+    visible = noise / np.float32(3 * editor.sampler.sampling_schedule.init_noise_std)
     columns = {
         "image": pixels,
         "noise": edits.run.gallery(visible, experiment),

@@ -61,7 +61,7 @@ def samples_of(
         "labels": labels if guidance_models.classes_of(config, [])[0] else "unconditional",
         "quantizer": "truncate" if truncate else "round",
         "seed": seed,
-        "sampling": overrides.in_use(experiment),
+        "sampling": overrides.settings_in_use(experiment),
         "model": config.model.to_dict(),
         "schedule": config.schedule.to_dict(),
         "parameterization": config.parameterization.to_dict(),

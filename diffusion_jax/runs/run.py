@@ -31,10 +31,10 @@ from diffusion_jax.generation.sampler import Sampler
 from diffusion_jax.images import Uint8Images, to_uint8
 from diffusion_jax.pictures.gallery import Gallery
 from diffusion_jax.runs import evaluate
-from diffusion_jax.runs import train as training
 from diffusion_jax.runs.datasets import resolve_experiment
 from diffusion_jax.runs.run_edits import RunEdits
-from diffusion_jax.sampling import Film
+from diffusion_jax.runs.train import train as train_experiment
+from diffusion_jax.sampling import Trajectory
 from diffusion_jax.workdir.parameters import load_params
 from diffusion_jax.workdir.run_files import load_classes, load_config
 
@@ -42,8 +42,9 @@ LARGEST_BATCH = 64
 MOST_SAMPLES = 100_000_000
 # Compiled programs use hundreds of memory maps each; Linux ends a process that has 65,530.
 MOST_PROGRAMS = 16
-# Settings passed at each call, as the solver's numeric options are; others select the sampler.
-AT_EACH_CALL = ("guidance", "classifier_scale", "steps", "stride", "spacing")
+# Settings that a call of a sampler takes, as it takes the solver's options; all others are compiled
+# into the sampler.
+CALL_SETTINGS = ("guidance", "classifier_scale", "steps", "stride", "spacing")
 
 
 class Run:
@@ -111,7 +112,7 @@ class Run:
             ValueError: for labels or settings that do not fit the run, and if samples are not
                 finite.
         """
-        experiment = self.configured(settings)
+        experiment = self.experiment_with(settings)
         chosen = self.labels(labels, count, seed=seed)
         sampler = self.sampler(experiment, len(chosen), batch_size=batch_size)
         bar = progress_bar if progress else iter
@@ -135,13 +136,13 @@ class Run:
         if of not in ("x", "x0"):
             raise ValueError(f"of={of!r} must be 'x', the states, or 'x0', the predicted images")
         check_count("frames", frames)
-        experiment = self.configured(settings)
+        experiment = self.experiment_with(settings)
         chosen = self.labels(labels, count, seed=seed)
         sampler = self.sampler(experiment, len(chosen), frames=frames)
-        _, film = self.sample_with(sampler, experiment, chosen, seed=seed)
-        shape = getattr(film, of).shape
-        rows = getattr(film, of).reshape(-1, *shape[2:])
-        return self.gallery(rows, experiment).reshape(shape)
+        _, trajectory = self.sample_with(sampler, experiment, chosen, seed=seed)
+        states = getattr(trajectory, of)
+        rows = states.reshape(-1, *states.shape[2:])
+        return self.gallery(rows, experiment).reshape(states.shape)
 
     def sample_with(
         self,
@@ -153,7 +154,7 @@ class Run:
         start: int = 0,
         truncate: bool = False,
         **options: Any,
-    ) -> tuple[Uint8Images, Film]:
+    ) -> tuple[Uint8Images, Trajectory]:
         """Samples an image for each label: (pixels, intermediate states in [-1, 1]).
 
         `sample`, the scripts and the evaluation use this method. Image i depends on seed,
@@ -164,10 +165,10 @@ class Run:
             truncate: see `images.to_uint8`.
             options: of `Sampler.__call__`.
         """
-        x, film = sampler(
-            self.params, labels, seed=seed, start=start, **at_each_call(experiment), **options
+        x, trajectory = sampler(
+            self.params, labels, seed=seed, start=start, **call_arguments(experiment), **options
         )
-        return self._pixels(x, experiment, truncate=truncate), film
+        return self._pixels(x, experiment, truncate=truncate), trajectory
 
     @property
     def edit(self) -> RunEdits:
@@ -194,7 +195,7 @@ class Run:
         features, labels: see `make_extractor` and `evaluate.choose_labels`. allow_mismatch: see
         `Evaluator`. Warnings are printed to stderr.
         """
-        experiment = self.configured(settings)
+        experiment = self.experiment_with(settings)
         for file in references.paths_of(str(reference)):
             if not file.is_file():
                 raise FileNotFoundError(f"The reference {file} does not exist")
@@ -213,7 +214,7 @@ class Run:
             provenance.log(f"Note: {result['note']}")
         return result["metrics"]
 
-    def configured(self, settings: Mapping[str, Any]) -> Experiment:
+    def experiment_with(self, settings: Mapping[str, Any]) -> Experiment:
         """Returns the experiment with these sampling settings.
 
         Raises ValueError for unknown settings and for values that do not fit.
@@ -228,7 +229,7 @@ class Run:
             raise ValueError(
                 f"Unknown setting {name}{guess(name, names)} The settings are {', '.join(names)}"
             )
-        overrides.change(config, fields, options)
+        overrides.change_sampling(config, fields, options)
         return self.experiment.with_sampling(config.sampling)
 
     def labels(
@@ -263,7 +264,7 @@ class Run:
         frames: int = 0,
         watched: bool = False,
     ) -> Sampler:
-        """Returns a sampler with these settings, from a cache by the settings that are compiled in.
+        """Returns a sampler with these settings, cached by those that are compiled into it.
 
         frames, watched: see `Sampler`.
         """
@@ -272,7 +273,7 @@ class Run:
         fixed = {
             name: value
             for name, value in experiment.config.sampling.items()
-            if name not in AT_EACH_CALL and not isinstance(value, ConfigDict)
+            if name not in CALL_SETTINGS and not isinstance(value, ConfigDict)
         }
         frames = min(frames, experiment.sampling.sampling_schedule.num_steps)
         settings = str(sorted(fixed.items()))
@@ -281,7 +282,7 @@ class Run:
     def editing_sampler(
         self, experiment: Experiment, count: int, *, batch_size: int | None = None
     ) -> Sampler:
-        """Returns the sampler with exactly these settings, for edits."""
+        """Returns a sampler for edits, cached by all settings."""
         return self._sampler(experiment, count, batch_size, experiment.config.sampling.to_json())
 
     def _sampler(
@@ -332,8 +333,8 @@ def progress_bar(batches: Iterable) -> Iterable:
     return tqdm(batches, unit="batch", delay=2, disable=jax.process_index() > 0)
 
 
-def at_each_call(experiment: Experiment) -> dict[str, Any]:
-    """Returns the arguments of a sampler's call: scales, levels, and options of the solver."""
+def call_arguments(experiment: Experiment) -> dict[str, Any]:
+    """Returns keyword arguments of `Sampler.__call__`: scales, levels and options of the solver."""
     settings = experiment.sampling
     return {
         "guidance_scale": settings.guidance.scale,
@@ -385,5 +386,5 @@ def train(
     compilation_cache.enable()
     folder = local_path(workdir)
     experiment = resolve_experiment(config)
-    training.train(experiment, folder)
+    train_experiment(experiment, folder)
     return _load(folder, experiment)

@@ -34,7 +34,7 @@ class EditableRun(Protocol):
     step: int
     ema: bool
 
-    def configured(self, settings: Mapping[str, Any]) -> Experiment: ...
+    def experiment_with(self, settings: Mapping[str, Any]) -> Experiment: ...
 
     def labels(
         self, labels: LabelsLike, count: int | None = None, *, seed: int = 0
@@ -253,7 +253,7 @@ class RunEdits:
             inverter: The solver of an editor that inverts; None for the solver of the settings.
         """
         self._input_side(enlarging)
-        experiment = self.run.configured(settings)
+        experiment = self.run.experiment_with(settings)
         experiment = for_inversion(experiment, inverter) if inverter else experiment
         sampler = self.run.editing_sampler(experiment, rows, batch_size=self.batch_size)
         return Editor(sampler, self.run.params, self.progress)
@@ -273,7 +273,7 @@ class RunEdits:
         return small or self.run.config.data.resolution
 
     def _gallery(self, results: HostImages, settings: Mapping[str, Any]) -> Gallery:
-        return self.run.gallery(results, self.run.configured(settings))
+        return self.run.gallery(results, self.run.experiment_with(settings))
 
 
 def to_float(images: Uint8Images) -> Float[np.ndarray, "batch height width channels"]:

@@ -73,7 +73,7 @@ def sample_into(
     batch_size = batch_size or parallel.round_up(min(len(chosen), BATCH))
     sampler = run.sampler(experiment, len(chosen), batch_size=batch_size, frames=frames)
     settings = {
-        **overrides.in_use(experiment),
+        **overrides.settings_in_use(experiment),
         "checkpoint": run.step,
         "params": "ema" if run.ema else "raw",
         "parameters_sha256": digest(run.params),
@@ -86,10 +86,10 @@ def sample_into(
 
     def sample(first: int, number: int) -> dict[str, np.ndarray]:
         rows = chosen[first : first + number]
-        pixels, film = run.sample_with(sampler, experiment, rows, seed=seed, start=first)
+        pixels, trajectory = run.sample_with(sampler, experiment, rows, seed=seed, start=first)
         arrays = {"images": pixels}
         for of in choice.film_of if frames else ():
-            arrays[f"film_{of}"] = images.to_uint8(getattr(film, of))
+            arrays[f"film_{of}"] = images.to_uint8(getattr(trajectory, of))
         return arrays
 
     shards = Shards.begin(out, settings, len(chosen), batch_size)

@@ -20,7 +20,7 @@ from diffusion_jax.generation.guidance_models import classes_of
 from diffusion_jax.generation.prepared_denoiser import DiffusionModel
 from diffusion_jax.generation.sampler import Sampler
 from diffusion_jax.pictures.captions import captioned
-from diffusion_jax.runs.datasets import read_squares
+from diffusion_jax.runs.datasets import read_images
 
 # Parameters -> uint8 image of the grid; None if its samples or logits are not finite.
 SampleGrid = Callable[[PyTree], np.ndarray | None]
@@ -46,7 +46,7 @@ def grid_of_samples(experiment: Experiment, source: Source) -> SampleGrid:
     sampler = Sampler.from_experiment(experiment, batch_size=batch_size)
     if model.image_conditioned:  # the first of the training data
         indices = np.arange(len(condition)) % len(source)
-        x0 = images.normalize(jnp.asarray(read_squares(config, source, indices)))
+        x0 = images.normalize(jnp.asarray(read_images(config, source, indices)))
         of_images = jnp.asarray(source.labels[indices], jnp.int32)
         condition = jax.device_get(model.training_condition(x0, of_images))
 
@@ -78,7 +78,7 @@ def accuracy_by_noise(experiment: Experiment, source: Source) -> SampleGrid:
     places = np.linspace(0, len(sigmas) - 1, min(config.sampling.grid_rows, len(sigmas)))
     sigmas = sigmas[np.rint(places).astype(int)]
     program = parallel.map_batch(partial(_predict, classifier))
-    pixels, labels = read_squares(config, source, indices), source.labels[indices]
+    pixels, labels = read_images(config, source, indices), source.labels[indices]
     columns = min(config.sampling.grid_columns, count)
     upscale = max(1, 32 // config.data.resolution)
     key = keys.derive(config.seed, "preview")

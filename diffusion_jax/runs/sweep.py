@@ -24,7 +24,7 @@ SETTINGS = ("workdir", "checkpoint", *SAMPLING, "options", "evaluations", "seed"
 
 @dataclass(frozen=True)
 class Point:
-    """Row of a sweep. sampling: changes to the run's config, see `overrides.change`."""
+    """Row of a sweep. sampling: changes to the run's config, see `overrides.change_sampling`."""
 
     workdir: Path
     checkpoint: int
@@ -131,8 +131,8 @@ def evaluate(
 
 def _settings(point: Point, experiment: Experiment) -> dict[str, Any]:
     """Returns the `SETTINGS` of a point, except for the number of evaluations."""
-    in_use = overrides.in_use(experiment)
-    values = {name: in_use.get(name, "") for name in SAMPLING}
+    settings = overrides.settings_in_use(experiment)
+    values = {name: settings.get(name, "") for name in SAMPLING}
     values["steps" if values["stride"] else "stride"] = ""  # one takes the place of the other
     changed = overrides.changed_options(experiment.config)
     values["options"] = ";".join(
@@ -160,5 +160,5 @@ def _experiment_of(point: Point, protocol: Protocol) -> Experiment:
         if options.get(name) is not None:
             raise ValueError(f"--{name} and --option {name}={value} were both given; choose one")
         options[name] = value
-    overrides.change(config, settings, options)
+    overrides.change_sampling(config, settings, options)
     return Experiment.from_config(config, training=False)

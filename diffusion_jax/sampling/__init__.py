@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from diffusion_jax.sampling.evaluation_count import count_evaluations
-from diffusion_jax.sampling.loop import Film, sample
+from diffusion_jax.sampling.loop import Trajectory, sample
 from diffusion_jax.sampling.solver import Solver, memoryless
 from diffusion_jax.sampling.solvers.ddim import ddim
 from diffusion_jax.sampling.solvers.ddpm import ddpm
@@ -38,8 +38,8 @@ SOLVERS: dict[str, Callable[..., Solver]] = {
 __all__ = [
     "SOLVERS",
     "SPACINGS",
-    "Film",
     "Solver",
+    "Trajectory",
     "count_evaluations",
     "make_sampling_schedule",
     "memoryless",

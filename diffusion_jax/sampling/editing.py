@@ -1,10 +1,10 @@
 """Editing: a start other than pure noise, and pixels to keep.
 
-An edit is a sampling schedule, and inputs of `edit`:
+An edit is a sampling schedule, and inputs of `sample_with_inputs`:
 - image-to-image: `image`, on the rest of a schedule, `part_of(sampling_schedule, strength)`
   (SDEdit, arXiv:2108.01073); variations are the same with images that the model has sampled;
 - inpainting: `known` and `mask`, on a whole schedule, or on a `resampled` one (RePaint);
-- inversion: `x`, a clean image, on `sampling_schedule.climbing()`, with a deterministic solver;
+- inversion: `x`, a clean image, on `sampling_schedule.reversed()`, with a deterministic solver;
 - interpolation: `x`, a `slerp` between two noises or two inverted images, on a whole schedule.
 """
 
@@ -17,11 +17,11 @@ from diffusion_jax.diffusion.process import q_sample
 from diffusion_jax.diffusion.sampling_schedule import SamplingSchedule
 from diffusion_jax.diffusion.types import Denoiser, Images, Keys, PerImage
 from diffusion_jax.sampling.inpainting import inpainting
-from diffusion_jax.sampling.loop import Film, Index, sample, starting_noise
+from diffusion_jax.sampling.loop import Index, Trajectory, sample, starting_noise
 from diffusion_jax.sampling.solver import Coefficients, Solver
 
 
-def edit(
+def sample_with_inputs(
     solver: Solver,
     denoiser: Denoiser,
     sampling_schedule: SamplingSchedule,
@@ -35,8 +35,8 @@ def edit(
     image: Images | None = None,
     known: Images | None = None,
     mask: Images | None = None,
-) -> tuple[Images, Film]:
-    """Runs `sample` from a given start, or with known pixels; a row for each image.
+) -> tuple[Images, Trajectory]:
+    """Runs `sample`, from a given start or with known pixels if there are any.
 
     Args:
         x: the state at the first level of the schedule.
@@ -74,7 +74,7 @@ def part_of(sampling_schedule: SamplingSchedule, strength: float) -> SamplingSch
             f"strength={strength} of {total} steps is not one step; choose more steps or a "
             f"strength of at least {1 / total:.2g}"
         )
-    return sampling_schedule.since(total - kept)
+    return sampling_schedule.from_level(total - kept)
 
 
 def noised(sampling_schedule: SamplingSchedule, keys: Keys, images: Images) -> Images:

@@ -19,11 +19,11 @@ Index = Int[Array, ""]
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class Film:
-    """States on the way, (frames, batch, height, width, channels).
+class Trajectory:
+    """Intermediate states of sampling, (frames, batch, height, width, channels).
 
-    x: after a step. x0: the clean image predicted at the beginning of that step, or of the last
-    step before it with a prediction.
+    x: state after a step. x0: clean image predicted at the beginning of that step, or of the last
+    earlier step with a prediction.
     """
 
     x: Leaf
@@ -41,22 +41,22 @@ def sample(
     frames: int = 0,
     watch: Callable[[Index, Images], None] | None = None,
     x: Images | None = None,
-) -> tuple[Images, Film]:
+) -> tuple[Images, Trajectory]:
     """Runs the solver from the first level of the sampling schedule to the last.
 
     Args:
-        coefficients: of `solver.prepare(sampling_schedule, schedule)`.
-        keys: one for each image, the only source of its randomness. An image depends neither on its
+        coefficients: result of `solver.prepare(sampling_schedule, schedule)`.
+        keys: one for each image, the source of all its noise. An image depends neither on its
             neighbors in the batch nor on the number of devices.
         shape: (height, width, channels).
         frames: number of states to return, evenly spaced and ending with the last.
-        watch: called in the program with the number and the x0 of each frame, such as a
-            `jax.debug.callback`.
-        x: the state at the first level; None is `starting_noise`.
+        watch: called by the compiled program with (number, x0) of each frame; a
+            `jax.debug.callback`, for example.
+        x: state at the first level; None for `starting_noise` times `init_noise_std`.
 
     Returns:
-        x at the last level (about [-1, 1] for a clean image, not clipped), and the film (without
-        frames, arrays with a leading dimension of 0).
+        x at the last level, (batch, height, width, channels), not clipped; and the trajectory,
+        whose arrays have a leading dimension of 0 without frames.
 
     Raises:
         ValueError: more frames than steps.
@@ -64,16 +64,16 @@ def sample(
     num_steps = sampling_schedule.num_steps
     if not 0 <= frames <= num_steps:
         raise ValueError(f"frames={frames} is not in 0..{num_steps}, the number of sampling steps")
-    first = starting_noise(keys, shape) * sampling_schedule.start_std if x is None else x
-    # Keys num_steps .. 1; key 0 is the starting noise.
-    counts = np.arange(num_steps, 0, -1)
-    # One place for each frame; within a frame's stretch of steps the last state stays.
-    places = np.arange(num_steps) * frames // num_steps
-    ends = np.diff(places, append=frames) > 0
+    first = starting_noise(keys, shape) * sampling_schedule.init_noise_std if x is None else x
+    # Steps have the keys num_steps .. 1; key 0 is the starting noise.
+    key_indices = np.arange(num_steps, 0, -1)
+    # Each frame is written in several steps, of which the last one remains.
+    frame_indices = np.arange(num_steps) * frames // num_steps
+    frame_ends = np.diff(frame_indices, append=frames) > 0
     blank = jnp.zeros((frames, *first.shape), first.dtype)
-    film = Film(blank, blank)
+    trajectory = Trajectory(blank, blank)
 
-    def stepped(
+    def solver_step(
         levels: tuple[Level, Level],
         row: Coefficients,
         beta: Leaf,
@@ -82,17 +82,17 @@ def sample(
         state: State,
         x0: Images,
     ) -> tuple[Images, State, Images]:
-        """Makes a step of the solver; returns also its first predicted x0."""
+        """Returns (x, state, predicted x0) after a step of the solver."""
         predicted = []
 
-        def watched(x: Images, level: Level) -> Prediction:
+        def recording(x: Images, level: Level) -> Prediction:
             predicted.append(denoiser(x, level))
             return predicted[-1]
 
-        x, state = solver.step(watched, *levels, row, x, noise, state)
+        x, state = solver.step(recording, *levels, row, x, noise, state)
         return x, state, predicted[0].x0
 
-    def noised(
+    def renoise(
         levels: tuple[Level, Level],
         row: Coefficients,
         beta: Leaf,
@@ -101,43 +101,45 @@ def sample(
         state: State,
         x0: Images,
     ) -> tuple[Images, State, Images]:
-        """Samples x_next ~ q(x_next | x) and resets the state."""
+        """Samples x_next ~ q(x_next | x), and resets the solver's state."""
         now, next = levels
         ratio = per_image(next.alpha) / per_image(now.alpha)
         x = ratio * x + jnp.sqrt(per_image(beta)) * noise
         return x, solver.init(x), x0
 
-    def report(film: Film, place: Index) -> None:
+    def call_watch(trajectory: Trajectory, frame: Index) -> None:
         assert watch is not None
-        watch(place, film.x0[place])
+        watch(frame, trajectory.x0[frame])
 
     def body(carry: tuple, row: tuple) -> tuple[tuple, None]:
-        x, state, x0, film = carry
-        levels, coefficients, beta, is_noised, count, place, end = row
-        noise = random_keys.normal(random_keys.at_step(keys, count), shape)
+        x, state, x0, trajectory = carry
+        levels, coefficients, beta, noised, key_index, frame, frame_ends_here = row
+        noise = random_keys.normal(random_keys.at_step(keys, key_index), shape)
         step = levels, coefficients, beta, x, noise, state, x0
-        if is_noised is None:
-            x, state, x0 = stepped(*step)
+        if noised is None:
+            x, state, x0 = solver_step(*step)
         else:
-            x, state, x0 = jax.lax.cond(is_noised, noised, stepped, *step)
+            x, state, x0 = jax.lax.cond(noised, renoise, solver_step, *step)
         if frames:
-            film = Film(film.x.at[place].set(x), film.x0.at[place].set(x0))
+            trajectory = Trajectory(trajectory.x.at[frame].set(x), trajectory.x0.at[frame].set(x0))
         if frames and watch is not None:
-            jax.lax.cond(end, report, lambda film, place: None, film, place)
-        return (x, state, x0, film), None
+            jax.lax.cond(
+                frame_ends_here, call_watch, lambda trajectory, frame: None, trajectory, frame
+            )
+        return (x, state, x0, trajectory), None
 
     rows = (
         sampling_schedule.pairs(),
         coefficients,
         sampling_schedule.steps.beta,
         sampling_schedule.noised,
-        counts,
-        places,
-        ends,
+        key_indices,
+        frame_indices,
+        frame_ends,
     )
-    start = first, solver.init(first), jnp.zeros_like(first), film
-    (last, _, _, film), _ = jax.lax.scan(body, start, jax.tree.map(jnp.asarray, rows))
-    return last, film
+    start = first, solver.init(first), jnp.zeros_like(first), trajectory
+    (last, _, _, trajectory), _ = jax.lax.scan(body, start, jax.tree.map(jnp.asarray, rows))
+    return last, trajectory
 
 
 def starting_noise(keys: Keys, shape: tuple[int, ...]) -> Images:

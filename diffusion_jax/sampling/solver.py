@@ -26,14 +26,14 @@ class Conventions:
     """Settings that belong to a solver, where a published program has its own.
 
     to_clean_image: True if sampling ends at the clean image, whatever the schedule's own end is.
-    clip: True if the predicted x0 is clipped by default. shift_mean, clip_alone, guide_variance:
+    clip: True if the predicted x0 is clipped by default. shift_mean, clip_x0_only, guide_variance:
     see `guidance.Guidance`.
     """
 
     to_clean_image: bool = True
     clip: bool = True
     shift_mean: bool = False
-    clip_alone: bool = False
+    clip_x0_only: bool = False
     guide_variance: bool = False
 
 

@@ -79,7 +79,7 @@ class _Config(flags.ArgumentParser):
         from diffusion_jax.config import named_configs
 
         try:
-            config = named_configs.config(argument)
+            config = named_configs.get_config(argument)
         except (OSError, ValueError):
             raise
         except Exception as error:  # the file's code may raise anything

@@ -271,16 +271,16 @@ def test_a_stored_config_must_have_todays_fields_but_for_options(tmp_path):
 )
 def test_contradicting_sampling_settings_are_refused(given, options, message):
     with pytest.raises(ValueError, match=message):
-        overrides.change(tiny_config(), given, options)
+        overrides.change_sampling(tiny_config(), given, options)
 
 
 def test_sampling_settings_take_the_place_of_others():
     config = tiny_config(sampling__stride=100)
-    overrides.change(config, {"spacing": "karras", "clip": None}, {"eta": "0.25"})
-    settings = overrides.in_use(Experiment.from_config(config))
+    overrides.change_sampling(config, {"spacing": "karras", "clip": None}, {"eta": "0.25"})
+    settings = overrides.settings_in_use(Experiment.from_config(config))
     assert (settings["stride"], settings["eta"], settings["rho"]) == (None, 0.25, 7.0)
-    overrides.change(config, {"solver": "original"})
-    settings = overrides.in_use(Experiment.from_config(config))
+    overrides.change_sampling(config, {"solver": "original"})
+    settings = overrides.settings_in_use(Experiment.from_config(config))
     assert (settings["clip"], settings["eta"]) == (False, 0.0)
 
 
@@ -289,9 +289,9 @@ def test_an_option_is_of_the_solver_or_of_the_spacing():
     for solver, spacing in itertools.product(SOLVERS.values(), SPACINGS.values()):
         assert not options_of(solver).keys() & options_of(spacing).keys()
     config = tiny_config()
-    overrides.change(config, {"spacing": "karras"}, {"eta": "0.5", "rho": "3"})
+    overrides.change_sampling(config, {"spacing": "karras"}, {"eta": "0.5", "rho": "3"})
     assert (config.sampling.ddim.eta, config.sampling.karras.rho) == (0.5, 3.0)
-    settings = overrides.in_use(Experiment.from_config(config))
+    settings = overrides.settings_in_use(Experiment.from_config(config))
     assert (settings["eta"], settings["rho"]) == (0.5, 3.0)
 
 
@@ -307,9 +307,9 @@ def test_an_option_is_of_the_solver_or_of_the_spacing():
 )
 def test_settings_in_use_have_the_true_number_of_steps(given, options, steps):
     config = tiny_config()
-    overrides.change(config, given, options)
+    overrides.change_sampling(config, given, options)
     Experiment.from_config(config)
-    assert overrides.in_use(Experiment.from_config(config))["steps"] == steps
+    assert overrides.settings_in_use(Experiment.from_config(config))["steps"] == steps
     assert Experiment.from_config(config).sampling.sampling_schedule.num_steps == steps
 
 
@@ -317,9 +317,9 @@ def test_steps_do_not_silently_replace_a_list():
     """A run whose config has a list: another number of steps takes another spacing."""
     config = tiny_config(sampling__spacing="sections", sampling__sections__sections=(25,))
     with pytest.raises(ValueError, match="choose another --spacing"):
-        overrides.change(config, {"steps": 10})
-    overrides.change(config, {"steps": 10, "spacing": "trailing"})
-    assert overrides.in_use(Experiment.from_config(config))["steps"] == 10
+        overrides.change_sampling(config, {"steps": 10})
+    overrides.change_sampling(config, {"steps": 10, "spacing": "trailing"})
+    assert overrides.settings_in_use(Experiment.from_config(config))["steps"] == 10
 
 
 def test_a_missing_key_is_named():

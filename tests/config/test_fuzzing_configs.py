@@ -187,7 +187,7 @@ def check_batches(config, source):
         assert batch["label"].shape == (config.batch_size,)
         assert batch["label"].min() >= 0
         assert batch["label"].max() < max(config.model.num_classes, len(source.class_names), 1)
-    ends = datasets.read_squares(config, source, np.array([0, len(source) - 1]))
+    ends = datasets.read_images(config, source, np.array([0, len(source) - 1]))
     assert ends.shape == (2, side, side, channels)
 
 

@@ -8,7 +8,7 @@ from diffusion_jax.config.overrides import SHORTHANDS, option_names
 from diffusion_jax.config.schema import flatten
 from diffusion_jax.runs.run import Run
 
-FIELDS = flatten(named_configs.config("base"))
+FIELDS = flatten(named_configs.get_config("base"))
 
 
 def test_each_leads_to_a_name_that_exists():

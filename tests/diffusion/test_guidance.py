@@ -66,7 +66,7 @@ def test_guidance_of_the_variance(x_t):
 
 def test_clipping_alone_leaves_the_noise(x_t):
     denoiser = guidance.with_condition(labeled(), LABELS)
-    clipped = guidance.clip_x0_alone(denoiser)(x_t, LEVEL)
+    clipped = guidance.clip_x0_only(denoiser)(x_t, LEVEL)
     assert_allclose(clipped.x0, jnp.clip(denoiser(x_t, LEVEL).x0, -1, 1))
     assert_allclose(clipped.eps, denoiser(x_t, LEVEL).eps)
 
@@ -81,7 +81,7 @@ def test_clipping_changes_the_noise_with_x0(x_t):
 
 def test_a_fixed_variance_hides_the_learned_one(x_t):
     denoiser = guidance.with_condition(labeled(), LABELS)
-    fixed = guidance.fixed_variance(denoiser)(x_t, LEVEL)
+    fixed = guidance.drop_learned_variance(denoiser)(x_t, LEVEL)
     assert fixed.variance_fraction is None
     assert_allclose(fixed.eps, denoiser(x_t, LEVEL).eps)
 

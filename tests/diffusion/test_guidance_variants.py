@@ -171,7 +171,7 @@ def guided_by(w, **options):
 
 
 def test_an_interval_has_its_high_end_and_not_its_low_one(x):
-    chosen = guidance.within((1.0, 2.0), guided_by(3.0), conditional)
+    chosen = guidance.in_interval((1.0, 2.0), guided_by(3.0), conditional)
     for sigma, guides in ((0.5, False), (1.0, False), (1.5, True), (2.0, True), (2.5, False)):
         at = level(1.0, sigma)
         wanted = guided_by(3.0)(x, at) if guides else conditional(x, at)
@@ -270,7 +270,7 @@ def test_dynamic_thresholding_against_its_definition(x, quantile):
 
 def test_a_quantile_takes_the_place_of_clipping(x):
     at = LEVELS[1]
-    settings = guidance.Guidance(clip=True, quantile=0.9)
+    settings = guidance.Guidance(clip=True, dynamic_threshold=0.9)
     guided = guidance.guide(settings, lambda x, level, condition: guided_by(6.0)(x, level), None)
     wanted = process.dynamic_threshold(guided_by(6.0), 0.9)(x, at)
     assert_array_equal(guided(x, at).x0, wanted.x0)
@@ -291,7 +291,7 @@ def test_a_model_of_another_schedule_gets_its_own_scale_and_c_noise():
 
     x = jnp.full((2, 1, 1, 1), 0.3)
     level = Level(jnp.float32(0.6), jnp.float32(0.8), jnp.float32(500.0))
-    guidance.at_levels_of(denoiser, level_of)(x, level, "labels")
+    guidance.at_own_levels(denoiser, level_of)(x, level, "labels")
     ((x_given, level_given, condition),) = calls
     np.testing.assert_allclose(x_given, 0.5, rtol=1e-6)
     assert level_given is own

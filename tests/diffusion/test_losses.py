@@ -85,7 +85,7 @@ def test_the_bound_with_a_fixed_variance_in_float64(kind, example):
     """KL of two normals whose variances are beta-tilde and beta-tilde or beta; DDPM eq. 5 to 7."""
     x0, x_t, t, noise, guess, _ = example
     prediction = replace(predict(x_t, t, guess, None), variance_fraction=None)
-    terms = losses.LOSSES["vlb"](variance=kind).bound(SCHEDULE.steps_from(t), x0, x_t, prediction)
+    terms = losses.LOSSES["vlb"](variance=kind).vlb(SCHEDULE.steps_from(t), x0, x_t, prediction)
     signal = np.cos((np.arange(1001) / 1000 + 0.008) / 1.008 * np.pi / 2) ** 2
     beta = np.minimum(1 - signal[1:] / signal[:-1], 0.999)
     left = np.concatenate([[1.0], np.cumprod(1 - beta)])

@@ -67,7 +67,7 @@ def test_sampling_schedules_end_at_the_clean_image(name, spacing):
     assert (w.alpha[-1], w.sigma[-1], w.c_noise[-1]) == (1, 0, 0)
     assert np.all(sampling_schedule.steps.log_snr_step > 0)
     assert np.all(np.isfinite(sampling_schedule.steps.log_posterior_variance))
-    assert_allclose(sampling_schedule.start_std, 80 if name == "edm" else 1, rtol=1e-6)
+    assert_allclose(sampling_schedule.init_noise_std, 80 if name == "edm" else 1, rtol=1e-6)
 
 
 def test_edm_visits_the_published_levels():
@@ -121,18 +121,18 @@ def test_c_noise_between_steps_is_interpolated_in_log_snr(name):
 def test_the_rest_of_a_sampling_schedule():
     chain = respace(make_schedule("cosine"), steps_by_count(1000, 10))
     whole = chain.sampling_schedule()
-    rest = whole.since(4)
+    rest = whole.from_level(4)
     assert rest.num_steps == 6
     assert_allclose(rest.start.sigma, whole.levels.sigma[4], rtol=1e-6)
     assert_allclose(rest.levels.sigma, whole.levels.sigma[4:])
     assert_allclose(rest.steps.beta, whole.steps.beta[4:])
     with pytest.raises(ValueError, match=r"first=10 is not in 0\.\.9"):
-        whole.since(10)
+        whole.from_level(10)
 
 
 def test_a_climbing_schedule_starts_where_there_is_noise():
     down = make_sampling_schedule(make_schedule("cosine"), steps=10)
-    up = down.climbing()
+    up = down.reversed()
     assert_allclose(up.levels.sigma, down.levels.sigma[-2::-1])
     assert np.all(up.steps.log_snr_step < 0)
     assert np.all(up.steps.posterior_variance == 0)

@@ -139,7 +139,7 @@ def test_original_cosine_has_the_bits_of_the_pytorch_original(stride, golden):
 
 def test_sampling_ends_at_the_clean_image_by_default():
     trained = make_schedule("cosine", 1000, original_quirks=True)
-    default = respace(trained.ending_clean(), steps_by_stride(1000, 10))
+    default = respace(trained.with_clean_end(), steps_by_stride(1000, 10))
     as_trained = respace(trained, steps_by_stride(1000, 10))
     assert default.alphas_bar[0] == 1
     assert as_trained.alphas_bar[0] == np.float32(0.999)

@@ -300,7 +300,10 @@ def test_two_processes_cannot_make_one_reference_at_once(tmp_path, monkeypatch):
             make()
         return accumulate(*arguments, **options)
 
-    data, extractor = datasets.of_name("digits", split="all", data_dir=""), make_extractor("pixels")
+    data, extractor = (
+        datasets.from_name("digits", split="all", data_dir=""),
+        make_extractor("pixels"),
+    )
     accumulate = feature_shards.accumulate
     monkeypatch.setattr(feature_shards, "accumulate", making_again)
     make()

@@ -86,7 +86,7 @@ def test_features_of_another_version_are_kept_and_not_reused(make_evaluator, mon
 def test_a_reference_with_features_or_moments_of_another_version_is_rejected(
     make_evaluator, monkeypatch, tmp_path
 ):
-    digits = datasets.of_name("digits", split="all", data_dir="")
+    digits = datasets.from_name("digits", split="all", data_dir="")
     path = str(tmp_path / "digits.npz")
     make_reference(digits, make_extractor("pixels"), path, count=9, keep_images=0)
     Evaluator.from_file(tmp_path, make_extractor("pixels"), path)

@@ -12,7 +12,7 @@ from tiny import tiny_config, tiny_transformer_config, train
 from diffusion_jax import parallel
 from diffusion_jax.config.experiment import Experiment, make_model
 from diffusion_jax.config.schema import model_section
-from diffusion_jax.diffusion.sampling_schedule import karras_sigmas, on_device, to_clean_image
+from diffusion_jax.diffusion.sampling_schedule import karras_sigmas, to_clean_image, to_float32
 from diffusion_jax.generation.guidance_models import GuidanceModels
 from diffusion_jax.generation.prepared_denoiser import DiffusionModel
 from diffusion_jax.generation.sampler import Sampler
@@ -99,7 +99,7 @@ def test_schedules_and_intervals_do_not_recompile_and_a_solver_does_once():
         count, other = programs(sampler, sampling_schedule=karras(4, largest, rho))
         assert count == 0
         assert np.abs(other - images).max() > 1e-3
-    sampler.settings = replace(sampler.settings, interval=(0.1, 2.0), rescale=0.7)
+    sampler.guidance = replace(sampler.guidance, interval=(0.1, 2.0), rescale=0.7)
     assert programs(sampler)[0] == 0
     assert programs(sampler, sampling_schedule=karras(5, 80.0, 7.0))[0] == 1
     assert programs(sampler, sampling_schedule=karras(5, 40.0, 3.0))[0] == 0
@@ -126,7 +126,7 @@ def test_interpolated_c_noise_gives_the_same_samples(sampled):
     schedule = Experiment.from_config(config).schedule
     levels = schedule.sampling_schedule(10).levels
     sigma = (levels.sigma / levels.alpha)[:-1]
-    sampler._sampling_schedule = on_device(to_clean_image(schedule.at_sigma(sigma)))
+    sampler._sampling_schedule = to_float32(to_clean_image(schedule.at_sigma(sigma)))
     by_sigma, _ = sampler(params, LABELS, seed=1)
     assert_allclose(by_sigma, by_chain, atol=1e-5)
 
@@ -157,7 +157,7 @@ def test_autoguidance_takes_a_model_of_another_schedule_and_parameterization():
     levels = Experiment.from_config(config).sampling.sampling_schedule.levels
     sigma = (levels.sigma / levels.alpha)[:-1]
     own = to_clean_image(Experiment.from_config(weak).schedule.at_sigma(sigma))
-    alone._sampling_schedule = on_device(own)
+    alone._sampling_schedule = to_float32(own)
     unguided, _ = alone(weak_params, LABELS, seed=1, guidance_scale=0.0)
     # Both start from equal noise: sigma z there, noise z in the strong model's scale.
     assert_allclose(left, unguided, atol=2e-3 * np.abs(unguided).max())

@@ -13,7 +13,7 @@ from tiny import tiny_config, tiny_transformer_config
 from benchmarks import loop_body
 from diffusion_jax.config.experiment import Experiment
 from diffusion_jax.diffusion.parameterizations import denoiser_from_network
-from diffusion_jax.diffusion.sampling_schedule import with_c_noises
+from diffusion_jax.diffusion.sampling_schedule import map_c_noises
 from diffusion_jax.diffusion.schedules import make_schedule
 from diffusion_jax.diffusion.types import Level, NetworkOutput
 from diffusion_jax.generation.prepared_denoiser import DiffusionModel, Precomputed, PreparedDenoiser
@@ -126,8 +126,8 @@ def test_precomputation_keeps_the_prediction(name):
 
     def precompute(params):
         network = PreparedDenoiser(trained, params, EXAMPLES, X.shape[1:])
-        levels_precomputed = replace(levels, c_noise=network.c_noises(levels.c_noise))
-        return network.denoiser(X, second(levels_precomputed), network.condition(labels))
+        levels_precomputed = replace(levels, c_noise=network.prepare_c_noises(levels.c_noise))
+        return network.denoiser(X, second(levels_precomputed), network.prepare_condition(labels))
 
     expected, found = jax.jit(plain)(params), jax.jit(precompute)(params)
     for one, other in zip(jax.tree.leaves(expected), jax.tree.leaves(found), strict=True):
@@ -155,9 +155,9 @@ def test_a_network_without_precomputation_is_sampled():
         DiffusionModel.from_experiment(Experiment.from_config(config)), model=Plain(1, 10)
     )
     network = PreparedDenoiser(trained, {"factor": jnp.asarray(3.0)}, EXAMPLES, X.shape[1:])
-    c_noise = jax.tree.map(lambda row: row[0], network.c_noises(jnp.array([2.0])))
+    c_noise = jax.tree.map(lambda row: row[0], network.prepare_c_noises(jnp.array([2.0])))
     level = Level(jnp.asarray(0.6), jnp.asarray(0.8), c_noise)
-    prediction = network.denoiser(X, level, network.condition(LABELS))
+    prediction = network.denoiser(X, level, network.prepare_condition(LABELS))
     assert_allclose(
         prediction.eps, 3 * X + (2.0 + LABELS.astype(jnp.float32))[:, None, None, None], rtol=1e-6
     )
@@ -166,7 +166,7 @@ def test_a_network_without_precomputation_is_sampled():
 def test_levels_of_coefficients_have_precomputed_activations_too():
     sampling_schedule = make_schedule("edm").sampling_schedule(3)
     coefficients = {"between": Level(np.ones(3), np.arange(3.0), np.array([6.0, 7.0, 8.0]))}
-    converted, coefficients = with_c_noises(
+    converted, coefficients = map_c_noises(
         (sampling_schedule, coefficients),
         lambda c_noise: Precomputed(c_noise, {"double": 2 * c_noise}),
     )

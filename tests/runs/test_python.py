@@ -46,8 +46,8 @@ def test_training_returns_the_run_and_resumes(run, tmp_path):
 
 
 def test_the_usual_names_of_scales_are_converted(run):
-    assert run.configured({"cfg_scale": 2.5}).config.sampling.guidance == 1.5
-    assert run.configured({"ddim_scale": 0.25}).config.sampling.ddim.eta == 0.5
+    assert run.experiment_with({"cfg_scale": 2.5}).config.sampling.guidance == 1.5
+    assert run.experiment_with({"ddim_scale": 0.25}).config.sampling.ddim.eta == 0.5
 
 
 def test_compiled_programs_are_kept_on_disk(tmp_path):
@@ -72,7 +72,7 @@ def test_the_progress_bar_can_be_left_out(run, monkeypatch):
 
 
 def test_images_are_those_of_the_script(run, tmp_path):
-    experiment = run.configured({"steps": 3, "guidance": 0.5, "solver": "heun"})
+    experiment = run.experiment_with({"steps": 3, "guidance": 0.5, "solver": "heun"})
     written = sample_into(
         run, experiment, tmp_path / "out", OutputOptions(["npz"]), labels="7,3", count=4, seed=5
     )
@@ -153,7 +153,7 @@ def test_integers_are_indices_and_texts_are_names(run, monkeypatch):
 def test_evaluation_is_that_of_the_script(run, tmp_path, monkeypatch):
     reference = tmp_path / "digits.npz"
     make_reference(
-        datasets.of_config(run.config),
+        datasets.from_config(run.config),
         make_extractor("pixels"),
         str(reference),
         count=None,
@@ -200,11 +200,11 @@ def test_evaluation_is_that_of_the_script(run, tmp_path, monkeypatch):
         ),
         (lambda run: run.sample([1], steps="many"), "steps='many' must be of type int"),
         (
-            lambda run: diffusion_jax.config("digits", {"model.widht": 3}),
+            lambda run: diffusion_jax.get_config("digits", {"model.widht": 3}),
             r"There is no field model\.widht; did you mean model\.width\?",
         ),
         (
-            lambda run: diffusion_jax.config("digits", {"config.steps": "many"}),
+            lambda run: diffusion_jax.get_config("digits", {"config.steps": "many"}),
             "steps='many' must be of type int",
         ),
         (lambda run: run.evaluate("nothing.npz"), "The reference nothing.npz does not exist"),
@@ -242,7 +242,7 @@ def test_evaluation_is_that_of_the_script(run, tmp_path, monkeypatch):
             ),
             "jump=0 must be a whole number",
         ),
-        (lambda run: diffusion_jax.config("digits", {"lr": 1}), "mean optimizer.learning_rate?"),
+        (lambda run: diffusion_jax.get_config("digits", {"lr": 1}), "mean optimizer.learning_rate?"),
         (lambda run: diffusion_jax.load(__file__), "it is a file, and a folder was expected"),
         (
             lambda run: diffusion_jax.load(run.workdir / "checkpoints" / "2"),
@@ -285,7 +285,7 @@ def test_galleries_are_arrays_that_a_notebook_displays():
 
 
 def test_configs_by_name(tmp_path):
-    config = diffusion_jax.config("digits:dit", {"model.depth": 3})
+    config = diffusion_jax.get_config("digits:dit", {"model.depth": 3})
     assert (config.model.name, config.model.depth) == ("dit", 3)
     own = tmp_path / "mine.py"
     own.write_text(
@@ -293,12 +293,12 @@ def test_configs_by_name(tmp_path):
         "def get_config():\n    config = digits.get_config()\n    config.steps = 7\n"
         "    return config\n"
     )
-    assert diffusion_jax.config(own).steps == 7
+    assert diffusion_jax.get_config(own).steps == 7
     assert named_configs.path_of("configs/digits.py").samefile(ROOT / "configs" / "digits.py")
     with pytest.raises(FileNotFoundError, match=r"neither a file nor one of adm128, .*digits"):
-        diffusion_jax.config("digit")
+        diffusion_jax.get_config("digit")
     with pytest.raises(ValueError, match="mnist:x: the config mnist takes no argument"):
-        diffusion_jax.config("mnist:x")
+        diffusion_jax.get_config("mnist:x")
 
 
 def test_a_model_is_packaged():
@@ -309,7 +309,7 @@ def test_a_model_is_packaged():
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(larger.params))
     assert run.class_names == [str(i) for i in range(10)]
     images = run.sample("all", steps=10)
-    real = datasets.of_config(run.config)
+    real = datasets.from_config(run.config)
     labels = real.source.labels
     means = np.stack(
         [real.read(np.flatnonzero(labels == label)).mean(axis=0) for label in range(10)]

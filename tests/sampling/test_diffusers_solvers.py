@@ -76,9 +76,9 @@ def test_ddim_inversion_of_diffusers_has_the_c_noise_of_the_next_level(schedule,
     )
     sampling_schedule = golden.variance_preserving(known)
     assert golden.distance(follow(sampling_schedule, known), known.states) < 5e-6
-    # The same levels as `climbing` has them, each with its own c_noise, are another trajectory.
+    # The same levels as `reversed` has them, each with its own c_noise, are another trajectory.
     down = golden.load("ddim", schedule, steps)
-    climbing = golden.variance_preserving(down).climbing().levels
+    climbing = golden.variance_preserving(down).reversed().levels
     np.testing.assert_allclose(climbing.sigma, sampling_schedule.levels.sigma[1:], rtol=1e-6)
     np.testing.assert_array_equal(climbing.c_noise, known.c_noises[:-1])
     shifted = Level(climbing.alpha, climbing.sigma, np.append(climbing.c_noise[1:], -1))

@@ -10,7 +10,7 @@ from diffusion_jax.diffusion import keys, process
 from diffusion_jax.diffusion.schedules import make_schedule
 from diffusion_jax.diffusion.types import Prediction
 from diffusion_jax.sampling import SOLVERS, make_sampling_schedule
-from diffusion_jax.sampling.editing import edit, noised, part_of, slerp
+from diffusion_jax.sampling.editing import noised, part_of, sample_with_inputs, slerp
 from diffusion_jax.sampling.inpainting import resampled
 from diffusion_jax.sampling.loop import starting_noise
 
@@ -44,7 +44,9 @@ def run(
     image_keys = keys.per_example(keys.derive(seed, "sample"), jnp.arange(count))
 
     def program(rows, inputs):
-        return edit(solver, denoiser, *rows, image_keys, SHAPE, frames=frames, **inputs)
+        return sample_with_inputs(
+            solver, denoiser, *rows, image_keys, SHAPE, frames=frames, **inputs
+        )
 
     return jax.jit(program)((sampling_schedule, coefficients), inputs)
 
@@ -179,17 +181,17 @@ def test_image_to_image_by_strength(name):
 def test_inversion_and_sampling_return_the_image(name, solver):
     sampling_schedule = make_sampling_schedule(make_schedule(name), steps=100, spacing="karras")
     images = images_of(4)
-    noise, _ = run(solver, sampling_schedule.climbing(), 4, x=images, schedule=name)
+    noise, _ = run(solver, sampling_schedule.reversed(), 4, x=images, schedule=name)
     back, _ = run(solver, sampling_schedule, 4, x=noise, schedule=name)
     assert_allclose(back, images, atol=5e-3)
-    assert np.abs(noise / sampling_schedule.start_std).max() > 0.5
+    assert np.abs(noise / sampling_schedule.init_noise_std).max() > 0.5
 
 
 def test_inversion_skips_equal_levels():
     """The original's cosine has one alpha-bar in its first 13 steps."""
     schedule = make_schedule("cosine", original_quirks=True)
-    sampling_schedule = schedule.ending_clean().sampling_schedule(250)
-    noise, _ = run("heun", sampling_schedule.climbing(), 2, x=images_of(2))
+    sampling_schedule = schedule.with_clean_end().sampling_schedule(250)
+    noise, _ = run("heun", sampling_schedule.reversed(), 2, x=images_of(2))
     assert np.isfinite(noise).all()
     back, _ = run("heun", sampling_schedule, 2, x=noise)
     assert_allclose(back, images_of(2), atol=0.02)
@@ -230,7 +232,7 @@ def test_slerp_walks_along_the_great_circle():
             "times=0 must be at least 1",
         ),
         (
-            lambda sampling_schedule: edit(
+            lambda sampling_schedule: sample_with_inputs(
                 SOLVERS["ddim"](),
                 exact,
                 sampling_schedule,
@@ -243,7 +245,7 @@ def test_slerp_walks_along_the_great_circle():
             "give one of them",
         ),
         (
-            lambda sampling_schedule: edit(
+            lambda sampling_schedule: sample_with_inputs(
                 SOLVERS["ddim"](), exact, sampling_schedule, None, KEY, SHAPE, mask=half_mask(1)
             ),
             "known and mask belong together",

@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose
 
 from benchmarks import mixture
 from diffusion_jax.diffusion.process import per_image
-from diffusion_jax.diffusion.sampling_schedule import from_levels, on_device
+from diffusion_jax.diffusion.sampling_schedule import from_levels, to_float32
 from diffusion_jax.diffusion.schedules import make_schedule
 from diffusion_jax.diffusion.types import Level, Prediction
 from diffusion_jax.sampling import SOLVERS, make_sampling_schedule
@@ -34,7 +34,7 @@ def denoiser(x, level):
 
 def walk(solver, sampling_schedule, schedule, noises=None):
     """x at every level of the sampling schedule from START, (levels, 4), with given noises."""
-    sampling_schedule, coefficients = on_device(
+    sampling_schedule, coefficients = to_float32(
         (sampling_schedule, solver.prepare(sampling_schedule, schedule))
     )
     x = jnp.asarray(START.reshape(1, *SHAPE), jnp.float32)
@@ -91,7 +91,7 @@ def test_dpmpp_sde_2m_is_k_diffusions(name, spacing, eta):
 @pytest.mark.parametrize(("name", "spacing"), SAMPLING_SCHEDULES)
 def test_dpmpp_sde_2m_without_noise_is_dpmpp_2m(name, spacing):
     schedule, sampling_schedule = case(name, spacing, 9)
-    for way in (sampling_schedule, sampling_schedule.climbing()):
+    for way in (sampling_schedule, sampling_schedule.reversed()):
         states = walk(SOLVERS["dpmpp_sde_2m"](eta=0.0), way, schedule)
         wanted = walk(SOLVERS["dpmpp_2m"](), way, schedule)
         assert_allclose(states, wanted, rtol=1e-5, atol=1e-5)
@@ -259,7 +259,7 @@ def test_where_x_is_noised_again_a_solver_starts_anew(name):
     prepared = solver.prepare(again, schedule)
     first, second = np.flatnonzero(again.noised)
     begins = int(np.flatnonzero(sampling_schedule.levels.sigma == again.levels.sigma[first + 1])[0])
-    fresh = solver.prepare(sampling_schedule.since(begins), schedule)
+    fresh = solver.prepare(sampling_schedule.from_level(begins), schedule)
     for row, wanted in zip(jax.tree.leaves(prepared), jax.tree.leaves(fresh)):
         assert_allclose(row[first + 1 : second], wanted[: second - first - 1])
 

@@ -14,7 +14,7 @@ from diffusion_jax import parallel
 from diffusion_jax.config.experiment import Experiment
 from diffusion_jax.diffusion import keys
 from diffusion_jax.diffusion.process import x0_from_eps
-from diffusion_jax.diffusion.sampling_schedule import on_device
+from diffusion_jax.diffusion.sampling_schedule import to_float32
 from diffusion_jax.diffusion.schedules import make_schedule
 from diffusion_jax.diffusion.types import Prediction
 from diffusion_jax.generation.sampler import Sampler
@@ -131,7 +131,7 @@ def gaussian_denoiser(mean, std):
 
 def rows_of(sampling_schedule):
     """(now, next, coefficients) of each step, as float32 scalars."""
-    sampling_schedule = on_device(sampling_schedule)
+    sampling_schedule = to_float32(sampling_schedule)
     rows = jax.tree.map(jnp.asarray, (*sampling_schedule.pairs(), sampling_schedule.steps))
     return [jax.tree.map(lambda row: row[i], rows) for i in range(sampling_schedule.num_steps)]  # noqa: B023
 

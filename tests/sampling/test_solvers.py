@@ -55,7 +55,7 @@ def follow(solver, schedule, sampling_schedule, x, **options):
 def error(solver, schedule, sampling_schedule, **options):
     """The largest distance to where the probability flow leads from the same start."""
     first, last = ends(sampling_schedule)
-    x = jnp.linspace(-2, 2, 16).reshape(1, *SHAPE) * sampling_schedule.start_std
+    x = jnp.linspace(-2, 2, 16).reshape(1, *SHAPE) * sampling_schedule.init_noise_std
     spread = np.sqrt(last.alpha**2 * STD**2 + last.sigma**2)
     wanted = last.alpha * MEAN + spread * standardized(np.asarray(x, np.float64), first)
     return float(np.abs(follow(solver, schedule, sampling_schedule, x, **options) - wanted).max())
@@ -240,7 +240,7 @@ def test_inversion_returns_the_initial_noise(solver):
     schedule, down = smooth_sampling_schedule("variance preserving", 200)
     x = jnp.linspace(-1, 1, 16).reshape(1, *SHAPE)
     image = follow(solver, schedule, down, x)
-    back = follow(solver, schedule, down.climbing(), image)
+    back = follow(solver, schedule, down.reversed(), image)
     assert_allclose(back, x, atol=0.03 if ORDERS[solver] == 1 else 2e-3)
 
 
@@ -253,7 +253,7 @@ def test_image_to_image_starts_in_the_middle():
     end, film = sample(
         SOLVERS["ddim"](), exact, whole, whole.steps, image_keys, SHAPE, frames=40, x=x
     )
-    rest = whole.since(15)
+    rest = whole.from_level(15)
     assert_allclose(follow("ddim", schedule, rest, film.x[14]), end, atol=1e-5)
 
 

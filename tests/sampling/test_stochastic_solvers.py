@@ -13,7 +13,7 @@ from table_cases import STOCHASTIC, STOCHASTIC_WITH_STATE
 from diffusion_jax.config.schema import choose
 from diffusion_jax.diffusion import keys
 from diffusion_jax.diffusion.process import per_image
-from diffusion_jax.diffusion.sampling_schedule import on_device
+from diffusion_jax.diffusion.sampling_schedule import to_float32
 from diffusion_jax.diffusion.schedules import make_schedule
 from diffusion_jax.diffusion.types import Prediction
 from diffusion_jax.sampling import SOLVERS, make_sampling_schedule, memoryless, sample
@@ -196,7 +196,7 @@ def test_dpmpp_2s_evaluates_twice_except_in_the_step_to_the_clean_image():
 
 def test_ddpm_cannot_climb():
     schedule = make_schedule("cosine")
-    sampling_schedule = make_sampling_schedule(schedule, steps=5).climbing()
+    sampling_schedule = make_sampling_schedule(schedule, steps=5).reversed()
     with pytest.raises(ValueError, match="ddpm cannot climb"):
         SOLVERS["ddpm"]().prepare(sampling_schedule, schedule)
 
@@ -227,11 +227,11 @@ def moments(solver, sampling_schedule, schedule):
     For Gaussian data the denoiser is affine, and with it the solver's step: x' = a x + b z + c. The
     three numbers of each step are measured, and the moments propagated in float64.
     """
-    sampling_schedule, coefficients = on_device(
+    sampling_schedule, coefficients = to_float32(
         (sampling_schedule, solver.prepare(sampling_schedule, schedule))
     )
     ask = jax.jit(lambda *args: solver.step(exact, *args, solver.init(args[-1]))[0])
-    mean, std = 0.0, float(sampling_schedule.start_std)
+    mean, std = 0.0, float(sampling_schedule.init_noise_std)
     # The pixels are four experiments: x and z are 0 and 0, 1 and 0, 0 and 1, 1 and 1.
     for i in range(sampling_schedule.num_steps):
         rows = (*sampling_schedule.pairs(), coefficients)

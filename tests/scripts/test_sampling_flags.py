@@ -70,17 +70,17 @@ def test_an_interval_needs_low_below_high(given, interval):
 
 
 def test_settings_of_a_run_can_be_switched_off(given):
-    config = named_configs.config("digits")
+    config = named_configs.get_config("digits")
     config.sampling.guidance_high = 3.0
     config.sampling.dynamic_threshold = 0.9
     config.sampling.classifier = "runs/classifier"
     off = given("--guidance_interval=0.5,inf", "--dynamic_threshold=None", "--classifier=None")
-    overrides.change(config, off.settings())
+    overrides.change_sampling(config, off.settings())
     sampling = config.sampling
     assert (sampling.guidance_low, sampling.guidance_high) == (0.5, None)
     assert (sampling.dynamic_threshold, sampling.classifier) == (None, None)
     assert Experiment.from_config(config).sampling.guidance.interval == (0.5, float("inf"))
-    overrides.change(config, given("--guidance_interval=0.5,2").settings())
+    overrides.change_sampling(config, given("--guidance_interval=0.5,2").settings())
     assert Experiment.from_config(config).sampling.guidance.interval == (0.5, 2.0)
 
 
@@ -91,8 +91,8 @@ def test_another_solver_brings_its_default_of_clip(given):
         (["--solver=ddim"], True),
         (["--solver=ddim", "--noclip"], False),
     ):
-        config = named_configs.config(
+        config = named_configs.get_config(
             "digits", {"sampling.solver": "original", "sampling.clip": False}
         )
-        overrides.change(config, given(*arguments).settings())
+        overrides.change_sampling(config, given(*arguments).settings())
         assert config.sampling.clip is clips

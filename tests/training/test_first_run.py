@@ -37,7 +37,7 @@ def test_the_small_preset_counts_the_classes(tmp_path):
     found = resolve_num_classes(config)
     assert (found.model.num_classes, found.sampling.guidance) == (2, 1.0)
     Experiment.from_config(found)
-    assert datasets.of_config(config).source.class_names == ["cats", "dogs"]
+    assert datasets.from_config(config).source.class_names == ["cats", "dogs"]
     config.data.name = pictures_in(tmp_path / "none", "a.png", "b.png")
     found = resolve_num_classes(config)
     assert (found.model.num_classes, found.sampling.guidance) == (0, 0.0)

@@ -1,8 +1,8 @@
 """Parts of a network that do not depend on the image, computed once outside the sampling loop.
 
 `precompute` marks a part that depends on the parameters, the noise level or the condition alone;
-training computes it in place. A sampler computes all marked parts before its loop by `computed`,
-and passes them to `apply` as one more collection of variables.
+training computes it in place. A sampler computes all marked parts before its loop, by
+`compute_collection`, and passes them to `apply` as further variables.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,8 @@ from jaxtyping import Array, Int, PyTree
 from diffusion_jax.diffusion.types import CNoise, Condition
 from diffusion_jax.models.network import Network
 
-# Collections of values, by their only dependence besides the parameters.
+# Names of the collections. Values depend on the parameters and, for the last two, on the level or
+# the condition.
 OF_PARAMS, OF_LEVEL, OF_CONDITION = "of_params", "of_level", "of_condition"
 
 
@@ -36,7 +37,7 @@ def precompute(
     return value
 
 
-def computed(
+def compute_collection(
     model: Network,
     collection: str,
     variables: PyTree,

@@ -11,7 +11,7 @@ from diffusion_jax.diffusion.types import Denoiser, Images, Level, Scalar
 from diffusion_jax.sampling.solver import Conventions, Solver, memoryless
 
 # It ends at alpha-bar = 0.999, guides the variance, too, and clips, if at all, x0 alone.
-CONVENTIONS = Conventions(to_clean_image=False, clip=False, clip_alone=True, guide_variance=True)
+CONVENTIONS = Conventions(to_clean_image=False, clip=False, clip_x0_only=True, guide_variance=True)
 
 
 def original(*, eta: Scalar = 0.0) -> Solver:

@@ -66,7 +66,7 @@ def make_sampling_schedule(
     check_range("steps", steps, 1)
     check_range("stride", stride, 1)
     if to_clean_image:
-        schedule = schedule.ending_clean()
+        schedule = schedule.with_clean_end()
     if stride is not None:
         return schedule.visit(steps_by_stride(chain_length(schedule, f"stride={stride}"), stride))
     return SPACINGS[spacing](schedule, steps, **options)
