@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 
 from diffusion_jax.config import schema
 from diffusion_jax.config.building import accepted, naming, one_line_errors, sigma_data_argument
-from diffusion_jax.config.named_configs import config as named_config
+from diffusion_jax.config.named_configs import get_config
 from diffusion_jax.config.schema import choose, options_in
 from diffusion_jax.config.training import Training, make_training
 from diffusion_jax.diffusion import keys, schedules
@@ -52,7 +52,7 @@ class Experiment:
         """
         with one_line_errors():
             config = config.copy_and_resolve_references()
-            schema.check_fields(config, named_config("base"))
+            schema.check_fields(config, get_config("base"))
             _check_numbers(config)
             model, schedule = make_model(config), _make_schedule(config)
             parameterization, loss = _make_parameterization(config), _make_loss(config)
@@ -81,7 +81,7 @@ class Experiment:
         config = self.config.copy_and_resolve_references()
         with one_line_errors(), config.unlocked():
             config.sampling = sampling
-            schema.check_fields(config, named_config("base"))
+            schema.check_fields(config, get_config("base"))
             _check_numbers(config)
             made = _make_sampling(config, self.schedule, self.loss)
             experiment = replace(self, config=config.lock(), sampling=made)

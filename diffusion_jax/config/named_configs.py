@@ -21,7 +21,7 @@ PACKAGE = Path(__file__).parent.parent
 ROOT = PACKAGE / "bundled" if (PACKAGE / "bundled").is_dir() else PACKAGE.parent
 
 
-def config(name: str | Path, changes: Mapping[str, Any] | None = None) -> ConfigDict:
+def get_config(name: str | Path, changes: Mapping[str, Any] | None = None) -> ConfigDict:
     """Returns the config of an experiment: "digits", "tfds:cifar10", or the path of a file.
 
     Args:
@@ -37,10 +37,10 @@ def config(name: str | Path, changes: Mapping[str, Any] | None = None) -> Config
     if argument and not inspect.signature(make).parameters:
         raise ValueError(f"{name}:{argument}: the config {name} takes no argument")
     found = make(*([argument] if argument else []))
-    return changed(found, changes or {})
+    return set_fields(found, changes or {})
 
 
-def changed(config: ConfigDict, changes: Mapping[str, Any]) -> ConfigDict:
+def set_fields(config: ConfigDict, changes: Mapping[str, Any]) -> ConfigDict:
     """Sets fields of the config, and returns it. Raises ValueError for a wrong name or type."""
     known = flatten(config)
     for given, value in changes.items():
@@ -64,10 +64,10 @@ def names() -> list[str]:
 
 
 def path_of(name: str) -> Path:
-    """The file of an experiment: of its name ("digits"), or of a path.
+    """Returns the file of a config, given its name ("digits") or a path.
 
-    A path such as configs/digits.py that does not exist here is looked up among those that come
-    along. Raises FileNotFoundError.
+    A missing path such as configs/digits.py is looked up among the configs of the package. Raises
+    FileNotFoundError.
     """
     path = local_path(name)
     if path.is_file():
@@ -81,7 +81,7 @@ def path_of(name: str) -> Path:
 
 
 def _module(name: str) -> ModuleType:
-    """The module in a file, which may import `configs`."""
+    """Imports the module of a config, which may import `configs`."""
     path = path_of(name)
     if str(ROOT) not in sys.path:
         sys.path.append(str(ROOT))

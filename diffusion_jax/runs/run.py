@@ -16,8 +16,7 @@ from tqdm import tqdm
 from diffusion_jax import parallel
 from diffusion_jax.config import overrides
 from diffusion_jax.config.experiment import Experiment
-from diffusion_jax.config.named_configs import changed
-from diffusion_jax.config.named_configs import config as named_config
+from diffusion_jax.config.named_configs import get_config, set_fields
 from diffusion_jax.config.other_names import guess
 from diffusion_jax.diffusion.checks import check_count
 from diffusion_jax.evaluation import provenance, references
@@ -377,12 +376,12 @@ def train(
 ) -> Run:
     """Trains as `scripts.train` does, or resumes from the newest checkpoint; returns the run.
 
-    config: a config, or its name or path, see `named_configs.config`; changes are applied to it.
+    config: a config, or the name or path of one, see `get_config`. changes: fields of it to set.
     """
     if isinstance(config, str | Path):
-        config = named_config(config, changes)
+        config = get_config(config, changes)
     else:
-        config = changed(config.copy_and_resolve_references(), changes or {})
+        config = set_fields(config.copy_and_resolve_references(), changes or {})
     compilation_cache.enable()
     folder = local_path(workdir)
     experiment = resolve_experiment(config)

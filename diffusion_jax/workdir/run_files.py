@@ -10,7 +10,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from diffusion_jax.config import schema
-from diffusion_jax.config.named_configs import config as named_config
+from diffusion_jax.config.named_configs import get_config
 from diffusion_jax.files import atomic, json_files, limits
 
 CONFIG_FILE = "config.json"
@@ -55,7 +55,7 @@ def load_config(workdir: Path) -> ConfigDict:
         raise FileNotFoundError(f"{workdir} is not the workdir of a run: {_reason(workdir)}")
     values = json_files.read_object(path, remedy="restore it from a copy")
     try:
-        return schema.from_values(values, named_config("base")).lock()
+        return schema.from_values(values, get_config("base")).lock()
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         reason = limits.one_line(error)
         raise ValueError(

@@ -242,7 +242,10 @@ def test_evaluation_is_that_of_the_script(run, tmp_path, monkeypatch):
             ),
             "jump=0 must be a whole number",
         ),
-        (lambda run: diffusion_jax.get_config("digits", {"lr": 1}), "mean optimizer.learning_rate?"),
+        (
+            lambda run: diffusion_jax.get_config("digits", {"lr": 1}),
+            "mean optimizer.learning_rate?",
+        ),
         (lambda run: diffusion_jax.load(__file__), "it is a file, and a folder was expected"),
         (
             lambda run: diffusion_jax.load(run.workdir / "checkpoints" / "2"),
