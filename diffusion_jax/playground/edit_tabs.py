@@ -1,6 +1,6 @@
 """Tabs that edit a picture: inpaint, image to image, enlarge."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
@@ -64,7 +64,8 @@ def inpaint_tab(run: Run, settings: Components, sampled: gr.State) -> None:
         mask = pictures.painted_mask(run, layers)
         jump = min(JUMP, max(1, wanted["steps"] - 1))
         arguments = _edit_arguments(run, wanted) | {"resample": int(times), "jump": jump}
-        yield _result(run, run.edit.inpaint(image, mask, **arguments), wanted)
+        edits = sampling.edits(run, wanted["count"])
+        yield _result(run, edits.inpaint(image, mask, **arguments), wanted)
 
     file.change(prepare, file, [original, editor, image], **components.LIGHT)
     inputs = [image, editor, resample]
@@ -76,11 +77,12 @@ def edit_tab(
     settings: Components,
     sampled: gr.State | None,
     verb: str,
-    edit: Callable[..., Gallery],
+    edit: str,
     **options: gr.Slider,
 ) -> None:
-    """Edits a picture by a method of `run.edit`. sampled: see `inpaint_tab`; None: files only.
+    """Edits a picture. sampled: see `inpaint_tab`; None: files only.
 
+    edit: name of a method of `RunEdits`.
     options: inputs for further arguments of the method, not rendered yet.
     """
     with gr.Row():
@@ -99,7 +101,8 @@ def edit_tab(
         if file is None:
             raise ValueError("The picture is missing; upload one")
         image = pictures.read_square(run, file)
-        found = edit(image, **dict(zip(options, values)), **_edit_arguments(run, wanted))
+        method = getattr(sampling.edits(run, wanted["count"]), edit)
+        found = method(image, **dict(zip(options, values)), **_edit_arguments(run, wanted))
         yield pictures.enlarged(image[0]), _result(run, found, wanted)
 
     inputs, outputs = [file, *options.values()], [original, result]

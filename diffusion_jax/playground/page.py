@@ -82,7 +82,7 @@ def _settings(run: Run) -> list[Component]:
 
 def _tabs(run: Run, settings: components.Components) -> None:
     if sampling.enlarges(run):
-        edit_tabs.edit_tab(run, settings, None, "Enlarge", run.edit.enlarge)
+        edit_tabs.edit_tab(run, settings, None, "Enlarge", "enlarge")
         return
     sampled = gr.State(None)  # the images sampled last, as input of the other tabs
     with gr.Tab("Draw"):
@@ -92,8 +92,7 @@ def _tabs(run: Run, settings: components.Components) -> None:
     with gr.Tab("Image to image"):
         label = "Strength: with 1, almost nothing of the picture is left"
         strength = gr.Slider(0.05, 1, 0.6, step=0.05, label=label, render=False)
-        edit = run.edit.image_to_image
-        edit_tabs.edit_tab(run, settings, sampled, "Change", edit, strength=strength)
+        edit_tabs.edit_tab(run, settings, sampled, "Change", "image_to_image", strength=strength)
     with gr.Tab("Interpolate"):
         sample_tabs.interpolate_tab(run, settings)
     with gr.Tab("Compare"):

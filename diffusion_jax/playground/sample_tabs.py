@@ -66,10 +66,9 @@ def compare_tab(run: Run, settings: Components) -> None:
     def compare(wanted: dict[str, Any], *values: Any) -> Iterator[list]:
         first = wanted | {"labels": wanted["labels"] or "random"}
         both = [first, first | components.read_solver(*values)]
-        grids = [
-            pictures.grid(run.sample(**sampling.arguments(run, one)), _captions(run, one))
-            for one in both
-        ]
+        size = sampling.batch_size(run, first["count"])
+        found = [run.sample(batch_size=size, **sampling.arguments(run, one)) for one in both]
+        grids = [pictures.grid(images, _captions(run, one)) for images, one in zip(found, both)]
         yield grids + [sampling.python_line(run, one) for one in both]
 
     on_click(button, compare, other, [*results, *lines], settings=settings, progress=results)
@@ -126,11 +125,10 @@ def _between(
         texts = [", ".join(names or []) or default for names in labels]
         chosen = [int(run.labels(t, 1, seed=seed)[0]) for t, seed in zip(texts, seeds)]
     arguments = sampling.arguments(run, wanted | {"labels": chosen, "seed": seeds[0]})
+    edits = sampling.edits(run, wanted["count"])
     if all(files):
-        return run.edit.interpolate(
-            *(pictures.read_square(run, f) for f in files if f), **arguments
-        )
-    return run.edit.interpolate(seeds=seeds, **arguments)
+        return edits.interpolate(*(pictures.read_square(run, f) for f in files if f), **arguments)
+    return edits.interpolate(seeds=seeds, **arguments)
 
 
 def _captions(run: Run, wanted: sampling.Settings) -> list[str]:

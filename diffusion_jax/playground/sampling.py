@@ -13,9 +13,12 @@ from diffusion_jax.config import overrides
 from diffusion_jax.generation import guidance_models
 from diffusion_jax.pictures.gallery import Gallery
 from diffusion_jax.runs.run import Run
+from diffusion_jax.runs.run_edits import RunEdits
 
 FRAMES = 16  # live frames of one request, at most
 FILM_VALUES = 2**26  # floats in all live frames, at most: 256 MB
+
+MOST_PIXELS = 64**3  # of the images sampled at the same time: 64 of 64 x 64, or 4 of 256 x 256
 
 # Arguments of `Run.sample`: labels, count, seed, solver, steps and guidance.
 Settings = Mapping[str, Any]
@@ -70,6 +73,17 @@ def enlarges(run: Run) -> bool:
     return run.experiment.model.image_conditioned
 
 
+def batch_size(run: Run, count: int) -> int:
+    """Returns how many images to sample at the same time, so that their memory is limited."""
+    most = max(1, MOST_PIXELS // run.config.data.resolution**2)
+    return min(most, 2 ** (count - 1).bit_length())
+
+
+def edits(run: Run, count: int) -> RunEdits:
+    """Returns the edits of a run, for this number of results."""
+    return RunEdits(run, batch_size=batch_size(run, count))
+
+
 def sample_live(
     run: Run, labels: str, *, count: int, seed: int, **settings: Any
 ) -> Iterator[tuple[Gallery, str]]:
@@ -83,7 +97,8 @@ def sample_live(
     shape = (count, *experiment.shape)
     steps = experiment.sampling.sampling_schedule.num_steps
     frames = min(FRAMES, max(1, FILM_VALUES // int(np.prod(shape))), steps)
-    sampler = run.sampler(experiment, count, frames=frames, watched=True)
+    size = batch_size(run, count)
+    sampler = run.sampler(experiment, count, batch_size=size, frames=frames, watched=True)
     updates: queue.Queue = queue.Queue()
     result = Future()
 

@@ -104,6 +104,28 @@ def test_the_line_of_python_samples_the_same_images(run, wanted):
     assert "guidance" not in short
 
 
+def test_few_large_images_are_sampled_at_the_same_time(run, monkeypatch, wanted):
+    assert sampling.batch_size(run, 5) == 8
+    assert sampling.batch_size(run, 64) == 64
+    *_, (expected, _) = sampling.sample_live(run, **wanted | {"count": 20, "labels": "random"})
+    monkeypatch.setattr(sampling, "MOST_PIXELS", 8 * 8**2)
+    assert [sampling.batch_size(run, count) for count in (1, 3, 8, 64)] == [1, 4, 8, 8]
+    assert sampling.edits(run, 64).batch_size == 8
+    sizes, sampler = [], run.sampler
+
+    def recording_sampler(*arguments, batch_size, **rest):
+        sizes.append(batch_size)
+        return sampler(*arguments, batch_size=batch_size, **rest)
+
+    monkeypatch.setattr(run, "sampler", recording_sampler)
+    *frames, (images, _) = sampling.sample_live(run, **wanted | {"count": 20, "labels": "random"})
+    assert_array_equal(images, expected)
+    assert len(frames) == 3
+    assert sizes == [8]
+    monkeypatch.setattr(sampling, "MOST_PIXELS", 1)
+    assert sampling.batch_size(run, 64) == 1
+
+
 def test_compiled_programs_do_not_pile_up(run, monkeypatch):
     cleared = []
     monkeypatch.setattr(runs, "MOST_PROGRAMS", 2)
