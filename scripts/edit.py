@@ -31,7 +31,9 @@ _IMAGES = path_flags.define_several(
     "Image file, repeated for several; other sizes are cropped to the central square and resized.",
 )
 _MASK = path_flags.define_several(
-    "mask", "One mask for all images, or repeated for each: white is replaced, black is kept."
+    "mask",
+    "One mask for all images, or repeated for each: white is replaced, black is kept. Or with "
+    "transparency: white strokes, or the image itself, whose erased pixels are replaced.",
 )
 _STRENGTH = flags.DEFINE_float(
     "strength", 0.6, "Fraction of the sampling steps for which images are noised.", 0.0, 1.0

@@ -3,7 +3,7 @@
 import io
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from PIL import Image, ImageCms
@@ -41,7 +41,7 @@ def conversion_to_srgb(mode: str, info: Mapping[str, Any]) -> Conversion | None:
 def _of_profile(profile: bytes, mode: str) -> Conversion | None:
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        space = source.profile.xcolor_space.strip()
+        space = cast(Any, source.profile).xcolor_space.strip()
         if mode not in MODES.get(space, ()):
             raise ValueError(f"its color profile is for {space} and the image for {mode}")
         transform = ImageCms.buildTransform(

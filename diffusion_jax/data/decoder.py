@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
@@ -133,7 +133,7 @@ class Decoder:
         image.load()
         if self.upright:
             image = ImageOps.exif_transpose(image)
-        info, alpha = image.info, None
+        info, alpha = cast("Mapping[str, Any]", image.info), None
         if image.mode in ALPHA or "transparency" in image.info:
             is_gray = image.mode in ("LA", "La", "L", "1")
             image = image.convert("RGBA")

@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, cast
 
 from diffusion_jax.data.file_tree import FileTree, read_text
 from diffusion_jax.files import limits
@@ -77,7 +77,7 @@ def class_names(file: LabelFile) -> list[str]:
     """Returns the names of the classes in order: numbers by value, texts by spelling."""
     values = set(file.labels.values())
     if file.numbered:
-        return [str(k) for k in range(max(values, default=-1) + 1)]
+        return [str(k) for k in range(max(map(int, values), default=-1) + 1)]
     names = {str(value) for value in values}
     if all(name.isdecimal() for name in names):
         return sorted(names, key=lambda name: (int(name), name))
@@ -149,7 +149,7 @@ def _table_pairs(tree: FileTree, name: str, column: str) -> Iterator[tuple[str, 
                 f"{limits.shortened(label)}; it must be a text of at most {limits.MESSAGE_LENGTH} "
                 "letters, or a whole number"
             )
-        yield file, label
+        yield file, cast("str | int", label)
 
 
 def _csv_rows(tree: FileTree, name: str) -> Iterator[dict[str, Any]]:

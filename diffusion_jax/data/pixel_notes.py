@@ -1,7 +1,7 @@
 """Counts of conversions that change the meaning of pixels, by color profiles for example."""
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +40,10 @@ class PixelNotes:
         self._counts: Counts = {}
         self._lock = threading.Lock()
 
-    def add(self, kinds: Iterable[str], path: Path) -> None:
+    def add(self, kinds: Sequence[str], path: Path) -> None:
         """Counts an image with conversions of these kinds."""
+        if not kinds:
+            return
         name = str(path.relative_to(self._root) if self._root else path)
         with self._lock:
             self._counts = merged([self._counts, dict.fromkeys(kinds, (1, name))])

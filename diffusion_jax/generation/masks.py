@@ -84,8 +84,9 @@ def _of_file(path: Path, image: Path, side: int) -> Bool[np.ndarray, "{side} {si
             f"has {original.size[0]} x {original.size[1]}; make them equal"
         )
     replaced = mask.convert("RGB").convert("L")
-    if mask.getchannel("A").getextrema()[0] < 255:
-        replaced = _of_transparency(path, np.asarray(mask), np.asarray(original))
+    pixels = np.asarray(mask)
+    if pixels[..., 3].min() < 255:
+        replaced = _of_transparency(path, pixels, np.asarray(original))
     return np.asarray(square(replaced, side)) > HALF
 
 

@@ -39,6 +39,7 @@ from diffusion_jax.workdir.run_files import load_classes, load_config
 
 LARGEST_BATCH = 64
 MOST_SAMPLES = 100_000_000
+LABELS_TYPES = int | np.integer | Sequence | np.ndarray
 # Compiled programs use hundreds of memory maps each; Linux ends a process that has 65,530.
 MOST_PROGRAMS = 16
 # Settings that a call of a sampler takes, as it takes the solver's options; all others are compiled
@@ -240,11 +241,12 @@ class Run:
             check_count("count", count, MOST_SAMPLES)
         if isinstance(labels, str):
             return class_labels.parse_labels(labels, count, classes, names, seed)
-        if isinstance(labels, int | np.integer) and not isinstance(labels, bool):
+        nested = isinstance(labels, np.ndarray) and labels.ndim != 1
+        if nested or isinstance(labels, bool) or not isinstance(labels, LABELS_TYPES):
+            raise ValueError(f"labels={labels!r} must be a list of names or indices, or a string")
+        if isinstance(labels, int | np.integer):
             text = f"{class_labels.INDEX}{labels}"
             return class_labels.parse_labels(text, count, classes, names, seed)
-        if not isinstance(labels, Sequence) and getattr(labels, "ndim", 0) != 1:
-            raise ValueError(f"labels={labels!r} must be a list of names or indices, or a string")
         if not len(labels):
             raise ValueError("No labels were given; give some, or count=")
         if count not in (None, len(labels)):
