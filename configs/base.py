@@ -85,7 +85,9 @@ def get_config() -> ConfigDict:
     config.model.window = 16  # side of the squares of "atn", in pixels
     config.model.num_heads = 8  # of "atn"
     config.model.dropout = 0.0  # in "res" and "conv"
-    config.model.dtype = "float32"  # or bfloat16: of convolutions and matrix products
+    # Of convolutions and matrix products: float32, bfloat16, or auto, which training resolves at
+    # its start: bfloat16 on accelerators, float32 on CPUs.
+    config.model.dtype = "auto"
     # Sides of the maps whose blocks are computed again in the backward pass, such as (64, 32), to
     # save memory; on the command line --config.model.remat=64,32.
     config.model.remat = ()

@@ -19,7 +19,7 @@ from diffusion_jax.config.schema import model_section
 
 def get_config() -> ConfigDict:
     config = edm64.get_config()
-    config.model = model_section("edm2", num_classes=1000, width=128, dtype="bfloat16")
+    config.model = model_section("edm2", num_classes=1000, width=128)
     config.schedule.edm.p_mean = -0.8
     config.schedule.edm.p_std = 1.6
 

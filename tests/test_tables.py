@@ -238,7 +238,7 @@ def test_names_without_a_table_line_are_named():
         ("dropout", 1.0, r"model.dropout=1.0 must be in \[0, 1\)"),
         ("dropout", "x", "model.dropout=x must be of type float"),
         ("blocks", 3, "model.blocks=3 must be of type str"),
-        ("dtype", "float16", "model.dtype=float16 must be float32 or bfloat16"),
+        ("dtype", "float16", "model.dtype=float16 must be one of auto, float32, bfloat16"),
         ("remat", [64], r"model.remat=\[64\] must be positive whole numbers such as \(16, 8\)"),
         ("remat", (64, 0), r"model.remat=\(64, 0\) must be positive whole numbers"),
     ],

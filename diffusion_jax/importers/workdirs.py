@@ -27,9 +27,14 @@ def write_workdir(
 ) -> None:
     """Writes config, checkpoint and origin; the folder appears once it is complete.
 
+    model.dtype=auto becomes float32, in which networks are compared with their originals.
+
     Raises ValueError if the workdir exists and is not empty, or the disk has too little space.
     """
     check_free(workdir)
+    if config.model.get("dtype") == "auto":
+        config = config.copy_and_resolve_references()
+        config.model.dtype = "float32"
     workdir = workdir.resolve()
     workdir.parent.mkdir(parents=True, exist_ok=True)
     needed = sum(array.nbytes for array in jax.tree.leaves(state))

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, DTypeLike, Float, PyTree
 
 from diffusion_jax.diffusion.types import CNoise, Images, Labels
-from diffusion_jax.models.field_types import Count
+from diffusion_jax.models.field_types import Count, dtype_of
 from diffusion_jax.models.layers.adm_blocks import (
     Embedding,
     Norm,
@@ -108,7 +108,7 @@ class ADMLayers:
 
     @property
     def dtype(self) -> DTypeLike:
-        return jnp.dtype(self.network.dtype)
+        return jnp.dtype(dtype_of(self.network.dtype))
 
     @property
     def norm(self) -> partial:

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, DTypeLike, Float
 
 from diffusion_jax.diffusion.types import Features, Images, NetworkOutput
-from diffusion_jax.models.field_types import Count, Dtype, Sides
+from diffusion_jax.models.field_types import Count, Dtype, Sides, dtype_of
 from diffusion_jax.models.layers.attention import attention
 from diffusion_jax.models.layers.convolutions import TORCH_KERNEL, Conv, conv, dense, gelu
 from diffusion_jax.models.layers.embeddings import LabelEmbedding, sinusoidal
@@ -36,14 +36,14 @@ class AttentionUNet(Network):
         width: channels after the stem.
         time_dim: width of the embedding, an even number.
         remat: see `apply_block`; stem and middle are excluded.
-        dtype: of convolutions and matrix products, "float32" or "bfloat16". Parameters, norms,
+        dtype: of convolutions and matrix products, see `dtype_of`. Parameters, norms,
             embeddings and the output are float32.
     """
 
     width: Count = 64
     time_dim: Count = 256
     remat: Sides = ()
-    dtype: Dtype = "float32"
+    dtype: Dtype = "auto"
 
     def check(self, resolution: int) -> None:
         if resolution % 2**HALVINGS:
@@ -55,7 +55,7 @@ class AttentionUNet(Network):
             raise ValueError(f"model.time_dim={self.time_dim} must be even")
 
     def forward(self, x, c_noise, condition, train, examples):
-        dtype, width = jnp.dtype(self.dtype), self.width
+        dtype, width = jnp.dtype(dtype_of(self.dtype)), self.width
         cond = precompute(self, OF_LEVEL, "time", lambda: sinusoidal(c_noise, self.time_dim))
         if condition is not None:
             table = LabelEmbedding(self.num_classes, self.time_dim, name="label_embedding")

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, DTypeLike, Float
 
 from diffusion_jax.diffusion.types import NetworkOutput
-from diffusion_jax.models.field_types import Count, Dtype
+from diffusion_jax.models.field_types import Count, Dtype, dtype_of
 from diffusion_jax.models.layers.attention import attention
 from diffusion_jax.models.layers.convolutions import Conv, Dense
 from diffusion_jax.models.layers.embeddings import LabelEmbedding, TimeMLP, sinusoidal
@@ -33,7 +33,7 @@ class DiT(Network):
         depth: number of blocks.
         num_heads: attention heads.
         learn_variance: True for a second output, v of Improved DDPM.
-        dtype: of matrix products, "float32" or "bfloat16". Parameters, norms, embeddings and the
+        dtype: of matrix products, see `dtype_of`. Parameters, norms, embeddings and the
             output are float32.
     """
 
@@ -42,7 +42,7 @@ class DiT(Network):
     depth: Count = 12
     num_heads: Count = 6
     learn_variance: bool = False
-    dtype: Dtype = "float32"
+    dtype: Dtype = "auto"
 
     @property
     def learns_variance(self) -> bool:
@@ -61,7 +61,7 @@ class DiT(Network):
             )
 
     def forward(self, x, c_noise, condition, train, examples):
-        dtype = jnp.dtype(self.dtype)
+        dtype = jnp.dtype(dtype_of(self.dtype))
         batch, height, width, _ = x.shape
         down, across = height // self.patch_size, width // self.patch_size
         mlp = TimeMLP(self.width, name="time_mlp")

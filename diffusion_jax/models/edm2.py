@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, DTypeLike, Float, Int, PyTree
 
 from diffusion_jax.diffusion.types import CNoise, Condition, Images, NetworkOutput
-from diffusion_jax.models.field_types import Bounds, Count, Rate
+from diffusion_jax.models.field_types import Bounds, Count, Rate, dtype_of
 from diffusion_jax.models.layers.adm_blocks import RESAMPLE, split_heads
 from diffusion_jax.models.layers.attention import attention
 from diffusion_jax.models.layers.convolutions import Dropout
@@ -70,7 +70,7 @@ class EDM2(MultiResolutionNetwork):
         return jax.tree_util.tree_map_with_path(constrain, params)
 
     def forward(self, x, c_noise, condition, train, examples):
-        dtype, levels = jnp.dtype(self.dtype), self.widths()
+        dtype, levels = jnp.dtype(dtype_of(self.dtype)), self.widths()
         cond = self._embedding(c_noise, condition)
         block = partial(
             MPBlock,

@@ -1,9 +1,12 @@
 """Types of network fields that state the allowed values, and their check."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import jax
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,21 @@ Count = Annotated[int, Bounds(1)]
 CountOrZero = Annotated[int, Bounds(0)]
 Rate = Annotated[float, Bounds(0, 1)]
 Sides = tuple[int, ...]  # of maps, in pixels
-Dtype = Literal["float32", "bfloat16"]  # of convolutions and matrix products
+# Of convolutions and matrix products, see `dtype_of`.
+Dtype = Literal["auto", "float32", "bfloat16"]
+
+
+def dtype_of(name: Dtype) -> str:
+    """Resolves "auto": float32 on CPUs, bfloat16 on accelerators.
+
+    GPUs of NVIDIA before compute capability 8.0 have no arithmetic in bfloat16, and use float32.
+    """
+    if name != "auto":
+        return name
+    device = jax.devices()[0]
+    capability = str(getattr(device, "compute_capability", ""))
+    is_old = re.fullmatch(r"\d+\.\d+", capability) is not None and float(capability) < 8
+    return "float32" if device.platform == "cpu" or is_old else "bfloat16"
 
 
 def check_fields(owner: Any, prefix: str, values: Mapping[str, Any]) -> None:

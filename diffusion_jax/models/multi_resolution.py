@@ -15,7 +15,7 @@ class MultiResolutionNetwork(Network):
         attention: sides of the maps with self-attention, such as (16, 8).
         dropout: rate in the residual blocks.
         remat: see `apply_block`.
-        dtype: of convolutions and matrix products, "float32" or "bfloat16". Parameters, norms,
+        dtype: of convolutions and matrix products, see `dtype_of`. Parameters, norms,
             embeddings and the output are float32.
     """
 
@@ -25,7 +25,7 @@ class MultiResolutionNetwork(Network):
     attention: Sides = (16, 8)
     dropout: Rate = 0.0
     remat: Sides = ()
-    dtype: Dtype = "float32"
+    dtype: Dtype = "auto"
 
     def widths(self) -> list[int]:
         """Returns the channels of each level. Raises ValueError unless they are whole numbers."""

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, DTypeLike, Float
 
 from diffusion_jax.diffusion.types import Features, Images, NetworkOutput
-from diffusion_jax.models.field_types import Bounds, Count, Dtype, Sides
+from diffusion_jax.models.field_types import Bounds, Count, Dtype, Sides, dtype_of
 from diffusion_jax.models.layers.convolutions import TORCH_KERNEL, conv, double
 from diffusion_jax.models.layers.embeddings import LabelEmbedding, sinusoidal
 from diffusion_jax.models.layers.normalization import GroupNorm
@@ -34,7 +34,7 @@ class PlainUNet(Network):
             groups lose the brightness of an image. "affine" scales and shifts each channel, as the
             batch norm of a trained imported model does.
         remat: see `apply_block`.
-        dtype: of convolutions, "float32" or "bfloat16". Parameters, norms, embeddings and the
+        dtype: of convolutions, see `dtype_of`. Parameters, norms, embeddings and the
             output are float32.
     """
 
@@ -43,7 +43,7 @@ class PlainUNet(Network):
     time_dim: Annotated[int, Bounds(4)] = 32
     norm: Literal["group", "affine"] = "group"
     remat: Sides = ()
-    dtype: Dtype = "float32"
+    dtype: Dtype = "auto"
 
     def check(self, resolution: int) -> None:
         if resolution % 2**self.levels:
@@ -56,7 +56,7 @@ class PlainUNet(Network):
             raise ValueError(f"model.time_dim={self.time_dim} must be even")
 
     def forward(self, x, c_noise, condition, train, examples):
-        dtype = jnp.dtype(self.dtype)
+        dtype = jnp.dtype(dtype_of(self.dtype))
         layer = nn.Dense(self.time_dim, kernel_init=TORCH_KERNEL, name="time")
 
         def time() -> Float[Array, "batch time_dim"]:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from diffusion_jax.diffusion.types import CNoise, Condition, Images, NetworkOutput
-from diffusion_jax.models.field_types import Count, CountOrZero, Sides
+from diffusion_jax.models.field_types import Count, CountOrZero, Sides, dtype_of
 from diffusion_jax.models.layers.convolutions import Conv
 from diffusion_jax.models.layers.embeddings import sinusoidal
 from diffusion_jax.models.layers.precompute import OF_CONDITION, OF_LEVEL, precompute
@@ -72,7 +72,7 @@ class SongUNet(MultiResolutionNetwork):
         super().check_condition(label)
 
     def forward(self, x, c_noise, condition, train, examples):
-        dtype, levels = jnp.dtype(self.dtype), self.widths()
+        dtype, levels = jnp.dtype(dtype_of(self.dtype)), self.widths()
         cond = self._embedding(c_noise, condition)
         block = partial(SongBlock, dropout=self.dropout, taps=self.taps, dtype=dtype)
 

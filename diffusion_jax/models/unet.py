@@ -10,7 +10,15 @@ from flax.core import FrozenDict
 from jaxtyping import Array, Float, Int
 
 from diffusion_jax.diffusion.types import CNoise, Condition, NetworkOutput
-from diffusion_jax.models.field_types import Count, CountOrZero, Dtype, Rate, Sides, check_fields
+from diffusion_jax.models.field_types import (
+    Count,
+    CountOrZero,
+    Dtype,
+    Rate,
+    Sides,
+    check_fields,
+    dtype_of,
+)
 from diffusion_jax.models.layers.attention import ChannelAttention
 from diffusion_jax.models.layers.block_chain import (
     BLOCKS,
@@ -53,7 +61,7 @@ class UNet(Network):
         label_dim: width of the label embedding.
         window, num_heads, dropout, original_quirks: see `Block`.
         time_embedding: "standard", or a kind of `original_sinusoidal`; see `time_embedding_kind`.
-        dtype: of convolutions and matrix products, "float32" or "bfloat16". Parameters, norms,
+        dtype: of convolutions and matrix products, see `dtype_of`. Parameters, norms,
             embeddings and the output are float32.
         remat: see `apply_block`.
         options: of single blocks, by name, such as {"conv": {"expansion": 4}}.
@@ -70,7 +78,7 @@ class UNet(Network):
     dropout: Rate = 0.0
     original_quirks: bool = False
     time_embedding: TimeEmbedding = "auto"
-    dtype: Dtype = "float32"
+    dtype: Dtype = "auto"
     remat: Sides = ()
     options: Mapping[str, Mapping[str, Any]] = FrozenDict()
 
@@ -88,7 +96,7 @@ class UNet(Network):
         return 2 if published else 1
 
     def forward(self, x, c_noise, condition, train, examples):
-        dtype = jnp.dtype(self.dtype)
+        dtype = jnp.dtype(dtype_of(self.dtype))
         shared = {
             "original_quirks": self.original_quirks,
             "window": self.window,

@@ -18,6 +18,7 @@ from diffusion_jax.config.experiment import Experiment
 from diffusion_jax.evaluation.provenance import devices
 from diffusion_jax.files import lock
 from diffusion_jax.files.paths import local_path
+from diffusion_jax.models.field_types import dtype_of
 from diffusion_jax.runs.datasets import mirror_note, open_source, training_batches
 from diffusion_jax.runs.sample_grids import make_sample_grid
 from diffusion_jax.training import fine_tuning
@@ -54,6 +55,8 @@ def train(experiment: Experiment, workdir: Path) -> TrainState:
         SaveFailed: if a checkpoint cannot be written.
     """
     begun = time.monotonic()
+    automatic = experiment.config.model.get("dtype") == "auto"
+    experiment = resolve_dtype(experiment)
     config = experiment.config
     parallel.check_batch_size(config.batch_size, config.micro_batches)
     changes = resume.changes_since(config, workdir)
@@ -132,6 +135,8 @@ def train(experiment: Experiment, workdir: Path) -> TrainState:
             changes += resume.changes_of_data(metadata, provenance)
             reporter.log(f"Devices: {_describe_devices()}")
             reporter.log(f"Data: {source.description.summary()}")
+            if automatic:
+                reporter.log(f"Computing in {config.model.dtype} (model.dtype=auto)")
             for line in mirror_note(config):
                 reporter.log(line)
             for line in notes + [f"Changed since the last start: {change}" for change in changes]:
@@ -161,6 +166,15 @@ def train(experiment: Experiment, workdir: Path) -> TrainState:
                 interrupted=interrupted,
             )
             return sharding.unshard(loop.run(state))
+
+
+def resolve_dtype(experiment: Experiment) -> Experiment:
+    """Returns the experiment with the number type of these devices in place of "auto"."""
+    if experiment.config.model.get("dtype") != "auto":
+        return experiment
+    config = experiment.config.copy_and_resolve_references()
+    config.model.dtype = dtype_of("auto")
+    return Experiment.from_config(config)
 
 
 def init_train_state(experiment: Experiment) -> TrainState:

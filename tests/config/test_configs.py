@@ -43,6 +43,7 @@ def test_every_config_is_valid_and_builds(name):
         config.model.num_classes = 10
     Experiment.from_config(config)
     assert config.is_locked
+    assert config.model.dtype == "auto"
     model = make_model(config)
     params = jax.eval_shape(lambda: init_params(model, config.seed, config.data.resolution))
     count = sum(leaf.size for leaf in jax.tree.leaves(params))
@@ -109,7 +110,7 @@ def test_parameterization_and_weight_have_one_sigma_data():
             {"model__num_classes": 0, "model__blocks": "res,clsAtn"},
             "'clsAtn', which needs classes",
         ),
-        ({"model__dtype": "float16"}, "float32 or bfloat16"),
+        ({"model__dtype": "float16"}, "one of auto, float32, bfloat16"),
         ({"model__width": 11, "model__blocks": "res,atn"}, "a layer of 11 channels"),
         ({"model__channels": 7, "model__blocks": "res,atn"}, "a layer of 14 channels"),
         ({"model__time_embedding": "cos"}, "auto, standard, head, published, sin"),

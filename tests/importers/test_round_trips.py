@@ -15,6 +15,7 @@ from diffusion_jax.importers.train_states import make_train_state, read_weights
 from diffusion_jax.importers.workdirs import write_workdir
 from diffusion_jax.training.state import param_shapes
 from diffusion_jax.workdir import parameters
+from diffusion_jax.workdir.run_files import load_config
 
 STEP = 7
 
@@ -55,6 +56,8 @@ def test_checkpoints(small, tmp_path):
     averaged = jax.tree.map(np.negative, params)
     state = make_train_state(experiment, params, STEP, ema_params=averaged)
     write_workdir(tmp_path / "run", experiment.config, state, {}, [])
+    assert experiment.config.model.dtype == "auto"
+    assert load_config(tmp_path / "run").model.dtype == "float32"
     for raw, wanted in ((True, params), (False, averaged)):
         step, found, _ = read_weights(tmp_path / "run", experiment, checkpoint=None, raw=raw)
         assert step == STEP

@@ -100,7 +100,7 @@ def test_bfloat16_is_close_to_float32():
         ({"num_heads": 5}, "model.width=96 is not divisible by model.num_heads=5"),
         ({"width": 90, "num_heads": 1}, "by 4"),
         ({"depth": 0}, "model.depth=0 must be at least 1"),
-        ({"dtype": "float16"}, "float32 or bfloat16"),
+        ({"dtype": "float16"}, "one of auto, float32, bfloat16"),
     ],
 )
 def test_mistakes_are_named(changes, message):

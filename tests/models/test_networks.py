@@ -1,5 +1,8 @@
 """Facts about every network."""
 
+import inspect
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +11,8 @@ from numpy.testing import assert_allclose
 from table_cases import SMALL_NETWORKS
 
 from diffusion_jax.config.schema import choose
-from diffusion_jax.models import MODELS
+from diffusion_jax.models import MODELS, field_types
+from diffusion_jax.training.state import param_shapes
 
 SIDE, CHANNELS, CLASSES = 8, 3, 5
 
@@ -48,3 +52,41 @@ def test_the_output_depends_on_image_time_and_class(name):
         assert_allclose(part[1], part[0], rtol=1e-4, atol=1e-5 * jnp.abs(part).max())
         for row in (2, 3) if model.classifies else (2, 3, 4):
             assert jnp.abs(part[row] - part[0]).max() > 1e-3 * jnp.abs(part[0]).max()
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype"),
+    [
+        ({"platform": "cpu"}, "float32"),
+        ({"platform": "gpu", "compute_capability": "9.0"}, "bfloat16"),
+        ({"platform": "gpu", "compute_capability": "8.0"}, "bfloat16"),
+        ({"platform": "gpu", "compute_capability": "7.5"}, "float32"),
+        ({"platform": "gpu", "compute_capability": "gfx90a"}, "bfloat16"),
+        ({"platform": "tpu"}, "bfloat16"),
+    ],
+)
+def test_the_automatic_dtype_follows_from_the_device(monkeypatch, device, dtype):
+    monkeypatch.setattr(jax, "devices", lambda: [SimpleNamespace(**device)])
+    assert field_types.dtype_of("auto") == dtype
+    for name in ("float32", "bfloat16"):
+        assert field_types.dtype_of(name) == name
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_network_computes_in_the_automatic_dtype(monkeypatch, name):
+    """The program of "auto" is the program of the type that it stands for."""
+    x, labels = jnp.ones((1, 8, 8, 1)), jnp.zeros(1, jnp.int32)
+
+    def program(dtype):
+        model = MODELS[name](1, 10, **SMALL_NETWORKS[name], dtype=dtype)
+        labeled = None if model.example_condition(1) is None else labels
+        params = param_shapes(model, 8)
+        run = lambda params: model.apply({"params": params}, x, jnp.ones(1), labeled)  # noqa: E731
+        return str(jax.make_jaxpr(run)(params))
+
+    assert inspect.signature(MODELS[name]).parameters["dtype"].default == "auto"
+    for platform, dtype in (("cpu", "float32"), ("tpu", "bfloat16")):
+        wanted = program(dtype)
+        with monkeypatch.context() as context:
+            context.setattr(jax, "devices", lambda: [SimpleNamespace(platform=platform)])  # noqa: B023
+            assert program("auto") == wanted

@@ -15,6 +15,7 @@ from configs import folder
 from diffusion_jax.config.experiment import Experiment
 from diffusion_jax.data import dataset_summary
 from diffusion_jax.runs import datasets
+from diffusion_jax.runs import train as training
 from diffusion_jax.runs.datasets import resolve_num_classes
 from diffusion_jax.training import loop
 from diffusion_jax.training.loop import TrainingLoop
@@ -73,6 +74,24 @@ def test_a_run_resumes_with_its_counted_classes(tmp_path):
     assert (first["step"], second["step"]) == ("0", "1")
     assert first["jax"] == jax.__version__
     assert first["devices"] == "8 x cpu"
+
+
+@pytest.mark.usefixtures("ordinary_promotion")
+def test_a_run_resolves_stores_and_logs_its_automatic_dtype(tmp_path, monkeypatch, capsys):
+    config = tiny_transformer_config(steps=1)
+    assert config.model.dtype == "auto"
+    for dtype in ("float32", "bfloat16"):
+        monkeypatch.setattr(training, "dtype_of", lambda name: dtype)  # noqa: B023
+        train(config, tmp_path / dtype)
+        assert load_config(tmp_path / dtype).model.dtype == dtype
+        assert f"Computing in {dtype} (model.dtype=auto)" in capsys.readouterr().out
+    assert config.model.dtype == "auto"
+    config.steps, config.model.dtype = 2, "bfloat16"
+    train(config, tmp_path / "float32")
+    printed = capsys.readouterr().out
+    assert "Changed since the last start: model.dtype: float32 -> bfloat16" in printed
+    assert "model.dtype=auto" not in printed
+    assert load_config(tmp_path / "float32").model.dtype == "bfloat16"
 
 
 def test_counted_classes_are_printed(tmp_path, capsys):
