@@ -54,7 +54,7 @@ def finished(tmp_path_factory, ordinary_promotion):
 def test_the_workdir_describes_the_run(finished):
     state, workdir = finished
     assert int(state.step) == 6
-    assert load_config(workdir).to_dict() == tiny_config().to_dict()
+    assert load_config(workdir).to_dict() == tiny_config(model__dtype="float32").to_dict()
     assert load_classes(workdir) == list("0123456789")
     metrics = read_metrics(workdir)
     assert [line["step"] for line in metrics] == [2, 4, 6]
