@@ -11,6 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image, ImageCms, PngImagePlugin
 from tiny import tiny_config
 
+from diffusion_jax import get_config
 from diffusion_jax.data import dataset_summary, make_source, preparation
 from diffusion_jax.data.decoder import Decoder
 from diffusion_jax.generation.input_images import read_images
@@ -284,6 +285,12 @@ def test_fields_of_the_config_change_pixels_and_labels(tmp_path):
     assert np.abs(first_image(plain).astype(int) - first_image(converted)).max() > 50
     assert [source.read(np.array([1]))["image"].max() for source in (plain, scaled)] == [16, 255]
     assert opened_with(data__labels="prefix").class_names == ["cat", "dog"]
+
+
+@pytest.mark.parametrize("name", ["folder", "folder:small"])
+def test_configs_of_own_images_turn_photographs_and_convert_colors(name):
+    data = get_config(name).data
+    assert (data.upright, data.srgb, data.flip) == (True, True, True)
 
 
 def test_profile_of_the_tests_is_read_as_meant():

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from forks import run_each
 
 from diffusion_jax.generation import class_labels
 from scripts.cli import class_flag
@@ -172,4 +173,9 @@ def test_file_names_have_index_label_and_ascii_name():
 
 def test_commands_list_the_classes_of_a_run(capsys):
     assert class_flag.print_classes(Path("digits")) == 0
-    assert capsys.readouterr().out.splitlines() == [f"#{i} {i}" for i in range(10)]
+    lines = [f"#{i} {i}" for i in range(10)]
+    assert capsys.readouterr().out.splitlines() == lines
+    commands = {"sample": [], "edit": ["vary"], "fid": ["evaluate"]}
+    for script, command in commands.items():
+        (done,) = run_each(script, [[*command, "--workdir=digits", "--classes"]])
+        assert (done.returncode, done.stdout.splitlines()) == (0, lines), done.stderr
