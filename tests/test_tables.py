@@ -19,6 +19,7 @@ from diffusion_jax.diffusion.parameterizations import PARAMETERIZATIONS
 from diffusion_jax.diffusion.schedules import SCHEDULES
 from diffusion_jax.diffusion.timestep_samplers import TIMESTEP_SAMPLERS
 from diffusion_jax.diffusion.weights import WEIGHTS
+from diffusion_jax.evaluation import feature_metrics
 from diffusion_jax.evaluation.feature_metrics import METRICS
 from diffusion_jax.models import MODELS, UNet
 from diffusion_jax.models.layers.block_chain import BLOCKS
@@ -126,7 +127,7 @@ TABLES = [
         BLOCKS,
         "BLOCKS in diffusion_jax/models/layers/block_chain.py",
         CHOICES,
-        "a name in `config.model.blocks`",
+        "`config.model.blocks`",
         tested=cases.CONDITIONED_ON,
         cases="CONDITIONED_ON",
     ),
@@ -185,6 +186,14 @@ def test_every_row_and_test_case_has_an_entry(table):
     for name in table.tested or ():
         if name not in table.entries:
             fail(f"tests/table_cases.py has {name!r}; add a line for it to {table.place}")
+
+
+def test_every_metric_has_a_test_of_its_definition():
+    text = (ROOT / "tests/evaluation/test_metrics.py").read_text()
+    for name, function in inspect.getmembers(feature_metrics, inspect.isfunction):
+        of_metrics = function.__module__ == feature_metrics.__name__ and not name.startswith("_")
+        if of_metrics and f"feature_metrics.{name}(" not in text:
+            fail(f"Add a test of feature_metrics.{name} to tests/evaluation/test_metrics.py")
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -16,6 +16,7 @@ from diffusion_jax.data import crops
 from diffusion_jax.diffusion.losses import LOSSES
 from diffusion_jax.diffusion.parameterizations import PARAMETERIZATIONS
 from diffusion_jax.diffusion.schedules import SCHEDULES
+from diffusion_jax.diffusion.timestep_samplers import TIMESTEP_SAMPLERS
 from diffusion_jax.diffusion.weights import WEIGHTS
 from diffusion_jax.generation.sampler import Sampler
 from diffusion_jax.models.layers.block_chain import BLOCKS
@@ -23,6 +24,7 @@ from diffusion_jax.runs import datasets
 from diffusion_jax.runs.datasets import resolve_num_classes
 from diffusion_jax.runs.train import make_sharding, parallel_step
 from diffusion_jax.sampling import SOLVERS, SPACINGS
+from diffusion_jax.training.ema import EMA_WEIGHTS
 from diffusion_jax.training.metrics import means
 from diffusion_jax.training.state import init_state
 
@@ -34,10 +36,10 @@ NAMES = {
     "loss.kind": [*LOSSES],
     "loss.weight": [*WEIGHTS],
     "loss.error": ["squared", "absolute"],
-    "timesteps.name": ["uniform", "loss_second_moment"],
+    "timesteps.name": [*TIMESTEP_SAMPLERS],
     "sampling.solver": [*SOLVERS],
     "sampling.spacing": [*SPACINGS],
-    "ema.name": ["constant", "half_life", "power"],
+    "ema.name": [*EMA_WEIGHTS],
     "original_quirks": [False, True],
 }
 # Sizes of what is computed: other numbers would only take long.
