@@ -166,34 +166,40 @@ def rows(table: Table) -> set[str]:
     return {name for name in found if ":" not in name}  # such as `folder:PATH`
 
 
-def fail(message: str) -> None:
-    pytest.fail(message, pytrace=False)
+def check(missing: list[str]) -> None:
+    if missing:
+        pytest.fail("\n".join(missing), pytrace=False)
 
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.place.split()[0])
 def test_every_entry_has_a_row_in_the_docs_and_a_test_case(table):
+    missing = []
     for name in table.entries:
         if name not in {*rows(table), *table.undocumented}:
-            fail(f"Add a row for {name!r} to the table {table.header} of {table.page}")
+            missing.append(f"Add a row for {name!r} to the table {table.header} of {table.page}")
         if table.tested is not None and name not in {*table.tested, *table.untested}:
-            fail(f"Add a line for {name!r} to {table.cases} in tests/table_cases.py")
+            missing.append(f"Add a line for {name!r} to {table.cases} in tests/table_cases.py")
+    check(missing)
 
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.place.split()[0])
 def test_every_row_and_test_case_has_an_entry(table):
-    for name in sorted(rows(table) - {*table.entries}):
-        fail(f"{table.page} has a row for {name!r}; add a line for it to {table.place}")
-    for name in table.tested or ():
-        if name not in table.entries:
-            fail(f"tests/table_cases.py has {name!r}; add a line for it to {table.place}")
+    places = dict.fromkeys(rows(table), table.page)
+    places |= dict.fromkeys(table.tested or (), "tests/table_cases.py")
+    unknown = sorted(places.keys() - table.entries.keys())
+    check([f"{places[name]} has {name!r}; add a line for it to {table.place}" for name in unknown])
 
 
 def test_every_metric_has_a_test_of_its_definition():
     text = (ROOT / "tests/evaluation/test_metrics.py").read_text()
-    for name, function in inspect.getmembers(feature_metrics, inspect.isfunction):
-        of_metrics = function.__module__ == feature_metrics.__name__ and not name.startswith("_")
-        if of_metrics and f"feature_metrics.{name}(" not in text:
-            fail(f"Add a test of feature_metrics.{name} to tests/evaluation/test_metrics.py")
+    functions = [
+        name
+        for name, function in inspect.getmembers(feature_metrics, inspect.isfunction)
+        if function.__module__ == feature_metrics.__name__ and not name.startswith("_")
+    ]
+    untested = [name for name in functions if f"feature_metrics.{name}(" not in text]
+    place = "tests/evaluation/test_metrics.py"
+    check([f"Add a test of feature_metrics.{name} to {place}" for name in untested])
 
 
 @pytest.mark.parametrize("name", MODELS)
