@@ -1,8 +1,8 @@
-"""Schema of configs: options that follow from signatures, and checks of names and types.
+"""Schema of configs: options from signatures, and checks of names and types.
 
-`configs/base.py` states the fields of a config, once. A table maps names to functions (or classes);
-their keyword-only parameters, or dataclass fields, are the options of what is named, with their
-defaults. A new entry of a table or a new option needs no line in a config.
+`configs/base.py` lists the fields of a config. A table such as SOLVERS maps names to functions or
+dataclasses; the options of an entry are its keyword-only parameters, or its fields, with their
+defaults. A new entry or a new option needs no line in a config.
 """
 
 import inspect
@@ -24,7 +24,7 @@ from diffusion_jax.models import MODELS
 from diffusion_jax.sampling import SOLVERS, SPACINGS
 from diffusion_jax.training.ema import EMA_WEIGHTS
 
-# Sections with options, and the tables that these follow from.
+# Sections with options, and the tables that define them.
 TABLES: dict[str, tuple[Mapping[str, Callable], ...]] = {
     "parameterization": (PARAMETERIZATIONS,),
     "schedule": (SCHEDULES,),
@@ -33,31 +33,31 @@ TABLES: dict[str, tuple[Mapping[str, Callable], ...]] = {
     "ema": (EMA_WEIGHTS,),
     "sampling": (SOLVERS, SPACINGS),
 }
-# Arguments of constructors that are fields of their own, which several entries of a table share.
+# Parameters that are not options, since several entries of a table share one field of the config.
 SHARED = ("sigma_data", "original_quirks")
 
 LONGEST_VALUE = 200  # characters of a value in an error
 
 
 def options_of(function: Callable) -> dict[str, Any]:
-    """Returns the options of one entry of a table, with their defaults."""
+    """Returns the options of an entry of a table, with their defaults."""
     return {name: parameter.default for name, parameter in _parameters(function).items()}
 
 
 def options_by_name(table: Mapping[str, Callable]) -> dict[str, dict[str, Any]]:
-    """Returns the options of the entries of a table that have any."""
+    """Returns {name: options} of the entries of a table that have options."""
     options = {name: options_of(function) for name, function in table.items()}
     return {name: found for name, found in options.items() if found}
 
 
 def options_in(section: ConfigDict, name: str) -> dict[str, Any]:
-    """Returns the options of the entry `name` that a config has."""
+    """Returns the values of the options `section.NAME`; {} if the entry has none."""
     found = section.get(name)
     return found.to_dict() if isinstance(found, ConfigDict) else {}
 
 
 def option_section(function: Callable) -> ConfigDict:
-    """Returns the section with the options of one entry of a table."""
+    """Returns a config section with the options of an entry of a table."""
     return ConfigDict({name: _field(found) for name, found in _parameters(function).items()})
 
 
@@ -97,11 +97,10 @@ def add_options(config: ConfigDict) -> None:
 
 
 def from_values(values: Mapping[str, Any], base: ConfigDict) -> ConfigDict:
-    """Returns the config that `ConfigDict.to_dict` returned these values for, by way of JSON.
+    """Inverts `ConfigDict.to_dict` after a round trip through JSON.
 
-    Fields that may be None keep their types. Options that the values lack, such as those of a
-    solver that was added since, have their defaults. Raises ValueError for another missing field,
-    an unknown one, or a value of another type.
+    Missing options, such as those of a new solver, have their defaults. Raises ValueError for any
+    other missing field, an unknown field, or a value of another type.
     """
     model = values.get("model")
     if not isinstance(model, Mapping):
@@ -142,7 +141,7 @@ def shorten(value: Any) -> str:
 
 
 def choose(table: Mapping[str, Any] | Iterable[str], name: Any, field: str) -> Any:
-    """Returns table[name]. Raises ValueError, with the names that there are, for another one."""
+    """Returns table[name]. Raises ValueError, with the known names, if there is none."""
     if not isinstance(name, str) or name not in table:
         raise ValueError(f"{field}={shorten(name)} must be one of {', '.join(table)}")
     return table[name] if isinstance(table, Mapping) else name

@@ -1,4 +1,4 @@
-"""Checks of the options that a config can have."""
+"""Range checks of options."""
 
 from typing import Any
 
@@ -8,10 +8,7 @@ import numpy as np
 def check_range(
     name: str, value: Any, lowest: int | float, highest: int | float | None = None
 ) -> None:
-    """Raises ValueError for an option that is a plain number out of its range.
-
-    Under jit options are traced, and have been checked before.
-    """
+    """Raises ValueError for an option out of its range. Traced values are not checked."""
     if not isinstance(value, int | float):
         return
     within = value < float("inf") if highest is None else value <= highest
@@ -30,7 +27,7 @@ def check_count(name: str, value: Any, highest: int | None = None) -> None:
 
 
 def check_positive(**options: Any) -> None:
-    """Raises ValueError for the first option that is a plain number, and not positive."""
+    """Raises ValueError for the first option that is not positive. Traced values pass."""
     for name, value in options.items():
         if isinstance(value, int | float) and not 0 < value < float("inf"):
             raise ValueError(f"{name}={value} must be positive")

@@ -1,4 +1,4 @@
-"""Continuous noise schedules, with a level for every time.
+"""Continuous noise schedules.
 
 `level` takes NumPy arrays on the host, in float64, or JAX arrays under jit; xp selects which.
 """
@@ -23,9 +23,9 @@ LARGEST_C_NOISE = 1000.0  # at the noisy end, as with 1,000 discrete steps
 
 
 class ContinuousSchedule:
-    """Base of the schedules without steps, whose position is a time u in `time_range`.
+    """Base class of continuous schedules, whose position is a time u in `time_range`.
 
-    A subclass has `sigma_range`, `time_range`, `level` and `at_sigma`.
+    Subclasses define `sigma_range`, `time_range`, `level` and `at_sigma`.
     """
 
     num_steps = None
@@ -38,10 +38,10 @@ class ContinuousSchedule:
         return jax.vmap(lambda key: jax.random.uniform(key, (), minval=first, maxval=last))(keys)
 
     def steps_from(self, position: Leaf) -> None:
-        """Returns None: there is no next level, and hence no variational bound."""
+        """Returns None: a continuous schedule has no steps, hence no variational bound here."""
 
     def visit(self, positions: Float[np.ndarray, "num_steps"]) -> SamplingSchedule:
-        """Returns the sampling schedule of these u, given in increasing order, and clean image."""
+        """Returns the sampling schedule of these u, which increase, and the clean image."""
         return to_clean_image(self.level(positions[::-1], np))
 
     def sampling_schedule(self, steps: int) -> SamplingSchedule:
@@ -80,7 +80,7 @@ class ContinuousCosine(ContinuousSchedule):
         return 2 / np.pi * float(np.arctan(smallest)), 2 / np.pi * float(np.arctan(largest))
 
     def level(self, u: Leaf, xp: ModuleType = jnp) -> Level:
-        """Returns the levels of these u. cos(u) is sin(1 - u), which keeps its digits."""
+        """Returns the levels of these u. alpha is a sine, which is accurate near u = 1."""
         angle = np.pi / 2
         return Level(xp.sin(angle * (1 - u)), xp.sin(angle * u), LARGEST_C_NOISE * u)
 
@@ -93,8 +93,8 @@ class ContinuousCosine(ContinuousSchedule):
 class Flow(ContinuousSchedule):
     """alpha = 1 - u, sigma = u, with u uniform in (0, 1): straight lines from noise to data.
 
-    Rectified flow (arXiv:2209.03003), flow matching (arXiv:2210.02747), with time turned around.
-    nearest_end: the distance of u from 0 and 1, where sigma or alpha vanish; in (0, 0.5).
+    Rectified flow (arXiv:2209.03003), flow matching (arXiv:2210.02747), with reversed time.
+    nearest_end: smallest distance of u from 0 and 1, where sigma or alpha vanishes; in (0, 0.5).
     """
 
     nearest_end: float = 1e-5

@@ -1,8 +1,8 @@
 """Discrete noise schedules: tables of a chain of steps t = 1 .. T, as in DDPM.
 
-Tables are computed once, on the host, in float64 NumPy (only the original's cosine is in float32,
-as in the original). They have num_steps + 1 entries and are indexed as in the papers: entry t
-belongs to step t = 1 .. num_steps, and entry 0 to the clean image.
+Tables are computed once, on the host, in float64 NumPy (the original's cosine in float32, as in the
+original). They have num_steps + 1 entries, indexed as in the papers: t = 1 .. num_steps, and 0 for
+the clean image.
 """
 
 from dataclasses import dataclass, replace
@@ -26,10 +26,9 @@ Positions = Int[np.ndarray, "kept"]
 class DiscreteSchedule:
     """A chain of num_steps steps (DDPM, arXiv:2006.11239, section 2).
 
-    A position in the chain is t. `timesteps[t]` is the c_noise of the network; the two differ in a
-    respaced chain. alphas and one_minus_alphas_bar are tables of their own because 1 - x in float32
-    would lose their digits where x is close to 1. beta_bounds: the interval that beta_t was clipped
-    into.
+    Positions are t. `timesteps[t]` is the c_noise of the network, which differs from t in a
+    respaced chain. alphas and one_minus_alphas_bar are stored because 1 - x would lose digits in
+    float32 where x is close to 1. beta_bounds: interval into which beta_t was clipped.
     """
 
     timesteps: Num[np.ndarray, "num_steps_plus_1"]
@@ -70,10 +69,10 @@ class DiscreteSchedule:
         return jax.tree.map(lambda row: jnp.asarray(row[::-1])[t - 1], steps)
 
     def at_sigma(self, sigma: Leaf, xp: ModuleType = np) -> Level:
-        """Returns the levels of these sigma / alpha, with a c_noise between the chain's own.
+        """Returns the levels of these sigma / alpha, in float64 (xp = numpy) or under jit.
 
-        It is interpolated in log(sigma / alpha), as in k-diffusion, and constant outside the chain.
-        xp: numpy, for float64 on the host, or jax.numpy under jit.
+        c_noise is interpolated in log(sigma / alpha), as in k-diffusion, and constant outside the
+        chain.
         """
         known, first = np.unique(np.log(self._sigma()[1:]), return_index=True)
         c_noises = self.timesteps[1:].astype(np.float64)[first]
@@ -81,11 +80,11 @@ class DiscreteSchedule:
         return Level(alpha, sigma * alpha, xp.interp(xp.log(sigma), known, c_noises))
 
     def visit(self, positions: Positions) -> SamplingSchedule:
-        """Returns the sampling schedule of these steps, given in increasing order, and entry 0."""
+        """Returns the sampling schedule of these timesteps, which increase, and t = 0."""
         return respace(self, positions).sampling_schedule()
 
     def sampling_schedule(self, steps: int | None = None) -> SamplingSchedule:
-        """Returns the sampling schedule of all steps, or of evenly spaced ones, and entry 0.
+        """Returns the sampling schedule of all timesteps, or of evenly spaced ones, and t = 0.
 
         steps: see `steps_by_count`. Raises ValueError for more than the chain has.
         """
@@ -95,7 +94,7 @@ class DiscreteSchedule:
         return from_levels(levels, betas=self.betas[:0:-1])
 
     def with_clean_end(self) -> "DiscreteSchedule":
-        """Returns the chain in float64, with alpha-bar_0 = 1; changes only the original's."""
+        """Returns the chain in float64 with alpha-bar_0 = 1; only the original's cosine changes."""
         alphas_bar = np.array(self.alphas_bar, np.float64)
         alphas_bar[0] = 1
         return from_alphas_bar(alphas_bar, self.timesteps, self.beta_bounds)
@@ -147,7 +146,7 @@ def from_alphas_bar(
     lowest, highest = map(number, beta_bounds)
     betas = np.clip(1 - alphas_bar[1:] / alphas_bar[:-1], lowest, highest)
     ratio = (1 - alphas_bar[:-1]) / (1 - alphas_bar[1:])
-    # Entry 0, which no step reads.
+    # Entry 0 is unused.
     betas, ratio = np.append(number(0), betas), np.append(number(0), ratio)
     variance = ratio * betas
     if variance[1] == 0:
@@ -167,11 +166,11 @@ def from_alphas_bar(
 def with_timesteps(
     schedule: DiscreteSchedule, first_timestep: int, rescale: bool = False
 ) -> DiscreteSchedule:
-    """Returns the same chain with the timesteps first_timestep, first_timestep + 1, ...
+    """Returns the chain with the timesteps first_timestep, first_timestep + 1, ... as c_noise.
 
-    first_timestep: the c_noise of step 1: 1 as in DDPM's paper, or 0 as in most programs. Raises
+    first_timestep: c_noise of t = 1: 1 as in DDPM's paper, or 0 as in most programs. Raises
     ValueError for another.
-    rescale: timesteps times 1000 / num_steps, as in Improved DDPM's program.
+    rescale: True multiplies the timesteps by 1000 / num_steps, as in Improved DDPM's program.
     """
     if first_timestep not in (0, 1):
         raise ValueError(f"first_timestep={first_timestep} must be 0 or 1")
@@ -180,10 +179,11 @@ def with_timesteps(
 
 
 def respace(schedule: DiscreteSchedule, steps: Positions) -> DiscreteSchedule:
-    """Returns the chain of these steps of `schedule` only (Improved DDPM, section 4, eq. 19).
+    """Returns the chain of some timesteps of `schedule` (Improved DDPM, section 4, eq. 19).
 
-    steps: increasing positions in `schedule`, each in 1 .. num_steps. beta is recomputed from
-    alpha-bar, in its precision; the timesteps stay the old ones. Must be called outside jit.
+    beta is recomputed from alpha-bar, in its dtype, and c_noise is kept. For use outside jit.
+
+    steps: increasing t in 1 .. num_steps.
     """
     steps = np.asarray(steps)
     valid = len(steps) > 0 and steps[0] >= 1 and steps[-1] <= schedule.num_steps
@@ -198,22 +198,22 @@ def respace(schedule: DiscreteSchedule, steps: Positions) -> DiscreteSchedule:
 
 
 def steps_by_stride(num_steps: int, stride: int) -> Positions:
-    """Returns every stride-th step from the first: 1, 1 + stride, ... (T may not be among them)."""
+    """Returns 1, 1 + stride, 1 + 2 stride, ..., which may not include T."""
     if not 1 <= stride <= num_steps:
         raise ValueError(f"stride={stride} is not in 1..{num_steps}, the length of the chain")
     return np.arange(1, num_steps + 1, stride)
 
 
 def steps_by_count(num_steps: int, count: int, spacing: str = "ends") -> Positions:
-    """Returns `count` evenly spaced steps.
+    """Returns `count` evenly spaced timesteps, in increasing order.
 
-    spacing: "ends" includes both the first and the last step (1 and T; Improved DDPM, section 4),
-    "centered" is the middles of `count` equal stretches (nice-diffusion).
+    spacing: "ends" includes t = 1 and T (Improved DDPM, section 4); "centered" has the centers of
+    `count` equal intervals (nice-diffusion).
     """
     if not 1 <= count <= num_steps:
         raise ValueError(f"steps={count} is not in 1..{num_steps}, the length of the chain")
     if spacing == "ends":
-        # A single step has to start from pure noise, hence from the last one.
+        # A single step starts from pure noise, at T.
         return np.rint(np.linspace(1 if count > 1 else num_steps, num_steps, count)).astype(int)
     if spacing == "centered":
         return 1 + num_steps // (2 * count) + np.arange(count) * (num_steps // count)

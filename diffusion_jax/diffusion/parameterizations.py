@@ -86,7 +86,7 @@ def v() -> Parameterization:
 def velocity() -> Parameterization:
     """The target is eps - x0, the velocity dx/du of a flow with alpha = 1 - u and sigma = u.
 
-    Rectified flow (arXiv:2209.03003), eq. 1, with time turned around.
+    Rectified flow (arXiv:2209.03003), eq. 1, with reversed time.
     """
 
     def target(level: Level, x0: Images, eps: Images) -> Images:

@@ -5,8 +5,8 @@ coefficients of the step from the level of x to a less noisy one, `next`. "DDPM"
 arXiv:2006.11239, "Improved DDPM" arXiv:2102.09672; their alpha-bar is alpha^2, and
 1 - alpha-bar is sigma^2.
 
-The last functions keep the predicted x0 in the range of images: large guidance scales push it out
-of [-1, 1], the range of the data.
+The last functions are wrappers of denoisers that clip the predicted x0 to the range of the data,
+which large guidance scales exceed.
 """
 
 from dataclasses import replace
@@ -65,7 +65,7 @@ def posterior_mean(step: StepCoefficients, x0: Images, x: Images) -> Images:
 def q_posterior(step: StepCoefficients, x0: Images, x: Images) -> Gaussian:
     """q(x_next | x, x0). DDPM eq. 6.
 
-    The variance at the clean image is 0; the one of the step before stands in for it.
+    At the clean image the variance is 0, and is replaced by the one of the step before.
     """
     return Gaussian(posterior_mean(step, x0, x), per_image(step.log_posterior_variance))
 
@@ -85,12 +85,12 @@ def learned_log_variance(step: StepCoefficients, prediction: Prediction) -> Imag
 
 
 def small_log_variance(step: StepCoefficients) -> PerImage:
-    """log beta-tilde, of q(x_next | x, x0): right for data that are one image. DDPM section 3.2."""
+    """log beta-tilde, of q(x_next | x, x0); optimal if all data are one image. DDPM section 3.2."""
     return per_image(step.log_posterior_variance)
 
 
 def large_log_variance(step: StepCoefficients) -> PerImage:
-    """log beta, of q(x | x_next): right for data that are standard normal. DDPM section 3.2.
+    """log beta, of q(x | x_next); optimal for standard normal data. DDPM section 3.2.
 
     At the clean image it is the small one, with which the decoder has a higher likelihood.
     """
@@ -130,7 +130,7 @@ def clip_x0(denoiser: Denoiser) -> Denoiser:
 
 
 def clip_x0_only(denoiser: Denoiser) -> Denoiser:
-    """Clips the predicted x0 to [-1, 1]; eps is unchanged, though it no longer fits x0."""
+    """Clips the predicted x0 to [-1, 1], and leaves eps inconsistent with it."""
     return lambda x, level: clip_prediction(denoiser(x, level))
 
 

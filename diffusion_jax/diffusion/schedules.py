@@ -1,4 +1,4 @@
-"""Training schedules: the levels of noise that a network learns."""
+"""Noise schedules of training, by name, and their interface."""
 
 import inspect
 from types import ModuleType
@@ -16,10 +16,10 @@ from diffusion_jax.diffusion.types import Keys, Leaf, Level
 
 @runtime_checkable
 class Schedule(Protocol):
-    """Interface of a schedule to training, spacings and solvers.
+    """Interface of a noise schedule, for training, spacings and solvers.
 
-    A position is the schedule's own coordinate of a level: a step t, a time u, or sigma.
-    `continuous_schedules.ContinuousSchedule` is a base of those without steps.
+    A position is the schedule's own coordinate of a level: a timestep t, a time u, or sigma.
+    `continuous_schedules.ContinuousSchedule` is the base class of continuous schedules.
     """
 
     @property
@@ -29,7 +29,7 @@ class Schedule(Protocol):
 
     @property
     def time_range(self) -> tuple[float, float] | None:
-        """The smallest and the largest position, if equal distances are equal times, or None."""
+        """The smallest and the largest time; None if positions are not times."""
         ...
 
     @property
@@ -46,7 +46,7 @@ class Schedule(Protocol):
         ...
 
     def steps_from(self, position: Leaf) -> StepCoefficients | None:
-        """Returns the coefficients of the chain's steps from there; None if there is no chain."""
+        """Returns the coefficients of the steps t to t - 1; None for a continuous schedule."""
         ...
 
     def at_sigma(self, sigma: Leaf, xp: ModuleType = np) -> Level:
@@ -54,15 +54,15 @@ class Schedule(Protocol):
         ...
 
     def visit(self, positions: Numbers) -> SamplingSchedule:
-        """Returns the sampling schedule of these positions, given in increasing order."""
+        """Returns the sampling schedule of these positions, which increase."""
         ...
 
     def sampling_schedule(self, steps: int) -> SamplingSchedule:
-        """Returns `steps` steps to the clean end, evenly spaced in the schedule's own time."""
+        """Returns the sampling schedule of `steps` steps, evenly spaced in time."""
         ...
 
     def with_clean_end(self) -> "Schedule":
-        """Returns the schedule with the clean image at its end."""
+        """Returns the schedule with the clean image as its least noisy level."""
         ...
 
 
@@ -73,7 +73,7 @@ def linear(
     *,
     rescale: bool = False,
 ) -> discrete_schedules.DiscreteSchedule:
-    """Returns the schedule of DDPM (arXiv:2006.11239, section 4): beta_t even from 1e-4 to 0.02.
+    """Returns DDPM's linear schedule (arXiv:2006.11239, section 4): beta_t from 1e-4 to 0.02.
 
     rescale: beta times 1000 / num_steps, so that a chain of any length ends with the same noise
     (Improved DDPM's program).
@@ -129,7 +129,7 @@ def make_schedule(
         options: the schedule's own.
 
     Raises:
-        ValueError: another name, or options that make no schedule.
+        ValueError: another name, or an option out of range.
     """
     if name not in SCHEDULES:
         raise ValueError(f"Unknown schedule {name!r}; known schedules: {', '.join(SCHEDULES)}")

@@ -91,7 +91,7 @@ def step_coefficients(levels: Level, betas: PerStep | None = None) -> StepCoeffi
 
 
 def log_variance(variance: PerStep, beta: PerStep) -> PerStep:
-    """Returns log(variance); where that is 0, the step before stands in, or else beta."""
+    """Returns log(variance). A variance of 0 is replaced by that of the step before, or by beta."""
     variance = variance.copy()
     for step in np.flatnonzero(variance <= 0):
         before = variance[step - 1] if step else 0

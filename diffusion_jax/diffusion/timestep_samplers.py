@@ -17,12 +17,13 @@ from diffusion_jax.diffusion.types import Keys, Leaf, PerExample, Steps
 
 @dataclass(frozen=True)
 class TimestepSampler:
-    """The distribution of the levels in training.
+    """The distribution of timesteps, or of the levels of a continuous schedule, in training.
 
-    init: () -> the history of the losses at the start; None without a history.
-    draw: (keys, history) -> (positions of the schedule, weights of the loss), (batch,) each.
-    update: (history, positions, losses) -> history, for a whole batch of all devices.
-    part: the value of `diffusion_loss` that is in the history.
+    Args:
+        init: () -> initial loss history; None without one.
+        draw: (keys, history) -> (positions in the schedule, importance weights), (batch,) each.
+        update: (history, positions, losses) -> history; gets the global batch.
+        part: term of the loss that the history records, "loss" or "vlb".
     """
 
     init: Callable[[], PyTree]
@@ -32,7 +33,7 @@ class TimestepSampler:
 
 
 def uniform(schedule: Schedule) -> TimestepSampler:
-    """The distribution of the schedule itself; all examples have weight 1."""
+    """Returns the distribution of the schedule itself; all importance weights are 1."""
     return TimestepSampler(
         init=lambda: None,
         draw=lambda keys, history: (schedule.draw(keys), jnp.ones(keys.shape)),
@@ -48,13 +49,18 @@ def loss_second_moment(
     part: str = "loss",
     reweight: bool = True,
 ) -> TimestepSampler:
-    """p_t proportional to sqrt(E[L_t^2]), and L_t / (T p_t) as the loss. Improved DDPM, eq. 18.
+    """Returns p_t proportional to sqrt(E[L_t^2]), with weights 1 / (T p_t). Improved DDPM, eq. 18.
 
-    E[L_t^2] is the mean of the last `memory` losses of each step; until all steps have them, t is
-    uniform. uniform_part: a part of the probability, spread evenly. part: L_t, "loss" or "vlb".
-    reweight: False leaves out the division by T p_t, as gmongaras/Diffusion_models_from_scratch
-    does; this minimizes another loss.
-    Raises ValueError for a continuous schedule, which has no steps.
+    Args:
+        memory: number of the last losses of each t whose mean square estimates E[L_t^2]. Until all
+            t have that many, t is uniform.
+        uniform_part: probability of a uniform t, in [0, 1].
+        part: L_t, "loss" or "vlb".
+        reweight: False sets the weights to 1, as gmongaras/Diffusion_models_from_scratch does; this
+            minimizes another loss.
+
+    Raises:
+        ValueError: for a continuous schedule, and for options out of range.
     """
     if schedule.num_steps is None:
         raise ValueError("loss_second_moment weighs the steps of a chain; the schedule has none")
@@ -80,10 +86,10 @@ def loss_second_moment(
     def update(history: PyTree, t: Steps, losses: PerExample) -> PyTree:
         index = t - 1
         same = index[:, None] == index[None, :]
-        # How many examples of the same step come before this one in the batch.
+        # Number of earlier examples of the batch with the same t.
         rank = jnp.sum(jnp.tril(same, -1), axis=1)
         place = (history["seen"][index] + rank) % memory
-        # Losses that later ones of the batch would overwrite are left out.
+        # Losses that later ones of the same batch would overwrite are dropped.
         kept = rank >= jnp.sum(same, axis=1) - memory
         row = jnp.where(kept, index, count)
         return {

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 from jaxtyping import Array, Float, Int, Key, Num, PyTree
 
-# A field of a pytree: an array, or JAX's placeholder while the tree is flattened.
+# A field of a registered dataclass: an array, or an object that JAX puts there in tree operations.
 Leaf = Any
 
 Images = Float[Array, "batch height width channels"]
@@ -20,7 +20,7 @@ PerExample = Float[Array, "batch"]
 PerImage = Float[Array, ""] | Float[Array, "batch 1 1 1"]
 Scalar = float | Float[Array, ""]
 
-# The conditioning of images: a pytree of rows, such as labels (batch,), or None.
+# Conditioning of the images: a pytree of arrays (batch, ...), such as labels (batch,), or None.
 Condition = PyTree
 
 
@@ -29,8 +29,8 @@ Condition = PyTree
 class Level:
     """A noise level: x = alpha x0 + sigma eps, eps ~ N(0, I).
 
-    EDM's own sigma is sigma / alpha. c_noise: the noise conditioning of the network. Each field is
-    one number for the whole batch (when sampling), or (batch,) (when training).
+    EDM's sigma is sigma / alpha. c_noise is the noise conditioning of the network: the timestep t,
+    log(sigma) / 4 for EDM. Fields are scalars in sampling and (batch,) in training.
     """
 
     alpha: Leaf
@@ -41,14 +41,16 @@ class Level:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class NetworkOutput:
-    """The output of a network for x, in terms of its parameterization.
+    """The output of a network.
 
-    estimate: of the parameterization's target (eps, say), (batch, height, width, channels).
-    variance_fraction: v of Improved DDPM (arXiv:2102.09672, eq. 15), the place of log sigma^2
-        between log beta-tilde (0) and log beta (1), unbounded; None if not predicted.
-    log_variance: log sigma^2 itself; None if not predicted.
-    uncertainty: u of EDM2 (arXiv:2312.02696, eq. 14), (batch,), the predicted logarithm of the
-        loss; None if not predicted.
+    Args:
+        estimate: estimate of the parameterization's target, such as eps, in the shape of x.
+        variance_fraction: v of Improved DDPM (arXiv:2102.09672, eq. 15), which interpolates log
+            sigma^2 between log beta-tilde (v = 0) and log beta (v = 1), in the shape of x; None if
+            not predicted.
+        log_variance: log sigma^2 itself, in the shape of x; None if not predicted.
+        uncertainty: u of EDM2 (arXiv:2312.02696, eq. 14), the predicted log of the loss, (batch,);
+            None if not predicted.
     """
 
     estimate: Leaf
@@ -62,8 +64,8 @@ class NetworkOutput:
 class Prediction:
     """The estimates of a denoiser: x0 and eps in x = alpha x0 + sigma eps.
 
-    Both are kept, so that a wrapper can change one of them alone (clip x0, for example). A learned
-    variance is as in `NetworkOutput`.
+    Both are kept, so that a wrapper can change one alone, such as clip x0. The learned variance is
+    as in `NetworkOutput`.
 
     mean_gradient: g for a solver that adds its variance times g to the mean of its step, see
         `classifier_guidance.shifted_mean`; None for nothing to add.

@@ -1,6 +1,6 @@
 """Weights of the loss over the noise levels.
 
-The loss is weight(level) times the squared error of the parameterization's target. The papers weigh
+The loss is weight(level) times the squared error of the parameterization's target. Papers weight
 the error of x0 or of eps instead. A weight therefore also takes `gain`, the derivative of x0 with
 respect to the target at a given x: (error of x0)^2 = gain^2 (error of the target)^2, and the error
 of eps is alpha / sigma times the error of x0. SNR = alpha^2 / sigma^2.

@@ -1,1 +1,1 @@
-"""Images from a trained model: sampling, editing, enlarging."""
+"""Sampling, editing and enlarging of images with a trained model, compiled on all devices."""

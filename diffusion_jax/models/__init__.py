@@ -1,4 +1,4 @@
-"""Networks, one a file."""
+"""Networks, one per file."""
 
 from diffusion_jax.models.adm import ADM
 from diffusion_jax.models.attention_unet import AttentionUNet

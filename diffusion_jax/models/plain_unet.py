@@ -60,7 +60,7 @@ class PlainUNet(Network):
         layer = nn.Dense(self.time_dim, kernel_init=TORCH_KERNEL, name="time")
 
         def time() -> Float[Array, "batch time_dim"]:
-            return jax.nn.relu(layer(sinusoidal(c_noise, self.time_dim, to_the_end=True)))
+            return jax.nn.relu(layer(sinusoidal(c_noise, self.time_dim, endpoint=True)))
 
         cond = precompute(self, OF_LEVEL, "time", time)
         if condition is not None:

@@ -119,7 +119,7 @@ class SongUNet(MultiResolutionNetwork):
         def noise() -> Float[Array, "batch noise"]:
             if self.embedding == "fourier":
                 return Fourier(dim, name="noise")(c_noise)
-            return sinusoidal(c_noise, dim, to_the_end=True)
+            return sinusoidal(c_noise, dim, endpoint=True)
 
         labels, augment = condition, None
         if isinstance(condition, dict):

@@ -1,1 +1,1 @@
-"""A run and its workdir: what a config builds, training, sampling and evaluating."""
+"""Runs: training, sampling, editing and evaluating in a workdir."""

@@ -1,4 +1,4 @@
-"""Datasets of configs, and datasets by name; all images are read at one size."""
+"""Datasets from a config or a name, as arrays of images of one size."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -43,10 +43,10 @@ def open_source(config: ConfigDict) -> Source:
 
 
 def resolve_num_classes(config: ConfigDict) -> ConfigDict:
-    """Returns the config, or a copy with the number of classes of the data in place of None.
+    """Returns the config with model.num_classes from the data, if it is None.
 
-    Without classes, sampling.guidance becomes 0. Raises ValueError for other mistakes in the
-    config before the data are opened, and what `open_source` raises.
+    Without classes, sampling.guidance becomes 0. Raises ValueError for other mistakes in the config
+    before the data are opened, and errors of `open_source`.
     """
     if config.model.get("num_classes", 0) is not None:
         return config

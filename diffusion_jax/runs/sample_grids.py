@@ -27,13 +27,13 @@ SampleGrid = Callable[[PyTree], np.ndarray | None]
 
 
 def make_sample_grid(experiment: Experiment, source: Source) -> SampleGrid:
-    """Returns the sample grid of an experiment; raises errors of `Sampler.from_experiment`."""
+    """Returns the function that computes sample grids; raises as `Sampler.from_experiment`."""
     make = accuracy_by_noise if experiment.model.classifies else grid_of_samples
     return make(experiment, source)
 
 
 def grid_of_samples(experiment: Experiment, source: Source) -> SampleGrid:
-    """Returns a grid of samples: a row for each class (at most grid_rows), with its name."""
+    """Returns a function that samples a grid, with a captioned row for each class, up to grid_rows."""
     config, model = experiment.config, experiment.model
     classes, names = classes_of(config, list(source.class_names))
     rows, columns = config.sampling.grid_rows, config.sampling.grid_columns
@@ -64,10 +64,10 @@ def grid_of_samples(experiment: Experiment, source: Source) -> SampleGrid:
 
 
 def accuracy_by_noise(experiment: Experiment, source: Source) -> SampleGrid:
-    """Returns a grid of a classifier's accuracy, with a row for each noise level, low to high.
+    """Returns a function that plots a classifier's accuracy, with a row for each noise level.
 
-    The levels are sampling levels, at most grid_rows. The images are the first of the training
-    data, at most batch_size; a row shows grid_columns of them.
+    The rows are at most grid_rows of the sampling levels, from low to high noise. Accuracy is over
+    the first batch_size training images, of which a row shows grid_columns.
     """
     config, classifier = experiment.config, DiffusionModel.from_experiment(experiment)
     count = parallel.round_up(min(len(source), config.batch_size))

@@ -1,4 +1,4 @@
-"""Solvers, one a file, spacings, and the sampling loop."""
+"""Solvers (one per file), spacings, and the sampling loop."""
 
 from collections.abc import Callable
 

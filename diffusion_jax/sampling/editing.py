@@ -60,10 +60,10 @@ def sample_with_inputs(
 
 
 def part_of(sampling_schedule: SamplingSchedule, strength: float) -> SamplingSchedule:
-    """Returns the last `strength` of the steps, rounded: for image-to-image.
+    """Returns the last part of the schedule, for image-to-image.
 
-    strength: in (0, 1]; 1 is the whole schedule, which leaves next to nothing of the image.
-    Raises ValueError for a strength outside, or one of less than half a step.
+    strength: fraction of the steps, in (0, 1], rounded to whole steps; 1 keeps almost nothing of
+    the image. Raises ValueError if it is out of range, or rounds to no step.
     """
     if not 0 < strength <= 1:
         raise ValueError(f"strength={strength} must be above 0, up to 1")
@@ -85,7 +85,7 @@ def noised(sampling_schedule: SamplingSchedule, keys: Keys, images: Images) -> I
 def slerp(
     first: Images, second: Images, fraction: Float[Array, "batch"] | Float[Array, ""] | float
 ) -> Images:
-    """Interpolates on the sphere, image by image: fraction 0 is the first, 1 the second.
+    """Spherical linear interpolation of each image: fraction 0 is the first, 1 the second.
 
     sin((1 - f) w) / sin(w) first + sin(f w) / sin(w) second, with w the angle between the two
     images as vectors. Between two noises the length is kept. DDIM (arXiv:2010.02502), appendix D.5.

@@ -1,4 +1,4 @@
-"""Number of denoiser evaluations of a solver, counted while it runs."""
+"""Number of network evaluations (NFE) of a solver, counted by running it."""
 
 import jax
 import jax.numpy as jnp
@@ -16,11 +16,11 @@ from diffusion_jax.sampling.solver import Solver
 def count_evaluations(
     solver: Solver, sampling_schedule: SamplingSchedule, schedule: Schedule
 ) -> int:
-    """Returns the number of executed calls of the denoiser for one image.
+    """Returns the number of denoiser calls that the solver executes for one image.
 
-    The solver runs on an image of one pixel, with the denoiser of standard normal data. A call in a
-    branch counts only where the branch is taken. Guidance happens within the denoiser: its second
-    pass, of the null condition or of a weaker model, belongs to the same call.
+    The solver runs on an image of one pixel, with the exact denoiser of standard normal data. A
+    call in a branch of `jax.lax.cond` counts if the branch is taken. The two passes of guidance are
+    one call.
     """
     calls = []
 

@@ -14,12 +14,12 @@ from diffusion_jax.sampling.solver import Coefficients, Solver, State
 
 
 def inpainting(solver: Solver, known: Images, mask: Images) -> Solver:
-    """Returns the solver that puts the known pixels in their place after every step.
+    """Returns the solver that replaces the known pixels after every step.
 
     known: clean images. mask: (batch, height, width, 1), 1 for pixels to sample, 0 for known ones.
 
-    At each level the known pixels are the known images with fresh noise, so that they are exact at
-    the clean image. Score-based models (arXiv:2011.13456), appendix I.2; RePaint
+    At each level they are replaced by q(x | known), with fresh noise; at the clean image they are
+    exact. Score-based models (arXiv:2011.13456), appendix I.2; RePaint
     (arXiv:2201.09865), eq. 8, and on a `resampled` schedule its algorithm 1.
     """
 
@@ -42,11 +42,11 @@ def inpainting(solver: Solver, known: Images, mask: Images) -> Solver:
 def resampled(
     sampling_schedule: SamplingSchedule, *, jump: int = 10, times: int = 10
 ) -> SamplingSchedule:
-    """Returns the schedule that visits each stretch of `jump` steps `times` times.
+    """Returns the schedule that takes each stretch of `jump` steps `times` times.
 
-    Between two visits x is noised again, by the forward process, in one step, so that the sampled
-    pixels come to fit the known ones. RePaint (arXiv:2201.09865), algorithm 1 and appendix B: the
-    way back leads from one step before the clean image, or from 1 + k jump steps before it.
+    Between two passes the forward process adds noise in one step, so that the sampled pixels can
+    adapt to the known ones. RePaint (arXiv:2201.09865), algorithm 1 and appendix B: noise is added
+    at 1 + k jump steps before the clean image.
 
     The schedule is one of N steps to the clean image. The result has
     N + (times - 1) (jump + 1) k steps, with k the number of stretches, floor((N - 1) / jump).

@@ -143,5 +143,5 @@ def sample(
 
 
 def starting_noise(keys: Keys, shape: tuple[int, ...]) -> Images:
-    """Draws standard normal noise, one image for each key: the same for any number of steps."""
+    """Draws standard normal noise for each key, which does not depend on the number of steps."""
     return random_keys.normal(random_keys.at_step(keys, 0), shape)

@@ -11,10 +11,10 @@ from diffusion_jax.diffusion.schedules import Schedule
 from diffusion_jax.diffusion.step_coefficients import StepCoefficients
 from diffusion_jax.diffusion.types import Denoiser, Images, Level
 
-# Predictions of earlier steps, say: any pytree, of one structure throughout.
+# Any pytree of a fixed structure, such as the predictions of earlier steps.
 State = Any
 
-# What a solver needs of a step besides its two levels: a pytree with one row for each step.
+# Coefficients of the steps, besides their levels: a pytree of arrays (num_steps, ...).
 Coefficients = PyTree
 
 # (denoiser, now, next, coefficients, x, noise, state) -> (x at the next level, state).
@@ -23,10 +23,10 @@ Step = Callable[[Denoiser, Level, Level, Coefficients, Images, Images, State], t
 
 @dataclass(frozen=True)
 class Conventions:
-    """Settings that belong to a solver, where a published program has its own.
+    """Conventions of sampling that differ between published programs, fixed by the solver.
 
-    to_clean_image: True if sampling ends at the clean image, whatever the schedule's own end is.
-    clip: True if the predicted x0 is clipped by default. shift_mean, clip_x0_only, guide_variance:
+    to_clean_image: True ends sampling at the clean image even if the schedule ends at noise.
+    clip: default of `config.sampling.clip`. shift_mean, clip_x0_only, guide_variance:
     see `guidance.Guidance`.
     """
 
@@ -38,21 +38,22 @@ class Conventions:
 
 
 def gaussian_steps(sampling_schedule: SamplingSchedule, schedule: Schedule) -> StepCoefficients:
-    """The default `prepare`: returns the sampling schedule's own StepCoefficients."""
+    """Returns `sampling_schedule.steps`, coefficients of Gaussian steps; the default `prepare`."""
     return sampling_schedule.steps
 
 
 @dataclass(frozen=True)
 class Solver:
-    """A pair of functions, as an optax optimizer is, with the coefficients of its steps.
+    """Two functions `init` and `step`, as in optax, and `prepare`, which computes coefficients.
 
-    init: x at the first level -> state.
-    step: see `Step`. It gets one row of the coefficients. noise is standard normal, in the shape of
-        x, and new in every step; a deterministic solver ignores it. The first call of the denoiser
-        is made outside `jax.lax.cond`, so that it can be watched.
-    prepare: (sampling schedule, schedule) -> coefficients, a pytree of rows (num_steps, ...).
-        Called on the host, in float64, before each run of the loop. `schedule`
-        gives levels between those of the sampling schedule.
+    Args:
+        init: x at the first level -> state.
+        step: see `Step`. It gets one row of the coefficients. noise is standard normal, has the
+            shape of x, and is new in every step; deterministic solvers ignore it. The first call of
+            the denoiser must be outside `jax.lax.cond`, since the loop records its x0.
+        prepare: (sampling schedule, schedule) -> coefficients, arrays (num_steps, ...) in float64.
+            Called on the host. `schedule.at_sigma` gives levels between those of the sampling
+            schedule.
     """
 
     init: Callable[[Images], State]
@@ -66,7 +67,7 @@ def memoryless(
     conventions: Conventions = Conventions(),
     prepare: Callable[[SamplingSchedule, Schedule], Coefficients] = gaussian_steps,
 ) -> Solver:
-    """Returns the solver of a step without a state."""
+    """Returns the solver of a step function without a state."""
     return Solver(
         init=lambda x: (),
         step=lambda denoiser, now, next, coefficients, x, noise, state: (

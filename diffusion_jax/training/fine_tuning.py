@@ -18,7 +18,7 @@ class Transfer:
     Args:
         taken: names of the copied arrays.
         fresh: names and reasons of the arrays that keep their initial values.
-        left_over: names of the arrays of the other run without a place in the network.
+        left_over: names of the other run's arrays that the network does not have.
     """
 
     taken: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""Training objectives: losses of a batch of noisy images, for a denoiser or a classifier."""
+"""Training objectives: the losses of a batch, for a denoiser or a classifier of noisy images."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

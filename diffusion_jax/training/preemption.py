@@ -1,4 +1,4 @@
-"""Signals that end a run after the current step, which is the same step in all processes."""
+"""Signals that end a run after the current step, the same step in all processes."""
 
 import os
 import signal

@@ -9,7 +9,7 @@ from diffusion_jax.training.checkpoint_integrity import DamagedCheckpoint
 from diffusion_jax.training.checkpoints import Checkpoints
 from diffusion_jax.training.state import TrainState
 
-# Seconds before each attempt. The later ones are for disks and servers that do not answer.
+# Seconds before each attempt; the longer ones are for transient errors of disks and servers.
 PAUSES = (0, 0, 1, 5, 20)
 TRANSIENT = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EMFILE, errno.ENFILE}
 Found = tuple[TrainState, dict[str, Any]]
@@ -20,7 +20,7 @@ def restore_newest(
 ) -> tuple[TrainState, dict[str, Any], list[str]]:
     """Restores the newest checkpoint that process 0 can read.
 
-    Newer ones are damaged and renamed to STEP.damaged. If none can be read, none is renamed.
+    Newer ones, which are damaged, are renamed to STEP.damaged, unless none can be read.
 
     Args:
         checkpoints: of the run.

@@ -21,19 +21,20 @@ def time_embedding_kind(time_embedding: TimeEmbedding, original_quirks: bool) ->
 
 
 def sinusoidal(
-    c_noise: CNoise, dim: int, *, cosine_first: bool = False, to_the_end: bool = False
+    c_noise: CNoise, dim: int, *, cosine_first: bool = False, endpoint: bool = False
 ) -> Float[Array, "batch dim"]:
     """Returns sin(t w_i) in the first half of the columns, cos(t w_i) in the second.
 
     w_i = 10000^(-i/half).
 
     Attention Is All You Need (arXiv:1706.03762), section 3.5, in the column order of DDPM.
+
     Args:
         cosine_first: True for the column order of Improved DDPM's program.
-        to_the_end: True for w_i from 1 to 1/10000, 10000^(-i/(half - 1)), as in DDPM's program.
+        endpoint: True for w_i from 1 to 1/10000, 10000^(-i/(half - 1)), as in DDPM's program.
     """
     half = dim // 2
-    last = half - 1 if to_the_end else half
+    last = half - 1 if endpoint else half
     frequencies = np.exp(-np.log(10000) * np.arange(half) / last).astype(np.float32)
     angles = c_noise.astype(jnp.float32)[:, None] * frequencies[None, :]
     halves = [jnp.sin(angles), jnp.cos(angles)]

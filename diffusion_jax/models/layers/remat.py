@@ -1,4 +1,4 @@
-"""Rematerialization: blocks computed again in the backward pass, to save activation memory.
+"""Rematerialization (activation checkpointing): blocks recomputed in the backward pass.
 
 Training Deep Nets with Sublinear Memory Cost (arXiv:1604.06174).
 """
@@ -33,8 +33,8 @@ def apply_block(
     def apply(block: nn.Module, x: Images, *inputs: PyTree) -> Maps:
         return block(x, *inputs, **options)
 
-    again = train and x.shape[1] in remat
-    return (nn.remat(apply) if again else apply)(block, x, *inputs)
+    recompute = train and x.shape[1] in remat
+    return (nn.remat(apply) if recompute else apply)(block, x, *inputs)
 
 
 def check_sides(field: str, given: Sequence[int], sides: Sequence[int]) -> None:

@@ -1,4 +1,4 @@
-"""Churn: fresh noise before a step, which then starts from a noisier level."""
+"""Churn of EDM (arXiv:2206.00364): noise added before a step, which starts from a noisier level."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,9 +18,9 @@ from diffusion_jax.sampling.solver import Solver, memoryless
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Churn:
-    """The change of x before a step: x_raised = factor x + added_std z, with z standard normal.
+    """Coefficients of churn: x_raised = factor x + added_std z, with z standard normal.
 
-    raised: the noisier level that the step starts from.
+    raised: the noisier level of x_raised, from which the step starts.
     """
 
     raised: Level
@@ -29,7 +29,7 @@ class Churn:
 
 
 def churned(step: Callable[[Denoiser, Level, Level, Images], Images]) -> Callable[..., Solver]:
-    """Returns the solver of a deterministic step, as a function of the options of churn.
+    """Adds churn to a deterministic step: returns (s_churn, s_tmin, s_tmax, s_noise) -> Solver.
 
     EDM (arXiv:2206.00364), algorithm 2. step: (denoiser, now, next, x) -> x at the next level.
     """
@@ -59,10 +59,9 @@ def check_churn(*, s_churn: Scalar, s_tmin: Scalar, s_tmax: Scalar | None, s_noi
     """Checks the options of churn.
 
     Args:
-        s_churn: the amount of added noise in all; 0 for none.
-        s_tmin, s_tmax: the range of sigma / alpha in which it is added; an s_tmax of None is no
-            limit.
-        s_noise: a factor of its standard deviation.
+        s_churn: total amount of added noise; 0 for none.
+        s_tmin, s_tmax: range of sigma / alpha in which noise is added; None for no upper limit.
+        s_noise: factor of its standard deviation.
 
     Raises:
         ValueError: a negative s_churn, s_tmin or s_tmax, an empty range, or an s_noise that is not
@@ -99,13 +98,13 @@ def churn_of_steps(
     alpha, sigma = (np.asarray(row, np.float64) for row in (now.alpha, now.sigma))
     with np.errstate(divide="ignore"):
         sigma_t = sigma / alpha
-    # The ends of the range belong to it, whatever the rounding of a schedule's own ends.
+    # The range includes its ends, in spite of rounding.
     tolerance = 1e-9
     highest = np.inf if s_tmax is None else s_tmax * (1 + tolerance)
     within = (sigma_t >= s_tmin * (1 - tolerance)) & (sigma_t <= highest)
     within &= (sigma_t > 0) & np.isfinite(sigma_t)
     gamma = np.where(within, min(s_churn / sampling_schedule.num_steps, np.sqrt(2) - 1), 0.0)
-    # A harmless sigma where the level is not read.
+    # Any finite sigma where the level is unused.
     sigma_hat = np.where(gamma > 0, sigma_t, 1.0) * (1 + gamma)
     raised = jax.tree.map(
         lambda higher, same: np.where(gamma > 0, higher, same),

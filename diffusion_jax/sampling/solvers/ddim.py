@@ -1,4 +1,4 @@
-"""DDIM and DDPM: one family of solvers, from deterministic to ancestral."""
+"""DDIM, from deterministic (eta = 0) to ancestral sampling (eta = 1)."""
 
 from functools import partial
 
@@ -12,7 +12,7 @@ from diffusion_jax.sampling.solver import Solver, memoryless
 
 
 def ddim(*, eta: Scalar = 0.0) -> Solver:
-    """eta = 0 is DDIM, 1 is DDPM's ancestral sampler. Raises ValueError for eta outside [0, 1]."""
+    """Returns DDIM; eta = 1 is DDPM's ancestral sampler. Raises ValueError unless 0 <= eta <= 1."""
     check_range("eta", eta, 0, 1)
     return memoryless(partial(ddim_step, eta=eta))
 

@@ -14,13 +14,13 @@ from diffusion_jax.sampling.solver import Conventions, Solver, memoryless
 
 
 def learned(step: StepCoefficients, prediction: Prediction) -> Images | PerImage:
-    """The network's learned deviation, or else the small one. Improved DDPM, eq. 15."""
+    """Returns the learned standard deviation, or else `small`. Improved DDPM, eq. 15."""
     log_variance = learned_log_variance(step, prediction)
     return small(step, prediction) if log_variance is None else jnp.exp(0.5 * log_variance)
 
 
 def small(step: StepCoefficients, prediction: Prediction) -> PerImage:
-    """sqrt(beta-tilde), the deviation of q(x_next | x, x0): right for data that are one image."""
+    """sqrt(beta-tilde), the std of q(x_next | x, x0); optimal if all data are one image."""
     return jnp.sqrt(per_image(step.posterior_variance))
 
 
@@ -34,7 +34,7 @@ def large(step: StepCoefficients, prediction: Prediction) -> PerImage:
     return jnp.sqrt(jnp.where(is_last, variance, per_image(step.beta)))
 
 
-# The option `variance`: functions to the standard deviation of a step.
+# The choices of the option `variance`.
 VARIANCES = {"learned": learned, "small": small, "large": large}
 
 

@@ -1,4 +1,4 @@
-"""DPM-Solver++ 2M: second order with one evaluation per step and one prediction of memory."""
+"""DPM-Solver++ 2M: a second-order multistep solver with one evaluation per step."""
 
 from dataclasses import dataclass
 
@@ -26,7 +26,7 @@ class StepLengths:
 
 
 def dpmpp_2m() -> Solver:
-    """DPM-Solver++ (arXiv:2211.01095), algorithm 2. The state is the last predicted x0."""
+    """Returns DPM-Solver++ (arXiv:2211.01095), algorithm 2. Its state is the last predicted x0."""
     return Solver(init=jnp.zeros_like, step=dpmpp_2m_step, prepare=step_lengths)
 
 

@@ -1,4 +1,4 @@
-"""DPM-Solver++ 2S: second order with two evaluations per step and no memory."""
+"""DPM-Solver++ 2S: a second-order singlestep solver with two evaluations per step."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -34,7 +34,7 @@ class Midpoint:
 
 
 def dpmpp_2s(*, eta: Scalar = 0.0) -> Solver:
-    """eta: amount of fresh noise, 0 for none. Raises ValueError for eta outside [0, 1]."""
+    """Returns DPM-Solver++ 2S. eta: amount of fresh noise, in [0, 1]; ValueError otherwise."""
     check_range("eta", eta, 0, 1)
     return memoryless(dpmpp_2s_step, prepare=partial(midpoints, eta=eta))
 

@@ -18,7 +18,7 @@ from diffusion_jax.sampling.solvers.multistep import (
 
 
 def dpmpp_sde_2m(*, eta: Scalar = 1.0) -> Solver:
-    """SDE-DPM-Solver++ (arXiv:2211.01095, section 6), of second order by the midpoint rule.
+    """Returns SDE-DPM-Solver++ (arXiv:2211.01095, section 6), second order by the midpoint rule.
 
     eta: the amount of noise that a step replaces, as in k-diffusion: 1 is the paper's reverse SDE,
     and 0 is `dpmpp_2m`. Raises ValueError for a negative eta.

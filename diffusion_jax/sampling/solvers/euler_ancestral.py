@@ -12,10 +12,10 @@ from diffusion_jax.sampling.solver import Solver, memoryless
 
 
 def euler_ancestral(*, eta: Scalar = 1.0) -> Solver:
-    """Euler's method down to less noise than the next level's, and fresh noise up to it.
+    """Returns k-diffusion's `sample_euler_ancestral`: a step to less noise, then fresh noise.
 
-    The same as `ddim` with this eta, for a network without a learned variance. eta: the amount of
-    fresh noise. Raises ValueError for eta outside [0, 1].
+    It equals `ddim` with this eta for a network without a learned variance. eta: amount of fresh
+    noise. Raises ValueError for eta outside [0, 1].
     """
     check_range("eta", eta, 0, 1)
     return memoryless(partial(euler_ancestral_step, eta=eta))

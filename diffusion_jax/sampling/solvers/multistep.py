@@ -1,12 +1,12 @@
-"""Multi-step solvers in log SNR, whose steps are weighted sums of x and of the last x0.
+"""Multistep solvers in log SNR, whose steps are weighted sums of x and the last predicted x0.
 
-With s = log(alpha / sigma) counted from the beginning of a step, and h its length, the
-probability flow is, exactly (DPM-Solver++, arXiv:2211.01095, eq. 8),
+Let s be log(alpha / sigma) less its value at the beginning of a step, and h the length of the step
+in s. The exact solution of the probability flow is (DPM-Solver++, arXiv:2211.01095, eq. 8)
 
     x_next = sigma_next / sigma x + alpha_next (integral of e^(s - h) x0(s) from 0 to h).
 
-A solver puts a polynomial in place of x0(s), through the predictions of the last steps. Then the
-integral is a sum of these predictions, with weights that depend on the levels alone.
+A solver replaces x0(s) by the polynomial through the last predictions. The integral is then a sum
+of these predictions, with weights that depend on the levels alone.
 """
 
 from collections.abc import Callable, Iterator

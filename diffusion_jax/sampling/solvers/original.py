@@ -10,12 +10,12 @@ from diffusion_jax.diffusion.step_coefficients import StepCoefficients
 from diffusion_jax.diffusion.types import Denoiser, Images, Level, Scalar
 from diffusion_jax.sampling.solver import Conventions, Solver, memoryless
 
-# It ends at alpha-bar = 0.999, guides the variance, too, and clips, if at all, x0 alone.
+# It ends at alpha-bar = 0.999, guides the variance, and does not recompute eps if it clips x0.
 CONVENTIONS = Conventions(to_clean_image=False, clip=False, clip_x0_only=True, guide_variance=True)
 
 
 def original(*, eta: Scalar = 0.0) -> Solver:
-    """eta^2 is the original's DDIM_scale. Raises ValueError for a negative eta."""
+    """Returns the original's sampler. eta: root of its DDIM_scale; ValueError if negative."""
     check_range("eta", eta, 0)
     return memoryless(partial(original_step, eta=eta), CONVENTIONS)
 

@@ -1,4 +1,4 @@
-"""PNDM: a linear multi-step method for the predicted noise, in DDIM's steps."""
+"""PNDM: DDIM steps with a linear multistep (Adams-Bashforth) estimate of eps."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +17,7 @@ from diffusion_jax.sampling.solver import Solver
 
 # Number of steps of a warm-up.
 WARM_UPS = {"heun": 1, "runge_kutta": 3}
-# Adams-Bashforth: the weights of the eps predicted last, the newest first.
+# Adams-Bashforth weights of the predicted eps, the newest first.
 ADAMS_BASHFORTH = np.array(
     [
         [1, 0, 0, 0],
@@ -27,7 +27,7 @@ ADAMS_BASHFORTH = np.array(
     ]
 )
 
-# From this sigma / alpha on, x counts as pure noise.
+# Level of sigma / alpha from which x is treated as pure noise.
 PURE_NOISE = 1000.0
 # Limits of the search for a sigma / alpha, which is 0 at the clean image.
 FINITE = (1e-8, 1e8)
@@ -55,11 +55,11 @@ class PNDMCoefficients:
 
 
 def pndm(*, warmup: str = "heun") -> Solver:
-    """PNDM (arXiv:2202.09778), algorithm 2: four predicted eps make the eps of a step.
+    """Returns PNDM (arXiv:2202.09778), algorithm 2: a step uses the last four predicted eps.
 
-    warmup: the method of the first steps. "heun": one step with two evaluations, and then with the
-    eps predicted until there, which is known as PLMS. "runge_kutta": three steps with four
-    evaluations, as in the paper.
+    warmup: method of the first steps. "heun": one step with two evaluations, then multistep
+    formulas of increasing order, known as PLMS. "runge_kutta": three steps with four evaluations,
+    as in the paper.
     Raises ValueError for another warm-up.
     """
     if warmup not in WARM_UPS:

@@ -1,4 +1,4 @@
-"""UniPC: a multi-step predictor, and a corrector that costs no further evaluation."""
+"""UniPC: a multistep predictor, and a corrector without additional evaluations."""
 
 from functools import partial
 
@@ -21,7 +21,7 @@ VARIANTS = {"bh1": lambda h: h, "bh2": lambda h: -np.expm1(-h)}
 
 
 def unipc(*, order: int = 2, variant: str = "bh2", lower_order_final: bool = False) -> Solver:
-    """UniPC (arXiv:2302.04867), algorithms 1 and 2, with predictions of x0.
+    """Returns UniPC (arXiv:2302.04867), algorithms 1 and 2, with predictions of x0.
 
     order: of the predictor, 1 to 3; the corrector adds one. variant: B(h), "bh1" or "bh2".
     lower_order_final: True if the last step is of first order and the one before of second, also
