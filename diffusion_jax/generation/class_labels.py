@@ -31,13 +31,13 @@ def parse_labels(
     Args:
         text: "random", "all", "none" (the null class), or a list of names and indices; see
             `parse_word` and `parse_list`. Listed labels share the images evenly.
-        count: The number of images; None for one for each listed label, or else 64.
-        num_classes: The number of classes of the model.
-        names: Their names, if any.
-        seed: The seed of random labels.
+        count: the number of images; None for one for each listed label, or else 64.
+        num_classes: the number of classes of the model.
+        names: their names, if any.
+        seed: the seed of random labels.
 
     Raises:
-        ValueError: The model has no such label, or there are more labels than images.
+        ValueError: the model has no such label, or there are more labels than images.
     """
     word = parse_word(text, names)
     check_classes(text, word, num_classes)

@@ -33,9 +33,9 @@ class Editor:
     seed, on i and on its own inputs.
 
     Args:
-        sampler: Compiled sampling program; its levels are those of every edit.
-        params: Parameters of the network.
-        progress: Wrapper of the iteration over batches, such as tqdm.
+        sampler: compiled sampling program; its levels are those of every edit.
+        params: parameters of the network.
+        progress: wrapper of the iteration over batches, such as tqdm.
     """
 
     sampler: Sampler
@@ -48,10 +48,10 @@ class Editor:
         """Adds noise to images and denoises them. SDEdit (arXiv:2108.01073).
 
         Args:
-            strength: Fraction of the sampling steps, in (0, 1]; 1 keeps almost nothing.
+            strength: fraction of the sampling steps, in (0, 1]; 1 keeps almost nothing.
 
         Raises:
-            ValueError: The strength is outside (0, 1], or less than half a step.
+            ValueError: the strength is outside (0, 1], or less than half a step.
         """
         schedule = part_of(self.sampler.sampling_schedule, strength)
         inputs = {"image": images.repeat(count, axis=0)}
@@ -87,11 +87,11 @@ class Editor:
         """Replaces the pixels where the mask is True; the others do not change.
 
         Args:
-            resample: Passes over each `jump` steps, with noise added in between. RePaint
+            resample: passes over each `jump` steps, with noise added in between. RePaint
                 (arXiv:2201.09865) uses 10.
 
         Raises:
-            ValueError: The jump is not shorter than the sampling schedule.
+            ValueError: the jump is not shorter than the sampling schedule.
         """
         check_count("resample", resample)
         schedule = self.sampler.sampling_schedule
@@ -139,8 +139,8 @@ class Editor:
         """Samples `count` images from noise on the great circle between two ends.
 
         Args:
-            ends: Two noises.
-            labels: Labels of the ends; each image has the label of the nearer end.
+            ends: two noises.
+            labels: labels of the ends; each image has the label of the nearer end.
             inverted: True for noise of `invert`, False for noise of `initial_noise`.
         """
         fractions = jnp.linspace(0, 1, count, dtype=jnp.float32)
@@ -182,7 +182,7 @@ def for_inversion(experiment: Experiment, inverter: str) -> Experiment:
     """Returns the experiment without guidance and clipping, which cannot be inverted.
 
     Args:
-        inverter: The solver, one of `INVERTERS`.
+        inverter: the solver, one of `INVERTERS`.
     """
     if inverter not in INVERTERS:
         raise ValueError(f"Unknown inverter {inverter!r}; known inverters: {', '.join(INVERTERS)}")

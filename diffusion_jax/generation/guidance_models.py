@@ -18,8 +18,8 @@ from diffusion_jax.generation.prepared_denoiser import DiffusionModel
 from diffusion_jax.workdir.parameters import digest, load_params
 from diffusion_jax.workdir.run_files import load_classes, load_config
 
-# Kinds of the runs named in config.sampling.
-NOUNS = {"autoguidance": "generative model", "classifier": "classifier of noisy images"}
+# Kinds of runs by field of config.sampling.
+KINDS = {"autoguidance": "generative model", "classifier": "classifier of noisy images"}
 
 
 @dataclass(frozen=True)
@@ -98,13 +98,13 @@ def log_probability_of(
     """Returns log p(label | x) of a classifier at levels of any schedule; 0 for the null label."""
     network = partial(classifier.model.apply, {"params": params})
 
-    def of(x: Images, level: Level) -> PerExample:
+    def log_probability_at(x: Images, level: Level) -> PerExample:
         noise = jnp.asarray(level.sigma, jnp.float32)
         own = classifier.schedule.at_sigma(noise / jnp.asarray(level.alpha, jnp.float32), xp=jnp)
         inputs = network_inputs(classifier.parameterization, x * (own.sigma / noise), own)
         return log_probability(cast(Array, network(*inputs)), labels)
 
-    return of
+    return log_probability_at
 
 
 def _load(config: ConfigDict, field: str) -> tuple[Experiment, PyTree]:
@@ -115,7 +115,7 @@ def _load(config: ConfigDict, field: str) -> tuple[Experiment, PyTree]:
         experiment = Experiment.from_config(load_config(workdir), training=False)
         guide = experiment.config
         if experiment.model.classifies != (field == "classifier"):
-            raise ValueError(f"a run of model.name={guide.model.name} is no {NOUNS[field]}")
+            raise ValueError(f"a run of model.name={guide.model.name} is no {KINDS[field]}")
         step = config.sampling[f"{field}_checkpoint"]
         _, params = load_params(workdir, experiment, checkpoint=step)
     except (FileNotFoundError, ValueError) as error:

@@ -32,10 +32,10 @@ class Shards:
     Shards consist of whole batches, so that the batches do not depend on the size of a shard.
 
     Args:
-        out: The folder of the results.
-        settings: The sampling settings, which a resumed call must repeat.
-        count: The number of images.
-        batch: The number of images that are sampled at a time.
+        out: the folder of the results.
+        settings: the sampling settings, which a resumed call must repeat.
+        count: the number of images.
+        batch: the number of images that are sampled at a time.
     """
 
     out: Path
@@ -88,8 +88,8 @@ class Shards:
         """Samples the missing shards, in all processes.
 
         Args:
-            sample: Samples a batch.
-            advance: Called with the number of images after each batch.
+            sample: samples a batch.
+            advance: called with the number of images after each batch.
             write: True in exactly one process.
         """
         for first in self.missing():

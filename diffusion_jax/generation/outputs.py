@@ -28,10 +28,10 @@ class Samples:
     """Samples with their labels.
 
     Args:
-        blocks: Returns a new iterator over the images, a few at a time.
-        labels: One label for each image.
-        names: Printable class names of the images; empty without classes.
-        films: Films of the states "x" and of the predicted "x0", as far as they were recorded.
+        blocks: returns a new iterator over the images, a few at a time.
+        labels: one label for each image.
+        names: printable class names of the images; empty without classes.
+        films: films of the states "x" and of the predicted "x0", as far as they were recorded.
     """
 
     blocks: Callable[[], Iterable[Uint8Images]]
@@ -58,15 +58,15 @@ class OutputOptions:
     """Options of output files.
 
     Args:
-        kinds: Some of `KINDS`.
-        film_of: Some of `FILM_OF`: the states, the predictions, or both.
-        frames: Frames of a film; None for 50 in an animation and 10 in a strip.
-        columns: Columns of a grid; None for about a square.
-        upscale: Enlarges images in PNG files, but not in the npz; see `make_upscaler`.
+        kinds: some of `KINDS`.
+        film_of: some of `FILM_OF`: the states, the predictions, or both.
+        frames: frames of a film; None for 50 in an animation and 10 in a strip.
+        columns: columns of a grid; None for about a square.
+        upscale: enlarges images in PNG files, but not in the npz; see `make_upscaler`.
         captions: True to show class names in image files.
 
     Raises:
-        ValueError: A kind of file or of film is unknown.
+        ValueError: a kind of file or of film is unknown.
     """
 
     kinds: Sequence[str] = ("grid",)

@@ -76,7 +76,7 @@ class Sampler:
         self.batch_size = batch_size
         self.guidance = settings.guidance
         self.options = dict(settings.options)
-        self._sampling_schedule = settings.sampling_schedule
+        self.sampling_schedule = settings.sampling_schedule
         self._diffusion_model, self._guides, self._solver = model, guides, settings.solver
         self._guide_params = guide_params
         self._shape = shape
@@ -123,11 +123,6 @@ class Sampler:
             guides=guides,
             guide_params=guide_params,
         )
-
-    @property
-    def sampling_schedule(self) -> SamplingSchedule:
-        """The default sampling schedule."""
-        return self._sampling_schedule
 
     @property
     def model(self) -> Network:
@@ -190,7 +185,7 @@ class Sampler:
         if guide_params.keys() != self._guides.names():
             wanted = ", ".join(sorted(self._guides.names())) or "nothing"
             raise ValueError(f"guide_params of this sampler must be of {wanted}")
-        schedule = sampling_schedule or self._sampling_schedule
+        schedule = sampling_schedule or self.sampling_schedule
         static, traced = self._split_arguments(settings, options, schedule, seed)
         sample = self._program(static)
         count = len(jax.tree.leaves(condition)[0])
@@ -213,7 +208,7 @@ class Sampler:
     def initial_noise(self, count: int, *, seed: int) -> HostImages:
         """Returns the initial noise of images 0 .. count - 1 of this seed."""
         image_keys = keys.per_example(keys.derive(seed, "sample"), jnp.arange(count))
-        start = starting_noise(image_keys, self._shape) * self._sampling_schedule.init_noise_std
+        start = starting_noise(image_keys, self._shape) * self.sampling_schedule.init_noise_std
         return np.asarray(start)
 
     def _all_options(self, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -40,12 +40,12 @@ def make_upscaler(
 
     Args:
         name: nearest, lanczos, or a file with the weights of an RRDBNet.
-        factor: The ratio of the sides; 1 or 4 for a network, whose ratio is 4.
-        read_network: Reads a file into a network and its parameters.
-        progress: Wrapper of the iteration over batches, such as tqdm.
+        factor: the ratio of the sides; 1 or 4 for a network, whose ratio is 4.
+        read_network: reads a file into a network and its parameters.
+        progress: wrapper of the iteration over batches, such as tqdm.
 
     Raises:
-        ValueError: The name is unknown, or the factor does not fit it.
+        ValueError: the name is unknown, or the factor does not fit it.
     """
     if name == NEAREST:
         return partial(nearest, factor=factor)
@@ -98,10 +98,10 @@ class NetworkUpscaler:
     channels may differ. All processes must call the upscaler with the same images.
 
     Args:
-        network: The network.
-        params: Its parameters.
-        batch_size: Global, divisible by the number of devices; None for about 8.
-        progress: Wrapper of the iteration over batches, such as tqdm.
+        network: the network.
+        params: its parameters.
+        batch_size: global, divisible by the number of devices; None for about 8.
+        progress: wrapper of the iteration over batches, such as tqdm.
     """
 
     def __init__(

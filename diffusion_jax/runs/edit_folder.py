@@ -25,9 +25,9 @@ class Comparison:
     """Inputs and results of an edit, side by side.
 
     Args:
-        columns: Images by caption, with one row for each input.
-        results: Captions of the columns that are written as files, too.
-        arrays: Further arrays to write, by name.
+        columns: images by caption, with one row for each input.
+        results: captions of the columns that are written as files, too.
+        arrays: further arrays to write, by name.
     """
 
     columns: Mapping[str, Uint8Images]
@@ -50,19 +50,19 @@ def edit_into(
     """Edits image files and writes the results, a grid and the settings.
 
     Args:
-        out: The folder, which is made if it is missing.
-        name: The edit: image, inpaint, interpolate, vary, invert or enlarge.
-        files: Images to edit; none for vary, none or two for interpolate.
-        masks: Masks to inpaint, one for all images or one for each.
-        sampling: Sampling settings that differ from the run's.
-        options: Keyword arguments of the edit.
-        upscale: Enlargement of the images of the grid.
+        out: the folder, which is made if it is missing.
+        name: the edit: image, inpaint, interpolate, vary, invert or enlarge.
+        files: images to edit; none for vary, none or two for interpolate.
+        masks: masks to inpaint, one for all images or one for each.
+        sampling: sampling settings that differ from the run's.
+        options: keyword arguments of the edit.
+        upscale: enlargement of the images of the grid.
 
     Returns:
         A note on each file to report; nothing in all processes but the first.
 
     Raises:
-        ValueError: The inputs do not fit the run, or a result is not finite.
+        ValueError: the inputs do not fit the run, or a result is not finite.
     """
     experiment = edits.run.experiment_with(sampling)
     if name == "invert":

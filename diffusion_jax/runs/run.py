@@ -271,13 +271,13 @@ class Run:
         """
         if experiment.model.image_conditioned:
             raise ValueError("This model enlarges images; use run.edit.enlarge(images)")
-        fixed = {
+        compiled = {
             name: value
             for name, value in experiment.config.sampling.items()
             if name not in CALL_SETTINGS and not isinstance(value, ConfigDict)
         }
         frames = min(frames, experiment.sampling.sampling_schedule.num_steps)
-        settings = str(sorted(fixed.items()))
+        settings = str(sorted(compiled.items()))
         return self._sampler(experiment, count, batch_size, settings, frames, watched)
 
     def editing_sampler(
@@ -297,7 +297,7 @@ class Run:
     ) -> Sampler:
         if batch_size is not None:
             check_count("batch_size", batch_size)
-        # A few sizes only, since each is compiled once.
+        # Each size is compiled once: powers of two keep them few.
         wanted = batch_size or min(LARGEST_BATCH, 2 ** max(0, count - 1).bit_length())
         batch_size = parallel.round_up(wanted)
         key = (batch_size, frames, watched, settings)

@@ -56,9 +56,9 @@ class RunEdits:
     adjacent. Further keyword arguments are sampling settings; see `Run`.
 
     Args:
-        run: The run.
-        batch_size: Images at a time, on all devices; None chooses.
-        progress: Wrapper of the iteration over batches, such as tqdm.
+        run: the run.
+        batch_size: images at a time, on all devices; None chooses.
+        progress: wrapper of the iteration over batches, such as tqdm.
     """
 
     run: EditableRun
@@ -121,11 +121,11 @@ class RunEdits:
         """Samples `count` images between two images, or between two noises.
 
         Args:
-            first: One image, which is inverted; None to begin at noise.
-            second: One image, which is inverted; None to end at noise.
-            labels: Labels of the two ends.
-            seeds: Seeds whose first noises are the ends; None for the first two noises of `seed`.
-            inverter: The solver of the inversion; see `for_inversion`.
+            first: one image, which is inverted; None to begin at noise.
+            second: one image, which is inverted; None to end at noise.
+            labels: labels of the two ends.
+            seeds: seeds whose first noises are the ends; None for the first two noises of `seed`.
+            inverter: the solver of the inversion; see `for_inversion`.
         """
         check_count("count", count)
         labels = self.labels(labels, 2, seed=seed)
@@ -221,7 +221,7 @@ class RunEdits:
         """Returns a label for each row.
 
         Args:
-            rows: The number of images; None for one row for each label, or `VARIED` rows of
+            rows: the number of images; None for one row for each label, or `VARIED` rows of
                 "none" or "random".
         """
         if isinstance(labels, str) and self._word(labels) in ("none", "random"):
@@ -250,7 +250,7 @@ class RunEdits:
         """Returns the editor of these sampling settings, for about `rows` images at a time.
 
         Args:
-            inverter: The solver of an editor that inverts; None for the solver of the settings.
+            inverter: the solver of an editor that inverts; None for the solver of the settings.
         """
         self._input_side(enlarging)
         experiment = self.run.experiment_with(settings)

@@ -33,7 +33,7 @@ def make_sample_grid(experiment: Experiment, source: Source) -> SampleGrid:
 
 
 def grid_of_samples(experiment: Experiment, source: Source) -> SampleGrid:
-    """Returns a function that samples a grid, with a captioned row for each class, up to grid_rows."""
+    """Returns a function that samples a grid, with a captioned row for each class."""
     config, model = experiment.config, experiment.model
     classes, names = classes_of(config, list(source.class_names))
     rows, columns = config.sampling.grid_rows, config.sampling.grid_columns

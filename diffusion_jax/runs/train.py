@@ -202,17 +202,10 @@ def parallel_step(
     experiment: Experiment,
     sharding: Sharding,
     devices: Sequence[jax.Device] | None = None,  # pyright: ignore[reportInvalidTypeForm]
-) -> Callable:
-    """Returns the training step as a `pmap` over all devices; see `parallel.data_parallel`."""
-    return parallel.data_parallel(device_step(experiment, sharding), devices, sharding.axes())
-
-
-def device_step(
-    experiment: Experiment, sharding: Sharding
 ) -> Callable[[TrainState, PyTree], tuple[TrainState, Metrics]]:
-    """Returns the per-device training step."""
+    """Returns the training step as a `pmap` over all devices; see `parallel.data_parallel`."""
     training = experiment.require_training()
-    return make_train_step(
+    step = make_train_step(
         training.objective,
         training.optimizer,
         training.timestep_sampler,
@@ -223,6 +216,7 @@ def device_step(
         constrain=experiment.model.constrained,
         sharding=sharding,
     )
+    return parallel.data_parallel(step, devices, sharding.axes())
 
 
 def _fine_tune(state: TrainState, init_from: str) -> tuple[TrainState, list[str]]:

@@ -126,7 +126,7 @@ def test_interpolated_c_noise_gives_the_same_samples(sampled):
     schedule = Experiment.from_config(config).schedule
     levels = schedule.sampling_schedule(10).levels
     sigma = (levels.sigma / levels.alpha)[:-1]
-    sampler._sampling_schedule = to_float32(to_clean_image(schedule.at_sigma(sigma)))
+    sampler.sampling_schedule = to_float32(to_clean_image(schedule.at_sigma(sigma)))
     by_sigma, _ = sampler(params, LABELS, seed=1)
     assert_allclose(by_sigma, by_chain, atol=1e-5)
 
@@ -157,7 +157,7 @@ def test_autoguidance_takes_a_model_of_another_schedule_and_parameterization():
     levels = Experiment.from_config(config).sampling.sampling_schedule.levels
     sigma = (levels.sigma / levels.alpha)[:-1]
     own = to_clean_image(Experiment.from_config(weak).schedule.at_sigma(sigma))
-    alone._sampling_schedule = to_float32(own)
+    alone.sampling_schedule = to_float32(own)
     unguided, _ = alone(weak_params, LABELS, seed=1, guidance_scale=0.0)
     # Both start from equal noise: sigma z there, noise z in the strong model's scale.
     assert_allclose(left, unguided, atol=2e-3 * np.abs(unguided).max())
