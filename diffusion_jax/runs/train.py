@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from clu import parameter_overview
-from jaxtyping import PyTree
+from jaxtyping import Float, PyTree
 from ml_collections import ConfigDict
 
 from diffusion_jax import parallel
@@ -28,6 +29,7 @@ from diffusion_jax.training.logging import Reporter, read_metrics
 from diffusion_jax.training.loop import TrainingLoop
 from diffusion_jax.training.metrics import Metrics, RunningMeans
 from diffusion_jax.training.nan_guard import Recovery
+from diffusion_jax.training.optimizers import count_updates, learning_rates
 from diffusion_jax.training.preemption import interruptible
 from diffusion_jax.training.restore import restore_newest
 from diffusion_jax.training.sharding import Replicated, Sharded, Sharding, check_memory, jit_once
@@ -146,12 +148,17 @@ def train(experiment: Experiment, workdir: Path) -> TrainState:
             elif start:
                 reporter.log(f"Resuming from the checkpoint of step {start}")
             training = experiment.require_training()
+            made = count_updates(state.opt_state)
+            rates = learning_rates(training.learning_rate, made + config.steps - start)
+            for line in _idle_steps(config, rates[made:]):
+                reporter.log(line)
             loop = TrainingLoop(
                 training.loop,
                 step=parallel_step(experiment, sharding),
                 batches=training_batches(config, source, images_seen),
                 reporter=reporter,
                 running_metrics=running_metrics,
+                learning_rates=rates,
                 sample_grid=lambda state: sample_grid(sharding.ema_params(state)),
                 save=save,
                 check_saved=checkpoints.check,
@@ -175,6 +182,26 @@ def resolve_dtype(experiment: Experiment) -> Experiment:
     config = experiment.config.copy_and_resolve_references()
     config.model.dtype = dtype_of("auto")
     return Experiment.from_config(config)
+
+
+def _idle_steps(config: ConfigDict, rates: Float[np.ndarray, "count"]) -> list[str]:
+    """Returns a line if the learning rate is 0 in all steps after some step, or else none.
+
+    rates: of the steps that remain. A hundredth of the run may have a rate that rounds to 0.
+    """
+    used = np.flatnonzero(rates)
+    idle = len(rates) - (used[-1] + 1 if len(used) else 0)
+    if idle <= config.steps / 100:
+        return []
+    optimizer = config.optimizer
+    which = "all remaining steps" if not len(used) else f"the last {idle:,} steps"
+    return [
+        f"Warning: the learning rate is 0 in {which}, from step {config.steps - idle + 1:,} to "
+        f"{config.steps:,}, which train nothing (optimizer.decay={optimizer.decay}, "
+        f"optimizer.decay_steps={optimizer.decay_steps}); give "
+        "--config.optimizer.decay_steps=None, which follows steps, or --config.optimizer."
+        "decay=constant"
+    ]
 
 
 def init_train_state(experiment: Experiment) -> TrainState:

@@ -76,14 +76,15 @@ class Reporter:
                     self._event_file.close()
             self._plot_loss_curve()
 
-    def advance(self, loss: float) -> None:
+    def advance(self, loss: float, learning_rate: float) -> None:
         """Advances the progress bar by one step."""
         first, self._started = not self._started, True
         if first:  # its time includes compilation
             self._bar.unpause()
         self._steps_since += 1
         speed = self._images_per_second()
-        self._bar.set_postfix_str(f"loss {loss:.4f}, {speed:.0f} images/s", refresh=False)
+        shown = f"loss {loss:.4f}, learning rate {learning_rate:.3g}, {speed:.0f} images/s"
+        self._bar.set_postfix_str(shown, refresh=False)
         self._bar.update()
         if first:
             self.restart_timer()

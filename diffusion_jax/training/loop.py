@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 import jax
 import numpy as np
-from jaxtyping import PyTree
+from jaxtyping import Float, PyTree
 
 from diffusion_jax import parallel
 from diffusion_jax.training import metrics as step_metrics
 from diffusion_jax.training.logging import Reporter
 from diffusion_jax.training.metrics import Metrics, RunningMeans
 from diffusion_jax.training.nan_guard import ConsecutiveSkips, Recover, describe
+from diffusion_jax.training.optimizers import count_updates
 from diffusion_jax.training.state import TrainState
 
 
@@ -81,6 +82,7 @@ class TrainingLoop:
         batches: this process's rows of the batches.
         reporter: progress bar, metrics file and sample grid files.
         running_metrics: means since the last line of metrics.
+        learning_rates: learning rate by the number of updates made before; for the metrics alone.
         sample_grid: state -> uint8 image of EMA samples; None if they are not finite.
         save: (step, state) -> None, writes a checkpoint; raises FloatingPointError unless the state
             is finite.
@@ -97,6 +99,7 @@ class TrainingLoop:
     batches: Iterator[PyTree]
     reporter: Reporter
     running_metrics: RunningMeans
+    learning_rates: Float[np.ndarray, "count"]
     sample_grid: Callable[[TrainState], np.ndarray | None]
     save: Callable[[int, TrainState], None]
     check_saved: Callable[[], None]
@@ -111,6 +114,7 @@ class TrainingLoop:
         """
         settings = self.settings
         first = int(state.step) + 1
+        updates = count_updates(state.opt_state)
         early_sample_due = _true_once_after(settings.early_sample_minutes if first == 1 else None)
         skipped = ConsecutiveSkips()
         pending: tuple[int, Metrics] | None = None
@@ -120,10 +124,12 @@ class TrainingLoop:
 
         def process_metrics(number: int, metrics: Metrics) -> None:
             """Logs the metrics of a step, and rolls back if there are too many skipped steps."""
-            nonlocal state, rolled_back
+            nonlocal state, rolled_back, updates
             metrics = jax.device_get(metrics)
             loss = step_metrics.means(metrics)["loss"]
             skipped.add(metrics)
+            rate = float(self.learning_rates[min(updates, len(self.learning_rates) - 1)])
+            updates += not skipped.count
             if skipped.count:
                 reason = describe(metrics)
                 self.reporter.log(f"Not finite at step {number}, which is skipped: {reason}")
@@ -131,12 +137,14 @@ class TrainingLoop:
             if skipped.count >= settings.max_nan_steps:
                 state = self.recover(number, state, reason, skipped.count)
                 skipped.count, rolled_back = 0, True
+                updates = count_updates(state.opt_state)
             elif not skipped.count:
                 rolled_back = False
-            self.reporter.advance(loss)
+            self.reporter.advance(loss, rate)
             self.running_metrics.add(metrics)
             if number % settings.log_every == 0 or number == settings.steps:
-                self.reporter.write_metrics(number, self.running_metrics.take())
+                means = self.running_metrics.take()
+                self.reporter.write_metrics(number, {**means, "learning_rate": rate})
 
         resumed = first - 1
         if resumed and self._samples_at(resumed) and self.reporter.sample_grid_missing(resumed):

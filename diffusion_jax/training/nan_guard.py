@@ -7,11 +7,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jaxtyping import Array, Bool, PyTree
 
 from diffusion_jax.training.checkpoints import Checkpoints
 from diffusion_jax.training.metrics import Metrics, means
+from diffusion_jax.training.optimizers import count_updates
 from diffusion_jax.training.restore import restore_newest
 from diffusion_jax.training.sharding import Sharding
 from diffusion_jax.training.state import TrainState
@@ -107,7 +107,7 @@ class Recovery:
         return self._sharding.place(replace(restored, step=np.array(state.step)))
 
     def _remedy(self, newest: int | None, state: TrainState) -> str:
-        updates = optax.tree.get_all_with_path(state.opt_state, "count")[0][1]
+        updates = count_updates(state.opt_state)
         last, then = "there is no checkpoint yet", "start again"
         if newest is not None:
             last = f"the last good checkpoint in {self._checkpoints.folder} is of step {newest}"

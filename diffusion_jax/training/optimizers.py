@@ -78,6 +78,16 @@ def learning_rate_schedule(
     return schedule
 
 
+def learning_rates(schedule: optax.Schedule, updates: int) -> Float[np.ndarray, "count"]:
+    """Returns the rates of a run's first updates, at least one, on the host."""
+    return np.asarray(jax.vmap(schedule)(np.arange(max(1, updates))), np.float64)
+
+
+def count_updates(opt_state: PyTree) -> int:
+    """Returns the number of updates that an optimizer has made, which skipped steps are not."""
+    return int(optax.tree.get_all_with_path(opt_state, "count")[0][1])
+
+
 def adamw(
     learning_rate: float,
     total_steps: int,

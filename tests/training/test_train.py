@@ -23,6 +23,7 @@ from tiny import train
 from diffusion_jax.config.experiment import Experiment, make_model
 from diffusion_jax.data import Description, imagenet
 from diffusion_jax.data.cache_writer import CacheWriter
+from diffusion_jax.runs import train as training
 from diffusion_jax.training import ema as ema_module
 from diffusion_jax.training import logging, optimizers
 from diffusion_jax.training.checkpoints import Checkpoints
@@ -58,7 +59,7 @@ def test_the_workdir_describes_the_run(finished):
     assert load_classes(workdir) == list("0123456789")
     metrics = read_metrics(workdir)
     assert [line["step"] for line in metrics] == [2, 4, 6]
-    for name in ("loss", "simple", "vlb", "gradient_norm", "images_per_second"):
+    for name in ("loss", "simple", "vlb", "gradient_norm", "images_per_second", "learning_rate"):
         assert all(np.isfinite(line[name]) and line[name] > 0 for line in metrics)
     assert all(0 <= line["waiting_for_data"] < 1 and line["skipped"] == 0 for line in metrics)
     for picture in ("loss.png", "samples/step_0000006.png"):
@@ -66,7 +67,7 @@ def test_the_workdir_describes_the_run(finished):
             assert np.asarray(image).std() > 0
     assert "Total:" in (workdir / "parameters.txt").read_text()
     (events,) = (workdir / "tensorboard").iterdir()
-    assert all(tag in events.read_bytes() for tag in (b"loss", b"gradient_norm", b"samples"))
+    assert all(tag in events.read_bytes() for tag in (b"loss", b"learning_rate", b"samples"))
     with Checkpoints(workdir / "checkpoints") as checkpoints:
         assert checkpoints.steps() == [3, 6]
 
@@ -379,6 +380,60 @@ def test_cosine_learning_rate():
         optimizers.learning_rate_schedule(1.0, 100, 0, "constant", 5)
 
 
+def test_a_resumed_run_decays_to_its_new_last_step(tmp_path, capsys):
+    """Decay and warm-up follow `steps`; frozen at four steps, the rate would be 0."""
+    config = tiny_config(steps=4, optimizer__decay="cosine", optimizer__warmup_steps=1, log_every=1)
+    train(config, tmp_path)
+    before = load_params(tmp_path, Experiment.from_config(config))[1]
+    stored = load_config(tmp_path)
+    with stored.unlocked():
+        stored.steps = 8
+    train(stored, tmp_path)
+    after = load_params(tmp_path, Experiment.from_config(stored))[1]
+    rates = [line["learning_rate"] for line in read_metrics(tmp_path)]
+    of_four = optimizers.learning_rate_schedule(1e-3, 4, 1, "cosine")
+    of_eight = optimizers.learning_rate_schedule(1e-3, 8, 1, "cosine")
+    expected = [*map(float, map(of_four, range(4))), *map(float, map(of_eight, range(4, 8)))]
+    assert_allclose(rates, expected, rtol=1e-5)
+    assert min(rates[4:]) > 0
+    changed = jax.tree.map(lambda a, b: bool((a != b).any()), before, after)
+    assert all(jax.tree.leaves(changed))
+    assert "learning rate is 0" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("changes", "idle"),
+    [
+        ({"decay": "cosine", "decay_steps": 4}, 4),
+        ({"decay": "linear", "decay_steps": 2}, 6),
+        ({"decay": "cosine"}, 0),
+        ({"decay": "constant"}, 0),
+        ({"decay": "inverse_sqrt", "decay_steps": 4}, 0),
+    ],
+)
+def test_steps_with_a_learning_rate_of_zero_are_logged(changes, idle):
+    config = tiny_config(steps=8, optimizer__warmup_steps=1)
+    with config.unlocked(), config.ignore_type():
+        config.optimizer.update(changes)
+    schedule = Experiment.from_config(config).require_training().learning_rate
+    rates = optimizers.learning_rates(schedule, 8)
+    assert rates.shape == (8,)
+    lines = training._idle_steps(config, rates)
+    assert len(lines) == bool(idle)
+    if idle:
+        assert f"the last {idle} steps, from step {9 - idle} to 8" in lines[0]
+        assert "all remaining steps" in training._idle_steps(config, rates[8 - idle :])[0]
+
+
+def test_a_decay_whose_end_rounds_to_zero_is_not_logged():
+    """cos(pi (1 - x)) is -1 in float32 for small x."""
+    config = tiny_config(steps=400_000, optimizer__decay="cosine")
+    schedule = Experiment.from_config(config).require_training().learning_rate
+    rates = optimizers.learning_rates(schedule, 400_000)
+    assert rates[-1] == 0
+    assert training._idle_steps(config, rates) == []
+
+
 def test_other_learning_rate_schedules():
     linear = optimizers.learning_rate_schedule(1.0, 110, 10, "linear")
     assert_allclose([linear(5), linear(10), linear(60), linear(200)], [0.5, 1, 0.5, 0], rtol=1e-6)
@@ -431,7 +486,7 @@ def test_the_remaining_time_excludes_compilation(tmp_path):
         bar.start_t = bar.last_print_t = 0.0
         for now in (100.0, 101.0, 102.0, 103.0):  # the first is compiled
             bar._time = partial(float, now)
-            report.advance(1.0)
+            report.advance(1.0, 1e-3)
         assert bar.format_dict["elapsed"] == 3.0
         assert bar.n == 4
 
