@@ -27,7 +27,7 @@ def to_uint8(
 ) -> UInt8[np.ndarray, "*batch"]:
     """Maps [-1, 1] to 0 ... 255, rounded to the nearest level; values outside are clipped.
 
-    truncate: round down, as ADM and gmongaras's program do; half a level darker on average.
+    truncate: True to round down, as ADM and gmongaras's program do; half a level darker on average.
     """
     levels = (np.clip(images, -1, 1) + 1) * 127.5
     return (levels if truncate else np.floor(levels + 0.5)).astype(np.uint8)

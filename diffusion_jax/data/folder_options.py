@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
+from diffusion_jax import arguments
+
 LABELS = ("auto", "folders", "parents", "none", "prefix", "file", "file:COLUMN")
 
 # Patterns such as "*.png" or "*seg*" for the path relative to the folder; `*` also matches slashes.
@@ -42,6 +44,9 @@ class FolderOptions:
     skip_broken: bool = False
 
     def __post_init__(self) -> None:
+        arguments.check_bools(
+            **{name: getattr(self, name) for name in ("convert", "upright", "srgb", "skip_broken")}
+        )
         column = isinstance(self.labels, str) and self.labels.startswith("file:")
         if self.labels not in LABELS and not (column and self.labels != "file:"):
             raise ValueError(f"data.labels={self.labels!r} must be one of {', '.join(LABELS)}")

@@ -7,6 +7,7 @@ from typing import Any, Protocol, cast, runtime_checkable
 import numpy as np
 from jaxtyping import Int
 
+from diffusion_jax.arguments import check_bools
 from diffusion_jax.data import crops, dataset_summary, imagenet, mnist
 from diffusion_jax.data.cache import (
     ArraySource,
@@ -116,6 +117,7 @@ def make_source(
         ValueError: for an argument out of range, an unknown name or split, or a damaged dataset.
         FileNotFoundError: for a dataset that has not been prepared.
     """
+    check_bools(load_into_memory=load_into_memory)
     options = FolderOptions(**folder_options)
     stored = Crop(crop, resolution, shorter_side)
     kind, _, rest = name.partition(":")

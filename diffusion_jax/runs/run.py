@@ -13,7 +13,7 @@ from jaxtyping import Int, PyTree
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from diffusion_jax import parallel
+from diffusion_jax import arguments, parallel
 from diffusion_jax.config import overrides
 from diffusion_jax.config.experiment import Experiment
 from diffusion_jax.config.named_configs import get_config, set_fields
@@ -165,6 +165,7 @@ class Run:
             truncate: see `images.to_uint8`.
             options: of `Sampler.__call__`.
         """
+        arguments.check_bools(truncate=truncate)
         x, trajectory = sampler(
             self.params, labels, seed=seed, start=start, **call_arguments(experiment), **options
         )

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from diffusion_jax import arguments
 from diffusion_jax.config import overrides
 from diffusion_jax.config.experiment import Experiment
 from diffusion_jax.evaluation.evaluator import Evaluator
@@ -55,6 +56,7 @@ class Protocol:
     note: str = ""
 
     def __post_init__(self) -> None:
+        arguments.check_bools(truncate=self.truncate, ema=self.ema)
         if self.count < 2:
             raise ValueError(f"count={self.count} must be at least 2")
 

@@ -37,7 +37,13 @@ from diffusion_jax.training.state import TrainState, init_state
 from diffusion_jax.training.step import make_train_step
 from diffusion_jax.workdir import environment, resume
 from diffusion_jax.workdir.parameters import load_params
-from diffusion_jax.workdir.run_files import CHECKPOINTS, load_config, save_classes, save_config
+from diffusion_jax.workdir.run_files import (
+    CHECKPOINTS,
+    load_classes,
+    load_config,
+    save_classes,
+    save_config,
+)
 
 
 def train(experiment: Experiment, workdir: Path) -> TrainState:
@@ -89,7 +95,7 @@ def train(experiment: Experiment, workdir: Path) -> TrainState:
             state, metadata, notes = restore_newest(checkpoints, shapes())
             state = sharding.place(state)
         elif config.init_from:
-            state, notes = _fine_tune(jit_once(new_state), config.init_from)
+            state, notes = _fine_tune(jit_once(new_state), config, source.class_names)
             state = sharding.place(state)
         else:
             state = sharding.init(new_state)
@@ -246,17 +252,34 @@ def parallel_step(
     return parallel.data_parallel(step, devices, sharding.axes())
 
 
-def _fine_tune(state: TrainState, init_from: str) -> tuple[TrainState, list[str]]:
-    """Returns the state with the EMA parameters of another run, and lines to log.
+def _fine_tune(
+    state: TrainState, config: ConfigDict, class_names: Sequence[str]
+) -> tuple[TrainState, list[str]]:
+    """Returns the state with the EMA parameters of config.init_from, and lines to log.
 
     Raises ValueError that names `init_from`.
     """
+    init_from = config.init_from
     workdir = local_path(init_from)
     other = _load_init_from(init_from)
     with _naming_init_from(init_from):
         step, params = load_params(workdir, other)
         state, transferred = fine_tuning.transfer(state, params)
-    return state, [f"Starting from step {step} of {workdir}", *transferred.lines()]
+        before = load_classes(workdir)
+    lines = [f"Starting from step {step} of {workdir}", *transferred.lines()]
+    if changes := resume.changes_of_noise(other.config, config):
+        lines.append(
+            f"Warning: {workdir} was trained with other noise levels or another parameterization "
+            f"({'; '.join(changes)}), so its parameters fit only after more training; give its "
+            "settings to start from its quality"
+        )
+    moved = [f"{old} -> {new}" for old, new in zip(before, class_names) if old != new]
+    if config.model.num_classes and moved:
+        lines.append(
+            f"Warning: the classes of {workdir} have other names ({'; '.join(moved[:5])}); a class "
+            "starts from the parameters of the one with its number"
+        )
+    return state, lines
 
 
 def _load_init_from(init_from: str) -> Experiment:

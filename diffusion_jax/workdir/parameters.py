@@ -41,8 +41,12 @@ def load_params(
 
     Raises:
         FileNotFoundError: if there is no such checkpoint.
-        ValueError: if it is of another model.
+        ValueError: if it is of another model, or `ema` is no bool.
     """
+    if not isinstance(ema, bool):
+        raise ValueError(
+            f"ema={ema!r} must be True, for the EMA parameters, or False, for the raw ones"
+        )
     like = param_shapes(experiment.model, experiment.config.data.resolution)
     if _is_pretrained(workdir):
         if not ema:

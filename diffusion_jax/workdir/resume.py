@@ -17,6 +17,8 @@ from diffusion_jax.workdir.run_files import (
 # Fields that are fixed once a run has parameters.
 FIXED = ("original_quirks", "model.", "schedule.", "data.resolution", "parameterization")
 FREE = ("model.dtype", "model.dropout", "model.remat")
+# Of these, the fields that decide what the network's input and output mean.
+NOISE = ("original_quirks", "schedule.", "parameterization")
 # Fields of the EDM schedule that only sampling reads.
 FREE += ("schedule.edm.sigma_min", "schedule.edm.sigma_max", "schedule.edm.rho")
 
@@ -31,15 +33,7 @@ def changes_since(config: ConfigDict, workdir: Path) -> list[str]:
     if not (workdir / CONFIG_FILE).exists():
         return []
     changes = differences(load_config(workdir), config)
-    chosen = {"schedule": config.schedule.name, "parameterization": config.parameterization.name}
-
-    def is_fixed(change: str) -> bool:
-        section, *rest = change.split(":")[0].split(".")
-        # Options of entries that are not selected are free.
-        idle = len(rest) == 2 and section in chosen and rest[0] != chosen[section]
-        return change.startswith(FIXED) and not change.startswith(FREE) and not idle
-
-    fixed = [change for change in changes if is_fixed(change)]
+    fixed = [change for change in changes if _is_fixed(change, config)]
     if fixed:
         raise ValueError(
             f"{workdir} holds a run of another model ({'; '.join(fixed)}); choose another --workdir"
@@ -51,6 +45,26 @@ def changes_since(config: ConfigDict, workdir: Path) -> list[str]:
             f"seed={config.seed}; give seed={before} to resume, or choose another workdir"
         )
     return changes
+
+
+def changes_of_noise(before: ConfigDict, config: ConfigDict) -> list[str]:
+    """Lists the differences in the noise levels and in the meaning of the network's output.
+
+    before: config of the run that the parameters come from.
+    """
+    return [
+        change
+        for change in differences(before, config)
+        if change.startswith(NOISE) and _is_fixed(change, config)
+    ]
+
+
+def _is_fixed(change: str, config: ConfigDict) -> bool:
+    """True for a difference in a field of FIXED; options of entries not selected are free."""
+    chosen = {"schedule": config.schedule.name, "parameterization": config.parameterization.name}
+    section, *rest = change.split(":")[0].split(".")
+    idle = len(rest) == 2 and section in chosen and rest[0] != chosen[section]
+    return change.startswith(FIXED) and not change.startswith(FREE) and not idle
 
 
 def check_steps(config: ConfigDict, workdir: Path) -> None:

@@ -269,11 +269,62 @@ def test_evaluation_is_that_of_the_script(run, tmp_path, monkeypatch):
             "Mask 0 has no pixel to replace",
         ),
         (lambda run: run.evaluate("nothing.npz", features="pixels"), "nothing.npz"),
+        (lambda run: run.sample([1], clip="False"), "clip='False' must be of type bool"),
+        (
+            lambda run: diffusion_jax.config("digits", {"data.flip": "no"}),
+            "data.flip='no' must be",
+        ),
     ],
 )
 def test_mistakes_are_named(run, call, message):
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         call(run)
+
+
+# Texts are true for Python, "False" too. In a process without the type checks of the tests.
+BOOLS = """
+import sys
+import diffusion_jax
+from diffusion_jax.data import FolderOptions, make_source
+from diffusion_jax.evaluation.evaluator import Evaluator
+from diffusion_jax.evaluation.features import make_extractor
+from diffusion_jax.generation.outputs import OutputOptions
+from diffusion_jax.runs.sweep import Protocol
+
+for call in (
+    lambda: diffusion_jax.load(sys.argv[1], ema="raw"),
+    lambda: diffusion_jax.load(sys.argv[1], ema=1),
+    lambda: diffusion_jax.load("digits", ema="raw"),
+    lambda: OutputOptions(captions="no"),
+    lambda: Protocol(truncate="round"),
+    lambda: Protocol(ema="raw"),
+    lambda: make_source("digits", split="all", load_into_memory="no"),
+    lambda: FolderOptions(convert="False"),
+    lambda: FolderOptions(skip_broken=1),
+    lambda: Evaluator.from_file(".", make_extractor("pixels"), "a.npz", allow_mismatch="no"),
+):
+    try:
+        print(call())
+    except ValueError as error:
+        print(error)
+"""
+
+
+def test_texts_and_numbers_are_no_bools(run):
+    command = [sys.executable, "-c", BOOLS, str(run.workdir)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+    assert [line.partition(" must be True")[0] for line in done.stdout.splitlines()] == [
+        "ema='raw'",
+        "ema=1",
+        "ema='raw'",
+        "captions='no'",
+        "truncate='round'",
+        "ema='raw'",
+        "load_into_memory='no'",
+        "convert='False'",
+        "skip_broken=1",
+        "allow_mismatch='no'",
+    ], done.stderr
 
 
 def test_galleries_are_arrays_that_a_notebook_displays():

@@ -1,5 +1,7 @@
 """A run that starts from another one's parameters."""
 
+import shutil
+
 import jax
 import numpy as np
 import pytest
@@ -50,6 +52,34 @@ def test_matching_parameters_are_copied_and_the_rest_listed(finished, tmp_path, 
     )
     assert "Stays fresh: block_1/qkv/kernel (8, 24), not in the other run" in printed
     assert "Left over: label_embedding/table (10, 8)" in printed
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"schedule__name": "linear"}, "schedule.name: cosine -> linear"),
+        ({"parameterization__name": "v"}, "parameterization.name: eps -> v"),
+        ({"optimizer__learning_rate": 1e-4, "ema__decay": 0.5}, ""),
+        # Options of an entry that is not selected.
+        ({"schedule__edm__rho": 5.0, "schedule__linear__rescale": True}, ""),
+    ],
+)
+def test_other_noise_levels_than_those_of_init_from_are_logged(
+    finished, tmp_path, capfd, changes, named
+):
+    config = tiny_config(**SMALL | {"steps": 1}, **changes, init_from=str(finished))
+    train(config, tmp_path)
+    warnings = [line for line in "".join(capfd.readouterr()).split("\n") if "other noise" in line]
+    assert len(warnings) == bool(named)
+    assert named in "".join(warnings)
+
+
+def test_classes_of_other_names_than_those_of_init_from_are_logged(finished, tmp_path, capfd):
+    other = tmp_path / "other"
+    shutil.copytree(finished, other)
+    (other / "classes.txt").write_text("".join(f"{name}\n" for name in "0213456789"))
+    train(tiny_config(**SMALL | {"steps": 1}, init_from=str(other)), tmp_path / "run")
+    assert "have other names (2 -> 1; 1 -> 2)" in "".join(capfd.readouterr())
 
 
 def test_a_resumed_fine_tuning_ignores_init_from(finished, tmp_path):
