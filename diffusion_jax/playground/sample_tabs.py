@@ -66,7 +66,7 @@ def compare_tab(run: Run, settings: Components) -> None:
     def compare(wanted: dict[str, Any], *values: Any) -> Iterator[list]:
         first = wanted | {"labels": wanted["labels"] or "random"}
         both = [first, first | components.read_solver(*values)]
-        size = sampling.batch_size(run, first["count"])
+        size = sampling.batch_size(run, wanted["count"])
         found = [run.sample(batch_size=size, **sampling.arguments(run, one)) for one in both]
         grids = [pictures.grid(images, _captions(run, one)) for images, one in zip(found, both)]
         yield grids + [sampling.python_line(run, one) for one in both]
