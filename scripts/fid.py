@@ -152,7 +152,8 @@ def reference() -> int:
     )
     if jax.process_index() == 0:
         about = dataset.source.description
-        print(f"{out}: {count:,} images of {about.name}, fingerprint {about.fingerprint[:16]}")
+        of_all = f"{count:,} of {len(dataset.source):,} images of {about.name}"
+        print(f"{out}: {of_all}, fingerprint {about.fingerprint[:16]}")
     return 0
 
 

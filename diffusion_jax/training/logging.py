@@ -188,7 +188,7 @@ def _append(path: Path, line: bytes) -> None:
 
 
 def plot_loss_curve(workdir: Path) -> None:
-    """Plots the losses in the metrics file to loss.png, if there are any."""
+    """Plots the losses and the learning rate in the metrics file to loss.png, if there are any."""
     lines = read_metrics(workdir)
     if not lines:
         return
@@ -207,6 +207,12 @@ def plot_loss_curve(workdir: Path) -> None:
     if axes.lines:  # none if all steps were skipped
         axes.legend()
     axes.grid(alpha=0.3)
+    rates = [line.get("learning_rate") for line in lines]
+    rates = [rate if isinstance(rate, float) else np.nan for rate in rates]
+    if np.isfinite(rates).any():
+        right = axes.twinx()
+        right.plot(steps, rates, color="gray", linestyle="dotted", linewidth=1)
+        right.set(ylabel="learning rate (dotted)", ylim=(0, None))
     figure.savefig(workdir / LOSS_CURVE, dpi=120)
     plt.close(figure)
 
