@@ -14,6 +14,7 @@ from diffusion_jax.training.logging import Reporter
 from diffusion_jax.training.metrics import Metrics, RunningMeans
 from diffusion_jax.training.nan_guard import ConsecutiveSkips, Recover, describe
 from diffusion_jax.training.optimizers import count_updates
+from diffusion_jax.training.preemption import Interruption
 from diffusion_jax.training.state import TrainState
 
 
@@ -89,7 +90,7 @@ class TrainingLoop:
         check_saved: raises an error if the last checkpoint could not be written.
         recover: called for a state that is not finite, and after settings.max_nan_steps consecutive
             skipped steps.
-        interrupted: () -> True if the run has to stop.
+        interrupted: the signals received.
 
     No checkpoint is written after a skipped step, except at the last step or an interrupt.
     """
@@ -104,7 +105,7 @@ class TrainingLoop:
     save: Callable[[int, TrainState], None]
     check_saved: Callable[[], None]
     recover: Recover
-    interrupted: Callable[[], bool]
+    interrupted: Interruption
 
     def run(self, state: TrainState) -> TrainState:
         """Trains, and returns the state after the last step.
@@ -119,7 +120,6 @@ class TrainingLoop:
         skipped = ConsecutiveSkips()
         pending: tuple[int, Metrics] | None = None
         checkpoint_due = False
-        hurried = False  # True after a second Ctrl-C
         rolled_back = False  # True until a finite step: the checkpoint is not saved again
 
         def process_metrics(number: int, metrics: Metrics) -> None:
@@ -172,14 +172,8 @@ class TrainingLoop:
                     state = self.recover(number, state, str(error).partition(";")[0], 0)
                     rolled_back = True
                 checkpoint_due = False
-            if sample_due and not hurried:
-                try:
-                    self._sample(number, state)
-                except KeyboardInterrupt:  # a second Ctrl-C
-                    if jax.process_count() > 1:  # the others wait for this one in the sampler
-                        raise
-                    hurried = True
-                    self.reporter.log(f"The samples of step {number} are skipped")
+            if sample_due:
+                self._sample(number, state)
                 self.reporter.restart_timer()
             if stop:
                 break
@@ -189,7 +183,16 @@ class TrainingLoop:
         return number % self.settings.sample_every == 0 or number == self.settings.steps
 
     def _sample(self, number: int, state: TrainState) -> None:
-        grid = self.sample_grid(state)
+        try:
+            if self.interrupted.hurried:
+                raise KeyboardInterrupt
+            with self.interrupted.skippable():
+                grid = self.sample_grid(state)
+        except KeyboardInterrupt:
+            if not self.interrupted.hurried:
+                raise
+            self.reporter.log(f"The samples of step {number} are skipped")
+            return
         if grid is None:
             self.reporter.log(f"No samples of step {number}: they are not finite")
         else:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from clu.metrics import Average
@@ -16,6 +17,7 @@ from tiny import train
 
 from diffusion_jax import parallel
 from diffusion_jax.files import lock
+from diffusion_jax.runs import sample_grids
 from diffusion_jax.training import loop
 from diffusion_jax.training.checkpoints import Checkpoints
 from diffusion_jax.training.metrics import RunningMeans
@@ -50,38 +52,59 @@ def ctrl_c():
 
 
 @pytest.mark.usefixtures("ctrl_c")
-def test_only_a_second_ctrl_c_raises():
+def test_only_a_third_ctrl_c_raises():
     with interruptible() as interrupted:
         send(signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
         assert interrupted()
+        assert not interrupted.hurried
+        send(signal.SIGINT)
+        assert interrupted.hurried
         with pytest.raises(KeyboardInterrupt):
             send(signal.SIGINT)
 
 
 @pytest.mark.usefixtures("ctrl_c")
-def test_a_second_ctrl_c_skips_the_samples_and_saves(tmp_path, monkeypatch, capfd):
-    shard = parallel.shard
-    monkeypatch.setattr(loop.parallel, "shard", lambda rows: send(signal.SIGINT) or shard(rows))
-    monkeypatch.setattr(loop.TrainingLoop, "_sample", lambda *_: send(signal.SIGINT))
+def test_a_second_ctrl_c_ends_what_can_be_skipped():
+    with interruptible() as interrupted:
+        with interrupted.skippable():
+            send(signal.SIGINT)
+            with pytest.raises(KeyboardInterrupt):
+                send(signal.SIGINT)
+        assert interrupted.hurried
+
+
+@pytest.mark.usefixtures("ctrl_c")
+def test_a_second_ctrl_c_in_one_of_several_processes_raises(monkeypatch):
+    """The others would wait for it in the sampler."""
+    with interruptible() as interrupted:
+        monkeypatch.setattr(jax, "process_count", lambda: 2)
+        send(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            send(signal.SIGINT)
+        assert not interrupted.hurried
+
+
+@pytest.mark.usefixtures("ctrl_c")
+@pytest.mark.parametrize("at_once", [False, True])
+def test_a_second_ctrl_c_skips_the_samples_and_saves(tmp_path, monkeypatch, capfd, at_once):
+    """At once, in the first step, or during the samples."""
+    shard, signals = parallel.shard, [signal.SIGINT] * (2 if at_once else 1)
+    monkeypatch.setattr(loop.parallel, "shard", lambda rows: send(*signals) or shard(rows))
+    monkeypatch.setattr(sample_grids.Sampler, "__call__", lambda *_, **__: send(signal.SIGINT))
     assert int(train(tiny_config(steps=50), tmp_path).step) == 1
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
         assert checkpoints.steps() == [1]
     printed = "".join(capfd.readouterr())
-    assert printed.count("Stopping after this step") == 1
+    assert printed.count("Stopping after this step: a checkpoint is saved") == 1
     assert "The samples of step 1 are skipped" in printed
+    assert not list((tmp_path / "samples").glob("*.png"))
 
 
 @pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_twice_during_samples_saves_at_the_next_step(tmp_path, monkeypatch):
-    called = []
-
-    def sample(*_):
-        called.append(1)
-        send(signal.SIGINT, signal.SIGINT)
-
-    monkeypatch.setattr(loop.TrainingLoop, "_sample", sample)
+    twice = [signal.SIGINT] * 2
+    monkeypatch.setattr(sample_grids.Sampler, "__call__", lambda *_, **__: send(*twice))
     assert int(train(tiny_config(steps=50, sample_every=3), tmp_path).step) == 4
-    assert called == [1]
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
         assert checkpoints.steps()[-1] == 4
 
