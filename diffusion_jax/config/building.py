@@ -11,7 +11,7 @@ LONGEST_ERROR = 900  # characters
 
 
 def accepted(function: Callable, given: Mapping[str, Any] | ConfigDict) -> dict[str, Any]:
-    """Returns those of the given values whose names are parameters of the function."""
+    """Filters the given values by the names of the function's parameters."""
     return {name: given[name] for name in inspect.signature(function).parameters if name in given}
 
 

@@ -210,7 +210,10 @@ def _check_keys(
 
 
 def _check_value(name: str, value: Any, default: Any) -> None:
-    """default: of the base; a FieldReference marks a field that may be None."""
+    """Raises ValueError for a value of another type than the base's default.
+
+    default: a FieldReference marks a field that may be None.
+    """
     optional = isinstance(default, FieldReference)
     kind = default.get_type() if optional else type(default)
     if value is None and optional:

@@ -51,6 +51,11 @@ class Description:
     count: int = 0
     fingerprint: str = ""
 
+    @property
+    def has_one_size(self) -> bool:
+        """True if all images have the height and width of `shape`."""
+        return self.shape[0] > 0
+
     def provenance(self) -> dict[str, Any]:
         """Returns the fields that a run records about its data."""
         recorded = asdict(self) | {"shape": list(self.shape), "notes": list(self.notes)}
@@ -184,7 +189,7 @@ class CachedSource:
 
     def read(self, indices: Int[np.ndarray, "batch"]) -> Batch:
         """Returns the examples with these indices."""
-        if self.description.shape[0]:
+        if self.description.has_one_size:
             return {"image": self._images[indices], "label": self._labels[indices]}
         images = np.empty(len(indices), object)
         for place, index in enumerate(indices):

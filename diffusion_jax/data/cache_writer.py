@@ -59,7 +59,7 @@ class CacheWriter:
             raise ValueError(f"{folder} already exists; delete it, or choose another --data_dir")
         self.folder, self.description, self.parts = folder, description, parts
         self.partial = partial or folder.with_name(folder.name + ".partial")
-        names = (IMAGES, LABELS) if description.shape[0] else (IMAGES, LABELS, SIZES)
+        names = (IMAGES, LABELS) if description.has_one_size else (IMAGES, LABELS, SIZES)
         # For each complete part: the lengths of the files after it, the skipped images, and the
         # counts of conversions.
         self.done: dict[str, dict[str, Any]] = {}

@@ -82,7 +82,7 @@ def _write(
     skip_broken: bool,
     notes: PixelNotes,
 ) -> None:
-    one_size = bool(writer.description.shape[0])
+    one_size = writer.description.has_one_size
 
     def load_or_error(index: int) -> tuple[np.ndarray, int] | ValueError:
         try:

@@ -167,7 +167,7 @@ def drop_learned_variance(denoiser: Denoiser) -> Denoiser:
 def at_own_levels(
     denoiser: ConditionalDenoiser, level_of: Callable[[Leaf], Level]
 ) -> ConditionalDenoiser:
-    """Returns a denoiser that takes levels of any schedule, for a model with a schedule of its own.
+    """Returns a denoiser that takes levels of any schedule, for a model of another schedule.
 
     x is rescaled to the model's own level with the same sigma / alpha; x0 and eps are the same at
     both. level_of: sigma / alpha -> level of the model's schedule.

@@ -124,7 +124,7 @@ class Loss:
 
 
 def simple() -> Loss:
-    """The squared error alone."""
+    """Returns the loss with the error of the target alone."""
     return Loss()
 
 
@@ -155,12 +155,12 @@ def hybrid() -> Loss:
 
 
 def original() -> Loss:
-    """`hybrid` with the bound of gmongaras/Diffusion_models_from_scratch."""
+    """Returns `hybrid` with the bound of gmongaras/Diffusion_models_from_scratch."""
     return Loss(vlb=original_vlb)
 
 
 def cross_entropy() -> Loss:
-    """-log p(label given x), of a classifier of noisy images: `classification_loss`."""
+    """Returns the loss of a classifier of noisy images; see `classification_loss`."""
     return Loss(error_weight=0.0)
 
 

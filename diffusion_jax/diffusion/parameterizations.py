@@ -40,14 +40,14 @@ class Parameterization:
 
 
 def unit_variance(level: Level) -> PerImage:
-    """1 / sqrt(alpha^2 + sigma^2): data of variance 1 reach the network with variance 1."""
+    """1 / sqrt(alpha^2 + sigma^2), which gives x variance 1 for data of variance 1."""
     square = jnp.square(per_image(level.alpha)) + jnp.square(per_image(level.sigma))
     # Variance-preserving levels miss 1 only by float32's rounding: leave x unchanged there.
     return jnp.where(jnp.abs(square - 1) < 1e-6, 1.0, 1 / jnp.sqrt(square))
 
 
 def unchanged(level: Level) -> PerImage:
-    """1: the input of the network is x."""
+    """Returns 1: the input of the network is x."""
     return jnp.ones_like(per_image(level.alpha))
 
 

@@ -91,7 +91,7 @@ def step_coefficients(levels: Level, betas: PerStep | None = None) -> StepCoeffi
 
 
 def log_variance(variance: PerStep, beta: PerStep) -> PerStep:
-    """Returns log(variance). A variance of 0 is replaced by that of the step before, or by beta."""
+    """Returns log(variance), where the variance of the step before, or else beta, replaces 0."""
     variance = variance.copy()
     for step in np.flatnonzero(variance <= 0):
         before = variance[step - 1] if step else 0

@@ -20,7 +20,7 @@ Weight = Callable[..., PerExample]
 
 
 def uniform(level: Level, gain: PerExample) -> PerExample:
-    """1: the target's own error. With eps as the target it is DDPM's L_simple (eq. 14)."""
+    """Returns 1. With eps as the target, the loss is DDPM's L_simple (eq. 14)."""
     return jnp.ones_like(gain)
 
 

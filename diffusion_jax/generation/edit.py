@@ -33,7 +33,7 @@ class Editor:
     seed, on i and on its own inputs.
 
     Args:
-        sampler: compiled sampling program; its levels are those of every edit.
+        sampler: compiled sampling program, whose sampling schedule all edits use.
         params: parameters of the network.
         progress: wrapper of the iteration over batches, such as tqdm.
     """
@@ -67,7 +67,7 @@ class Editor:
         """
         images = self._sample(labels, seed)
         inputs = {"image": np.clip(images, -1, 1).repeat(count, axis=0)}
-        # Indices after those of the samples: the noise that made a sample must not return.
+        # Indices continue after the samples, so that variations have other noise.
         schedule, start = part_of(self.sampler.sampling_schedule, strength), len(labels)
         return images, self._sample(
             labels.repeat(count), seed, start=start, sampling_schedule=schedule, inputs=inputs

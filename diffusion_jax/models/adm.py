@@ -23,7 +23,7 @@ class ADM(ADMEncoder):
     skip connection. Between levels the sides are halved and doubled.
 
     Args:
-        learned_null: True if the null class has an embedding of its own, False if it is 0.
+        learned_null: True if the embedding of the null class is learned, False if it is 0.
         learn_variance: True for a second output, v of Improved DDPM.
         direct_variance: True if this output is log sigma^2 itself.
         num_heads_upsample: attention heads on the way up, if head_channels is None; None for

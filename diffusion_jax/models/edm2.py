@@ -30,7 +30,7 @@ from diffusion_jax.models.multi_resolution import MultiResolutionNetwork
 
 
 class EDM2(MultiResolutionNetwork):
-    """EDM2's U-Net, with an estimate of its own uncertainty for the loss.
+    """EDM2's U-Net, with a predicted uncertainty for the loss.
 
     For the parameterization and the schedule "edm", whose c_noise is log(sigma) / 4.
 

@@ -1,4 +1,4 @@
-"""Types of network fields that state the allowed values, and their check."""
+"""Types of network fields with their allowed values, and the check of both."""
 
 import re
 from collections.abc import Mapping
@@ -55,7 +55,7 @@ def check_fields(owner: Any, prefix: str, values: Mapping[str, Any]) -> None:
 
 
 def _excluded(annotation: Any, value: Any) -> str:
-    """The allowed values if the annotation excludes this one, otherwise an empty text.
+    """Describes the allowed values if the annotation excludes this one; returns "" if not.
 
     Tuples hold positive finite numbers. Annotations of other kinds are not checked.
     """

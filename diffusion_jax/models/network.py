@@ -17,8 +17,8 @@ Logits = Float[Array, "batch classes"]
 class Network(nn.Module):
     """A network, which maps (x, c_noise, condition) to a NetworkOutput.
 
-    Subclasses implement `forward` and add fields, which are those of `config.model`. A field's type
-    states the allowed values; see `field_types`.
+    Subclasses implement `forward` and add fields, which become fields of `config.model`. The type
+    of a field defines its allowed values; see `field_types`.
 
     The default condition is labels (batch,) in 0 .. num_classes - 1, and num_classes for the null
     label; without classes it is None. A network with another kind of condition overrides

@@ -20,14 +20,14 @@ from diffusion_jax.images import Picture, Uint8Images, grid
 from diffusion_jax.pictures.captions import captioned
 
 GRID_CLASSES = 8  # classes in a grid of examples
-# Fields of config.data that belong to the order of the examples, and not to the source.
-OF_THE_PIPELINE = ("flip", "drop_last", "smallest_crop", "threads")
+# Fields of config.data for the order of the examples, not for the source.
+PIPELINE_FIELDS = ("flip", "drop_last", "smallest_crop", "threads")
 
 
 def open_source(config: ConfigDict) -> Source:
     """Opens the data source of a config. Raises ValueError if it does not fit the config."""
     data, model = config.data, config.model
-    arguments = {name: value for name, value in data.items() if name not in OF_THE_PIPELINE}
+    arguments = {name: value for name, value in data.items() if name not in PIPELINE_FIELDS}
     source = make_source(
         channels=model.channels, num_classes=model.num_classes or None, **arguments
     )
@@ -78,7 +78,7 @@ def mirror_note(config: ConfigDict) -> list[str]:
 def training_batches(config: ConfigDict, source: Source, start: int = 0) -> Iterator[Batch]:
     """Returns this process's part of the batches, from the image at position `start` on."""
     data, crop = config.data, None
-    if not source.description.shape[0]:
+    if not source.description.has_one_size:
         crop = RandomResizedCrop(data.resolution, data.smallest_crop)
     return batches(
         source,
@@ -97,7 +97,7 @@ def training_batches(config: ConfigDict, source: Source, start: int = 0) -> Iter
 def read_images(config: ConfigDict, source: Source, indices: np.ndarray) -> np.ndarray:
     """Reads the images with these indices; random crops are the same at each call."""
     pixels = source.read(indices)["image"]
-    if source.description.shape[0]:
+    if source.description.has_one_size:
         return pixels
     crop = RandomResizedCrop(config.data.resolution, config.data.smallest_crop)
     return crop(pixels, [np.random.default_rng([config.seed, index, 2]) for index in indices])
@@ -117,7 +117,7 @@ def from_config(config: ConfigDict) -> Dataset:
     config = resolve_experiment(config).config
     source = open_source(config)
     provenance = source.description.provenance()
-    if not source.description.shape[0]:  # cropped at random, see read_images
+    if not source.description.has_one_size:  # cropped at random, see read_images
         side = config.data.resolution
         provenance["shape"] = [side, side, config.model.channels]
         provenance["origin"] |= {"smallest_crop": config.data.smallest_crop, "seed": config.seed}

@@ -131,7 +131,7 @@ class Run:
     ) -> Gallery:
         """Samples with intermediate states: (count, frames, height, width, channels).
 
-        frames: number of states, at most one a step. of: "x" for states, "x0" for predictions.
+        frames: number of states, at most one per step. of: "x" for states, "x0" for predictions.
         """
         if of not in ("x", "x0"):
             raise ValueError(f"of={of!r} must be 'x', the states, or 'x0', the predicted images")

@@ -85,7 +85,7 @@ def noised(sampling_schedule: SamplingSchedule, keys: Keys, images: Images) -> I
 def slerp(
     first: Images, second: Images, fraction: Float[Array, "batch"] | Float[Array, ""] | float
 ) -> Images:
-    """Spherical linear interpolation of each image: fraction 0 is the first, 1 the second.
+    """Interpolates each image along a great circle: fraction 0 is the first, 1 the second.
 
     sin((1 - f) w) / sin(w) first + sin(f w) / sin(w) second, with w the angle between the two
     images as vectors. Between two noises the length is kept. DDIM (arXiv:2010.02502), appendix D.5.

@@ -51,8 +51,8 @@ def describe(metrics: Metrics) -> str:
 class Recovery:
     """Rollback to the newest readable checkpoint, or an error that names the remedy.
 
-    The step counter is not rolled back, so that data and noise differ from those of the
-    failed steps. Each checkpoint serves one rollback.
+    The step counter is not rolled back, so that the next steps have other data and noise than the
+    failed ones. A checkpoint serves one rollback.
 
     Args:
         checkpoints: checkpoints of the run.

@@ -1,8 +1,8 @@
 """Sharding of the train state: replicated on all devices, or split over them.
 
 ZeRO (arXiv:1910.02054), stage 1: the optimizer state and the EMA are needed only in the update, so
-each device updates its own part of the parameters. Gradients are reduce-scattered and the updated
-parameters all-gathered, which moves as many bytes as the all-reduce of the gradients.
+each device updates its own part of the parameters. A reduce-scatter of the gradients and an
+all-gather of the updated parameters move as many bytes as an all-reduce of the gradients.
 """
 
 import os

@@ -89,7 +89,7 @@ def _backward(
     (du,) = pull(dy.astype(jnp.float32))
     # The barrier makes XLA write du to memory in the type of x; otherwise it would be float32.
     du = jax.lax.optimization_barrier(du.astype(x.dtype)).astype(jnp.float32)
-    # The barrier keeps the sum over the batch from becoming a pass of its own.
+    # Without the barrier, XLA would compute the sum over the batch in a separate pass.
     dbias, product = jax.lax.optimization_barrier(_sums(du, x.astype(jnp.float32) - mean[:, None]))
     dgain = product * rate
     (gain, _), pull = jax.vjp(lambda steps: _together(steps, mean.shape), steps)

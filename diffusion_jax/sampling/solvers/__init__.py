@@ -1,1 +1,1 @@
-"""Solvers, one a file."""
+"""Solvers, one per file."""

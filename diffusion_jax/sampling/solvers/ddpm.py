@@ -43,7 +43,7 @@ CLASSIFIER_RULES = {"score": False, "mean": True}
 
 
 def ddpm(*, variance: str = "learned", classifier_rule: str = "score") -> Solver:
-    """DDPM's ancestral sampler.
+    """Returns DDPM's ancestral sampler.
 
     Args:
         variance: one of `VARIANCES`.

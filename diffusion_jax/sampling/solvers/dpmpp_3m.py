@@ -21,7 +21,7 @@ MANY_STEPS = 15
 
 
 def dpmpp_3m(*, lower_order_final: bool = True) -> Solver:
-    """The multi-step method of DPM-Solver++ (arXiv:2211.01095) that remembers two predictions.
+    """Returns the multistep DPM-Solver++ (arXiv:2211.01095) with two remembered predictions.
 
     lower_order_final: True if, in fewer than 15 steps, the last is of first order and the one
     before of second.
@@ -37,8 +37,8 @@ def weights(sampling_schedule: SamplingSchedule, *, lower_order_final: bool) -> 
     m_2 / 4. The authors' program, diffusers and k-diffusion's 3m_sde with eta = 0 all have m_2 / 4,
     which leaves an error of second order, though a smaller one than 2M has.
 
-    The first step is that of DDIM and the second that of 2M, as in diffusers; k-diffusion has m_1
-    there in place of 2M's m_0 h / 2. The step to the clean image uses x0 alone.
+    The first step is DDIM's and the second 2M's, as in diffusers; k-diffusion's second step has m_1
+    in place of 2M's m_0 h / 2. The step to the clean image uses x0 alone.
     """
     total, alpha = sampling_schedule.num_steps, sampling_schedule.levels.alpha
     x0_weights = np.zeros((total, 3))

@@ -133,9 +133,9 @@ def pndm_coefficients(
 ) -> PNDMCoefficients:
     """Computes the coefficients of each step.
 
-    A warm-up begins at the start, and after x was noised again. In (almost) pure noise an error of
-    eps' is multiplied by sigma / alpha; a step from there is DDIM's, and the warm-up begins after
-    it. At the clean image no eps is left to predict; a step to there takes the earlier predictions.
+    A warm-up begins at the start, and after a step that adds noise (RePaint). Near pure noise an
+    error of eps' is multiplied by sigma / alpha, so such a step is DDIM's, and the warm-up begins
+    after it. A step to the clean image, where no eps can be predicted, uses earlier predictions.
     """
     now, next = sampling_schedule.pairs()
     middle = halfway(now, next, schedule)

@@ -1,4 +1,4 @@
-"""Spacings: the levels of a sampling schedule, chosen from those of a training schedule."""
+"""Spacings: methods that choose the levels of a sampling schedule from a training schedule."""
 
 from collections.abc import Callable
 from typing import Any
