@@ -43,7 +43,9 @@ def check_sides(field: str, given: Sequence[int], sides: Sequence[int]) -> None:
     field: the name in `config.model`, "remat" or "attention".
     """
     if unknown := set(given) - set(sides):
+        nearest = dict.fromkeys(min(sides, key=lambda side: abs(side - each)) for each in given)
         raise ValueError(
             f"model.{field}={given} has {min(unknown)}, which is not the side of a level: "
-            f"{', '.join(map(str, sides))}"
+            f"{', '.join(map(str, sides))}. Set, for example, --config.model.{field}="
+            f"{','.join(map(str, nearest))}"
         )
