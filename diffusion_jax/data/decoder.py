@@ -52,6 +52,7 @@ class AmbiguousImage(ValueError):
     """An intact image whose conversion is ambiguous; the message names the option to set."""
 
     def __init__(self, path: Path, what: str, how: str):
+        self.what = f"{path} {what}"
         super().__init__(f"{path} {what}; set data.convert=True to take {how}")
 
 

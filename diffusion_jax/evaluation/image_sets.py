@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from diffusion_jax.data import left_out
-from diffusion_jax.data.decoder import Decoder
+from diffusion_jax.data.decoder import AmbiguousImage, Decoder
 from diffusion_jax.data.folder import find_images
 from diffusion_jax.data.folder_options import FolderOptions
 from diffusion_jax.files import npz
@@ -104,7 +104,14 @@ def _decoded(files: Sequence[Path], channels: int) -> Uint8Images:
     decode = Decoder(channels)
     pixels: list[np.ndarray] = []
     for file in files:
-        array = np.asarray(decode(file))
+        try:
+            array = np.asarray(decode(file))
+        except AmbiguousImage as error:
+            kind = "gray" if channels == 1 else "RGB"
+            raise ValueError(
+                f"{error.what}, and there is no single way to compare it with the reference; save "
+                f"the images as 8-bit {kind} PNG first"
+            ) from None
         height, width = array.shape[:2]
         if height * width > MOST_PIXELS:
             raise ValueError(

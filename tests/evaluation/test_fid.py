@@ -310,6 +310,12 @@ def test_two_processes_cannot_make_one_reference_at_once(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["r.npz"]
 
 
+def test_a_transparent_image_is_refused_with_advice_for_an_evaluation(tmp_path):
+    Image.new("RGBA", (8, 8), (9, 9, 9, 0)).save(tmp_path / "a.png")
+    with pytest.raises(ValueError, match=r"a\.png has transparent parts, .* 8-bit RGB PNG first"):
+        from_files(tmp_path, None, 3).read(0, 1)
+
+
 def test_a_folder_of_images_of_several_sizes_is_rejected(pictures, tmp_path):
     odd = tmp_path / "odd"
     shutil.copytree(pictures, odd)
