@@ -271,7 +271,7 @@ def test_evaluation_is_that_of_the_script(run, tmp_path, monkeypatch):
         (lambda run: run.evaluate("nothing.npz", features="pixels"), "nothing.npz"),
         (lambda run: run.sample([1], clip="False"), "clip='False' must be of type bool"),
         (
-            lambda run: diffusion_jax.config("digits", {"data.flip": "no"}),
+            lambda run: diffusion_jax.get_config("digits", {"data.flip": "no"}),
             "data.flip='no' must be",
         ),
     ],
