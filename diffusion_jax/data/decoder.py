@@ -14,7 +14,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from diffusion_jax.data import pixel_notes
-from diffusion_jax.data.color_profiles import conversion_to_srgb
+from diffusion_jax.data.color_profiles import Conversion, conversion_to_srgb
 from diffusion_jax.data.pixel_notes import PixelNotes
 from diffusion_jax.files import limits
 
@@ -128,9 +128,7 @@ class Decoder:
         is_deep = _is_deep(image)
         if is_deep:
             self._require_convert(path, "has 16 bits per channel", "8 of them")
-        if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
-            applied = self.upright or image.format == "TIFF"
-            kinds.append("orientation" if applied else "orientation ignored")
+        self._add_orientation(image, kinds)
         image.load()
         if self.upright:
             image = ImageOps.exif_transpose(image)
@@ -163,6 +161,25 @@ class Decoder:
             image = image.convert("RGB")  # before the conversion to grayscale
         return image.convert("L" if self.channels == 1 else "RGB")
 
+    def add_header(self, path: Path) -> None:
+        """Counts the orientation and the color profile of a file, without decoding it."""
+        kinds: list[str] = []
+        try:
+            if path.is_file():
+                with open_image(path) as image:
+                    self._add_orientation(image, kinds)
+                    if image.mode in ("L", "P", "RGB"):
+                        mode = "L" if image.mode == "L" else "RGB"
+                        self._conversion(mode, cast("Mapping[str, Any]", image.info), kinds)
+        except Exception:  # Pillow raises almost anything, and again when it decodes the file
+            return
+        self.notes.add(kinds, path)
+
+    def _add_orientation(self, image: Image.Image, kinds: list[str]) -> None:
+        if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+            applied = self.upright or image.format == "TIFF"
+            kinds.append("orientation" if applied else "orientation ignored")
+
     def _require_convert(self, path: Path, what: str, how: str) -> None:
         if not self.convert:
             raise AmbiguousImage(path, what, how)
@@ -173,13 +190,13 @@ class Decoder:
             if self.bits != DEEP_BITS:
                 raise ValueError(f"data.bits={self.bits} is for gray images, and it has colors")
             most = int(np.max(image.getextrema()))
-            kinds.append(pixel_notes.deep(most.bit_length() + 8, DEEP_BITS))
+            kinds.append(pixel_notes.deep("color", most.bit_length() + 8, DEEP_BITS))
             return image
         levels = np.asarray(image)
         most = int(levels.max())
         if most >= 2**self.bits:
             raise ValueError(f"it has the level {most}, above {2**self.bits - 1} (data.bits)")
-        kinds.append(pixel_notes.deep(most.bit_length(), self.bits))
+        kinds.append(pixel_notes.deep("gray", most.bit_length(), self.bits))
         scaled = np.rint(np.arange(2**self.bits) * (255 / (2**self.bits - 1)))
         return Image.fromarray(scaled.astype(np.uint8)[levels])
 
@@ -187,19 +204,25 @@ class Decoder:
         self, image: Image.Image, info: Mapping[str, Any], kinds: list[str]
     ) -> Image.Image:
         """Converts to sRGB if the file says how, and if `srgb` is set."""
-        try:
-            convert = conversion_to_srgb(image.mode, info)
-        except ValueError:
-            kinds.append("profile unreadable")
-            convert = None
-        if convert and self.srgb:
-            kinds.append("colors")
-            return convert(image)
+        convert = None if image.mode == "1" else self._conversion(image.mode, info, kinds)
         if convert:
-            kinds.append("colors ignored")
+            return convert(image)
         if image.mode not in ("1", "L", "RGB"):
             kinds.append("space")
         return image
+
+    def _conversion(
+        self, mode: str, info: Mapping[str, Any], kinds: list[str]
+    ) -> Conversion | None:
+        """Returns the conversion to sRGB if there is one and `srgb` is set."""
+        try:
+            convert = conversion_to_srgb(mode, info)
+        except ValueError:
+            kinds.append("profile unreadable")
+            return None
+        if convert:
+            kinds.append("colors" if self.srgb else "colors ignored")
+        return convert if self.srgb else None
 
 
 def _is_deep(image: Image.Image) -> bool:

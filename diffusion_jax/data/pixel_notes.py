@@ -27,9 +27,15 @@ TEXTS = {
 }
 
 
-def deep(used: int, bits: int) -> str:
-    """Returns the kind of an image of which `used` bits are used, and `bits` are scaled to 8."""
-    return f"bits {used} of {bits}"
+DEEP = ("gray", "color")
+
+
+def deep(colors: str, used: int, bits: int) -> str:
+    """Returns the kind of an image of which `used` bits are used, and `bits` are scaled to 8.
+
+    colors: one of `DEEP`.
+    """
+    return f"{colors} {used} of {bits}"
 
 
 class PixelNotes:
@@ -68,20 +74,21 @@ def merged(parts: Iterable[Mapping[str, Any]]) -> Counts:
 def lines(counts: Mapping[str, tuple[int, str]], total: int) -> list[str]:
     """Returns a line on each kind of conversion. total: number of images."""
     found = [(*TEXTS[kind], *counts[kind]) for kind in TEXTS if kind in counts]
-    numbers = [tuple(map(int, kind.split()[1::2])) for kind in counts if kind not in TEXTS]
-    if numbers:
-        every = merged({"": counts[deep(*number)]} for number in numbers)
-        found.append((*_deep_text(*max(numbers)), *every[""]))
+    for colors in DEEP:
+        kinds = [kind for kind in counts if kind.startswith(f"{colors} ")]
+        if kinds:
+            used, bits = max(tuple(map(int, kind.split()[1::2])) for kind in kinds)
+            every = merged({colors: counts[kind]} for kind in kinds)
+            found.append((*_deep_text(colors, used, bits), *every[colors]))
     return [
         f"{text}: {count:,} of {total:,} images, such as {example}{advice and f'; {advice}'}"
         for text, advice, count, example in found
     ]
 
 
-def _deep_text(used: int, bits: int) -> tuple[str, str]:
+def _deep_text(colors: str, used: int, bits: int) -> tuple[str, str]:
     if used >= bits:
         return f"Scaled from {bits} bits per channel to 8", ""
-    return (
-        f"Scaled from {bits} bits per channel to 8, though only {used} are used, and so dark",
-        f"data.bits={used} makes {2**used - 1} white",
-    )
+    text = f"Scaled from {bits} bits per channel to 8, though only {used} are used, and so dark"
+    can_scale = colors == "gray" and used > 0
+    return text, f"data.bits={used} makes {2**used - 1} white" if can_scale else ""

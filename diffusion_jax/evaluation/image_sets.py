@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from diffusion_jax.data import left_out
+from diffusion_jax.data import left_out, pixel_notes
 from diffusion_jax.data.decoder import AmbiguousImage, Decoder
 from diffusion_jax.data.folder import find_images
 from diffusion_jax.data.folder_options import FolderOptions
@@ -65,7 +65,10 @@ def from_files(path: Path, count: int | None, channels: int) -> ImageSet:
     elif path.is_dir():
         listing = find_images(path, FolderOptions(labels="none"))
         files = [path / file for file in listing.files]
-        note = ". ".join(filter(None, [left_out.line(listing.left_out), listing.note]))
+        conversions = _conversions(files, channels)
+        note = ". ".join(
+            filter(None, [left_out.line(listing.left_out), listing.note, *conversions])
+        )
         found = len(files)
         read = lambda first, number: _decoded(files[first : first + number], channels)  # noqa: E731
         about |= {"state": listing.state(range(found)), "channels": channels}
@@ -77,6 +80,15 @@ def from_files(path: Path, count: int | None, channels: int) -> ImageSet:
     about["found"] = found
     shape = read(0, 1).shape[1:]
     return ImageSet(count or found, shape, read, about, {"shape": list(shape)}, note)
+
+
+def _conversions(files: Sequence[Path], channels: int) -> list[str]:
+    """Returns lines on orientations and color profiles, as the headers of the files have them."""
+    decode = Decoder(channels)
+    for file in files:
+        decode.add_header(file)
+    advised = pixel_notes.lines(decode.notes.take(), len(files))
+    return [line.partition(";")[0] for line in advised]  # the fields belong to training
 
 
 def read_npz(path: Path) -> Uint8Images:

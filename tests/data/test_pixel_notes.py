@@ -12,8 +12,9 @@ from PIL import Image, ImageCms, PngImagePlugin
 from tiny import tiny_config
 
 from diffusion_jax import get_config
-from diffusion_jax.data import dataset_summary, make_source, preparation
+from diffusion_jax.data import dataset_summary, make_source, pixel_notes, preparation
 from diffusion_jax.data.decoder import Decoder
+from diffusion_jax.evaluation.image_sets import from_files
 from diffusion_jax.generation.input_images import read_images
 from diffusion_jax.runs.datasets import mirror_note, open_source
 
@@ -225,11 +226,14 @@ def test_levels_of_deep_files_of_other_kinds(tmp_path):
     (tmp_path / "a.pgm").write_bytes(b"P5 2 1 4095\n" + bytes([0x0F, 0xFF, 0x08, 0x00]))
     decode = Decoder(1, convert=True)
     assert_array_equal(decode(tmp_path / "a.pgm"), [[255, 128]])
-    assert list(decode.notes.take()) == ["bits 16 of 16"]
+    assert list(decode.notes.take()) == ["gray 16 of 16"]
     (tmp_path / "b.png").write_bytes(png_of_16_bits(0x0FFF))
     decode = Decoder(3, convert=True)
     assert_array_equal(decode(tmp_path / "b.png"), [[[15, 15, 15]]])
-    assert list(decode.notes.take()) == ["bits 12 of 16"]
+    assert list(decode.notes.take()) == ["color 12 of 16"]
+    (line,) = pixel_notes.lines({"color 12 of 16": (1, "b.png")}, 1)
+    assert "only 12 are used" in line
+    assert "data.bits" not in line
     with pytest.raises(ValueError, match=r"data\.bits=12 is for gray images"):
         Decoder(3, convert=True, bits=12)(tmp_path / "b.png")
 
@@ -258,6 +262,19 @@ def test_edited_images_are_upright_and_in_srgb(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "Rotated by the EXIF orientation: 1 of 1" in said
     assert "Converted to sRGB" in said
+
+
+def test_evaluated_folders_report_orientation_and_profiles(tmp_path):
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    save(tmp_path / "f" / "a.png", picture(), exif=exif, icc_profile=EXCHANGED)
+    save(tmp_path / "f" / "b.png", picture())
+    for _ in range(2):
+        images = from_files(tmp_path / "f", None, 3)
+        assert "ignoring the EXIF orientation: 1 of 2 images, such as " in images.note
+        assert "ignoring a color profile or gamma other than sRGB: 1 of 2" in images.note
+        assert "data." not in images.note
+        assert_array_equal(images.read(0, 1)[0], picture())
 
 
 def test_fields_of_the_config_change_pixels_and_labels(tmp_path):
