@@ -12,6 +12,7 @@ from diffusion_jax.data import left_out, pixel_notes
 from diffusion_jax.data.decoder import AmbiguousImage, Decoder
 from diffusion_jax.data.folder import find_images
 from diffusion_jax.data.folder_options import FolderOptions
+from diffusion_jax.data.pixel_notes import PixelNotes
 from diffusion_jax.files import npz
 from diffusion_jax.images import Uint8Images
 
@@ -65,10 +66,8 @@ def from_files(path: Path, count: int | None, channels: int) -> ImageSet:
     elif path.is_dir():
         listing = find_images(path, FolderOptions(labels="none"))
         files = [path / file for file in listing.files]
-        conversions = _conversions(files, channels)
-        note = ". ".join(
-            filter(None, [left_out.line(listing.left_out), listing.note, *conversions])
-        )
+        notes = [left_out.line(listing.left_out), listing.note, *_conversions(path, files)]
+        note = ". ".join(filter(None, notes))
         found = len(files)
         read = lambda first, number: _decoded(files[first : first + number], channels)  # noqa: E731
         about |= {"state": listing.state(range(found)), "channels": channels}
@@ -82,9 +81,9 @@ def from_files(path: Path, count: int | None, channels: int) -> ImageSet:
     return ImageSet(count or found, shape, read, about, {"shape": list(shape)}, note)
 
 
-def _conversions(files: Sequence[Path], channels: int) -> list[str]:
+def _conversions(root: Path, files: Sequence[Path]) -> list[str]:
     """Returns lines on orientations and color profiles, as the headers of the files have them."""
-    decode = Decoder(channels)
+    decode = Decoder(3, notes=PixelNotes(root))
     for file in files:
         decode.add_header(file)
     advised = pixel_notes.lines(decode.notes.take(), len(files))

@@ -271,7 +271,7 @@ def test_evaluated_folders_report_orientation_and_profiles(tmp_path):
     save(tmp_path / "f" / "b.png", picture())
     for _ in range(2):
         images = from_files(tmp_path / "f", None, 3)
-        assert "ignoring the EXIF orientation: 1 of 2 images, such as " in images.note
+        assert "ignoring the EXIF orientation: 1 of 2 images, such as a.png" in images.note
         assert "ignoring a color profile or gamma other than sRGB: 1 of 2" in images.note
         assert "data." not in images.note
         assert_array_equal(images.read(0, 1)[0], picture())
