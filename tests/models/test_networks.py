@@ -72,7 +72,9 @@ def test_the_automatic_dtype_follows_from_the_device(monkeypatch, device, dtype)
         assert field_types.dtype_of(name) == name
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "name", [name for name in MODELS if "dtype" in inspect.signature(MODELS[name]).parameters]
+)
 def test_a_network_computes_in_the_automatic_dtype(monkeypatch, name):
     """The program of "auto" is the program of the type that it stands for."""
     x, labels = jnp.ones((1, 8, 8, 1)), jnp.zeros(1, jnp.int32)
