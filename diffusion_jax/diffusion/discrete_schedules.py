@@ -15,7 +15,7 @@ from jaxtyping import Float, Int, Num
 
 from diffusion_jax.diffusion.sampling_schedule import SamplingSchedule, from_levels, to_float32
 from diffusion_jax.diffusion.step_coefficients import StepCoefficients
-from diffusion_jax.diffusion.types import Keys, Leaf, Level, Steps
+from diffusion_jax.diffusion.types import Keys, Leaf, Level, Timesteps
 
 Betas = Float[np.ndarray, "num_steps"]
 Table = Float[np.ndarray, "num_steps_plus_1"]
@@ -54,7 +54,7 @@ class DiscreteSchedule:
         sigma = self._sigma()
         return float(sigma[1]), float(sigma[-1])
 
-    def draw(self, keys: Keys) -> Steps:
+    def draw(self, keys: Keys) -> Timesteps:
         """Draws t uniformly from 1 .. num_steps, one for each key. DDPM, algorithm 1."""
         return jax.vmap(lambda key: jax.random.randint(key, (), 1, self.num_steps + 1))(keys)
 
@@ -63,7 +63,7 @@ class DiscreteSchedule:
         dtype = jnp.float32 if xp is jnp else np.float64
         return jax.tree.map(lambda table: xp.asarray(table, dtype)[t], self._levels())
 
-    def steps_from(self, t: Steps) -> StepCoefficients:
+    def steps_from(self, t: Timesteps) -> StepCoefficients:
         """Returns the coefficients of the steps from t to t - 1, (batch,)."""
         steps = to_float32(self.sampling_schedule().steps)
         return jax.tree.map(lambda row: jnp.asarray(row[::-1])[t - 1], steps)

@@ -12,7 +12,7 @@ from jaxtyping import PyTree
 
 from diffusion_jax.diffusion.checks import check_range
 from diffusion_jax.diffusion.schedules import Schedule
-from diffusion_jax.diffusion.types import Keys, Leaf, PerExample, Steps
+from diffusion_jax.diffusion.types import Keys, Leaf, PerExample, Timesteps
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def loss_second_moment(
     def init() -> PyTree:
         return {"losses": jnp.zeros((count, memory)), "seen": jnp.zeros((count,), jnp.int32)}
 
-    def draw(keys: Keys, history: PyTree) -> tuple[Steps, PerExample]:
+    def draw(keys: Keys, history: PyTree) -> tuple[Timesteps, PerExample]:
         root = jnp.sqrt(jnp.mean(jnp.square(history["losses"]), axis=1))
         by_loss = root / jnp.sum(root) * (1 - uniform_part) + uniform_part / count
         known = jnp.all(history["seen"] >= memory)
@@ -83,7 +83,7 @@ def loss_second_moment(
         weights = 1 / (count * p[index])
         return index + 1, weights if reweight else jnp.ones_like(weights)
 
-    def update(history: PyTree, t: Steps, losses: PerExample) -> PyTree:
+    def update(history: PyTree, t: Timesteps, losses: PerExample) -> PyTree:
         index = t - 1
         same = index[:, None] == index[None, :]
         # Number of earlier examples of the batch with the same t.

@@ -12,7 +12,7 @@ Leaf = Any
 
 Images = Float[Array, "batch height width channels"]
 Features = Float[Array, "batch height width features"]  # of another number of channels
-Steps = Int[Array, "batch"]
+Timesteps = Int[Array, "batch"]
 CNoise = Num[Array, "batch"]
 Labels = Int[Array, "batch"]
 Keys = Key[Array, "batch"]

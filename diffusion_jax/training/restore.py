@@ -50,7 +50,7 @@ def restore_newest(
 
 def _read(checkpoints: Checkpoints, step: int, like: TrainState) -> Found | DamagedCheckpoint:
     """Reads a checkpoint, with retries; returns the error if process 0 cannot read it."""
-    error = DamagedCheckpoint(checkpoints.folder / str(step), "by process 0")
+    error = DamagedCheckpoint(checkpoints.folder / str(step), "process 0 failed to read it")
     for attempt, pause in enumerate(PAUSES):
         # All processes read as often as process 0.
         if attempt > 1 and not parallel.broadcast_flag(error.errno in TRANSIENT):

@@ -48,10 +48,10 @@ def test_matching_parameters_are_copied_and_the_rest_listed(finished, tmp_path, 
     assert all("label" in name for name in left_over)
     assert f"Starting from step 2 of {finished}" in printed
     assert (
-        f"{len(shared)} arrays of parameters taken over, {len(ours) - len(shared)} fresh" in printed
+        f"{len(shared)} parameter arrays copied, {len(ours) - len(shared)} initialized" in printed
     )
-    assert "Stays fresh: block_1/qkv/kernel (8, 24), not in the other run" in printed
-    assert "Left over: label_embedding/table (10, 8)" in printed
+    assert "Initialized: block_1/qkv/kernel (8, 24), not in the other run" in printed
+    assert "Unused: label_embedding/table (10, 8)" in printed
 
 
 @pytest.mark.parametrize(
@@ -124,9 +124,9 @@ def test_names_and_shapes_decide_the_transfer():
     new, result = transfer(state, theirs)
     assert new.params["both"].tolist() == new.ema_params["both"].tolist() == [7, 7]
     assert new.params["shape"].tolist() == [1, 1, 1]
-    assert result.taken == ("both",)
-    assert result.left_over == ("theirs (1,)",)
-    assert sorted(result.fresh) == [
+    assert result.copied == ("both",)
+    assert result.unused == ("theirs (1,)",)
+    assert sorted(result.initialized) == [
         "ours (1,), not in the other run",
         "shape (3,), (4,) in the other run",
     ]
