@@ -92,6 +92,8 @@ class Evaluator:
             ValueError: if images and reference do not fit together, if the saved result is
                 damaged, or while another process evaluates into the folder.
         """
+        if images.note and jax.process_index() == 0:
+            self.log(images.note)
         if not self.allow_mismatch:
             reference_checks.check_same_data(self.reference, images.data, "the images")
         inputs = self._inputs(images)
@@ -129,11 +131,10 @@ class Evaluator:
         """Computes the result and writes it to `path`."""
         first = jax.process_index() == 0
         self._check_sizes(images.shape)
-        unknown = [
-            reference_checks.warning_of_unknown_features(self.reference, self.extractor.about),
-            reference_checks.warning_of_unknown_size(self.reference, images.shape),
-        ]
-        for line in filter(None, [images.note, *unknown]) if first else ():
+        warnings = reference_checks.warnings(
+            self.reference, self.extractor.about, images.data, images.shape
+        )
+        for line in warnings if first else ():
             self.log(line)  # before hours are spent
         settings = {name: inputs[name] for name in ("num_samples", "images", "features")}
         features = self._features(settings, images.count, images.read)
@@ -147,7 +148,7 @@ class Evaluator:
         result = {"metrics": values, **inputs, "definitions": metrics.definitions()}
         result["made"] = provenance.current()
         notes = metrics.notes(features, self.extractor, self.reference, real)
-        if notes := list(filter(None, [*notes, images.note, *unknown])):
+        if notes := list(filter(None, [*notes, images.note, *warnings])):
             result["note"] = ". ".join(notes)
         atomic.write_text(path, json.dumps(result, indent=2, allow_nan=False) + "\n")
         shutil.rmtree(feature_shards.shard_folder(self.folder, settings), ignore_errors=True)

@@ -76,6 +76,8 @@ def notes(
     """Returns sentences on the metrics that `measure` leaves out, or computes from few images."""
     count, size = features[extractor.main].shape
     found, of_images = [], []
+    if (features[extractor.main] == features[extractor.main][0]).all():
+        found.append(f"The features of all {count:,} images are equal")
     if count <= size:
         found.append(
             f"{count} images for {size} features: the covariance is singular, and the distance far "

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from diffusion_jax.evaluation.metrics import ENOUGH
 from diffusion_jax.evaluation.references import Reference
 
 
@@ -35,6 +36,16 @@ def check_same_data(reference: Reference, data: dict[str, Any], whose: str) -> N
         data: `Description.provenance` of the other images.
         whose: the name of the others in the message.
     """
+    for mismatch in _mismatches(reference, data, whose):
+        raise ValueError(
+            f"{mismatch}: their distance would measure the resizing more than the model. Make a "
+            "reference of the same data (python -m scripts.fid reference), or accept it with "
+            "--allow_mismatch (allow_mismatch=True in Python)"
+        )
+
+
+def _mismatches(reference: Reference, data: dict[str, Any], whose: str) -> list[str]:
+    """Returns a sentence on crop and on resolution, where both sides are known and differ."""
     real = reference.about.get("data", {})
     known_as = reference.about.get("known_as")
     source = f" ({known_as})" if known_as else ""
@@ -42,41 +53,79 @@ def check_same_data(reference: Reference, data: dict[str, Any], whose: str) -> N
         "crop": (real.get("origin", {}).get("crop"), data.get("origin", {}).get("crop")),
         "resolution": (_sides_of_reference(reference), _sides(data)),
     }
-    for what, (there, here) in pairs.items():
-        if there is not None and here is not None and there != here:
-            raise ValueError(
-                f"The {what} of the reference is {there}{source}, that of {whose} {here}: their "
-                "distance would measure the resizing more than the model. Make a reference of the "
-                "same data (python -m scripts.fid reference), or accept it with --allow_mismatch "
-                "(allow_mismatch=True in Python)"
-            )
+    return [
+        f"The {what} of the reference is {there}{source}, that of {whose} {here}"
+        for what, (there, here) in pairs.items()
+        if there is not None and here is not None and there != here
+    ]
 
 
-def warning_of_unknown_features(reference: Reference, about: dict[str, Any]) -> str:
-    """Returns a warning if the reference does not record its features, or else "".
+def warnings(
+    reference: Reference, about: dict[str, Any], data: dict[str, Any], shape: tuple[int, ...]
+) -> list[str]:
+    """Returns sentences on what makes a distance to the reference less meaningful.
 
-    about: `Extractor.about` of the images.
+    Args:
+        about: `Extractor.about` of the evaluated images.
+        data: `Description.provenance` of the data that they stand for.
+        shape: of the evaluated images.
     """
+    return [
+        *_warnings_of_unknown_features(reference, about),
+        *_warnings_of_unknown_size(reference, shape),
+        *_mismatches(reference, data, "the images"),
+        *_warnings_of_few_images(reference),
+        *_warnings_of_other_data(reference, data),
+    ]
+
+
+def _warnings_of_few_images(reference: Reference) -> list[str]:
+    """Returns a sentence if the statistics are of few images; published files do not say."""
+    count = reference.about.get("count")
+    size = max(len(mean) for mean, _ in reference.statistics.values())
+    if not isinstance(count, int) or count >= ENOUGH * size:
+        return []
+    return [
+        f"The reference is of {count:,} images for {size:,} features, so the distance is above the "
+        "distance to all images of their kind"
+    ]
+
+
+def _warnings_of_other_data(reference: Reference, data: dict[str, Any]) -> list[str]:
+    """Returns a sentence if the reference is known to be of other images than the training data."""
+    real = reference.about.get("data", {})
+    there, here = (of.get("fingerprint") for of in (real, data))
+    if not there or not here or there == here:
+        return []
+    of_reference, of_model = (
+        f"{of.get('name')}, {of.get('split')}, fingerprint {of['fingerprint'][:16]}"
+        for of in (real, data)
+    )
+    return [f"The reference is of other data ({of_reference}) than the model's ({of_model})"]
+
+
+def _warnings_of_unknown_features(reference: Reference, about: dict[str, Any]) -> list[str]:
+    """Returns a sentence if the reference does not record its features."""
     if reference.has_known_features:
-        return ""
-    return (
+        return []
+    return [
         f"The reference does not record its features. The distance is meaningful only if they are "
         f"{about['features']}, and is named FD, not FID"
-    )
+    ]
 
 
-def warning_of_unknown_size(reference: Reference, shape: tuple[int, ...]) -> str:
-    """Returns a warning if the size of the real images is unknown, or else "".
+def _warnings_of_unknown_size(reference: Reference, shape: tuple[int, ...]) -> list[str]:
+    """Returns a sentence if the size of the real images is unknown.
 
-    shape: of the evaluated images. Features that exist for one size of image alone need no warning.
+    Features that exist for one size of image alone need none.
     """
     if _sides_of_reference(reference) is not None or "pool" not in reference.statistics:
-        return ""
-    return (
+        return []
+    return [
         "The reference does not record the size and crop of its images. The distance is "
         f"meaningful only if they were {shape[0]}x{shape[1]}, cropped as the others; python -m "
         "scripts.fid reference records both"
-    )
+    ]
 
 
 def _sides_of_reference(reference: Reference) -> tuple[int, ...] | None:

@@ -191,23 +191,31 @@ def resolve_dtype(experiment: Experiment) -> Experiment:
 
 
 def _idle_steps(config: ConfigDict, rates: Float[np.ndarray, "count"]) -> list[str]:
-    """Returns a line if the learning rate is 0 in all steps after some step, or else none.
+    """Returns a line if the warm-up does not end, and one if steps at the end have a rate of 0.
 
     rates: of the steps that remain. A hundredth of the run may have a rate that rounds to 0.
     """
+    optimizer, lines = config.optimizer, []
+    if optimizer.warmup_steps and optimizer.warmup_steps >= config.steps:
+        lines.append(
+            f"Warning: optimizer.warmup_steps={optimizer.warmup_steps:,} does not end before "
+            f"steps={config.steps:,}, so the learning rate is at most {max(rates, default=0):.3g} "
+            f"in place of {optimizer.learning_rate:.3g}; give --config.optimizer.warmup_steps=None,"
+            " which follows steps"
+        )
     used = np.flatnonzero(rates)
     idle = len(rates) - (used[-1] + 1 if len(used) else 0)
     if idle <= config.steps / 100:
-        return []
-    optimizer = config.optimizer
+        return lines
     which = "all remaining steps" if not len(used) else f"the last {idle:,} steps"
-    return [
+    lines.append(
         f"Warning: the learning rate is 0 in {which}, from step {config.steps - idle + 1:,} to "
         f"{config.steps:,}, which train nothing (optimizer.decay={optimizer.decay}, "
         f"optimizer.decay_steps={optimizer.decay_steps}); give "
         "--config.optimizer.decay_steps=None, which follows steps, or --config.optimizer."
         "decay=constant"
-    ]
+    )
+    return lines
 
 
 def init_train_state(experiment: Experiment) -> TrainState:

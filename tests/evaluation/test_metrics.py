@@ -347,7 +347,7 @@ def test_measure_returns_every_metric_that_the_features_allow(features):
 
 def noted(images, real, *, logits=False, spatial=False):
     """The notes for these numbers of images and real images, by their first words."""
-    rows = np.zeros((2000, 3))
+    rows = np.arange(6000.0).reshape(2000, 3)
     features = {"pool": rows[:images]}
     features |= {"logits": rows[:images]} if logits else {}
     features |= {"spatial": rows[:images]} if spatial else {}
@@ -373,6 +373,10 @@ def test_metrics_that_are_missing_or_not_meaningful_are_noted():
     (real_are_few,) = noted(2000, 12)[:1]
     assert real_are_few.startswith("KID missing: at least 1,000 are needed, given 2,000 images and")
     assert "12 real images" in real_are_few
+    equal = {"features": np.ones((2000, 3))}
+    reference = Reference({"features": (np.zeros(3), np.eye(3))})
+    found = metrics.notes(equal, make_extractor("pixels"), reference, equal)
+    assert found == ["The features of all 2,000 images are equal"]
     (without,) = noted(2000, None)
     assert without.startswith("KID, precision, recall missing: the reference has no images")
     assert noted(2000, 2000, spatial=True) == [

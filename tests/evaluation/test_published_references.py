@@ -120,6 +120,36 @@ def test_the_distance_to_recorded_features_is_fid(tmp_path):
     assert found["reference"]["features"] == "InceptionV3 of 2015-12-05"
 
 
+DIGITS = {"shape": [8, 8, 1], "origin": {"crop": "center-crop"}, "name": "digits", "split": "all"}
+
+
+@pytest.mark.parametrize(
+    ("about", "data", "words"),
+    [
+        ({}, {}, []),
+        ({"count": 640}, {}, []),
+        ({"count": 100}, {}, ["100 images for 64 features"]),
+        ({"data": DIGITS | {"fingerprint": "a"}}, DIGITS | {"fingerprint": "a"}, []),
+        (
+            {"data": DIGITS | {"fingerprint": "ab", "split": "test"}},
+            DIGITS | {"fingerprint": "cd"},
+            ["digits, test, fingerprint ab", "digits, all, fingerprint cd"],
+        ),
+        # What --allow_mismatch accepts is in the result, too.
+        (
+            {"data": DIGITS | {"origin": {"crop": "stretch"}}},
+            DIGITS,
+            ["crop of the reference is stretch, that of the images center-crop"],
+        ),
+    ],
+)
+def test_what_makes_a_distance_less_meaningful_is_a_warning(about, data, words):
+    reference = Reference({"features": (np.zeros(64), np.eye(64))}, None, {"features": "a"} | about)
+    found = reference_checks.warnings(reference, {"features": "a"}, data, (8, 8, 1))
+    assert len(found) == bool(words)
+    assert all(word in found[0] for word in words)
+
+
 # ADM's check. Of admnet_imagenet64.npz: guided-diffusion, issue 75, and the row "ADM" in the paper.
 ADMNET = {"FID": 2.6142, "sFID": 3.77, "precision": 0.73, "recall": 0.63}
 DROPOUT = {"FID": 2.07, "sFID": 4.29, "precision": 0.74, "recall": 0.63}

@@ -430,6 +430,15 @@ def test_steps_with_a_learning_rate_of_zero_are_logged(changes, idle):
         assert "all remaining steps" in training._idle_steps(config, rates[8 - idle :])[0]
 
 
+@pytest.mark.parametrize(("warmup_steps", "ends"), [(7, True), (8, False), (None, True)])
+def test_a_warm_up_longer_than_the_run_is_logged(warmup_steps, ends):
+    config = tiny_config(steps=8, optimizer__warmup_steps=warmup_steps)
+    schedule = Experiment.from_config(config).require_training().learning_rate
+    lines = training._idle_steps(config, optimizers.learning_rates(schedule, 8))
+    assert len(lines) == (not ends)
+    assert ends or "at most 0.000875 in place of 0.001" in lines[0]
+
+
 def test_a_decay_whose_end_rounds_to_zero_is_not_logged():
     """cos(pi (1 - x)) is -1 in float32 for small x."""
     config = tiny_config(steps=400_000, optimizer__decay="cosine")
