@@ -129,7 +129,8 @@ def get_config() -> ConfigDict:
     config.sampling.solver = "ddim"  # or heun, dpmpp_2m, ...; see docs/choices.md
     config.sampling.steps = 100  # of spacings without a number of their own (sections, list)
     config.sampling.stride = placeholder(int)  # in place of steps: every stride-th of the chain
-    config.sampling.spacing = "ends"  # or karras, trailing, ...; see docs/choices.md
+    # auto is the best one for solver and schedule; or ends, karras, ...; see docs/choices.md.
+    config.sampling.spacing = "auto"
     # w in (1 + w) conditional - w unconditional: the CFG scale - 1; 0 is no guidance.
     config.sampling.guidance = 1.0
     # Guidance only where low < sigma / alpha <= high; elsewhere a single pass. None: no limit.

@@ -18,6 +18,7 @@ from diffusion_jax.diffusion.parameterizations import PARAMETERIZATIONS, Paramet
 from diffusion_jax.models import MODELS, Network
 from diffusion_jax.sampling import SOLVERS, SPACINGS, make_sampling_schedule
 from diffusion_jax.sampling.settings import SamplingSettings
+from diffusion_jax.sampling.spacing.automatic import AUTO, resolve_spacing
 
 
 @dataclass(frozen=True)
@@ -139,15 +140,16 @@ def _make_sampling(
     options = options_in(section, section.solver)
     with naming(f"sampling.{section.solver}"):
         conventions = solver(**options).conventions
-    choose(SPACINGS, section.spacing, "sampling.spacing")
+    choose((AUTO, *SPACINGS), section.spacing, "sampling.spacing")
+    spacing = resolve_spacing(section.spacing, section.solver, config.schedule.name)
     with naming("sampling"):
         sampling_schedule = make_sampling_schedule(
             schedule,
             steps=section.steps,
             stride=section.stride,
-            spacing=section.spacing,
+            spacing=spacing,
             to_clean_image=conventions.to_clean_image,
-            **options_in(section, section.spacing),
+            **options_in(section, spacing),
         )
         guidance = Guidance(
             scale=section.guidance,

@@ -11,6 +11,7 @@ from diffusion_jax.config.experiment import Experiment
 from diffusion_jax.config.schema import options_in, options_of
 from diffusion_jax.sampling import SOLVERS, SPACINGS
 from diffusion_jax.sampling.spacing import fixes_num_steps
+from diffusion_jax.sampling.spacing.automatic import resolve_spacing
 
 # Settings that are None unless in use.
 OPTIONAL = (
@@ -100,7 +101,7 @@ def change_sampling(
             f"guidance={scale} was given, but the model has no classes to be guided to; leave it "
             "out, or guide by a weaker run with --autoguidance=WORKDIR"
         )
-    _set_options(sampling, options or {})
+    _set_options(config, options or {})
     own = options_in(sampling, sampling.spacing)
     if given.get("steps") is not None and fixes_num_steps(sampling.spacing, **own):
         instead = ", or add --option interpolate=true" if "interpolate" in own else ""
@@ -110,13 +111,20 @@ def change_sampling(
         )
 
 
-def _with_options(sampling: ConfigDict) -> list[str]:
+def _spacing_in_use(config: ConfigDict) -> str:
+    sampling = config.sampling
+    return resolve_spacing(sampling.spacing, sampling.solver, config.schedule.name)
+
+
+def _with_options(config: ConfigDict) -> list[str]:
     """Returns the names whose options are in use; a stride replaces the spacing."""
-    return [sampling.solver] if sampling.stride else [sampling.solver, sampling.spacing]
+    spacing = [] if config.sampling.stride else [_spacing_in_use(config)]
+    return [config.sampling.solver, *spacing]
 
 
-def _set_options(sampling: ConfigDict, options: Mapping[str, Any]) -> None:
-    known = {place: options_in(sampling, place) for place in _with_options(sampling)}
+def _set_options(config: ConfigDict, options: Mapping[str, Any]) -> None:
+    sampling = config.sampling
+    known = {place: options_in(sampling, place) for place in _with_options(config)}
     for name, value in options.items():
         if value is None:
             continue
@@ -156,16 +164,18 @@ def convert_option(default: Any, name: str, value: Any) -> Any:
 def settings_in_use(experiment: Experiment) -> dict[str, Any]:
     """Returns the settings that decide how images are sampled, and the options in use, flat.
 
-    steps: of the sampling schedule, also where a stride or the spacing decides.
+    steps: of the sampling schedule, also where a stride or the spacing decides. spacing: the one
+    that "auto" stands for.
     """
     sampling = experiment.config.sampling
     names = ("solver", "steps", "stride", "spacing", "guidance", "clip")
     chosen = {name: sampling[name] for name in names}
     chosen["steps"] = experiment.sampling.sampling_schedule.num_steps
+    chosen["spacing"] = _spacing_in_use(experiment.config)
     chosen |= {name: sampling[name] for name in OPTIONAL if sampling[name] is not None}
     if sampling.classifier:
         chosen["classifier_scale"] = sampling.classifier_scale
-    for name in _with_options(sampling):
+    for name in _with_options(experiment.config):
         chosen |= options_in(sampling, name)
     return chosen
 
@@ -173,7 +183,7 @@ def settings_in_use(experiment: Experiment) -> dict[str, Any]:
 def changed_options(config: ConfigDict) -> dict[str, Any]:
     """Returns the options in use, of solver and spacing, that differ from their defaults."""
     changed = {}
-    for name in _with_options(config.sampling):
+    for name in _with_options(config):
         defaults = options_of((SOLVERS | SPACINGS)[name])
         given = options_in(config.sampling, name)
         changed |= {option: value for option, value in given.items() if value != defaults[option]}

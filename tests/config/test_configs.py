@@ -139,7 +139,7 @@ def test_parameterization_and_weight_have_one_sigma_data():
         ({"sampling__guidance_low": 2.0, "sampling__guidance_high": 1.0}, "guidance_low=2.0 must"),
         ({"sampling__autoguidance_checkpoint": 5}, "needs sampling.autoguidance"),
         ({"sampling__guidance": 1e38}, r"sampling: guidance=1e\+38 must be in \[-1, 1000\]"),
-        ({"sampling__spacing": "even"}, "ends, centered, karras"),
+        ({"sampling__spacing": "even"}, "auto, ends, centered, karras"),
         ({"parameterization__name": "score"}, "eps, x0, v, velocity, edm"),
         ({"loss__error": "huber"}, "loss.error=huber must be one of squared, absolute"),
         ({"loss__error": "absolute", "loss__weight": "min_snr"}, "Set loss.weight=uniform"),

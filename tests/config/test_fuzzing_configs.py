@@ -38,7 +38,7 @@ NAMES = {
     "loss.error": ["squared", "absolute"],
     "timesteps.name": [*TIMESTEP_SAMPLERS],
     "sampling.solver": [*SOLVERS],
-    "sampling.spacing": [*SPACINGS],
+    "sampling.spacing": ["auto", *SPACINGS],
     "ema.name": [*EMA_WEIGHTS],
     "original_quirks": [False, True],
 }

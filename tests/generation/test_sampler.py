@@ -120,7 +120,7 @@ def test_options_outside_the_solvers_are_refused(sampled):
 def test_interpolated_c_noise_gives_the_same_samples(sampled):
     """The levels of a chain, given by sigma / alpha as in a Karras spacing."""
     _, params, _, _ = sampled
-    config = tiny_config(model__blocks="res", sampling__steps=10)
+    config = tiny_config(model__blocks="res", sampling__steps=10, sampling__spacing="ends")
     sampler = Sampler.from_experiment(Experiment.from_config(config), batch_size=8)
     by_chain, _ = sampler(params, LABELS, seed=1)
     schedule = Experiment.from_config(config).schedule

@@ -2,18 +2,26 @@
 
 from dataclasses import dataclass
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 from table_cases import CONTINUOUS, DISCRETE
+from tiny import tiny_config
 
+from benchmarks import mixture
+from diffusion_jax.config.experiment import Experiment
+from diffusion_jax.config.overrides import settings_in_use
 from diffusion_jax.config.schema import options_of
 from diffusion_jax.diffusion.continuous_schedules import ContinuousSchedule
+from diffusion_jax.diffusion.schedules import SCHEDULES as SCHEDULE_TABLE
 from diffusion_jax.diffusion.schedules import Schedule, make_schedule
 from diffusion_jax.diffusion.types import Level
-from diffusion_jax.sampling import SPACINGS, make_sampling_schedule
+from diffusion_jax.importers.imported_model import with_settings
+from diffusion_jax.sampling import SOLVERS, SPACINGS, make_sampling_schedule
 from diffusion_jax.sampling.spacing import fixes_num_steps
+from diffusion_jax.sampling.spacing.automatic import BEST, resolve_spacing
 
 SCHEDULES = (*DISCRETE, *CONTINUOUS)
 TIMED = ("continuous_cosine", "flow")
@@ -279,3 +287,49 @@ def test_mistakes_on_continuous_schedules():
         sigmas("flow", 3, "list", timesteps=(9, 4))
     with pytest.raises(ValueError, match="reach=2"):
         sigmas("flow", 3, "quadratic", reach=2.0)
+
+
+def test_auto_is_the_spacing_of_solver_and_schedule():
+    config = tiny_config(sampling__steps=10)
+    assert config.sampling.spacing == "auto"
+    for solver, schedule, spacing in (
+        ("dpmpp_2m", "cosine", "trailing"),
+        ("original", "cosine", "ends"),
+        ("dpmpp_2m", "linear", "log_snr"),
+        ("ddim", "linear", "quadratic"),
+        ("unipc", "edm", "log_snr"),
+        ("heun", "edm", "ends"),
+        ("unipc", "flow", "ends"),
+    ):
+        fields = {"sampling.solver": solver, "schedule.name": schedule, "loss.kind": "simple"}
+        found = Experiment.from_config(with_settings(config, fields))
+        wanted = Experiment.from_config(
+            with_settings(config, fields | {"sampling.spacing": spacing})
+        )
+        assert settings_in_use(found) == settings_in_use(wanted)
+        assert settings_in_use(found)["spacing"] == spacing
+        levels = found.sampling.sampling_schedule.levels, wanted.sampling.sampling_schedule.levels
+        for a, b in zip(*map(jax.tree.leaves, levels)):
+            assert_array_equal(a, b)
+    assert resolve_spacing("karras", "heun", "cosine") == "karras"
+    assert resolve_spacing("auto", "heun", "my_schedule") == "ends"
+
+
+def test_auto_names_solvers_schedules_and_spacings_that_exist():
+    assert BEST.keys() == SCHEDULE_TABLE.keys()
+    for by_solver in BEST.values():
+        assert by_solver.keys() <= {"", *SOLVERS}
+        assert set(by_solver.values()) <= SPACINGS.keys()
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "linear", "edm"])
+@pytest.mark.parametrize("solver", ["dpmpp_2m", "unipc"])
+def test_auto_is_closer_to_the_data_than_ends(solver, schedule):
+    """With an exact denoiser and 10 steps."""
+    made, training = SOLVERS[solver](), make_schedule(schedule)
+
+    def distance(spacing):
+        path = make_sampling_schedule(training, steps=10, spacing=spacing)
+        return mixture.distances(made, path, training)[0]
+
+    assert distance(resolve_spacing("auto", solver, schedule)) < 0.5 * distance("ends")
