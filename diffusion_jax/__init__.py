@@ -1,7 +1,7 @@
 """Pixel-space diffusion models in JAX: levels, losses, solvers, networks and their training."""
 
 from diffusion_jax import sampling
-from diffusion_jax.config.named_configs import get_config
+from diffusion_jax.config.named_configs import get_config as config
 from diffusion_jax.diffusion import (
     guidance,
     keys,
@@ -30,8 +30,8 @@ __all__ = [
     "Prediction",
     "Run",
     "UNet",
+    "config",
     "denoiser_from_network",
-    "get_config",
     "guidance",
     "keys",
     "load",

@@ -13,7 +13,7 @@ def enable() -> None:
     The place follows XDG_CACHE_HOME. JAX_COMPILATION_CACHE_DIR, or the option of JAX of that name,
     takes precedence; JAX_ENABLE_COMPILATION_CACHE=0 switches the cache off.
     """
-    if jax.config.jax_compilation_cache_dir is None:
+    if jax.config.values["jax_compilation_cache_dir"] is None:
         base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(base / "diffusion_jax" / "compiled"))
         # JAX has decided against a cache if it has compiled anything before.

@@ -66,8 +66,8 @@ class ADM(ADMEncoder):
                 f"model.head_channels={self.head_channels}; set one of them to None"
             )
         sides = self.channels_by_side(resolution)
-        for side in self.attention if heads else ():
-            if sides[side] % heads:
+        for side in self.attention:
+            if heads and sides[side] % heads:
                 raise ValueError(
                     f"model.num_heads_upsample={heads} does not divide the {sides[side]} channels "
                     "of a level with attention"

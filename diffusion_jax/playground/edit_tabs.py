@@ -38,7 +38,7 @@ def inpaint_tab(run: Run, settings: Components, sampled: gr.State) -> None:
                 height=560,
             )
             # Gradio would decode layers of any size; `pictures.painted_mask` checks the size.
-            editor.preprocess = lambda payload: (
+            editor.preprocess = lambda payload: (  # pyright: ignore[reportAttributeAccessIssue]
                 [layer.path for layer in payload.layers] if payload else []
             )
             button = gr.Button("Inpaint", variant="primary", elem_id="inpaint")

@@ -59,7 +59,7 @@ def painted_mask(run: Run, layers: Sequence[str | Path]) -> Bool[np.ndarray, "si
     side = run.config.data.resolution
     painted = np.zeros((side, side), bool)
     for layer in layers:
-        _check(Path(layer), ["PNG"])
+        _check(Path(layer), ("PNG",))
         with Image.open(layer, formats=["PNG"]) as opened:
             opaque = opened.convert("RGBA").getchannel("A")
         painted |= np.asarray(opaque.resize((side, side), Image.Resampling.BOX)) >= 128
@@ -68,7 +68,7 @@ def painted_mask(run: Run, layers: Sequence[str | Path]) -> Bool[np.ndarray, "si
     return painted
 
 
-def _check(path: Path, formats: Sequence[str]) -> None:
+def _check(path: Path, formats: tuple[str, ...]) -> None:
     """Raises ValueError, without the file's folder, if decoding could take too much."""
     try:
         scans = path.read_bytes().count(b"\xff\xda")

@@ -7,12 +7,12 @@ import ipaddress
 import json
 import re
 import socket
-from collections.abc import Awaitable, Callable, Container
+from collections.abc import Awaitable, Callable, Container, MutableMapping
 from typing import Any
 
 from diffusion_jax.playground.uploads import LARGEST_FILE, Uploads
 
-Message = dict[str, Any]
+Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Message, Receive, Send], Awaitable[None]]

@@ -200,11 +200,11 @@ def test_evaluation_is_that_of_the_script(run, tmp_path, monkeypatch):
         ),
         (lambda run: run.sample([1], steps="many"), "steps='many' must be of type int"),
         (
-            lambda run: diffusion_jax.get_config("digits", {"model.widht": 3}),
+            lambda run: diffusion_jax.config("digits", {"model.widht": 3}),
             r"There is no field model\.widht; did you mean model\.width\?",
         ),
         (
-            lambda run: diffusion_jax.get_config("digits", {"config.steps": "many"}),
+            lambda run: diffusion_jax.config("digits", {"config.steps": "many"}),
             "steps='many' must be of type int",
         ),
         (lambda run: run.evaluate("nothing.npz"), "The reference nothing.npz does not exist"),
@@ -243,7 +243,7 @@ def test_evaluation_is_that_of_the_script(run, tmp_path, monkeypatch):
             "jump=0 must be a whole number",
         ),
         (
-            lambda run: diffusion_jax.get_config("digits", {"lr": 1}),
+            lambda run: diffusion_jax.config("digits", {"lr": 1}),
             "mean optimizer.learning_rate?",
         ),
         (lambda run: diffusion_jax.load(__file__), "it is a file, and a folder was expected"),
@@ -271,7 +271,7 @@ def test_evaluation_is_that_of_the_script(run, tmp_path, monkeypatch):
         (lambda run: run.evaluate("nothing.npz", features="pixels"), "nothing.npz"),
         (lambda run: run.sample([1], clip="False"), "clip='False' must be of type bool"),
         (
-            lambda run: diffusion_jax.get_config("digits", {"data.flip": "no"}),
+            lambda run: diffusion_jax.config("digits", {"data.flip": "no"}),
             "data.flip='no' must be",
         ),
     ],
@@ -339,7 +339,7 @@ def test_galleries_are_arrays_that_a_notebook_displays():
 
 
 def test_configs_by_name(tmp_path):
-    config = diffusion_jax.get_config("digits:dit", {"model.depth": 3})
+    config = diffusion_jax.config("digits:dit", {"model.depth": 3})
     assert (config.model.name, config.model.depth) == ("dit", 3)
     own = tmp_path / "mine.py"
     own.write_text(
@@ -347,12 +347,12 @@ def test_configs_by_name(tmp_path):
         "def get_config():\n    config = digits.get_config()\n    config.steps = 7\n"
         "    return config\n"
     )
-    assert diffusion_jax.get_config(own).steps == 7
+    assert diffusion_jax.config(own).steps == 7
     assert named_configs.path_of("configs/digits.py").samefile(ROOT / "configs" / "digits.py")
     with pytest.raises(FileNotFoundError, match=r"neither a file nor one of adm128, .*digits"):
-        diffusion_jax.get_config("digit")
+        diffusion_jax.config("digit")
     with pytest.raises(ValueError, match="mnist:x: the config mnist takes no argument"):
-        diffusion_jax.get_config("mnist:x")
+        diffusion_jax.config("mnist:x")
 
 
 def test_a_model_is_packaged():
