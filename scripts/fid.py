@@ -220,13 +220,10 @@ def check() -> int:
     if _IMAGES.value is None:
         raise ValueError("--images is missing; for example: --images admnet_imagenet64.npz")
     compared = adm_check.compare(make_evaluator(allow_mismatch=True), _IMAGES.value)
-    if compared:
-        print(f"Published: {adm_check.SAMPLES} against {adm_check.REFERENCE}, row ADM of the paper")
-    for metric in compared:
-        verdict = "as published" if metric.agrees else "NOT as published"
-        expected = "" if metric.published is None else f", {verdict} ({metric.published})"
-        print(f"{metric.name:>10}: {metric.value:.4f}{expected}")
-    return 0 if all(metric.agrees for metric in compared) else 1
+    lines, code = adm_check.report(compared)
+    for line in lines:
+        print(line)
+    return code
 
 
 def protocol():

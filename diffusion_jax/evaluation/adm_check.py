@@ -66,3 +66,15 @@ def compare_metric(name: str, value: float) -> Comparison:
     published, tolerance = PUBLISHED.get(name, (None, 0.0))
     agrees = published is None or abs(value - published) <= tolerance
     return Comparison(name, value, published, agrees)
+
+
+def report(compared: list[Comparison]) -> tuple[list[str], int]:
+    """Returns (lines to print, exit code): 0 if all metrics are as published, else 1."""
+    if not compared:  # in all processes but the first
+        return [], 0
+    lines = [f"Published: {SAMPLES} against {REFERENCE}, row ADM of the paper"]
+    for metric in compared:
+        verdict = "as published" if metric.agrees else "NOT as published"
+        expected = "" if metric.published is None else f", {verdict} ({metric.published})"
+        lines.append(f"{metric.name:>10}: {metric.value:.4f}{expected}")
+    return lines, 0 if all(metric.agrees for metric in compared) else 1

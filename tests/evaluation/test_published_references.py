@@ -190,6 +190,17 @@ def test_the_check_fails_for_the_metrics_of_another_model(monkeypatch):
     assert agreeing <= {"IS", "precision", "recall"}
 
 
+def test_the_report_has_the_verdicts_and_an_exit_code(monkeypatch):
+    lines, code = adm_check.report(checked(monkeypatch, {"IS": 1.0, **ADMNET}))
+    assert code == 0
+    assert "admnet_imagenet64.npz" in lines[0]
+    assert not any("NOT" in line for line in lines)
+    assert "FID: 2.6142, as published (2.61)" in lines[2]
+    lines, code = adm_check.report(checked(monkeypatch, {"IS": 1.0, **ADMNET, "FID": 2.07}))
+    assert code == 1
+    assert [line.split(":")[0].strip() for line in lines if "NOT" in line] == ["FID"]
+
+
 @pytest.mark.parametrize("name", ADMNET)
 @pytest.mark.parametrize("sign", [-1, 1])
 def test_the_check_fails_for_one_metric_out_of_tolerance(monkeypatch, name, sign):
