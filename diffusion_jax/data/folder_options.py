@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
-from diffusion_jax import arguments
+from diffusion_jax.diffusion import checks
 
 LABELS = ("auto", "folders", "parents", "none", "prefix", "file", "file:COLUMN")
 
@@ -44,7 +44,7 @@ class FolderOptions:
     skip_broken: bool = False
 
     def __post_init__(self) -> None:
-        arguments.check_bools(
+        checks.check_bools(
             **{name: getattr(self, name) for name in ("convert", "upright", "srgb", "skip_broken")}
         )
         column = isinstance(self.labels, str) and self.labels.startswith("file:")

@@ -7,7 +7,6 @@ from typing import Any, Protocol, cast, runtime_checkable
 import numpy as np
 from jaxtyping import Int
 
-from diffusion_jax.arguments import check_bools
 from diffusion_jax.data import crops, dataset_summary, imagenet, mnist
 from diffusion_jax.data.cache import (
     ArraySource,
@@ -23,6 +22,7 @@ from diffusion_jax.data.decoder import Decoder
 from diffusion_jax.data.folder import find_images, read_folder, select_split
 from diffusion_jax.data.folder_options import FolderOptions
 from diffusion_jax.data.tfds_source import read_tfds
+from diffusion_jax.diffusion.checks import check_bools
 from diffusion_jax.files.paths import local_path
 
 

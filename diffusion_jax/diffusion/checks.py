@@ -1,4 +1,4 @@
-"""Range checks of options."""
+"""Checks of options and arguments."""
 
 from typing import Any
 
@@ -31,3 +31,10 @@ def check_positive(**options: Any) -> None:
     for name, value in options.items():
         if isinstance(value, int | float) and not 0 < value < float("inf"):
             raise ValueError(f"{name}={value} must be positive")
+
+
+def check_bools(**given: Any) -> None:
+    """Raises ValueError for a value that is not True or False, such as "False", which is true."""
+    for name, value in given.items():
+        if not isinstance(value, bool | np.bool_):
+            raise ValueError(f"{name}={value!r} must be True or False, without quotes")

@@ -11,7 +11,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from diffusion_jax import arguments, parallel
+from diffusion_jax import parallel
+from diffusion_jax.diffusion import checks
 from diffusion_jax.evaluation import (
     feature_shards,
     metrics,
@@ -56,7 +57,7 @@ class Evaluator:
     log: Callable[[str], Any] = provenance.log
 
     def __post_init__(self) -> None:
-        arguments.check_bools(allow_mismatch=self.allow_mismatch)
+        checks.check_bools(allow_mismatch=self.allow_mismatch)
         if self.bootstrap < 0 or self.bootstrap == 1:
             raise ValueError(
                 f"bootstrap={self.bootstrap} has no deviation; choose 2 or more, or 0 for none"
@@ -77,7 +78,7 @@ class Evaluator:
         Raises FileNotFoundError or ValueError if it cannot be read, or has other features; also if
         its features are unknown, unless `allow_mismatch` is set.
         """
-        arguments.check_bools(allow_mismatch=allow_mismatch)
+        checks.check_bools(allow_mismatch=allow_mismatch)
         reference = references.load(file, extractor.main)
         about = extractor.about | {moments.NAME: moments.VERSION}
         reference_checks.check_same_features(reference, about, allow_unknown=allow_mismatch)

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int
 
-from diffusion_jax import arguments, images
+from diffusion_jax import images
+from diffusion_jax.diffusion import checks
 from diffusion_jax.files import npz
 from diffusion_jax.generation.class_labels import file_name
 from diffusion_jax.generation.upscaling import Upscaler, identity
@@ -77,7 +78,7 @@ class OutputOptions:
     captions: bool = True
 
     def __post_init__(self):
-        arguments.check_bools(captions=self.captions)
+        checks.check_bools(captions=self.captions)
         for flag, given, known in (
             ("save", self.kinds, KINDS),
             ("film_of", self.film_of, FILM_OF),

@@ -91,7 +91,7 @@ class RequestFilter:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message = message | {"headers": [*message["headers"], *_encoded(HEADERS)]}
+                message = {**message, "headers": [*message["headers"], *_encoded(HEADERS)]}
             await send(message)
 
         await self._application(passed, _replayed(body, receive), send_with_headers)
@@ -122,7 +122,7 @@ class RequestFilter:
             await asyncio.to_thread(self._uploads.trim)
         # Gradio does not survive some ranges.
         kept = [(name, text) for name, text in scope["headers"] if name != b"range"]
-        return scope | {"query_string": query, "headers": kept}, body
+        return {**scope, "query_string": query, "headers": kept}, body
 
     def _remember(self, session: str) -> None:
         self._sessions.pop(session, None)

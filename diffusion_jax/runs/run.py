@@ -13,11 +13,12 @@ from jaxtyping import Int, PyTree
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from diffusion_jax import arguments, parallel
+from diffusion_jax import parallel
 from diffusion_jax.config import overrides
 from diffusion_jax.config.experiment import Experiment
 from diffusion_jax.config.named_configs import get_config, set_fields
 from diffusion_jax.config.other_names import guess
+from diffusion_jax.diffusion import checks
 from diffusion_jax.diffusion.checks import check_count
 from diffusion_jax.evaluation import provenance, references
 from diffusion_jax.evaluation.evaluator import Evaluator
@@ -165,7 +166,7 @@ class Run:
             truncate: see `images.to_uint8`.
             options: of `Sampler.__call__`.
         """
-        arguments.check_bools(truncate=truncate)
+        checks.check_bools(truncate=truncate)
         x, trajectory = sampler(
             self.params, labels, seed=seed, start=start, **call_arguments(experiment), **options
         )

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from diffusion_jax import arguments
 from diffusion_jax.config import overrides
 from diffusion_jax.config.experiment import Experiment
+from diffusion_jax.diffusion import checks
 from diffusion_jax.evaluation.evaluator import Evaluator
 from diffusion_jax.runs.evaluate import samples_of
 from diffusion_jax.runs.run import Run, load
@@ -56,7 +56,7 @@ class Protocol:
     note: str = ""
 
     def __post_init__(self) -> None:
-        arguments.check_bools(truncate=self.truncate, ema=self.ema)
+        checks.check_bools(truncate=self.truncate, ema=self.ema)
         if self.count < 2:
             raise ValueError(f"count={self.count} must be at least 2")
 

@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,7 @@ def train(experiment: Experiment, workdir: Path) -> TrainState:
     """
     begun = time.monotonic()
     automatic = experiment.config.model.get("dtype") == "auto"
-    experiment = resolve_dtype(experiment)
+    experiment = _with_dtype(experiment)
     config = experiment.config
     parallel.check_batch_size(config.batch_size, config.micro_batches)
     changes = resume.changes_since(config, workdir)
@@ -181,13 +182,16 @@ def train(experiment: Experiment, workdir: Path) -> TrainState:
             return sharding.unshard(loop.run(state))
 
 
-def resolve_dtype(experiment: Experiment) -> Experiment:
-    """Returns the experiment with the number type of these devices in place of "auto"."""
+def _with_dtype(experiment: Experiment) -> Experiment:
+    """Records the number type of these devices in the config in place of "auto".
+
+    The network resolves it in the same way, and is not built again.
+    """
     if experiment.config.model.get("dtype") != "auto":
         return experiment
     config = experiment.config.copy_and_resolve_references()
     config.model.dtype = dtype_of("auto")
-    return Experiment.from_config(config)
+    return replace(experiment, config=config.lock())
 
 
 def _idle_steps(config: ConfigDict, rates: Float[np.ndarray, "count"]) -> list[str]:
