@@ -140,9 +140,9 @@ def test_the_early_grid_comes_once_or_never(monkeypatch):
         monotonic=itertools.chain([10.0, 12.0], itertools.repeat(15.0)).__next__
     )
     monkeypatch.setattr(loop, "time", clock)
-    passed = loop._after(5 / 60)
+    passed = loop._true_once_after(5 / 60)
     assert [passed() for _ in range(4)] == [False, False, True, False]
-    assert not any(loop._after(None)() for _ in range(3))
+    assert not any(loop._true_once_after(None)() for _ in range(3))
 
 
 @pytest.mark.usefixtures("ordinary_promotion")
