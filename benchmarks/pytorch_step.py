@@ -24,8 +24,8 @@ class HybridLoss(nn.Module):
         beta = schedule.betas[1:]
         tables = {
             "c_noise": schedule.timesteps[1:],
-            "signal": np.sqrt(schedule.alphas_bar[1:]),
-            "noise": np.sqrt(whole),
+            "alpha": np.sqrt(schedule.alphas_bar[1:]),
+            "sigma": np.sqrt(whole),
             "of_x0": np.sqrt(schedule.alphas_bar[:-1]) * beta / whole,
             "of_x": np.sqrt(schedule.alphas[1:]) * before / whole,
             "log_beta": np.log(beta),
@@ -38,18 +38,18 @@ class HybridLoss(nn.Module):
         self, network: nn.Module, x0: Tensor, labels: Tensor, t: Tensor, noise: Tensor
     ) -> Tensor:
         """Returns the mean over the batch. t: (batch,), from 0, the least noisy step."""
-        signal, of_noise, of_x0, of_x, log_beta, log_posterior = (
+        alpha, sigma, of_x0, of_x, log_beta, log_posterior = (
             table[t][:, None, None, None]
             for table in (
-                *(self.signal, self.noise, self.of_x0),
+                *(self.alpha, self.sigma, self.of_x0),
                 *(self.of_x, self.log_beta, self.log_posterior),
             )
         )
-        x = signal * x0 + of_noise * noise
+        x = alpha * x0 + sigma * noise
         estimate, fraction = network(x, self.c_noise[t], labels)
         error = (estimate - noise).square().mean((1, 2, 3))
 
-        predicted = (x - of_noise * estimate.detach()) / signal
+        predicted = (x - sigma * estimate.detach()) / alpha
         log_variance = (fraction * log_beta + (1 - fraction) * log_posterior).clamp(-30, 30)
         mean, true_mean = of_x0 * predicted + of_x * x, of_x0 * x0 + of_x * x
         kl = gaussian_kl(true_mean, log_posterior, mean, log_variance).mean((1, 2, 3))

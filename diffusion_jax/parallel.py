@@ -224,7 +224,7 @@ def entered_on_process_0(context: AbstractContextManager) -> Iterator[None]:
 def memory_per_device() -> int | None:
     """Returns the bytes of a device of this process; of a CPU, its share of the host's memory.
 
-    None if the device does not tell.
+    None if the device does not report its memory.
     """
     device = jax.local_devices()[0]
     if device.platform == "cpu":

@@ -74,8 +74,8 @@ def level() -> Figure:
     u = np.linspace(0.001, 0.999, 500)
     for name in ("cosine", "linear"):
         chain = make_schedule(name).sampling_schedule(1000).levels
-        signal, noise = (np.asarray(row, np.float64)[:-1] for row in (chain.alpha, chain.sigma))
-        axes.plot(np.arange(1000, 0, -1) / 1000, 2 * np.log(signal / noise), label=name)
+        alpha, sigma = (np.asarray(row, np.float64)[:-1] for row in (chain.alpha, chain.sigma))
+        axes.plot(np.arange(1000, 0, -1) / 1000, 2 * np.log(alpha / sigma), label=name)
     for name in ("flow", "continuous_cosine"):
         here = make_schedule(name).level(u, np)
         style = "--" if name == "continuous_cosine" else "-"
@@ -155,14 +155,14 @@ def guided() -> Figure:
 
     def of_class(x: Images, level: Level, label: jax.Array) -> Prediction:
         """E[x0 | x, class]; class 3 is the null class: any of the three."""
-        signal, noise = process.per_image(level.alpha), process.per_image(level.sigma)
-        variance = signal**2 * std**2 + noise**2
+        alpha, sigma = process.per_image(level.alpha), process.per_image(level.sigma)
+        variance = alpha**2 * std**2 + sigma**2
         centers = means[:, None, None, None, :]
-        off = x[None] - signal * centers
+        off = x[None] - alpha * centers
         likely = jax.nn.softmax(-jnp.sum(off**2, axis=(2, 3, 4), keepdims=True) / (2 * variance), 0)
         one_hot = jax.nn.one_hot(label, 3).T[:, :, None, None, None]
         share = jnp.where((label == 3)[:, None, None, None], likely, one_hot)
-        x0 = jnp.sum(share * (centers + signal * std**2 / variance * off), 0)
+        x0 = jnp.sum(share * (centers + alpha * std**2 / variance * off), 0)
         return Prediction(x0, process.eps_from_x0(level, x, x0))
 
     rng = np.random.default_rng(0)
@@ -226,9 +226,9 @@ def exact_denoiser(data: Images) -> Callable[[Images, Level], Prediction]:
     flat = data.reshape(len(data), -1)
 
     def denoise(x: Images, level: Level) -> Prediction:
-        signal, noise = (jnp.asarray(n, jnp.float32) for n in (level.alpha, level.sigma))
-        off = x.reshape(len(x), 1, -1) - signal * flat[None]
-        share = jax.nn.softmax(-jnp.sum(off**2, -1) / (2 * noise**2), -1)
+        alpha, sigma = (jnp.asarray(n, jnp.float32) for n in (level.alpha, level.sigma))
+        off = x.reshape(len(x), 1, -1) - alpha * flat[None]
+        share = jax.nn.softmax(-jnp.sum(off**2, -1) / (2 * sigma**2), -1)
         x0 = (share @ flat).reshape(x.shape)
         return Prediction(x0, process.eps_from_x0(level, x, x0))
 

@@ -89,14 +89,14 @@ def flags_page() -> str:
                 continue
             takers = [command for command, taken in commands.items() if name in taken]
             everyone = not takers or len(takers) == len(commands)
-            row = [f"`--{name}`", shown(flag["default"]), cell(flag["help"])]
+            row = [f"`--{name}`", default_text(flag["default"]), cell(flag["help"])]
             rows.append([*row, "" if everyone else cell(", ".join(takers))] if commands else row)
         head = ["flag", "default", "meaning"] + (["only with"] if commands else [])
         parts += [table(head, rows), ""]
     machines = describe(scripts()[0])["flags"]
     parts += ["## Several machines", "", "Taken by all scripts.", ""]
     rows = [
-        [f"`--{name}`", shown(machines[name]["default"]), cell(machines[name]["help"])]
+        [f"`--{name}`", default_text(machines[name]["default"]), cell(machines[name]["help"])]
         for name in ("coordinator", "num_processes", "process_id")
         if name in machines
     ]
@@ -128,7 +128,7 @@ def config_page() -> str:
     from diffusion_jax.models import MODELS
     from diffusion_jax.models.layers.block_chain import BLOCKS, own_options
 
-    values, said = flatten(base.get_config()), comments()
+    values, comment_of = flatten(base.get_config()), comments()
     optional = {
         f"{place}.{name}.{option}": table[name]
         for place, tables in TABLES.items()
@@ -143,7 +143,7 @@ def config_page() -> str:
     }
     # In the order of the file, which goes from the general to the particular.
     own = [name for name in values if name not in optional and name not in blocks]
-    plain = [n for n in said if n in own] + [n for n in own if n not in said]
+    plain = [n for n in comment_of if n in own] + [n for n in own if n not in comment_of]
     parts = [
         "# Fields of a config",
         "This page is made from `configs/base.py` and from the functions that a config names. On",
@@ -154,12 +154,12 @@ def config_page() -> str:
     ]
     for section in dict.fromkeys(name.rpartition(".")[0] for name in plain):
         rows = [
-            [f"`{name}`", shown(values[name], none="`None`"), cell(said.get(name, ""))]
+            [f"`{name}`", default_text(values[name], none="`None`"), cell(comment_of.get(name, ""))]
             for name in plain
             if name.rpartition(".")[0] == section
         ]
         title = f"config.{section}" if section else "config"
-        parts += [f"## {title}", "", said.get(section, ""), ""]
+        parts += [f"## {title}", "", comment_of.get(section, ""), ""]
         parts += [table(["field", "default", "meaning"], rows), ""]
 
     parts += ["## Options of choices", ""]
@@ -167,7 +167,7 @@ def config_page() -> str:
     for owners in (optional, blocks):
         for function in dict.fromkeys(owners.values()):
             names = [name for name, owner in owners.items() if owner is function]
-            rows = [[f"`{name}`", shown(values[name], none="`None`")] for name in names]
+            rows = [[f"`{name}`", default_text(values[name], none="`None`")] for name in names]
             parts += [f"### {names[0].rpartition('.')[0]}", "", prose(function.__doc__ or ""), ""]
             parts += [table(["field", "default"], rows), ""]
 
@@ -177,7 +177,11 @@ def config_page() -> str:
         if name == values["model.name"]:
             continue
         fields = flatten(model_section(name))
-        rows = [[f"`model.{f}`", shown(v, none="`None`")] for f, v in fields.items() if f != "name"]
+        rows = [
+            [f"`model.{f}`", default_text(v, none="`None`")]
+            for f, v in fields.items()
+            if f != "name"
+        ]
         parts += [f"### {name}", "", prose(model.__doc__ or ""), ""]
         parts += [table(["field", "default"], rows), ""]
     return "\n".join(parts)
@@ -243,7 +247,7 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def shown(value: Any, *, none: str = "") -> str:
+def default_text(value: Any, *, none: str = "") -> str:
     """Returns a default value for a cell of a table."""
     if value is None:
         return none

@@ -1,4 +1,4 @@
-"""Imports checkpoints of other programs, and exports ours.
+"""Imports checkpoints of other programs, and exports runs.
 
 python -m scripts.convert --from openai --model 64x64_diffusion.pt --workdir runs/adm64
 python -m scripts.convert --from original --model model_438e_550000s.pkl \
@@ -37,7 +37,7 @@ _WORKDIR = path_flags.define("workdir", None, "The run to write, or with --to, t
 _MODEL = path_flags.define("model", None, "Its weights: model...pkl, .pt, .pth, .safetensors.")
 _CONFIG = config_flag.define("The config of the model; --config.FIELD=VALUE changes a field.")
 _HYPERPARAMETERS = path_flags.define(
-    "hyperparameters", None, "Its hyper-parameters, model_params...json."
+    "hyperparameters", None, "Its hyperparameters, model_params...json."
 )
 _OPTIMIZER = path_flags.define("optimizer", None, "Its optimizer's state, optim...pkl.")
 _TIME_EMBEDDING = flags.DEFINE_enum(

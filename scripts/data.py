@@ -167,12 +167,12 @@ def check() -> int:
         print(f"Skipped {len(description.skipped)} files, such as {description.skipped[0]}")
     out.parent.mkdir(parents=True, exist_ok=True)
     images.save_png(out, datasets.examples(dataset))
-    shown = (
+    text = (
         f" ({datasets.GRID_CLASSES} of {len(names):,} classes)"
         if len(names) > datasets.GRID_CLASSES
         else ""
     )
-    print(f"Picture: {out}{shown}")
+    print(f"Picture: {out}{text}")
     return 0
 
 

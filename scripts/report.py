@@ -17,8 +17,8 @@ _WORKDIR = path_flags.define_several("workdir", "Folder of a run; repeated, the 
 _OUT = path_flags.define(
     "out", None, "File to write; default: WORKDIR/report.html. Required to compare runs."
 )
-_DRAW = flags.DEFINE_integer(
-    "draw", 16, "When comparing: samples of each run from equal noise; 0: none.", 0, 64
+_SAMPLES = flags.DEFINE_integer(
+    "samples", 16, "When comparing: samples of each run from equal noise; 0: none.", 0, 64
 )
 
 MOST_BYTES = 3_000_000  # of all samples from equal noise
@@ -38,10 +38,10 @@ def main() -> int:
         options = {"most_samples": 1, "show_data": False, "share": share}
         found = [report.read_run(workdir, defaults, **options) for workdir in workdirs]
         samples = []
-        if _DRAW.value:
+        if _SAMPLES.value:
             most = int(share * MOST_BYTES)
             samples = [
-                report.sample_equal_seeds(workdir, _DRAW.value, most)
+                report.sample_equal_seeds(workdir, _SAMPLES.value, most)
                 for workdir in app.progress(workdirs, unit="run")
             ]
         text = report.comparison_page(found, report.here(), samples)

@@ -204,7 +204,7 @@ def tensors(folder):
 
     original = next((GOLDEN / "original_unet").glob("*.json"), None)
     content = original.read_bytes() if original else json.dumps(shape).encode()
-    yield file("hyper-parameters", content, "a.json", read_original)
+    yield file("hyperparameters", content, "a.json", read_original)
 
 
 def pictures(folder):

@@ -1,4 +1,4 @@
-"""Who may import whom."""
+"""Import rules of the library."""
 
 import ast
 from pathlib import Path

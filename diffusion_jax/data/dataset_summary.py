@@ -43,10 +43,10 @@ def lines(
     of the files; None for a folder.
     """
     counts = np.bincount(labels, minlength=len(class_names))
-    shown = [f"{name} ({count:,})" for name, count in zip(class_names, counts)]
-    more = f", ... {len(shown) - NAMED} more" if len(shown) > NAMED else ""
+    texts = [f"{name} ({count:,})" for name, count in zip(class_names, counts)]
+    more = f", ... {len(texts) - NAMED} more" if len(texts) > NAMED else ""
     of = f"classes of {label_source}" if label_source else "classes"
-    classes = f"{len(shown)} {of}: {', '.join(shown[:NAMED])}{more}" if shown else _none(files)
+    classes = f"{len(texts)} {of}: {', '.join(texts[:NAMED])}{more}" if texts else _none(files)
     chosen = [files[int(i)] for i in np.unique(np.linspace(0, len(files) - 1, SAMPLE).astype(int))]
     found = [f"Found {len(files):,} images; {classes}"]
     if empty:

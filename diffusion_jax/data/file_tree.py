@@ -137,7 +137,7 @@ def open_tree(root: Path) -> FileTree:
 
 
 def read_text(tree: FileTree, name: str) -> str:
-    """Reads a text of at most `limits.LABELS_BYTES`. Raises ValueError, which names it, if not."""
+    """Reads a text file of at most `limits.LABELS_BYTES`. A ValueError names the file."""
     with tree.reader() as open_file:
         opened = open_file(name)
         try:

@@ -102,7 +102,7 @@ def _from_files(
 def _read_all(
     tree: FileTree, files: Sequence[str], others: Sequence[str], column: str | None
 ) -> tuple[list[LabelFile], list[tuple[str, str]], list[str]]:
-    """Returns files with labels, (file, reason) of those not read, and those without labels.
+    """Returns (label files, unread files with reasons, files without labels).
 
     A file named like the image beside it is about that image alone, and left out.
     """

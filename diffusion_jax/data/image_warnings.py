@@ -1,4 +1,4 @@
-"""Warnings about images that are enlarged, or of which a crop keeps only a small part."""
+"""Warnings about images that are enlarged or lose most of their area to the crop."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,11 +18,11 @@ class ImageWarnings:
 
     def add(self, name: str, size: tuple[int, int]) -> None:
         """Adds an image if it is small or long. size: width and height in pixels."""
-        shown = f"{name} ({size[0]}x{size[1]})"
+        text = f"{name} ({size[0]}x{size[1]})"
         if min(size) < (self.crop.resolution or 0):
-            self.small.append(shown)
+            self.small.append(text)
         if max(size) > LARGEST_ASPECT * min(size):
-            self.long.append(shown)
+            self.long.append(text)
 
     def lines(self, of: str) -> list[str]:
         """Returns a line on each kind. of: the images that were checked, such as "200 images"."""

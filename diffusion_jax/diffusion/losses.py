@@ -104,22 +104,22 @@ class Loss:
 
     @property
     def uses_error(self) -> bool:
-        """True if it has the weighted error of the target."""
+        """True if the loss has the weighted error of the target."""
         return self.error_weight != 0
 
     @property
     def needs_vlb(self) -> bool:
-        """True if it has a term of the variational bound, hence needs a discrete schedule."""
+        """True if the loss has a term of the variational bound, hence needs a discrete schedule."""
         return self.vlb is not None
 
     @property
     def needs_variance(self) -> bool:
-        """True if it needs a network that learns the variance."""
+        """True if the loss needs a network that learns the variance."""
         return self.needs_vlb and not self.vlb_trains_mean
 
     @property
     def is_classification(self) -> bool:
-        """True if it trains a classifier."""
+        """True if the loss trains a classifier."""
         return not self.uses_error and not self.needs_vlb
 
 

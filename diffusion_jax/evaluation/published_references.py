@@ -1,4 +1,4 @@
-"""Provenance of published references, which do not record it: recognized by their names.
+"""Provenance of published references, recognized by file name and array shapes.
 
 No digests of these files were available. A file is recognized if it has a published name and arrays
 of the published shapes; arrays alone do not show where they are from.

@@ -134,7 +134,7 @@ def _lines(points: Sequence[Point], x: str) -> list[tuple[str, list[Point]]]:
 
 
 def _implied_by(points: Sequence[Point], x: str) -> set[str]:
-    """Returns the settings that x determines, and x itself; they distinguish no lines."""
+    """Returns x and the settings that x determines, which split no lines."""
     hidden = {x, "evaluations"}  # evaluations follow from the other settings
     if x == "evaluations":
         hidden |= {"steps", "stride"}

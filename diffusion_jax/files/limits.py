@@ -57,9 +57,9 @@ def one_line(error: Exception) -> str:
 
 def shortened(value: Any) -> str:
     """Returns one line about a value from a file, of at most MESSAGE_LENGTH characters."""
-    shown = reprlib.Repr()
-    shown.maxstring = shown.maxlong = MESSAGE_LENGTH // 2
-    return shown.repr(value)[:MESSAGE_LENGTH]
+    formatter = reprlib.Repr()
+    formatter.maxstring = formatter.maxlong = MESSAGE_LENGTH // 2
+    return formatter.repr(value)[:MESSAGE_LENGTH]
 
 
 def file_length(file: BufferedIOBase) -> int:

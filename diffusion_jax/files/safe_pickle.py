@@ -45,7 +45,7 @@ class _BudgetedStream:
 
 
 class _Mark:
-    """Marks the start of a tuple's, list's or dict's items on the stack."""
+    """Marker on the stack before the items of a tuple, list or dict."""
 
 
 class Machine:

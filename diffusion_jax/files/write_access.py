@@ -1,4 +1,4 @@
-"""Checks before any work that its output can be written."""
+"""Checks of write access, made before any work."""
 
 import errno
 import os

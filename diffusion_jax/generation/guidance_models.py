@@ -61,7 +61,7 @@ def load_guidance_models(experiment: Experiment) -> tuple[GuidanceModels, dict[s
     return GuidanceModels(**guides), params
 
 
-def digests(params: dict[str, PyTree]) -> dict[str, str]:
+def checksums(params: dict[str, PyTree]) -> dict[str, str]:
     """Returns the SHA-256 of the parameters of guidance models, for provenance."""
     names = {"weak": "autoguidance_sha256", "classifier": "classifier_sha256"}
     return {names[name]: digest(found) for name, found in params.items()}

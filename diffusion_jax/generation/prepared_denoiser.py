@@ -73,7 +73,10 @@ class PreparedDenoiser:
         examples: Int[Array, "batch"],
         shape: tuple[int, int, int],
     ):
-        """examples: indices of the images. shape: (height, width, channels) of an image."""
+        """Prepares the network for a batch.
+
+        examples: indices of the images. shape: (height, width, channels) of an image.
+        """
         self._model, self._examples, self._shape = model, examples, shape
         self._variables = {"params": params}
         one = jnp.ones((1,)), model.model.example_condition(1), examples[:1]

@@ -43,7 +43,7 @@ NO_GUIDANCE_MODELS = GuidanceModels()
 
 
 class Sampler:
-    """Samples images on all devices, in batches of one size, with one compilation.
+    """Sampler on all devices, in batches of one size, with one compilation.
 
     A change of the guidance scale, a numeric option of the solver (such as eta), the seed, the
     condition or the levels does not recompile. Switching guidance on or off does, as does an option

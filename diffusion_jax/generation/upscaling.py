@@ -92,7 +92,7 @@ def lanczos(
 
 
 class NetworkUpscaler:
-    """Enlarges images four times with an RRDBNet, on all devices.
+    """Fourfold enlargement with an RRDBNet, on all devices.
 
     Gray images enter the network as RGB. The result is converted back by `LUMA`, since its
     channels may differ. All processes must call the upscaler with the same images.

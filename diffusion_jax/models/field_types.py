@@ -66,8 +66,8 @@ def _excluded(annotation: Any, value: Any) -> str:
         return f"{wanted}, or None" if wanted else ""
     if origin is Literal:
         known = isinstance(value, str) and value in arguments
-        shown = " or ".join(arguments) if len(arguments) == 2 else f"one of {', '.join(arguments)}"
-        return "" if known else shown
+        text = " or ".join(arguments) if len(arguments) == 2 else f"one of {', '.join(arguments)}"
+        return "" if known else text
     if origin is tuple:
         kinds = tuple(kind for kind in arguments if kind is not ...)
         whole = get_args(kinds[0]) == () and kinds[0] is int

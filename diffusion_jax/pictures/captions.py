@@ -118,16 +118,16 @@ NO_LETTERS = ("lastresort", "adobeblank")
 STYLES = ("bold", "italic", "oblique", "mono", "serif", "condensed", "light", "thin", "black")
 
 
-def drawable(text: str, fallback: str) -> str:
+def drawable(text: str, default: str) -> str:
     """Returns the text if a font has all its letters, otherwise its transliteration.
 
-    fallback: returned if nothing of the text is left.
+    default: returned if nothing of the text is left.
     """
-    shown = (letter for letter in text if unicodedata.category(letter)[0] != "C" or letter == "\t")
-    text = " ".join("".join(shown).split())
+    kept = (letter for letter in text if unicodedata.category(letter)[0] != "C" or letter == "\t")
+    text = " ".join("".join(kept).split())
     if not text.isascii() and _file_for(frozenset(text + ELLIPSIS)) is None:
         text = to_ascii(text)
-    return text or fallback
+    return text or default
 
 
 def to_ascii(text: str) -> str:
@@ -184,7 +184,7 @@ def _letters(file: Path) -> frozenset[int]:
 
 
 def _opens(file: Path) -> bool:
-    """Returns True if Pillow can use the font; it cannot scale bitmap fonts, such as emoji."""
+    """True if Pillow can use the font; it cannot scale bitmap fonts, such as emoji."""
     try:
         ImageFont.truetype(file, 12)
     except OSError:

@@ -64,9 +64,9 @@ def classes_input(run: Run, label: str) -> gr.Dropdown:
     labels = range(number + 1)  # the last is the null class
     values = [class_labels.label_text(label, number, names) for label in labels]
     texts = [class_labels.class_name(label, number, names) for label in labels]
-    shown = [text if text == value else f"{text} ({value})" for text, value in zip(texts, values)]
+    choices = [text if text == value else f"{text} ({value})" for text, value in zip(texts, values)]
     return gr.Dropdown(
-        list(zip(shown, values)),
+        list(zip(choices, values)),
         value=[],
         multiselect=True,
         allow_custom_value=True,

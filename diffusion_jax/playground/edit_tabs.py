@@ -17,7 +17,7 @@ MOST_WORK = components.LARGEST_COUNT * components.MOST_STEPS  # steps of all ima
 
 
 def inpaint_tab(run: Run, settings: Components, sampled: gr.State) -> None:
-    """Samples the painted pixels again. sampled: the images of the tab Draw."""
+    """Samples the painted pixels again. sampled: the images of the tab Sample."""
     with gr.Row():
         with gr.Column():
             file = _picture_input(sampled)
@@ -50,8 +50,8 @@ def inpaint_tab(run: Run, settings: Components, sampled: gr.State) -> None:
         if file is None:
             return None, None, None
         square = pictures.read_square(run, file)
-        shown = pictures.enlarged(square[0]).convert("RGB")
-        return shown, {"background": shown, "layers": [], "composite": None}, square
+        picture = pictures.enlarged(square[0]).convert("RGB")
+        return picture, {"background": picture, "layers": [], "composite": None}, square
 
     def inpaint(wanted: dict[str, Any], image: Any, layers: list[str], times: int) -> Iterator[Any]:
         if image is None:

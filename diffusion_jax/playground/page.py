@@ -85,8 +85,8 @@ def _tabs(run: Run, settings: components.Components) -> None:
         edit_tabs.edit_tab(run, settings, None, "Enlarge", "enlarge")
         return
     sampled = gr.State(None)  # the images sampled last, as input of the other tabs
-    with gr.Tab("Draw"):
-        sample_tabs.draw_tab(run, settings, sampled)
+    with gr.Tab("Sample"):
+        sample_tabs.sample_tab(run, settings, sampled)
     with gr.Tab("Inpaint"):
         edit_tabs.inpaint_tab(run, settings, sampled)
     with gr.Tab("Image to image"):

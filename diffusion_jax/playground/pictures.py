@@ -1,4 +1,4 @@
-"""Images as the page shows them, and uploaded or painted ones as the model takes them."""
+"""Conversion between pictures of the page and images of the model."""
 
 import math
 from collections.abc import Sequence

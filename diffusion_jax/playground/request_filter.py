@@ -159,7 +159,7 @@ def _is_password(authorization: str, password: str) -> bool:
 
 
 def _is_own_host(host: str) -> bool:
-    """Returns True for an IP address, localhost and the name of this machine."""
+    """True if the host is an IP address, localhost or the name of this machine."""
     name = re.sub(r":\d*$", "", host).strip("[]").lower()
     try:
         ipaddress.ip_address(name)

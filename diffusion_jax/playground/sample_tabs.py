@@ -1,4 +1,4 @@
-"""Tabs that sample from noise: draw, compare, interpolate."""
+"""Tabs that sample from noise: sample, compare, interpolate."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -17,10 +17,10 @@ PAUSE = 0.06  # seconds that a frame is shown
 MOST_RESULTS = 24
 
 
-def draw_tab(run: Run, settings: Components, sampled: gr.State) -> None:
+def sample_tab(run: Run, settings: Components, sampled: gr.State) -> None:
     """Samples images and shows the denoising. sampled: receives the images."""
-    button = gr.Button("Draw", variant="primary", elem_id="draw")
-    result = components.picture("Images", name="drawn")
+    button = gr.Button("Sample", variant="primary", elem_id="sample")
+    result = components.picture("Images", name="samples")
     line = gr.Textbox(label="In Python", elem_id="python", buttons=["copy"], max_lines=1)
     gallery = gr.Gallery(
         label="Earlier results",
@@ -33,7 +33,7 @@ def draw_tab(run: Run, settings: Components, sampled: gr.State) -> None:
     )
     earlier = gr.State([])
 
-    def draw(wanted: dict[str, Any], before: list) -> Iterator[tuple]:
+    def sample(wanted: dict[str, Any], before: list) -> Iterator[tuple]:
         wanted["labels"] = wanted["labels"] or "random"
         captions = _captions(run, wanted)
         for images, progress in sampling.sample_live(run, **sampling.arguments(run, wanted)):
@@ -45,7 +45,7 @@ def draw_tab(run: Run, settings: Components, sampled: gr.State) -> None:
         yield picture, sampling.python_line(run, wanted), results, results, images
 
     outputs = [result, line, gallery, earlier, sampled]
-    on_click(button, draw, [earlier], outputs, settings=settings, progress=result)
+    on_click(button, sample, [earlier], outputs, settings=settings, progress=result)
 
 
 def compare_tab(run: Run, settings: Components) -> None:
@@ -55,7 +55,7 @@ def compare_tab(run: Run, settings: Components) -> None:
         other = components.solver_inputs(
             run, steps=max(1, sampling.run_settings(run)["steps"] // 5)
         )
-    button = gr.Button("Draw both", variant="primary", elem_id="compare")
+    button = gr.Button("Sample both", variant="primary", elem_id="compare")
     results, lines = [], []
     with gr.Row():
         for name in ("At the left", "These"):

@@ -64,12 +64,12 @@ def classes(run: Run) -> tuple[int, list[str]]:
 
 
 def is_guided(run: Run) -> bool:
-    """Returns True if the guidance scale has an effect."""
+    """True if the guidance scale has an effect."""
     return bool(run.config.model.num_classes or run.config.sampling.autoguidance)
 
 
 def enlarges(run: Run) -> bool:
-    """Returns True for a super-resolution model, which can only enlarge images."""
+    """True if the model is for super-resolution, and can only enlarge images."""
     return run.experiment.model.image_conditioned
 
 

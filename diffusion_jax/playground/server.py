@@ -1,4 +1,4 @@
-"""Serves the playground's page on this machine, with nothing loaded from the internet."""
+"""Server of the playground's page on this machine, with nothing loaded from the internet."""
 
 import errno
 import ipaddress

@@ -53,7 +53,7 @@ class Uploads:
         return JSONResponse([str(path)])
 
     def has(self, path: str) -> bool:
-        """Returns True for a regular file of the folder; looks at no path outside it."""
+        """True if the path is a regular file of the folder. Accesses no path outside it."""
         if not self._pattern.fullmatch(path):
             return False
         try:  # the second condition excludes "..", and links

@@ -38,7 +38,7 @@ class Curve:
 
 
 def spans_a_decade(curves: Sequence[Curve]) -> bool:
-    """Returns True if all values are positive and the largest exceeds ten times the smallest."""
+    """True if all values are positive and the largest exceeds ten times the smallest."""
     values = np.concatenate([curve.y[np.isfinite(curve.y)] for curve in curves])
     return bool(values.size and values.min() > 0 and values.max() > 10 * values.min())
 
@@ -110,9 +110,9 @@ def _style(number: int) -> tuple[str, str]:
     return COLORS[number % len(COLORS)], dashes
 
 
-def _inline(drawn: str, label: str) -> Html:
+def _inline(svg_text: str, label: str) -> Html:
     """Returns Matplotlib's <svg> element without metadata and styles of a standalone file."""
-    body = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", drawn, flags=re.DOTALL)
+    body = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", svg_text, flags=re.DOTALL)
     start = re.search(r'<svg\b[^>]*\bviewBox="([-\d. ]+)"[^>]*>', body)
     assert start is not None, body[:200]
     box = start[1]

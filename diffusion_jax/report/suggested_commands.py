@@ -40,7 +40,10 @@ def _resume(report: RunReport, train: str) -> dict[str, list[str]]:
 
 
 def _features_and_reference(report: RunReport) -> tuple[str, str]:
-    """Returns those of the last result, or defaults: Inception features for color images."""
+    """Returns features and reference of the last result.
+
+    Default: Inception for color, pixels for gray.
+    """
     for result in reversed(report.evaluations.results):
         features, file = (result.settings.get(name, "") for name in ("features", "reference"))
         if features and file:

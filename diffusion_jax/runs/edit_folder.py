@@ -126,7 +126,7 @@ def compare(
 def _inversion(
     edits: RunEdits, pixels: Uint8Images, labels: str, sampling: Mapping[str, Any], *, inverter: str
 ) -> Comparison:
-    """Compares images with their noise and with the images that it leads back to."""
+    """Compares images, their noise, and their reconstructions from it."""
     x0, experiment = to_float(pixels), edits.run.experiment_with(sampling)
     of_images = edits.labels(labels, len(x0))
     editor = edits.editor(len(x0), sampling, inverter=inverter)

@@ -67,7 +67,7 @@ def samples_of(
         "parameterization": config.parameterization.to_dict(),
         "loss": config.loss.kind,  # decides whether sampling uses a learned variance
     }
-    about |= guidance_models.digests(sampler.guide_params)
+    about |= guidance_models.checksums(sampler.guide_params)
     return ImageSet(count, experiment.shape, read, about, trained_on(run.workdir))
 
 
@@ -117,5 +117,5 @@ def choose_labels(
             return generator.choice(open_source(config).labels, count)
         case "none":
             return np.full(count, classes, np.int32)
-    listed = np.array(parse_list(choice, classes, names), np.int32)
-    return listed[np.arange(count) % len(listed)]
+    chosen = np.array(parse_list(choice, classes, names), np.int32)
+    return chosen[np.arange(count) % len(chosen)]

@@ -82,7 +82,7 @@ def sample_into(
         **({"frames": frames, "film_of": list(choice.film_of)} if frames else {}),
         **class_labels.label_settings(chosen, classes, names),
     }
-    settings |= guidance_models.digests(sampler.guide_params)
+    settings |= guidance_models.checksums(sampler.guide_params)
 
     def sample(first: int, number: int) -> dict[str, np.ndarray]:
         rows = chosen[first : first + number]

@@ -77,7 +77,7 @@ def accuracy_by_noise(experiment: Experiment, source: Source) -> SampleGrid:
     sigmas = np.unique(sigmas[np.isfinite(sigmas) & (sigmas > 0)])
     places = np.linspace(0, len(sigmas) - 1, min(config.sampling.grid_rows, len(sigmas)))
     sigmas = sigmas[np.rint(places).astype(int)]
-    program = parallel.map_batch(partial(_predict, classifier))
+    program = parallel.map_batch(partial(_classify, classifier))
     pixels, labels = read_images(config, source, indices), source.labels[indices]
     columns = min(config.sampling.grid_columns, count)
     upscale = max(1, 32 // config.data.resolution)
@@ -99,7 +99,7 @@ def accuracy_by_noise(experiment: Experiment, source: Source) -> SampleGrid:
     return accuracy_grid
 
 
-def _predict(
+def _classify(
     classifier: DiffusionModel, params: PyTree, numbers: PyTree, batch: PyTree
 ) -> tuple[Images, Int[Array, "rows"]]:
     """Returns (noisy images of a device's rows, the likeliest class of each).

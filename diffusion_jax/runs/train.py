@@ -29,7 +29,7 @@ from diffusion_jax.training.checkpoints import Checkpoints
 from diffusion_jax.training.logging import Reporter, read_metrics
 from diffusion_jax.training.loop import TrainingLoop
 from diffusion_jax.training.metrics import Metrics, RunningMeans
-from diffusion_jax.training.nan_guard import Recovery
+from diffusion_jax.training.nan_guard import Rollback
 from diffusion_jax.training.optimizers import count_updates, learning_rates
 from diffusion_jax.training.preemption import interruptible
 from diffusion_jax.training.restore import restore_newest
@@ -169,7 +169,7 @@ def train(experiment: Experiment, workdir: Path) -> TrainState:
                 sample_grid=lambda state: sample_grid(sharding.ema_params(state)),
                 save=save,
                 check_saved=checkpoints.check,
-                recover=Recovery(
+                recover=Rollback(
                     checkpoints,
                     roll_back=config.roll_back,
                     learning_rate=training.learning_rate,

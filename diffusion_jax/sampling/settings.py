@@ -11,7 +11,7 @@ from diffusion_jax.sampling.solver import Solver
 
 @dataclass(frozen=True)
 class SamplingSettings:
-    """Everything about sampling but the model.
+    """Sampling settings: solver, levels and guidance.
 
     Args:
         solver: one of `SOLVERS`: options -> `Solver`.

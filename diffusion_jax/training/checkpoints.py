@@ -259,7 +259,7 @@ class Checkpoints:
                 raise SaveFailed(self.folder / str(step), error, self._last()) from None
 
     def _check_space(self, step: int, size: int) -> None:
-        """Raises SaveFailed if the disk, as process 0 sees it, has less than `size` bytes free."""
+        """Raises SaveFailed if the disk of process 0 has less than `size` bytes free."""
         free = shutil.disk_usage(self.folder).free
         if not parallel.broadcast_flag(free >= size + OVERHEAD):
             needed = (size + OVERHEAD) / 1e6

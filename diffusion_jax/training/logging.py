@@ -83,8 +83,8 @@ class Reporter:
             self._bar.unpause()
         self._steps_since += 1
         speed = self._images_per_second()
-        shown = f"loss {loss:.4f}, learning rate {learning_rate:.3g}, {speed:.0f} images/s"
-        self._bar.set_postfix_str(shown, refresh=False)
+        text = f"loss {loss:.4f}, learning rate {learning_rate:.3g}, {speed:.0f} images/s"
+        self._bar.set_postfix_str(text, refresh=False)
         self._bar.update()
         if first:
             self.restart_timer()
@@ -145,7 +145,7 @@ class Reporter:
             plot_loss_curve(self.workdir)
 
     def sample_grid_missing(self, step: int) -> bool:
-        """True if the sample grid of this step is missing, as process 0 sees it."""
+        """True if the sample grid of this step is missing on the disk of process 0."""
         return parallel.broadcast_flag(not self._sample_grid_file(step).exists())
 
     def _sample_grid_file(self, step: int) -> Path:

@@ -75,7 +75,7 @@ class LoopSettings:
 
 @dataclass(frozen=True)
 class TrainingLoop:
-    """Trains until settings.steps, or until interrupted.
+    """Training loop, until settings.steps or an interrupt.
 
     Args:
         settings: numbers of the loop.

@@ -48,7 +48,7 @@ def describe(metrics: Metrics) -> str:
     return ", ".join(f"{name} {value:.3g}" for name, value in values.items())
 
 
-class Recovery:
+class Rollback:
     """Rollback to the newest readable checkpoint, or an error that names the remedy.
 
     The step counter is not rolled back, so that the next steps have other data and noise than the

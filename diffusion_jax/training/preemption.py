@@ -31,7 +31,7 @@ class Interruption:
         self._agreed = parallel.any_process()
 
     def __call__(self) -> bool:
-        """Returns True once any process has received a signal.
+        """True if any process has received a signal.
 
         All processes call it once a step, and it returns True in the same call in all of them.
         """

@@ -1,4 +1,4 @@
-"""Restores the newest readable checkpoint, and sets damaged ones aside."""
+"""Restoring the newest readable checkpoint; damaged ones are set aside."""
 
 import errno
 import time
@@ -50,21 +50,21 @@ def restore_newest(
 
 def _read(checkpoints: Checkpoints, step: int, like: TrainState) -> Found | DamagedCheckpoint:
     """Reads a checkpoint, with retries; returns the error if process 0 cannot read it."""
-    error = DamagedCheckpoint(checkpoints.folder / str(step), "process 0 failed to read it")
+    failure = DamagedCheckpoint(checkpoints.folder / str(step), "process 0 failed to read it")
     for attempt, pause in enumerate(PAUSES):
         # All processes read as often as process 0.
-        if attempt > 1 and not parallel.broadcast_flag(error.errno in TRANSIENT):
+        if attempt > 1 and not parallel.broadcast_flag(failure.errno in TRANSIENT):
             break
         time.sleep(pause)
         try:
             found = checkpoints.restore(step, like), checkpoints.metadata(step)
-        except DamagedCheckpoint as damage:
-            found, error = None, damage
+        except DamagedCheckpoint as error:
+            found, failure = None, error
         if parallel.broadcast_flag(found is not None):
             if found is None:
-                raise error
+                raise failure
             return found
-    return error
+    return failure
 
 
 def _set_aside(checkpoints: Checkpoints, step: int, error: DamagedCheckpoint, good: int) -> str:

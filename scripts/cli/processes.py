@@ -114,7 +114,7 @@ def _absent(coordinator: str, num_processes: int, process_id: int) -> str:
 
 @contextlib.contextmanager
 def _limited(absent: str) -> Iterator[None]:
-    """Says when the process waits to join the others, and ends it after `JOINING` seconds."""
+    """Prints a line while other processes are awaited; exits after `JOINING` seconds."""
     joined = threading.Event()
 
     def watch() -> None:
@@ -138,7 +138,7 @@ def _limited(absent: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def ending_together() -> Iterator[None]:
-    """Ends a process that fails, where JAX would wait for the others for five minutes."""
+    """Exits at once if the process fails; JAX would wait five minutes for the others."""
     try:
         yield
     except SystemExit as end:
@@ -163,7 +163,7 @@ def _connected() -> bool:
 
 
 def _leave(code: int, patience: float) -> None:
-    """Ends the process, together with the others if they fail within so many seconds.
+    """Exits the process; waits up to `patience` seconds for the others to shut down together.
 
     A usual exit would wait for the barrier of `jax.distributed.shutdown`, whose one timeout would
     also hold for processes that succeed and wait for the last one to write its files.

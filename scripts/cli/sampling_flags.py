@@ -93,7 +93,7 @@ SINGLE = {
 
 
 class SamplingFlags:
-    """The flags of all sampling settings, which are defined when it is made.
+    """Flags of all sampling settings, defined by the constructor.
 
     lists: True for a sweep, whose flags in `VARIED` take lists.
     """

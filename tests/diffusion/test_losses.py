@@ -86,8 +86,8 @@ def test_the_bound_with_a_fixed_variance_in_float64(kind, example):
     x0, x_t, t, noise, guess, _ = example
     prediction = replace(predict(x_t, t, guess, None), variance_fraction=None)
     terms = losses.LOSSES["vlb"](variance=kind).vlb(SCHEDULE.steps_from(t), x0, x_t, prediction)
-    signal = np.cos((np.arange(1001) / 1000 + 0.008) / 1.008 * np.pi / 2) ** 2
-    beta = np.minimum(1 - signal[1:] / signal[:-1], 0.999)
+    alpha_bar = np.cos((np.arange(1001) / 1000 + 0.008) / 1.008 * np.pi / 2) ** 2
+    beta = np.minimum(1 - alpha_bar[1:] / alpha_bar[:-1], 0.999)
     left = np.concatenate([[1.0], np.cumprod(1 - beta)])
     for row, step in enumerate(np.asarray(t)):
         if step == 1:

@@ -12,7 +12,7 @@ from diffusion_jax.diffusion import parameterizations, process, weights
 from diffusion_jax.diffusion.parameterizations import PARAMETERIZATIONS
 from diffusion_jax.diffusion.types import Level, NetworkOutput
 
-# Variance-preserving, flow and EDM: (signal, noise).
+# Variance-preserving, flow and EDM: (alpha, sigma).
 LEVELS = {
     "vp": ([0.999, 0.8, 0.1], [np.sqrt(1 - 0.999**2), 0.6, np.sqrt(0.99)]),
     "flow": ([0.9, 0.5, 0.01], [0.1, 0.5, 0.99]),
@@ -21,8 +21,8 @@ LEVELS = {
 
 
 def level_of(kind):
-    signal, noise = (jnp.array(row, jnp.float32) for row in LEVELS[kind])
-    return Level(signal, noise, jnp.zeros(3))
+    alpha, sigma = (jnp.array(row, jnp.float32) for row in LEVELS[kind])
+    return Level(alpha, sigma, jnp.zeros(3))
 
 
 @pytest.fixture

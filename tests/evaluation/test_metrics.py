@@ -277,7 +277,7 @@ def test_references_of_another_crop_or_size_are_rejected():
 
 
 def test_a_distance_below_zero_by_rounding_is_zero():
-    """Of equal statistics, in which the rounding has either sign."""
+    """Equal statistics, with rounding of either sign."""
     found = []
     for seed in range(20):
         rows = np.random.default_rng(seed).standard_normal((50, 20)) * 100

@@ -292,7 +292,7 @@ def test_a_flag_names_the_classifier(runs):
     assert settings["classifier_sha256"] != settings["parameters_sha256"]
     sampler = Sampler.from_experiment(Experiment.from_config(config), batch_size=8)
     _, params = guidance_models.load_guidance_models(Experiment.from_config(config))
-    assert guidance_models.digests(params) == {"classifier_sha256": settings["classifier_sha256"]}
+    assert guidance_models.checksums(params) == {"classifier_sha256": settings["classifier_sha256"]}
     assert sampler.guide_params.keys() == {"classifier"}
 
 

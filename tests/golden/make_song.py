@@ -118,12 +118,12 @@ class Net(nn.Module):
         self.dec[f"{SIDE}x{SIDE}_aux_norm"] = group_norm(now)
         self.dec[f"{SIDE}x{SIDE}_aux_conv"] = nn.Conv2d(now, channels, 3, padding=1)
 
-    def forward(self, x, clock, onehot, augment):
+    def forward(self, x, c_noise, onehot, augment):
         if self.ncsn:
-            cond = self.map_noise(clock)
+            cond = self.map_noise(c_noise)
         else:
             half = self.dim // 2
-            angles = clock[:, None] * 10000 ** (-torch.arange(half) / (half - 1))
+            angles = c_noise[:, None] * 10000 ** (-torch.arange(half) / (half - 1))
             cond = torch.cat([angles.sin(), angles.cos()], 1)
         cond = cond + self.map_label(onehot * math.sqrt(CLASSES)) + self.map_augment(augment)
         cond = F.silu(self.map_layer1(F.silu(self.map_layer0(cond))))
@@ -155,17 +155,17 @@ def main():
         net = Net(ncsn, blocks)
         for parameter in net.parameters():
             parameter.data += 0.1 * torch.randn_like(parameter)
-        x, clock = torch.randn(3, 3, SIDE, SIDE), torch.tensor([-1.5, -0.17, 1.1])
+        x, c_noise = torch.randn(3, 3, SIDE, SIDE), torch.tensor([-1.5, -0.17, 1.1])
         labels, augment = torch.tensor([0, 4, 2]), torch.randn(3, AUGMENT)
         onehot = F.one_hot(labels, CLASSES).float()
         zero = torch.zeros_like
         with torch.no_grad():
-            y = net(x, clock, onehot, augment)
-            y_plain = net(x, clock, onehot, zero(augment))
-            y_null = net(x, clock, zero(onehot), zero(augment))
+            y = net(x, c_noise, onehot, augment)
+            y_plain = net(x, c_noise, onehot, zero(augment))
+            y_null = net(x, c_noise, zero(onehot), zero(augment))
         images = {"x": x, "y": y, "y_plain": y_plain, "y_null": y_null}
         arrays = {key: image.permute(0, 2, 3, 1) for key, image in images.items()}
-        arrays |= {"clock": clock, "labels": labels, "augment": augment}
+        arrays |= {"clock": c_noise, "labels": labels, "augment": augment}
         arrays |= {f"state/{key}": tensor for key, tensor in net.state_dict().items()}
         arrays = {key: tensor.numpy() for key, tensor in arrays.items()}
         np.savez_compressed(FOLDER / f"{name}.npz", **arrays)

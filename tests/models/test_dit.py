@@ -18,14 +18,14 @@ from diffusion_jax.workdir.run_files import load_config
 
 SMALL = {"channels": 2, "num_classes": 5, "patch_size": 2, "width": 16, "depth": 2, "num_heads": 2}
 X = jax.random.normal(jax.random.key(0), (3, 8, 4, 2))
-CLOCK, LABELS = jnp.array([1.0, 500.0, 1000.0]), jnp.array([0, 4, 5])
+C_NOISE, LABELS = jnp.array([1.0, 500.0, 1000.0]), jnp.array([0, 4, 5])
 
 
 def made(**changes):
     """Returns a model, its initial parameters, and these with noise."""
     model = DiT(**SMALL | changes)
     labels = LABELS if model.num_classes else None
-    params = model.init(jax.random.key(1), X, CLOCK, labels)["params"]
+    params = model.init(jax.random.key(1), X, C_NOISE, labels)["params"]
     leaves, tree = jax.tree.flatten(params)
     keys = jax.random.split(jax.random.key(2), len(leaves))
     noisy = [a + 0.1 * jax.random.normal(k, a.shape) for a, k in zip(leaves, keys)]
@@ -35,18 +35,18 @@ def made(**changes):
 def test_a_fresh_network_outputs_zero():
     """adaLN-Zero initializes the head and the gates to 0."""
     model, params, _ = made()
-    assert jnp.all(model.apply({"params": params}, X, CLOCK, LABELS).estimate == 0)
+    assert jnp.all(model.apply({"params": params}, X, C_NOISE, LABELS).estimate == 0)
 
 
 def test_the_output_depends_on_image_time_class_and_all_patches():
     model, _, params = made()
     run = jax.jit(lambda *inputs: model.apply({"params": params}, *inputs).estimate)
-    here = run(X, CLOCK, LABELS)
+    here = run(X, C_NOISE, LABELS)
     assert here.shape == X.shape
-    assert jnp.abs(run(X, CLOCK + 3, LABELS) - here).max() > 1e-3
-    assert jnp.abs(run(X, CLOCK, LABELS[::-1]) - here)[0].max() > 1e-3
+    assert jnp.abs(run(X, C_NOISE + 3, LABELS) - here).max() > 1e-3
+    assert jnp.abs(run(X, C_NOISE, LABELS[::-1]) - here)[0].max() > 1e-3
     # Every patch attends to every other one, and no example to its neighbors.
-    far = jax.jit(jax.grad(lambda x: run(x, CLOCK, LABELS)[1, 0, 0, 0]))(X)
+    far = jax.jit(jax.grad(lambda x: run(x, C_NOISE, LABELS)[1, 0, 0, 0]))(X)
     assert jnp.abs(far[1, -1, -1]).min() > 1e-8
     assert jnp.all(far[jnp.array([0, 2])] == 0)
 
@@ -61,7 +61,7 @@ def test_patches_keep_their_position():
     tokens = tokens + position_embedding(4, 2, 8)[None]
     mean, std = tokens.mean(-1, keepdims=True), tokens.std(-1, keepdims=True)
     wanted = ((tokens - mean) / std).reshape(3, 4, 2, 2, 2, 2).transpose(0, 1, 3, 2, 4, 5)
-    found = model.apply({"params": params}, X, CLOCK, LABELS).estimate
+    found = model.apply({"params": params}, X, C_NOISE, LABELS).estimate
     assert_allclose(found, wanted.reshape(X.shape), atol=1e-4)
 
 
@@ -77,19 +77,19 @@ def test_position_embeddings_are_distinct():
 
 def test_learn_variance_adds_a_second_output():
     model, _, params = made(learn_variance=True)
-    output = model.apply({"params": params}, X, CLOCK, LABELS)
+    output = model.apply({"params": params}, X, C_NOISE, LABELS)
     assert model.learns_variance
     assert output.variance_fraction.shape == X.shape
     assert jnp.abs(output.variance_fraction - output.estimate).max() > 1e-3
     model, _, params = made(num_classes=0)
     assert not model.learns_variance
-    assert model.apply({"params": params}, X, CLOCK).variance_fraction is None
+    assert model.apply({"params": params}, X, C_NOISE).variance_fraction is None
 
 
 def test_bfloat16_is_close_to_float32():
     model, _, params = made()
-    exact = model.apply({"params": params}, X, CLOCK, LABELS).estimate
-    rough = DiT(**SMALL, dtype="bfloat16").apply({"params": params}, X, CLOCK, LABELS).estimate
+    exact = model.apply({"params": params}, X, C_NOISE, LABELS).estimate
+    rough = DiT(**SMALL, dtype="bfloat16").apply({"params": params}, X, C_NOISE, LABELS).estimate
     assert rough.dtype == jnp.float32
     assert_allclose(rough, exact, atol=0.05 * float(jnp.abs(exact).max()))
 

@@ -237,15 +237,15 @@ def shown_labels(page):
 
 def test_the_page_has_what_the_model_can_do(page_of, run, plain, enlarging):
     labels = shown_labels(page_of(run))
-    assert {"Draw", "Inpaint", "Seed", "Guidance", "Steps"} <= labels
+    assert {"Sample", "Inpaint", "Seed", "Guidance", "Steps"} <= labels
     assert any(label.startswith("Classes") for label in labels if label)
     labels = shown_labels(page_of(plain))
-    assert {"Draw", "Inpaint", "Steps"} <= labels
+    assert {"Sample", "Inpaint", "Steps"} <= labels
     assert "Guidance" not in labels
     assert not any(label.startswith("Class") for label in labels if label)
     labels = shown_labels(page_of(enlarging))
     assert {"A picture", "Classes (empty: none)"} <= labels
-    assert not {"Draw", "Inpaint", "Compare"} & labels
+    assert not {"Sample", "Inpaint", "Compare"} & labels
 
 
 def click_function(page, button):

@@ -179,29 +179,29 @@ def test_the_page_in_a_browser(browser, server):
         for name in names:
             box.send_keys(name + "\n")
 
-    def draw():
-        until(lambda: by_css("#draw"))[0].click()
+    def click_sample():
+        until(lambda: by_css("#sample"))[0].click()
 
     def line_of_python():
         lines = (line.get_attribute("value") for line in by_css("#python input, #python textarea"))
         return next((line for line in lines if line.startswith("diffusion_jax")), None)
 
     browser.get(url)
-    until(lambda: by_css("#draw"))
+    until(lambda: by_css("#sample"))
     type_classes("3", "8")
-    draw()
+    click_sample()
     line = until(line_of_python)
     assert line == "diffusion_jax.load('digits').sample('3, 8', count=8, seed=0)"
-    source = until(lambda: by_css("#drawn img"))[0].get_attribute("src")
+    source = until(lambda: by_css("#samples img"))[0].get_attribute("src")
     with urllib.request.urlopen(source) as answer, Image.open(io.BytesIO(answer.read())) as image:
         picture = np.asarray(image)
-    run, drawn = diffusion_jax.load("digits"), eval(line)
-    assert_array_equal(drawn, run.sample("3,8", count=8))
+    run, samples = diffusion_jax.load("digits"), eval(line)
+    assert_array_equal(samples, run.sample("3,8", count=8))
     classes = captions(run.labels("3,8", 8), *sampling.classes(run))
-    assert_array_equal(picture, pictures.grid(drawn, classes))
+    assert_array_equal(picture, pictures.grid(samples, classes))
     # An unknown class is an error in one line.
     type_classes("zebra")
-    draw()
+    click_sample()
     said = until(lambda: [found.text for found in by_css(".toast-body") if found.text])
     (text,) = [text for text in said[0].splitlines() if "zebra" in text]
     assert text.startswith("Unknown label 'zebra'")
@@ -226,10 +226,10 @@ def test_the_page_in_a_browser(browser, server):
         (box,) = by_css(f"#settings input[aria-label='number input for {label}']")
         browser.execute_script("arguments[0].select()", box)
         box.send_keys(number + "\t")
-    draw()
-    until(lambda: by_css("#drawn .progress-text"))
+    click_sample()
+    until(lambda: by_css("#samples .progress-text"))
     time.sleep(1)
-    assert by_css("#drawn .progress-text")
+    assert by_css("#samples .progress-text")
 
 
 def requested(browser):

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 from playground_server import Requests, running
 
-DRAW = [[], 1, 0, "ddim", 2, 1.0, None]
+SAMPLE = [[], 1, 0, "ddim", 2, 1.0, None]
 NOT_UPLOADED = "The file was not uploaded"
 
 
@@ -31,7 +31,7 @@ def requests(shared_server):
 
 
 @pytest.fixture
-def draw(requests):
+def sample(requests):
     """The number of the event that samples."""
     return requests.event_of("click", 7)
 
@@ -280,24 +280,24 @@ def test_requests_that_are_no_events_of_the_page_are_refused(requests, body):
     ],
     ids=lambda value: str(value)[:30],
 )
-def test_values_of_other_types_and_ranges_are_errors_in_one_line(requests, draw, place, value):
-    values = list(DRAW)
+def test_values_of_other_types_and_ranges_are_errors_in_one_line(requests, sample, place, value):
+    values = list(SAMPLE)
     values[place] = value
-    succeeded, output = requests.event(draw, *values)
+    succeeded, output = requests.event(sample, *values)
     assert not succeeded
     assert output["error"]
     assert "\n" not in output["error"]
 
 
-def test_values_that_are_missing_or_too_many_are_errors(requests, draw):
-    assert requests.event(draw, *DRAW)[0]
-    for values in (DRAW[:3], [*DRAW, 1], []):
-        assert not requests.event(draw, *values)[0]
+def test_values_that_are_missing_or_too_many_are_errors(requests, sample):
+    assert requests.event(sample, *SAMPLE)[0]
+    for values in (SAMPLE[:3], [*SAMPLE, 1], []):
+        assert not requests.event(sample, *values)[0]
 
 
-def test_a_state_of_the_request_is_not_used(requests, draw):
-    _, expected = requests.event(draw, *DRAW)
-    succeeded, output = requests.event(draw, *DRAW[:-1], [["forged", "x"]] * 100)
+def test_a_state_of_the_request_is_not_used(requests, sample):
+    _, expected = requests.event(sample, *SAMPLE)
+    succeeded, output = requests.event(sample, *SAMPLE[:-1], [["forged", "x"]] * 100)
     assert succeeded
     assert len(output["data"][2]) == len(expected["data"][2]) == 1
 
@@ -311,7 +311,7 @@ def test_large_layers_are_not_decoded(requests, prepare):
     picture = file_data(requests.upload(PICTURE))
     assert requests.event(prepare, picture, session=session)[0]
     painted = requests.upload(png(np.full((80, 80, 4), 255, np.uint8)), "layer.png")
-    assert requests.event(inpaint, *DRAW, editor(painted), 1, session=session)[0]
+    assert requests.event(inpaint, *SAMPLE, editor(painted), 1, session=session)[0]
     large = requests.upload(png(np.zeros((5000, 5000), np.uint8)), "large.png")
     bomb = requests.upload(png(np.zeros((12_000, 12_000), bool)), "bomb.png")
     text = requests.upload(b"no picture", "text.png")
@@ -322,7 +322,7 @@ def test_large_layers_are_not_decoded(requests, prepare):
         ([painted] * 9, "at most 8 layers"),
         ([], "Nothing is painted"),
     ):
-        succeeded, output = requests.event(inpaint, *DRAW, editor(*layers), 1, session=session)
+        succeeded, output = requests.event(inpaint, *SAMPLE, editor(*layers), 1, session=session)
         assert not succeeded
         assert message in output["error"]
     long = [[], 64, 0, "ddim", 1000, 1.0, None, editor(painted)]
@@ -381,11 +381,11 @@ def test_pages_of_other_hosts_and_other_pages_are_refused(requests):
     assert requests.get("/", Sec_Fetch_Site="cross-site").status == 200  # a link to the page
 
 
-def test_no_request_blocks_others(requests, draw, prepare):
+def test_no_request_blocks_others(requests, sample, prepare):
     """To be the last test of this module, since it leaves a long request behind."""
     another = requests.event_of("click", 0)
     values = [[], 64, 0, "heun", 1000, 1.0, None]
-    body = {"data": values, "fn_index": draw, "session_hash": "long"}
+    body = {"data": values, "fn_index": sample, "session_hash": "long"}
     assert requests.join(body).status == 200
     url = f"{requests.url}/gradio_api/queue/data?session_hash=long"
     stream = urllib.request.urlopen(url, timeout=60)

@@ -127,19 +127,19 @@ def grids(workdir):
 
 @pytest.mark.usefixtures("ordinary_promotion")
 def test_early_sample_minutes_adds_a_grid(tmp_path, monkeypatch):
-    """Two seconds a step: the clock reads 0, 2, 4, .. seconds."""
-    clock = SimpleNamespace(monotonic=itertools.count(0.0, 2.0).__next__)
-    monkeypatch.setattr(loop, "time", clock)
+    """Two seconds a step: `monotonic` returns 0, 2, 4, .. seconds."""
+    fake_time = SimpleNamespace(monotonic=itertools.count(0.0, 2.0).__next__)
+    monkeypatch.setattr(loop, "time", fake_time)
     config = tiny_transformer_config(steps=5, sample_every=100, early_sample_minutes=0.05)
     train(config, tmp_path / "early")
     assert grids(tmp_path / "early") == ["step_0000003", "step_0000005"]
 
 
 def test_the_early_grid_comes_once_or_never(monkeypatch):
-    clock = SimpleNamespace(
+    fake_time = SimpleNamespace(
         monotonic=itertools.chain([10.0, 12.0], itertools.repeat(15.0)).__next__
     )
-    monkeypatch.setattr(loop, "time", clock)
+    monkeypatch.setattr(loop, "time", fake_time)
     passed = loop._true_once_after(5 / 60)
     assert [passed() for _ in range(4)] == [False, False, True, False]
     assert not any(loop._true_once_after(None)() for _ in range(3))

@@ -1,6 +1,6 @@
 """Importer and exporter of gmongaras/Diffusion_models_from_scratch, "the original".
 
-A checkpoint consists of a state dict (.pkl), hyper-parameters (.json) and, optionally, the
+A checkpoint consists of a state dict (.pkl), hyperparameters (.json) and, optionally, the
 optimizer state (.pkl).
 """
 

@@ -1,4 +1,4 @@
-"""Checkpoint of the original: state dict (.pkl) and hyper-parameters (.json)."""
+"""Checkpoint of the original: state dict (.pkl) and hyperparameters (.json)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

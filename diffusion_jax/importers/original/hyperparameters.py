@@ -1,4 +1,4 @@
-"""Conversion between the original's .json of hyper-parameters and config fields."""
+"""Conversion between the original's .json of hyperparameters and config fields."""
 
 import re
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ def read(json_path: Path, model_path: Path, state: StateDict) -> dict[str, Any]:
     the tensors. They have neither epoch nor step, which are read from the model's file name. A
     missing atn_resolution is 16. Raises ValueError if the file is not such a JSON object.
     """
-    values = json_files.read_object(json_path, remedy="give the model's file of hyper-parameters")
+    values = json_files.read_object(json_path, remedy="give the model's file of hyperparameters")
     if "blk_types" not in values:
         if "num_res_blocks" not in values:
             raise ValueError(
@@ -125,7 +125,7 @@ def inferred_summary(state: StateDict) -> dict[str, Any]:
 
 
 def to_json(config: ConfigDict, epoch: int, step: int) -> dict[str, Any]:
-    """Returns the hyper-parameters that the original saves with a model of this config."""
+    """Returns the hyperparameters that the original saves with a model of this config."""
     model = config.model
     return {
         "inCh": model.channels,

@@ -31,7 +31,9 @@ def euler_ancestral_step(
     *,
     eta: Scalar,
 ) -> Images:
-    """x_next = alpha_next (x0 + down eps + up z), with sigma_t = sigma / alpha of each level and
+    """x_next = alpha_next (x0 + down eps + up z).
+
+    Here sigma_t = sigma / alpha of each level, and
 
         up = eta sigma_t_next sqrt(1 - sigma_t_next^2 / sigma_t^2),
         down = sqrt(sigma_t_next^2 - up^2).

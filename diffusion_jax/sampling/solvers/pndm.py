@@ -139,12 +139,12 @@ def pndm_coefficients(
     """
     now, next = sampling_schedule.pairs()
     middle = halfway(now, next, schedule)
-    has_signal = np.asarray(now.sigma) < PURE_NOISE * np.asarray(now.alpha)
+    not_pure_noise = np.asarray(now.sigma) < PURE_NOISE * np.asarray(now.alpha)
     finite = np.isfinite(np.asarray(sampling_schedule.steps.log_snr_step))
     usable = np.zeros(sampling_schedule.num_steps, int)  # predictions, in each step
     for step in range(sampling_schedule.num_steps):
         before = usable[step - 1] if step and finite[step - 1] else 0
-        usable[step] = before + 1 if has_signal[step] else 0
+        usable[step] = before + 1 if not_pure_noise[step] else 0
     warms_up = (usable > 0) & (usable <= WARM_UPS[warmup]) & (np.asarray(next.sigma) > 0)
     return PNDMCoefficients(
         slope=slopes(now, next),

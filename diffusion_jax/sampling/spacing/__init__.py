@@ -7,7 +7,7 @@ from diffusion_jax.diffusion.checks import check_range
 from diffusion_jax.diffusion.discrete_schedules import steps_by_stride
 from diffusion_jax.diffusion.sampling_schedule import SamplingSchedule
 from diffusion_jax.diffusion.schedules import Schedule
-from diffusion_jax.sampling.spacing.explicit import listed
+from diffusion_jax.sampling.spacing.explicit import explicit_levels
 from diffusion_jax.sampling.spacing.positions import (
     centered,
     chain_length,
@@ -31,7 +31,7 @@ SPACINGS: dict[str, Callable[..., SamplingSchedule]] = {
     "quadratic": quadratic,
     "log_snr": log_snr,
     "sections": sections,
-    "list": listed,
+    "list": explicit_levels,
 }
 
 

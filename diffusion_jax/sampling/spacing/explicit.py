@@ -6,7 +6,7 @@ from diffusion_jax.diffusion.sampling_schedule import Numbers, SamplingSchedule,
 from diffusion_jax.diffusion.schedules import Schedule
 
 
-def listed(
+def explicit_levels(
     schedule: Schedule,
     steps: int,
     *,
