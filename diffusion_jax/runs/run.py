@@ -13,7 +13,6 @@ from jaxtyping import Int, PyTree
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from diffusion_jax import parallel
 from diffusion_jax.config import overrides
 from diffusion_jax.config.experiment import Experiment
 from diffusion_jax.config.named_configs import get_config, set_fields
@@ -28,6 +27,7 @@ from diffusion_jax.files.paths import local_path
 from diffusion_jax.generation import class_labels, guidance_models
 from diffusion_jax.generation.class_labels import LabelsLike
 from diffusion_jax.generation.sampler import Sampler
+from diffusion_jax.generation.sampler_cache import SamplerCache
 from diffusion_jax.images import Uint8Images, to_uint8
 from diffusion_jax.pictures.gallery import Gallery
 from diffusion_jax.runs import evaluate
@@ -38,14 +38,8 @@ from diffusion_jax.sampling import Trajectory
 from diffusion_jax.workdir.parameters import load_params
 from diffusion_jax.workdir.run_files import load_classes, load_config
 
-LARGEST_BATCH = 64
 MOST_SAMPLES = 100_000_000
 LABELS_TYPES = int | np.integer | Sequence | np.ndarray
-# Compiled programs use hundreds of memory maps each; Linux ends a process that has 65,530.
-MOST_PROGRAMS = 16
-# Settings that a call of a sampler takes, as it takes the solver's options; all others are compiled
-# into the sampler.
-CALL_SETTINGS = ("guidance", "classifier_scale", "steps", "stride", "spacing")
 
 
 class Run:
@@ -80,8 +74,7 @@ class Run:
         self.class_names = class_names
         self.params = params
         self.ema = ema
-        self._samplers: dict[tuple, Sampler] = {}
-        self._programs: set[tuple] = set()  # compiled: (key of the sampler, steps)
+        self._samplers = SamplerCache()
 
     def __repr__(self) -> str:
         side, model = self.config.data.resolution, self.config.model
@@ -273,47 +266,15 @@ class Run:
         """
         if experiment.model.image_conditioned:
             raise ValueError("This model enlarges images; use run.edit.enlarge(images)")
-        compiled = {
-            name: value
-            for name, value in experiment.config.sampling.items()
-            if name not in CALL_SETTINGS and not isinstance(value, ConfigDict)
-        }
-        frames = min(frames, experiment.sampling.sampling_schedule.num_steps)
-        settings = str(sorted(compiled.items()))
-        return self._sampler(experiment, count, batch_size, settings, frames, watched)
+        return self._samplers.sampler(
+            experiment, count, batch_size=batch_size, frames=frames, watched=watched
+        )
 
     def editing_sampler(
         self, experiment: Experiment, count: int, *, batch_size: int | None = None
     ) -> Sampler:
         """Returns a sampler for edits, cached by all settings."""
-        return self._sampler(experiment, count, batch_size, experiment.config.sampling.to_json())
-
-    def _sampler(
-        self,
-        experiment: Experiment,
-        count: int,
-        batch_size: int | None,
-        settings: str,
-        frames: int = 0,
-        watched: bool = False,
-    ) -> Sampler:
-        if batch_size is not None:
-            check_count("batch_size", batch_size)
-        # Each size is compiled once: powers of two keep them few.
-        wanted = batch_size or min(LARGEST_BATCH, 2 ** max(0, count - 1).bit_length())
-        batch_size = parallel.round_up(wanted)
-        key = (batch_size, frames, watched, settings)
-        steps = experiment.sampling.sampling_schedule.num_steps
-        if (key, steps) not in self._programs and len(self._programs) >= MOST_PROGRAMS:
-            self._samplers.clear()
-            self._programs.clear()
-            jax.clear_caches()  # keeps the programs of deleted samplers
-        self._programs.add((key, steps))
-        if key not in self._samplers:
-            self._samplers[key] = Sampler.from_experiment(
-                experiment, batch_size=batch_size, frames=frames, watched=watched
-            )
-        return self._samplers[key]
+        return self._samplers.sampler(experiment, count, batch_size=batch_size, for_edits=True)
 
     def gallery(self, samples: np.ndarray, experiment: Experiment) -> Gallery:
         """Converts images in [-1, 1] to pixels. Raises ValueError if they are not finite."""

@@ -2,8 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,11 +18,10 @@ from diffusion_jax import parallel
 from diffusion_jax.config.experiment import Experiment
 from diffusion_jax.evaluation.provenance import devices
 from diffusion_jax.files import lock
-from diffusion_jax.files.paths import local_path
 from diffusion_jax.models.field_types import dtype_of
 from diffusion_jax.runs.datasets import mirror_note, open_source, training_batches
+from diffusion_jax.runs.init_from import fine_tune, load_init_from
 from diffusion_jax.runs.sample_grids import make_sample_grid
-from diffusion_jax.training import fine_tuning
 from diffusion_jax.training.checkpoint_integrity import writing_into
 from diffusion_jax.training.checkpoints import Checkpoints
 from diffusion_jax.training.logging import Reporter, read_metrics
@@ -37,11 +35,8 @@ from diffusion_jax.training.sharding import Replicated, Sharded, Sharding, check
 from diffusion_jax.training.state import TrainState, init_state
 from diffusion_jax.training.step import make_train_step
 from diffusion_jax.workdir import environment, resume
-from diffusion_jax.workdir.parameters import load_params
 from diffusion_jax.workdir.run_files import (
     CHECKPOINTS,
-    load_classes,
-    load_config,
     save_classes,
     save_config,
 )
@@ -71,7 +66,7 @@ def train(experiment: Experiment, workdir: Path) -> TrainState:
     changes = resume.changes_since(config, workdir)
     resume.check_steps(config, workdir)
     if config.init_from and not (workdir / CHECKPOINTS).is_dir():
-        _load_init_from(config.init_from)  # raises early; a resumed run does not read it
+        load_init_from(config.init_from)  # raises early; a resumed run does not read it
     source = open_source(config)
     resume.check_classes(config, workdir, source)
     provenance = source.description.provenance()
@@ -96,7 +91,7 @@ def train(experiment: Experiment, workdir: Path) -> TrainState:
             state, metadata, notes = restore_newest(checkpoints, shapes())
             state = sharding.place(state)
         elif config.init_from:
-            state, notes = _fine_tune(jit_once(new_state), config, source.class_names)
+            state, notes = fine_tune(jit_once(new_state), config, source.class_names)
             state = sharding.place(state)
         else:
             state = sharding.init(new_state)
@@ -262,51 +257,6 @@ def parallel_step(
         sharding=sharding,
     )
     return parallel.data_parallel(step, devices, sharding.axes())
-
-
-def _fine_tune(
-    state: TrainState, config: ConfigDict, class_names: Sequence[str]
-) -> tuple[TrainState, list[str]]:
-    """Returns the state with the EMA parameters of config.init_from, and lines to log.
-
-    Raises ValueError that names `init_from`.
-    """
-    init_from = config.init_from
-    workdir = local_path(init_from)
-    other = _load_init_from(init_from)
-    with _naming_init_from(init_from):
-        step, params = load_params(workdir, other)
-        state, transferred = fine_tuning.transfer(state, params)
-        before = load_classes(workdir)
-    lines = [f"Starting from step {step} of {workdir}", *transferred.lines()]
-    if changes := resume.changes_of_noise(other.config, config):
-        lines.append(
-            f"Warning: {workdir} was trained with other noise levels or another parameterization "
-            f"({'; '.join(changes)}), so its parameters fit only after more training; give its "
-            "settings to start from its quality"
-        )
-    moved = [f"{old} -> {new}" for old, new in zip(before, class_names) if old != new]
-    if config.model.num_classes and moved:
-        lines.append(
-            f"Warning: the classes of {workdir} have other names ({'; '.join(moved[:5])}); a class "
-            "starts from the parameters of the one with its number"
-        )
-    return state, lines
-
-
-def _load_init_from(init_from: str) -> Experiment:
-    """Builds the experiment of the run `init_from`. Raises ValueError that names it."""
-    with _naming_init_from(init_from):
-        config = load_config(local_path(init_from))
-        return Experiment.from_config(config, training=False)
-
-
-@contextmanager
-def _naming_init_from(init_from: str) -> Iterator[None]:
-    try:
-        yield
-    except (ValueError, FileNotFoundError) as error:
-        raise ValueError(f"init_from={init_from}: {error}") from None
 
 
 def _describe_devices() -> str:

@@ -13,9 +13,9 @@ from tiny import tiny_config, tiny_transformer_config
 from diffusion_jax import parallel
 from diffusion_jax.config.experiment import Experiment
 from diffusion_jax.config.schema import model_section
+from diffusion_jax.generation import sampler_cache
 from diffusion_jax.generation.class_labels import captions
 from diffusion_jax.playground import pictures, sampling
-from diffusion_jax.runs import run as runs
 from diffusion_jax.runs.run import Run
 from diffusion_jax.training.state import init_params
 
@@ -128,8 +128,8 @@ def test_few_large_images_are_sampled_at_the_same_time(run, monkeypatch, wanted)
 
 def test_compiled_programs_do_not_pile_up(run, monkeypatch):
     cleared = []
-    monkeypatch.setattr(runs, "MOST_PROGRAMS", 2)
-    monkeypatch.setattr(runs.jax, "clear_caches", lambda: cleared.append(run))
+    monkeypatch.setattr(sampler_cache, "MOST_PROGRAMS", 2)
+    monkeypatch.setattr(sampler_cache.jax, "clear_caches", lambda: cleared.append(run))
     fresh = Run(run.workdir, run.experiment, run.class_names, 0, run.params)
     expected = {steps: fresh.sample("3", steps=steps) for steps in (1, 2)}
     assert_array_equal(fresh.sample("3", steps=1), expected[1])
