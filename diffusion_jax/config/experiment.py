@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 
 from diffusion_jax.config import schema
 from diffusion_jax.config.building import accepted, naming, one_line_errors, sigma_data_argument
+from diffusion_jax.config.cross_checks import check_together
 from diffusion_jax.config.named_configs import get_config
 from diffusion_jax.config.schema import choose, options_in
 from diffusion_jax.config.training import Training, make_training
@@ -64,7 +65,7 @@ class Experiment:
                 _make_sampling(config, schedule, loss),
                 make_training(config, *parts) if training else None,
             )
-            _check_together(experiment)
+            check_together(experiment)
             model.check(config.data.resolution)
             return experiment
 
@@ -86,7 +87,7 @@ class Experiment:
             _check_numbers(config)
             made = _make_sampling(config, self.schedule, self.loss)
             experiment = replace(self, config=config.lock(), sampling=made)
-            _check_together(experiment)
+            check_together(experiment)
             return experiment
 
     @property
@@ -186,72 +187,3 @@ def _check_numbers(config: ConfigDict) -> None:
     values = schema.flatten(config)
     for name in COUNTS:
         check_range(name, values[name], 1)
-
-
-def _check_together(experiment: Experiment) -> None:
-    """Raises ValueError for parts that do not fit each other."""
-    config, model = experiment.config, experiment.model
-    sampling = config.sampling
-    smallest, largest = experiment.schedule.sigma_range
-    low, high = experiment.sampling.guidance.interval or (0, np.inf)
-    if low >= largest or high < smallest:
-        raise ValueError(
-            f"sampling.guidance_low={sampling.guidance_low} and sampling.guidance_high="
-            f"{sampling.guidance_high} leave nothing to guide: sigma / alpha of this schedule is "
-            f"from {smallest:.3g} to {largest:.3g}"
-        )
-    guided_by_null = sampling.guidance != 0 and not sampling.autoguidance
-    if model.num_classes and guided_by_null and not config.label_dropout:
-        raise ValueError(
-            f"sampling.guidance={sampling.guidance} needs the null class, which label_dropout=0 "
-            "does not train; set sampling.guidance=0 or label_dropout=0.1, say"
-        )
-    for guide in ("autoguidance", "classifier"):
-        checkpoint = sampling[f"{guide}_checkpoint"]
-        if checkpoint is not None and not sampling[guide]:
-            raise ValueError(
-                f"sampling.{guide}_checkpoint={checkpoint} needs sampling.{guide}, the workdir of "
-                "a run"
-            )
-    _check_loss(experiment)
-
-
-def _check_loss(experiment: Experiment) -> None:
-    """Raises ValueError unless loss, schedule and model fit each other."""
-    config, loss, model = experiment.config, experiment.loss, experiment.model
-    kind, error, weight = config.loss.kind, config.loss.error, config.loss.weight
-    if weight != "uniform" and not loss.uses_error:
-        raise ValueError(
-            f"loss.weight={weight} weights the squared error, which loss.kind={kind} does not "
-            "have. Set loss.weight=uniform"
-        )
-    if error != "squared" and not loss.uses_error:
-        raise ValueError(
-            f"loss.error={error} has no effect with loss.kind={kind}. Set loss.error=squared"
-        )
-    if error != "squared" and weight != "uniform":
-        raise ValueError(
-            f"loss.weight={weight} is derived for the squared error, and loss.error={error} was "
-            "given. Set loss.weight=uniform"
-        )
-    if loss.needs_vlb and experiment.schedule.num_steps is None:
-        raise ValueError(
-            f"loss.kind={kind} has a variational bound, which needs a chain of steps; "
-            f"schedule.name={config.schedule.name} is continuous. Set loss.kind=simple"
-        )
-    if kind == "vlb" and config.loss.vlb.variance != "small" and model.learns_variance:
-        raise ValueError(
-            f"loss.vlb.variance={config.loss.vlb.variance} is for models without a learned "
-            "variance, and this model has one. Set loss.vlb.variance=small"
-        )
-    if loss.is_classification != model.classifies:
-        needed = "cross_entropy" if model.classifies else "simple"
-        raise ValueError(
-            f"model.name={config.model.name} {'is' if model.classifies else 'is not'} a "
-            f"classifier, and loss.kind={kind} does not train it. Set loss.kind={needed}"
-        )
-    if loss.needs_variance and not model.learns_variance:
-        raise ValueError(
-            f"loss.kind={kind} trains a variance, which this model does not have. Set "
-            "loss.kind=simple"
-        )

@@ -60,11 +60,6 @@ def make_training(
     """Builds the training side of an experiment. Raises ValueError for the first mistake."""
     _check_data(config.data)
     weight, timestep_sampler = _make_weight(config), _make_timestep_sampler(config, schedule)
-    if timestep_sampler.part == "vlb" and not (loss.needs_vlb or model.learns_variance):
-        raise ValueError(
-            f"timesteps.{config.timesteps.name}.part=vlb needs a bound, which "
-            f"loss.kind={config.loss.kind} does not have with this model. Set part=loss"
-        )
     ema_weight, second_ema_weight = _make_ema_weights(config)
     arguments = {"total_steps": config.steps} | config.optimizer.to_dict()
     with naming("optimizer"):
