@@ -26,6 +26,7 @@ from diffusion_jax.models.layers.block_chain import BLOCKS
 from diffusion_jax.models.layers.block_interface import Block, Conditioning
 from diffusion_jax.models.network import Network
 from diffusion_jax.sampling import SOLVERS, SPACINGS
+from diffusion_jax.sampling.spacing.automatic import AUTO, resolve_spacing
 from diffusion_jax.training.ema import EMA_WEIGHTS
 
 ROOT = Path(__file__).parents[1]
@@ -69,7 +70,7 @@ TABLES = [
         untested=["original"],
     ),
     Table(
-        SPACINGS,
+        SPACINGS | {AUTO: resolve_spacing},
         "SPACINGS in diffusion_jax/sampling/spacing/__init__.py",
         CHOICES,
         "`config.sampling.spacing`",

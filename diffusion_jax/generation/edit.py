@@ -14,6 +14,7 @@ from diffusion_jax.diffusion.sampling_schedule import SamplingSchedule
 from diffusion_jax.generation.sampler import HostImages, Sampler
 from diffusion_jax.sampling.editing import part_of, slerp
 from diffusion_jax.sampling.inpainting import resampled
+from diffusion_jax.sampling.spacing.automatic import AUTO
 
 Rows = Float[np.ndarray, "rows height width channels"]
 Results = Float[np.ndarray, "{count}*rows height width channels"]
@@ -181,6 +182,8 @@ def invertible(schedule: SamplingSchedule) -> SamplingSchedule:
 def for_inversion(experiment: Experiment, inverter: str) -> Experiment:
     """Returns the experiment without guidance and clipping, which cannot be inverted.
 
+    Where spacing is auto, it is "ends": the way back retraces small steps best.
+
     Args:
         inverter: the solver, one of `INVERTERS`.
     """
@@ -190,4 +193,6 @@ def for_inversion(experiment: Experiment, inverter: str) -> Experiment:
     sampling.update(solver=inverter, clip=False, dynamic_threshold=None, guidance=0.0)
     sampling.update(autoguidance=None, autoguidance_checkpoint=None)
     sampling.update(classifier=None, classifier_checkpoint=None)
+    if sampling.spacing == AUTO:
+        sampling.spacing = "ends"
     return experiment.with_sampling(sampling)

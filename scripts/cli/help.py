@@ -7,6 +7,8 @@ from pathlib import Path
 
 from absl import flags
 
+from scripts.cli.path_flags import PathParser
+
 # Modules that define flags for several scripts, and titles of their groups.
 SHARED = {
     "sampling_flags": "Sampling and guidance",
@@ -14,7 +16,7 @@ SHARED = {
 }
 FIELD = re.compile(r"    config\.(\S+) = ([^#]*?)(?:  # (.*))?$")
 DERIVED = ("ConfigDict()", "config.get_ref", "block_options()")
-KINDS = {flags.IntegerParser: "N", flags.FloatParser: "X"}
+KINDS = {flags.IntegerParser: "N", flags.FloatParser: "X", PathParser: "PATH"}
 
 
 def text(about: str, program: str, base_config: Path) -> str:
@@ -37,7 +39,7 @@ def groups(program: str) -> dict[str, list[flags.Flag]]:
     found: dict[str, list[flags.Flag]] = {"Flags": []} | {title: [] for title in SHARED.values()}
     for module, defined in flags.FLAGS.flags_by_module_dict().items():
         name = module.rpartition(".")[2]
-        if module == program or name in ("__main__", "config_flag", *SHARED):
+        if module == program or name in ("__main__", "config_flag", "class_flag", *SHARED):
             own = [flag for flag in defined if "." not in flag.name]
             found[SHARED.get(name, "Flags")] += own
     return {title: own for title, own in found.items() if own}

@@ -5,6 +5,8 @@ from typing import Any, cast
 
 from absl import flags
 
+flags.disclaim_key_flags()  # they belong to the script that calls `define`
+
 
 class PathParser(flags.ArgumentParser):
     """Parser of a path; see `diffusion_jax.files.paths.local_path`."""

@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image, ImageCms, PngImagePlugin
 from tiny import tiny_config
 
-from diffusion_jax import get_config
+from diffusion_jax.config.named_configs import get_config
 from diffusion_jax.data import dataset_summary, make_source, pixel_notes, preparation
 from diffusion_jax.data.decoder import Decoder
 from diffusion_jax.evaluation.image_sets import from_files

@@ -229,7 +229,7 @@ def test_slerp_walks_along_the_great_circle():
         ),
         (
             lambda sampling_schedule: resampled(sampling_schedule, jump=2, times=0),
-            "times=0 must be at least 1",
+            "resample=0 must be a whole number, at least 1",
         ),
         (
             lambda sampling_schedule: sample_with_inputs(

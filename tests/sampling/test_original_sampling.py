@@ -148,7 +148,7 @@ def test_the_default_sampler_removes_the_noise_that_the_originals_leaves(std):
 
     def moments(step, to_clean_image):
         sampling_schedule = make_sampling_schedule(
-            trained, steps=0, stride=10, to_clean_image=to_clean_image
+            trained, steps=100, stride=10, to_clean_image=to_clean_image
         )
         m, s = 0.0, 1.0
         x = jnp.array([0.0, 1.0]).reshape(2, 1, 1, 1)
