@@ -349,6 +349,7 @@ def test_pictures_that_take_long_to_decode_are_refused(requests, prepare):
 
 
 def test_large_bodies_are_refused_before_they_arrive(requests):
+    """With an answer, which a connection that is reset in the middle of a body may lose."""
     address = urlsplit(requests.url)
     for path, size in (("upload", 2**23), ("queue/join", 2**19), ("upload", 10**15)):
         for length in (f"Content-Length: {size}", "Transfer-Encoding: chunked"):
@@ -357,9 +358,14 @@ def test_large_bodies_are_refused_before_they_arrive(requests):
             with socket.create_connection((address.hostname, address.port), 20) as connection:
                 head = f"POST /gradio_api/{path} HTTP/1.1\r\nHost: {address.netloc}\r\n{length}\r\n"
                 connection.sendall(head.encode() + b"\r\n")
-                if "chunked" in length:
+                if "chunked" not in length:
+                    assert connection.recv(12) == b"HTTP/1.1 413"
+                    continue
+                try:
                     connection.sendall(f"{size:x}\r\n".encode() + b"a" * size)
-                assert connection.recv(12) == b"HTTP/1.1 413"
+                    assert connection.recv(12) == b"HTTP/1.1 413"
+                except ConnectionError:
+                    continue
 
 
 def test_pages_of_other_hosts_and_other_pages_are_refused(requests):
