@@ -217,7 +217,7 @@ def entered_on_process_0(context: AbstractContextManager) -> Iterator[None]:
             except ValueError as error:
                 refused = error
         if broadcast(np.array(refused is not None)):
-            raise refused or ValueError("Process 0 was refused; see its output for the reason")
+            raise refused or ValueError("Process 0 failed; its output has the reason")
         yield
 
 

@@ -78,7 +78,10 @@ class ZipTree:
                     continue
                 parts = PurePosixPath(name.lstrip("/")).parts
                 if not name.isprintable() or len(name) > LONGEST_NAME:
-                    raise ValueError(f"its member {limits.shortened(name)} has no usual name")
+                    raise ValueError(
+                        f"its member {limits.shortened(name)} has a name that is too long or has "
+                        "unprintable characters"
+                    )
                 if any(part.startswith(".") for part in parts):
                     hidden.append(name)
                 elif any(part in IGNORED_FOLDERS for part in parts[:-1]):

@@ -79,8 +79,8 @@ def find_parts(source: Path, split: str) -> list[Part]:
             )
         if twice := found.keys() & numbers.keys():
             raise ValueError(
-                f"{path} has the batch {min(twice)} of {found[min(twice)].zip_path}: one of them "
-                "is misnamed"
+                f"{path} and {found[min(twice)].zip_path} both contain batch {min(twice)}: one is "
+                "misnamed"
             )
         found |= numbers
     return [found[number] for number in sorted(found)]
@@ -97,7 +97,7 @@ def _zip_paths(source: Path, split: str) -> list[Path]:
     for paths in kinds:
         if there := [path for path in paths if path.is_file()]:
             missing = next(path for path in paths if path not in there)
-            raise FileNotFoundError(f"{missing} is missing; {there[0].name} is there")
+            raise FileNotFoundError(f"{missing} is missing, although {there[0].name} exists")
     wanted = " and ".join(f"Imagenet64_{part}.zip" for part in ZIPS[split])
     raise FileNotFoundError(f"{source} has neither {wanted} nor the same with _npz")
 

@@ -111,7 +111,8 @@ class _Spooling:
         self.left, self.count = self.left - length, self.count + 1
         if self.left < 0 or self.count > SPOOLED_STRINGS:
             raise ValueError(
-                f"it has more than {SPOOLED_STRINGS} long strings, or longer than itself"
+                f"it has more than {SPOOLED_STRINGS} long strings, or they are longer than the "
+                "pickle"
             )
         text = self.opcode in TEXT_OPCODES
         spooled = _Spooled(self.stream, length, self.folder, text=text)

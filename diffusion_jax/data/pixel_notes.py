@@ -89,6 +89,6 @@ def lines(counts: Mapping[str, tuple[int, str]], total: int) -> list[str]:
 def _deep_text(colors: str, used: int, bits: int) -> tuple[str, str]:
     if used >= bits:
         return f"Scaled from {bits} bits per channel to 8", ""
-    text = f"Scaled from {bits} bits per channel to 8, though only {used} are used, and so dark"
+    text = f"Scaled from {bits} bits per channel to 8; only {used} are used, so the images are dark"
     can_scale = colors == "gray" and used > 0
     return text, f"data.bits={used} makes {2**used - 1} white" if can_scale else ""

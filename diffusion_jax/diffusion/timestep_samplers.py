@@ -63,7 +63,7 @@ def loss_second_moment(
         ValueError: for a continuous schedule, and for options out of range.
     """
     if schedule.num_steps is None:
-        raise ValueError("loss_second_moment weighs the steps of a chain; the schedule has none")
+        raise ValueError("loss_second_moment needs a discrete schedule; this one is continuous")
     if memory < 1:
         raise ValueError(f"memory={memory} must be at least 1")
     check_range("uniform_part", uniform_part, 0, 1)

@@ -80,13 +80,13 @@ def notes(
         found.append(f"The features of all {count:,} images are equal")
     if count <= size:
         found.append(
-            f"{count} images for {size} features: the covariance is singular, and the distance far "
-            "above the distance of more images"
+            f"{count} images for {size} features: the covariance is singular, and the distance is "
+            "biased far upward"
         )
     elif count < ENOUGH * size:
         found.append(
-            f"{count:,} images for {size:,} features: the distance is above the distance of more "
-            "images; compare it with distances of as many"
+            f"{count:,} images for {size:,} features: the distance is biased upward; compare it "
+            "with distances of equally many images"
         )
     if "spatial" in features and "spatial" not in reference.statistics:
         found.append("sFID is missing: the reference has no mu_s and sigma_s")

@@ -75,7 +75,7 @@ def frechet_distance(
         )
     arrays = [mean, covariance, other_mean, other_covariance]
     if not all(np.isfinite(array).all() for array in arrays):
-        raise ValueError("The statistics are not all finite")
+        raise ValueError("The statistics contain non-finite values")
     mean, covariance, other_mean, other_covariance = (np.asarray(a, np.float64) for a in arrays)
     trace = np.linalg.svd(_root(covariance).T @ _root(other_covariance), compute_uv=False).sum()
     apart = ((mean - other_mean) ** 2).sum()

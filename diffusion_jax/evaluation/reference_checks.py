@@ -54,7 +54,7 @@ def _mismatches(reference: Reference, data: dict[str, Any], whose: str) -> list[
         "resolution": (_sides_of_reference(reference), _sides(data)),
     }
     return [
-        f"The {what} of the reference is {there}{source}, that of {whose} {here}"
+        f"The {what} of the reference is {there}{source}, and the {what} of {whose} is {here}"
         for what, (there, here) in pairs.items()
         if there is not None and here is not None and there != here
     ]
@@ -86,8 +86,8 @@ def _warnings_of_few_images(reference: Reference) -> list[str]:
     if not isinstance(count, int) or count >= ENOUGH * size:
         return []
     return [
-        f"The reference is of {count:,} images for {size:,} features, so the distance is above the "
-        "distance to all images of their kind"
+        f"The reference is of only {count:,} images for {size:,} features, so the distance is "
+        "biased upward"
     ]
 
 

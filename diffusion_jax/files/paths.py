@@ -17,10 +17,9 @@ def local_path(text: str | Path) -> Path:
         raise ValueError("a path is empty; write the name of a file or folder, or . for this one")
     if REMOTE.match(given):
         raise ValueError(
-            f"{given} is an address, and only paths of this machine can be read and written; mount "
-            "it (gcsfuse, s3fs), or copy it here"
+            f"{given} is a URL; give a local path, such as a mount (gcsfuse, s3fs) or a copy"
         )
     try:
         return Path(text).expanduser()
     except RuntimeError:
-        raise ValueError(f"{given}: there is no user of that name, so ~ has no meaning") from None
+        raise ValueError(f"{given}: unknown user; give a path without ~") from None

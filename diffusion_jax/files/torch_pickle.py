@@ -70,7 +70,7 @@ class TensorMachine(Machine):
         if storage not in self.arrays:
             self._left -= storage.nbytes
             if self._left < 0:
-                raise self.refused("is damaged: its storages are longer than the whole")
+                raise self.refused("is damaged: its storages are larger than the file")
             self.arrays[storage] = self.numbers(storage)
         return self.arrays[storage]
 

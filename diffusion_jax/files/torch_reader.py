@@ -53,7 +53,7 @@ class _Reader(TensorMachine):
         self.archive = members
         self.members = set(members.namelist())
         if sum(info.file_size for info in members.infolist()) > length:
-            raise self.refused("is damaged: its parts are longer than the whole")
+            raise self.refused("is damaged: its members are larger than the archive")
         pickles = [name for name in self.members if name.endswith("/data.pkl")]
         if len(pickles) != 1 or pickles[0].count("/") != 1:
             raise self.refused("is not a file of torch.save: it has no NAME/data.pkl")

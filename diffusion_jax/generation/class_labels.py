@@ -211,8 +211,8 @@ def _check_one_name(
     if len(parts) > 1 and all(_label_of(part, tables, names) is not None for part in parts):
         name = ", ".join(parts)
         raise ValueError(
-            f"{name!r} is the name of a class, and a list of names; give indices, such as "
-            f"{INDEX}{_label_of(name, tables, names)}"
+            f"{name!r} is ambiguous: the name of one class and a list of other names; give "
+            f"indices, such as {INDEX}{_label_of(name, tables, names)}"
         )
 
 
@@ -256,7 +256,7 @@ def _index(text: str, num_classes: int, names: Sequence[str]) -> int:
     if usual and len(digits) <= LONGEST_INDEX and int(digits) < num_classes:
         return int(digits)
     if text.casefold() in WORDS:
-        raise ValueError(f"labels: {text!r} stands alone, not in a list; give it by itself")
+        raise ValueError(f"labels: {text!r} cannot be part of a list; give it alone")
     near = []
     if not digits.isdecimal():
         whole = {name.casefold(): name for name in names}

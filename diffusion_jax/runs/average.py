@@ -98,8 +98,8 @@ def _weigh(
         trained = " and ".join(f"{width:g}" for width in sorted(set(widths)))
         raise ValueError(
             f"The {len(averages)} averages of the run cannot be combined to sigma_rel={sigma_rel}: "
-            f"the nearest combination is {misfit:.0%} off. Choose a width near {trained}, which "
-            "were trained, or keep more checkpoints in training (keep_every)"
+            f"the nearest combination differs by {misfit:.0%}. Choose a width near the trained "
+            f"{trained}, or keep more checkpoints (keep_every)"
         )
     weighted = [replace(average, weight=float(w)) for average, w in zip(averages, weights)]
     return weighted, misfit

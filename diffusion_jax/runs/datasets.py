@@ -70,8 +70,8 @@ def mirror_note(config: ConfigDict) -> list[str]:
     if not config.data.flip:
         return []
     return [
-        "Training mirrors half of the images (data.flip=True); set data.flip=False for text, flags "
-        "and others whose mirror images are wrong"
+        "Training mirrors half of the images (data.flip=True); set data.flip=False for images that "
+        "must not be mirrored, such as text or flags"
     ]
 
 

@@ -32,14 +32,14 @@ def fine_tune(
     if changes := resume.changes_of_noise(other.config, config):
         lines.append(
             f"Warning: {workdir} was trained with other noise levels or another parameterization "
-            f"({'; '.join(changes)}), so its parameters fit only after more training; give its "
-            "settings to start from its quality"
+            f"({'; '.join(changes)}), so its parameters fit only after more training; to keep "
+            "its quality from the start, use its settings"
         )
     moved = [f"{old} -> {new}" for old, new in zip(before, class_names) if old != new]
     if config.model.num_classes and moved:
         lines.append(
-            f"Warning: the classes of {workdir} have other names ({'; '.join(moved[:5])}); a class "
-            "starts from the parameters of the one with its number"
+            f"Warning: the classes of {workdir} have other names ({'; '.join(moved[:5])}); each "
+            "class starts from the parameters of the class with the same index"
         )
     return state, lines
 

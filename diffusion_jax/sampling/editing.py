@@ -48,7 +48,7 @@ def sample_with_inputs(
         ValueError: both x and image, or one of known and mask without the other.
     """
     if x is not None and image is not None:
-        raise ValueError("x and image are both starts; give one of them")
+        raise ValueError("x and image both set the start; give one")
     if (known is None) != (mask is None):
         raise ValueError("known and mask belong together")
     if known is not None and mask is not None:
@@ -71,8 +71,8 @@ def part_of(sampling_schedule: SamplingSchedule, strength: float) -> SamplingSch
     kept = round(strength * total)
     if not kept:
         raise ValueError(
-            f"strength={strength} of {total} steps is not one step; choose more steps or a "
-            f"strength of at least {1 / total:.2g}"
+            f"strength={strength} of {total} steps rounds to 0 steps; choose more steps or "
+            f"a strength of at least {1 / total:.2g}"
         )
     return sampling_schedule.from_level(total - kept)
 

@@ -62,7 +62,7 @@ def verify_checksums(folder: Path, parts: Set[str], optional: Set[str]) -> Set[s
     with ThreadPoolExecutor() as pool:
         for name, found in zip(needed, pool.map(_crc32, (folder / name for name in needed))):
             if found != expected[name]:
-                raise ValueError(f"{name} is not what was written")
+                raise ValueError(f"{name} does not match its checksum")
     return chosen
 
 

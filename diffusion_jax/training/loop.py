@@ -132,7 +132,7 @@ class TrainingLoop:
             updates += not skipped.count
             if skipped.count:
                 reason = describe(metrics)
-                self.reporter.log(f"Not finite at step {number}, which is skipped: {reason}")
+                self.reporter.log(f"Step {number} is not finite and is skipped: {reason}")
                 metrics = step_metrics.without_losses(metrics)
             if skipped.count >= settings.max_nan_steps:
                 state = self.recover(number, state, reason, skipped.count)

@@ -101,7 +101,7 @@ class Rollback:
             )
         restored, _, lines = restore_newest(self._checkpoints, self._shapes())
         self._used |= {newest, int(restored.step)}
-        back = f"Back to the state of step {int(restored.step)}, after step {number}"
+        back = f"Rolled back after step {number} to the checkpoint of step {int(restored.step)}"
         for line in [*lines, back]:
             self._log(line)
         return self._sharding.place(replace(restored, step=np.array(state.step)))

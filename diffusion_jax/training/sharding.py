@@ -182,7 +182,7 @@ def check_memory(state_bytes: int) -> None:
     available = parallel.memory_per_device()
     if available is not None and state_bytes > available:
         raise ValueError(
-            f"The train state (parameters, averages and optimizer) takes {state_bytes / 1e9:,.1f} "
+            f"The train state (parameters, EMA and optimizer) takes {state_bytes / 1e9:,.1f} "
             f"GB on each device, which has {available / 1e9:,.1f} GB; lower model.width, or, with "
             "several devices, set shard_state=True"
         )

@@ -86,8 +86,8 @@ def check_classes(config: ConfigDict, workdir: Path, source: Source) -> None:
     if config.model.num_classes and before and before != list(source.class_names):
         changed = [f"{old} -> {new}" for old, new in zip(before, source.class_names) if old != new]
         raise ValueError(
-            f"{workdir} holds a run of other classes ({'; '.join(changed[:5])}); name them as they "
-            "were, or choose another --workdir"
+            f"The class names of the run in {workdir} differ ({'; '.join(changed[:5])}); restore "
+            "them, or choose another --workdir"
         )
 
 

@@ -574,5 +574,5 @@ def test_checkpoint_records_the_fingerprint_of_the_data(classes, tmp_path, capsy
     train(config, tmp_path / "run")
     assert "Changed since the last start: the data's count: 6 -> 7" in capsys.readouterr().out
     (classes / "cat").rename(classes / "wolf")
-    with pytest.raises(ValueError, match=r"other classes \(cat -> dog; dog -> wolf\)"):
+    with pytest.raises(ValueError, match=r"run differ \(cat -> dog; dog -> wolf\)"):
         train(config, tmp_path / "run")

@@ -173,9 +173,9 @@ def replace(path, pickled):
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        ("missing", "part2.zip is missing; Imagenet64_train_part1.zip is there"),
+        ("missing", "part2.zip is missing, although Imagenet64_train_part1.zip exists"),
         ("truncated", "part2.zip is damaged or not a zip file"),
-        ("the same twice", "one of them is misnamed"),
+        ("the same twice", "Imagenet64_train_part1.zip both contain batch 1:"),
         ("another zip", "part2.zip has no members such as"),
         ("no zip", "part2.zip is damaged or not a zip file"),
         ("bit", "part2.zip/train_data_batch"),

@@ -197,7 +197,10 @@ def test_used_bits_of_deep_images(tmp_path, capsys):
         dark = first_image(opened(tmp_path / "f", tmp_path, **options))
         assert dark.max() == 16
         said = capsys.readouterr().out
-        assert "only 12 are used, and so dark: 3 of 3 images, such as a.png; data.bits=12" in said
+        assert (
+            "only 12 are used, so the images are dark: 3 of 3 images, such as a.png; data.bits=12"
+            in said
+        )
     source = opened(tmp_path / "f", tmp_path, bits=12, **options)
     assert_array_equal(first_image(source)[0, :, 0], [0, 128, 255, 62])
     assert "Scaled from 12 bits per channel to 8: 3 of 3" in capsys.readouterr().out

@@ -152,7 +152,7 @@ def test_a_climbing_schedule_starts_where_there_is_noise():
         ),
         (
             lambda: make_sampling_schedule(make_schedule("edm"), steps=5, stride=3),
-            "stride=3 picks steps",
+            "stride=3 needs a discrete schedule",
         ),
         (
             lambda: make_sampling_schedule(make_schedule("flow"), steps=5, spacing="centered"),

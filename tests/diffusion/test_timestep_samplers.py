@@ -64,7 +64,7 @@ def test_step_probabilities_follow_the_root_mean_squared_loss():
 
 def test_options_out_of_range_are_refused():
     make = TIMESTEP_SAMPLERS["loss_second_moment"]
-    with pytest.raises(ValueError, match="the schedule has none"):
+    with pytest.raises(ValueError, match="loss_second_moment needs a discrete schedule"):
         make(make_schedule("edm"))
     with pytest.raises(ValueError, match="memory=0 must be at least 1"):
         make(SCHEDULE, memory=0)

@@ -379,7 +379,10 @@ def test_mistakes_are_one_line_of_error(run, reference, pictures, tmp_path):
             "--config belongs to `reference`; `evaluate` does not take it",
         ),
         (["evaluate", f"--workdir={run}"], "--reference is missing"),
-        (files, "of the reference is (8, 8), that of the images (16, 16)"),
+        (
+            files,
+            "resolution of the reference is (8, 8), and the resolution of the images is (16, 16)",
+        ),
         ([*files, "--allow_mismatch"], "256 features, the reference 64"),
         (
             [*of_run, pixels, "--protocol=original", "--guidance=0,1"],

@@ -139,7 +139,7 @@ DIGITS = {"shape": [8, 8, 1], "origin": {"crop": "center-crop"}, "name": "digits
         (
             {"data": DIGITS | {"origin": {"crop": "stretch"}}},
             DIGITS,
-            ["crop of the reference is stretch, that of the images center-crop"],
+            ["crop of the reference is stretch, and the crop of the images is center-crop"],
         ),
     ],
 )

@@ -117,7 +117,7 @@ def test_names_like_indices_and_like_lists_are_refused():
     assert class_labels.parse_list("#1,=#1", 2, ["a", "#1"]) == [1, 1]
     with pytest.raises(ValueError, match="'#1' is an index, and the name of a class; give =#1"):
         class_labels.parse_list("#1", 2, ["#1", "b"])
-    with pytest.raises(ValueError, match=r"'cat, dog' is the name of a class, and a list.*#2"):
+    with pytest.raises(ValueError, match=r"'cat, dog' is ambiguous.*#2"):
         class_labels.parse_list("cat,dog", 3, ["cat", "dog", "cat, dog"])
 
 

@@ -222,7 +222,10 @@ def test_slerp_walks_along_the_great_circle():
             lambda sampling_schedule: part_of(sampling_schedule, 1.5),
             "strength=1.5 must be above 0, up to 1",
         ),
-        (lambda sampling_schedule: part_of(sampling_schedule, 0.01), "a strength of at least 0.1"),
+        (
+            lambda sampling_schedule: part_of(sampling_schedule, 0.01),
+            r"strength=0\.01 of 10 .* a strength of at least 0\.1",
+        ),
         (
             lambda sampling_schedule: resampled(sampling_schedule, jump=10),
             r"jump=10 is not in 1\.\.9",
@@ -242,7 +245,7 @@ def test_slerp_walks_along_the_great_circle():
                 x=images_of(1),
                 image=images_of(1),
             ),
-            "give one of them",
+            "x and image both set the start",
         ),
         (
             lambda sampling_schedule: sample_with_inputs(

@@ -197,7 +197,7 @@ def test_dpmpp_2s_evaluates_twice_except_in_the_step_to_the_clean_image():
 def test_ddpm_cannot_climb():
     schedule = make_schedule("cosine")
     sampling_schedule = make_sampling_schedule(schedule, steps=5).reversed()
-    with pytest.raises(ValueError, match="ddpm cannot climb"):
+    with pytest.raises(ValueError, match=r"ddpm .* use ddim"):
         SOLVERS["ddpm"]().prepare(sampling_schedule, schedule)
 
 

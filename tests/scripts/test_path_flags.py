@@ -55,5 +55,5 @@ def test_every_flag_that_is_a_path_refuses_addresses(script):
     given = [[f"--{flag}=gs://bucket/x"] for flag in PATHS[script]]
     for flag, done in zip(PATHS[script], run_each(script, given)):
         assert done.returncode == 1
-        assert f"flag --{flag}=gs://bucket/x: gs://bucket/x is an address" in done.stderr
+        assert f"flag --{flag}=gs://bucket/x: gs://bucket/x is a URL" in done.stderr
         assert done.stderr.count("\n") == 1

@@ -125,7 +125,7 @@ def test_changed_metadata_is_damage(copy):
     path.write_text(json.dumps(metadata))
     with (
         Checkpoints(copy / "checkpoints") as checkpoints,
-        pytest.raises(DamagedCheckpoint, match=r"metadata.json is not what was written"),
+        pytest.raises(DamagedCheckpoint, match=r"metadata\.json does not match its checksum"),
     ):
         checkpoints.metadata(6)
 
@@ -184,7 +184,7 @@ def test_non_finite_steps_are_skipped_and_counted(tmp_path, monkeypatch, capsys)
     assert [lines[step]["skipped"] for step in (2, 3, 4, 5)] == [0, 1, 1, 0]
     assert all(np.isfinite(value) for line in lines.values() for value in line.values())
     said = capsys.readouterr().out
-    assert "Not finite at step 3, which is skipped: " in said
+    assert "Step 3 is not finite and is skipped: " in said
     assert "loss inf" in said
 
 
@@ -215,7 +215,7 @@ def test_roll_back_resumes_from_the_newest_checkpoint(tmp_path, monkeypatch, cap
     Poisoned(monkeypatch, steps={4, 5, 6})
     state = train(tiny_config(steps=9, roll_back=True), tmp_path)
     assert int(state.step) == 9
-    assert "Back to the state of step 3" in capsys.readouterr().out
+    assert "Rolled back after step 6 to the checkpoint of step 3" in capsys.readouterr().out
 
 
 def test_roll_back_past_a_damaged_checkpoint_uses_the_previous_one(tmp_path, monkeypatch, capsys):
@@ -229,7 +229,7 @@ def test_roll_back_past_a_damaged_checkpoint_uses_the_previous_one(tmp_path, mon
         train(config, tmp_path)
     said = capsys.readouterr().out
     assert "6 is damaged" in said
-    assert "Back to the state of step 3, after step 9" in said
+    assert "Rolled back after step 9 to the checkpoint of step 3" in said
 
 
 def test_roll_back_uses_each_checkpoint_once(tmp_path, monkeypatch):
@@ -261,7 +261,7 @@ def test_non_finite_parameters_stop_the_run_or_roll_back(tmp_path, monkeypatch, 
     with pytest.raises(FloatingPointError, match=message):
         train(config, tmp_path / "stops")
     state = train(tiny_config(steps=8, checkpoint_every=1, roll_back=True), tmp_path / "goes_back")
-    assert "Back to the state of step 4, after step 5" in capsys.readouterr().out
+    assert "Rolled back after step 5 to the checkpoint of step 4" in capsys.readouterr().out
     assert int(state.step) == 8
     with Checkpoints(tmp_path / "goes_back" / "checkpoints") as checkpoints:
         assert checkpoints.steps()[-1] == 8

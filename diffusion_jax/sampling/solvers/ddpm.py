@@ -98,5 +98,5 @@ def descending(sampling_schedule: SamplingSchedule, schedule: Schedule) -> StepC
     Such a step has no posterior.
     """
     if np.any(np.asarray(sampling_schedule.steps.log_snr_step) < 0):
-        raise ValueError("The solver ddpm cannot climb to more noise; invert with ddim")
+        raise ValueError("The solver ddpm cannot step to more noise; use ddim for inversion")
     return sampling_schedule.steps

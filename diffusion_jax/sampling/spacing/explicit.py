@@ -36,7 +36,8 @@ def explicit_levels(
     else:
         if schedule.num_steps is None:
             raise ValueError(
-                f"timesteps={timesteps} are of a chain, and the schedule is continuous; give sigmas"
+                f"timesteps={timesteps} needs a discrete schedule; this one is continuous; give "
+                "sigmas"
             )
         if not all(float(timestep).is_integer() for timestep in timesteps):
             raise ValueError(f"timesteps={timesteps} must be whole numbers")

@@ -29,7 +29,9 @@ def leading(schedule: Schedule, steps: int, *, steps_offset: int = 0) -> Samplin
     if schedule.num_steps is not None:
         return schedule.visit(timesteps.leading(schedule.num_steps, steps, steps_offset))
     if steps_offset:
-        raise ValueError(f"steps_offset={steps_offset} is of chains; the schedule is continuous")
+        raise ValueError(
+            f"steps_offset={steps_offset} needs a discrete schedule; this one is continuous"
+        )
     first, last = time_range(schedule, "leading")
     return schedule.visit(first + (last - first) * np.arange(steps) / steps)
 
@@ -83,7 +85,7 @@ def sections(schedule: Schedule, steps: int, *, sections: tuple[int, ...] = ()) 
 def chain_length(schedule: Schedule, option: str) -> int:
     """Returns the number of steps of a chain. Raises ValueError for a continuous schedule."""
     if schedule.num_steps is None:
-        raise ValueError(f"{option} picks steps of a chain, and the schedule is continuous")
+        raise ValueError(f"{option} needs a discrete schedule; this one is continuous")
     return schedule.num_steps
 
 
@@ -91,7 +93,6 @@ def time_range(schedule: Schedule, spacing: str) -> tuple[float, float]:
     """Returns the smallest and the largest time. Raises ValueError for a schedule without one."""
     if schedule.time_range is None:
         raise ValueError(
-            f"spacing={spacing} is of the schedule's own time, and this one has none; choose ends, "
-            "karras or log_snr"
+            f"spacing={spacing} needs a schedule with a time; choose ends, karras or log_snr"
         )
     return schedule.time_range
