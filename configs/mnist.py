@@ -19,6 +19,8 @@ def get_config() -> ConfigDict:
     config.data.name = "mnist"
     config.data.resolution = 28
     config.data.convert = False
+    config.data.upright = False
+    config.data.srgb = False
     config.data.flip = False
     config.model.channels = 1
     config.model.num_classes = 10

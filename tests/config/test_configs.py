@@ -1,6 +1,7 @@
 import importlib
 import itertools
 import json
+from dataclasses import fields
 from pathlib import Path
 
 import jax
@@ -13,6 +14,7 @@ from configs import base
 from diffusion_jax.config import overrides, schema
 from diffusion_jax.config.experiment import Experiment, make_model
 from diffusion_jax.config.schema import TABLES, options_by_name, options_of
+from diffusion_jax.data import FolderOptions
 from diffusion_jax.diffusion import weights
 from diffusion_jax.runs import datasets
 from diffusion_jax.sampling import SOLVERS, SPACINGS
@@ -44,6 +46,9 @@ def test_every_config_is_valid_and_builds(name):
     Experiment.from_config(config)
     assert config.is_locked
     assert config.model.dtype == "auto"
+    if not config.data.name.startswith("folder:"):
+        options = {field.name: config.data[field.name] for field in fields(FolderOptions)}
+        assert FolderOptions(**options).changed() == []
     model = make_model(config)
     params = jax.eval_shape(lambda: init_params(model, config.seed, config.data.resolution))
     count = sum(leaf.size for leaf in jax.tree.leaves(params))
