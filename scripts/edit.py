@@ -74,7 +74,7 @@ FILES = dict.fromkeys(OPTIONS, (_IMAGES,)) | {"inpaint": (_IMAGES, _MASK), "vary
 OF_SAMPLING = SAMPLING.without("steps", "stride", "spacing", "option")
 # An inversion has its own solver, and neither guidance nor clipping.
 COMMANDS = {
-    name: (*FILES[name], *options, *(() if name == "invert" else OF_SAMPLING))
+    name: (*FILES[name], CLASSES, *options, *(() if name == "invert" else OF_SAMPLING))
     for name, options in OPTIONS.items()
 }
 

@@ -110,7 +110,7 @@ COMMANDS = {
     "evaluate --workdir": (
         *OF_PROTOCOL,
         *OF_EVALUATION,
-        *(_LABELS, _QUANTIZER, *SAMPLING.without(*OF_STEPS)),  # which a protocol decides
+        *(_LABELS, CLASSES, _QUANTIZER, *SAMPLING.without(*OF_STEPS)),  # which a protocol decides
     ),
     "evaluate --protocol": (*OF_PROTOCOL, *OF_EVALUATION),
     "check": (_IMAGES, _REFERENCE, _OUT, _WEIGHTS, _BATCH_SIZE),

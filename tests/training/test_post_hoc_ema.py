@@ -133,7 +133,7 @@ def test_the_average_script_and_its_errors(runs):
         ([given[0], "--sigma_rel=0.5", f"--out={runs / 'x'}"], "0.5"),
         (
             [given[0], "--sigma_rel=0.01", f"--out={runs / 'x'}"],
-            "cannot be combined to sigma_rel=0.01: the nearest combination is",
+            "cannot be combined to sigma_rel=0.01: the nearest combination differs by",
         ),
         ([*given, f"--out={runs / 'x'}", "--checkpoint=5"], "No checkpoint of step 5"),
         (
