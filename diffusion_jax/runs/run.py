@@ -3,7 +3,7 @@
 The scripts of the same names call it with flags; equal settings and seeds give equal images.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Any
 
@@ -293,8 +293,9 @@ class Run:
 
 
 def progress_bar(batches: Iterable) -> Iterable:
-    """Wraps batches in a progress bar that appears after a few seconds."""
-    return tqdm(batches, unit="batch", delay=2, disable=jax.process_index() > 0)
+    """Wraps several batches in a progress bar that appears after a few seconds."""
+    hidden = jax.process_index() > 0 or (isinstance(batches, Sized) and len(batches) < 2)
+    return tqdm(batches, unit="batch", delay=2, disable=hidden)
 
 
 def call_arguments(experiment: Experiment) -> dict[str, Any]:
