@@ -22,13 +22,21 @@ def normalize(images: UInt8[Array, "batch height width channels"]) -> Images:
     return images.astype(jnp.float32) / 127.5 - 1
 
 
+class NotFinite(ValueError):
+    """Images that hold NaN or infinity."""
+
+
 def to_uint8(
     images: Float[np.ndarray, "*batch"], *, truncate: bool = False
 ) -> UInt8[np.ndarray, "*batch"]:
     """Maps [-1, 1] to 0 ... 255, rounded to the nearest level; values outside are clipped.
 
     truncate: True to round down, as ADM and gmongaras's program do; half a level darker on average.
+
+    Raises NotFinite for NaN and infinity.
     """
+    if not np.isfinite(images).all():
+        raise NotFinite("The images hold NaN or infinity")
     levels = (np.clip(images, -1, 1) + 1) * 127.5
     return (levels if truncate else np.floor(levels + 0.5)).astype(np.uint8)
 

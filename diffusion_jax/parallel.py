@@ -134,7 +134,7 @@ def data_parallel(
     Args:
         step: returns equal values on all devices: it reduces gradients with `mean`, and metrics
             with `gather` or `mean`.
-        devices: devices to compile for, if they are not those of this process.
+        devices: devices to compile for; None for the devices of this process.
         state_axes: 0 for the parts of the state that are split over the devices, else None.
     """
     return jax.pmap(
@@ -167,7 +167,7 @@ def map_batch_program(
 ) -> Callable:
     """Returns the `pmap` of `map_batch`: a sharded batch in, rows on the devices out.
 
-    devices: devices to compile for, if they are not those of this process.
+    devices: devices to compile for; None for the devices of this process.
     """
     return jax.pmap(
         lambda params, shared, batch: gather(function(params, shared, batch)),

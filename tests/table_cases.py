@@ -51,7 +51,7 @@ SMALL_NETWORKS = {
     "song": {"width": 8, "multipliers": (1, 2), "blocks": 1, "attention": (4,)},
 }
 
-# Schedules of a chain of steps, and those of continuous time.
+# Schedules of a chain of steps, and schedules of continuous time.
 DISCRETE, CONTINUOUS = ("linear", "cosine"), ("continuous_cosine", "flow", "edm")
 
 # Targets of the network, as the papers write them, for x = a x0 + s eps.

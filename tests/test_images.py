@@ -1,5 +1,6 @@
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from PIL import Image
 
 from diffusion_jax import images
@@ -48,3 +49,9 @@ def test_saved_files_have_the_exact_pixels(tmp_path):
     images.save_gif(tmp_path / "film.gif", [gray, gray + 50, gray + 100])
     with Image.open(tmp_path / "film.gif") as read:
         assert read.n_frames == 3
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_values_that_are_not_finite_have_no_pixel(value):
+    with pytest.raises(images.NotFinite):
+        images.to_uint8(np.array([0.0, value], np.float32))

@@ -99,8 +99,8 @@ def add_options(config: ConfigDict) -> None:
 def from_values(values: Mapping[str, Any], base: ConfigDict) -> ConfigDict:
     """Inverts `ConfigDict.to_dict` after a round trip through JSON.
 
-    Missing options, such as those of a new solver, have their defaults. Raises ValueError for any
-    other missing field, an unknown field, or a value of another type.
+    Missing options, such as the options of a new solver, have their defaults. Raises ValueError for
+    any other missing field, an unknown field, or a value of another type.
     """
     model = values.get("model")
     if not isinstance(model, Mapping):

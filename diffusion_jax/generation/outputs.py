@@ -32,7 +32,7 @@ class Samples:
         blocks: returns a new iterator over the images, a few at a time.
         labels: one label for each image.
         names: printable class names of the images; empty without classes.
-        films: films of the states "x" and of the predicted "x0", as far as they were recorded.
+        films: films of the states "x" and of the predicted "x0", where recorded.
     """
 
     blocks: Callable[[], Iterable[Uint8Images]]

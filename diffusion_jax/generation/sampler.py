@@ -25,6 +25,7 @@ from diffusion_jax.generation.guidance_models import (
     log_probability_of,
 )
 from diffusion_jax.generation.prepared_denoiser import DiffusionModel, PreparedDenoiser
+from diffusion_jax.images import Uint8Images, to_uint8
 from diffusion_jax.models import Network
 from diffusion_jax.sampling import Trajectory
 from diffusion_jax.sampling.editing import sample_with_inputs
@@ -163,8 +164,8 @@ class Sampler:
             guide_params: parameters of the guidance models, in place of the loaded ones.
             progress: wrapper of the iteration over batches, such as tqdm.
             watch: called with each frame, if the sampler is watched.
-            guidance_scale, classifier_scale, sampling_schedule, options: replace those of the
-                sampler.
+            guidance_scale, classifier_scale, sampling_schedule, options: replace the
+                settings of the sampler.
             inputs: images or noise to start from, or images and masks to keep; see
                 `editing.sample_with_inputs`.
 
@@ -204,6 +205,18 @@ class Sampler:
             trajectories.append(trajectory)
         trajectory = jax.tree.map(lambda *parts: np.concatenate(parts)[:count], *trajectories)
         return np.concatenate(images)[:count], trajectory
+
+    def pixels(
+        self, params: PyTree, condition: PyTree, *, truncate: bool = False, **arguments: Any
+    ) -> tuple[Uint8Images, Trajectory]:
+        """Samples uint8 images: (images, trajectory).
+
+        A run in Python, the scripts, the evaluation and the grids during training use this method.
+
+        truncate: see `images.to_uint8`. arguments: of `__call__`. Raises NotFinite.
+        """
+        samples, trajectory = self(params, condition, **arguments)
+        return to_uint8(samples, truncate=truncate), trajectory
 
     def initial_noise(self, count: int, *, seed: int) -> HostImages:
         """Returns the initial noise of images 0 .. count - 1 of this seed."""

@@ -38,7 +38,7 @@ class SamplerCache:
         Args:
             count: number of images; a batch is a power of two of at most 64, if batch_size is None.
             frames, watched: see `Sampler`.
-            for_edits: True for a sampler whose levels are those of the experiment in every call.
+            for_edits: True for a sampler with the levels of the experiment in every call.
         """
         if batch_size is not None:
             check_count("batch_size", batch_size)

@@ -34,7 +34,8 @@ class Uploads:
         """Stores the file of a Starlette request; answers with a list of its path, as Gradio does.
 
         Equal files with equal names get the same path, whether or not they have been uploaded
-        before. Gradio's own route takes many files, and leaves those of incomplete requests behind.
+        before. Gradio's own route takes many files, and does not delete the files of incomplete
+        requests.
         """
         from starlette.datastructures import UploadFile
         from starlette.responses import JSONResponse, PlainTextResponse

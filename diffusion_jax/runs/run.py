@@ -3,7 +3,8 @@
 The scripts of the same names call it with flags; equal settings and seeds give equal images.
 """
 
-from collections.abc import Iterable, Mapping, Sequence, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from diffusion_jax.generation import class_labels, guidance_models
 from diffusion_jax.generation.class_labels import LabelsLike
 from diffusion_jax.generation.sampler import Sampler
 from diffusion_jax.generation.sampler_cache import SamplerCache
-from diffusion_jax.images import Uint8Images, to_uint8
+from diffusion_jax.images import NotFinite, Uint8Images, to_uint8
 from diffusion_jax.pictures.gallery import Gallery
 from diffusion_jax.runs import evaluate
 from diffusion_jax.runs.datasets import resolve_experiment
@@ -160,10 +161,11 @@ class Run:
             options: of `Sampler.__call__`.
         """
         checks.check_bools(truncate=truncate)
-        x, trajectory = sampler(
-            self.params, labels, seed=seed, start=start, **call_arguments(experiment), **options
-        )
-        return self._pixels(x, experiment, truncate=truncate), trajectory
+        settings = call_arguments(experiment) | options
+        with self._naming_checkpoint(experiment):
+            return sampler.pixels(
+                self.params, labels, seed=seed, start=start, truncate=truncate, **settings
+            )
 
     @property
     def edit(self) -> RunEdits:
@@ -278,18 +280,20 @@ class Run:
 
     def gallery(self, samples: np.ndarray, experiment: Experiment) -> Gallery:
         """Converts images in [-1, 1] to pixels. Raises ValueError if they are not finite."""
-        return Gallery.of(self._pixels(samples, experiment))
+        with self._naming_checkpoint(experiment):
+            return Gallery.of(to_uint8(samples))
 
-    def _pixels(
-        self, samples: np.ndarray, experiment: Experiment, *, truncate: bool = False
-    ) -> Uint8Images:
-        if not np.isfinite(samples).all():
+    @contextmanager
+    def _naming_checkpoint(self, experiment: Experiment) -> Iterator[None]:
+        """Names checkpoint and guidance in the error of samples that are not finite."""
+        try:
+            yield
+        except NotFinite:
             guidance = experiment.config.sampling.guidance
             raise ValueError(
                 f"The samples are not finite (checkpoint {self.step} of {self.workdir}, guidance "
                 f"{guidance})"
-            )
-        return to_uint8(samples, truncate=truncate)
+            ) from None
 
 
 def progress_bar(batches: Iterable) -> Iterable:

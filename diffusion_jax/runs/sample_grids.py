@@ -51,11 +51,12 @@ def grid_of_samples(experiment: Experiment, source: Source) -> SampleGrid:
         condition = jax.device_get(model.training_condition(x0, of_images))
 
     def sample_grid(params: PyTree) -> np.ndarray | None:
-        samples, _ = sampler(params, condition, seed=config.seed)
-        if not np.isfinite(samples).all():
+        try:
+            pixels, _ = sampler.pixels(params, condition, seed=config.seed)
+        except images.NotFinite:
             return None
         upscale = max(1, 32 // config.data.resolution)
-        grid = images.grid(images.to_uint8(samples), columns, upscale=upscale)
+        grid = images.grid(pixels, columns, upscale=upscale)
         if not classes or model.image_conditioned:
             return grid
         return captioned(grid, captions(labels, classes, names))

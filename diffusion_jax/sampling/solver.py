@@ -52,7 +52,7 @@ class Solver:
             shape of x, and is new in every step; deterministic solvers ignore it. The first call of
             the denoiser must be outside `jax.lax.cond`, since the loop records its x0.
         prepare: (sampling schedule, schedule) -> coefficients, arrays (num_steps, ...) in float64.
-            Called on the host. `schedule.at_sigma` gives levels between those of the sampling
+            Called on the host. `schedule.at_sigma` gives levels between the levels of the sampling
             schedule.
     """
 

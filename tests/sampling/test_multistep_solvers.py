@@ -289,7 +289,7 @@ def test_pndm_is_stable_from_almost_pure_noise():
 
 @pytest.mark.parametrize("name", ["flow", "continuous_cosine"])
 def test_20_evaluations_are_as_good_as_100_of_ddim(name):
-    """By the Frechet distance between exact quantiles of the data and those of the samples."""
+    """By the Frechet distance between exact quantiles of the data and quantiles of the samples."""
     schedule = make_schedule(name)
     far = mixture.distances(
         SOLVERS["ddim"](), make_sampling_schedule(schedule, steps=100), schedule

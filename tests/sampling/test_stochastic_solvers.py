@@ -279,10 +279,10 @@ def test_samples_have_the_propagated_moments(name):
     assert_allclose(images.std(), std, rtol=0.035)
 
 
-DRAWN = STOCHASTIC | STOCHASTIC_WITH_STATE
+RANDOM = STOCHASTIC | STOCHASTIC_WITH_STATE
 
 
-@pytest.mark.parametrize("name", DRAWN)
+@pytest.mark.parametrize("name", RANDOM)
 def test_mean_and_covariance_are_reproduced(name):
     """Two pixels have correlation 0.6; 16,384 images give a variance to 1.1 %."""
     mean, covariance = np.array([0.3, -0.2]), np.array([[0.25, 0.12], [0.12, 0.16]])
@@ -295,7 +295,7 @@ def test_mean_and_covariance_are_reproduced(name):
         x0 = center + jnp.einsum("ij,bhjc->bhic", gain, x - a * center)
         return Prediction(x0, (x - a * x0) / s)
 
-    solver, options, order = DRAWN[name]
+    solver, options, order = RANDOM[name]
     solver, schedule = made(solver, options), make_schedule("cosine")
     steps = 60 if order == 2 else 400
     sampling_schedule = make_sampling_schedule(schedule, steps=steps, spacing="karras")
