@@ -12,7 +12,7 @@ SRGB_GAMMA = 1 / 2.2
 # Differences that are rounding, or other versions of sRGB: in levels, and of the gamma.
 SAME_LEVELS, SAME_GAMMA = 3, 0.02
 PROBE = np.stack(np.meshgrid(*[np.linspace(0, 255, 6)] * 3), -1).reshape(1, -1, 3).astype(np.uint8)
-# Modes of images by the color space of a profile, as the profile spells it.
+# Modes of images by the color space of a profile, in the spelling of ICC.
 MODES = {"GRAY": ("L",), "RGB": ("RGB", "L"), "CMYK": ("CMYK",), "Lab": ("LAB",)}
 
 Conversion = Callable[[Image.Image], Image.Image]

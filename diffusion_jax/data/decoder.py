@@ -203,7 +203,7 @@ class Decoder:
     def _colored(
         self, image: Image.Image, info: Mapping[str, Any], kinds: list[str]
     ) -> Image.Image:
-        """Converts to sRGB if the file says how, and if `srgb` is set."""
+        """Converts to sRGB if the file has a color profile or gamma, and if `srgb` is set."""
         convert = None if image.mode == "1" else self._conversion(image.mode, info, kinds)
         if convert:
             return convert(image)

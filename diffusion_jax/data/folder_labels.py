@@ -64,7 +64,7 @@ def _guessed(tree: FileTree, files: Sequence[str], others: Sequence[str]) -> Lab
         return _numbered(tree, files, found)
     none = Labels([0] * len(files), [])
     if unlabeled:
-        return Labels(none.numbers, [], notes=[f"{unlabeled[0]} says that there are no labels"])
+        return Labels(none.numbers, [], notes=[f"{unlabeled[0]} has null in place of labels"])
     if any("/" not in file for file in files):
         notes = [f"{name} is not read as labels: {why}" for name, why in unread[:1]]
         return Labels(none.numbers, [], notes=[*notes, *_prefix_hint(files)])
@@ -90,7 +90,7 @@ def _from_files(
     found, unread, unlabeled = _read_all(tree, files, others, column)
     if found:
         return _numbered(tree, files, found)
-    whys = [*unread, *((name, "it says that there are no labels") for name in unlabeled)]
+    whys = [*unread, *((name, "it has null in place of labels") for name in unlabeled)]
     why = "".join(f"; {name} is not read: {reason}" for name, reason in whys[:1])
     raise ValueError(
         f"{tree.root} has no file with labels (data.labels=file): {label_files.EDM_FILE} as EDM "

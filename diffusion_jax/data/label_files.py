@@ -25,7 +25,7 @@ MOST_CLASSES = 2**17
 
 
 class NoLabels(ValueError):
-    """A file that has no labels, or none in a known format; the message says why."""
+    """A file without labels in a known format; the message has the reason."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class LabelFile:
 
 
 def read_label_file(tree: FileTree, name: str, column: str | None = None) -> LabelFile | None:
-    """Reads a file with labels; None if dataset.json says that there are none.
+    """Reads a file with labels; None if dataset.json has null in place of labels.
 
     column: of a table; None is "label". Raises NoLabels for another file, and ValueError for a
     damaged one.

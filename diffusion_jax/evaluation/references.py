@@ -71,7 +71,7 @@ class Reference:
 
 
 def paths_of(text: str) -> list[Path]:
-    """Returns the .npz file, or both of "mean.npy,covariance.npy"; names may have commas, too."""
+    """Returns the .npz file, or both of "mean.npy,covariance.npy"; names may contain commas."""
     return [local_path(part) for part in re.split(r"(?<=\.npy),", text)]
 
 

@@ -26,7 +26,7 @@ class Comparison:
 
     Args:
         columns: images by caption, with one row for each input.
-        results: captions of the columns that are written as files, too.
+        results: captions of the columns that are also written as files.
         arrays: further arrays to write, by name.
     """
 

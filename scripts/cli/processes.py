@@ -28,7 +28,7 @@ LOST = (
 )
 HEARTBEAT = 40  # seconds without a sign of a process, after which the others end
 PATIENCE = 10  # seconds that a process which has failed waits for others that fail, too
-SILENCE = 5  # seconds after which a line says that a process waits for others to join
+SILENCE = 5  # seconds of waiting for the others before a line is printed
 JOINING = 300  # seconds in which all processes have to join
 # Parts of the errors of collectives whose other side is gone.
 OF_COLLECTIVES = ("Gloo", "NCCL", "UNAVAILABLE", "Connection reset", "Connection closed")
