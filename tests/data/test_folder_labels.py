@@ -300,8 +300,8 @@ def test_numbered_parts_of_a_dataset_are_no_classes(tmp_path, per_folder):
     (tmp_path / "dataset.json").write_text('{"labels": null}')
     found = listing(tmp_path)
     assert (found.class_names, found.labels) == ([], [0] * 9)
-    assert "dataset.json says that there are no labels" in found.note
-    with pytest.raises(ValueError, match=r"no file with labels.*says that there are no labels"):
+    assert "dataset.json has null in place of labels" in found.note
+    with pytest.raises(ValueError, match=r"no file with labels.*has null in place of labels"):
         listing(tmp_path, "file")
 
 
